@@ -1,0 +1,133 @@
+"""The errors a person can meet, and the exit code each ends the program with.
+
+    MirrorError                1   failed
+    ├── UsageError             2   the command line asks for something impossible
+    │   └── ConfigError        2   the configuration has faults: all of them, each with its line
+    ├── Incomplete             3   stored what could be had; the rest is listed
+    ├── DamageFound            4   verification found damage
+    ├── BrakeTripped           5   the mass-loss brake stopped the run
+    ├── NoStore               10   no store there
+    ├── Locked                11   another process holds the lock
+    ├── CredentialRefused     12   Bitbucket refused the credential
+    ├── TryLater              75   rate limit or network: try again later
+    └── Cancelled            130   stopped by a person or by the service manager
+
+Rooms raise these or subclasses of their own that stand beside the code that raises them;
+only `cli` turns them into exit codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Where several codes apply, the first of this order is the exit code of the process.
+PRECEDENCE = (130, 12, 2, 10, 11, 4, 5, 1, 3, 75, 0)
+
+
+class MirrorError(Exception):
+    """Something went wrong that a person should be told in one or two sentences.
+
+    `hint` says what to do about it. Neither part may hold a secret.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MirrorError):
+    """The command line asks for something that cannot be done as asked."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a configuration file.
+
+    `line` counts from 1 and is None where the file has no line for it (a missing key of the
+    whole document); `key` is the dotted path, as in `workspaces[0].credential.kind`.
+    """
+
+    line: int | None
+    key: str
+    problem: str
+    remedy: str
+
+    def text(self, path: str) -> str:
+        """The fault as one line that an editor can jump to."""
+        place = f"{path}:{self.line}" if self.line is not None else path
+        key = f"{self.key}: " if self.key else ""
+        return f"{place}: {key}{self.problem}; {self.remedy}"
+
+
+class ConfigError(UsageError):
+    """The configuration has faults; all of them are in `faults`."""
+
+    def __init__(self, path: str, faults: Iterable[Fault]) -> None:
+        self.path = path
+        self.faults = tuple(faults)
+        lines = "\n".join(fault.text(path) for fault in self.faults)
+        count = len(self.faults)
+        super().__init__(f"{path} has {count} fault{'s' if count != 1 else ''}:\n{lines}")
+
+
+class Incomplete(MirrorError):
+    """What could be had was stored; something is missing, and listed."""
+
+    exit_code = 3
+
+
+class DamageFound(MirrorError):
+    """Verification found damage in the store."""
+
+    exit_code = 4
+
+
+class BrakeTripped(MirrorError):
+    """Upstream shrank by more than the brake allows."""
+
+    exit_code = 5
+
+
+class NoStore(MirrorError):
+    """There is no store at the given place."""
+
+    exit_code = 10
+
+
+class Locked(MirrorError):
+    """Another process holds the lock that this work needs."""
+
+    exit_code = 11
+
+
+class CredentialRefused(MirrorError):
+    """Bitbucket refused the credential itself (not one of its scopes)."""
+
+    exit_code = 12
+
+
+class TryLater(MirrorError):
+    """A rate limit or the network stands in the way; the same command may succeed later."""
+
+    exit_code = 75
+
+
+class Cancelled(MirrorError):
+    """Stopped by a signal; what was finished is kept."""
+
+    exit_code = 130
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code of a process to which all of `codes` apply.
+
+    An unknown code counts as a failure, so that nothing new is ever taken for success.
+    """
+    present = {code if code in PRECEDENCE else 1 for code in codes}
+    return next((code for code in PRECEDENCE if code in present), 0)

@@ -1,0 +1,112 @@
+"""Structured logs: set-up, and the redaction that keeps secrets out of them.
+
+Events are dotted names with fields (`backup.repository_saved`, workspace=…, repository=…),
+never sentences. Logs go to stderr; stdout belongs to results.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Literal, TextIO
+
+import structlog
+
+LogFormat = Literal["auto", "console", "json"]
+
+_REDACTED = "[redacted]"
+# What a credential looks like even if nobody registered it: an authorization header, user info
+# in a URL, and the prefixes of Atlassian's own tokens.
+_LOOKS_SECRET = (
+    (re.compile(r"(?i)\b(bearer|basic|jwt)\s+[A-Za-z0-9+/=._~-]{8,}"), rf"\1 {_REDACTED}"),
+    (re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@'\"]+@"), rf"\1{_REDACTED}@"),
+    (re.compile(r"\bAT(?:AT|CT|BB)[A-Za-z0-9_=-]{8,}"), _REDACTED),
+)
+_secrets: set[str] = set()
+
+
+def register_secret(value: str) -> None:
+    """From now on, never let `value` appear in a log or in a printed error.
+
+    Values under four characters are not registered: hiding them would blank ordinary words.
+    """
+    if len(value) >= 4:
+        _secrets.add(value)
+
+
+def redact(text: str) -> str:
+    """`text` with every registered secret, and whatever looks like one, blanked out."""
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, _REDACTED)
+    for pattern, replacement in _LOOKS_SECRET:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _redact_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, bytes):
+        return redact(value.decode("utf-8", "backslashreplace"))
+    if isinstance(value, Mapping):
+        return {_redact_value(key): _redact_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redact_value(item) for item in value]
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    return redact(str(value))
+
+
+def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {redact(str(key)): _redact_value(value) for key, value in event.items()}
+
+
+def configure(*, log_format: LogFormat = "auto", verbosity: int = 0, stream: TextIO | None = None) -> None:
+    """Send logs to `stream` (stderr by default).
+
+    `log_format` `auto` is `console` on a terminal and `json` elsewhere. `verbosity` is -1 for
+    warnings only, 0 for the usual, 1 for debug.
+    """
+    out = stream if stream is not None else sys.stderr
+    if log_format == "auto":
+        log_format = "console" if out.isatty() else "json"
+    level = {-1: logging.WARNING, 0: logging.INFO}.get(max(-1, min(verbosity, 1)), logging.DEBUG)
+    renderer: Any
+    if log_format == "json":
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=True)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=out.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            structlog.processors.format_exc_info,
+            _redact_event,  # last before rendering: it must see tracebacks and bound fields too
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries that use the standard logger (apscheduler, httpx) go the same way.
+    handler = _ThroughStructlog()
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _ThroughStructlog(logging.Handler):
+    """Hands records of the standard logger to structlog, so that they are redacted alike."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.exc_info:
+            message += "\n" + logging.Formatter().formatException(record.exc_info)
+        structlog.get_logger(record.name).log(record.levelno, "library.message", message=message)
+
+
+def get_logger(room: str) -> structlog.typing.FilteringBoundLogger:
+    """The logger of a room; its events begin with the room's name and a dot."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(room=room)
+    return logger

@@ -1,0 +1,162 @@
+"""Canonical JSON: one text for one value, so that equal documents are equal bytes.
+
+Sorted keys, two-space indent, UTF-8, a final newline. Numbers keep their source text, lone
+surrogates stay escaped, duplicate keys and NaN are refused, and depth and size are bounded:
+what a server sends is input like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from json.encoder import encode_basestring
+from typing import Any
+
+Json = Any
+JsonObject = dict[str, Any]
+
+DEPTH_MAX = 100
+BYTES_MAX = 64 * 1024 * 1024
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class NotCanonical(ValueError):
+    """The text is not JSON that we can keep faithfully; the message says why."""
+
+
+class Number(float):
+    """A number whose source text a float or int would not give back (`1.10`, `1e400`, `-0`)."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Number:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __reduce__(self) -> tuple[type[Number], tuple[str]]:
+        return Number, (self.text,)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    return value if repr(value) == text else Number(text)
+
+
+def _parse_int(text: str) -> int | float:
+    # `-0`, and integers longer than Python's own limit for decimal conversion.
+    return Number(text) if text == "-0" or len(text) > 4000 else int(text)
+
+
+def _refuse_constant(text: str) -> Json:
+    raise NotCanonical(f"{text} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> JsonObject:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise NotCanonical(f"the key {twice!r} stands twice in one object")
+    return result
+
+
+def loads(data: bytes | str) -> Json:
+    """Read JSON text without losing anything of it.
+
+    Raises NotCanonical for anything that could not be written back: broken JSON, duplicate keys,
+    NaN, more than DEPTH_MAX levels or more than BYTES_MAX bytes.
+    """
+    if len(data) > BYTES_MAX:
+        raise NotCanonical(f"larger than {BYTES_MAX} bytes")
+    try:
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+        value = json.loads(
+            text,
+            parse_float=_parse_float,
+            parse_int=_parse_int,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique,
+        )
+    except NotCanonical:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise NotCanonical(f"not JSON: {error}") from error
+    _check_depth(value, DEPTH_MAX)
+    return value
+
+
+def _check_depth(value: Json, left: int) -> None:
+    if isinstance(value, dict | list):
+        if left == 0:
+            raise NotCanonical(f"nested deeper than {DEPTH_MAX} levels")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_depth(item, left - 1)
+
+
+def _quote(text: str) -> str:
+    quoted = encode_basestring(text)
+    if quoted.isascii():
+        return quoted
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", quoted)
+
+
+def _write(value: Json, indent: str, out: list[str]) -> None:
+    if isinstance(value, str):
+        out.append(_quote(value))
+    elif value is None:
+        out.append("null")
+    elif value is True:
+        out.append("true")
+    elif value is False:
+        out.append("false")
+    elif isinstance(value, Number):
+        out.append(value.text)
+    elif isinstance(value, int):
+        out.append(int.__repr__(value))
+    elif isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise NotCanonical(f"{value} is not JSON")
+        out.append(repr(value))
+    elif isinstance(value, dict):
+        _write_items(sorted(value.items()), "{", "}", indent, out)
+    elif isinstance(value, list | tuple):
+        _write_items([(None, item) for item in value], "[", "]", indent, out)
+    else:
+        raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _write_items(
+    items: list[tuple[Any, Json]], opening: str, closing: str, indent: str, out: list[str]
+) -> None:
+    if not items:
+        out.append(opening + closing)
+        return
+    if len(indent) > 2 * DEPTH_MAX:
+        raise NotCanonical(f"nested deeper than {DEPTH_MAX} levels")
+    inner = indent + "  "
+    separator = opening + "\n" + inner
+    for key, item in items:
+        out.append(separator)
+        if key is not None:
+            if not isinstance(key, str):
+                raise TypeError(f"a key of type {type(key).__name__} has no JSON form")
+            out.append(_quote(key) + ": ")
+        _write(item, inner, out)
+        separator = ",\n" + inner
+    out.append("\n" + indent + closing)
+
+
+def dumps(value: Json) -> bytes:
+    """The canonical bytes of `value`.
+
+    Raises NotCanonical where the value has no faithful JSON form or exceeds the bounds.
+    """
+    out: list[str] = []
+    _write(value, "", out)
+    out.append("\n")
+    data = "".join(out).encode("utf-8")
+    if len(data) > BYTES_MAX:
+        raise NotCanonical(f"larger than {BYTES_MAX} bytes")
+    return data

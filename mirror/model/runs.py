@@ -1,0 +1,167 @@
+"""Runs: one attempt over some repositories, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from mirror.errors import worst
+from mirror.model.canonical import JsonObject
+from mirror.model.snapshots import Part, time_from_text, time_text
+from mirror.model.things import RefChange, name_to_json
+
+RunKind = Literal["backup", "verify"]
+
+
+class Outcome(StrEnum):
+    """What a run did with one repository or workspace."""
+
+    SAVED = "saved"  # something had changed: a new snapshot
+    CONFIRMED = "confirmed"  # nothing had changed since the last snapshot
+    FAILED = "failed"  # no snapshot could be taken
+    LOCKED = "locked"  # another process was at work on it
+    ABSENT = "absent"  # not in a complete listing, not yet confirmed as gone; kept
+    GONE = "gone"  # confirmed as gone upstream; kept
+    PENDING = "pending"  # not reached before the run ended
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something a run could not do: an exit code, the part it touches, and words for a person."""
+
+    code: int
+    text: str
+    part: str | None = None
+
+    def to_json(self) -> JsonObject:
+        """As run records hold it."""
+        return {"code": self.code, "part": self.part, "text": self.text}
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """What a run did with one repository (`kind` repository) or workspace (`kind` workspace)."""
+
+    kind: Literal["repository", "workspace"]
+    full_name: str
+    uuid: str
+    folder: str
+    outcome: Outcome
+    snapshot: str | None = None
+    tree: str | None = None
+    refs_sha256: str | None = None
+    kept: tuple[str, ...] = ()
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    ref_changes: tuple[RefChange, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    seconds: float = 0.0
+
+    def to_json(self) -> JsonObject:
+        """As run records hold it."""
+        return {
+            "kind": self.kind,
+            "full_name": self.full_name,
+            "uuid": self.uuid,
+            "folder": self.folder,
+            "outcome": str(self.outcome),
+            "snapshot": self.snapshot,
+            "tree": self.tree,
+            "refs_sha256": self.refs_sha256,
+            "snapshots": list(self.kept),
+            "parts": {name: part.to_json() for name, part in self.parts.items()},
+            "ref_changes": [
+                {"name": name_to_json(c.name), "old": c.old, "new": c.new, "kind": c.kind}
+                for c in self.ref_changes
+            ],
+            "problems": [problem.to_json() for problem in self.problems],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. `id` is its lower-case UTC start and a short random part.
+
+    `problems` are those of the run itself (no credential, no listing); those of a repository
+    stand in its entry. `facts` are counts worth keeping (`{"requests": 31}`), or, for verify,
+    its findings.
+    """
+
+    id: str
+    kind: RunKind
+    started: datetime
+    ended: datetime
+    program: str
+    entries: tuple[RunEntry, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_codes(self) -> tuple[int, ...]:
+        """Every exit code that applies, the one that counts first; empty when all is well."""
+        codes = {problem.code for problem in self.problems}
+        for entry in self.entries:
+            codes.update(problem.code for problem in entry.problems)
+        ordered = []
+        while codes:
+            first = worst(codes)
+            ordered.append(first)
+            codes = {code for code in codes if code != first and worst((code,)) != first}
+        return tuple(ordered)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the run."""
+        return worst(self.exit_codes)
+
+    def to_json(self, *, previous: str | None) -> JsonObject:
+        """The run record; `previous` is the sha256 of the record before."""
+        return {
+            "schema": 1,
+            "id": self.id,
+            "kind": self.kind,
+            "started": time_text(self.started),
+            "ended": time_text(self.ended),
+            "program": self.program,
+            "exit_code": self.exit_code,
+            "exit_codes": list(self.exit_codes),
+            "previous": previous,
+            "entries": [entry.to_json() for entry in self.entries],
+            "problems": [problem.to_json() for problem in self.problems],
+            "facts": dict(self.facts),
+        }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What verification reports: one damaged or missing thing, and what it means.
+
+    `file` is relative to the store. `object` is a git object id, ref name or document path where
+    that says more. `snapshots` are the ids that can no longer be restored in full because of it.
+    """
+
+    file: str
+    problem: str
+    repository: str | None = None
+    object: str | None = None
+    snapshots: tuple[str, ...] = ()
+    severity: Literal["damage", "warning"] = "damage"
+
+    def to_json(self) -> JsonObject:
+        """As results and run records hold it."""
+        return {
+            "file": self.file,
+            "problem": self.problem,
+            "repository": self.repository,
+            "object": self.object,
+            "snapshots": list(self.snapshots),
+            "severity": self.severity,
+        }
+
+
+def run_time(record: JsonObject) -> datetime:
+    """When the run of a record ended."""
+    return time_from_text(record["ended"])

@@ -1,0 +1,213 @@
+"""The map in ARCHITECTURE.md, held by the syntax tree: imports go down only, and each room keeps
+what only it may know."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "mirror"
+
+FLOORS = {
+    "errors": 1, "logs": 1,
+    "model": 2,
+    "git": 3, "auth": 3,
+    "store": 4, "config": 4, "bitbucket": 4,
+    "discovery": 5, "collect": 5,
+    "backup": 6, "restore": 6, "verify": 6, "browse": 6,
+    "doctor": 7,
+    "daemon": 8,
+    "cli": 9,
+}  # fmt: skip
+
+# Two rooms of floor 1 may not import each other either; these pairs are the only exceptions.
+ALLOWED_SIDEWAYS: set[tuple[str, str]] = set()
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """The room a source file belongs to: its folder or file directly under the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Every module that a file imports, those inside functions included, with the line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative imports hide the direction"
+            yield node.lineno, node.module or ""
+            if node.module == "mirror":
+                for alias in node.names:
+                    yield node.lineno, f"mirror.{alias.name}"
+
+
+def dotted(node: ast.AST) -> str:
+    """`os.environ` for the attribute access of that name, else an empty text."""
+    if isinstance(node, ast.Attribute):
+        base = dotted(node.value)
+        return f"{base}.{node.attr}" if base else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def strings(path: Path) -> Iterator[tuple[int, str]]:
+    """Every text literal of a file but its docstrings, with the line."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.lineno, node.value
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(path) for path in SOURCES} - {"__init__", "__main__", "simulator"}
+    assert rooms <= set(FLOORS), "a new room needs a floor in the map"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only(path: Path) -> None:
+    room = room_of(path)
+    wrong = []
+    for line, module in imports(path):
+        parts = module.split(".")
+        if parts[0] != "mirror" or len(parts) < 2 or parts[1] == "__version__" or parts[1] == room:
+            continue
+        target = parts[1]
+        if room == "simulator":
+            wrong.append(f"{path}:{line}: the simulator imports {module}; it stands apart")
+        elif target == "simulator":
+            if room != "cli":
+                wrong.append(f"{path}:{line}: only cli may start the simulator")
+        elif room not in ("__init__", "__main__") and FLOORS[target] >= FLOORS[room]:
+            wrong.append(f"{path}:{line}: {room} (floor {FLOORS[room]}) imports {module}")
+    assert wrong == []
+
+
+def test_only_git_and_the_simulator_know_dulwich() -> None:
+    found = {
+        room_of(path) for path in SOURCES for _, module in imports(path) if module.split(".")[0] == "dulwich"
+    }
+    assert found <= {"git", "simulator"}
+
+
+def test_reader_of_the_store_never_imports_its_writer() -> None:
+    store = PACKAGE / "store"
+    for path in store.rglob("*.py"):
+        for line, module in imports(path):
+            if path.stem.startswith("reader"):
+                assert "writer" not in module, f"{path}:{line}: the reader must not need the writer"
+
+
+@pytest.mark.parametrize("room", ["verify", "restore", "browse"])
+def test_rooms_that_only_read_use_the_reader_alone(room: str) -> None:
+    for path in SOURCES:
+        if room_of(path) == room:
+            for line, module in imports(path):
+                assert not module.startswith("mirror.store.writer"), f"{path}:{line}: {room} only reads"
+
+
+def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
+    homes = {
+        "apscheduler": {"daemon"},
+        "httpx": {"auth", "bitbucket", "backup", "doctor", "cli", "daemon"},
+        "yaml": {"config"},
+        "pydantic": {"config"},
+        "rich": {"cli"},
+        "starlette": {"simulator"},
+        "uvicorn": {"simulator"},
+    }
+    for path in SOURCES:
+        for line, module in imports(path):
+            home = homes.get(module.split(".")[0])
+            assert home is None or room_of(path) in home, f"{path}:{line}: {module} does not belong here"
+
+
+EDGES = {"cli", "daemon", "simulator"}
+WORLD = {
+    "os.environ", "os.getenv", "os.environb", "os.putenv",
+    "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.sleep",
+    "datetime.now", "datetime.utcnow", "datetime.today", "date.today",
+    "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.date.today",
+    "asyncio.sleep",
+}  # fmt: skip
+# Each with its reason; an entry that is no longer needed fails the test.
+WORLD_EXCEPTIONS: dict[tuple[str, str], str] = {}
+
+
+def test_environment_and_clock_are_read_only_at_the_edges() -> None:
+    used: set[tuple[str, str]] = set()
+    wrong = []
+    for path in SOURCES:
+        if room_of(path) in EDGES:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = dotted(node)
+            if name in WORLD:
+                key = (str(path.relative_to(PACKAGE)), name)
+                if key in WORLD_EXCEPTIONS:
+                    used.add(key)
+                else:
+                    wrong.append(
+                        f"{path}:{getattr(node, 'lineno', 0)}: {name}; take a Clock or an environment"
+                    )
+    assert wrong == []
+    assert used == set(WORLD_EXCEPTIONS), "exceptions that nothing needs any more"
+
+
+# Field names that mean nothing outside Bitbucket's own JSON, and its addresses.
+BITBUCKET_WORDS = re.compile(
+    r"^(full_slug|has_issues|mainbranch|updated_on|created_on|comment_count|task_count|build_number|"
+    r"display_name|nickname|account_id|pagelen|participated_on|close_source_branch|merge_commit)$"
+    r"|api\.bitbucket\.org|bitbucket\.org/"
+)
+# The config's defaults are the user's to change, so the addresses stand there.
+BITBUCKET_HOMES = {"bitbucket", "simulator", "config"}
+
+
+def test_only_the_bitbucket_room_knows_its_fields_and_addresses() -> None:
+    wrong = [
+        f"{path}:{line}: {text!r}"
+        for path in SOURCES
+        if room_of(path) not in BITBUCKET_HOMES
+        for line, text in strings(path)
+        if BITBUCKET_WORDS.search(text)
+    ]
+    assert wrong == []
+
+
+STORE_PATHS = re.compile(
+    r"code\.git|metadata\.git|wiki\.git|state\.json|store\.json|\bquarantine/|index\.json"
+)
+
+
+def test_only_the_store_room_knows_its_paths() -> None:
+    wrong = [
+        f"{path}:{line}: {text!r}"
+        for path in SOURCES
+        if room_of(path) not in {"store"}
+        for line, text in strings(path)
+        # A whole literal that is a path; a sentence that tells a person of one is not.
+        if STORE_PATHS.search(text) and " " not in text.strip()
+    ]
+    assert wrong == []
+
+
+def test_print_is_the_command_lines_alone() -> None:
+    for path in SOURCES:
+        if room_of(path) in {"cli"}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Call) and dotted(node.func) == "print"), f"{path}:{node.lineno}"
