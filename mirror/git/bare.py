@@ -1,0 +1,37 @@
+"""Bare repositories as the store keeps them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mirror.git.durable import write_file
+
+# Nothing may tidy these repositories on its own; our refs are not offered to those who clone; and
+# never an extension, because dulwich refuses a repository with one that it does not know.
+_CONFIG = b"""[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+[gc]
+\tauto = 0
+\tpruneExpire = never
+[maintenance]
+\tauto = false
+[transfer]
+\thideRefs = refs/mirror
+"""
+
+
+def create(path: Path) -> None:
+    """Make a bare repository at `path`, or finish one whose making was interrupted.
+
+    What is already there stays. HEAD is written last but one and config last: a repository with a
+    config is finished.
+    """
+    if (path / "config").is_file():
+        return
+    for folder in ("", "objects", "objects/pack", "objects/info", "refs", "refs/heads", "refs/tags", "info"):
+        (path / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (path / "HEAD").exists():
+        write_file(path / "HEAD", b"ref: refs/heads/main\n")
+    write_file(path / "config", _CONFIG)

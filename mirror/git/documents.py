@@ -1,0 +1,324 @@
+"""A bare repository used as a set of documents with history. Knows nothing of what they mean.
+
+`git clone` gives the documents as plain files, `git log -p` what changed. Objects are written in
+one pack for each commit and fsynced before any ref names them.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from dulwich.objects import Commit, ObjectID, Tree
+
+from mirror.git import bare
+from mirror.git.failures import GitFailed
+from mirror.git.packs import PackWriter, sweep
+from mirror.git.refs import open_repository, read_all, read_packed, write_packed
+
+_AUTHOR = b"Mirror <mirror@localhost>"
+_TAGS = b"refs/tags/"
+_FILE = stat.S_IFREG | 0o644
+_FOLDER = stat.S_IFDIR
+
+# name -> (mode, id) of one level of a tree
+_Level = dict[bytes, tuple[int, str]]
+
+
+class Documents:
+    """The documents in the bare repository at `path`. Close it when done; it is a context manager.
+
+    Readers should trust only what a tag reaches.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._repo = open_repository(path)
+
+    @classmethod
+    def create(cls, path: Path) -> Documents:
+        """Open the repository at `path`, made if it is not there."""
+        bare.create(path)
+        return cls(path)
+
+    def __enter__(self) -> Documents:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and memory maps."""
+        self._repo.close()
+
+    def refresh(self) -> None:
+        """See what was published since."""
+        self._repo.close()
+        self._repo = open_repository(self.path)
+
+    def tags(self) -> dict[str, str]:
+        """Tag name to commit id."""
+        refs = read_all(self.path)
+        return {
+            name[len(_TAGS) :].decode("utf-8", "replace"): value
+            for name, value in refs.items()
+            if name.startswith(_TAGS)
+        }
+
+    def head(self, ref: str = "refs/heads/main") -> str | None:
+        """The commit that `ref` names."""
+        return read_all(self.path).get(ref.encode("utf-8"))
+
+    def tree_of(self, commit: str) -> str:
+        """The id of a commit's tree. Raises GitFailed where the commit is not there or damaged."""
+        tree: bytes = self._commit(commit).tree
+        return tree.decode("ascii")
+
+    def parent_of(self, commit: str) -> str | None:
+        """The first parent of a commit."""
+        parents = self._commit(commit).parents
+        return parents[0].decode("ascii") if parents else None
+
+    def _commit(self, identifier: str) -> Commit:
+        found = self._object(identifier)
+        if not isinstance(found, Commit):
+            raise GitFailed(f"{self.path.name}: {identifier} is not a commit")
+        return found
+
+    def _object(self, identifier: str) -> object:
+        try:
+            return self._repo.object_store[ObjectID(identifier.encode("ascii"))]
+        except KeyError:
+            raise GitFailed(f"{self.path.name}: object {identifier} is missing") from None
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise GitFailed(f"{self.path.name}: object {identifier} is damaged: {error}") from error
+
+    def level(self, tree: str) -> _Level:
+        """The entries of one tree: name to mode and id."""
+        found = self._object(tree)
+        if not isinstance(found, Tree):
+            raise GitFailed(f"{self.path.name}: {tree} is not a tree")
+        return {entry.path: (entry.mode, entry.sha.decode("ascii")) for entry in found.iteritems()}
+
+    def find(self, tree: str, path: str) -> tuple[int, str] | None:
+        """Mode and id of what stands at `path` in a tree, or None."""
+        mode, identifier = _FOLDER, tree
+        for part in path.encode("utf-8").split(b"/") if path else []:
+            if not stat.S_ISDIR(mode):
+                return None
+            entry = self.level(identifier).get(part)
+            if entry is None:
+                return None
+            mode, identifier = entry
+        return mode, identifier
+
+    def read(self, tree: str, path: str) -> bytes | None:
+        """The bytes of the document at `path`, or None where there is none."""
+        entry = self.find(tree, path)
+        if entry is None or stat.S_ISDIR(entry[0]):
+            return None
+        return self.blob(entry[1])
+
+    def blob(self, identifier: str) -> bytes:
+        """The bytes of a document by its blob id."""
+        data: bytes = self._object(identifier).as_raw_string()  # type: ignore[attr-defined]
+        return data
+
+    def paths(self, tree: str, prefix: str = "") -> Iterator[str]:
+        """The documents below the folder `prefix` (or the document itself), sorted."""
+        prefix = prefix.strip("/")
+        entry = self.find(tree, prefix)
+        if entry is None:
+            return
+        if not stat.S_ISDIR(entry[0]):
+            yield prefix
+            return
+        yield from (path for path, _ in self._walk(entry[1], f"{prefix}/" if prefix else ""))
+
+    def _walk(self, tree: str, prefix: str) -> Iterator[tuple[str, str]]:
+        for name, (mode, identifier) in self.level(tree).items():
+            path = prefix + name.decode("utf-8", "surrogateescape")
+            if stat.S_ISDIR(mode):
+                yield from self._walk(identifier, path + "/")
+            else:
+                yield path, identifier
+
+    def blobs(self, tree: str) -> Iterator[tuple[str, str]]:
+        """Every document of a tree with its blob id."""
+        yield from self._walk(tree, "")
+
+    def diff(self, old: str | None, new: str | None) -> Iterator[tuple[str, str | None, str | None]]:
+        """What differs between two trees: path, old blob id, new blob id. Equal parts are not read."""
+        yield from self._diff(old, new, "")
+
+    def _diff(
+        self, old: str | None, new: str | None, prefix: str
+    ) -> Iterator[tuple[str, str | None, str | None]]:
+        if old == new:
+            return
+        before = self.level(old) if old else {}
+        after = self.level(new) if new else {}
+        for name in sorted(before.keys() | after.keys()):
+            one, two = before.get(name), after.get(name)
+            if one == two:
+                continue
+            path = prefix + name.decode("utf-8", "surrogateescape")
+            old_folder = one[1] if one and stat.S_ISDIR(one[0]) else None
+            new_folder = two[1] if two and stat.S_ISDIR(two[0]) else None
+            if old_folder or new_folder:
+                yield from self._diff(old_folder, new_folder, path + "/")
+            old_file = one[1] if one and not stat.S_ISDIR(one[0]) else None
+            new_file = two[1] if two and not stat.S_ISDIR(two[0]) else None
+            if old_file or new_file:
+                yield path, old_file, new_file
+
+    def edit(self, base: str | None) -> TreeEdit:
+        """Begin a change on top of the tree `base` (None: nothing)."""
+        return TreeEdit(self, base)
+
+    def set_refs(self, changes: dict[str, str | None]) -> None:
+        """Set (or with None remove) refs, all in one durable step."""
+        refs, peeled = read_packed(self.path)
+        refs = {**refs, **read_all(self.path)}
+        for name, value in changes.items():
+            if value is None:
+                refs.pop(name.encode("utf-8"), None)
+            else:
+                refs[name.encode("utf-8")] = value
+        write_packed(self.path, refs, peeled)
+
+    def sweep(self) -> None:
+        """Remove what an interrupted writer left; the caller holds the lock."""
+        sweep(self.path / "objects")
+
+
+class TreeEdit:
+    """Changes to documents on top of a tree. Only the folders that change are read and written.
+
+    Documents go to a pack on disk as they are put, so memory stays small.
+    """
+
+    def __init__(self, documents: Documents, base: str | None) -> None:
+        self._documents = documents
+        self._base = base
+        self._pack = PackWriter(documents.path / "objects")
+        self._changed: dict[str, str | None] = {}
+        self._content: dict[str, bytes] = {}
+
+    def put(self, path: str, data: bytes) -> None:
+        """Set the document at `path`."""
+        if self.get(path) == data:
+            return
+        self._changed[path] = self._pack.add("blob", data)
+        self._content[path] = data
+
+    def remove(self, path: str) -> None:
+        """Remove the document at `path`, if there is one."""
+        self._changed[path] = None
+        self._content.pop(path, None)
+
+    def blob_id(self, path: str) -> str | None:
+        """The blob id of the document at `path` as edited so far."""
+        if path in self._changed:
+            return self._changed[path]
+        if self._base is None:
+            return None
+        entry = self._documents.find(self._base, path)
+        return None if entry is None or stat.S_ISDIR(entry[0]) else entry[1]
+
+    def get(self, path: str) -> bytes | None:
+        """The document at `path` as edited so far."""
+        if path in self._changed:
+            return self._content.get(path)
+        return self._documents.read(self._base, path) if self._base is not None else None
+
+    def paths(self, prefix: str = "") -> Iterator[str]:
+        """The documents below the folder `prefix` as edited so far, sorted."""
+        inside = f"{prefix.strip('/')}/" if prefix else ""
+        found = set(self._documents.paths(self._base, prefix)) if self._base is not None else set()
+        for path, blob in self._changed.items():
+            if path.startswith(inside):
+                (found.add if blob is not None else found.discard)(path)
+        yield from sorted(found)
+
+    def write_tree(self) -> str:
+        """Write and publish all objects in one pack; returns the id of the tree."""
+        tree = self._build()
+        self._publish(tree)
+        return tree
+
+    def _build(self) -> str:
+        changes: dict[bytes, str | None] = {
+            path.encode("utf-8"): blob for path, blob in self._changed.items()
+        }
+        tree = self._write_level(self._base, changes)
+        return tree if tree is not None else self._pack.add("tree", b"")
+
+    def _publish(self, tree: str) -> None:
+        self._pack.publish()
+        self._documents.refresh()
+        self._base, self._changed, self._content = tree, {}, {}
+
+    def _write_level(self, tree: str | None, changes: dict[bytes, str | None]) -> str | None:
+        """Write one folder with `changes` below it; None where nothing is left in it."""
+        if not changes:
+            return tree
+        level = self._documents.level(tree) if tree is not None else {}
+        below: dict[bytes, dict[bytes, str | None]] = {}
+        for path, blob in changes.items():
+            name, slash, rest = path.partition(b"/")
+            if slash:
+                below.setdefault(name, {})[rest] = blob
+            elif blob is not None:
+                level[name] = (_FILE, blob)
+            elif name in level and not stat.S_ISDIR(level[name][0]):
+                del level[name]
+        for name, inner in below.items():
+            entry = level.get(name)
+            old = entry[1] if entry is not None and stat.S_ISDIR(entry[0]) else None
+            new = self._write_level(old, inner)
+            if new is not None:
+                level[name] = (_FOLDER, new)
+            elif old is not None:
+                del level[name]
+        if not level:
+            return None
+        ordered = sorted(
+            level.items(), key=lambda item: item[0] + (b"/" if stat.S_ISDIR(item[1][0]) else b"")
+        )
+        data = b"".join(
+            b"%o %s\0" % (mode, name) + bytes.fromhex(identifier) for name, (mode, identifier) in ordered
+        )
+        return self._pack.add("tree", data)
+
+    def commit(self, *, ref: str, tag: str | None, message: str, when: datetime, parent: str | None) -> str:
+        """Write everything, then set `ref` (and the tag) in one step; returns the commit's id.
+
+        Objects are on disk and fsynced before any ref names them.
+        """
+        tree = self._build()
+        seconds = int(when.astimezone(UTC).timestamp())
+        who = b"%s %d +0000" % (_AUTHOR, seconds)
+        lines = [b"tree " + tree.encode("ascii")]
+        if parent is not None:
+            lines.append(b"parent " + parent.encode("ascii"))
+        lines += [b"author " + who, b"committer " + who, b"", message.encode("utf-8")]
+        data = b"\n".join(lines)
+        commit = self._pack.add("commit", data if data.endswith(b"\n") else data + b"\n")
+        self._publish(tree)
+        changes: dict[str, str | None] = {ref: commit}
+        if tag is not None:
+            changes[f"refs/tags/{tag}"] = commit
+        self._documents.set_refs(changes)
+        return commit
+
+    def discard(self) -> None:
+        """Forget the change."""
+        self._pack.discard()

@@ -1,0 +1,123 @@
+"""Refs of a bare repository of ours: always in packed-refs, always changed in one step.
+
+Only packed-refs is written, never loose refs, so that a change of many refs is one rename, names
+that differ only in case are safe on any disk, and `a` may become `a/b`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from dulwich.refs import check_ref_format
+from dulwich.repo import Repo
+
+from mirror.git.durable import write_file
+from mirror.model import Head, Refs, is_hash
+
+OURS = b"refs/mirror/"
+KEEP = OURS + b"keep/"
+PULL_REQUESTS = OURS + b"pull-requests/"
+WORK = OURS + b"work"
+NAME_BYTES_MAX = 1024
+_HEADER = b"# pack-refs with: peeled fully-peeled sorted \n"
+
+
+def name_fault(name: bytes) -> str | None:
+    """Why a ref of this name cannot be mirrored, or None where it can.
+
+    A server's names are input: dulwich's own writers would follow `refs/../../x` out of the
+    repository.
+    """
+    if not name.startswith(b"refs/"):
+        return "not under refs/"
+    if len(name) > NAME_BYTES_MAX:
+        return f"longer than {NAME_BYTES_MAX} bytes"
+    if not check_ref_format(name):  # type: ignore[arg-type]
+        return "not a valid ref name"
+    return None
+
+
+def read_packed(path: Path) -> tuple[dict[bytes, str], dict[bytes, str]]:
+    """All refs of the repository at `path` (ours too), and the peeled values of its tags.
+
+    Raises OSError where the file cannot be read and ValueError where it is damaged.
+    """
+    refs: dict[bytes, str] = {}
+    peeled: dict[bytes, str] = {}
+    try:
+        data = (path / "packed-refs").read_bytes()
+    except FileNotFoundError:
+        return refs, peeled
+    last: bytes | None = None
+    for number, line in enumerate(data.splitlines(), start=1):
+        if line.startswith(b"#") or not line:
+            continue
+        if line.startswith(b"^") and last is not None and is_hash(line[1:].decode("ascii", "replace")):
+            peeled[last] = line[1:].decode("ascii")
+            continue
+        value, _, name = line.partition(b" ")
+        text = value.decode("ascii", "replace")
+        if not is_hash(text) or not name:
+            raise ValueError(f"packed-refs line {number} is not a ref")
+        refs[name] = text
+        last = name
+    return refs, peeled
+
+
+def read_all(path: Path) -> dict[bytes, str]:
+    """All refs of the repository at `path`, loose ones that somebody else made included."""
+    refs, _ = read_packed(path)
+    base = path / "refs"
+    if base.is_dir():
+        for folder, _folders, files in os.walk(os.fsencode(base)):
+            for file in files:
+                full = os.path.join(folder, file)  # noqa: PTH118 (names are bytes)
+                with open(full, "rb") as stream:  # noqa: PTH123
+                    value = stream.read(64).strip().decode("ascii", "replace")
+                if is_hash(value):
+                    refs[os.path.relpath(full, os.fsencode(path))] = value
+    return refs
+
+
+def write_packed(path: Path, refs: Mapping[bytes, str], peeled: Mapping[bytes, str]) -> None:
+    """Replace all refs of the repository at `path` in one durable step."""
+    lines = [_HEADER]
+    for name in sorted(refs):
+        lines.append(refs[name].encode("ascii") + b" " + name + b"\n")
+        if name in peeled and peeled[name] != refs[name]:
+            lines.append(b"^" + peeled[name].encode("ascii") + b"\n")
+    write_file(path / "packed-refs", b"".join(lines))
+
+
+def read_head(path: Path) -> Head | None:
+    """Where HEAD points, or None where the file says nothing sensible."""
+    try:
+        text = (path / "HEAD").read_bytes().strip()
+    except FileNotFoundError:
+        return None
+    if text.startswith(b"ref: "):
+        name = text[5:].strip()
+        return Head("symref" if name in read_all(path) else "unborn", name)
+    return Head("detached", text) if is_hash(text.decode("ascii", "replace")) else None
+
+
+def write_head(path: Path, head: Head) -> None:
+    """Point HEAD as `head` says."""
+    text = head.value if head.kind == "detached" else b"ref: " + head.value
+    write_file(path / "HEAD", text + b"\n")
+
+
+def read_refs(path: Path, *, ours: bool = False) -> Refs:
+    """The refs of a mirror, without those under `refs/mirror/` unless `ours`."""
+    refs, peeled = read_packed(path)
+    refs = {**refs, **read_all(path)}
+    if not ours:
+        refs = {name: value for name, value in refs.items() if not name.startswith(OURS)}
+    return Refs(refs, read_head(path), {name: peeled[name] for name in refs if name in peeled})
+
+
+def open_repository(path: Path) -> Repo:
+    """dulwich's view of the bare repository at `path`; the caller closes it."""
+    return Repo(str(path), bare=True)

@@ -1,0 +1,167 @@
+"""Worker processes for git work, which is heavy Python and must be killable.
+
+Each worker serves one job at a time. A worker that dies fails its job and is replaced; cancelling
+a job kills its worker, and the mirror it worked on stays valid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, overload
+
+import mirror
+from mirror.git.check import CheckJob, CheckResult
+from mirror.git.failures import GitFailed
+from mirror.git.jobs import Job, Result
+from mirror.git.mirrors import FetchJob, FetchResult
+from mirror.git.push import PushJob, PushResult
+from mirror.git.worker import LENGTH
+
+# What a worker may need of the environment: where certificates and programs are. Nothing secret.
+_PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "LC_ALL", "TMPDIR")
+
+
+class _Worker:
+    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
+        self.process = process
+        self.connection = connection
+
+    @classmethod
+    async def start(cls, environment: Mapping[str, str]) -> _Worker:
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "mirror.git.worker",
+                str(theirs.fileno()),
+                str(os.getpid()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                env={
+                    **{name: environment[name] for name in _PASSED_ON if name in environment},
+                    "PYTHONPATH": str(Path(mirror.__file__).parents[1]),
+                },
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        return cls(process, ours)
+
+    async def do(self, job: Job, lock: int | None, progress: Callable[[str], None] | None) -> Any:
+        loop = asyncio.get_running_loop()
+        data = pickle.dumps(job)
+        message = LENGTH.pack(len(data)) + data
+        # The first byte carries the descriptor; an empty socket always has room for it.
+        socket.send_fds(self.connection, [message[:1]], [] if lock is None else [lock])
+        await loop.sock_sendall(self.connection, message[1:])
+        while True:
+            kind, value = await self._receive(loop)
+            if kind == "progress":
+                if progress is not None:
+                    progress(value)
+            elif kind == "error":
+                raise value
+            else:
+                return value
+
+    async def _receive(self, loop: asyncio.AbstractEventLoop) -> tuple[str, Any]:
+        (size,) = LENGTH.unpack(await self._read_exactly(loop, LENGTH.size))
+        kind, value = pickle.loads(await self._read_exactly(loop, size))  # noqa: S301 - our own worker
+        return kind, value
+
+    async def _read_exactly(self, loop: asyncio.AbstractEventLoop, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            chunk = await loop.sock_recv(self.connection, min(size - len(data), 1 << 20))
+            if not chunk:
+                raise EOFError
+            data += chunk
+        return bytes(data)
+
+    async def stop(self) -> None:
+        """Kill it and wait for its end."""
+        self.connection.close()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+
+class WorkerPool:
+    """At most `size` workers, started when first needed and kept. An async context manager.
+
+    `environment` is the process's own; only what names certificates and programs is passed on.
+    """
+
+    def __init__(self, size: int, *, environment: Mapping[str, str] | None = None) -> None:
+        self._slots = asyncio.Semaphore(max(1, size))
+        self._environment = environment or {}
+        self._idle: list[_Worker] = []
+        self._all: set[_Worker] = set()
+
+    async def __aenter__(self) -> WorkerPool:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        workers, self._all, self._idle = list(self._all), set(), []
+        for worker in workers:
+            await worker.stop()
+
+    @overload
+    async def run(
+        self, job: FetchJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> FetchResult: ...
+    @overload
+    async def run(
+        self, job: CheckJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> CheckResult: ...
+    @overload
+    async def run(
+        self, job: PushJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> PushResult: ...
+    async def run(
+        self, job: Job, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> Result:
+        """Do `job` in a worker. `lock_fd` is held by the worker, too, for as long as the job runs.
+
+        Raises what the job raises, and GitFailed where the worker itself died.
+        """
+        async with self._slots:
+            worker = self._idle.pop() if self._idle else await self._start()
+            try:
+                result: Result = await worker.do(job, lock_fd, progress)
+            except (EOFError, ConnectionError, BrokenPipeError):
+                await self._drop(worker)
+                raise GitFailed("a git worker died; the mirror it worked on is as it was") from None
+            except asyncio.CancelledError:
+                await asyncio.shield(self._drop(worker))
+                raise
+            except Exception:
+                self._idle.append(worker)
+                raise
+            self._idle.append(worker)
+            return result
+
+    async def _start(self) -> _Worker:
+        worker = await _Worker.start(self._environment)
+        self._all.add(worker)
+        return worker
+
+    async def _drop(self, worker: _Worker) -> None:
+        self._all.discard(worker)
+        await worker.stop()

@@ -1,0 +1,103 @@
+"""The least that a server must answer to be backed up: not the simulator, and knowing less.
+
+A server nobody has seen before behaves differently from the one that a program grew up with. This
+one answers lists in one page with nothing but the promised keys, has no rate-limit headers, no
+`size`, and 404 for whatever it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+TOKEN = "a-workspace-token-for-the-minimal-server"
+SPACE = uuid.UUID(int=0x5EED)
+
+
+def braced(value: uuid.UUID) -> str:
+    """A uuid as Bitbucket writes it."""
+    return "{" + str(value) + "}"
+
+
+class MinimalApi:
+    """Serves one workspace whose repositories are the given slugs; `lose` takes one away."""
+
+    def __init__(self, workspace: str, slugs: list[str]) -> None:
+        self.workspace = workspace
+        self.uuids = {slug: braced(uuid.uuid5(SPACE, slug)) for slug in slugs}
+        self.refused: list[str] = []
+
+    def lose(self, slug: str) -> None:
+        """The repository is deleted."""
+        del self.uuids[slug]
+
+    def repository(self, slug: str) -> dict[str, Any]:
+        """A repository with the keys that a client may rely on, and no others."""
+        return {
+            "type": "repository",
+            "uuid": self.uuids[slug],
+            "name": slug,
+            "full_name": f"{self.workspace}/{slug}",
+            "slug": slug,
+            "is_private": True,
+            "scm": "git",
+            "mainbranch": None,
+            "workspace": {"type": "workspace", "uuid": braced(SPACE), "slug": self.workspace},
+        }
+
+    def answer(self, path: str) -> tuple[int, dict[str, Any]]:
+        """Status and body for a GET of `path` below the API's root."""
+        parts = [part for part in path.split("/") if part]
+        if parts == ["workspaces", self.workspace]:
+            return 200, {"type": "workspace", "uuid": braced(SPACE), "slug": self.workspace, "name": "W"}
+        if parts == ["repositories", self.workspace]:
+            return 200, {"values": [self.repository(slug) for slug in self.uuids]}
+        if parts[:2] == ["repositories", self.workspace] and len(parts) > 2 and parts[2] in self.uuids:
+            rest = parts[3:]
+            if not rest:
+                return 200, self.repository(parts[2])
+            if rest in (["pullrequests"], ["pipelines"]):
+                return 200, {"values": []}
+            if rest == ["issues"]:
+                return 410, {"type": "error", "error": {"message": "CHANGE-3071 - removed"}}
+        return 404, {"type": "error", "error": {"message": "There is no API hosted at this URL."}}
+
+    def __enter__(self) -> MinimalApi:
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                    status, body = 401, {"type": "error", "error": {"message": "Token is invalid"}}
+                else:
+                    status, body = api.answer(urlsplit(self.path).path.removeprefix("/2.0"))
+                if status >= 400:
+                    api.refused.append(f"{status} {self.path}")
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Quiet: the tests read `refused`."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/2.0"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
