@@ -1,0 +1,169 @@
+"""Secrets: where they come from, and values that do not show themselves."""
+
+from __future__ import annotations
+
+import re
+import stat
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from mirror.errors import UsageError
+from mirror.logs import register_secret
+
+SourceKind = Literal["file", "env", "credential", "command"]
+
+COMMAND_TIMEOUT = 30.0
+SECRET_BYTES_MAX = 64 * 1024
+_NAME = re.compile(r"[A-Za-z0-9_.@-]+")
+
+
+@dataclass(frozen=True)
+class SecretSource:
+    """Where a secret is to be found; never the secret itself.
+
+    `value` is a path (`file`), a variable's name (`env`), the name of a systemd credential
+    (`credential`), or a program with its arguments (`command`).
+    """
+
+    kind: SourceKind
+    value: str | tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = self.value if isinstance(self.value, str) else self.value[0]
+        return f"{self.kind} {text}"
+
+
+class Secret:
+    """A secret value. Its text form hides it, and it refuses to be pickled."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        register_secret(value)
+
+    def reveal(self) -> str:
+        """The value itself; only for the moment of signing."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(hidden)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not to be written down")
+
+
+def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -> Secret:
+    """Read the secret at `source` now; one trailing newline is dropped.
+
+    Raises UsageError, saying what to do and never what was read.
+    """
+    match source.kind:
+        case "file":
+            text = _read_file(Path(str(source.value)))
+        case "env":
+            text = environment.get(str(source.value), "")
+            if not text:
+                raise UsageError(
+                    f"the environment variable {source.value} is not set, or empty",
+                    hint="set it for this process, or name another source for the secret",
+                )
+        case "credential":
+            text = _read_credential(str(source.value), environment)
+        case "command":
+            command = (source.value,) if isinstance(source.value, str) else source.value
+            text = _run(command, environment)
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text.strip():
+        raise UsageError(f"the secret from {source} is empty", hint="put the secret there")
+    if any(sign in text for sign in "\r\n\0"):
+        raise UsageError(
+            f"the secret from {source} has more than one line", hint="leave only the secret there"
+        )
+    return Secret(text)
+
+
+def _read_file(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+            raise UsageError(
+                f"the secret file {path} can be read by everybody", hint=f"run: chmod o-rwx {path}"
+            )
+        with path.open("rb") as stream:
+            data = stream.read(SECRET_BYTES_MAX + 1)
+    except OSError as error:
+        raise UsageError(
+            f"the secret file {path} cannot be read: {error.strerror}",
+            hint="check the path, and that this user may read it",
+        ) from None
+    return _decode(data, f"the secret file {path}")
+
+
+def _read_credential(name: str, environment: Mapping[str, str]) -> str:
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise UsageError(
+            f"{name!r} is not the name of a systemd credential", hint="use the id from LoadCredential="
+        )
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise UsageError(
+            f"the systemd credential {name} cannot be read: CREDENTIALS_DIRECTORY is not set",
+            hint=f"start the service with LoadCredential={name}:/path/to/file, or name another source",
+        )
+    try:
+        data = (Path(folder) / name).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the systemd credential {name} cannot be read: {error.strerror}",
+            hint=f"add LoadCredential={name}:/path/to/file to the unit",
+        ) from None
+    return _decode(data, f"the systemd credential {name}")
+
+
+def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
+    program = command[0]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # it may tell more than we may show
+            timeout=COMMAND_TIMEOUT,
+            check=False,
+            env=dict(environment),
+        )
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"the secret command {program} took longer than {COMMAND_TIMEOUT:.0f} s",
+            hint="make it answer without asking anybody",
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"the secret command {program} cannot be started: {error.strerror}", hint="give its full path"
+        ) from None
+    if done.returncode != 0:
+        raise UsageError(
+            f"the secret command {program} ended with {done.returncode}", hint="run it by hand to see why"
+        )
+    return _decode(done.stdout, f"what the secret command {program} printed")
+
+
+def _decode(data: bytes, what: str) -> str:
+    if len(data) > SECRET_BYTES_MAX:
+        raise UsageError(f"{what} is larger than a secret can be", hint="leave only the secret there")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{what} is not UTF-8 text", hint="leave only the secret there") from None

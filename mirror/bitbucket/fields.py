@@ -1,0 +1,204 @@
+"""Reading Bitbucket's documents: the only place that knows what their fields are called.
+
+Each reader is total: what is absent or odd is None, or BadAnswer where nothing can be done
+without it. Deleted accounts, forks and branches leave nulls in the most surprising places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from mirror.bitbucket.failures import BadAnswer, plain
+from mirror.model import Json, JsonObject, Repository, Workspace, is_uuid
+
+_SLUG = re.compile(r"[A-Za-z0-9._~-]{1,100}")
+_DONE = "COMPLETED"
+
+
+def _get(data: Json, *names: str) -> Any:
+    for name in names:
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
+
+
+def _text(data: Json, *names: str) -> str | None:
+    value = _get(data, *names)
+    return value if isinstance(value, str) else None
+
+
+def _number(data: Json, *names: str) -> int | None:
+    value = _get(data, *names)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def is_slug(text: object) -> bool:
+    """Whether `text` can be the slug of a workspace or repository (and is safe in a path)."""
+    return isinstance(text, str) and _SLUG.fullmatch(text) is not None and text.strip(".") != ""
+
+
+def _uuid(data: Json, what: str) -> str:
+    value = _get(data, "uuid")
+    if not is_uuid(value):
+        raise BadAnswer(f"a {what} came without a proper uuid ({plain(value)})")
+    return str(value).lower()
+
+
+def workspace(data: Json) -> Workspace:
+    """A workspace, from its own document or from an entry of the credential's list."""
+    inner = _get(data, "workspace")
+    document = inner if isinstance(inner, dict) else data
+    slug = _text(document, "slug")
+    if not is_slug(slug):
+        raise BadAnswer(f"a workspace came without a proper slug ({plain(slug)})")
+    assert slug is not None
+    profile = document if isinstance(document, dict) else {}
+    return Workspace(_uuid(document, "workspace"), slug, _text(document, "name") or slug, profile)
+
+
+def repository(data: Json, *, workspace: str) -> Repository:
+    """A repository of `workspace`.
+
+    The name is taken from `full_name`, because a moved repository says there where it went.
+    """
+    full_name = _text(data, "full_name") or ""
+    owner, _, name = full_name.partition("/")
+    slug = _text(data, "slug") or name
+    owner = owner or workspace
+    if not is_slug(slug) or not is_slug(owner):
+        raise BadAnswer(f"a repository came without a proper name ({plain(full_name or slug)})")
+    return Repository(
+        _uuid(data, "repository"),
+        owner,
+        slug,
+        _text(data, "project", "key"),
+        data if isinstance(data, dict) else {},
+    )
+
+
+def identity(data: Json) -> str | None:
+    """What tells one entry of a list from another: uuid, id, hash, or nothing."""
+    for name in ("uuid", "id", "hash", "key", "name"):
+        value = _get(data, name)
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            return f"{name}:{value}"
+    return None
+
+
+def number_of(data: Json, what: str) -> int:
+    """The number of a pull request or issue. Raises BadAnswer where it has none."""
+    value = _number(data, "id")
+    if value is None or value < 1:
+        raise BadAnswer(f"a {what} came without a proper id ({plain(_get(data, 'id'))})")
+    return value
+
+
+def pull_request_head(data: Json) -> str | None:
+    """The hash of a pull request's head, in as many digits as told; None where the fork is gone."""
+    value = _text(data, "source", "commit", "hash")
+    return value if value is not None and re.fullmatch(r"[0-9a-f]{12,40}", value) else None
+
+
+def updated_on(data: Json) -> str | None:
+    """When a thing was last updated, as told."""
+    return _text(data, "updated_on")
+
+
+def comment_count(data: Json) -> int | None:
+    """How many comments a pull request says it has; None where it does not say."""
+    return _number(data, "comment_count")
+
+
+def task_count(data: Json) -> int | None:
+    """How many tasks a pull request says it has; None where it does not say."""
+    return _number(data, "task_count")
+
+
+def is_open(data: Json) -> bool:
+    """Whether a pull request is open."""
+    return _text(data, "state") == "OPEN"
+
+
+def has_participants(data: Json) -> bool:
+    """Whether a pull request's answer tells its participants (lists may leave them out)."""
+    return isinstance(_get(data, "participants"), list)
+
+
+def pipeline_number(data: Json) -> int:
+    """A pipeline's number. Raises BadAnswer where it has none."""
+    value = _number(data, "build_number")
+    if value is None:
+        raise BadAnswer(f"a pipeline came without a proper number ({plain(_get(data, 'build_number'))})")
+    return value
+
+
+def uuid_of(data: Json, what: str) -> str:
+    """The uuid of a pipeline or step, with its braces. Raises BadAnswer where it has none."""
+    return _uuid(data, what)
+
+
+def is_done(data: Json) -> bool:
+    """Whether a pipeline or a step has come to its end."""
+    return _text(data, "state", "name") == _DONE
+
+
+def step_has_run(data: Json) -> bool:
+    """Whether a step may have a log: it has come to its end and was not skipped."""
+    return is_done(data) and _text(data, "state", "result", "name") not in ("NOT_RUN", "SKIPPED")
+
+
+def project_of(data: Json) -> str | None:
+    """The key of the project that a repository is in."""
+    return _text(data, "project", "key")
+
+
+def updated_first(data: Json) -> str:
+    """A text that sorts documents by when they were updated; the empty text where they do not say."""
+    return updated_on(data) or _text(data, "created_on") or ""
+
+
+def stable(data: Json) -> Json:
+    """The document as it is to be kept: without what changes although nothing has changed.
+
+    User info is taken out of clone links, and the expiring query out of links to pictures.
+    Everything else stays, known or not.
+    """
+    if isinstance(data, dict):
+        return {name: _stable_link(name, value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [stable(item) for item in data]
+    return data
+
+
+def _stable_link(name: str, value: Json) -> Json:
+    if name == "avatar" and isinstance(value, dict):
+        return {key: _without_query(item) if key == "href" else stable(item) for key, item in value.items()}
+    if name == "clone" and isinstance(value, list):
+        return [
+            {key: _without_user(item) if key == "href" else stable(item) for key, item in link.items()}
+            if isinstance(link, dict)
+            else stable(link)
+            for link in value
+        ]
+    return stable(value)
+
+
+def _without_query(link: Json) -> Json:
+    return link.partition("?")[0] if isinstance(link, str) else link
+
+
+def _without_user(link: Json) -> Json:
+    if not isinstance(link, str) or not link.startswith(("http://", "https://")):
+        return link
+    try:
+        parts = urlsplit(link)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    except ValueError:
+        return link
+
+
+def list_size(data: JsonObject) -> int | None:
+    """How many entries a list says it has in all; None where it does not say."""
+    return _number(data, "size")
