@@ -273,10 +273,8 @@ class Client:
             _log.warning("bitbucket.deprecated", endpoint=endpoint.name, **told)
 
     @asynccontextmanager
-    async def download(
-        self, endpoint: Endpoint, *, most: int = DOWNLOAD_BYTES_MAX, **parts: str | int
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes of a file as they come, at most `most` of them.
+    async def download(self, endpoint: Endpoint, **parts: str | int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of a file as they come, at most DOWNLOAD_BYTES_MAX of them.
 
         Redirects to storage elsewhere are followed without the credential. A break in the middle
         raises ServerTrouble; what was read until then must be dropped.
@@ -294,7 +292,7 @@ class Client:
                 async with self._slots, self._open(sign_in, endpoint, url) as response:
                     if response.status_code == 200:
                         begun = True
-                        yield self._chunks(response, endpoint, most)
+                        yield self._chunks(response, endpoint, DOWNLOAD_BYTES_MAX)
                         return
                     body = await self._read(response, endpoint, BODY_BYTES_MAX)
                     verdict = self._judge(sign_in, endpoint, response, body)

@@ -199,6 +199,20 @@ def _without_user(link: Json) -> Json:
         return link
 
 
+def merged(old: Json, new: Json) -> Json:
+    """`new` over `old`: a thinner answer never removes a field, and a hash cut short never
+    replaces the full one."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    result = dict(old)
+    for name, value in new.items():
+        before = old.get(name)
+        if name == "hash" and isinstance(before, str) and isinstance(value, str) and before.startswith(value):
+            continue
+        result[name] = merged(before, value)
+    return result
+
+
 def list_size(data: JsonObject) -> int | None:
     """How many entries a list says it has in all; None where it does not say."""
     return _number(data, "size")

@@ -19,6 +19,7 @@ DEPTH_MAX = 100
 BYTES_MAX = 64 * 1024 * 1024
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 class NotCanonical(ValueError):
@@ -99,6 +100,9 @@ def _quote(text: str) -> str:
     quoted = encode_basestring(text)
     if quoted.isascii():
         return quoted
+    if _SPLIT_PAIR.search(quoted):
+        # Escaped one by one they would be read back as one character, and the bytes would differ.
+        raise NotCanonical("a text holds a character split into two surrogates")
     return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", quoted)
 
 
@@ -114,7 +118,10 @@ def _write(value: Json, indent: str, out: list[str]) -> None:
     elif isinstance(value, Number):
         out.append(value.text)
     elif isinstance(value, int):
-        out.append(int.__repr__(value))
+        try:
+            out.append(int.__repr__(value))
+        except ValueError as error:  # longer than Python writes out
+            raise NotCanonical(f"not a number that can be written: {error}") from error
     elif isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
             raise NotCanonical(f"{value} is not JSON")
@@ -130,11 +137,11 @@ def _write(value: Json, indent: str, out: list[str]) -> None:
 def _write_items(
     items: list[tuple[Any, Json]], opening: str, closing: str, indent: str, out: list[str]
 ) -> None:
+    if len(indent) >= 2 * DEPTH_MAX:
+        raise NotCanonical(f"nested deeper than {DEPTH_MAX} levels")
     if not items:
         out.append(opening + closing)
         return
-    if len(indent) > 2 * DEPTH_MAX:
-        raise NotCanonical(f"nested deeper than {DEPTH_MAX} levels")
     inner = indent + "  "
     separator = opening + "\n" + inner
     for key, item in items:

@@ -21,6 +21,7 @@ class Outcome(StrEnum):
 
     SAVED = "saved"  # something had changed: a new snapshot
     CONFIRMED = "confirmed"  # nothing had changed since the last snapshot
+    PARTIAL = "partial"  # what could be had is stored; its problems say what could not
     FAILED = "failed"  # no snapshot could be taken
     LOCKED = "locked"  # another process was at work on it
     ABSENT = "absent"  # not in a complete listing, not yet confirmed as gone; kept

@@ -1,0 +1,371 @@
+"""One backup run: discover, back up each repository, mark what is missing, write it all down.
+
+A run record is written however the run ends, and it says what was not reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+
+from mirror import __version__
+from mirror.auth.signin import sign_in
+from mirror.backup.repository import Tools, backup_repository
+from mirror.backup.workspace import backup_workspace
+from mirror.bitbucket.budget import Budget
+from mirror.bitbucket.client import Client
+from mirror.config.settings import Config, WorkspaceConfig
+from mirror.discovery import Discovered, Rules, discover, workspaces_of
+from mirror.errors import Cancelled, CredentialRefused, MirrorError, NoStore, UsageError
+from mirror.git.workers import WorkerPool
+from mirror.logs import get_logger
+from mirror.model import (
+    Clock,
+    NoProgress,
+    Outcome,
+    Problem,
+    Progress,
+    Repository,
+    Run,
+    RunEntry,
+    Selector,
+    Workspace,
+    snapshot_id,
+)
+from mirror.store.reader import RepositoryFolder, Store
+from mirror.store.writer import StoreWriter, WorkspaceWriter, create_or_open
+
+_log = get_logger("backup")
+
+
+class RunCancelled(Cancelled):
+    """The run was stopped; `run` is its record."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__("the backup was stopped; what was finished is kept")
+        self.run = run
+
+
+@dataclass
+class _Ledger:
+    """What the run has come to so far."""
+
+    identifier: str
+    started: datetime
+    entries: list[RunEntry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    pending: dict[str, Repository] = field(default_factory=dict)
+    requests: int = 0
+
+    def fail(self, error: MirrorError, where: str = "") -> None:
+        """Note something that concerns the run as a whole."""
+        self.problems.append(
+            Problem(error.exit_code, f"{where}: {error.message}" if where else error.message)
+        )
+        _log.error("backup.failed", where=where or None, reason=error.message, hint=error.hint)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What was asked of the run, and with what."""
+
+    config: Config
+    selectors: tuple[Selector, ...]
+    clock: Clock
+    environment: Mapping[str, str]
+    full: bool
+    lock_wait: float
+    progress: Progress
+    budget: Budget
+    transport: httpx.AsyncBaseTransport | None
+
+
+async def run(
+    config: Config,
+    selectors: Sequence[Selector] = (),
+    *,
+    clock: Clock,
+    environment: Mapping[str, str],
+    full: bool = False,
+    dry_run: bool = False,
+    lock_wait: float = 0.0,
+    progress: Progress | None = None,
+    budget: Budget | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Run:
+    """Back up what `config` names, or of that what `selectors` mean, into `config.store`.
+
+    Secrets are read now. `full` ignores cursors; `dry_run` lists what would be backed up and writes
+    nothing; `lock_wait` is in seconds. The outcome is in the Run and in the record it leaves. Raises
+    only where there is no run to speak of (the store cannot be opened), and RunCancelled.
+    """
+    order = _Order(
+        config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
+        budget or Budget(clock, reserve=config.limits.api_reserve), transport,
+    )  # fmt: skip
+    if dry_run:
+        return await _dry_run(order)
+    started = clock.now()
+    with create_or_open(config.store, now=started, command="mirror backup") as store:
+        ledger = _Ledger(store.new_run_id(started), started)
+        _log.info("backup.started", run=ledger.identifier, store=str(config.store))
+        try:
+            async with WorkerPool(config.limits.git_workers, environment=environment) as workers:
+                for workspace in config.workspaces:
+                    await _workspaces(order, store, workers, workspace, ledger)
+            _check_selectors(order, ledger)
+        except asyncio.CancelledError:
+            ledger.problems.append(Problem(130, "the run was stopped"))
+            raise RunCancelled(_write(order, store, ledger)) from None
+        return _write(order, store, ledger)
+
+
+def _write(order: _Order, store: StoreWriter, ledger: _Ledger) -> Run:
+    """The record of the run, and the index."""
+    for repository in ledger.pending.values():
+        ledger.entries.append(
+            RunEntry("repository", repository.full_name, repository.uuid, "", Outcome.PENDING)
+        )
+    done = Run(
+        id=ledger.identifier,
+        kind="backup",
+        started=ledger.started,
+        ended=order.clock.now(),
+        program=__version__,
+        entries=tuple(ledger.entries),
+        problems=tuple(ledger.problems),
+        facts={"requests": ledger.requests},
+    )
+    store.write_run(done)
+    store.rebuild_index(order.clock.now())
+    _log.info(
+        "backup.finished",
+        run=done.id,
+        exit_code=done.exit_code,
+        repositories=sum(1 for entry in done.entries if entry.kind == "repository"),
+        requests=ledger.requests,
+    )
+    return done
+
+
+def _check_selectors(order: _Order, ledger: _Ledger) -> None:
+    for selector in order.selectors:
+        if not any(
+            selector.matches_workspace(entry.full_name.partition("/")[0])
+            and selector.matches_repository(entry.full_name.partition("/")[2])
+            for entry in ledger.entries
+        ):
+            ledger.fail(UsageError(f"{selector} matches nothing that is backed up"))
+
+
+def _client(order: _Order, workspace: WorkspaceConfig) -> Client:
+    urls = order.config.bitbucket
+    sign_ins = [
+        sign_in(
+            credential,
+            environment=order.environment,
+            oauth_url=urls.oauth_url,
+            api_url=urls.api_url,
+            clock=order.clock,
+        )
+        for credential in workspace.credentials
+    ]
+    return Client(
+        sign_ins,
+        api_url=urls.api_url,
+        clock=order.clock,
+        concurrency=order.config.limits.api_concurrency,
+        budget=order.budget,
+        transport=order.transport,
+    )
+
+
+async def _workspaces(
+    order: _Order, store: StoreWriter, workers: WorkerPool, config: WorkspaceConfig, ledger: _Ledger
+) -> None:
+    """All workspaces that one entry of the configuration stands for."""
+    where = config.workspace or "workspaces of the credential"
+    if config.workspace is not None and not _selected(order, config.workspace):
+        return
+    try:
+        async with _client(order, config) as client:
+            try:
+                for workspace in await workspaces_of(client, config.workspace):
+                    if _selected(order, workspace.slug):
+                        await _workspace(order, store, workers, client, config, workspace, ledger)
+            finally:
+                ledger.requests += client.requests
+    except MirrorError as error:
+        ledger.fail(error, where)
+
+
+def _selected(order: _Order, workspace: str) -> bool:
+    return not order.selectors or any(one.matches_workspace(workspace) for one in order.selectors)
+
+
+def _chosen(order: _Order, repository: Repository) -> bool:
+    return not order.selectors or any(
+        one.matches_workspace(repository.workspace) and one.matches_repository(repository.slug)
+        for one in order.selectors
+    )
+
+
+def _held(store: Store, uuid: str, slug: str) -> list[RepositoryFolder]:
+    """What the store holds of a workspace, by its uuid or, where that is hidden, its slug."""
+    folder = store.folder_of_workspace(uuid) if uuid else None
+    return [
+        one
+        for one in store.repositories()
+        if (folder is not None and one.workspace_folder == folder.folder)
+        or (folder is None and one.workspace_slug == slug)
+    ]
+
+
+async def _workspace(
+    order: _Order,
+    store: StoreWriter,
+    workers: WorkerPool,
+    client: Client,
+    config: WorkspaceConfig,
+    workspace: Workspace,
+    ledger: _Ledger,
+) -> None:
+    held = _held(store.reader, workspace.uuid, workspace.slug)
+    known = [(one.slug, None) for one in held]
+    found = await discover(client, workspace, Rules(config.include, config.exclude), known=known)
+    ledger.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
+    home = store.adopt_workspace(found.workspace, order.clock.now())
+    tools = Tools(
+        store=store,
+        client=client,
+        workers=workers,
+        config=config,
+        git_url=order.config.bitbucket.git_url,
+        silence_timeout=order.config.limits.silence_timeout.total_seconds(),
+        clock=order.clock,
+        progress=order.progress,
+        full=order.full,
+        lock_wait=order.lock_wait,
+    )
+    wanted = _by_need(store.reader, [one for one in found.repositories if _chosen(order, one)])
+    ledger.pending = {one.uuid: one for one in wanted}
+    await _repositories(tools, home, wanted, ledger, order.config.limits.git_workers + 2)
+    if not order.selectors or any(one.repository is None for one in order.selectors):
+        ledger.entries.append(await backup_workspace(tools, home, found))
+    if found.is_whole and not order.selectors:
+        _mark_missing(store, held, found, order.clock.now(), ledger)
+
+
+def _by_need(store: Store, repositories: Sequence[Repository]) -> list[Repository]:
+    """New ones first, then those that the last run did not get whole, then the rest."""
+    last = store.last_run("backup")
+    good = {
+        entry["uuid"]
+        for entry in (last.data["entries"] if last is not None else [])
+        if entry["outcome"] in (Outcome.SAVED, Outcome.CONFIRMED)
+    }
+    held = {one.uuid for one in store.repositories()}
+    return sorted(repositories, key=lambda one: (one.uuid in held, one.uuid in good, one.full_name))
+
+
+async def _repositories(
+    tools: Tools, home: WorkspaceWriter, wanted: Sequence[Repository], ledger: _Ledger, width: int
+) -> None:
+    """Back up `wanted`, a few at a time. One that fails never stops the others."""
+    slots = asyncio.Semaphore(width)
+    refused: list[CredentialRefused] = []
+
+    async def one(repository: Repository) -> None:
+        async with slots:
+            if refused:
+                return
+            try:
+                entry = await backup_repository(tools, home, repository)
+            except CredentialRefused as error:
+                refused.append(error)
+                return
+            ledger.entries.append(entry)
+            ledger.pending.pop(repository.uuid, None)
+
+    async with asyncio.TaskGroup() as group:
+        for repository in wanted:
+            group.create_task(one(repository))
+    if refused:
+        raise refused[0]
+
+
+def _mark_missing(
+    store: StoreWriter,
+    held: Sequence[RepositoryFolder],
+    found: Discovered,
+    now: datetime,
+    ledger: _Ledger,
+) -> None:
+    """What a whole list lacks is marked, never dropped; it counts as gone after several runs."""
+    for folder in held:
+        if folder.uuid in found.listed:
+            continue
+        absence = store.mark_missing(folder, now)
+        problems: tuple[Problem, ...] = ()
+        if absence.state == "absent":
+            text = f"not in the workspace's list, as {absence.runs} run(s) saw; its copy is kept"
+            problems = (Problem(3, text),)
+        latest = folder.metadata.latest()
+        ledger.entries.append(
+            RunEntry(
+                kind="repository",
+                full_name=folder.full_name,
+                uuid=folder.uuid,
+                folder=folder.place,
+                outcome=Outcome.GONE if absence.state == "gone" else Outcome.ABSENT,
+                snapshot=latest.id if latest is not None else None,
+                tree=latest.tree if latest is not None else None,
+                refs_sha256=folder.metadata.refs_sha256(latest) if latest is not None else None,
+                kept=tuple(folder.metadata.tags()),
+                problems=problems,
+            )
+        )
+        _log.warning("backup.repository_missing", repository=folder.full_name, state=absence.state)
+
+
+async def _dry_run(order: _Order) -> Run:
+    """What a run would look at; nothing is written."""
+    started = order.clock.now()
+    identifier = f"{snapshot_id(started).lower()}-{secrets.token_hex(3)}"
+    ledger = _Ledger(identifier, started)
+    for config in order.config.workspaces:
+        try:
+            async with _client(order, config) as client:
+                for workspace in await workspaces_of(client, config.workspace):
+                    if not _selected(order, workspace.slug):
+                        continue
+                    held = _known(order.config.store, workspace)
+                    rules = Rules(config.include, config.exclude)
+                    found = await discover(client, workspace, rules, known=held)
+                    ledger.problems += found.problems
+                    ledger.entries += [
+                        RunEntry("repository", one.full_name, one.uuid, "", Outcome.PENDING)
+                        for one in found.repositories
+                        if _chosen(order, one)
+                    ]
+                ledger.requests += client.requests
+        except MirrorError as error:
+            ledger.fail(error, config.workspace or "")
+    _check_selectors(order, ledger)
+    return Run(
+        ledger.identifier, "backup", started, order.clock.now(), __version__, tuple(ledger.entries),
+        tuple(ledger.problems), {"requests": ledger.requests, "dry_run": True},
+    )  # fmt: skip
+
+
+def _known(path: Path, workspace: Workspace) -> list[tuple[str, str | None]]:
+    with contextlib.suppress(NoStore), Store.open(path) as store:
+        return [(one.slug, None) for one in _held(store, workspace.uuid, workspace.slug)]
+    return []

@@ -1,0 +1,61 @@
+"""The workspace's own snapshot: its profile, and which repositories it had."""
+
+from __future__ import annotations
+
+from mirror import __version__
+from mirror.backup.repository import Tools
+from mirror.bitbucket import fields
+from mirror.discovery import Discovered
+from mirror.errors import Locked, MirrorError
+from mirror.model import Outcome, Part, PartState, Problem, RunEntry
+from mirror.store.writer import WorkspaceWriter
+
+PROFILE = "workspace.json"
+REPOSITORIES = "repositories.json"
+
+
+async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovered) -> RunEntry:
+    """Keep what belongs to no repository. Never raises for what the disk or a lock does."""
+    workspace = found.workspace
+    parts = {
+        "profile": Part(PartState.COMPLETE)
+        if workspace.profile.get("name")
+        else Part(PartState.UNAVAILABLE, {}, "only what its repositories tell of it can be read"),
+        "repositories": Part(PartState.COMPLETE, {"repositories": len(found.repositories)})
+        if not found.problems
+        else Part(PartState.PARTIAL, {"repositories": len(found.repositories)}, found.problems[0].text),
+    }
+    entry = RunEntry("workspace", workspace.slug, workspace.uuid, home.folder.place, Outcome.FAILED)
+    try:
+        async with home.lock(tools.lock_wait, tools.clock):
+            begun = tools.clock.now()
+            draft = home.work()
+            profile = fields.merged(draft.get(PROFILE), fields.stable(workspace.profile))
+            draft.put(PROFILE, profile)
+            draft.put(REPOSITORIES, {one.uuid: one.full_name for one in found.repositories})
+            taken = home.snapshot(draft, begun=begun, program=__version__, parts=parts)
+            kept = home.kept_ids()
+    except Locked as error:
+        problem = Problem(error.exit_code, error.message)
+        return RunEntry(**{**entry.__dict__, "outcome": Outcome.LOCKED, "problems": (problem,)})
+    except MirrorError as error:
+        return RunEntry(**{**entry.__dict__, "problems": (Problem(error.exit_code, error.message),)})
+    except OSError as error:
+        return RunEntry(
+            **{**entry.__dict__, "problems": (Problem(1, f"{error.strerror}: {error.filename}"),)}
+        )
+    # A narrow token can never read the workspace itself, so that alone is no failure of the run.
+    problems = () if not found.problems else (Problem(3, parts["repositories"].reason or "", "repositories"),)
+    good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED
+    return RunEntry(
+        kind="workspace",
+        full_name=workspace.slug,
+        uuid=workspace.uuid,
+        folder=home.folder.place,
+        outcome=Outcome.PARTIAL if problems else good,
+        snapshot=taken.snapshot.id,
+        tree=taken.snapshot.tree,
+        kept=kept,
+        parts=parts,
+        problems=problems,
+    )

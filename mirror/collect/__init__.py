@@ -1,0 +1,1 @@
+"""Bringing the documents of a repository or workspace up to date, as cheaply as Bitbucket allows."""

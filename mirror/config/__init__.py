@@ -1,0 +1,20 @@
+"""The configuration: from YAML to a frozen Config, with every fault at once and its line."""
+
+from mirror.config.load import from_environment, load, load_text, show
+from mirror.config.settings import (
+    BitbucketUrls,
+    Config,
+    Cron,
+    Every,
+    Limits,
+    Parts,
+    Schedule,
+    Trigger,
+    WorkspaceConfig,
+)
+from mirror.config.shape import duration, json_schema
+
+__all__ = [
+    "BitbucketUrls", "Config", "Cron", "Every", "Limits", "Parts", "Schedule", "Trigger",
+    "WorkspaceConfig", "duration", "from_environment", "json_schema", "load", "load_text", "show",
+]  # fmt: skip

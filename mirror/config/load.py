@@ -1,0 +1,327 @@
+"""From YAML text to a Config, or to every fault at once, each with its line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from mirror.auth.credentials import (
+    ApiToken,
+    AppPassword,
+    ConnectJwt,
+    Credential,
+    OAuthConsumer,
+    ProjectAccessToken,
+    RepositoryAccessToken,
+    WorkspaceAccessToken,
+)
+from mirror.auth.secrets import SecretSource
+from mirror.config import shape
+from mirror.config.settings import (
+    BitbucketUrls,
+    Config,
+    Cron,
+    Every,
+    Limits,
+    Parts,
+    Schedule,
+    Trigger,
+    WorkspaceConfig,
+)
+from mirror.errors import ConfigError, Fault, UsageError
+
+# Known to the design, but not built yet: refused as such, never silently ignored.
+NOT_BUILT = {
+    "retention", "brake", "notify", "ping", "web",
+    "schedule.prune", "schedule.drill",
+    "parts.lfs", "parts.wiki", "parts.downloads", "parts.settings", "parts.snippets",
+}  # fmt: skip
+SECRET_KEYS = {"token", "client_secret", "password", "shared_secret"}
+FOUR_WAYS = "name where it is: {file: …}, {env: …}, {credential: …} or {command: …}"
+_ACCESS_TOKENS: Mapping[
+    str, type[WorkspaceAccessToken] | type[ProjectAccessToken] | type[RepositoryAccessToken]
+] = {
+    "workspace_access_token": WorkspaceAccessToken,
+    "project_access_token": ProjectAccessToken,
+    "repository_access_token": RepositoryAccessToken,
+}
+_SHAPES = (
+    shape.ConfigShape, shape.WorkspaceShape, shape.BitbucketShape, shape.PartsShape, shape.ScheduleShape,
+    shape.LimitsShape, shape.SecretShape, shape.AccessTokenShape, shape.ApiTokenShape,
+    shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
+)  # fmt: skip
+Place = tuple[str | int, ...]
+
+
+def load(path: Path) -> Config:
+    """The configuration in the file at `path`. Raises ConfigError with every fault."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+        raise ConfigError(
+            str(path), [Fault(None, "", problem, "check the path, or give another with -c")]
+        ) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(str(path), [Fault(line, "", "is not UTF-8 text", "save it as UTF-8")]) from None
+    return load_text(text, str(path), folder=path.absolute().parent, source=path)
+
+
+def load_text(text: str, name: str, *, folder: Path, source: Path | None = None) -> Config:
+    """The configuration in `text`; relative paths are below `folder`. Raises ConfigError."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else None
+        problem = str(getattr(error, "problem", None) or "cannot be understood")
+        raise ConfigError(name, [Fault(line, "", f"is not YAML: {problem}", "correct it there")]) from None
+    if root is None:
+        raise ConfigError(name, [Fault(None, "", "is empty", "begin with config.example.yaml")])
+    if not isinstance(root, MappingNode):
+        raise ConfigError(name, [Fault(1, "", "is not a mapping of keys", "begin with `store: …`")])
+    lines: dict[Place, int] = {}
+    faults: list[Fault] = []
+    data = _plain(root, (), lines, faults)
+    faults += _secrets_in_plain(data, (), lines)
+    known = {fault.key for fault in faults}
+    try:
+        checked = shape.ConfigShape.model_validate(data)
+    except ValidationError as error:
+        faults += [fault for fault in _faults(error, data, lines) if fault.key not in known]
+    if faults:
+        raise ConfigError(name, sorted(faults, key=lambda fault: (fault.line or 0, fault.key)))
+    return _config(checked, folder, source)
+
+
+def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], store: Path) -> Config:
+    """A configuration without a file: BITBUCKET_TOKEN, for `workspaces`.
+
+    A token that begins with ATAT is a user's and needs BITBUCKET_EMAIL. Raises UsageError.
+    """
+    token = environment.get("BITBUCKET_TOKEN", "")
+    if not token:
+        raise UsageError(
+            "there is no configuration file, and BITBUCKET_TOKEN is not set",
+            hint="write a config.yaml (see config.example.yaml), or set BITBUCKET_TOKEN",
+        )
+    source = SecretSource("env", "BITBUCKET_TOKEN")
+    credential: Credential = WorkspaceAccessToken(source)
+    if token.startswith("ATAT"):
+        email = environment.get("BITBUCKET_EMAIL", "")
+        if not email:
+            raise UsageError(
+                "BITBUCKET_TOKEN is a user's API token, which signs in with an e-mail address",
+                hint="set BITBUCKET_EMAIL to the e-mail address of its Atlassian account",
+            )
+        credential = ApiToken(email, source)
+    names: Sequence[str | None] = workspaces or [None]
+    entries = tuple(WorkspaceConfig(name, (credential,)) for name in names)
+    return Config(store, BitbucketUrls(), entries)
+
+
+def _plain(node: Node, place: Place, lines: dict[Place, int], faults: list[Fault]) -> Any:
+    """The plain value of a YAML node; notes the line of each place, and keys that stand twice."""
+    lines.setdefault(place, node.start_mark.line + 1)
+    if isinstance(node, MappingNode):
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value) if isinstance(key_node, ScalarNode) else "?"
+            inner = (*place, key)
+            if key in result:
+                line = key_node.start_mark.line + 1
+                faults.append(Fault(line, _dotted(inner), "stands twice", "keep one of them"))
+            lines[inner] = key_node.start_mark.line + 1
+            result[key] = _plain(value_node, inner, lines, faults)
+        return result
+    if isinstance(node, SequenceNode):
+        return [_plain(item, (*place, index), lines, faults) for index, item in enumerate(node.value)]
+    return yaml.SafeLoader("").construct_object(node) if isinstance(node, ScalarNode) else None
+
+
+def _dotted(place: Place) -> str:
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _secrets_in_plain(data: Any, place: Place, lines: Mapping[Place, int]) -> list[Fault]:
+    """Secrets that were written into the file itself. They are not repeated."""
+    found: list[Fault] = []
+    if isinstance(data, dict):
+        for key, value in data.items():
+            inner = (*place, key)
+            if key in SECRET_KEYS and not isinstance(value, dict | type(None)):
+                found.append(
+                    Fault(
+                        lines.get(inner),
+                        _dotted(inner),
+                        "holds a secret, which must not stand here",
+                        FOUR_WAYS,
+                    )
+                )
+            else:
+                found += _secrets_in_plain(value, inner, lines)
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            found += _secrets_in_plain(value, (*place, index), lines)
+    return found
+
+
+def _faults(error: ValidationError, data: Any, lines: Mapping[Place, int]) -> Iterator[Fault]:
+    for one in error.errors(include_url=False, include_input=False, include_context=True):
+        place = _real_place(one["loc"], data, one["type"])
+        line = next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None)
+        problem, remedy = _words(one, place)
+        yield Fault(line, _dotted(place), problem, remedy)
+
+
+def _real_place(place: Sequence[str | int], data: Any, kind: str) -> Place:
+    """Where in the file an error stands: pydantic's path without the names of its union members."""
+    real: list[str | int] = []
+    here = data
+    for index, part in enumerate(place):
+        inside = (isinstance(here, dict) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and part < len(here)
+        )
+        last = index == len(place) - 1
+        if inside:
+            here = here[part]
+            real.append(part)
+        elif last and kind in ("missing", "extra_forbidden"):
+            real.append(part)
+    return tuple(real)
+
+
+def _words(one: Any, place: Place) -> tuple[str, str]:
+    kind = one["type"]
+    key = str(place[-1]) if place else ""
+    if kind == "extra_forbidden":
+        if {key, ".".join(str(part) for part in place[-2:])} & NOT_BUILT:
+            return "is known, but not built in this version", "remove it"
+        near = difflib.get_close_matches(key, _all_keys(), 1, 0.7)
+        return (
+            "is not a known key",
+            f"did you mean {near[0]}?" if near else "remove it, or see config.example.yaml",
+        )
+    if kind == "missing":
+        return "is missing", "add it; config.example.yaml shows how"
+    if kind == "union_tag_not_found":
+        return "has no kind", "add one of the kinds that config.example.yaml shows"
+    if kind in ("union_tag_invalid", "literal_error"):
+        expected = str(one.get("ctx", {}).get("expected_tags") or one.get("ctx", {}).get("expected", ""))
+        return "is not one of those that are known", f"use one of {expected}"
+    message = str(one["msg"]).removeprefix("Value error, ")
+    if key in SECRET_KEYS:
+        return "does not name where the secret is", FOUR_WAYS
+    return message[:1].lower() + message[1:], "correct it; config.example.yaml shows how"
+
+
+def _all_keys() -> list[str]:
+    return sorted({name for one in _SHAPES for name in one.model_fields})
+
+
+def _source(secret: shape.SecretShape, folder: Path) -> SecretSource:
+    if secret.file is not None:
+        return SecretSource("file", str(folder / Path(secret.file).expanduser()))
+    if secret.env is not None:
+        return SecretSource("env", secret.env)
+    if secret.credential is not None:
+        return SecretSource("credential", secret.credential)
+    return SecretSource("command", tuple(secret.command or ()))
+
+
+def _credential(one: Any, folder: Path) -> Credential:
+    if isinstance(one, shape.AccessTokenShape):
+        return _ACCESS_TOKENS[one.kind](_source(one.token, folder))
+    if isinstance(one, shape.ApiTokenShape):
+        return ApiToken(one.email, _source(one.token, folder), one.expires)
+    if isinstance(one, shape.OAuthConsumerShape):
+        return OAuthConsumer(one.client_id, _source(one.client_secret, folder))
+    if isinstance(one, shape.AppPasswordShape):
+        return AppPassword(one.username, _source(one.password, folder))
+    return ConnectJwt(one.app_key, one.client_key, _source(one.shared_secret, folder))
+
+
+def _credentials(one: shape.ConfigShape | shape.WorkspaceShape, folder: Path) -> tuple[Credential, ...]:
+    several = [one.credential] if one.credential is not None else one.credentials or []
+    return tuple(_credential(item, folder) for item in several)
+
+
+def _trigger(text: str | None) -> Trigger | None:
+    if text is None:
+        return None
+    if text.startswith("every "):
+        return Every(shape.duration(text.removeprefix("every ")))
+    return Cron(text)
+
+
+def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Config:
+    default = _credentials(checked, folder)
+    entries = tuple(
+        WorkspaceConfig(
+            workspace=one.workspace,
+            credentials=_credentials(one, folder) or default,
+            include=tuple(one.include),
+            exclude=tuple(one.exclude),
+            parts=Parts(**one.parts.model_dump()),
+            accept_missing=tuple(one.accept_missing),
+        )
+        for one in checked.workspaces
+    )
+    limits = checked.limits
+    return Config(
+        store=folder / Path(checked.store).expanduser(),
+        bitbucket=BitbucketUrls(**checked.bitbucket.model_dump()),
+        workspaces=entries or (WorkspaceConfig(None, default),),
+        schedule=Schedule(
+            _trigger(checked.schedule.backup), _trigger(checked.schedule.verify), checked.schedule.timezone
+        ),
+        limits=Limits(limits.api_concurrency, limits.git_workers, limits.api_reserve, limits.silence_timeout),
+        source=source,
+    )
+
+
+def show(config: Config) -> str:
+    """The configuration in force as YAML: defaults filled in, secrets named by where they are."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, SecretSource):
+            return {value.kind: list(value.value) if isinstance(value.value, tuple) else value.value}
+        if isinstance(value, Cron):
+            return value.text
+        if isinstance(value, Every):
+            return f"every {_duration_text(value.interval)}"
+        if isinstance(value, timedelta):
+            return _duration_text(value)
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        if hasattr(value, "__dataclass_fields__"):
+            kind = {"kind": value.kind} if hasattr(value, "kind") else {}
+            return {**kind, **{name: plain(getattr(value, name)) for name in value.__dataclass_fields__}}
+        return value.isoformat() if isinstance(value, date) else value
+
+    data = plain(config)
+    data.pop("source")
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def _duration_text(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

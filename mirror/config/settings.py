@@ -1,0 +1,88 @@
+"""The configuration as the program holds it: frozen, checked, and without a single secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from mirror.auth.credentials import Credential
+
+
+@dataclass(frozen=True)
+class BitbucketUrls:
+    """Where Bitbucket is. Credentials go to these origins only."""
+
+    api_url: str = "https://api.bitbucket.org/2.0"
+    git_url: str = "https://bitbucket.org"
+    oauth_url: str = "https://bitbucket.org/site/oauth2/access_token"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which parts of a repository are backed up. Code and profiles always are."""
+
+    pull_requests: bool = True
+    issues: bool = True
+    pipelines: bool = True
+    pipeline_logs: bool = True
+
+
+@dataclass(frozen=True)
+class WorkspaceConfig:
+    """One workspace to back up; `workspace` None means each one that the credential can see."""
+
+    workspace: str | None
+    credentials: tuple[Credential, ...]
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    parts: Parts = field(default_factory=Parts)
+    accept_missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cron:
+    """Five cron fields: minute, hour, day of month, month, day of week."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Every:
+    """A fixed interval."""
+
+    interval: timedelta
+
+
+Trigger = Cron | Every
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the daemon runs what; None means never."""
+
+    backup: Trigger | None = None
+    verify: Trigger | None = None
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much at a time. `api_reserve` requests of each hour are left unused."""
+
+    api_concurrency: int = 8
+    git_workers: int = 2
+    api_reserve: int = 100
+    silence_timeout: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that the configuration says. `source` is its file, where it came from one."""
+
+    store: Path
+    bitbucket: BitbucketUrls
+    workspaces: tuple[WorkspaceConfig, ...]
+    schedule: Schedule = field(default_factory=Schedule)
+    limits: Limits = field(default_factory=Limits)
+    source: Path | None = None

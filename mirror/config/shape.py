@@ -1,0 +1,239 @@
+"""The shape of the configuration file: every key, its type, and a sentence about it.
+
+The JSON Schema for editors comes from here, and so does the check of what a person wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+PART_NAMES = ("pull_requests", "issues", "pipelines", "pipeline_logs")
+_DURATION = re.compile(r"(\d{1,6})\s*(s|m|h|d)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
+_CRON_FIELD = re.compile(r"[A-Za-z0-9*/,\-#?]+")
+
+
+def duration(text: object) -> timedelta:
+    """A length of time such as `30s`, `5m`, `4h` or `7d`. Raises ValueError."""
+    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None or int(found[1]) == 0:
+        raise ValueError("should be a length of time such as 30s, 5m, 4h or 7d")
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+
+
+def _url(text: str) -> str:
+    if not text.startswith("https://") and _LOOPBACK.fullmatch(text) is None:
+        raise ValueError("should begin with https:// (plain http is accepted for loopback only)")
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        raise ValueError("should not hold a user name or secret")
+    return text.rstrip("/")
+
+
+def trigger(text: str) -> str:
+    """Check a cron line of five fields, or `every 4h`. Raises ValueError."""
+    if text.startswith("every "):
+        duration(text.removeprefix("every "))
+    elif len(text.split()) != 5 or not all(_CRON_FIELD.fullmatch(part) for part in text.split()):
+        raise ValueError('should be five cron fields such as "0 */4 * * *", or "every 4h"')
+    return text
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("should be a time zone such as UTC or Europe/Berlin") from None
+    return text
+
+
+Url = Annotated[str, AfterValidator(_url)]
+TriggerText = Annotated[str, AfterValidator(trigger)]
+Duration = Annotated[timedelta, BeforeValidator(duration, json_schema_input_type=str)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class SecretShape(_Shape):
+    """Where a secret is: exactly one of these. The secret itself never stands in this file."""
+
+    file: Text | None = Field(None, description="A file that holds the secret; not readable by everybody.")
+    env: Text | None = Field(None, description="An environment variable that holds the secret.")
+    credential: Text | None = Field(
+        None, description="A systemd credential (LoadCredential=) that holds the secret."
+    )
+    command: Annotated[list[Text], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] | None = (
+        Field(None, description="A program, with its arguments, that prints the secret.", min_length=1)
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> SecretShape:
+        if sum(value is not None for value in (self.file, self.env, self.credential, self.command)) != 1:
+            raise ValueError("should name exactly one of file, env, credential and command")
+        return self
+
+
+class AccessTokenShape(_Shape):
+    """An access token: REST as Bearer, git as x-token-auth."""
+
+    kind: Literal["workspace_access_token", "project_access_token", "repository_access_token"] = Field(
+        description="Which kind of credential this is."
+    )
+    token: SecretShape = Field(description="The token.")
+
+
+class ApiTokenShape(_Shape):
+    """A user's API token (begins with ATAT)."""
+
+    kind: Literal["api_token"] = Field(description="Which kind of credential this is.")
+    email: Text = Field(description="The e-mail address of the user's Atlassian account.")
+    token: SecretShape = Field(description="The token.")
+    expires: Annotated[
+        date | None, BeforeValidator(lambda v: date.fromisoformat(v) if isinstance(v, str) else v)
+    ] = Field(None, description="When the token expires, so that doctor can warn in time.")
+
+
+class OAuthConsumerShape(_Shape):
+    """An OAuth consumer with the client-credentials grant."""
+
+    kind: Literal["oauth_consumer"] = Field(description="Which kind of credential this is.")
+    client_id: Text = Field(description="The consumer's key.")
+    client_secret: SecretShape = Field(description="The consumer's secret.")
+
+
+class AppPasswordShape(_Shape):
+    """A user's app password. Bitbucket switched these off on 2026-07-28."""
+
+    kind: Literal["app_password"] = Field(description="Which kind of credential this is.")
+    username: Text = Field(description="The user's Bitbucket name.")
+    password: SecretShape = Field(description="The app password.")
+
+
+class ConnectJwtShape(_Shape):
+    """The installation of a Connect app."""
+
+    kind: Literal["connect_jwt"] = Field(description="Which kind of credential this is.")
+    app_key: Text = Field(description="The app's key.")
+    client_key: Text = Field(description="The installation's client key.")
+    shared_secret: SecretShape = Field(description="The installation's shared secret.")
+
+
+CredentialShape = Annotated[
+    AccessTokenShape | ApiTokenShape | OAuthConsumerShape | AppPasswordShape | ConnectJwtShape,
+    Field(discriminator="kind"),
+]
+
+
+class BitbucketShape(_Shape):
+    """Where Bitbucket is; only tests and isolated clouds need this. Credentials go nowhere else."""
+
+    api_url: Url = Field("https://api.bitbucket.org/2.0", description="The root of the REST API.")
+    git_url: Url = Field(
+        "https://bitbucket.org", description="Repositories are cloned from {git_url}/{workspace}/{slug}.git."
+    )
+    oauth_url: Url = Field(
+        "https://bitbucket.org/site/oauth2/access_token", description="Where OAuth tokens are asked for."
+    )
+
+
+class PartsShape(_Shape):
+    """Which parts to back up. Code and profiles always are."""
+
+    pull_requests: bool = Field(True, description="Pull requests with comments, tasks and activity.")
+    issues: bool = Field(True, description="Issues, where Bitbucket still has them.")
+    pipelines: bool = Field(True, description="Pipelines with their steps.")
+    pipeline_logs: bool = Field(True, description="The logs of pipeline steps; needs pipelines.")
+
+
+PartName = Literal["code", "profile", "pull_requests", "issues", "pipelines", "pipeline_logs"]
+
+
+class WorkspaceShape(_Shape):
+    """One workspace to back up."""
+
+    workspace: Text | None = Field(
+        None, description="Slug or {uuid}. Left out: every workspace that the credential can see."
+    )
+    credential: CredentialShape | None = Field(None, description="How to sign in.")
+    credentials: list[CredentialShape] | None = Field(
+        None, description="Several, to share the load and fill each other's gaps.", min_length=1
+    )
+    include: list[Text] = Field(["*"], description="Repository slugs, globs, or project:KEY.", min_length=1)
+    exclude: list[Text] = Field([], description="The same, to leave out; it wins over include.")
+    parts: PartsShape = Field(default_factory=PartsShape, description="Which parts to back up.")
+    accept_missing: list[PartName] = Field(
+        [], description="Parts whose absence is known and agreed; they do not make a run incomplete."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> WorkspaceShape:
+        if self.credential is not None and self.credentials is not None:
+            raise ValueError("should have credential or credentials, not both")
+        return self
+
+
+class ScheduleShape(_Shape):
+    """When the daemon runs what: five cron fields, or `every 4h`. Left out: never."""
+
+    backup: TriggerText | None = Field(None, description="When to back up.", examples=["0 */4 * * *"])
+    verify: TriggerText | None = Field(None, description="When to verify.", examples=["30 3 * * sun"])
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+        "UTC", description="The time zone of cron fields."
+    )
+
+
+class LimitsShape(_Shape):
+    """How much at a time."""
+
+    api_concurrency: int = Field(8, ge=1, le=64, description="API requests at a time.")
+    git_workers: int = Field(2, ge=1, le=64, description="Git worker processes.")
+    api_reserve: int = Field(
+        100, ge=0, le=10_000, description="Requests of each hour that are left unused, for a restore."
+    )
+    silence_timeout: Duration = Field(
+        timedelta(minutes=5), description="How long a git server may be silent.", examples=["5m"]
+    )
+
+
+class ConfigShape(_Shape):
+    """The configuration of mirror."""
+
+    model_config = ConfigDict(title="mirror configuration")
+
+    store: Text = Field(description="The folder that backups are kept in.")
+    bitbucket: BitbucketShape = Field(default_factory=BitbucketShape, description="Where Bitbucket is.")
+    credential: CredentialShape | None = Field(
+        None, description="How to sign in for workspaces that do not say."
+    )
+    credentials: list[CredentialShape] | None = Field(
+        None, description="Several, for workspaces that do not say.", min_length=1
+    )
+    workspaces: list[WorkspaceShape] = Field(
+        [], description="What to back up. None: every workspace that the credential can see."
+    )
+    schedule: ScheduleShape = Field(default_factory=ScheduleShape, description="When the daemon runs what.")
+    limits: LimitsShape = Field(default_factory=LimitsShape, description="How much at a time.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ConfigShape:
+        if self.credential is not None and self.credentials is not None:
+            raise ValueError("should have credential or credentials, not both")
+        default = self.credential is not None or self.credentials is not None
+        lacking = [one for one in self.workspaces if one.credential is None and one.credentials is None]
+        if not default and (lacking or not self.workspaces):
+            raise ValueError("has no credential: give one at the top, or one in each workspace")
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the configuration file, for editors."""
+    schema = ConfigShape.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

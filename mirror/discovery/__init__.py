@@ -1,0 +1,194 @@
+"""Which repositories there are, as far as the credential can tell, and which the rules choose.
+
+A list that a narrow credential gives is not the whole: what it lacks was not deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from mirror.bitbucket import endpoints, fields
+from mirror.bitbucket.client import Client
+from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound
+from mirror.bitbucket.lists import pages
+from mirror.errors import UsageError
+from mirror.logs import get_logger
+from mirror.model import Problem, Repository, Workspace
+
+# These see a part of a workspace only.
+NARROW = frozenset({"project_access_token", "repository_access_token"})
+_PROJECT = "project:"
+
+_log = get_logger("discovery")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which repositories are wanted: slugs, globs of slugs, or `project:KEY`."""
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+
+    def chooses(self, slug: str, project: str | None) -> bool:
+        """Whether a repository is included and not excluded."""
+        return any(matches(rule, slug, project) for rule in self.include) and not any(
+            matches(rule, slug, project) for rule in self.exclude
+        )
+
+
+def matches(rule: str, slug: str, project: str | None) -> bool:
+    """Whether one rule means this repository. Case does not count, as it does not for Bitbucket."""
+    if rule.lower().startswith(_PROJECT):
+        return project is not None and fnmatchcase(project.lower(), rule[len(_PROJECT) :].lower())
+    return fnmatchcase(slug.lower(), rule.lower())
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """What was found of one workspace.
+
+    `repositories` are those that the rules choose. `is_whole` says that the list they were chosen
+    from had every repository of the workspace that the credential can see, so that what it lacks
+    is really missing; `listed` are the uuids of that list. `problems` are those of listing, none of which stop what was found.
+    """
+
+    workspace: Workspace
+    repositories: tuple[Repository, ...]
+    is_whole: bool
+    listed: frozenset[str]
+    problems: tuple[Problem, ...] = field(default=())
+
+
+async def workspaces_of(client: Client, name: str | None) -> list[Workspace]:
+    """The workspace called `name`, or each that the credential can see.
+
+    Raises UsageError where there is none: an empty run must never look like a good one.
+    """
+    if name is not None:
+        return [await _workspace(client, name)]
+    try:
+        found = [
+            fields.workspace(value)
+            async for page in pages(client, endpoints.USER_WORKSPACES)
+            for value in page.values
+        ]
+    except (Denied, NotFound, Gone) as error:
+        raise UsageError(
+            f"the credential cannot list its workspaces: {error.message}",
+            hint="name the workspace in the configuration (access tokens cannot list any)",
+        ) from error
+    if not found:
+        raise UsageError(
+            "the credential can see no workspace", hint="name the workspace in the configuration"
+        )
+    return sorted({one.uuid: one for one in found}.values(), key=lambda one: one.slug)
+
+
+async def _workspace(client: Client, name: str) -> Workspace:
+    try:
+        answer = await client.get(endpoints.WORKSPACE, workspace=name)
+        return fields.workspace(answer.data)
+    except (Denied, NotFound) as error:
+        # A narrow token may read repositories but not the workspace they are in; they tell of it.
+        _log.info("discovery.workspace_hidden", workspace=name, reason=error.message)
+        return Workspace("", name)
+
+
+async def discover(
+    client: Client, workspace: Workspace, rules: Rules, *, known: Iterable[tuple[str, str | None]] = ()
+) -> Discovered:
+    """List a workspace and choose by the rules.
+
+    `known` are slug and project of what the store holds of it: a rule that matches only what is
+    missing now is not a mistake. Raises UsageError where nothing at all is chosen or known, and what
+    listing raises.
+    """
+    kind = client.sign_ins[0].kind if client.sign_ins else ""
+    problems: list[Problem] = []
+    try:
+        found = await _list(client, workspace.slug, None, problems)
+        whole = not any(one.kind in NARROW for one in client.sign_ins)
+    except (Denied, NotFound) as error:
+        found = await _list_narrowly(client, workspace.slug, rules, problems, error)
+        whole = False
+    if problems:
+        whole = False
+    chosen = [one for one in found if rules.chooses(one.slug, one.project)]
+    held = list(known)
+    problems += _idle_rules(rules, [(one.slug, one.project) for one in found] + held)
+    if not chosen and not held:
+        raise UsageError(
+            f"no repository of {workspace.slug} is chosen ({len(found)} can be seen)",
+            hint=f"check include and exclude, and what the {kind or 'credential'} may see",
+        )
+    workspace = _identified(workspace, found)
+    listed = frozenset(one.uuid for one in found)
+    return Discovered(workspace, tuple(chosen), whole, listed, tuple(problems))
+
+
+def _idle_rules(rules: Rules, everything: Sequence[tuple[str, str | None]]) -> list[Problem]:
+    return [
+        Problem(2, f"the {name} rule {rule!r} matches no repository; correct or remove it")
+        for name, several in (("include", rules.include), ("exclude", rules.exclude))
+        for rule in several
+        if rule != "*" and not any(matches(rule, slug, project) for slug, project in everything)
+    ]
+
+
+def _identified(workspace: Workspace, found: Sequence[Repository]) -> Workspace:
+    """A workspace that could not be read itself, as its repositories describe it."""
+    if workspace.uuid:
+        return workspace
+    for one in found:
+        try:
+            return fields.workspace({"workspace": one.profile.get("workspace")})
+        except BadAnswer:
+            continue
+    raise UsageError(
+        f"the credential can see neither the workspace {workspace.slug} nor a repository that tells of it",
+        hint="check the workspace's name and what the credential may see",
+    )
+
+
+async def _list(
+    client: Client, workspace: str, query: endpoints.Query | None, problems: list[Problem]
+) -> list[Repository]:
+    found: dict[str, Repository] = {}
+    async for page in pages(client, endpoints.REPOSITORIES, query, workspace=workspace):
+        for value in page.values:
+            try:
+                one = fields.repository(value, workspace=workspace)
+            except BadAnswer as error:
+                problems.append(Problem(3, error.message, "repositories"))
+                continue
+            found[one.uuid] = one
+    return sorted(found.values(), key=lambda one: one.full_name)
+
+
+async def _list_narrowly(
+    client: Client, workspace: str, rules: Rules, problems: list[Problem], refusal: ApiError
+) -> list[Repository]:
+    """Without the list: by project, and one by one where a rule names a repository."""
+    found: dict[str, Repository] = {}
+    for rule in rules.include:
+        if any(sign in rule for sign in "*?["):
+            continue
+        try:
+            if rule.lower().startswith(_PROJECT):
+                query = endpoints.in_project(rule[len(_PROJECT) :])
+                several = await _list(client, workspace, query, problems)
+            else:
+                answer = await client.get(endpoints.REPOSITORY, workspace=workspace, repository=rule)
+                several = [fields.repository(answer.data, workspace=workspace)]
+        except (Denied, NotFound, BadAnswer) as error:
+            problems.append(Problem(3, f"{workspace}/{rule}: {error.message}", "repositories"))
+            continue
+        found.update({one.uuid: one for one in several})
+    if not found:
+        raise UsageError(
+            f"the repositories of {workspace} cannot be listed: {refusal.message}",
+            hint="with a project or repository token, include project:KEY or the repository's name",
+        )
+    return sorted(found.values(), key=lambda one: one.full_name)
