@@ -1,0 +1,261 @@
+"""Drafts: documents brought up to date before a snapshot is due, kept across a kill."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import AsyncIterable, Iterable, Iterator
+from pathlib import Path
+
+from mirror.git.documents import Documents, TreeEdit
+from mirror.logs import get_logger
+from mirror.model import Clock, Json, JsonObject, dumps, is_snapshot_id, loads
+from mirror.store import layout
+from mirror.store.disk import NewFile, make_folder
+from mirror.store.refs_document import is_shard
+from mirror.store.snapshots import damage_in
+
+_log = get_logger("store")
+# More checkpoints than this between two snapshots are damage, not history.
+_CHECKPOINTS_MAX = 1_000_000
+
+
+class Deposit:
+    """A repository's `files/`: once each, named by the sha256 of the plain bytes, never overwritten."""
+
+    def __init__(self, folder: Path, temporary: Path) -> None:
+        self._folder = folder
+        self._temporary = temporary
+
+    def new(self, name: str, *, text: bool = False) -> NewStoredFile:
+        """Begin a file that is called `name` upstream; texts are stored compressed."""
+        return NewStoredFile(self._folder, self._temporary, name, text=text)
+
+    def holds(self, sha256: str) -> bool:
+        """Whether the file of these plain bytes is there."""
+        return any(
+            (self._folder.parent / layout.stored_file(sha256, compressed=compressed)).is_file()
+            for compressed in (False, True)
+        )
+
+
+class NewStoredFile:
+    """A file on its way into `files/`, written piece by piece; memory holds one piece only.
+
+    A context manager: leaving it without `finish` drops what was written.
+    """
+
+    def __init__(self, folder: Path, temporary: Path, name: str, *, text: bool) -> None:
+        self._folder = folder
+        self._name = name
+        self._text = text
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._new = NewFile(temporary, "file")
+        # No name and no time in the header: equal bytes give equal files.
+        self._gzip = (
+            gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=self._new.stream, mtime=0)
+            if text
+            else None
+        )
+
+    def __enter__(self) -> NewStoredFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._gzip is not None and not self._new.stream.closed:
+            self._gzip.close()  # it would try to end its stream later, when that is gone
+        self._new.drop()
+
+    def write(self, data: bytes) -> None:
+        """Add bytes."""
+        self._digest.update(data)
+        self._size += len(data)
+        (self._gzip if self._gzip is not None else self._new.stream).write(data)
+
+    def finish(self) -> JsonObject:
+        """Publish the file durably; returns the pointer `{"sha256", "size", "name"}`.
+
+        Where the same bytes are already stored nothing is written.
+        """
+        sha256 = self._digest.hexdigest()
+        if self._gzip is not None:
+            self._gzip.close()
+        if not Deposit(self._folder, self._folder).holds(sha256):
+            target = self._folder.parent / layout.stored_file(sha256, compressed=self._text)
+            make_folder(self._folder)
+            make_folder(target.parent)
+            self._new.publish(target)
+        self._new.drop()
+        return {"sha256": sha256, "size": self._size, "name": self._name}
+
+
+class WorkDraft:
+    """The documents of a folder on their way to the next snapshot.
+
+    Begins where an earlier run that did not get as far as a snapshot left off, else with the last
+    snapshot's documents. What is put is durable once `checkpoint` returns; cursors may be moved
+    after that. Paths are made of names of the store and may not be those of `snapshot.json`,
+    `refs.json` and its shards, which the store writes itself.
+    """
+
+    def __init__(self, documents: Documents, deposit: Deposit, file: str, clock: Clock) -> None:
+        self.resumed = False  # whether it goes on with an earlier run's work
+        self._clock = clock
+        self._documents = documents
+        self._deposit = deposit
+        self._file = file
+        with damage_in(file):
+            main = tip_of(documents)
+            work = documents.head(layout.WORK)
+            self._parent = main
+            if work is not None and checkpoints_since(documents, work, main) is not None:
+                self._parent = work
+                self.resumed = work != main
+            self._base = None if self._parent is None else documents.tree_of(self._parent)
+            self._edit = documents.edit(self._base)
+        self._touched: set[str] = set()
+        if self.resumed:
+            _log.info("store.work_resumed", file=file)
+
+    @property
+    def edit(self) -> TreeEdit:
+        """The change that is being made; for the store's own documents."""
+        return self._edit
+
+    @property
+    def base(self) -> str | None:
+        """The tree that the change is made to."""
+        return self._base
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """The documents written or removed since the last checkpoint, equal or not."""
+        return frozenset(self._touched)
+
+    def get(self, path: str) -> Json | None:
+        """The document at `path` as it is now, or None."""
+        with damage_in(f"{self._file} ({path})"):
+            data = self._edit.get(layout.check_path(path))
+            return None if data is None else loads(data)
+
+    def paths(self, prefix: str = "") -> Iterator[str]:
+        """The documents below the folder `prefix`, sorted; those of the store itself left out."""
+        with damage_in(self._file):
+            found = list(self._edit.paths(prefix))
+        return (path for path in found if not _is_reserved(path))
+
+    def put(self, path: str, value: Json) -> bool:
+        """Set the document at `path`; returns whether that changed it.
+
+        Raises NotCanonical where `value` has no faithful JSON form.
+        """
+        return self.put_bytes(_own(path), dumps(value))
+
+    def put_bytes(self, path: str, data: bytes) -> bool:
+        """As `put`, of canonical bytes, and for the store's own documents too."""
+        with damage_in(f"{self._file} ({path})"):
+            if self._edit.get(path) == data:
+                return False
+        self._touched.add(path)
+        self._edit.put(path, data)
+        return True
+
+    def remove(self, path: str) -> bool:
+        """Remove the document at `path`; returns whether there was one."""
+        return self.remove_any(_own(path))
+
+    def remove_any(self, path: str) -> bool:
+        """As `remove`, for the store's own documents too."""
+        if self._edit.blob_id(path) is None:
+            return False
+        self._touched.add(path)
+        self._edit.remove(path)
+        return True
+
+    def new_file(self, name: str, *, text: bool = False) -> NewStoredFile:
+        """Begin a file that is called `name` upstream; write to it, then `finish` it."""
+        return self._deposit.new(name, text=text)
+
+    async def put_file(
+        self, chunks: AsyncIterable[bytes] | Iterable[bytes], name: str, *, text: bool = False
+    ) -> JsonObject:
+        """Store a file as its bytes come; returns its pointer `{"sha256", "size", "name"}`.
+
+        `text` (logs, long texts) is stored compressed. Equal bytes are stored once.
+        """
+        with self.new_file(name, text=text) as new:
+            if isinstance(chunks, AsyncIterable):
+                async for chunk in chunks:
+                    new.write(chunk)
+            else:
+                for chunk in chunks:
+                    new.write(chunk)
+            return new.finish()
+
+    def has_file(self, sha256: str) -> bool:
+        """Whether the stored file of these plain bytes is there."""
+        return layout.is_sha256(sha256) and self._deposit.holds(sha256)
+
+    def checkpoint(self) -> bool:
+        """Make everything put so far durable, without a snapshot; returns whether there was anything."""
+        if not self._touched:
+            return False
+        self._parent = self._edit.commit(
+            ref=layout.WORK,
+            tag=None,
+            message="Work towards the next snapshot\n",
+            when=self._clock.now(),
+            parent=self._parent,
+        )
+        self._base = self._documents.tree_of(self._parent)
+        self._edit = self._documents.edit(self._base)
+        self._touched.clear()
+        return True
+
+    def close(self) -> None:
+        """Let go of what was put since the last checkpoint; the draft is used up."""
+        self._edit.discard()
+
+    def discard(self) -> None:
+        """Forget what was put since the last checkpoint."""
+        self._edit.discard()
+        self._edit = self._documents.edit(self._base)
+        self._touched.clear()
+
+
+def tip_of(documents: Documents) -> str | None:
+    """The commit of the last snapshot, or None before the first.
+
+    Where somebody removed the branch, the tags still tell.
+    """
+    main = documents.head(layout.MAIN)
+    if main is not None:
+        return main
+    tags = {name: commit for name, commit in documents.tags().items() if is_snapshot_id(name)}
+    return tags[max(tags)] if tags else None
+
+
+def checkpoints_since(documents: Documents, work: str, main: str | None) -> int | None:
+    """How many checkpoints lie between the last snapshot `main` and `work`.
+
+    None where `work` does not follow `main`: a snapshot has been taken since, and it is stale.
+    """
+    commit: str | None = work
+    for count in range(_CHECKPOINTS_MAX):
+        if commit == main:
+            return count
+        if commit is None:
+            return None
+        commit = documents.parent_of(commit)
+    return None
+
+
+def _is_reserved(path: str) -> bool:
+    return path in (layout.SNAPSHOT_DOCUMENT, layout.REFS_DOCUMENT) or is_shard(path)
+
+
+def _own(path: str) -> str:
+    if _is_reserved(layout.check_path(path)):
+        raise ValueError(f"{path} is written by the store itself")
+    return path

@@ -1,0 +1,428 @@
+"""Reading a store. Nothing here ever writes, not even a lock: any copy can be read, also one on
+a read-only disk, and while somebody else writes."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, TypeVar, cast
+
+from mirror import __version__
+from mirror.errors import MirrorError, NoStore, UsageError
+from mirror.model import JsonObject, Selector, time_text
+from mirror.store import layout, runs
+from mirror.store.failures import StoreDamaged, StoreTooNew
+from mirror.store.records import (
+    FormerName,
+    Missing,
+    RepositoryRecord,
+    StoreRecord,
+    WorkspaceRecord,
+    read_small,
+)
+from mirror.store.runs import RunRecord
+from mirror.store.selection import Candidate, matches_any, select
+from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
+
+__all__ = [
+    "At", "FormerName", "Missing", "RepositoryFolder", "RunRecord", "SnapshotReader", "Store",
+    "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder",
+]  # fmt: skip
+
+OnDamage = Callable[[StoreDamaged], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file below a repository's `files/`. `file` is its path relative to the store."""
+
+    sha256: str
+    file: str
+    path: Path
+    compressed: bool
+
+    def open(self) -> BinaryIO:
+        """The plain bytes, as a stream that the caller closes."""
+        if self.compressed:
+            return cast("BinaryIO", gzip.open(self.path, "rb"))
+        return self.path.open("rb")
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """What workspaces and repositories have in common. `place` is relative to the store."""
+
+    root: Path = field(repr=False)
+    place: str
+    metadata: SnapshotReader = field(repr=False, compare=False)
+
+    @property
+    def folder(self) -> str:
+        """The folder's name, which never changes and which no other folder beside it has."""
+        return self.place.rpartition("/")[2]
+
+    def relative(self, path: str | Path = "") -> str:
+        """Where `path` (below this folder, or absolute) stands, relative to the store."""
+        if isinstance(path, Path) and path.is_absolute():
+            return path.relative_to(self.root).as_posix()
+        return f"{self.place}/{path}" if str(path) not in ("", ".") else self.place
+
+
+@dataclass(frozen=True)
+class WorkspaceFolder(_Folder):
+    """A workspace's folder: who it belongs to, and the snapshots of the workspace itself."""
+
+    record: WorkspaceRecord
+
+    @property
+    def uuid(self) -> str:
+        """The workspace's uuid, with its braces."""
+        return self.record.uuid
+
+    @property
+    def slug(self) -> str:
+        """The workspace's current slug."""
+        return self.record.slug
+
+    @property
+    def full_name(self) -> str:
+        """The same as `slug`: what a person writes."""
+        return self.record.slug
+
+    @property
+    def former_names(self) -> tuple[FormerName, ...]:
+        """The slugs it once had, the oldest first."""
+        return self.record.former_names
+
+
+@dataclass(frozen=True)
+class RepositoryFolder(_Folder):
+    """A repository's folder: who it belongs to, its snapshots, its mirror and its files."""
+
+    workspace_folder: str
+    record: RepositoryRecord
+
+    @property
+    def uuid(self) -> str:
+        """The repository's uuid, with its braces."""
+        return self.record.uuid
+
+    @property
+    def full_name(self) -> str:
+        """`workspace/repository`, as it is called now (or was last)."""
+        return self.record.full_name
+
+    @property
+    def workspace_slug(self) -> str:
+        """The slug of the workspace that it is in now (or was last)."""
+        return self.record.full_name.partition("/")[0]
+
+    @property
+    def slug(self) -> str:
+        """The repository's slug now (or last)."""
+        return self.record.full_name.partition("/")[2]
+
+    @property
+    def former_names(self) -> tuple[FormerName, ...]:
+        """The full names that it once had, the oldest first."""
+        return self.record.former_names
+
+    @property
+    def missing(self) -> Missing | None:
+        """Since when complete listings lack it; None while it is there."""
+        return self.record.missing
+
+    @property
+    def gone_since(self) -> datetime | None:
+        """When it was first missing, once that is confirmed; else None."""
+        return self.record.gone_since
+
+    @property
+    def code(self) -> Path:
+        """The mirror: a bare git repository (not there before the first fetch)."""
+        return self.root / self.place / layout.CODE
+
+    def find_file(self, sha256: str) -> StoredFile | None:
+        """The stored file of these plain bytes, or None."""
+        if not layout.is_sha256(sha256):
+            return None
+        for compressed in (False, True):
+            file = self.relative(layout.stored_file(sha256, compressed=compressed))
+            if (self.root / file).is_file():
+                return StoredFile(sha256, file, self.root / file, compressed)
+        return None
+
+    def file(self, sha256: str) -> BinaryIO | None:
+        """The plain bytes of the stored file of this sha256 as a stream to close, or None."""
+        found = self.find_file(sha256)
+        return None if found is None else found.open()
+
+    def files(self, on_damage: OnDamage | None = None) -> Iterator[StoredFile]:
+        """Every stored file, in the order of their names.
+
+        What stands there and is no stored file goes to `on_damage`, else it is passed over.
+        """
+        top = self.root / self.place / layout.FILES
+        for folder in sorted(top.iterdir()) if top.is_dir() else []:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
+                digest = path.name.removesuffix(".gz")
+                if layout.is_sha256(digest) and folder.name == digest[:2] and path.is_file():
+                    yield StoredFile(digest, self.relative(path), path, path.name != digest)
+                elif on_damage is not None:
+                    on_damage(StoreDamaged(self.relative(path), "it is not a stored file"))
+
+
+class Store:
+    """A store opened for reading. Close it when done; it is a context manager."""
+
+    def __init__(self, path: Path, record: StoreRecord) -> None:
+        self.path = path
+        self._record = record
+        self._opened = OpenDocuments()
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open the store at `path`.
+
+        Raises NoStore where there is none, StoreTooNew where a newer program wrote it, and
+        StoreDamaged where its own file cannot be read.
+        """
+        path = path.absolute()
+        try:
+            there = (path / layout.STORE_FILE).is_file()
+        except PermissionError as error:
+            raise MirrorError(
+                f"no permission to read {path}", hint="run as the user who owns the store"
+            ) from error
+        if not there:
+            raise NoStore(
+                f"there is no store at {path}", hint="name another with --store, or run mirror backup"
+            )
+        return cls(path, read_store_record(path))
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of open files. The store may be used again afterwards."""
+        self._opened.close()
+
+    @property
+    def id(self) -> str:
+        """The store's own id, which copies share."""
+        return self._record.id
+
+    @property
+    def format(self) -> int:
+        """The format that the store is written in."""
+        return self._record.format
+
+    @property
+    def created(self) -> datetime:
+        """When the store was made."""
+        return self._record.created
+
+    def workspaces(
+        self, selectors: Sequence[Selector] = (), on_damage: OnDamage | None = None
+    ) -> list[WorkspaceFolder]:
+        """The workspaces, by folder name; those that `selectors` name where some are given.
+
+        Damaged ones raise StoreDamaged (or go to `on_damage`) where they are selected.
+        """
+        candidates = self._workspace_candidates()
+        wanted = [Selector(one.workspace) for one in selectors]
+        return _healthy(select(candidates, wanted) if wanted else _items(candidates), on_damage)
+
+    def repositories(
+        self, selectors: Sequence[Selector] = (), on_damage: OnDamage | None = None
+    ) -> list[RepositoryFolder]:
+        """The repositories, by folder; those that `selectors` mean where some are given.
+
+        Raises UsageError where a selector matches nothing or an exact one matches several (a name
+        used again): folder names tell these apart. The name of a workspace that has no repository
+        yet is no error. Damaged folders raise StoreDamaged (or go to `on_damage`) where they are
+        selected.
+        """
+        candidates = self._repository_candidates()
+        if not selectors:
+            return _healthy(_items(candidates), on_damage)
+        workspaces = self._workspace_candidates()
+        wanted = [
+            one
+            for one in selectors
+            if one.repository is not None or matches_any(candidates, one) or not matches_any(workspaces, one)
+        ]
+        return _healthy(select(candidates, wanted), on_damage)
+
+    def repository(self, selector: Selector) -> RepositoryFolder:
+        """The one repository that `selector` means. Raises UsageError where it means several."""
+        found = self.repositories([selector])
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(one.full_name for one in found[:5]) or "it has none"
+        raise UsageError(
+            f"{str(selector)!r} means {len(found)} repositories, and one is needed",
+            hint=f"name one as workspace/repository: {names}",
+        )
+
+    def runs(self, kind: str | None = None, on_damage: OnDamage | None = None) -> Iterator[RunRecord]:
+        """Run records in the order they were written, the oldest first; see `store.runs.runs`."""
+        return runs.runs(self.path, kind, on_damage)
+
+    def run_ids(self) -> list[str]:
+        """The ids of every run record, sorted."""
+        return runs.run_ids(self.path)
+
+    def run(self, identifier: str) -> RunRecord:
+        """One run record. Raises StoreDamaged."""
+        return runs.read_run(self.path, identifier)
+
+    def last_run(self, kind: str | None = None) -> RunRecord | None:
+        """The run (of `kind`) that began last, or None."""
+        return runs.last_run(self.path, kind)
+
+    def _workspace_candidates(self) -> list[Candidate[WorkspaceFolder | StoreDamaged]]:
+        found: list[Candidate[WorkspaceFolder | StoreDamaged]] = []
+        for name in folder_names(self.path / layout.WORKSPACES):
+            one = self._workspace(name)
+            if isinstance(one, StoreDamaged):
+                found.append(Candidate(one, (layout.slug_of(name), name)))
+            else:
+                former = tuple(former.name for former in one.former_names)
+                found.append(Candidate(one, (one.slug, name, one.uuid), (), former))
+        return found
+
+    def _repository_candidates(self) -> list[Candidate[RepositoryFolder | StoreDamaged]]:
+        found: list[Candidate[RepositoryFolder | StoreDamaged]] = []
+        for workspace in folder_names(self.path / layout.WORKSPACES):
+            base = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}"
+            for name in folder_names(self.path / base):
+                one = self._repository(workspace, name)
+                if isinstance(one, StoreDamaged):
+                    names = (layout.slug_of(workspace), workspace), (layout.slug_of(name), name)
+                    found.append(Candidate(one, *names, note="damaged"))
+                else:
+                    found.append(_candidate(one, workspace, name))
+        return found
+
+    def _workspace(self, name: str) -> WorkspaceFolder | StoreDamaged:
+        place = f"{layout.WORKSPACES}/{name}"
+        try:
+            record = read_small(self.path, f"{place}/{layout.WORKSPACE_FILE}", WorkspaceRecord.from_json)
+        except StoreDamaged as damage:
+            return damage
+        return WorkspaceFolder(self.path, place, self._snapshots(place, record.uuid), record)
+
+    def _repository(self, workspace: str, name: str) -> RepositoryFolder | StoreDamaged:
+        place = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}/{name}"
+        try:
+            record = read_small(self.path, f"{place}/{layout.REPOSITORY_FILE}", RepositoryRecord.from_json)
+        except StoreDamaged as damage:
+            return damage
+        return RepositoryFolder(self.path, place, self._snapshots(place, record.uuid), workspace, record)
+
+    def _snapshots(self, place: str, uuid: str) -> SnapshotReader:
+        def confirmed(snapshot: str) -> datetime | None:
+            return runs.last_confirmed(self.path, uuid, snapshot)
+
+        return SnapshotReader(self.path, f"{place}/{layout.METADATA}", self._opened, confirmed)
+
+    def folder_of_workspace(self, uuid: str) -> WorkspaceFolder | None:
+        """The folder of the workspace of this uuid, or None.
+
+        Raises StoreDamaged where a folder that may be the one cannot be read.
+        """
+        for name in folder_names(self.path / layout.WORKSPACES):
+            if layout.may_belong_to(name, uuid):
+                found = _sound(self._workspace(name))
+                if found.uuid.lower() == uuid.lower():
+                    return found
+        return None
+
+    def folder_of_repository(self, uuid: str) -> RepositoryFolder | None:
+        """The folder of the repository of this uuid, in whichever workspace's folder, or None.
+
+        Raises StoreDamaged where a folder that may be the one cannot be read.
+        """
+        for workspace in folder_names(self.path / layout.WORKSPACES):
+            base = self.path / layout.WORKSPACES / workspace / layout.REPOSITORIES
+            for name in folder_names(base):
+                if layout.may_belong_to(name, uuid):
+                    found = _sound(self._repository(workspace, name))
+                    if found.uuid.lower() == uuid.lower():
+                        return found
+        return None
+
+
+def read_store_record(path: Path) -> StoreRecord:
+    """The store's own file. Raises StoreTooNew or StoreDamaged."""
+    record = read_small(path, layout.STORE_FILE, _store_record)
+    unknown = sorted(set(record.requires) - layout.UNDERSTOOD)
+    if unknown:
+        raise StoreTooNew(
+            f"the store at {path} requires {', '.join(unknown)}, which mirror {__version__} does not know",
+            hint="use the version of mirror that wrote it, or a newer one",
+        )
+    return record
+
+
+def _store_record(data: JsonObject) -> StoreRecord:
+    number = data.get("format")
+    # Judged before the rest: in a newer format the rest may look different.
+    if isinstance(number, int) and not isinstance(number, bool) and number > layout.FORMAT:
+        raise StoreTooNew(
+            f"the store is written in format {number}, and mirror {__version__} reads no format "
+            f"above {layout.FORMAT}",
+            hint="use the version of mirror that wrote it, or a newer one",
+        )
+    return StoreRecord.from_json(data)
+
+
+def folder_names(folder: Path) -> list[str]:
+    """The folders in `folder` that may be the store's own, sorted; none where it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if layout.is_name(entry.name) and entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _candidate(
+    one: RepositoryFolder, workspace: str, name: str
+) -> Candidate[RepositoryFolder | StoreDamaged]:
+    note = "" if one.gone_since is None else f"gone since {time_text(one.gone_since)}"
+    former = tuple(former.name for former in one.former_names)
+    return Candidate(one, (one.workspace_slug, workspace), (one.slug, name, one.uuid), former, note)
+
+
+def _items(candidates: Sequence[Candidate[T]]) -> list[T]:
+    return [one.item for one in candidates]
+
+
+def _sound(found: T | StoreDamaged) -> T:
+    if isinstance(found, StoreDamaged):
+        raise found
+    return found
+
+
+def _healthy(found: Sequence[T | StoreDamaged], on_damage: OnDamage | None) -> list[T]:
+    healthy: list[T] = []
+    for one in found:
+        if not isinstance(one, StoreDamaged):
+            healthy.append(one)
+        elif on_damage is None:
+            raise one
+        else:
+            on_damage(one)
+    return healthy

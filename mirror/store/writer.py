@@ -1,0 +1,348 @@
+"""Writing a store. Every step is durable and leaves a store that readers and the next run accept:
+killed at any point, the next run goes on without hand work."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from mirror.errors import MirrorError, UsageError
+from mirror.logs import get_logger
+from mirror.model import (
+    JsonObject,
+    NotCanonical,
+    Repository,
+    Run,
+    Workspace,
+    dumps,
+    is_uuid,
+    loads,
+    snapshot_id,
+)
+from mirror.store import layout
+from mirror.store.disk import make_folder, sweep, sweep_folders, sync_folder, write_file
+from mirror.store.failures import StoreDamaged
+from mirror.store.folders import RepositoryWriter, Taken, WorkspaceWriter
+from mirror.store.index import index_document, index_page
+from mirror.store.locks import hold_briefly
+from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder
+from mirror.store.records import FormerName, Missing, RepositoryRecord, StoreRecord, WorkspaceRecord
+from mirror.store.runs import read_run, run_ids
+
+__all__ = ["Absence", "RepositoryWriter", "StoreWriter", "Taken", "WorkspaceWriter", "create_or_open"]
+
+# A repository counts as gone when this many runs, spread over this much time, found it missing.
+GONE_RUNS = 3
+GONE_AFTER = timedelta(days=2)
+
+_log = get_logger("store")
+
+
+@dataclass(frozen=True)
+class Absence:
+    """What is known of a repository that complete listings lack: `absent`, or by now `gone`.
+
+    `runs` found it missing, the first at `since`.
+    """
+
+    state: Literal["absent", "gone"]
+    runs: int
+    since: datetime
+
+
+def create_or_open(
+    path: Path, *, now: datetime, new_id: str | None = None, command: str = "mirror"
+) -> StoreWriter:
+    """Open the store at `path` for writing, made where there is nothing yet.
+
+    `new_id` is the id of a new store (by default a random one); `command` is what lock files call
+    this process. Raises UsageError where `path` holds other things, and as Store.open does.
+    """
+    path = path.absolute()
+    try:
+        if not (path / layout.STORE_FILE).is_file():
+            _create(path, StoreRecord(layout.FORMAT, new_id or str(uuid.uuid4()), now))
+        reader = Store.open(path)
+        for name in (layout.TEMPORARY, layout.CACHE, layout.RUNS, layout.WORKSPACES):
+            make_folder(path / name)
+        for name in ("", layout.TEMPORARY, layout.CACHE, layout.RUNS):
+            sweep(path / name)
+        with hold_briefly(path / layout.STRUCTURE_LOCK):
+            sweep_folders(path / layout.TEMPORARY)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise MirrorError(
+            f"cannot write to the store at {path}: {error.strerror}",
+            hint="run as the user who owns the store, or name another place with --store",
+        ) from error
+    return StoreWriter(reader, command)
+
+
+def _create(path: Path, record: StoreRecord) -> None:
+    """Make a store. Its own file comes last: before that there is no store, and the next try
+    finishes what this one began."""
+    if path.is_dir():
+        _check_empty(path)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
+    with contextlib.suppress(PermissionError):  # the root of a mounted disk may be another's
+        path.chmod(0o700)
+    make_folder(path / layout.TEMPORARY)
+    with hold_briefly(path / layout.STRUCTURE_LOCK):
+        for name in (layout.RUNS, layout.WORKSPACES, layout.QUARANTINE, layout.CACHE):
+            make_folder(path / name)
+        if not (path / layout.STORE_FILE).is_file():
+            write_file(path / layout.STORE_FILE, dumps(record.to_json()))
+            _log.info("store.created", store=str(path), id=record.id)
+
+
+def _check_empty(path: Path) -> None:
+    """Raise unless `path` is empty, or holds no more than an interrupted creation leaves."""
+    for name in (layout.WORKSPACES, layout.RUNS):
+        if (path / name).is_dir() and any((path / name).iterdir()):
+            raise StoreDamaged(layout.STORE_FILE, "it is missing, but the store is not empty")
+    ours = {layout.TEMPORARY, layout.RUNS, layout.WORKSPACES, layout.QUARANTINE, layout.CACHE, "lost+found"}
+    others = sorted(
+        one.name
+        for one in path.iterdir()
+        if one.name not in ours and not one.name.startswith(f"{layout.STORE_FILE}.")
+    )
+    if others:
+        raise UsageError(
+            f"{path} holds {others[0]} and no store",
+            hint="name an empty folder, one that is not there yet, or a store",
+        )
+
+
+class StoreWriter:
+    """A store opened for writing. `reader` reads it. Close it when done; it is a context manager."""
+
+    def __init__(self, reader: Store, command: str) -> None:
+        self.reader = reader
+        self._path = reader.path
+        self._command = command
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of open files."""
+        self.reader.close()
+
+    def adopt_workspace(self, workspace: Workspace, now: datetime) -> WorkspaceWriter:
+        """The folder of a workspace as Bitbucket names it now, made where there is none.
+
+        A new name is recorded, with those of its repositories; the folder keeps its own.
+        """
+        _check_uuid(workspace.uuid)
+        found = self.reader.folder_of_workspace(workspace.uuid)
+        if found is None or (found.slug, found.record.name) != (
+            workspace.slug,
+            workspace.name or found.record.name,
+        ):
+            with self._structure():
+                found = self._place_workspace(workspace, now)
+        return WorkspaceWriter(found, self._command)
+
+    def adopt_repository(
+        self, workspace: WorkspaceFolder | WorkspaceWriter, repository: Repository, now: datetime
+    ) -> RepositoryWriter:
+        """The folder of a repository as Bitbucket names it now, made in `workspace`'s folder where
+        there is none anywhere.
+
+        A new name (by a rename or a transfer) is recorded; the folder keeps its name and place. A
+        repository that was missing no longer is.
+        """
+        _check_uuid(repository.uuid)
+        home = workspace.folder if isinstance(workspace, WorkspaceWriter) else workspace
+        found = self.reader.folder_of_repository(repository.uuid)
+        if found is None or found.full_name != repository.full_name or found.missing or found.gone_since:
+            with self._structure():
+                found = self._place_repository(home, repository, now)
+        return RepositoryWriter(found, self._command)
+
+    def mark_missing(self, folder: RepositoryFolder | RepositoryWriter, now: datetime) -> Absence:
+        """A complete listing at `now` lacks this repository. Call it once for each run.
+
+        It counts as gone once three runs over two days found it missing; its folder is kept.
+        """
+        with self._structure():
+            current = self._fresh(folder)
+            before = current.missing
+            missing = Missing(now, now, 1) if before is None else Missing(before.first, now, before.runs + 1)
+            gone = current.gone_since
+            if gone is None and missing.runs >= GONE_RUNS and missing.last - missing.first >= GONE_AFTER:
+                gone = missing.first
+                _log.warning("store.repository_gone", repository=current.full_name, folder=current.place)
+            self._write_record(current, replace(current.record, missing=missing, gone_since=gone))
+        return Absence("absent" if gone is None else "gone", missing.runs, missing.first)
+
+    def mark_present(self, folder: RepositoryFolder | RepositoryWriter) -> None:
+        """This repository is there after all."""
+        with self._structure():
+            current = self._fresh(folder)
+            if current.missing is not None or current.gone_since is not None:
+                self._write_record(current, replace(current.record, missing=None, gone_since=None))
+
+    def new_run_id(self, now: datetime) -> str:
+        """An id for a run that begins at `now`: lower-case UTC time and a short random part."""
+        while True:
+            identifier = f"{snapshot_id(now).lower()}-{secrets.token_hex(3)}"
+            if not (self._path / layout.run_record(identifier)).exists():
+                return identifier
+
+    def write_run(self, run: Run) -> Path:
+        """Write the record of a run, chained to the record written before it; returns its file.
+
+        A record is written once: FileExistsError where there is one of this id.
+        """
+        assert layout.is_run_id(run.id), f"{run.id} is not a run id"
+        target = self._path / layout.run_record(run.id)
+        with self._structure():
+            sweep(target.parent)
+            if target.exists():
+                raise FileExistsError(f"there is a record of the run {run.id} already")
+            count, previous = self._last_record()
+            data = dumps(run.to_json(previous=previous))
+            write_file(target, data)
+            last = {"id": run.id, "sha256": hashlib.sha256(data).hexdigest(), "runs": count + 1}
+            write_file(self._path / layout.LAST_RUN, dumps(last))
+        return target
+
+    def rebuild_index(self, now: datetime) -> None:
+        """Write the index, for people and scripts, from what the folders say."""
+        with self._structure():
+            damaged: list[str] = []
+
+            def note(damage: StoreDamaged) -> None:
+                damaged.append(damage.file)
+                _log_damage(damage)
+
+            workspaces = self.reader.workspaces(on_damage=note)
+            repositories = self.reader.repositories(on_damage=note)
+            content = workspaces, repositories, damaged, now
+            write_file(self._path / layout.INDEX_FILE, dumps(index_document(*content)))
+            write_file(self._path / layout.INDEX_PAGE, index_page(*content).encode("utf-8"))
+
+    @contextlib.contextmanager
+    def _structure(self) -> Iterator[None]:
+        with hold_briefly(self._path / layout.STRUCTURE_LOCK):
+            yield
+
+    def _place_workspace(self, workspace: Workspace, now: datetime) -> WorkspaceFolder:
+        found = self.reader.folder_of_workspace(workspace.uuid)
+        if found is None:
+            record = WorkspaceRecord(workspace.uuid, workspace.slug, workspace.name, now)
+            self._make(
+                layout.WORKSPACES, workspace.slug, workspace.uuid, layout.WORKSPACE_FILE, record.to_json()
+            )
+        else:
+            old = found.record
+            record = replace(old, slug=workspace.slug, name=workspace.name or old.name)
+            if old.slug != workspace.slug:
+                former = FormerName(old.slug, old.since, now)
+                record = replace(record, since=now, former_names=(*old.former_names, former))
+                # The repositories first: until the workspace's own file says the new name, the
+                # next run does this again.
+                self._rename_repositories(found, workspace.slug, now)
+            write_file(self._path / found.place / layout.WORKSPACE_FILE, dumps(record.to_json()))
+        placed = self.reader.folder_of_workspace(workspace.uuid)
+        assert placed is not None
+        return placed
+
+    def _rename_repositories(self, workspace: WorkspaceFolder, slug: str, now: datetime) -> None:
+        for one in self.reader.repositories(on_damage=_log_damage):
+            if one.workspace_folder == workspace.folder and one.workspace_slug == workspace.slug:
+                self._write_record(one, _renamed(one.record, f"{slug}/{one.slug}", now))
+
+    def _place_repository(
+        self, workspace: WorkspaceFolder, repository: Repository, now: datetime
+    ) -> RepositoryFolder:
+        found = self.reader.folder_of_repository(repository.uuid)
+        if found is None:
+            parent = f"{workspace.place}/{layout.REPOSITORIES}"
+            record = RepositoryRecord(repository.uuid, repository.full_name, now)
+            self._make(parent, repository.slug, repository.uuid, layout.REPOSITORY_FILE, record.to_json())
+        else:
+            record = _renamed(found.record, repository.full_name, now)
+            self._write_record(found, replace(record, missing=None, gone_since=None))
+        placed = self.reader.folder_of_repository(repository.uuid)
+        assert placed is not None
+        return placed
+
+    def _make(self, parent: str, slug: str, uuid: str, file: str, record: JsonObject) -> None:
+        """A new folder with its record inside, in one step."""
+        make_folder(self._path / parent)
+        names = (layout.folder_name(slug, uuid, digits) for digits in range(8, 33))
+        name = next(name for name in names if not (self._path / parent / name).exists())
+        unfinished = self._path / layout.TEMPORARY / f"{secrets.token_hex(8)}.new"
+        make_folder(unfinished)
+        write_file(unfinished / file, dumps(record))
+        unfinished.rename(self._path / parent / name)
+        sync_folder(self._path / parent)
+        _log.info("store.folder_made", folder=f"{parent}/{name}")
+
+    def _fresh(self, folder: RepositoryFolder | RepositoryWriter) -> RepositoryFolder:
+        """The folder as its file says now: another process may have changed it."""
+        known = folder.folder if isinstance(folder, RepositoryWriter) else folder
+        current = self.reader.folder_of_repository(known.uuid)
+        if current is None:
+            raise StoreDamaged(known.relative(layout.REPOSITORY_FILE), "it is missing")
+        return current
+
+    def _write_record(self, folder: RepositoryFolder, record: RepositoryRecord) -> None:
+        path = self._path / folder.place
+        sweep(path)
+        write_file(path / layout.REPOSITORY_FILE, dumps(record.to_json()))
+
+    def _last_record(self) -> tuple[int, str | None]:
+        """How many run records there are, and the sha256 of the one written last.
+
+        The cache spares reading them all; where it does not fit, they are read.
+        """
+        identifiers = run_ids(self._path)
+        try:
+            last = loads((self._path / layout.LAST_RUN).read_bytes())
+            data = (self._path / layout.run_record(last["id"])).read_bytes()
+            if last["runs"] == len(identifiers) and hashlib.sha256(data).hexdigest() == last["sha256"]:
+                return len(identifiers), last["sha256"]
+        except (OSError, NotCanonical, KeyError, TypeError):
+            pass
+        hashes: dict[str, str] = {}
+        named: set[str] = set()
+        for identifier in identifiers:
+            try:
+                record = read_run(self._path, identifier)
+            except StoreDamaged as damage:
+                _log.warning("store.run_record_damaged", file=damage.file, problem=damage.problem)
+                continue
+            hashes[record.sha256] = identifier
+            named.add(record.previous or "")
+        ends = [digest for digest in hashes if digest not in named]
+        return len(identifiers), max(ends, key=lambda digest: hashes[digest], default=None)
+
+
+def _log_damage(damage: StoreDamaged) -> None:
+    _log.warning("store.damaged", file=damage.file, problem=damage.problem)
+
+
+def _renamed(record: RepositoryRecord, full_name: str, now: datetime) -> RepositoryRecord:
+    if record.full_name == full_name:
+        return record
+    former = FormerName(record.full_name, record.since, now)
+    return replace(record, full_name=full_name, since=now, former_names=(*record.former_names, former))
+
+
+def _check_uuid(uuid: str) -> None:
+    if not is_uuid(uuid):
+        raise MirrorError(f"{uuid!r} is not a uuid, so there is no telling whose folder it would be")
