@@ -1,0 +1,13 @@
+"""A local Bitbucket Cloud, for trying, testing and rehearsing.
+
+Made from what is known of Bitbucket itself, not from the client: it shares nothing with the rooms
+that it is there to test.
+"""
+
+from mirror.simulator.app import Asked
+from mirror.simulator.faults import Fault
+from mirror.simulator.server import Simulator
+from mirror.simulator.switches import Switches
+from mirror.simulator.world import World
+
+__all__ = ["Asked", "Fault", "Simulator", "Switches", "World"]

@@ -1,0 +1,120 @@
+"""The simulator listening: two origins, so that what must not cross from one to the other can be
+seen not to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from types import TracebackType
+
+import uvicorn
+
+from mirror.simulator.app import App, Asked
+from mirror.simulator.faults import Fault, Faults
+from mirror.simulator.switches import Switches
+from mirror.simulator.world import World
+
+START_TIMEOUT = 20.0
+
+
+class Simulator:
+    """A Bitbucket on this machine. A context manager; inside, it listens on loopback only.
+
+    `port` 0 picks a free one. `requests` is the log of everything that was asked.
+    """
+
+    def __init__(self, world: World, *, switches: Switches | None = None, port: int = 0) -> None:
+        self.world = world
+        self.switches = switches or Switches.default()
+        self._port = port
+        self._app = App(world, self.switches)
+        self._servers: list[uvicorn.Server] = []
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def requests(self) -> list[Asked]:
+        """Every request so far."""
+        return self._app.requests
+
+    @property
+    def faults(self) -> Faults:
+        """The faults that stand."""
+        return self._app.faults
+
+    @property
+    def app(self) -> App:
+        """The application itself."""
+        return self._app
+
+    def order(self, fault: Fault) -> None:
+        """Make the next matching answers go wrong."""
+        self._app.faults.order(fault)
+
+    def __enter__(self) -> Simulator:
+        for move in self.world.workspaces.values():
+            for repository in move.repositories.values():
+                for pull in repository.pull_requests.values():
+                    pull.comments_move = self.switches.comments_move_updated_on
+                    pull.approvals_move = self.switches.approvals_move_updated_on
+                    pull.tasks_move = self.switches.tasks_move_updated_on
+        main = self._listen(self._port)
+        storage = self._listen(0)
+        base = f"http://127.0.0.1:{main.getsockname()[1]}"
+        self._app.api, self._app.git = f"{base}/2.0", base
+        self._app.storage = f"http://127.0.0.1:{storage.getsockname()[1]}"
+        for sock in (main, storage):
+            self._start(sock)
+        return self
+
+    @property
+    def api_url(self) -> str:
+        """The root of the REST API."""
+        return self._app.api
+
+    @property
+    def git_url(self) -> str:
+        """Where repositories are cloned from."""
+        return self._app.git
+
+    @property
+    def oauth_url(self) -> str:
+        """Where OAuth tokens are asked for."""
+        return f"{self._app.git}/site/oauth2/access_token"
+
+    @property
+    def storage_url(self) -> str:
+        """The other origin, which long answers are redirected to."""
+        return self._app.storage
+
+    def _listen(self, port: int) -> socket.socket:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", port))
+        return sock
+
+    def _start(self, sock: socket.socket) -> None:
+        config = uvicorn.Config(
+            self._app, log_config=None, log_level="critical", access_log=False, timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(
+            target=lambda: asyncio.run(server.serve(sockets=[sock])), name="simulator", daemon=True
+        )
+        thread.start()
+        deadline = time.monotonic() + START_TIMEOUT
+        while not server.started:
+            if time.monotonic() > deadline or not thread.is_alive():
+                raise RuntimeError("the simulator did not start")
+            time.sleep(0.005)
+        self._servers.append(server)
+        self._threads.append(thread)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in self._servers:
+            server.should_exit = True
+        for thread in self._threads:
+            thread.join(5)
