@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from mirror.bitbucket import endpoints, fields
-from mirror.collect.numbered import ISSUES, PULL_REQUESTS, collect_numbered
+from mirror.collect.numbered import ISSUES, PULL_REQUESTS, SWEEP_EVERY, collect_numbered
 from mirror.collect.outcomes import is_passing, part_of
 from mirror.collect.pipelines import collect_pipelines
 from mirror.collect.ports import Work
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
-from mirror.model import Part, PartState, Repository
+from mirror.model import Part, PartState, Repository, time_from_text, time_text
 
 PROFILE = "repository.json"
 # A repository that is listed has pull requests; a 404 there hides them. The others can be off.
@@ -62,8 +62,12 @@ async def collect_repository(work: Work, wanted: Wanted) -> Collected:
         return {"pull_requests": part}
 
     async def issues() -> dict[str, Part]:
-        part, _ = await collect_numbered(work, ISSUES)
-        return {"issues": part}
+        absent = _known_absent(work)
+        if absent is None:
+            part, _ = await collect_numbered(work, ISSUES)
+            work.part_state("issues").pop("absent", None)
+            return {"issues": part}
+        return {"issues": absent}
 
     async def pipelines() -> dict[str, Part]:
         return await collect_pipelines(work, with_logs=wanted.pipeline_logs)
@@ -99,9 +103,13 @@ async def _attempt(
         for part in parts:
             state = part_of(error, part=part, credential_kind=kind, absent_is_gone=part in ABSENT_IS_GONE)
             result.parts[part] = Part(state.state, _held(work, part), state.reason, state.scope)
+            if part == "issues" and state.is_settled:
+                asked = time_text(work.clock.now())
+                work.part_state(part)["absent"] = {"asked": asked, "part": result.parts[part].to_json()}
             if is_passing(error):
                 result.passing.add(part)
-        _log.warning(
+        tell = _log.info if all(result.parts[part].is_settled for part in parts) else _log.warning
+        tell(
             "collect.part_missing",
             repository=work.repository.full_name,
             part=parts[0],
@@ -110,9 +118,30 @@ async def _attempt(
         )
 
 
+def _known_absent(work: Work) -> Part | None:
+    """What was found of an issue tracker that is gone, where that was not long ago.
+
+    Bitbucket removed it for good, so asking each time would waste a request for each repository.
+    """
+    absent = work.part_state("issues").get("absent")
+    if work.full or not isinstance(absent, dict):
+        return None
+    try:
+        if work.clock.now() - time_from_text(absent["asked"]) < SWEEP_EVERY:
+            return Part.from_json(absent["part"])
+    except (KeyError, TypeError, ValueError):
+        pass
+    return None
+
+
 def _held(work: Work, part: str) -> dict[str, int]:
     """How many documents of a part are held from before."""
-    folders = {"pull_requests": "pull-requests", "issues": "issues", "pipelines": "pipelines"}
+    folders = {
+        "pull_requests": "pull-requests",
+        "issues": "issues",
+        "pipelines": "pipelines",
+        "pipeline_logs": "pipelines",
+    }
     if part not in folders:
         return {}
-    return {part: sum(1 for _ in work.draft.paths(folders[part]))}
+    return {"pipelines" if part == "pipeline_logs" else part: sum(1 for _ in work.draft.paths(folders[part]))}

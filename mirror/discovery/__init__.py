@@ -51,7 +51,8 @@ class Discovered:
 
     `repositories` are those that the rules choose. `is_whole` says that the list they were chosen
     from had every repository of the workspace that the credential can see, so that what it lacks
-    is really missing; `listed` are the uuids of that list. `problems` are those of listing, none of which stop what was found.
+    is really missing; `listed` are the uuids of that list. `problems` are those of listing, none of
+    which stop what was found.
     """
 
     workspace: Workspace

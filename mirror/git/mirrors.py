@@ -36,7 +36,7 @@ from mirror.git.refs import (
 from mirror.git.transport import GitLogin, HttpClient
 from mirror.model import Head, RefChange, Refs, is_hash
 
-__all__ = ["FetchJob", "FetchResult", "GitLogin", "create", "fetch", "read_refs"]
+__all__ = ["FetchJob", "FetchResult", "GitLogin", "create", "fetch", "probe", "read_refs"]
 
 create = bare.create
 
@@ -347,3 +347,20 @@ def _is_ancestor(store: DiskObjectStore, old: str, new: str) -> bool:
             seen.update(fresh)
             todo.extend(fresh)
     return False
+
+
+def probe(url: str, login: GitLogin | None, *, silence_timeout: float = 30.0) -> int:
+    """Ask a git server for its refs and nothing else; returns how many there are.
+
+    Raises the errors of `mirror.git.failures`.
+    """
+    client = HttpClient(url, login=login, silence_timeout=silence_timeout)
+    try:
+        client.get_refs(b"")
+    except (MirrorError, OSError):
+        raise
+    except Exception as error:
+        raise _understood(error) from error
+    finally:
+        client.close()
+    return len(client.advertised.refs) if client.advertised is not None else 0

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from mirror.simulator.paging import BadRequest, Document, Pairs
 from mirror.simulator.render import Renderer
-from mirror.simulator.signin import ACCESS_TOKENS, sees
+from mirror.simulator.signin import ACCESS_TOKENS, has_scope, sees
 from mirror.simulator.switches import Switches
 from mirror.simulator.world import (
     STATES,
@@ -110,10 +110,12 @@ class Call:
         return found
 
     def tracker(self) -> SimRepository:
-        """The repository, if it still has an issue tracker."""
+        """The repository, if it still has an issue tracker. That it is gone everybody is told."""
         repository = self.repository()
         if not self.switches.issue_tracker:
             raise Gone(ISSUES_ARE_GONE)
+        if not has_scope(self.token, "issue"):
+            raise Hidden("no scope", scope="issue")
         return repository
 
     def pipeline(self) -> Pipeline:
@@ -333,16 +335,16 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(_PR + "/commits", "pullrequest", _commits),
     Route(
-        _R + "/issues", "issue", lambda c: _each(c.tracker().issues.values(), c.render.issue),
+        _R + "/issues", None, lambda c: _each(c.tracker().issues.values(), c.render.issue),
         filters=True, sorts=True,
     ),
     Route(
-        _I + "/comments", "issue",
+        _I + "/comments", None,
         lambda c: _each(c.issue().comments, lambda one: c.render.issue_comment(one, c.issue())),
         filters=True,
     ),
-    Route(_I + "/changes", "issue", _changes),
-    Route(_I + "/attachments", "issue", _attachments),
+    Route(_I + "/changes", None, _changes),
+    Route(_I + "/attachments", None, _attachments),
     # `q` is ignored for pipelines.
     Route(_R + "/pipelines/", "pipeline", _pipelines, sorts=True),
     Route(

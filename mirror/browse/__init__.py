@@ -1,0 +1,13 @@
+"""Looking into a store: what there is, one document, what changed, and plain copies of it.
+
+Reads the store alone; nothing here writes to it.
+"""
+
+from mirror.browse.documents import Change, Difference, Shown, diff, show, snapshots
+from mirror.browse.export import Exported, export
+from mirror.browse.status import RepositoryStatus, Status, status
+
+__all__ = [
+    "Change", "Difference", "Exported", "RepositoryStatus", "Shown", "Status", "diff", "export",
+    "show", "snapshots", "status",
+]  # fmt: skip

@@ -1,0 +1,133 @@
+"""Plain files of a snapshot: its documents as JSON, its files, and an ordinary git clone."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror.errors import MirrorError, UsageError
+from mirror.git.copies import checkout
+from mirror.model import JsonObject, Selector, loads, pointers, time_text
+from mirror.store.reader import At, RepositoryFolder, Store
+
+CODE = "code"
+METADATA = "metadata"
+FILES = "files"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One repository's export."""
+
+    name: str
+    when: At
+    target: str
+    documents: int
+    files: int
+    refs: int
+    problems: tuple[tuple[int, str], ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """As `--json` prints it."""
+        return {
+            "repository": self.name,
+            "snapshot": self.when.snapshot.id,
+            "taken": time_text(self.when.taken),
+            "target": self.target,
+            "documents": self.documents,
+            "files": self.files,
+            "refs": self.refs,
+            "problems": [{"code": code, "text": text} for code, text in self.problems],
+        }
+
+
+def export(
+    path: Path,
+    selector: Selector,
+    target: Path,
+    *,
+    at: str = "latest",
+    tell: Callable[[str, str], None] = lambda *_: None,
+) -> list[Exported]:
+    """Write what `selector` means to the folder `target`, as it was `at`.
+
+    One repository: `code`, `metadata` and `files` in it; several: the same below
+    `workspace/repository`. Raises UsageError where the folder is not empty.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is not an empty folder; nothing was written")
+    with Store.open(path) as store:
+        folders = store.repositories([selector])
+        if not folders:
+            raise UsageError(f"{selector} has no repository in this store")
+        chosen = [(folder, folder.metadata.at(at)) for folder in folders]
+        return [
+            _export(
+                folder,
+                when,
+                target if selector.is_exact else target / folder.workspace_slug / folder.slug,
+                tell,
+            )
+            for folder, when in chosen
+        ]
+
+
+def _export(folder: RepositoryFolder, when: At, target: Path, tell: Callable[[str, str], None]) -> Exported:
+    name, snapshot = folder.full_name, when.snapshot
+    unfinished = target.with_name(f".{target.name}.exporting-{secrets.token_hex(4)}")
+    documents = files = refs = 0
+    problems: list[tuple[int, str]] = []
+    try:
+        unfinished.mkdir(parents=True)
+        tell(name, "documents")
+        documents, files, missing = _write_tree(folder, when, unfinished)
+        problems += missing
+        code = folder.metadata.code_refs(snapshot)
+        if code is None:
+            problems.append((3, f"{name}: the snapshot has no code, which could not be read then"))
+        else:
+            tell(name, "code")
+            refs = len(code[0].refs)
+            checkout(folder.code, unfinished / CODE, code[0])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rmdir()
+        unfinished.rename(target)
+    except MirrorError as error:
+        problems.append((error.exit_code, error.message))
+    except OSError as error:
+        problems.append((1, f"{error.strerror}: {error.filename}"))
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        tell(name, "done")
+    return Exported(name, when, str(target), documents, files, refs, tuple(problems))
+
+
+def _write_tree(folder: RepositoryFolder, when: At, target: Path) -> tuple[int, int, list[tuple[int, str]]]:
+    documents, files, problems = 0, 0, []
+    for path in folder.metadata.paths(when.snapshot):
+        data = folder.metadata.read_bytes(when.snapshot, path) or b""
+        place = target / METADATA / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+        documents += 1
+        for pointer in pointers(loads(data)):
+            stream = folder.file(str(pointer["sha256"]))
+            if stream is None:
+                problems.append((4, f"{folder.full_name}: the file {pointer['sha256']} is missing"))
+                continue
+            copy = target / FILES / _file_name(pointer)
+            copy.parent.mkdir(exist_ok=True)
+            with stream, copy.open("wb") as out:
+                shutil.copyfileobj(stream, out)
+            files += 1
+    return documents, files, problems
+
+
+def _file_name(pointer: JsonObject) -> str:
+    """A name for people that is safe on any disk: the hash keeps two of one name apart."""
+    name = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in str(pointer["name"]))
+    return f"{str(pointer['sha256'])[:12]}-{name.lstrip('.')[-80:]}"

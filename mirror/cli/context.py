@@ -1,0 +1,73 @@
+"""What every command starts from: its options, the configuration, and where output goes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mirror.cli.edges import SystemClock
+from mirror.cli.output import Output, TerminalProgress
+from mirror.config import Config, from_environment, load
+from mirror.errors import UsageError
+from mirror.model import Selector
+
+PLACES = ("config.yaml", "/etc/mirror/config.yaml")
+
+
+@dataclass(frozen=True)
+class Context:
+    """The options of this call, and the edges of the program."""
+
+    options: argparse.Namespace
+    environment: Mapping[str, str]
+    clock: SystemClock
+    out: Output
+
+    def config_path(self) -> Path | None:
+        """The configuration file that is meant, if there is one."""
+        if self.options.config is not None:
+            return Path(self.options.config)
+        named = self.environment.get("MIRROR_CONFIG")
+        if named:
+            return Path(named)
+        return next((Path(place) for place in PLACES if Path(place).is_file()), None)
+
+    def config(self) -> Config:
+        """The configuration in force, `--store` applied. Raises ConfigError and UsageError."""
+        path = self.config_path()
+        named = list(getattr(self.options, "workspace", []))
+        if path is not None and not named:
+            config = load(path)
+            return replace(config, store=self.options.store.absolute()) if self.options.store else config
+        if self.options.store is None:
+            raise UsageError(
+                "there is no configuration file" if path is None else "--workspace needs --store",
+                hint="give one with -c, or name --workspace and --store, with BITBUCKET_TOKEN set",
+            )
+        return from_environment(self.environment, named, self.options.store.absolute())
+
+    def store(self) -> Path:
+        """The store to read: `--store`, else the configured one. No secrets are needed."""
+        if self.options.store is not None:
+            return Path(self.options.store).absolute()
+        path = self.config_path()
+        if path is None:
+            raise UsageError(
+                "there is no configuration file, so there is no telling where the store is",
+                hint="name it with --store DIR, or give a configuration with -c",
+            )
+        return load(path).store
+
+    def selectors(self) -> list[Selector]:
+        """The selectors of this call."""
+        return [Selector.parse(text) for text in self.options.selectors]
+
+    def selector(self) -> Selector:
+        """The one selector of this call."""
+        return Selector.parse(self.options.selector)
+
+    def progress(self) -> TerminalProgress:
+        """Progress for this call."""
+        return TerminalProgress(show=not self.options.quiet and not self.options.json)

@@ -1,0 +1,152 @@
+"""`status`, `snapshots`, `show`, `diff`, `export`: the commands that look into the store."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from mirror import browse
+from mirror.browse import Status
+from mirror.cli.context import Context
+from mirror.cli.output import size
+from mirror.errors import worst
+from mirror.model import dumps, time_text
+
+
+async def run_status(context: Context) -> int:
+    """`mirror status`."""
+    found = await asyncio.to_thread(browse.status, context.store(), context.selectors())
+    out = context.out
+    codes = _status_codes(context, found)
+    out.document({**found.to_json(), "exit_code": worst(codes)})
+    out.table(
+        ("REPOSITORY", "STATE", "LAST SNAPSHOT", "LAST CONFIRMED", "SNAPSHOTS", "SIZE", "MISSING"),
+        [
+            (
+                one.name,
+                one.state,
+                one.last_snapshot or "never",
+                time_text(one.last_confirmed) if one.last_confirmed else "never",
+                one.snapshots,
+                size(one.bytes),
+                ", ".join(one.missing) or "-",
+            )
+            for one in found.repositories
+        ],
+    )
+    for one in found.repositories:
+        for text in (*one.problems, *one.rewritten):
+            out.line(f"  {one.name}: {text}")
+    out.line()
+    for title, run in (("Last backup", found.last_backup), ("Last verify", found.last_verify)):
+        out.line(f"{title}: {run['started']} (exit code {run['exit_code']})" if run else f"{title}: never")
+    for text in found.damage:
+        out.line(f"damage: {text}", style="red")
+    return worst(codes)
+
+
+def _status_codes(context: Context, found: Status) -> list[int]:
+    codes = [4] if found.damage else []
+    most = context.options.max_age
+    if most is not None:
+        good = found.last_good_backup
+        if good is None or context.clock.now() - good > timedelta(seconds=most):
+            context.out.line("The last whole backup is older than that.", style="red")
+            codes.append(3)
+    return codes
+
+
+async def run_snapshots(context: Context) -> int:
+    """`mirror snapshots`."""
+    name, found = await asyncio.to_thread(browse.snapshots, context.store(), context.selector())
+    context.out.document({"name": name, "snapshots": [one.to_json() for one in found]})
+    context.out.table(
+        ("SNAPSHOT", "SEQUENCE", "STATE", "HOLDS"),
+        [
+            (
+                one.id,
+                one.sequence,
+                "complete" if one.is_complete else "partial",
+                ", ".join(
+                    f"{number} {kind.replace('_', ' ')}"
+                    for part in one.parts.values()
+                    for kind, number in part.counts.items()
+                    if number
+                ),
+            )
+            for one in found
+        ],
+    )
+    return 0
+
+
+async def run_show(context: Context) -> int:
+    """`mirror show`."""
+    options = context.options
+    found = await asyncio.to_thread(
+        browse.show, context.store(), context.selector(), options.path, at=options.at
+    )
+    if found.document is None:
+        context.out.document(
+            {"name": found.name, "snapshot": found.when.snapshot.id, "paths": list(found.listing)}
+        )
+        for path in found.listing:
+            context.out.line(path)
+        return 0
+    text = dumps(found.document).decode("utf-8")
+    if context.out.as_json:
+        # The document keeps its own text: numbers that JSON readers would round are not touched.
+        head = {"schema": 1, "name": found.name, "snapshot": found.when.snapshot.id, "path": found.path}
+        context.out.raw(dumps({**head, "document": found.document}).decode("utf-8"))
+    else:
+        context.out.raw(text if not context.out.is_terminal else _tame(text))
+    return 0
+
+
+def _tame(text: str) -> str:
+    """JSON text for a terminal: control characters stay escaped as JSON escapes them."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else f"\\u{ord(sign):04x}" for sign in text)
+
+
+async def run_diff(context: Context) -> int:
+    """`mirror diff`."""
+    options = context.options
+    found = await asyncio.to_thread(
+        browse.diff, context.store(), context.selector(), options.old, options.new
+    )
+    out = context.out
+    out.document(found.to_json())
+    out.line(f"{found.name}: {found.old.snapshot.id} → {found.new.snapshot.id}")
+    for change in found.refs:
+        old, new = (change.old or "-")[:12], (change.new or "-")[:12]
+        out.line(f"  {change.kind:<8} {change.what}  {old} → {new}")
+    for change in found.documents:
+        fields = f"  ({', '.join(change.fields)})" if change.fields else ""
+        out.line(f"  {change.kind:<8} {change.what}{fields}")
+    if not found.refs and not found.documents:
+        out.line("  nothing differs")
+    return 0
+
+
+async def run_export(context: Context) -> int:
+    """`mirror export`."""
+    options = context.options
+    with context.progress() as progress:
+        found = await asyncio.to_thread(
+            browse.export,
+            context.store(),
+            context.selector(),
+            options.to.absolute(),
+            at=options.at,
+            tell=progress.report,
+        )
+    codes = [code for one in found for code, _ in one.problems]
+    context.out.document({"exit_code": worst(codes), "items": [one.to_json() for one in found]})
+    for one in found:
+        verb = "Exported" if not one.problems else "Exported in part"
+        context.out.line(f"{verb} {one.name} to {one.target}")
+        held = f"{one.documents} documents, {one.files} files, {one.refs} refs"
+        context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
+        for _, text in one.problems:
+            context.out.line(f"  problem: {text}", style="yellow")
+    return worst(codes)

@@ -1,0 +1,93 @@
+"""From the command line to an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from mirror import logs
+from mirror.cli import demo, looking, parser, runs, service
+from mirror.cli.context import Context
+from mirror.cli.edges import SystemClock, environment
+from mirror.cli.output import Output, plain
+from mirror.errors import MirrorError
+
+Command = Callable[[Context], Awaitable[int]]
+COMMANDS: dict[str, Command] = {
+    "backup": runs.run_backup,
+    "verify": runs.run_verify,
+    "restore": runs.run_restore,
+    "status": looking.run_status,
+    "snapshots": looking.run_snapshots,
+    "show": looking.run_show,
+    "diff": looking.run_diff,
+    "export": looking.run_export,
+    "daemon": service.run_daemon,
+    "doctor": service.run_doctor,
+    "config": service.run_config,
+    "completion": service.run_completion,
+    "version": service.run_version,
+    "simulator": service.run_simulator,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code of the process."""
+    try:
+        options = parser.parse(argv)
+    except SystemExit as stopped:  # argparse has printed what there is to say
+        return int(stopped.code or 0)
+    env = environment()
+    verbosity = 1 if options.verbose else -1 if options.quiet else 0
+    looks = sys.stderr.isatty() and options.command not in ("daemon",) and not options.verbose
+    # A person at a terminal sees progress and the result; the log would only say it twice.
+    logs.configure(log_format=options.log_format, verbosity=min(verbosity, -1) if looks else verbosity)
+    out = Output(as_json=options.json, no_colour="NO_COLOR" in env)
+    context = Context(options, env, SystemClock(), out)
+    try:
+        if options.command == "demo":
+            return demo.run(context, main)
+        return asyncio.run(_run(COMMANDS[options.command], context))
+    except MirrorError as error:
+        return _told(context, error.exit_code, error.message, error.hint)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return _told(context, 130, "stopped", None)
+    except BrokenPipeError:
+        # Whoever read us has gone; nothing more can be said to them.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare traceback
+        if options.verbose:
+            sys.stderr.write(plain("".join(traceback.format_exception(error))))
+        return _told(
+            context, 1, f"unexpected {type(error).__name__}: {error}", "run it again with -v for details"
+        )
+
+
+async def _run(command: Command, context: Context) -> int:
+    """Run a command; the first SIGINT or SIGTERM cancels it, so that it ends in order."""
+    if context.options.command in ("daemon", "simulator"):
+        return await command(context)
+    task = asyncio.ensure_future(command(context))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+            loop.add_signal_handler(number, task.cancel)
+    return await task
+
+
+def _told(context: Context, code: int, message: str, hint: str | None) -> int:
+    """Tell of an error: to people on stderr, to machines on stdout."""
+    error: dict[str, Any] = {"message": plain(message), "hint": plain(hint) if hint else None}
+    context.out.document({"error": error, "exit_code": code})
+    sys.stderr.write(f"mirror: {error['message']}\n")
+    if error["hint"]:
+        sys.stderr.write(f"  {error['hint']}\n")
+    return code

@@ -1,0 +1,241 @@
+"""The command line: every command, its options, and what its exit codes mean."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import shtab
+
+from mirror import __version__
+from mirror.config import duration
+from mirror.restore import PARTS
+
+EXIT_STATUS = """\
+exit status:
+  0 done · 1 failed · 2 usage or configuration · 3 incomplete: stored what could be had, the rest
+  is listed · 4 verification found damage · 10 no store there · 11 locked · 12 credential refused
+  75 try again later (rate limit, network) · 130 cancelled
+"""
+SELECTOR = (
+    "workspace, workspace/repository, or a glob of that (quote it); a folder name tells two of a name apart"
+)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps examples as they are written."""
+
+
+def _selectors(parser: argparse.ArgumentParser, number: str) -> None:
+    if number == "1":
+        parser.add_argument("selector", metavar="SELECTOR", help=SELECTOR)
+    else:
+        parser.add_argument("selectors", metavar="SELECTOR", nargs="*", help=SELECTOR + " (default: all)")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return 0.0 if text == "0" else duration(text).total_seconds()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
+def _parts(text: str) -> frozenset[str]:
+    parts = frozenset(part.strip() for part in text.split(",") if part.strip())
+    if not parts or not parts <= PARTS:
+        raise argparse.ArgumentTypeError(f"{text!r} should be some of {', '.join(sorted(PARTS))}")
+    return parts
+
+
+def _globals() -> argparse.ArgumentParser:
+    """Options that may stand before or after the command."""
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = parser.add_argument_group("global options")
+    config = group.add_argument(
+        "-c", "--config", metavar="FILE", type=Path,
+        help="configuration (default: $MIRROR_CONFIG, ./config.yaml, /etc/mirror/config.yaml)",
+    )  # fmt: skip
+    store = group.add_argument(
+        "--store", metavar="DIR", type=Path, help="the store, instead of the configured one"
+    )
+    group.add_argument("--json", action="store_true", help="print one JSON document")
+    group.add_argument("-q", "--quiet", action="store_true", help="log warnings only, show no progress")
+    group.add_argument("-v", "--verbose", action="store_true", help="log more")
+    group.add_argument("--log-format", choices=("auto", "console", "json"), help="how logs look on stderr")
+    config.complete, store.complete = shtab.FILE, shtab.DIRECTORY  # type: ignore[attr-defined]
+    return parser
+
+
+class _Commands:
+    """Adds commands, each with the global options and its examples."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._sub = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+        self._globals = _globals()
+
+    def add(self, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
+        """A command; `text` begins its help."""
+        lines = "".join(f"  mirror {example}\n" for example in examples)
+        return self._sub.add_parser(
+            name,
+            help=text,
+            description=text[:1].upper() + text[1:] + ".",
+            epilog=("examples:\n" + lines + "\n" if lines else "") + EXIT_STATUS,
+            formatter_class=_Formatter,
+            parents=[self._globals],
+        )
+
+
+def build() -> argparse.ArgumentParser:
+    """The whole parser."""
+    parser = argparse.ArgumentParser(
+        prog="mirror",
+        description="Backs up a whole Bitbucket Cloud workspace, and brings it back.",
+        epilog=EXIT_STATUS,
+        formatter_class=_Formatter,
+        parents=[_globals()],
+    )
+    parser.add_argument("--version", action="version", version=f"mirror {__version__}")
+    commands = _Commands(parser)
+    _add_backup(commands)
+    _add_looking(commands)
+    _add_restore(commands)
+    _add_service(commands)
+    return parser
+
+
+def _add_backup(commands: _Commands) -> None:
+    backup = commands.add(
+        "backup",
+        "back up now: one run over what is configured",
+        "backup",
+        "backup acme/website",
+        "backup --dry-run",
+        "backup --workspace acme --store ./backup   # with BITBUCKET_TOKEN set, no configuration",
+    )
+    _selectors(backup, "*")
+    backup.add_argument("--dry-run", action="store_true", help="list what would be backed up; write nothing")
+    backup.add_argument(
+        "--full", action="store_true", help="look at everything again, not only at what changed"
+    )
+    backup.add_argument(
+        "--lock-wait", metavar="TIME", type=_seconds, default=0.0, help="wait so long for a lock (10m)"
+    )
+    backup.add_argument(
+        "--workspace",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="without a configuration: back up this one",
+    )
+    verify = commands.add(
+        "verify",
+        "re-read the store offline and list what is damaged; works on any copy",
+        "verify",
+        "verify acme/website --level refs",
+        "verify --store /mnt/copy",
+    )
+    _selectors(verify, "*")
+    verify.add_argument(
+        "--level", choices=("refs", "objects"), default="objects",
+        help="refs: snapshots, refs and records; objects: every byte, too (default)",
+    )  # fmt: skip
+
+
+def _add_looking(commands: _Commands) -> None:
+    status = commands.add("status", "how each repository stands", "status", "status --max-age 26h")
+    _selectors(status, "*")
+    status.add_argument(
+        "--max-age", metavar="TIME", type=_seconds,
+        help="end with 3 where the last whole backup is older (26h), for health checks",
+    )  # fmt: skip
+    _selectors(commands.add("snapshots", "list snapshots", "snapshots acme/website"), "1")
+    show = commands.add(
+        "show", "print one document as it was", "show acme/website pull-requests/12", "show acme/website /"
+    )
+    _selectors(show, "1")
+    show.add_argument("path", metavar="PATH", help="a document, such as pull-requests/12, or a folder")
+    _at(show)
+    diff = commands.add("diff", "what changed between two snapshots", "diff acme/website 2026-11-01 latest")
+    _selectors(diff, "1")
+    diff.add_argument("old", metavar="A", help="a snapshot id, an ISO time, or latest")
+    diff.add_argument("new", metavar="B", help="the same")
+    export = commands.add(
+        "export",
+        "plain files: the JSON tree, and a git clone as it was",
+        "export acme/website --to ./website",
+    )
+    _selectors(export, "1")
+    export.add_argument("--to", metavar="DIR", type=Path, required=True, help="an empty folder, or a new one")
+    _at(export)
+
+
+def _at(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--at", metavar="WHEN", default="latest", help="a snapshot id, an ISO time, or latest (default)"
+    )
+
+
+def _add_restore(commands: _Commands) -> None:
+    restore = commands.add(
+        "restore",
+        "bring it back: to a folder, or to another git server",
+        "restore acme/website --to ./website",
+        "restore acme --to ./everything --at 2026-11-01",
+        "restore acme/website --to https://git.example.org/website.git",
+    )
+    _selectors(restore, "1")
+    restore.add_argument(
+        "--to", metavar="DIR|GIT-URL", required=True, help="an empty folder, or the URL of a git repository"
+    )
+    _at(restore)
+    restore.add_argument(
+        "--only", metavar="PARTS", type=_parts, default=PARTS, help="code, metadata, or both (default)"
+    )
+    restore.add_argument(
+        "--overwrite", action="store_true", help="replace what is there under the same names"
+    )
+    restore.add_argument("--dry-run", action="store_true", help="say what would be restored; write nothing")
+    restore.add_argument("-y", "--yes", action="store_true", help="do not ask before overwriting")
+
+
+def _add_service(commands: _Commands) -> None:
+    commands.add("daemon", "run the schedule until stopped", "daemon -c /etc/mirror/config.yaml")
+    doctor = commands.add(
+        "doctor", "what will not be backed up, and why", "doctor", "doctor --record ./answers"
+    )
+    doctor.add_argument(
+        "--record", metavar="DIR", type=Path, help="save redacted answers of the endpoints in use, for tests"
+    )
+    config = commands.add("config", "check or show the configuration", "config check", "config schema")
+    config.add_argument("action", choices=("check", "schema", "show"), help="what to do")
+    completion = commands.add("completion", "print a shell's completion script", "completion bash")
+    completion.add_argument("shell", choices=tuple(shtab.SUPPORTED_SHELLS), help="for which shell")
+    commands.add("version", "print the version")
+    simulator = commands.add("simulator", "a local Bitbucket to try things on", "simulator --port 9320")
+    simulator.add_argument(
+        "--port", type=int, default=0, metavar="N", help="listen there (default: any free one)"
+    )
+    simulator.add_argument("--data", metavar="DIR", type=Path, help="keep it in this folder between starts")
+    demo = commands.add(
+        "demo", "the whole story on a local Bitbucket, in under a minute", "demo", "demo --keep"
+    )
+    demo.add_argument("--keep", action="store_true", help="leave store and simulator up to look around in")
+
+
+def completion(shell: str) -> str:
+    """The completion script for `shell`."""
+    return str(shtab.complete(build(), shell=shell))
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; global options get their defaults here."""
+    defaults = {
+        "config": None, "store": None, "json": False, "quiet": False, "verbose": False, "log_format": "auto",
+    }  # fmt: skip
+    found = build().parse_args(argv)
+    for name, value in defaults.items():
+        if not hasattr(found, name):
+            setattr(found, name, value)
+    return found

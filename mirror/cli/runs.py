@@ -1,0 +1,227 @@
+"""`backup`, `verify`, `restore`: the commands that do long work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from mirror import backup, restore, verify
+from mirror.cli.context import Context
+from mirror.config import Config
+from mirror.errors import MirrorError, UsageError
+from mirror.git.transport import GitLogin
+from mirror.logs import get_logger, register_secret
+from mirror.model import Outcome, Run, RunEntry, name_to_json
+from mirror.restore import Report
+from mirror.restore.run import is_url
+from mirror.store.writer import create_or_open
+
+_log = get_logger("cli")
+MEANING = {
+    0: "all is well",
+    1: "something failed",
+    2: "the configuration or command line needs correcting",
+    3: "incomplete: what could be had is stored, the rest is listed above",
+    4: "damage was found",
+    5: "the mass-loss brake stopped it",
+    11: "something was locked by another run",
+    12: "a credential was refused",
+    75: "a rate limit or the network stood in the way: try again later",
+    130: "it was stopped",
+}
+
+
+async def run_backup(context: Context) -> int:
+    """`mirror backup`."""
+    options = context.options
+    config = context.config()
+    with context.progress() as progress:
+        try:
+            run = await backup.run(
+                config,
+                context.selectors(),
+                clock=context.clock,
+                environment=context.environment,
+                full=options.full,
+                dry_run=options.dry_run,
+                lock_wait=options.lock_wait,
+                progress=progress,
+            )
+        except backup.RunCancelled as cancelled:
+            run = cancelled.run
+    _show_run(context, run, config)
+    return run.exit_code
+
+
+def _show_run(context: Context, run: Run, config: Config) -> None:
+    out = context.out
+    out.document({**run.to_json(previous=None), "schema": 1})
+    repositories = sorted((e for e in run.entries if e.kind == "repository"), key=lambda e: e.full_name)
+    if run.facts.get("dry_run"):
+        out.line(f"Would back up {len(repositories)} repositories to {config.store}:")
+        for entry in repositories:
+            out.line(f"  {entry.full_name}")
+    else:
+        out.table(
+            ("REPOSITORY", "OUTCOME", "SNAPSHOT", "WHAT CHANGED"),
+            [(e.full_name, e.outcome, e.snapshot or "-", _changes(e)) for e in repositories],
+        )
+    problems = [f"{entry.full_name}: {problem.text}" for entry in run.entries for problem in entry.problems]
+    problems = [problem.text for problem in run.problems] + problems
+    if problems:
+        out.line()
+        out.line(f"{len(problems)} problem(s):", style="bold")
+        for text in problems:
+            out.line(f"  {text}")
+    out.line()
+    seconds = (run.ended - run.started).total_seconds()
+    facts = f"{len(repositories)} repositories, {run.facts.get('requests', 0)} requests, {seconds:.1f} s"
+    meaning = MEANING.get(run.exit_code, "something failed")
+    out.line(f"{facts}: {meaning}.", style="green" if run.exit_code == 0 else "yellow")
+
+
+def _changes(entry: RunEntry) -> str:
+    if entry.outcome == Outcome.CONFIRMED:
+        return "nothing"
+    count: dict[str, int] = {}
+    for change in entry.ref_changes:
+        count[change.kind] = count.get(change.kind, 0) + 1
+    loud = [
+        f"{name_to_json(change.name)} {change.kind}"
+        for change in entry.ref_changes
+        if change.kind in ("rewritten", "removed")
+    ]
+    quiet = [f"{count[kind]} refs {kind}" for kind in ("created", "forwarded") if kind in count]
+    if len(loud) > 3:
+        loud = [*loud[:3], f"{len(loud) - 3} more"]
+    return ", ".join([*loud, *quiet]) or ("documents" if entry.outcome == Outcome.SAVED else "-")
+
+
+async def run_verify(context: Context) -> int:
+    """`mirror verify`."""
+    store = context.store()
+    with context.progress() as progress:
+        run = await verify.run(
+            store,
+            context.selectors(),
+            level=context.options.level,
+            clock=context.clock,
+            progress=progress,
+            environment=context.environment,
+        )
+    try:
+        with create_or_open(store, now=context.clock.now(), command="mirror verify") as writer:
+            writer.write_run(run)
+    except (MirrorError, OSError) as error:
+        # A copy on a read-only disk is verified all the same.
+        _log.warning("verify.not_recorded", reason=str(error))
+    out = context.out
+    out.document({**run.to_json(previous=None), "schema": 1})
+    findings = run.facts["findings"]
+    for finding in findings:
+        where = f" ({finding['repository']})" if finding["repository"] else ""
+        what = f" {finding['object']}" if finding["object"] else ""
+        touched = f"; touches {', '.join(finding['snapshots'])}" if finding["snapshots"] else ""
+        out.line(f"{finding['severity']}: {finding['file']}{where}:{what} {finding['problem']}{touched}")
+    checked = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in run.facts["checked"].items())
+    seconds = (run.ended - run.started).total_seconds()
+    verdict = "no damage found" if run.exit_code == 0 else f"{len(findings)} finding(s)"
+    out.line(f"Verified at level {run.facts['level']}: {checked}, {seconds:.1f} s: {verdict}.")
+    return run.exit_code
+
+
+async def run_restore(context: Context) -> int:
+    """`mirror restore`."""
+    options = context.options
+    store = context.store()
+    url = is_url(options.to)
+    if options.overwrite and not options.dry_run and not options.yes:
+        _confirm(f"Replace what {options.to} has under the same names?")
+    login = await _login(context, options.to) if url else None
+    with context.progress() as progress:
+        report = await restore.run(
+            store,
+            context.selector(),
+            target=options.to,
+            at=options.at,
+            only=options.only,
+            overwrite=options.overwrite,
+            dry_run=options.dry_run,
+            login=login,
+            progress=progress,
+            environment=context.environment,
+        )
+    context.out.document(report.to_json())
+    _show_restore(context, report)
+    return report.exit_code
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "overwriting needs a yes, and nobody is here to ask", hint="add --yes if you are sure"
+        )
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("not confirmed; nothing was written")
+
+
+def _show_restore(context: Context, report: Report) -> None:
+    out = context.out
+    for item in report.items:
+        failed = bool(item.problems)
+        verb = "Would restore" if report.dry_run else "Could not restore" if failed else "Restored"
+        out.line(f"{verb} {item.repository} to {item.target}", style="yellow" if failed else "green")
+        confirmed = f", last confirmed {item.last_confirmed}" if item.last_confirmed else ""
+        different = f", next different {item.next_different}" if item.next_different else ""
+        out.line(f"  as of snapshot {item.snapshot} (taken {item.taken}{confirmed}{different})")
+        out.line(f"  {item.refs} refs, {item.documents} documents")
+        for part, reason in item.not_whole.items():
+            out.line(f"  not whole in that snapshot: {part} {reason}")
+        for _, text in item.problems:
+            out.line(f"  problem: {text}", style="yellow")
+        if item.push is not None and not failed and not report.dry_run:
+            out.line(f"  {len(item.push['pushed'])} pushed, {len(item.push['unchanged'])} already there")
+    if not report.dry_run and report.exit_code == 0 and report.items and report.items[0].documents:
+        first = report.items[0]
+        out.line(f"Work with it: git clone {first.target}/code.git")
+
+
+async def _login(context: Context, url: str) -> GitLogin | None:
+    """How to sign in at the target: as configured for Bitbucket's own origin, else from the
+    environment."""
+    environment: Mapping[str, str] = context.environment
+    username, password = environment.get("MIRROR_GIT_USERNAME"), environment.get("MIRROR_GIT_PASSWORD")
+    if username and password:
+        register_secret(password)
+        return GitLogin(username, password)
+    path = context.config_path()
+    if path is None or urlsplit(url).scheme == "file":
+        return None
+    config = context.config()
+    target, own = urlsplit(url), urlsplit(config.bitbucket.git_url)
+    if (target.scheme, target.netloc) != (own.scheme, own.netloc):
+        return None
+    name = target.path.strip("/").partition("/")[0]
+    entry = next((one for one in config.workspaces if one.workspace == name), config.workspaces[0])
+    return await _configured_login(context, config, entry.workspace or name)
+
+
+async def _configured_login(context: Context, config: Config, workspace: str) -> GitLogin | None:
+    from mirror.auth.signin import sign_in
+    from mirror.bitbucket.client import Client
+
+    entry = next((one for one in config.workspaces if one.workspace == workspace), config.workspaces[0])
+    urls = config.bitbucket
+    signed = sign_in(
+        entry.credentials[0],
+        environment=context.environment,
+        oauth_url=urls.oauth_url,
+        api_url=urls.api_url,
+        clock=context.clock,
+    )
+    async with Client([signed], api_url=urls.api_url, clock=context.clock) as client:
+        found = await client.git_login()
+    return GitLogin(*found) if found is not None else None

@@ -1,0 +1,345 @@
+"""What stands in the way of a backup, found out before it is needed.
+
+Each check says what it looked at, what it found and what to do. One that could not be made says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Literal
+
+import httpx
+
+from mirror.auth.signin import sign_in
+from mirror.bitbucket import endpoints, recording
+from mirror.bitbucket.budget import Budget
+from mirror.bitbucket.client import Answer, Client
+from mirror.bitbucket.endpoints import Endpoint
+from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
+from mirror.collect.catalogue import CATALOGUE
+from mirror.config.settings import Config, WorkspaceConfig
+from mirror.discovery import Discovered, Rules, discover, workspaces_of
+from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater, worst
+from mirror.git.mirrors import GitLogin, probe
+from mirror.model import Clock, JsonObject, dumps
+from mirror.store.reader import Store
+
+State = Literal["ok", "warn", "fail"]
+EXPIRY_WARNING = timedelta(days=30)
+SKEW_MAX = timedelta(minutes=2)
+FREE_LEAST = 5 * 1024**3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. `code` is the exit code that its failure stands for."""
+
+    name: str
+    state: State
+    text: str
+    remedy: str | None = None
+    code: int = 1
+
+    def to_json(self) -> JsonObject:
+        """As `--json` prints it."""
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def exit_codes(self) -> tuple[int, ...]:
+        """The codes of what failed."""
+        return tuple(sorted({check.code for check in self.checks if check.state == "fail"}))
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code."""
+        return worst(self.exit_codes)
+
+    def to_json(self) -> JsonObject:
+        """As `--json` prints it."""
+        return {
+            "schema": 1,
+            "exit_code": self.exit_code,
+            "exit_codes": list(self.exit_codes),
+            "checks": [check.to_json() for check in self.checks],
+        }
+
+
+async def run(
+    config: Config,
+    *,
+    clock: Clock,
+    environment: Mapping[str, str],
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Report:
+    """Check everything that `config` needs. Never raises for what it finds."""
+    checks = [*_store_checks(config.store), _git_check(environment)]
+    for workspace in config.workspaces:
+        checks += await _workspace_checks(config, workspace, clock, environment, transport)
+    return Report(tuple(checks))
+
+
+def _failed(name: str, error: MirrorError, remedy: str | None = None) -> Check:
+    state: State = "warn" if isinstance(error, TryLater) else "fail"
+    text = f"could not be checked: {error.message}" if isinstance(error, TryLater) else error.message
+    return Check(name, state, text, remedy or error.hint, error.exit_code)
+
+
+def _store_checks(path: Path) -> list[Check]:
+    name = f"store {path}"
+    try:
+        with Store.open(path) as store:
+            checks = [Check(name, "ok", f"format {store.format}, {len(store.repositories())} repositories")]
+    except NoStore:
+        checks = [Check(name, "ok", "not there yet; the first backup makes it")]
+    except MirrorError as error:
+        return [_failed(name, error)]
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    checks.append(_disk_check(place))
+    checks.append(_lock_check(place))
+    return checks
+
+
+def _disk_check(place: Path) -> Check:
+    free = shutil.disk_usage(place).free
+    text = f"{free / 1024**3:.1f} GiB free at {place}"
+    if free < FREE_LEAST:
+        return Check("disk", "warn", text, "make room: a backup that runs out of disk is incomplete")
+    return Check("disk", "ok", text)
+
+
+def _lock_check(place: Path) -> Check:
+    """Locks, rename and fsync: what some network file systems only pretend to do."""
+    probe_file = place / f".mirror-doctor-{os.getpid()}"
+    moved = probe_file.with_suffix(".moved")
+    try:
+        descriptor = os.open(probe_file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            second = os.open(probe_file, os.O_RDWR)
+            try:
+                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return Check("locks", "fail", f"{place} gives one lock twice", "use a local file system")
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(second)
+            os.write(descriptor, b"probe")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        probe_file.rename(moved)
+        return Check("locks", "ok", "flock, rename and fsync work")
+    except OSError as error:
+        text = f"{place} cannot be written: {error.strerror}"
+        return Check("locks", "fail", text, "run as the user who owns the store, or name another place")
+    finally:
+        for one in (probe_file, moved):
+            with contextlib.suppress(OSError):
+                one.unlink(missing_ok=True)
+
+
+def _git_check(environment: Mapping[str, str]) -> Check:
+    found = shutil.which("git", path=environment.get("PATH", ""))
+    if found is None:
+        return Check("git", "ok", "C git is not installed; backup, verify and restore do without it")
+    return Check("git", "ok", f"C git is at {found}; it is used for nothing but your own convenience")
+
+
+@asynccontextmanager
+async def _client(
+    config: Config,
+    workspace: WorkspaceConfig,
+    clock: Clock,
+    environment: Mapping[str, str],
+    transport: httpx.AsyncBaseTransport | None,
+) -> AsyncIterator[Client]:
+    urls = config.bitbucket
+    signed = [
+        sign_in(one, environment=environment, oauth_url=urls.oauth_url, api_url=urls.api_url, clock=clock)
+        for one in workspace.credentials
+    ]
+    # Somebody is waiting: no patience with rate limits here.
+    budget = Budget(clock, patience=10)
+    async with Client(
+        signed, api_url=urls.api_url, clock=clock, budget=budget, transport=transport
+    ) as client:
+        yield client
+
+
+async def _workspace_checks(
+    config: Config,
+    workspace: WorkspaceConfig,
+    clock: Clock,
+    environment: Mapping[str, str],
+    transport: httpx.AsyncBaseTransport | None,
+) -> list[Check]:
+    name = workspace.workspace or "workspaces of the credential"
+    checks: list[Check] = []
+    try:
+        async with _client(config, workspace, clock, environment, transport) as client:
+            checks += [_expiry(one.label, one.expires, clock) for one in client.sign_ins if one.expires]
+            for found in await workspaces_of(client, workspace.workspace):
+                checks.append(Check(f"{found.slug}: sign-in", "ok", f"as {client.sign_ins[0].label}"))
+                checks += await _discovered_checks(config, workspace, client, found.slug, clock)
+    except MirrorError as error:
+        checks.append(_failed(f"{name}: sign-in", error))
+    return checks
+
+
+def _expiry(label: str, expires: date, clock: Clock) -> Check:
+    left = expires - clock.now().date()
+    if left < timedelta(0):
+        return Check(f"expiry of {label}", "fail", f"lapsed on {expires}", "make a new token", 12)
+    state: State = "warn" if left <= EXPIRY_WARNING else "ok"
+    return Check(
+        f"expiry of {label}", state, f"lapses on {expires}, in {left.days} days", "make a new token in time"
+    )
+
+
+async def _discovered_checks(
+    config: Config, workspace: WorkspaceConfig, client: Client, slug: str, clock: Clock
+) -> list[Check]:
+    checks: list[Check] = []
+    try:
+        [target] = await workspaces_of(client, slug)
+        found = await discover(client, target, Rules(workspace.include, workspace.exclude))
+    except MirrorError as error:
+        return [_failed(f"{slug}: repositories", error)]
+    whole = "" if found.is_whole else " (a part of the workspace: what is missing here is not deleted)"
+    checks.append(Check(f"{slug}: repositories", "ok", f"{len(found.repositories)} chosen{whole}"))
+    checks += [Check(f"{slug}: repositories", "fail", one.text, None, one.code) for one in found.problems]
+    if not found.repositories:
+        return checks
+    checks += await _scope_checks(workspace, client, found, clock)
+    checks.append(await _git_sign_in(config, client, found))
+    used, limit = client.budget.used(client.sign_ins[0].identity, "api")
+    checks.append(Check(f"{slug}: requests", "ok", f"{used} of {limit} an hour used just now"))
+    return checks
+
+
+# One request each, on one repository, tells whether the credential may read a part.
+_PROBES: tuple[tuple[str, Endpoint], ...] = (
+    ("pull_requests", endpoints.PULL_REQUESTS),
+    ("issues", endpoints.ISSUES),
+    ("pipelines", endpoints.PIPELINES),
+)
+
+
+async def _scope_checks(
+    workspace: WorkspaceConfig, client: Client, found: Discovered, clock: Clock
+) -> list[Check]:
+    first = found.repositories[0]
+    checks: list[Check] = []
+    for part, endpoint in _PROBES:
+        name = f"{found.workspace.slug}: {part}"
+        if not getattr(workspace.parts, part):
+            checks.append(Check(name, "ok", "switched off in the configuration"))
+            continue
+        try:
+            answer = await client.get(
+                endpoint, {"pagelen": "1"}, workspace=first.workspace, repository=first.slug
+            )
+        except Gone as error:
+            checks.append(Check(name, "ok", f"will not be backed up: {error.message}"))
+        except Denied as error:
+            remedy = f"give the credential the scope {endpoint.scope} ({endpoint.api_token_scope})"
+            accepted = part in workspace.accept_missing
+            text = f"will not be backed up: {error.message}"
+            checks.append(Check(name, "ok" if accepted else "fail", text, remedy, 3))
+        except NotFound as error:
+            checks.append(Check(name, "warn", f"{first.full_name}: {error.message}"))
+        except MirrorError as error:
+            checks.append(_failed(name, error))
+        else:
+            checks.append(Check(name, "ok", f"can be read ({first.full_name})"))
+            if part == "pull_requests":
+                checks.append(_skew(answer, clock))
+    return checks
+
+
+def _skew(answer: Answer, clock: Clock) -> Check:
+    try:
+        theirs = parsedate_to_datetime(answer.headers["date"])
+    except (KeyError, TypeError, ValueError):
+        return Check("clock", "warn", "the server does not tell its time, so the clock could not be checked")
+    skew = abs(clock.now() - theirs)
+    text = f"{skew.total_seconds():.0f} s from the server's"
+    if skew > SKEW_MAX:
+        return Check("clock", "warn", text, "set the clock (NTP): snapshots are named by it")
+    return Check("clock", "ok", text)
+
+
+async def _git_sign_in(config: Config, client: Client, found: Discovered) -> Check:
+    first = found.repositories[0]
+    name = f"{found.workspace.slug}: git"
+    url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git"
+    try:
+        login = await client.git_login()
+        refs = await asyncio.to_thread(probe, url, GitLogin(*login) if login else None)
+    except CredentialRefused as error:
+        return _failed(name, error, "the credential needs the scope repository, and its git user name")
+    except MirrorError as error:
+        return _failed(name, error)
+    return Check(name, "ok", f"{first.full_name} can be cloned ({refs} refs)")
+
+
+async def record(
+    config: Config,
+    folder: Path,
+    *,
+    clock: Clock,
+    environment: Mapping[str, str],
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> list[Path]:
+    """Save one redacted answer of each endpoint in use to `folder`; returns the files.
+
+    What cannot be had is left out. Read the files before you share them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    workspace = config.workspaces[0]
+    async with _client(config, workspace, clock, environment, transport) as client:
+        [target, *_] = await workspaces_of(client, workspace.workspace)
+        found = await discover(client, target, Rules(workspace.include, workspace.exclude))
+        names: dict[str, str | int] = {"workspace": found.workspace.slug}
+        for repository in found.repositories:
+            names["repository"] = repository.slug
+            for endpoint in dict.fromkeys(row.endpoint for row in CATALOGUE):
+                path = folder / f"{endpoint.name.replace(' ', '-')}.json"
+                if path in written or "{" in _rest(endpoint, names):
+                    continue
+                try:
+                    answer = await client.get(
+                        endpoint, {"pagelen": "3"} if endpoint.page_size else None, **names
+                    )
+                except ApiError:
+                    continue
+                path.write_bytes(dumps(recording.redacted(endpoint, answer)))
+                written.append(path)
+    return written
+
+
+def _rest(endpoint: Endpoint, names: Mapping[str, str | int]) -> str:
+    text = endpoint.template
+    for name in names:
+        text = text.replace("{" + name + "}", "")
+    return text

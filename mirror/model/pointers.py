@@ -1,0 +1,23 @@
+"""How a document points to a file that is stored beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mirror.model.canonical import Json, JsonObject
+
+_KEYS = frozenset({"sha256", "size", "name"})
+
+
+def pointers(document: Json) -> Iterator[JsonObject]:
+    """Every `{"sha256", "size", "name"}` in a document, however deep."""
+    todo = [document]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            if value.keys() == _KEYS and isinstance(value["sha256"], str):
+                yield value
+            else:
+                todo.extend(value.values())
+        elif isinstance(value, list):
+            todo.extend(value)

@@ -1,0 +1,10 @@
+"""Bringing it back: from the store to a folder, or to another git server.
+
+Reads the store alone, so that any copy of it will do. Nothing is overwritten unless asked, and
+what is restored is read again before it is called restored.
+"""
+
+from mirror.restore.run import PARTS, Item, Report, run
+from mirror.restore.tree import write_documents
+
+__all__ = ["PARTS", "Item", "Report", "run", "write_documents"]

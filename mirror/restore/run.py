@@ -1,0 +1,319 @@
+"""One restore. See `run`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mirror.errors import DamageFound, MirrorError, UsageError, worst
+from mirror.git.check import CheckJob
+from mirror.git.copies import copy_at
+from mirror.git.mirrors import read_refs
+from mirror.git.push import PushJob, PushResult
+from mirror.git.transport import GitLogin
+from mirror.git.workers import WorkerPool
+from mirror.model import (
+    JsonObject,
+    NoProgress,
+    Progress,
+    Refs,
+    Selector,
+    Snapshot,
+    name_to_json,
+    time_text,
+)
+from mirror.restore.tree import write_documents
+from mirror.store.reader import At, RepositoryFolder, Store
+
+PARTS = frozenset({"code", "metadata"})
+CODE = "code.git"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One repository: what was (or, in a dry run, would be) restored from which snapshot."""
+
+    repository: str
+    snapshot: str
+    taken: str
+    last_confirmed: str | None
+    next_different: str | None
+    target: str
+    refs: int = 0
+    documents: int = 0
+    # Parts that the snapshot does not hold in full, each with the reason.
+    not_whole: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[tuple[int, str], ...] = ()
+    push: JsonObject | None = None
+
+    def to_json(self) -> JsonObject:
+        """As results hold it."""
+        data: dict[str, Any] = dict(self.__dict__)
+        data["not_whole"] = dict(self.not_whole)
+        data["problems"] = [{"code": code, "text": text} for code, text in self.problems]
+        return data
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a restore did."""
+
+    items: tuple[Item, ...]
+    dry_run: bool
+
+    @property
+    def exit_codes(self) -> tuple[int, ...]:
+        """Every exit code that applies."""
+        return tuple(sorted({code for item in self.items for code, _ in item.problems}))
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the restore."""
+        return worst(self.exit_codes)
+
+    def to_json(self) -> JsonObject:
+        """As `--json` prints it."""
+        return {
+            "schema": 1,
+            "dry_run": self.dry_run,
+            "exit_code": self.exit_code,
+            "exit_codes": list(self.exit_codes),
+            "items": [item.to_json() for item in self.items],
+        }
+
+
+async def run(
+    path: Path,
+    selector: Selector,
+    *,
+    target: str,
+    at: str = "latest",
+    only: frozenset[str] = PARTS,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    login: GitLogin | None = None,
+    progress: Progress | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Report:
+    """Restore what `selector` means from the store at `path`, as it was `at`.
+
+    `target` is a folder (one repository: its `code.git` and `metadata`; several: the same below
+    `workspace/repository`), or the URL of a git repository that the refs are pushed to. Raises
+    UsageError, NoStore and StoreDamaged before anything is touched; what happens to one repository
+    is in its item.
+    """
+    tell = progress or NoProgress()
+    with Store.open(path) as store:
+        folders = store.repositories([selector])
+        if not folders:
+            raise UsageError(f"{selector} has no repository in this store")
+        chosen = [(folder, folder.metadata.at(at)) for folder in folders]
+        async with WorkerPool(2, environment=environment) as pool:
+            if is_url(target):
+                if len(chosen) != 1:
+                    raise UsageError(
+                        f"{selector} means {len(chosen)} repositories, and a URL can take one",
+                        hint="name one repository, or restore to a folder",
+                    )
+                item = await _push(*chosen[0], target, pool, login, overwrite, dry_run, tell)
+                return Report((item,), dry_run)
+            base = Path(target).absolute()
+            _check_folder(base, only if selector.is_exact else None, overwrite)
+            items = []
+            for folder, when in chosen:
+                place = base if selector.is_exact else base / folder.workspace_slug / folder.slug
+                items.append(await _to_folder(folder, when, place, only, overwrite, dry_run, pool, tell))
+            return Report(tuple(items), dry_run)
+
+
+def is_url(target: str) -> bool:
+    """Whether a target is a git URL that we can push to. Raises UsageError for those we cannot."""
+    if target.startswith("bitbucket:"):
+        raise UsageError(
+            "restoring into Bitbucket is not built in this version",
+            hint="restore to a folder, or push to the URL of an empty repository",
+        )
+    if "://" in target:
+        parts = urlsplit(target)
+        if parts.scheme not in ("http", "https", "file"):
+            raise UsageError(
+                f"pushing over {parts.scheme} is not built in this version",
+                hint="restore to a folder, then there: git push --mirror URL",
+            )
+        if parts.username is not None or parts.password is not None:
+            raise UsageError(
+                "a URL must not hold a user name or password",
+                hint="set MIRROR_GIT_USERNAME and MIRROR_GIT_PASSWORD instead",
+            )
+        return True
+    if ":" in target.partition("/")[0] and not Path(target).exists():
+        raise UsageError(
+            "pushing over ssh is not built in this version",
+            hint="restore to a folder, then there: git push --mirror URL",
+        )
+    return False
+
+
+def _check_folder(base: Path, only: frozenset[str] | None, overwrite: bool) -> None:
+    if base.exists() and not base.is_dir():
+        raise UsageError(f"{base} is not a folder")
+    if base.exists() and any(base.iterdir()) and not overwrite:
+        names = " and ".join(sorted(only)) if only is not None else "the repositories"
+        raise UsageError(
+            f"{base} is not empty; nothing was written",
+            hint=f"name an empty folder, or add --overwrite to replace {names} there",
+        )
+
+
+def _item(folder: RepositoryFolder, when: At, target: str, **more: Any) -> Item:
+    snapshot = when.snapshot
+    return Item(
+        repository=folder.full_name,
+        snapshot=snapshot.id,
+        taken=time_text(when.taken),
+        last_confirmed=time_text(when.last_confirmed) if when.last_confirmed else None,
+        next_different=time_text(when.next_different) if when.next_different else None,
+        target=target,
+        not_whole={
+            name: f"{part.state}: {part.reason or 'no reason given'}"
+            for name, part in snapshot.parts.items()
+            if not part.is_settled
+        },
+        **more,
+    )
+
+
+def _code(folder: RepositoryFolder, snapshot: Snapshot) -> Refs:
+    found = folder.metadata.code_refs(snapshot)
+    if found is None:
+        raise MirrorError(
+            f"{folder.full_name}: the snapshot {snapshot.id} has no code, which could not be read then",
+            hint="choose another snapshot with --at; mirror snapshots lists them",
+        )
+    return found[0]
+
+
+async def _to_folder(
+    folder: RepositoryFolder,
+    when: At,
+    place: Path,
+    only: frozenset[str],
+    overwrite: bool,
+    dry_run: bool,
+    pool: WorkerPool,
+    progress: Progress,
+) -> Item:
+    """One repository, made beside its place and moved there once it is whole."""
+    name, snapshot = folder.full_name, when.snapshot
+    unfinished = place.with_name(f".{place.name}.restoring-{secrets.token_hex(4)}")
+    refs, documents, problems = 0, 0, []
+    try:
+        if "code" in only:
+            code = _code(folder, snapshot)
+            refs = len(code.refs)
+        if "metadata" in only:
+            documents = len(folder.metadata.paths(snapshot))
+        if not dry_run:
+            unfinished.mkdir(parents=True)
+            if "code" in only:
+                progress.report(name, "code")
+                await _restore_code(folder, code, unfinished / CODE, pool)
+            if "metadata" in only:
+                progress.report(name, "documents")
+                await asyncio.to_thread(write_documents, folder, snapshot, unfinished)
+            _move_into_place(unfinished, place, overwrite)
+    except MirrorError as error:
+        problems.append((error.exit_code, error.message))
+    except OSError as error:
+        problems.append((1, f"{error.strerror}: {error.filename}"))
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        progress.report(name, "done")
+    return _item(folder, when, str(place), refs=refs, documents=documents, problems=tuple(problems))
+
+
+async def _restore_code(folder: RepositoryFolder, code: Refs, target: Path, pool: WorkerPool) -> None:
+    """Copy, then read back: the refs must be those of the snapshot, and all that they reach there."""
+    await asyncio.to_thread(copy_at, folder.code, target, code)
+    back = read_refs(target)
+    if dict(back.refs) != {n: v for n, v in code.refs.items() if not n.startswith(b"refs/mirror/")}:
+        raise DamageFound(f"{folder.full_name}: the restored refs are not those of the snapshot")
+    result = await pool.run(CheckJob(str(target), tuple(sorted(set(back.refs.values())))))
+    if result.problems:
+        first = result.problems[0]
+        raise DamageFound(
+            f"{folder.full_name}: the restored code is damaged: {first.object or first.file} {first.problem}",
+            hint="run mirror verify; an older snapshot may be whole",
+        )
+
+
+def _move_into_place(unfinished: Path, place: Path, overwrite: bool) -> None:
+    """Move what is finished to where it belongs, child by child; replace only where asked."""
+    place.mkdir(parents=True, exist_ok=True)
+    children = sorted(unfinished.iterdir())
+    existing = [child.name for child in children if (place / child.name).exists()]
+    if existing and not overwrite:
+        raise UsageError(f"{place} already has {', '.join(existing)}; nothing was written")
+    for child in children:
+        target = place / child.name
+        if target.exists():
+            old = place / f".{child.name}.replaced-{secrets.token_hex(4)}"
+            target.rename(old)
+            child.rename(target)
+            shutil.rmtree(old)
+        else:
+            child.rename(target)
+
+
+async def _push(
+    folder: RepositoryFolder,
+    when: At,
+    url: str,
+    pool: WorkerPool,
+    login: GitLogin | None,
+    overwrite: bool,
+    dry_run: bool,
+    progress: Progress,
+) -> Item:
+    name = folder.full_name
+    code = _code(folder, when.snapshot)
+    wanted = {ref: value for ref, value in code.refs.items() if not ref.startswith(b"refs/mirror/")}
+    job = PushJob(str(folder.code), url, login, wanted, overwrite, dry_run)
+    problems: list[tuple[int, str]] = []
+    result: PushResult | None = None
+    try:
+        result = await pool.run(job, progress=lambda text: progress.report(name, f"push: {text}"))
+        if result.would_overwrite and not overwrite:
+            first = name_to_json(result.would_overwrite[0])
+            count = len(result.would_overwrite)
+            text = f"the target has {count} of these refs with another value, such as {first}"
+            problems.append((2, f"{text}; nothing was pushed (see --overwrite)"))
+        problems += [(3, f"the target refused {name_to_json(ref)}: {why}") for ref, why in result.refused]
+    except MirrorError as error:
+        problems.append((error.exit_code, error.message))
+    finally:
+        progress.report(name, "done")
+    return _item(
+        folder,
+        when,
+        url,
+        refs=len(wanted),
+        problems=tuple(problems),
+        push=_push_json(result) if result is not None else None,
+    )
+
+
+def _push_json(result: PushResult) -> JsonObject:
+    return {
+        "pushed": [name_to_json(ref) for ref in result.pushed],
+        "unchanged": [name_to_json(ref) for ref in result.unchanged],
+        "refused": [{"ref": name_to_json(ref), "reason": why} for ref, why in result.refused],
+        "would_overwrite": [name_to_json(ref) for ref in result.would_overwrite],
+        "left_alone": [name_to_json(ref) for ref in result.unrelated],
+    }
