@@ -1,0 +1,37 @@
+# `make demo` and `make test` set up all that they need: Python 3.11 or later, make and a package
+# registry are enough.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: demo test check lock clean
+
+demo: $(READY)
+	@$(VENV)/bin/mirror demo
+
+test: check
+	$(VENV)/bin/pytest -n 2
+
+check: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(READY): requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) (once)…"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+# The lock files name versions and hashes, and no registry.
+lock:
+	$(PYTHON) -m uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes \
+	  --python-version 3.11 --no-header --no-emit-index-url --no-annotate -o requirements/run.lock
+	$(PYTHON) -m uv pip compile pyproject.toml requirements/build.in --group pyproject.toml:dev --quiet --upgrade \
+	  --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
+	  -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
