@@ -91,3 +91,8 @@ def updated_since(time: str) -> Query:
 def in_project(key: str) -> Query:
     """The query for the repositories of one project; narrow tokens may list no other way."""
     return {"q": 'project.key="{}"'.format(key.replace("\\", "").replace('"', ""))}
+
+
+def entries(count: int) -> Query:
+    """The query for pages of `count` entries."""
+    return {"pagelen": str(count)}

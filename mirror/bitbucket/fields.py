@@ -204,13 +204,10 @@ def merged(old: Json, new: Json) -> Json:
     replaces the full one."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return new
-    result = dict(old)
-    for name, value in new.items():
-        before = old.get(name)
-        if name == "hash" and isinstance(before, str) and isinstance(value, str) and before.startswith(value):
-            continue
-        result[name] = merged(before, value)
-    return result
+    full, short = old.get("hash"), new.get("hash")
+    if isinstance(full, str) and isinstance(short, str) and full != short and full.startswith(short):
+        return {**new, **old}  # the same commit, told with fewer digits in hash and links
+    return {**old, **{name: merged(old.get(name), value) for name, value in new.items()}}
 
 
 def list_size(data: JsonObject) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirror.errors import UsageError
 from mirror.model import Json, JsonObject, Selector, Snapshot, name_to_json, time_text
-from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder
+from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder, is_own_document
 
 
 def _folder(store: Store, selector: Selector) -> RepositoryFolder | WorkspaceFolder:
@@ -112,7 +112,7 @@ def diff(path: Path, selector: Selector, old: str, new: str) -> Difference:
         before, after = folder.metadata.at(old), folder.metadata.at(new)
         documents = []
         for name, one, two in folder.metadata.diff(before.snapshot, after.snapshot):
-            if name in ("snapshot.json", "refs.json") or name.startswith("refs/"):
+            if is_own_document(name):
                 continue
             kind = "added" if one is None else "removed" if two is None else "changed"
             fields = _fields(folder, before, after, name) if kind == "changed" else ()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mirror.cli.context import Context
 from mirror.git import mirrors
+from mirror.restore import CODE
 from mirror.simulator import Simulator, World
 from mirror.simulator.sample import LOST, REWRITTEN, SCOPES, SLUG, accident, populate
 
@@ -49,7 +50,7 @@ class Story:
 
     def compare(self, what: str, before: dict[bytes, str], restored: Path) -> None:
         """Hold a restored repository against what upstream had before the accident."""
-        after = dict(mirrors.read_refs(restored / "code.git").refs)
+        after = dict(mirrors.read_refs(restored / CODE).refs)
         print(f"   {what}: {len(before)} refs before the accident, {len(after)} restored: ", end="")
         print("identical" if after == before else "DIFFERENT", flush=True)
         if after != before:

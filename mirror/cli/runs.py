@@ -186,7 +186,7 @@ def _show_restore(context: Context, report: Report) -> None:
             out.line(f"  {len(item.push['pushed'])} pushed, {len(item.push['unchanged'])} already there")
     if not report.dry_run and report.exit_code == 0 and report.items and report.items[0].documents:
         first = report.items[0]
-        out.line(f"Work with it: git clone {first.target}/code.git")
+        out.line(f"Work with it: git clone {first.target}/{restore.CODE}")
 
 
 async def _login(context: Context, url: str) -> GitLogin | None:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
@@ -256,7 +256,7 @@ async def _scope_checks(
             continue
         try:
             answer = await client.get(
-                endpoint, {"pagelen": "1"}, workspace=first.workspace, repository=first.slug
+                endpoint, endpoints.entries(1), workspace=first.workspace, repository=first.slug
             )
         except Gone as error:
             checks.append(Check(name, "ok", f"will not be backed up: {error.message}"))
@@ -281,6 +281,7 @@ def _skew(answer: Answer, clock: Clock) -> Check:
         theirs = parsedate_to_datetime(answer.headers["date"])
     except (KeyError, TypeError, ValueError):
         return Check("clock", "warn", "the server does not tell its time, so the clock could not be checked")
+    theirs = theirs if theirs.tzinfo is not None else theirs.replace(tzinfo=UTC)
     skew = abs(clock.now() - theirs)
     text = f"{skew.total_seconds():.0f} s from the server's"
     if skew > SKEW_MAX:
@@ -329,7 +330,7 @@ async def record(
                     continue
                 try:
                     answer = await client.get(
-                        endpoint, {"pagelen": "3"} if endpoint.page_size else None, **names
+                        endpoint, endpoints.entries(3) if endpoint.page_size else None, **names
                     )
                 except ApiError:
                     continue

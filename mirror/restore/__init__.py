@@ -4,7 +4,7 @@ Reads the store alone, so that any copy of it will do. Nothing is overwritten un
 what is restored is read again before it is called restored.
 """
 
-from mirror.restore.run import PARTS, Item, Report, run
+from mirror.restore.run import CODE, PARTS, Item, Report, run
 from mirror.restore.tree import write_documents
 
-__all__ = ["PARTS", "Item", "Report", "run", "write_documents"]
+__all__ = ["CODE", "PARTS", "Item", "Report", "run", "write_documents"]

@@ -94,7 +94,7 @@ class Renderer:
             "uuid": braced("project", workspace.slug, key),
             "key": key,
             "name": workspace.projects[key],
-            "links": {"self": link(f"{self.api}/workspaces/{workspace.slug}/projects/{key}")},
+            "links": {"html": link(f"https://bitbucket.org/{workspace.slug}/workspace/projects/{key}")},
         }
 
     def repository(self, repository: SimRepository, login: str | None = None) -> Document:

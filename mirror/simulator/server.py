@@ -96,7 +96,12 @@ class Simulator:
 
     def _start(self, sock: socket.socket) -> None:
         config = uvicorn.Config(
-            self._app, log_config=None, log_level="critical", access_log=False, timeout_graceful_shutdown=1
+            self._app,
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            date_header=False,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(

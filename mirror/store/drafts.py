@@ -12,7 +12,7 @@ from mirror.logs import get_logger
 from mirror.model import Clock, Json, JsonObject, dumps, is_snapshot_id, loads
 from mirror.store import layout
 from mirror.store.disk import NewFile, make_folder
-from mirror.store.refs_document import is_shard
+from mirror.store.refs_document import is_own_document
 from mirror.store.snapshots import damage_in
 
 _log = get_logger("store")
@@ -143,7 +143,7 @@ class WorkDraft:
         """The documents below the folder `prefix`, sorted; those of the store itself left out."""
         with damage_in(self._file):
             found = list(self._edit.paths(prefix))
-        return (path for path in found if not _is_reserved(path))
+        return (path for path in found if not is_own_document(path))
 
     def put(self, path: str, value: Json) -> bool:
         """Set the document at `path`; returns whether that changed it.
@@ -251,11 +251,7 @@ def checkpoints_since(documents: Documents, work: str, main: str | None) -> int 
     return None
 
 
-def _is_reserved(path: str) -> bool:
-    return path in (layout.SNAPSHOT_DOCUMENT, layout.REFS_DOCUMENT) or is_shard(path)
-
-
 def _own(path: str) -> str:
-    if _is_reserved(layout.check_path(path)):
+    if is_own_document(layout.check_path(path)):
         raise ValueError(f"{path} is written by the store itself")
     return path

@@ -25,13 +25,14 @@ from mirror.store.records import (
     WorkspaceRecord,
     read_small,
 )
+from mirror.store.refs_document import is_own_document
 from mirror.store.runs import RunRecord
 from mirror.store.selection import Candidate, matches_any, select
 from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
 
 __all__ = [
     "At", "FormerName", "Missing", "RepositoryFolder", "RunRecord", "SnapshotReader", "Store",
-    "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder",
+    "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder", "is_own_document",
 ]  # fmt: skip
 
 OnDamage = Callable[[StoreDamaged], None]

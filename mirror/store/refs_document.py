@@ -21,6 +21,7 @@ from mirror.model import (
     name_from_json,
     name_to_json,
 )
+from mirror.store import layout
 from mirror.store.failures import Malformed
 
 REFS_MAX = 5000
@@ -121,3 +122,9 @@ def _object(value: Any, document: str) -> JsonObject:
     if not isinstance(value, dict):
         raise Malformed(f"{document} does not hold the objects that it should")
     return value
+
+
+def is_own_document(path: str) -> bool:
+    """Whether a document is the store's own (`snapshot.json`, `refs.json` and its shards) and not
+    one of Bitbucket's."""
+    return path in (layout.SNAPSHOT_DOCUMENT, layout.REFS_DOCUMENT) or is_shard(path)

@@ -96,7 +96,7 @@ class GitBackend:
                     body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 backend.serve(self, body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Quiet."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -183,5 +183,3 @@ class GitBackend:
             handler.close_connection = True
         else:
             handler.wfile.write(content)
-
-

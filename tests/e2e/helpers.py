@@ -1,0 +1,57 @@
+"""Driving the installed command as a person would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mirror.simulator import Simulator
+
+
+def mirror(
+    *words: str, env: dict[str, str] | None = None, cwd: Path | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run `mirror` in a process of its own, with a scrubbed environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "mirror", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        input=stdin,
+        timeout=100,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            **(env or {}),
+        },
+    )
+
+
+def json_of(done: subprocess.CompletedProcess[str]) -> Any:
+    """The one JSON document on stdout."""
+    return json.loads(done.stdout)
+
+
+def write_config(
+    folder: Path, simulator: Simulator, token: str, *, more: str = "", workspace: str = "acme"
+) -> Path:
+    """A configuration for the simulator, with its token in a file."""
+    secret = folder / "token"
+    secret.touch(mode=0o600)
+    secret.write_text(token)
+    path = folder / "config.yaml"
+    path.write_text(
+        f"store: store\n"
+        f"bitbucket: {{api_url: '{simulator.api_url}', git_url: '{simulator.git_url}',"
+        f" oauth_url: '{simulator.oauth_url}'}}\n"
+        f"workspaces:\n"
+        f"  - workspace: {workspace}\n"
+        f"    credential: {{kind: workspace_access_token, token: {{file: token}}}}\n{more}"
+    )
+    return path
