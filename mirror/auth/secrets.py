@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from mirror.errors import UsageError
-from mirror.logs import register_secret
+from mirror.logs import redact, register_secret
 
 SourceKind = Literal["file", "env", "credential", "command"]
 
@@ -32,8 +33,12 @@ class SecretSource:
     value: str | tuple[str, ...]
 
     def __str__(self) -> str:
-        text = self.value if isinstance(self.value, str) else self.value[0]
-        return f"{self.kind} {text}"
+        """For people: a program's arguments are left out, and what looks like a secret put in the
+        wrong place is not repeated."""
+        text = self.value if isinstance(self.value, str) else next(iter(self.value), "")
+        if self.kind in ("env", "credential") and not _NAME.fullmatch(text):
+            text = "(not a name)"
+        return f"{self.kind} {redact(text)}"
 
 
 class Secret:
@@ -76,7 +81,7 @@ def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -> Secr
             text = environment.get(str(source.value), "")
             if not text:
                 raise UsageError(
-                    f"the environment variable {source.value} is not set, or empty",
+                    f"the secret from {source} is missing: the variable is not set, or empty",
                     hint="set it for this process, or name another source for the secret",
                 )
         case "credential":
@@ -96,25 +101,29 @@ def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -> Secr
 
 def _read_file(path: Path) -> str:
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode) and mode & stat.S_IROTH:
-            raise UsageError(
-                f"the secret file {path} can be read by everybody", hint=f"run: chmod o-rwx {path}"
-            )
         with path.open("rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode  # of what was opened, not of what stood there before
+            if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+                raise UsageError(
+                    f"the secret file {path} can be read by everybody", hint=f"run: chmod o-rwx {path}"
+                )
             data = stream.read(SECRET_BYTES_MAX + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"the secret file {path} cannot be read: {error.strerror}",
+            f"the secret file {path} cannot be read: {_reason(error)}",
             hint="check the path, and that this user may read it",
         ) from None
     return _decode(data, f"the secret file {path}")
 
 
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
 def _read_credential(name: str, environment: Mapping[str, str]) -> str:
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise UsageError(
-            f"{name!r} is not the name of a systemd credential", hint="use the id from LoadCredential="
+            "the name of a systemd credential is not one", hint="use the id from LoadCredential="
         )
     folder = environment.get("CREDENTIALS_DIRECTORY")
     if not folder:
@@ -123,16 +132,19 @@ def _read_credential(name: str, environment: Mapping[str, str]) -> str:
             hint=f"start the service with LoadCredential={name}:/path/to/file, or name another source",
         )
     try:
-        data = (Path(folder) / name).read_bytes()
+        with (Path(folder) / name).open("rb") as stream:
+            data = stream.read(SECRET_BYTES_MAX + 1)
     except OSError as error:
         raise UsageError(
-            f"the systemd credential {name} cannot be read: {error.strerror}",
+            f"the systemd credential {name} cannot be read: {_reason(error)}",
             hint=f"add LoadCredential={name}:/path/to/file to the unit",
         ) from None
     return _decode(data, f"the systemd credential {name}")
 
 
 def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
+    if not command:
+        raise UsageError("the secret command is empty", hint="name a program and its arguments")
     program = command[0]
     try:
         done = subprocess.run(
@@ -149,9 +161,9 @@ def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
             f"the secret command {program} took longer than {COMMAND_TIMEOUT:.0f} s",
             hint="make it answer without asking anybody",
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"the secret command {program} cannot be started: {error.strerror}", hint="give its full path"
+            f"the secret command {program} cannot be started: {_reason(error)}", hint="give its full path"
         ) from None
     if done.returncode != 0:
         raise UsageError(

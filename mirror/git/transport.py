@@ -137,9 +137,10 @@ class HttpClient(AbstractHttpGitClient):
             kind = (response.headers.get("Content-Type") or "").split(";")[0].strip()
             if kind.startswith("application/x-git-"):
                 return
+            response.close()
             # A login page, say. dulwich would take it for the old protocol without a server's help.
             raise GitFailed(f"{self._where()} answered with {kind or 'no content type'}, not with git")
-        response.release_conn()
+        response.close()
         if status == 401:
             raise GitUnauthorized(
                 f"{self._where()} refused the credential for git",

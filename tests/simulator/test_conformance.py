@@ -16,10 +16,13 @@ from mirror.simulator.sample import SCOPES, populate
 
 SPEC = Path(__file__).parents[2].parent / "shared" / "spec" / "bitbucket-openapi.json"
 
-# Where real answers (or the simulator, on purpose) differ from the document, each with its reason.
+# Where real answers differ from the document, each with its reason: place and fault.
 KNOWN_DIFFERENCES = {
-    "/user/workspaces": "the published schema of an entry is only in prose",
-    "/workspaces/{workspace}": "created_on and is_private are as recorded; the schema adds nothing",
+    ("parent", "'type' is a required property"): "a reply names its parent by id and links alone",
+    ("comment", "'type' is a required property"): "a task names its comment by id and links alone",
+    ("links", "'type' is a required property"): "links are plain; the document makes pipelines' an object",
+    ("self", "'type' is a required property"): "as above",
+    ("pullrequest", "'type' is a required property"): "activity names its pull request in short",
 }
 
 
@@ -110,7 +113,7 @@ def test_answers_fit_the_published_schemas(tmp_path: Path, switches: Switches) -
     with Simulator(world, switches=switches) as simulator:
         for template, path in paths(world):
             schema = schema_of(spec, template)
-            if schema is None or template in KNOWN_DIFFERENCES:
+            if schema is None:
                 continue
             response = httpx.get(simulator.api_url + path, headers={"Authorization": f"Bearer {token}"})
             if response.status_code == 410 and "/issues" in path and not switches.issue_tracker:
@@ -120,6 +123,7 @@ def test_answers_fit_the_published_schemas(tmp_path: Path, switches: Switches) -
             faults = [
                 f"{list(error.path)}: {error.message[:200]}"
                 for error in validator.iter_errors(response.json())
+                if (error.path[-1] if error.path else "", error.message) not in KNOWN_DIFFERENCES
             ]
             assert faults == [], f"{template}: {faults[:5]}"
             checked += 1

@@ -1,0 +1,66 @@
+"""Which addresses are the API's own, and which redirects are followed.
+
+The credential goes to addresses below the API's root and to no others, whoever names them: a list's
+`next`, a redirect, or a document.
+"""
+
+from __future__ import annotations
+
+import httpx
+
+from mirror.bitbucket.failures import BadAnswer, plain
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Root:
+    """The root of an API: scheme, host, port and the path that all its addresses begin with."""
+
+    def __init__(self, api_url: str) -> None:
+        self.url = api_url.rstrip("/")
+        self._root = httpx.URL(self.url)
+        self._prefix = self._root.path.rstrip("/") + "/"
+
+    @property
+    def host(self) -> str:
+        """The host, for messages."""
+        return self._root.host
+
+    def owns(self, url: str) -> bool:
+        """Whether `url` is below this root, as the HTTP library reads it."""
+        try:
+            parsed = httpx.URL(url)
+        except (httpx.InvalidURL, ValueError):
+            return False
+        root = self._root
+        # The path is taken with its escapes undone, so that an escaped `..` or slash counts.
+        path = parsed.path
+        return (
+            (parsed.scheme, parsed.host, parsed.port) == (root.scheme, root.host, root.port)
+            and not parsed.userinfo
+            and ".." not in path.replace("\\", "/").split("/")
+            and path.startswith(self._prefix)
+        )
+
+
+def redirect_target(response: httpx.Response, what: str) -> str | None:
+    """Where `response` redirects to; None where it is no redirect.
+
+    Raises BadAnswer for a redirect to nowhere, to another scheme than HTTP, and away from HTTPS.
+    """
+    if response.status_code not in REDIRECTS:
+        return None
+    location = response.headers.get("location")
+    if not location:
+        raise BadAnswer(f"{what}: a redirect to nowhere", status=response.status_code, endpoint=what)
+    try:
+        target = response.url.join(location)
+    except (httpx.InvalidURL, ValueError):
+        raise BadAnswer(f"{what}: a redirect to nowhere", endpoint=what) from None
+    if target.scheme not in ("http", "https") or not target.host:
+        raise BadAnswer(f"{what}: a redirect to {plain(target.scheme) or 'nowhere'}", endpoint=what)
+    if target.userinfo:
+        raise BadAnswer(f"{what}: a redirect with a user name in it", endpoint=what)
+    if response.url.scheme == "https" and target.scheme == "http":
+        raise BadAnswer(f"{what}: a redirect away from https", endpoint=what)
+    return str(target)

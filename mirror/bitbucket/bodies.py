@@ -1,0 +1,77 @@
+"""The bytes of an answer, undone as they come and never more of them than was agreed.
+
+A few kilobytes of gzip can become gigabytes, in one step and before anybody has counted. So they
+are undone here, with an end to it, and not by the HTTP library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+
+import httpx
+
+from mirror.bitbucket.failures import BadAnswer
+
+# What is asked for; nothing else can be undone within bounds here.
+ACCEPT_ENCODING = "gzip"
+STEP = 1 << 20
+
+
+async def chunks(
+    response: httpx.Response, *, most: int, seconds: float, what: str
+) -> AsyncIterator[bytes]:
+    """The body of `response`, at most `most` bytes of it, within `seconds` in all.
+
+    Raises BadAnswer where it is longer or comes in an encoding that was not asked for,
+    httpx.ReadTimeout where it takes too long, and httpx.DecodingError where it is broken.
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("gzip", "x-gzip", "identity", ""):
+        raise BadAnswer(f"{what}: answered in an encoding that was not asked for", endpoint=what)
+    size = 0
+    raw = _on_time(_raw(response), seconds)
+    async for chunk in _gunzipped(raw) if encoding.endswith("gzip") else raw:
+        size += len(chunk)
+        if size > most:
+            raise BadAnswer(f"{what}: larger than {most} bytes", endpoint=what)
+        yield chunk
+
+
+async def _raw(response: httpx.Response) -> AsyncIterator[bytes]:
+    if response.is_stream_consumed:  # given whole by a transport that has no wire
+        yield response.content
+        return
+    async for chunk in response.aiter_raw():
+        yield chunk
+
+
+async def _on_time(source: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """The same, but one byte a minute is not an answer."""
+    end = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                chunk = await anext(source)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"took longer than {seconds:.0f} s") from None
+        yield chunk
+
+
+async def _gunzipped(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    wbits = 16 + zlib.MAX_WBITS
+    inflater = zlib.decompressobj(wbits)
+    try:
+        async for data in source:
+            while data:
+                yield inflater.decompress(data, STEP)
+                data = inflater.unconsumed_tail
+                if inflater.eof:  # one member may follow another
+                    data = inflater.unused_data
+                    inflater = zlib.decompressobj(wbits)
+                    started = False
+    except zlib.error:
+        raise httpx.DecodingError("broken gzip") from None
