@@ -35,3 +35,9 @@ def create(path: Path) -> None:
     if not (path / "HEAD").exists():
         write_file(path / "HEAD", b"ref: refs/heads/main\n")
     write_file(path / "config", _CONFIG)
+
+
+def config_fault(content: bytes) -> str | None:
+    """Why the configuration of a repository of ours is not one, or None. More settings may be there."""
+    missing = set(_CONFIG.splitlines()) - set(content.splitlines())
+    return f"lacks the setting {min(missing).decode().strip()}" if missing else None

@@ -17,6 +17,7 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.pack import PackData, PackIndexer, load_pack_index
 
+from mirror.git.bare import config_fault
 from mirror.git.refs import name_fault, read_all, read_packed
 
 # Enough to tell what is wrong; a disk that is gone would otherwise name every object.
@@ -80,6 +81,8 @@ def _check_files(path: Path, problems: list[ObjectProblem]) -> None:
         except OSError as error:
             problems.append(ObjectProblem(f"cannot be read: {error.strerror}", name))
             continue
+        if name == "config" and (fault := config_fault(content)) is not None:
+            problems.append(ObjectProblem(fault, name))
         if name == "HEAD":
             text = content.decode("utf-8", "surrogateescape").removesuffix("\n")
             target = text.removeprefix("ref: ")

@@ -1,0 +1,183 @@
+"""Every fault at once, each with its line and what to do; and no secret in the file or in a message."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from mirror.auth.credentials import ApiToken, WorkspaceAccessToken
+from mirror.auth.secrets import SecretSource
+from mirror.config import Config, Cron, Every, from_environment, json_schema, load, load_text, show
+from mirror.errors import ConfigError, UsageError
+
+ROOT = Path(__file__).parents[2]
+GOOD = """\
+store: backup
+workspaces:
+  - workspace: acme
+    credential: {kind: workspace_access_token, token: {file: acme.token}}
+"""
+
+
+def faults(text: str) -> dict[str, tuple[int | None, str, str]]:
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "config.yaml", folder=Path("/etc/mirror"))
+    return {fault.key: (fault.line, fault.problem, fault.remedy) for fault in caught.value.faults}
+
+
+def read(text: str) -> Config:
+    return load_text(text, "config.yaml", folder=Path("/etc/mirror"))
+
+
+def test_paths_are_relative_to_the_file() -> None:
+    config = read(GOOD)
+    assert config.store == Path("/etc/mirror/backup")
+    assert config.workspaces[0].credentials == (
+        WorkspaceAccessToken(SecretSource("file", "/etc/mirror/acme.token")),
+    )
+
+
+def test_all_faults_are_told_at_once_with_their_lines() -> None:
+    found = faults(
+        "store: x\n"
+        "stor: y\n"
+        "retention: {keep_last: 3}\n"
+        "workspaces:\n"
+        "  - workspace: acme\n"
+        "    credential: {kind: api_token, token: {env: T}}\n"
+        "    parts: {issues: perhaps, lfs: true}\n"
+        "    include: []\n"
+        "schedule: {backup: 'every now', verify: '* * *', timezone: Mars/Olympus}\n"
+        "limits: {git_workers: 0, silence_timeout: soon}\n"
+        "bitbucket: {api_url: 'http://api.example.org', git_url: 'https://me:pw@x.org'}\n"
+    )
+    assert {key: line for key, (line, _, _) in found.items()} == {
+        "stor": 2, "retention": 3, "workspaces[0].credential.email": 6, "workspaces[0].parts.issues": 7,
+        "workspaces[0].parts.lfs": 7, "workspaces[0].include": 8, "schedule.backup": 9, "schedule.verify": 9,
+        "schedule.timezone": 9, "limits.git_workers": 10, "limits.silence_timeout": 10,
+        "bitbucket.api_url": 11, "bitbucket.git_url": 11,
+    }  # fmt: skip
+    assert "did you mean store?" in found["stor"][2]
+    for key in ("retention", "workspaces[0].parts.lfs"):
+        assert "not built" in found[key][1]
+    assert all(remedy for _, _, remedy in found.values())
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["ATCTT3xFfGN0-secret", "123456", "['ATCTT3xFfGN0-secret']", "true"],
+    ids=["text", "digits", "list", "bool"],
+)
+def test_a_secret_in_the_file_is_refused_and_not_repeated(token: str) -> None:
+    text = GOOD.replace("{file: acme.token}", token)
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    assert "must not stand here" in caught.value.message
+    assert "{credential: …}" in caught.value.message
+    assert token.strip("[']") not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("- a\n- b\n", "not a mapping"),
+        ("store: [\n", "is not YAML"),
+        ("store: a\nstore: b\n", "stands twice"),
+        ("store: a\n", "no credential"),
+        ("store: a\nworkspaces: [{workspace: acme}]\n", "no credential"),
+        ("store: a\n\tcredential: b\n", "is not YAML"),
+        (
+            GOOD + "credential: {kind: api_token, email: a@x, token: {env: A, file: B}}\n",
+            "does not name where",
+        ),
+        (GOOD + "credential: {kind: password}\n", "not one of those"),
+        (GOOD + "credential: {email: x}\n", "no kind"),
+    ],
+)
+def test_what_is_no_configuration_says_so(text: str, words: str) -> None:
+    assert any(words in problem for _, problem, _ in faults(text).values()), faults(text)
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"store: caf\xe9\n")
+    for path, words in (
+        (tmp_path / "absent", "cannot be read"),
+        (tmp_path, "directory"),
+        (tmp_path / "latin", "UTF-8"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load(path)
+
+
+def test_a_credential_at_the_top_is_for_all_that_have_none() -> None:
+    text = "store: x\ncredential: {kind: workspace_access_token, token: {env: T}}\n"
+    assert [one.workspace for one in read(text).workspaces] == [None]
+    config = read(text + "workspaces: [{workspace: a}]\n")
+    assert config.workspaces[0].credentials[0].kind == "workspace_access_token"
+
+
+def test_triggers_are_cron_or_intervals() -> None:
+    config = read(GOOD + "schedule: {backup: every 4h, verify: '30 3 * * sun'}\n")
+    assert config.schedule.backup == Every(timedelta(hours=4))
+    assert config.schedule.verify == Cron("30 3 * * sun")
+
+
+def test_the_example_loads_and_names_every_option() -> None:
+    path = ROOT / "config.example.yaml"
+    load(path)
+    text = path.read_text(encoding="utf-8")
+    for name in option_names(json_schema()):
+        assert f"{name}:" in text, f"config.example.yaml does not name {name}"
+
+
+def option_names(schema: dict[str, Any]) -> set[str]:
+    names = set(schema.get("properties", {}))
+    for definition in schema.get("$defs", {}).values():
+        names |= set(definition.get("properties", {}))
+    return names
+
+
+def test_every_option_has_a_sentence() -> None:
+    schema = json_schema()
+    for owner in [schema, *schema["$defs"].values()]:
+        for name, option in owner.get("properties", {}).items():
+            described = schema["$defs"].get(str(option.get("$ref", "")).rpartition("/")[2], {})
+            assert option.get("description") or described.get("description"), name
+
+
+def test_the_schema_accepts_the_example_and_refuses_what_loading_refuses() -> None:
+    validator = jsonschema.Draft202012Validator(json_schema())
+    example = yaml.load((ROOT / "config.example.yaml").read_text(), Loader=yaml.BaseLoader)
+    del example["limits"], example["workspaces"][0]["parts"]  # the plain loader leaves numbers as text
+    assert list(validator.iter_errors(example)) == []
+    for text in (
+        "store: x\nunknown: 1\n",
+        GOOD.replace("acme.token", "a, env: b"),
+        GOOD.replace("_access", ""),
+    ):
+        data = yaml.safe_load(text)
+        if "a, env" not in text:
+            assert list(validator.iter_errors(data)), text
+
+
+def test_show_says_where_secrets_are_and_loads_again() -> None:
+    text = show(read(GOOD + "schedule: {backup: every 90m}\n"))
+    assert "file: /etc/mirror/acme.token" in text
+    assert read(text).schedule.backup == Every(timedelta(minutes=90))
+
+
+def test_without_a_file_a_users_token_needs_its_email() -> None:
+    with pytest.raises(UsageError) as caught:
+        from_environment({"BITBUCKET_TOKEN": "ATATT3x"}, ["acme"], Path("/b"))
+    assert "BITBUCKET_EMAIL" in (caught.value.hint or "")
+    environment = {"BITBUCKET_TOKEN": "ATATT3x", "BITBUCKET_EMAIL": "a@x"}
+    config = from_environment(environment, ["acme"], Path("/b"))
+    assert isinstance(config.workspaces[0].credentials[0], ApiToken)
+    with pytest.raises(UsageError, match="BITBUCKET_TOKEN"):
+        from_environment({}, ["acme"], Path("/b"))
