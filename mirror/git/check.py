@@ -27,10 +27,14 @@ _GITLINK = 0o160000
 
 @dataclass(frozen=True)
 class CheckJob:
-    """Check the repository at `path`; `named` are hashes that must be there with all they reach."""
+    """Check the repository at `path`; `named` are hashes that must be there with all they reach.
+
+    `in_store`: it must have the settings that repositories of a store have, too.
+    """
 
     path: str
     named: tuple[str, ...] = ()
+    in_store: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> Che
     path = Path(job.path)
     problems: list[ObjectProblem] = []
     objects = 0
-    _check_files(path, problems)
+    _check_files(path, problems, in_store=job.in_store)
     packs = path / "objects" / "pack"
     names = sorted({file.stem for file in packs.glob("pack-*") if file.suffix in (".pack", ".idx")})
     for number, name in enumerate(names, start=1):
@@ -74,14 +78,14 @@ def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> Che
     return CheckResult(objects, tuple(problems[:PROBLEMS_MAX]))
 
 
-def _check_files(path: Path, problems: list[ObjectProblem]) -> None:
+def _check_files(path: Path, problems: list[ObjectProblem], *, in_store: bool) -> None:
     for name in ("HEAD", "config"):
         try:
             content = (path / name).read_bytes()
         except OSError as error:
             problems.append(ObjectProblem(f"cannot be read: {error.strerror}", name))
             continue
-        if name == "config" and (fault := config_fault(content)) is not None:
+        if name == "config" and in_store and (fault := config_fault(content)) is not None:
             problems.append(ObjectProblem(fault, name))
         if name == "HEAD":
             text = content.decode("utf-8", "surrogateescape").removesuffix("\n")

@@ -244,7 +244,7 @@ async def _restore_code(folder: RepositoryFolder, code: Refs, target: Path, pool
     back = read_refs(target)
     if dict(back.refs) != {n: v for n, v in code.refs.items() if not n.startswith(b"refs/mirror/")}:
         raise DamageFound(f"{folder.full_name}: the restored refs are not those of the snapshot")
-    result = await pool.run(CheckJob(str(target), tuple(sorted(set(back.refs.values())))))
+    result = await pool.run(CheckJob(str(target), tuple(sorted(set(back.refs.values()))), in_store=False))
     if result.problems:
         first = result.problems[0]
         raise DamageFound(
