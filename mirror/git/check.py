@@ -18,7 +18,7 @@ from dulwich.objects import Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.pack import PackData, PackIndexer, load_pack_index
 
 from mirror.git.bare import config_fault
-from mirror.git.refs import name_fault, read_all, read_packed
+from mirror.git.refs import closed_after, name_fault, read_all, read_packed
 
 # Enough to tell what is wrong; a disk that is gone would otherwise name every object.
 PROBLEMS_MAX = 1000
@@ -182,7 +182,7 @@ def _check_links(path: Path, named: Iterable[str], problems: list[ObjectProblem]
         problems.append(ObjectProblem(f"objects cannot be opened: {error}", "objects"))
         return
     seen: set[bytes] = set()
-    with closing(store):
+    with closed_after(store):
         for start in named:
             missing = _walk(store, start.encode("ascii"), seen)
             for identifier, text in missing:

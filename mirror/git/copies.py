@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 from dulwich.index import build_index_from_tree
@@ -16,7 +15,7 @@ from dulwich.objects import Commit, ObjectID
 
 from mirror.git.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
-from mirror.git.refs import OURS, open_repository, write_head, write_packed
+from mirror.git.refs import OURS, closed_after, open_repository, write_head, write_packed
 from mirror.model import Head, Refs
 
 _CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = %s\n"
@@ -40,7 +39,7 @@ def checkout(mirror: Path, target: Path, refs: Refs, *, tell: Callable[[str], No
     if value is None:
         return
     tell("files")
-    with closing(open_repository(target / ".git")) as repository:
+    with closed_after(open_repository(target / ".git")) as repository:
         commit = repository.object_store[ObjectID(value.encode("ascii"))]
         if isinstance(commit, Commit):
             build_index_from_tree(
@@ -66,7 +65,7 @@ def _copy(mirror: Path, target: Path, refs: Refs, *, bare: bool, tell: Callable[
     head = refs.head if refs.head is not None else Head("unborn", b"refs/heads/main")
     write_head(target, head)
     wanted = {name: value for name, value in refs.refs.items() if not name.startswith(OURS)}
-    with closing(open_repository(target)) as repository:
+    with closed_after(open_repository(target)) as repository:
         for name, value in wanted.items():
             if ObjectID(value.encode("ascii")) not in repository.object_store:
                 raise GitFailed(

@@ -17,7 +17,7 @@ from dulwich.objects import Commit, ObjectID, Tree
 from mirror.git import bare
 from mirror.git.failures import GitFailed
 from mirror.git.packs import PackWriter, sweep
-from mirror.git.refs import open_repository, read_all, read_packed, write_packed
+from mirror.git.refs import close, open_repository, read_all, read_packed, write_packed
 
 _AUTHOR = b"Mirror <mirror@localhost>"
 _TAGS = b"refs/tags/"
@@ -54,11 +54,11 @@ class Documents:
 
     def close(self) -> None:
         """Let go of files and memory maps."""
-        self._repo.close()
+        close(self._repo)
 
     def refresh(self) -> None:
         """See what was published since."""
-        self._repo.close()
+        close(self._repo)
         self._repo = open_repository(self.path)
 
     def tags(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ from mirror.git.refs import (
     KEEP,
     OURS,
     PULL_REQUESTS,
+    close,
     name_fault,
     open_repository,
     read_all,
@@ -128,7 +129,7 @@ def fetch(job: FetchJob, *, tell: Tell = _silent) -> FetchResult:
         count = _receive(client, repository.object_store, path, old, tell)
         assert client.advertised is not None
         accepted, refused = _accept(client.advertised)
-        repository.close()
+        close(repository)
         repository = open_repository(path)
         store = repository.object_store
         _check_tips(store, accepted)
@@ -144,7 +145,7 @@ def fetch(job: FetchJob, *, tell: Tell = _silent) -> FetchResult:
             received_bytes=client.received_bytes,
         )
     finally:
-        repository.close()
+        close(repository)
         client.close()
 
 

@@ -14,7 +14,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +23,7 @@ from dulwich.pack import write_pack_index_v2
 
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
+from mirror.git.refs import closed_after
 
 _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _LEFTOVERS = ("tmp_pack_", "tmp_obj_", "incoming-", "tmp-")
@@ -160,7 +161,7 @@ def receive(objects: Path, stream: BinaryIO, check: Callable[[DiskObjectStore, l
     (quarantine / "info").mkdir(mode=0o700)
     (quarantine / "info" / "alternates").write_bytes(os.fsencode(objects.resolve()) + b"\n")
     try:
-        with closing(DiskObjectStore(str(quarantine))) as store:
+        with closed_after(DiskObjectStore(str(quarantine))) as store:
             check(store, _index(store, stream))
         _publish(quarantine / "pack", objects / "pack")
     finally:

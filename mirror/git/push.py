@@ -13,7 +13,7 @@ from dulwich.objects import ObjectID
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, PushRefused
-from mirror.git.refs import open_repository
+from mirror.git.refs import close, open_repository
 from mirror.git.transport import GitLogin, HttpClient
 
 
@@ -99,7 +99,7 @@ def push(job: PushJob, *, tell: Callable[[str], None] = lambda _: None) -> PushR
     except Exception as error:
         raise PushRefused(f"the target did not take the push: {type(error).__name__}: {error}") from error
     finally:
-        repository.close()
+        close(repository)
         if isinstance(client, HttpClient):
             client.close()
     return _result(job, plan, result)

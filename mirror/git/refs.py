@@ -6,9 +6,11 @@ that differ only in case are safe on any disk, and `a` may become `a/b`.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from dulwich.refs import check_ref_format
 from dulwich.repo import Repo
@@ -16,6 +18,7 @@ from dulwich.repo import Repo
 from mirror.git.durable import write_file
 from mirror.model import Head, Refs, is_hash
 
+_T = TypeVar("_T", bound="_Closable")
 OURS = b"refs/mirror/"
 KEEP = OURS + b"keep/"
 PULL_REQUESTS = OURS + b"pull-requests/"
@@ -121,3 +124,26 @@ def read_refs(path: Path, *, ours: bool = False) -> Refs:
 def open_repository(path: Path) -> Repo:
     """dulwich's view of the bare repository at `path`; the caller closes it."""
     return Repo(str(path), bare=True)
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+@contextlib.contextmanager
+def closed_after(thing: _T) -> Iterator[_T]:
+    """`thing`, closed at the end; see `close`."""
+    try:
+        yield thing
+    finally:
+        close(thing)
+
+
+def close(thing: _Closable) -> None:
+    """Close a repository or object store of dulwich's.
+
+    After an object that could not be inflated, dulwich still holds a view of its pack and cannot
+    close it: memory is given back later, and the damage itself was told where it was met.
+    """
+    with contextlib.suppress(BufferError):
+        thing.close()
