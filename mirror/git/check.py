@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,11 +136,11 @@ def _check_pack(base: Path, problems: list[ObjectProblem]) -> int:
         return 0
     label = f"objects/pack/{base.name}.pack"
     try:
-        with closing(PackData(str(base.with_suffix(".pack")), SHA1)) as data:
+        with closed_after(PackData(str(base.with_suffix(".pack")), SHA1)) as data:
             found = {bytes(name): offset for name, offset, _ in PackIndexer.for_pack_data(data)}
         if not sound:
             return len(found)
-        with closing(load_pack_index(str(base.with_suffix(".idx")), SHA1)) as index:
+        with closed_after(load_pack_index(str(base.with_suffix(".idx")), SHA1)) as index:
             listed = {bytes(name): offset for name, offset, _ in index.iterentries()}
     except Exception as error:  # noqa: BLE001 - damage raises anything
         problems.append(ObjectProblem(f"its objects cannot be read: {type(error).__name__}: {error}", label))

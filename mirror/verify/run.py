@@ -155,7 +155,11 @@ async def _folder(
 ) -> None:
     name = folder.full_name
     progress.report(name, "snapshots")
-    checked = check_snapshots(folder, expected.get(folder.place), level)
+    known = expected.get(folder.place)
+    if known is not None and known.full_name != folder.full_name:
+        text = f"its name is not {known.full_name}, as the last run record says"
+        ledger.add([Finding(folder.place, text, name)])
+    checked = check_snapshots(folder, known, level)
     ledger.add(checked.findings)
     ledger.count("snapshots", len(checked.snapshots))
     if level == "objects":

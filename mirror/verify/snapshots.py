@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mirror.git.check import direct_values
+from mirror.git.refs import read_head
 from mirror.model import Finding, NotCanonical, Snapshot, dumps, loads, pointers
 from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder
 from mirror.verify.records import Expected
@@ -110,11 +111,29 @@ def _check_refs(folder: RepositoryFolder, checked: Checked) -> None:
         text = f"its refs cannot be read: {error}"
         checked.findings.append(Finding(f"{place}/packed-refs", text, folder.full_name, None, everything))
         return
+    _check_head(folder, checked)
     for value in sorted(checked.named.keys() - held):
         text = "a hash that a snapshot names is no longer the value of any ref"
         checked.findings.append(
             Finding(f"{place}/packed-refs", text, folder.full_name, value, checked.named[value])
         )
+
+
+def _check_head(folder: RepositoryFolder, checked: Checked) -> None:
+    """The mirror's HEAD is what the last snapshot that knows the code says."""
+    for snapshot in reversed(checked.snapshots):
+        try:
+            found = folder.metadata.code_refs(snapshot)
+        except StoreDamaged:
+            continue
+        if found is None or found[0].head is None:
+            continue
+        head = read_head(folder.code)
+        if head is None or head.value != found[0].head.value:
+            text = "it is not what the last snapshot says"
+            file = f"{folder.relative(folder.code)}/HEAD"
+            checked.findings.append(Finding(file, text, folder.full_name, None, (snapshot.id,)))
+        return
 
 
 def _check_documents(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
