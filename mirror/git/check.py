@@ -17,7 +17,7 @@ from dulwich.objects import Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.pack import PackData, PackIndexer, load_pack_index
 
 from mirror.git.bare import config_fault
-from mirror.git.refs import closed_after, name_fault, read_all, read_packed
+from mirror.git.refs import KEEP, closed_after, name_fault, read_all, read_packed
 
 # Enough to tell what is wrong; a disk that is gone would otherwise name every object.
 PROBLEMS_MAX = 1000
@@ -101,6 +101,13 @@ def _check_files(path: Path, problems: list[ObjectProblem], *, in_store: bool) -
         ObjectProblem(f"names an impossible ref {ref!r}", "packed-refs")
         for ref in refs
         if name_fault(ref) is not None
+    )
+    problems.extend(
+        ObjectProblem(
+            f"{ref.decode('utf-8', 'replace')} does not hold the hash it is named by", "packed-refs", value
+        )
+        for ref, value in refs.items()
+        if ref.startswith(KEEP) and ref[len(KEEP) :] != value.encode("ascii")
     )
 
 
