@@ -103,9 +103,7 @@ def _check_files(path: Path, problems: list[ObjectProblem], *, in_store: bool) -
         if name_fault(ref) is not None
     )
     problems.extend(
-        ObjectProblem(
-            f"{ref.decode('utf-8', 'replace')} does not hold the hash it is named by", "packed-refs", value
-        )
+        ObjectProblem("a kept hash stands under the name of another", "packed-refs", value)
         for ref, value in refs.items()
         if ref.startswith(KEEP) and ref[len(KEEP) :] != value.encode("ascii")
     )

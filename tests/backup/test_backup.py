@@ -1,0 +1,338 @@
+"""Runs: what they ask, what they keep, and what they say of what they could not have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirror import backup
+from mirror.auth.credentials import ProjectAccessToken, RepositoryAccessToken
+from mirror.config import Config, load
+from mirror.model import Outcome, Run, Selector
+from mirror.simulator import Fault, Simulator, Switches, World
+from mirror.simulator.sample import SCOPES, accident, populate
+from mirror.store.reader import Store
+from tests.clock import FakeClock
+from tests.e2e.helpers import write_config
+
+
+class Place:
+    """A world, its simulator, a configuration, and a clock that all runs share."""
+
+    def __init__(self, folder: Path, simulator: Simulator, config: Config) -> None:
+        self.folder = folder
+        self.simulator = simulator
+        self.world = simulator.world
+        self.acme = self.world.workspaces["acme"]
+        self.config = config
+        self.clock = FakeClock()
+
+    async def run(self, *selectors: str, dry_run: bool = False) -> Run:
+        self.clock.elapsed += 3600
+        return await backup.run(
+            self.config,
+            [Selector.parse(text) for text in selectors],
+            clock=self.clock,
+            environment=os.environ,
+            dry_run=dry_run,
+        )
+
+    def store(self) -> Store:
+        return Store.open(self.config.store)
+
+
+def outcomes(run: Run) -> dict[str, str]:
+    return {entry.full_name: str(entry.outcome) for entry in run.entries}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+
+
+async def test_nothing_new_confirms_and_costs_few_requests(place: Place) -> None:
+    first = await place.run()
+    assert first.exit_code == 0
+    before = {p: p.read_bytes() for p in place.config.store.rglob("*.git/**/*") if p.is_file()}
+    again = await place.run()
+    assert set(outcomes(again).values()) == {"confirmed"}
+    assert {p: p.read_bytes() for p in place.config.store.rglob("*.git/**/*") if p.is_file()} == before
+    repositories = len(place.acme.repositories)
+    assert again.facts["requests"] <= 2 * repositories + 1 + 5
+
+
+async def test_only_what_changed_is_asked_again(place: Place) -> None:
+    await place.run()
+    pull = place.acme.repositories["website"].pull_requests[2]
+    pull.comment("One more thing.", author=place.world.users["ann@acme.example"])
+    place.simulator.requests.clear()
+    run = await place.run()
+    assert outcomes(run)["acme/website"] == "saved"
+    children = [one.path for one in place.simulator.requests if "/pullrequests/" in one.path]
+    assert {path.split("/pullrequests/")[1].split("/")[0] for path in children} == {"2"}
+    with place.store() as store:
+        folder = store.repository(Selector.parse("acme/website"))
+        latest = folder.metadata.latest()
+        assert latest is not None
+        document = folder.metadata.read(latest, "pull-requests/0/2.json")
+        assert document is not None
+        assert document["comments"][-1]["content"]["raw"] == "One more thing."
+        assert document["statuses"] is None
+
+
+async def test_a_removed_comment_is_gone_now_and_kept_then(place: Place) -> None:
+    await place.run()
+    pull = place.acme.repositories["website"].pull_requests[1]
+    pull.comments.clear()
+    pull.edit(title="Dark mode, at last", author=pull.author)
+    await place.run()
+    with place.store() as store:
+        folder = store.repository(Selector.parse("acme/website"))
+        old, new = folder.metadata.snapshots()
+        then = folder.metadata.read(old, "pull-requests/0/1.json")
+        now = folder.metadata.read(new, "pull-requests/0/1.json")
+    assert then is not None and now is not None
+    assert len(then["comments"]) == 2
+    assert now["comments"] == []
+
+
+async def test_a_rename_keeps_the_folder_and_a_reused_name_gets_its_own(place: Place) -> None:
+    await place.run()
+    with place.store() as store:
+        before = store.repository(Selector.parse("acme/website")).folder
+    place.acme.rename_repository("website", "shop")
+    place.world.moved.clear()
+    fresh = place.acme.add_repository("website")
+    fresh.commit("main", {"a": b"another"}, "Another website\n")
+    run = await place.run()
+    assert outcomes(run) == {
+        "acme/api": "confirmed", "acme/billing": "confirmed", "acme/handbook": "confirmed",
+        "acme/shop": "saved", "acme/website": "saved", "acme": "saved",
+    }  # fmt: skip
+    with place.store() as store:
+        shop = store.repository(Selector.parse("acme/shop"))
+        assert shop.folder == before
+        assert [one.name for one in shop.former_names] == ["acme/website"]
+        assert store.repository(Selector.parse("acme/website")).folder != before
+
+
+async def test_what_is_missing_counts_as_gone_only_after_days(place: Place) -> None:
+    await place.run()
+    accident(place.world)
+    codes = []
+    for _ in range(4):
+        run = await place.run()
+        codes.append((run.exit_code, outcomes(run)["acme/billing"]))
+        place.clock.elapsed += 86400
+    assert codes == [(3, "absent"), (3, "absent"), (0, "gone"), (0, "gone")]
+    with place.store() as store:
+        kept = store.repository(Selector.parse("acme/billing"))
+        assert kept.gone_since is not None
+        assert kept.metadata.latest() is not None
+
+
+async def test_a_repository_that_comes_back_is_there_again(place: Place) -> None:
+    await place.run()
+    lost = place.acme.delete_repository("billing")
+    assert outcomes(await place.run())["acme/billing"] == "absent"
+    place.acme.restore(lost)
+    assert outcomes(await place.run())["acme/billing"] == "confirmed"
+
+
+@pytest.mark.parametrize("kind", ["project", "repository"])
+async def test_what_a_narrow_token_does_not_list_was_not_deleted(place: Place, kind: str) -> None:
+    await place.run()
+    entry = place.config.workspaces[0]
+    source = entry.credentials[0].token  # type: ignore[union-attr]
+    secret = Path(str(source.value))
+    if kind == "project":
+        secret.write_text(place.world.add_project_access_token("acme", "CORE", SCOPES))
+        narrow = replace(entry, credentials=(ProjectAccessToken(source),))
+        expected = {"acme/api", "acme/billing"}
+    else:
+        secret.write_text(place.world.add_repository_access_token("acme", "api", SCOPES))
+        narrow = replace(entry, credentials=(RepositoryAccessToken(source),), include=("api",))
+        expected = {"acme/api"}
+    place.config = replace(place.config, workspaces=(narrow,))
+    run = await place.run()
+    assert {name for name in outcomes(run) if "/" in name} == expected
+    assert run.exit_code == 0, run.problems
+
+
+async def test_one_broken_repository_does_not_stop_the_others(place: Place) -> None:
+    place.simulator.order(Fault("GET /acme/api.git/*", status=500, times=20))
+    run = await place.run()
+    assert outcomes(run)["acme/api"] == "partial"
+    assert {name for name, one in outcomes(run).items() if one == "saved"} >= {"acme/website", "acme/billing"}
+    assert run.exit_code == 75
+    assert any(entry.full_name == "acme/api" and entry.problems for entry in run.entries)
+    place.simulator.faults.clear()
+    assert (await place.run()).exit_code == 0
+
+
+async def test_a_list_that_fails_on_a_later_page_moves_no_cursor(place: Place) -> None:
+    place.simulator.order(Fault("GET /2.0/repositories/acme/website/pullrequests", "truncate", times=20))
+    run = await place.run()
+    [entry] = [one for one in run.entries if one.full_name == "acme/website"]
+    assert entry.parts["pull_requests"].state == "partial"
+    assert run.exit_code != 0
+    place.simulator.faults.clear()
+    run = await place.run()
+    [entry] = [one for one in run.entries if one.full_name == "acme/website"]
+    assert entry.parts["pull_requests"].counts == {"pull_requests": 2}
+
+
+async def test_a_child_that_is_denied_keeps_its_last_good_value(place: Place) -> None:
+    await place.run()
+    pull = place.acme.repositories["website"].pull_requests[1]
+    pull.edit(title="New title", author=pull.author)
+    place.simulator.order(Fault("GET /2.0/repositories/acme/website/pullrequests/1/comments", status=403))
+    run = await place.run()
+    assert run.exit_code == 3
+    with place.store() as store:
+        folder = store.repository(Selector.parse("acme/website"))
+        latest = folder.metadata.latest()
+        assert latest is not None
+        document = folder.metadata.read(latest, "pull-requests/0/1.json")
+    assert document is not None
+    assert document["pull_request"]["title"] == "New title"
+    assert len(document["comments"]) == 2
+    assert document["_parts"]["comments"]["state"] == "denied"
+    assert (await place.run()).exit_code == 0
+
+
+async def test_issues_are_kept_when_the_tracker_goes(tmp_path: Path) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    ann = world.users["ann@acme.example"]
+    world.workspaces["acme"].repositories["website"].add_issue("Broken link", author=ann, comments=["Where?"])
+    token = world.add_workspace_access_token("acme", SCOPES | {"issue"})
+    clock = FakeClock()
+    for tracker, state in ((True, "complete"), (False, "gone")):
+        with Simulator(world, switches=Switches(issue_tracker=tracker)) as simulator:
+            config = load(write_config(tmp_path, simulator, token))
+            clock.elapsed += 3600
+            run = await backup.run(config, clock=clock, environment=os.environ)
+        assert run.exit_code == 0, run.entries
+        [entry] = [one for one in run.entries if one.full_name == "acme/website"]
+        assert entry.parts["issues"].state == state
+        with Store.open(config.store) as store:
+            folder = store.repository(Selector.parse("acme/website"))
+            latest = folder.metadata.latest()
+            assert latest is not None
+            issue = folder.metadata.read(latest, "issues/0/1.json")
+        assert issue is not None
+        assert issue["comments"][0]["content"]["raw"] == "Where?"
+
+
+async def test_rules_choose_and_a_rule_that_matches_nothing_is_told(place: Place) -> None:
+    entry = replace(
+        place.config.workspaces[0], include=("project:CORE", "hand*", "typo-*"), exclude=("billing",)
+    )
+    place.config = replace(place.config, workspaces=(entry,))
+    run = await place.run()
+    assert {name for name in outcomes(run) if "/" in name} == {"acme/api", "acme/handbook"}
+    assert run.exit_code == 2
+    assert any("typo-*" in problem.text for problem in run.problems)
+
+
+async def test_a_dry_run_writes_nothing(place: Place) -> None:
+    run = await place.run(dry_run=True)
+    assert len(run.entries) == 4
+    assert not place.config.store.exists()
+
+
+async def test_a_locked_repository_is_told_and_the_others_go_on(place: Place) -> None:
+    import fcntl
+
+    await place.run()
+    [lock] = place.config.store.glob("workspaces/*/repositories/api~*/lock")
+    with lock.open("r+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        run = await place.run()
+    assert outcomes(run)["acme/api"] == Outcome.LOCKED
+    assert outcomes(run)["acme/website"] == "confirmed"
+    assert run.exit_code == 11
+
+
+async def test_the_rate_limit_is_waited_out(tmp_path: Path) -> None:
+    clock = FakeClock()
+    world = World(tmp_path / "upstream", clock=clock.now, limit=20)
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        config = load(write_config(tmp_path, simulator, token))
+        run = await backup.run(config, clock=clock, environment=os.environ)
+    assert run.exit_code == 0, run.entries
+    assert clock.elapsed >= 3600
+    assert all(one.status != 429 for one in simulator.requests) or clock.slept
+
+
+def test_killed_at_any_moment_the_next_run_completes(tmp_path: Path) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with Simulator(world) as simulator:
+        config = str(write_config(tmp_path, simulator, token))
+        command = [sys.executable, "-m", "mirror", "backup", "-c", config, "-q"]
+        for delay in (0.45, 0.6, 0.75, 0.9, 1.1):
+            running = subprocess.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            time.sleep(delay)
+            running.send_signal(signal.SIGKILL)
+            running.wait()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        verified = subprocess.run(
+            [sys.executable, "-m", "mirror", "verify", "-c", config],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert verified.returncode == 0, verified.stdout
+
+
+def test_a_stopped_run_says_so_and_keeps_what_it_finished(tmp_path: Path) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with Simulator(world) as simulator:
+        simulator.order(Fault("GET /acme/website.git/*", "slow", seconds=30, times=5))
+        config = str(write_config(tmp_path, simulator, token))
+        running = subprocess.Popen(
+            [sys.executable, "-m", "mirror", "backup", "-c", config],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        runs = tmp_path / "store" / "workspaces"
+        deadline = time.monotonic() + 20
+        while not list(runs.glob("*/repositories/api~*/state.json")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        running.send_signal(signal.SIGTERM)
+        out, _ = running.communicate(timeout=20)
+    assert running.returncode == 130, out
+    assert "acme/website" in out
+    assert "pending" in out
+    with Store.open(tmp_path / "store") as store:
+        last = store.last_run("backup")
+        assert last is not None
+        assert last.data["exit_code"] == 130

@@ -1,0 +1,53 @@
+"""When what runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mirror.config import Cron, Every
+from mirror.daemon.schedule import first_run, make_trigger
+from mirror.errors import UsageError
+
+NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)  # a Monday
+
+
+@pytest.mark.parametrize(
+    ("line", "zone", "following"),
+    [
+        ("0 */4 * * *", "UTC", datetime(2026, 11, 23, 4, 0, tzinfo=UTC)),
+        ("30 3 * * sun", "UTC", datetime(2026, 11, 29, 3, 30, tzinfo=UTC)),
+        ("30 3 * * 0", "UTC", datetime(2026, 11, 29, 3, 30, tzinfo=UTC)),
+        ("30 3 * * 7", "UTC", datetime(2026, 11, 29, 3, 30, tzinfo=UTC)),
+        ("30 3 * * 1", "UTC", datetime(2026, 11, 23, 3, 30, tzinfo=UTC)),
+        ("0 6 * * 0-2", "UTC", datetime(2026, 11, 23, 6, 0, tzinfo=UTC)),
+        ("0 6 * * 5,6", "UTC", datetime(2026, 11, 27, 6, 0, tzinfo=UTC)),
+        ("0 5 * * *", "Europe/Berlin", datetime(2026, 11, 23, 4, 0, tzinfo=UTC)),
+    ],
+)
+def test_cron_lines_mean_what_cron_means(line: str, zone: str, following: datetime) -> None:
+    trigger = make_trigger(Cron(line), zone, start=NOW)
+    assert trigger.get_next_fire_time(None, NOW + timedelta(seconds=1)) == following
+
+
+def test_an_impossible_line_is_refused() -> None:
+    with pytest.raises(UsageError):
+        make_trigger(Cron("99 * * * *"), "UTC", start=NOW)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "last", "first"),
+    [
+        (Every(timedelta(hours=4)), None, NOW),
+        (Every(timedelta(hours=4)), NOW - timedelta(hours=5), NOW),
+        (Every(timedelta(hours=4)), NOW - timedelta(hours=1), NOW + timedelta(hours=3)),
+        (Cron("0 */4 * * *"), None, NOW),
+        (Cron("0 */4 * * *"), NOW - timedelta(hours=3), NOW),
+        (Cron("0 */4 * * *"), NOW - timedelta(hours=1), None),
+    ],
+)
+def test_what_is_overdue_runs_at_once(
+    trigger: Every | Cron, last: datetime | None, first: datetime | None
+) -> None:
+    assert first_run(trigger, "UTC", now=NOW, last=last) == first

@@ -1,0 +1,124 @@
+"""What is shipped beside the code is true to it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mirror.cli.parser import build
+from mirror.collect.catalogue import CATALOGUE
+from mirror.errors import PRECEDENCE
+
+ROOT = Path(__file__).parents[2]
+UNITS = ("mirror.service", "mirror-backup.service", "mirror-backup.timer")
+need_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> list[Path]:
+    """The units with a program that is there: whether mirror is installed is not their affair."""
+    made = []
+    for name in UNITS:
+        text = (ROOT / "systemd" / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.replace("/usr/bin/mirror", "/bin/true"), encoding="utf-8")
+        made.append(tmp_path / name)
+    return made
+
+
+@need_systemd
+def test_units_are_clean(units: list[Path]) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *map(str, units)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@need_systemd
+def test_units_are_hardened(units: list[Path]) -> None:
+    for unit in units[:2]:
+        done = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", str(unit)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+        assert found is not None, done.stdout + done.stderr
+        assert float(found[1]) <= 2.0
+
+
+def test_shipped_files_use_commands_that_exist() -> None:
+    [commands] = [action for action in build()._actions if action.dest == "command"]
+    known = set(commands.choices or ())
+    used = set()
+    for name in ("Dockerfile", "systemd/mirror.service", "systemd/mirror-backup.service"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        used |= set(re.findall(r"""^ExecStart=/usr/bin/mirror (\w+)""", text, re.MULTILINE))
+        used |= set(re.findall(r"""CMD \["(?:mirror", ")?(\w+)""", text))
+    assert used == {"backup", "daemon", "status"}
+    assert used <= known
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert text.count("FROM ") == 2
+    [user] = re.findall(r"^USER (\d+):\d+$", text, re.MULTILINE)
+    assert int(user) > 0
+
+
+def tracked() -> list[Path]:
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [ROOT / name.decode() for name in done.stdout.split(b"\0") if name]
+
+
+def test_no_file_names_a_package_registry() -> None:
+    address = re.compile(rb"(?:pypi\.(?:org|python)|pythonhosted|index-url|registry\.npm)" + rb"\b")
+    for path in tracked():
+        if path != Path(__file__) and path.is_file():
+            found = [line for line in path.read_bytes().splitlines() if address.search(line)]
+            # The command that makes the lock files tells its tool to leave the address out.
+            assert all(b"--no-emit-index-url" in line for line in found), path
+
+
+def test_everything_is_pinned_by_hash() -> None:
+    for name in ("run.lock", "dev.lock"):
+        text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
+        packages = re.split(r"\n(?=\S)", text.strip())
+        assert len(packages) > 10
+        assert all("==" in one and "--hash=sha256:" in one for one in packages), name
+
+
+def test_the_map_names_every_room() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert text.count("\n") <= 150
+    for path in (ROOT / "mirror").iterdir():
+        room = path.stem
+        if not room.startswith("__") and path.suffix in ("", ".py") and room != "py":
+            assert f"`{room}`" in text, room
+
+
+def test_the_list_of_what_is_backed_up_is_the_catalogues() -> None:
+    text = (ROOT / "docs" / "what-is-backed-up.md").read_text(encoding="utf-8")
+    rows = [
+        f"| {row.kind} | {row.part} | `{row.document}` | {row.upkeep} | {row.endpoint.scope} |"
+        f" {row.absence} | {row.restorable} |"
+        for row in CATALOGUE
+    ]
+    assert [line for line in text.splitlines() if line in rows] == rows
+
+
+def test_the_manual_lists_every_exit_code_that_can_occur() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    for code in set(PRECEDENCE) - {5}:  # 5 is the brake's, which is not built yet
+        assert f"| {code} |" in text

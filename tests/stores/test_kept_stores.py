@@ -1,0 +1,70 @@
+"""Stores written by earlier versions: verified, restored from, and backed up on top of, for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mirror import backup, restore, verify
+from mirror.config import load
+from mirror.git.mirrors import read_refs
+from mirror.model import Selector
+from mirror.simulator import Simulator, World
+from mirror.simulator.sample import SCOPES, populate
+from mirror.store.reader import Store
+from tests.clock import FakeClock
+from tests.e2e.helpers import write_config
+
+HERE = Path(__file__).parent
+KEPT = sorted(path.name.removesuffix(".tar.gz") for path in HERE.glob("*.tar.gz"))
+BEFORE_THE_ACCIDENT = "20261123T020000Z"
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    with tarfile.open(HERE / f"{request.param}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "store"
+
+
+def test_there_is_a_kept_store() -> None:
+    assert KEPT
+
+
+@pytest.mark.parametrize(("unpacked", "version"), [(one, one) for one in KEPT], indirect=["unpacked"])
+async def test_a_kept_store_is_whole_restorable_and_goes_on(
+    unpacked: Path, version: str, tmp_path: Path
+) -> None:
+    assert (await verify.run(unpacked, clock=FakeClock(), environment=os.environ)).exit_code == 0
+    before = json.loads((HERE / f"{version}.json").read_text())
+    for name, refs in before.items():
+        target = tmp_path / "back" / name
+        report = await restore.run(
+            unpacked,
+            Selector("acme", name),
+            target=str(target),
+            at=BEFORE_THE_ACCIDENT,
+            environment=os.environ,
+        )
+        assert report.exit_code == 0, report.to_json()
+        restored = {ref.decode(): value for ref, value in read_refs(target / "code.git").refs.items()}
+        assert restored == refs
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    clock = FakeClock()
+    clock.elapsed = 7 * 86400
+    with Store.open(unpacked) as store:
+        held = {one.full_name: len(one.metadata.tags()) for one in store.repositories()}
+    with Simulator(world) as simulator:
+        config = load(write_config(tmp_path, simulator, token))
+        run = await backup.run(config, clock=clock, environment=os.environ)
+    assert run.exit_code == 0, run.problems
+    with Store.open(unpacked) as store:
+        for one in store.repositories():
+            assert len(one.metadata.tags()) >= held[one.full_name]
+    assert (await verify.run(unpacked, clock=clock, environment=os.environ)).exit_code == 0
