@@ -39,17 +39,18 @@ class SignInTrouble(TryLater):
     """The sign-in server failed or could not be reached; the credential may be good."""
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
+def origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    """Scheme, host and port: what a credential is bound to."""
+    return url.scheme, url.host, url.port or {"https": 443, "http": 80}.get(url.scheme)
 
 
 class _OwnOrigins(httpx.Auth):
     def __init__(self, *urls: str) -> None:
-        self._origins = {_origin(httpx.URL(url)) for url in urls}
+        self._origins = {origin(httpx.URL(url)) for url in urls}
 
     def guard(self, request: httpx.Request) -> None:
         """Refuse to sign what goes elsewhere."""
-        if _origin(request.url) not in self._origins:
+        if origin(request.url) not in self._origins:
             raise ForeignOrigin(f"refusing to send the credential to {request.url.host}")
 
 

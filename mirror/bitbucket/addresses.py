@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import httpx
 
+from mirror.auth.flows import origin
 from mirror.bitbucket.failures import BadAnswer, plain
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -32,11 +33,10 @@ class Root:
             parsed = httpx.URL(url)
         except (httpx.InvalidURL, ValueError):
             return False
-        root = self._root
         # The path is taken with its escapes undone, so that an escaped `..` or slash counts.
         path = parsed.path
         return (
-            (parsed.scheme, parsed.host, parsed.port) == (root.scheme, root.host, root.port)
+            origin(parsed) == origin(self._root)
             and not parsed.userinfo
             and ".." not in path.replace("\\", "/").split("/")
             and path.startswith(self._prefix)

@@ -19,32 +19,33 @@ ACCEPT_ENCODING = "gzip"
 STEP = 1 << 20
 
 
-async def chunks(
-    response: httpx.Response, *, most: int, seconds: float, what: str
-) -> AsyncIterator[bytes]:
+async def chunks(response: httpx.Response, *, most: int, seconds: float, what: str) -> AsyncIterator[bytes]:
     """The body of `response`, at most `most` bytes of it, within `seconds` in all.
 
     Raises BadAnswer where it is longer or comes in an encoding that was not asked for,
     httpx.ReadTimeout where it takes too long, and httpx.DecodingError where it is broken.
     """
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("gzip", "x-gzip", "identity", ""):
         raise BadAnswer(f"{what}: answered in an encoding that was not asked for", endpoint=what)
     size = 0
-    raw = _on_time(_raw(response), seconds)
-    async for chunk in _gunzipped(raw) if encoding.endswith("gzip") else raw:
+    async for chunk in _plain(response, seconds, gzipped=encoding.endswith("gzip")):
         size += len(chunk)
         if size > most:
             raise BadAnswer(f"{what}: larger than {most} bytes", endpoint=what)
         yield chunk
 
 
-async def _raw(response: httpx.Response) -> AsyncIterator[bytes]:
-    if response.is_stream_consumed:  # given whole by a transport that has no wire
-        yield response.content
-        return
-    async for chunk in response.aiter_raw():
-        yield chunk
+def _plain(response: httpx.Response, seconds: float, *, gzipped: bool) -> AsyncIterator[bytes]:
+    if response.is_stream_consumed:
+        return _whole(response)
+    raw = _on_time(response.aiter_raw(), seconds)
+    return _gunzipped(raw) if gzipped else raw
+
+
+async def _whole(response: httpx.Response) -> AsyncIterator[bytes]:
+    """An answer that came without a wire, and is undone already."""
+    yield response.content
 
 
 async def _on_time(source: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
@@ -64,14 +65,22 @@ async def _on_time(source: AsyncIterator[bytes], seconds: float) -> AsyncIterato
 async def _gunzipped(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     wbits = 16 + zlib.MAX_WBITS
     inflater = zlib.decompressobj(wbits)
+    is_open = False
     try:
         async for data in source:
-            while data:
-                yield inflater.decompress(data, STEP)
+            while data or is_open:
+                is_open = True
+                out = inflater.decompress(data, STEP)
+                if out:
+                    yield out
                 data = inflater.unconsumed_tail
                 if inflater.eof:  # one member may follow another
                     data = inflater.unused_data
                     inflater = zlib.decompressobj(wbits)
-                    started = False
+                    is_open = False
+                elif not data and len(out) < STEP:
+                    break
     except zlib.error:
         raise httpx.DecodingError("broken gzip") from None
+    if is_open:
+        raise httpx.DecodingError("gzip that was cut short")

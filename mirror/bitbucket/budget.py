@@ -29,6 +29,8 @@ class _Ledger:
     limit: int = LIMIT_DEFAULT
     made: deque[float] = field(default_factory=deque)
     blocked_until: float = 0.0
+    # When the last wait that was logged ends: many requests wait for the same moment.
+    logged_until: float = 0.0
 
 
 class Budget:
@@ -40,8 +42,8 @@ class Budget:
 
     def __init__(self, clock: Clock, *, reserve: int = 0, patience: float = 2 * HOUR) -> None:
         self._clock = clock
-        self._reserve = reserve
-        self._patience = patience
+        self._reserve = max(0, reserve)
+        self.patience = patience
         self._ledgers: dict[tuple[str, str], _Ledger] = {}
 
     def _ledger(self, identity: str, group: str) -> _Ledger:
@@ -67,12 +69,13 @@ class Budget:
         # A reserve larger than the limit must not stop everything for ever.
         return max(1, ledger.limit - self._reserve)
 
-    async def acquire(self, identity: str, group: str) -> None:
+    async def acquire(self, identity: str, group: str, *, since: float | None = None) -> None:
         """Wait for the right to make one request, and count it.
 
-        Raises RateLimited where that would take longer than the budget's patience.
+        `since` is when (monotonic) the waiting began, where this is not the first try. Raises
+        RateLimited where that would take longer than the budget's patience.
         """
-        began = self._clock.monotonic()
+        began = self._clock.monotonic() if since is None else since
         while True:
             ledger = self._ledger(identity, group)
             now = self._clock.monotonic()
@@ -84,18 +87,25 @@ class Budget:
                 ledger.made.append(now)
                 return
             resume = self._clock.now() + timedelta(seconds=wait)
-            if now - began + wait > self._patience:
+            if now - began + wait > self.patience:
                 error = RateLimited(f"the rate limit leaves no requests before {time_text(resume)}")
                 error.resume_at = resume
                 raise error
-            _log.info(
-                "budget.waiting",
-                group=group,
-                used=len(ledger.made),
-                limit=ledger.limit,
-                resumes=time_text(resume),
-            )
+            if now + wait >= ledger.logged_until + 1:
+                ledger.logged_until = now + wait
+                _log.info(
+                    "budget.waiting",
+                    group=group,
+                    used=len(ledger.made),
+                    limit=ledger.limit,
+                    reserve=ledger.limit - self._allowed(ledger),
+                    resumes=time_text(resume),
+                )
             await self._clock.sleep(max(wait, 0.001))
+
+    def count(self, identity: str, group: str, requests: int) -> None:
+        """Count requests that were made without asking first (a renewal's second try)."""
+        self._ledger(identity, group).made.extend([self._clock.monotonic()] * requests)
 
     def block(self, identity: str, group: str, seconds: float) -> None:
         """A refusal: nothing more for `seconds` (bounded by the window)."""
@@ -106,9 +116,10 @@ class Budget:
     def learn(self, identity: str, group: str, *, limit: int | None, remaining: int | None) -> None:
         """What the headers of an answer say of the limit and of what others have used of it."""
         ledger = self._ledger(identity, group)
-        if limit is not None and 0 < limit <= LIMIT_MAX:
-            ledger.limit = limit
-        if remaining is not None and limit is not None and 0 <= remaining <= limit:
+        if limit is None or not 0 < limit <= LIMIT_MAX:
+            return
+        ledger.limit = limit
+        if remaining is not None and 0 <= remaining <= limit:
             # Somebody else may use the same identity; count what we did not make ourselves.
             unseen = (limit - remaining) - len(ledger.made)
             now = self._clock.monotonic()

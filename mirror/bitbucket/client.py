@@ -8,41 +8,43 @@ that says what it means, because "no answer" and "none" must never look alike.
 from __future__ import annotations
 
 import asyncio
+import copy
+import logging
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 
 from mirror import __version__
-from mirror.auth.signin import SignIn
+from mirror.auth.signin import SignIn, SignInTrouble
 from mirror.bitbucket import answers
-from mirror.bitbucket.answers import Verdict
+from mirror.bitbucket.addresses import Root, redirect_target
+from mirror.bitbucket.answers import NETWORK_ERRORS, Verdict
+from mirror.bitbucket.attempts import TRIES_MAX, Attempts, Desk
+from mirror.bitbucket.bodies import ACCEPT_ENCODING, chunks
 from mirror.bitbucket.budget import Budget
 from mirror.bitbucket.endpoints import Endpoint, Query
-from mirror.bitbucket.failures import (
-    ApiError,
-    BadAnswer,
-    Denied,
-    NotFound,
-    Refused,
-    ServerTrouble,
-    plain,
-)
-from mirror.errors import TryLater
+from mirror.bitbucket.failures import BadAnswer, plain
+from mirror.errors import CredentialRefused
 from mirror.logs import get_logger
 from mirror.model import Clock, Json, JsonObject, NotCanonical, loads
 
-TRIES_MAX = 5
+__all__ = ["TRIES_MAX", "Answer", "Client"]
+
 REDIRECTS_MAX = 5
 BODY_BYTES_MAX = 64 * 1024 * 1024
 DOWNLOAD_BYTES_MAX = 256 * 1024 * 1024
-BACKOFF_FIRST = 1.0
-BACKOFF_MAX = 60.0
 TIMEOUT = httpx.Timeout(60.0, connect=30.0, pool=None)
+# For the head of an answer, and again for its body; a file has longer.
+ANSWER_SECONDS = 300.0
+DOWNLOAD_SECONDS = 3600.0
+KEEP_ALIVE_SECONDS = 60.0
+GIT_LOGIN_TRIES = 3
 USER_AGENT = f"mirror/{__version__}"
 
 _log = get_logger("bitbucket")
@@ -50,11 +52,13 @@ _log = get_logger("bitbucket")
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: its JSON, the headers (lower-case names), and the URL that gave it."""
+    """One answer: its JSON, the headers (lower-case names), the URL that gave it, and the sign-in
+    that it was given to."""
 
     data: Json
     headers: Mapping[str, str] = field(repr=False)
     url: str = ""
+    sign_in: SignIn | None = field(default=None, repr=False, compare=False)
 
     def object(self, what: str) -> JsonObject:
         """The JSON as an object. Raises BadAnswer where it is something else."""
@@ -63,11 +67,24 @@ class Answer:
         return self.data
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """What came back, and whether it is the API's own word."""
+
+    response: httpx.Response
+    own: bool
+
+
+@dataclass
+class _Tally:
+    requests: int = 0
+
+
 class Client:
     """Talks to one API with one or several sign-ins. An async context manager.
 
     With several, each request goes by the one with the most requests left; what one may not read
-    is asked with the next. `requests` counts what was sent.
+    is asked with the next. `requests` counts what was sent to the API.
     """
 
     def __init__(
@@ -81,24 +98,42 @@ class Client:
         transport: httpx.AsyncBaseTransport | None = None,
         jitter: random.Random | None = None,
     ) -> None:
-        self.api_url = api_url.rstrip("/")
         self.clock = clock
         self.budget = budget or Budget(clock)
-        self.requests = 0
-        self._sign_ins = list(sign_ins)
-        self._refused: dict[str, Refused] = {}
-        self._slots = asyncio.Semaphore(max(1, concurrency))
-        self._root = httpx.URL(self.api_url)
+        self._root = Root(api_url)
+        self.api_url = self._root.url
+        self._desk = Desk(
+            sign_ins,
+            self.budget,
+            clock,
+            jitter or random.Random(),  # noqa: S311 - spreads retries, protects nothing
+        )
+        self._only: SignIn | None = None
+        self._tally = _Tally()
         self._told: set[str] = set()
         self._page_sizes: dict[str, int] = {}
-        self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, protects nothing
+        width = max(1, concurrency)
+        self._slots = asyncio.Semaphore(width)
         self._http = httpx.AsyncClient(
             transport=transport,
             timeout=TIMEOUT,
             follow_redirects=False,
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+            limits=httpx.Limits(
+                max_connections=width,
+                max_keepalive_connections=width,
+                keepalive_expiry=KEEP_ALIVE_SECONDS,
+            ),
+            headers={
+                "User-Agent": USER_AGENT,
+                "Accept": "application/json",
+                "Accept-Encoding": ACCEPT_ENCODING,
+            },
+            # No cookie is ever kept, so none can go where it should not.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
+        # These would write addresses (some of storage, good for whoever has them) and headers.
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
     async def __aenter__(self) -> Client:
         return self
@@ -109,154 +144,160 @@ class Client:
         await self._http.aclose()
 
     @property
+    def requests(self) -> int:
+        """How many requests were sent to the API so far."""
+        return self._tally.requests
+
+    @property
     def sign_ins(self) -> tuple[SignIn, ...]:
-        """The sign-ins, the preferred first."""
-        return tuple(self._sign_ins)
+        """The sign-ins, in the order of the configuration."""
+        return self._desk.sign_ins if self._only is None else (self._only,)
+
+    def only(self, sign_in: SignIn) -> Client:
+        """The same client, asking with this sign-in and no other. It is not to be closed itself."""
+        view = copy.copy(self)
+        view._only = sign_in
+        return view
 
     async def git_login(self) -> tuple[str, str] | None:
-        """User name and password for git by the first sign-in, or None where there is none."""
-        return await self._sign_ins[0].git_login(self._http) if self._sign_ins else None
+        """User name and password for git by the first sign-in that is not refused; None where there
+        is none at all.
+
+        Raises CredentialRefused, or TryLater where the sign-in server cannot say.
+        """
+        refusals = [refusal for one in self.sign_ins if (refusal := self._desk.refusal(one)) is not None]
+        usable = [one for one in self.sign_ins if self._desk.refusal(one) is None]
+        attempt = 0
+        while usable:
+            attempt += 1
+            try:
+                return await usable[0].git_login(self._http)
+            except CredentialRefused as error:
+                refusals.append(error)
+                usable.pop(0)
+            except SignInTrouble:
+                if attempt >= GIT_LOGIN_TRIES:
+                    raise
+                await self.clock.sleep(float(attempt))
+        if refusals:
+            raise refusals[0]
+        return None
 
     def url(self, endpoint: Endpoint, query: Query | None = None, **parts: str | int) -> str:
         """The address of an endpoint, its own query and `query` included."""
         pairs: list[tuple[str, str]] = []
         for name, value in {**endpoint.query, **(query or {})}.items():
             pairs += [(name, item) for item in ([value] if isinstance(value, str) else value)]
-        text = f"?{urlencode(pairs)}" if pairs else ""
+        text = f"?{urlencode(pairs, quote_via=quote, safe='')}" if pairs else ""
         return self.api_url + endpoint.path(**parts) + text
 
     async def get(self, endpoint: Endpoint, query: Query | None = None, **parts: str | int) -> Answer:
         """Ask for one thing. Raises the errors of `mirror.bitbucket.failures`."""
         return await self.fetch(endpoint, self.url(endpoint, query, **parts))
 
-    async def fetch(self, endpoint: Endpoint, url: str) -> Answer:
-        """Ask for the JSON at `url`, which must be the API's own."""
+    async def fetch(self, endpoint: Endpoint, url: str, *, by: SignIn | None = None) -> Answer:
+        """Ask for the JSON at `url`, which must be the API's own; with `by` where that is given."""
         self.check_own(url, endpoint)
-        denied: ApiError | None = None
-        for sign_in in self._order(endpoint):
-            try:
-                return await self._fetch_as(sign_in, endpoint, url)
-            except Refused as error:
-                _log.warning("bitbucket.credential_refused", credential=sign_in.label)
-                self._refused[sign_in.identity] = error
-            except (Denied, NotFound) as error:
-                # A thing that this credential may not see can be a 404, too.
-                if denied is None or isinstance(error, Denied):
-                    denied = error
-        if denied is not None:
-            raise denied
-        raise next(iter(self._refused.values()))
+        attempts = Attempts(endpoint, url, self.clock.monotonic(), by or self._only)
+        while True:
+            sign_in = self._desk.choose(attempts)
+            answer = await self._ask(sign_in, attempts)
+            if isinstance(answer, Answer):
+                self._desk.succeeded(attempts)
+                return answer
+            await self._desk.after(attempts, sign_in, answer)
 
-    def _order(self, endpoint: Endpoint) -> list[SignIn]:
-        usable = [one for one in self._sign_ins if one.identity not in self._refused]
-        return sorted(usable, key=lambda one: -self.budget.left(one.identity, endpoint.group))
+    async def _ask(self, sign_in: SignIn, attempts: Attempts) -> Answer | Verdict:
+        endpoint = attempts.endpoint
+        try:
+            async with self._slots, self._open(sign_in, attempts) as sent:
+                body = await self._read(sent.response, endpoint)
+        except NETWORK_ERRORS as error:
+            return answers.judge_failure(endpoint, error)
+        except CredentialRefused as error:
+            return Verdict(error)
+        verdict = self._judge(sign_in, endpoint, sent, body)
+        if verdict is not None:
+            return verdict
+        try:
+            return Answer(loads(body), dict(sent.response.headers), str(sent.response.url), sign_in)
+        except NotCanonical as error:
+            # Often a connection that was cut; if it stays so, it is the answer itself.
+            text = f"{endpoint.name}: {plain(error)}"
+            return Verdict(BadAnswer(text, endpoint=endpoint.name), again=True)
 
-    async def _fetch_as(self, sign_in: SignIn, endpoint: Endpoint, url: str) -> Answer:
-        problem: Exception | None = None
-        for attempt in range(TRIES_MAX):
-            if attempt:
-                await self._back_off(attempt)
-            try:
-                async with self._slots, self._open(sign_in, endpoint, url) as response:
-                    body = await self._read(response, endpoint, BODY_BYTES_MAX)
-                    verdict = self._judge(sign_in, endpoint, response, body)
-            except (httpx.TransportError, httpx.DecodingError) as error:
-                problem = ServerTrouble(f"{endpoint.name}: the connection failed ({type(error).__name__})")
-                problem.__cause__ = error
-                continue
-            if verdict.error is not None and not verdict.again:
-                raise verdict.error
-            if verdict.error is None:
-                try:
-                    return Answer(loads(body), dict(response.headers), str(response.url))
-                except NotCanonical as error:
-                    # Often a connection that was cut; if it stays so, it is the answer itself.
-                    problem = BadAnswer(f"{endpoint.name}: {plain(error)}", endpoint=endpoint.name)
-                    continue
-            problem = verdict.error
-            if verdict.wait is not None:
-                self.budget.block(sign_in.identity, endpoint.group, verdict.wait)
-        assert problem is not None
-        raise problem
-
-    def _judge(self, sign_in: SignIn, endpoint: Endpoint, response: httpx.Response, body: bytes) -> Verdict:
+    def _judge(self, sign_in: SignIn, endpoint: Endpoint, sent: _Sent, body: bytes) -> Verdict | None:
+        response = sent.response
+        if not sent.own:
+            verdict = answers.judge_elsewhere(endpoint, response)
+            if verdict is None and not answers.is_json(response):
+                verdict = Verdict(BadAnswer(f"{endpoint.name}: redirected to what is not JSON"))
+            return verdict
         self._note_deprecation(endpoint, response)
         limit, remaining = answers.rate_headers(response.headers)
         self.budget.learn(sign_in.identity, endpoint.group, limit=limit, remaining=remaining)
         return answers.judge(endpoint, response, body, kind=sign_in.kind, now=self.clock.now())
 
-    async def _back_off(self, attempt: int) -> None:
-        longest = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1))
-        await self.clock.sleep(longest * (0.5 + self._jitter.random() / 2))
-
     @asynccontextmanager
-    async def _open(self, sign_in: SignIn, endpoint: Endpoint, url: str) -> AsyncIterator[httpx.Response]:
-        """Send a request and follow its redirects; the credential stays at the API's own origin."""
-        for _ in range(REDIRECTS_MAX):
-            await self.budget.acquire(sign_in.identity, endpoint.group)
-            own = self.is_own(url)
-            request = self._http.build_request("GET", url)
-            self.requests += 1
-            self._http.cookies.clear()
-            response = await self._http.send(
-                request, auth=sign_in.auth if own else None, stream=True, follow_redirects=False
-            )
+    async def _open(self, sign_in: SignIn, attempts: Attempts) -> AsyncIterator[_Sent]:
+        """Send a request and follow its redirects; the credential stays below the API's root.
+
+        Once a redirect has left it, nothing is signed any more, even where another leads back.
+        """
+        endpoint = attempts.endpoint
+        url, own = attempts.url, True
+        for _ in range(REDIRECTS_MAX + 1):
+            own = own and self._root.owns(url)
+            if own:
+                await self.budget.acquire(sign_in.identity, endpoint.group, since=attempts.since)
+            response = await self._send(sign_in, endpoint, url, own=own)
             try:
-                target = self._target(response, endpoint)
+                target = redirect_target(response, endpoint.name)
                 if target is None:
-                    yield response
+                    yield _Sent(response, own)
                     return
                 url = target
             finally:
                 await response.aclose()
         raise BadAnswer(f"{endpoint.name}: more than {REDIRECTS_MAX} redirects", endpoint=endpoint.name)
 
-    def _target(self, response: httpx.Response, endpoint: Endpoint) -> str | None:
-        if response.status_code not in (301, 302, 303, 307, 308):
-            return None
-        location = response.headers.get("location")
-        if not location:
-            raise BadAnswer(f"{endpoint.name}: a redirect to nowhere", endpoint=endpoint.name)
+    async def _send(self, sign_in: SignIn, endpoint: Endpoint, url: str, *, own: bool) -> httpx.Response:
         try:
-            target = response.url.join(location)
+            request = self._http.build_request("GET", url)
         except (httpx.InvalidURL, ValueError):
-            raise BadAnswer(f"{endpoint.name}: a redirect to nowhere", endpoint=endpoint.name) from None
-        if target.scheme not in ("http", "https") or not target.host:
-            raise BadAnswer(f"{endpoint.name}: a redirect to {plain(target.scheme)}", endpoint=endpoint.name)
-        if response.url.scheme == "https" and target.scheme == "http":
-            raise BadAnswer(f"{endpoint.name}: a redirect away from https", endpoint=endpoint.name)
-        return str(target)
-
-    def is_own(self, url: str) -> bool:
-        """Whether `url` is below the API's own root: same scheme, host, port and path."""
+            raise BadAnswer(f"{endpoint.name}: an address that is not one", endpoint=endpoint.name) from None
+        self._tally.requests += own
         try:
-            parsed = httpx.URL(url)
-        except (httpx.InvalidURL, ValueError):
-            return False
-        root = self._root
-        same = (parsed.scheme, parsed.host, parsed.port) == (root.scheme, root.host, root.port)
-        path = parsed.path
-        return (
-            same
-            and not parsed.userinfo
-            and ".." not in path.split("/")
-            and path.startswith(root.path.rstrip("/") + "/")
-        )
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await self._http.send(
+                    request, auth=sign_in.auth if own else None, stream=True, follow_redirects=False
+                )
+        except TimeoutError:
+            raise httpx.ReadTimeout("no answer in time") from None
+        except (httpx.RemoteProtocolError, httpx.InvalidURL) as error:
+            # The library looks at a redirect's target even where it is not to follow it.
+            if isinstance(error, httpx.InvalidURL) or "location header" in str(error):
+                raise BadAnswer(f"{endpoint.name}: a redirect to nowhere", endpoint=endpoint.name) from None
+            raise
+        # A sign-in that was renewed on the way has asked a second time.
+        again = sum(1 for earlier in response.history if self._root.owns(str(earlier.url)))
+        if again:
+            self._tally.requests += again
+            self.budget.count(sign_in.identity, endpoint.group, again)
+        return response
 
     def check_own(self, url: str, endpoint: Endpoint) -> None:
         """Raise BadAnswer where `url` leads away from the API."""
-        if not self.is_own(url):
+        if not self._root.owns(url):
             raise BadAnswer(
                 f"{endpoint.name}: an address that leads away from {self._root.host}; not followed",
                 endpoint=endpoint.name,
             )
 
-    async def _read(self, response: httpx.Response, endpoint: Endpoint, most: int) -> bytes:
+    async def _read(self, response: httpx.Response, endpoint: Endpoint) -> bytes:
         data = bytearray()
-        async for chunk in response.aiter_bytes():
+        async for chunk in chunks(response, most=BODY_BYTES_MAX, seconds=ANSWER_SECONDS, what=endpoint.name):
             data += chunk
-            if len(data) > most:
-                raise BadAnswer(f"{endpoint.name}: larger than {most} bytes", endpoint=endpoint.name)
         return bytes(data)
 
     def _note_deprecation(self, endpoint: Endpoint, response: httpx.Response) -> None:
@@ -280,59 +321,51 @@ class Client:
         raises ServerTrouble; what was read until then must be dropped.
         """
         url = self.url(endpoint, None, **parts)
-        problem: Exception | None = None
-        for attempt in range(TRIES_MAX):
-            if attempt:
-                await self._back_off(attempt)
+        attempts = Attempts(endpoint, url, self.clock.monotonic(), self._only)
+        while True:
+            sign_in = self._desk.choose(attempts)
             begun = False
             try:
-                sign_in = self._order(endpoint)[0] if self._order(endpoint) else None
-                if sign_in is None:
-                    raise next(iter(self._refused.values()))
-                async with self._slots, self._open(sign_in, endpoint, url) as response:
-                    if response.status_code == 200:
+                async with self._slots, self._open(sign_in, attempts) as sent:
+                    if _is_file(sent):
                         begun = True
-                        yield self._chunks(response, endpoint, DOWNLOAD_BYTES_MAX)
+                        yield chunks(
+                            sent.response,
+                            most=DOWNLOAD_BYTES_MAX,
+                            seconds=DOWNLOAD_SECONDS,
+                            what=endpoint.name,
+                        )
+                        self._desk.succeeded(attempts)
                         return
-                    body = await self._read(response, endpoint, BODY_BYTES_MAX)
-                    verdict = self._judge(sign_in, endpoint, response, body)
-            except (httpx.TransportError, httpx.DecodingError) as error:
-                problem = ServerTrouble(f"{endpoint.name}: the connection failed ({type(error).__name__})")
+                    body = await self._read(sent.response, endpoint)
+                verdict = self._judge(sign_in, endpoint, sent, body)
+            except NETWORK_ERRORS as error:
+                verdict = answers.judge_failure(endpoint, error)
                 if begun:
-                    raise problem from error
-                continue
-            problem = verdict.error or BadAnswer(
-                f"{endpoint.name}: answered {response.status_code} without content", endpoint=endpoint.name
-            )
-            if not verdict.again:
-                raise problem
-            if verdict.wait is not None:
-                self.budget.block(sign_in.identity, endpoint.group, verdict.wait)
-        assert problem is not None
-        raise problem
-
-    async def _chunks(self, response: httpx.Response, endpoint: Endpoint, most: int) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in response.aiter_bytes():
-            size += len(chunk)
-            if size > most:
-                raise BadAnswer(f"{endpoint.name}: larger than {most} bytes", endpoint=endpoint.name)
-            yield chunk
+                    raise verdict.error from error
+            except CredentialRefused as error:
+                if begun:
+                    raise
+                verdict = Verdict(error)
+            if verdict is None:
+                text = f"{endpoint.name}: answered with something that is not the file"
+                verdict = Verdict(BadAnswer(text, endpoint=endpoint.name), again=True)
+            await self._desk.after(attempts, sign_in, verdict)
 
     def page_size(self, endpoint: Endpoint) -> int:
         """How many entries to ask for in a page: the endpoint's most, or what it last accepted."""
         return self._page_sizes.get(endpoint.name, endpoint.page_size)
 
-    def shrink_page(self, endpoint: Endpoint) -> bool:
-        """After a page size was refused: ask for 50, then name none. False where none was named."""
-        size = self.page_size(endpoint)
-        if size == 0:
-            return False
-        self._page_sizes[endpoint.name] = 50 if size > 50 else 0
-        _log.info("bitbucket.page_size_refused", endpoint=endpoint.name, refused=size)
-        return True
+    def page_size_refused(self, endpoint: Endpoint, refused: int) -> int:
+        """The size to ask for after `refused` was: 50, then none named (0)."""
+        smaller = 50 if refused > 50 else 0
+        # Several lists may be refused at once; the second does not make it smaller still.
+        if self.page_size(endpoint) == refused:
+            self._page_sizes[endpoint.name] = smaller
+            _log.info("bitbucket.page_size_refused", endpoint=endpoint.name, refused=refused)
+        return smaller
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether trying later may help."""
-    return isinstance(error, TryLater)
+def _is_file(sent: _Sent) -> bool:
+    # A web page from the API itself is its front end in trouble; storage may well hold one.
+    return sent.response.status_code == 200 and not (sent.own and answers.is_html(sent.response))

@@ -5,6 +5,7 @@
     ├── NotFound                   404: no such thing, or hidden from this credential
     ├── Gone                       410: retired by Bitbucket, or switched off
     └── BadAnswer                  not JSON, not the promised shape, too large, a loop, a foreign host
+        └── ListShort              a list that kept changing, or says it has more than came
     Refused (12)                   401: the credential itself
     RateLimited (75)               the hour's requests are used up
     ServerTrouble (75)             5xx, resets and silence that did not pass
@@ -17,13 +18,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from mirror.errors import CredentialRefused, MirrorError, TryLater
+from mirror.logs import redact
+from mirror.model import JsonObject
 
 TEXT_MAX = 300
 
 
 def plain(text: object) -> str:
-    """Text from a server, made fit for a terminal: one line, no control characters, not long."""
-    words = " ".join(str(text).split())
+    """Text from a server, made fit for a terminal: one line, no control characters, not long, and
+    without what it may repeat of our own secrets."""
+    words = " ".join(redact(str(text)[: 8 * TEXT_MAX]).split())
     clean = "".join(sign for sign in words if sign.isprintable())
     return clean if len(clean) <= TEXT_MAX else clean[:TEXT_MAX] + "…"
 
@@ -56,6 +60,15 @@ class Gone(ApiError):
 
 class BadAnswer(ApiError):
     """The answer is not what the API promises, and cannot be trusted."""
+
+
+class ListShort(BadAnswer):
+    """A list that was read twice and still falls short.
+
+    `values` is what came, where it was asked for as a whole; it may be kept, and is not all.
+    """
+
+    values: tuple[JsonObject, ...] = ()
 
 
 class Refused(CredentialRefused):

@@ -173,6 +173,8 @@ def stable(data: Json) -> Json:
 
 
 def _stable_link(name: str, value: Json) -> Json:
+    if name == "avatar" and isinstance(value, str):
+        return _without_query(value)
     if name == "avatar" and isinstance(value, dict):
         return {key: _without_query(item) if key == "href" else stable(item) for key, item in value.items()}
     if name == "clone" and isinstance(value, list):
@@ -199,15 +201,54 @@ def _without_user(link: Json) -> Json:
         return link
 
 
+# What tells two things of one kind apart; the first that both have decides.
+_IDENTITIES = ("uuid", "account_id", "id", "hash", "type", "key", "slug", "name")
+
+
 def merged(old: Json, new: Json) -> Json:
     """`new` over `old`: a thinner answer never removes a field, and a hash cut short never
-    replaces the full one."""
-    if not isinstance(old, dict) or not isinstance(new, dict):
+    replaces the full one.
+
+    Where the two are of different things (another commit, another person, another state), `new`
+    stands alone: fields of one are not to be read as the other's.
+    """
+    if not isinstance(old, dict) or not isinstance(new, dict) or _are_different(old, new):
         return new
-    full, short = old.get("hash"), new.get("hash")
-    if isinstance(full, str) and isinstance(short, str) and full != short and full.startswith(short):
-        return {**new, **old}  # the same commit, told with fewer digits in hash and links
-    return {**old, **{name: merged(old.get(name), value) for name, value in new.items()}}
+    result = dict(old)
+    for name, value in new.items():
+        before = old.get(name)
+        cut = (name == "hash" and _is_cut(value, before)) or (name == "href" and _is_cut_link(value, before))
+        result[name] = before if cut else merged(before, value)
+    return result
+
+
+def _is_cut(text: Json, whole: Json) -> bool:
+    return isinstance(text, str) and isinstance(whole, str) and len(text) >= 7 and whole.startswith(text)
+
+
+def _is_cut_link(text: Json, whole: Json) -> bool:
+    """Whether two links to a commit differ only in how many digits of its hash they have."""
+    if not isinstance(text, str) or not isinstance(whole, str) or not whole.startswith(text):
+        return False
+    return (
+        re.search(r"/[0-9a-f]{7,39}$", text) is not None and re.search(r"/[0-9a-f]{40}$", whole) is not None
+    )
+
+
+def _are_different(old: JsonObject, new: JsonObject) -> bool:
+    for name in _IDENTITIES:
+        one, other = old.get(name), new.get(name)
+        if isinstance(one, str | int) and isinstance(other, str | int) and one != other:
+            return not (name == "hash" and (_is_cut(other, one) or _is_cut(one, other)))
+        if name in ("uuid", "account_id", "id", "hash") and one is not None and one == other:
+            return False
+    return False
+
+
+def page_length(data: JsonObject) -> int | None:
+    """How many entries a list says a full page of it has; None where it does not say."""
+    length = _number(data, "pagelen")
+    return length if length else None
 
 
 def list_size(data: JsonObject) -> int | None:

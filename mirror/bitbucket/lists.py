@@ -7,15 +7,17 @@ never taken for all there is.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from mirror.auth.signin import SignIn
 from mirror.bitbucket import fields
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client import Answer, Client
 from mirror.bitbucket.endpoints import Endpoint, Query
-from mirror.bitbucket.failures import ApiError, BadAnswer
+from mirror.bitbucket.failures import ApiError, BadAnswer, ListShort
 from mirror.logs import get_logger
-from mirror.model import JsonObject, dumps
+from mirror.model import JsonObject
 
 PAGES_MAX = 200_000
 
@@ -31,102 +33,182 @@ class Page:
     size: int | None = None
 
 
+@dataclass
+class _Reading:
+    """One reading of a list from its first page to its last."""
+
+    keys: set[str] = field(default_factory=set)
+    sizes: list[int] = field(default_factory=list)
+
+    def is_sound(self) -> bool:
+        """Whether nothing can have slipped away between two pages.
+
+        An entry that goes while the list is read moves the others up, and one of them from a page
+        still to come to one that has been read. Entries that are added do no harm.
+        """
+        shrank = any(later < earlier for earlier, later in zip(self.sizes, self.sizes[1:], strict=False))
+        return not shrank and (not self.sizes or len(self.keys) >= self.sizes[0])
+
+
 async def pages(
     client: Client, endpoint: Endpoint, query: Query | None = None, **parts: str | int
 ) -> AsyncIterator[Page]:
     """The pages of a list, entries once each.
 
-    Where fewer entries came than the list says it has (it shifts while it is read), it is read once
-    more for what was missed. Raises BadAnswer where it still falls short, for loops, and for what is
-    not a list; and whatever asking raises.
+    Where the list shrinks while it is read, or fewer entries came than it says it has, it is read
+    once more for what was missed. Raises ListShort where that is no better; BadAnswer for loops, for
+    what is not a list and for a later page that is refused; and whatever asking for the first raises.
     """
     seen: set[str] = set()
     for again in (False, True):
-        size: int | None = None
+        reading = _Reading()
         async for page in _walk(client, endpoint, query, parts):
-            size = page.size if page.size is not None else size
             fresh = []
             for value in page.values:
-                # Entries of some lists (activity) have nothing to be told apart by.
-                key = fields.identity(value) or ("" if again else f"#{len(seen)}")
-                if key and key not in seen:
+                key = fields.identity(value) or _digest(value)
+                reading.keys.add(key)
+                if key not in seen:
                     seen.add(key)
                     fresh.append(value)
+            if page.size is not None:
+                reading.sizes.append(page.size)
             if fresh or not again:
                 yield Page(tuple(fresh), page.number, page.size)
-        if size is None or len(seen) >= size:
+        if reading.is_sound():
             return
-        _log.warning(
-            "bitbucket.list_short", endpoint=endpoint.name, told=size, got=len(seen), again=not again
-        )
-    raise BadAnswer(
-        f"{endpoint.name}: the list says it has {size} entries, and {len(seen)} came", endpoint=endpoint.name
+        told = max(reading.sizes)
+        _log.warning("bitbucket.list_unstable", endpoint=endpoint.name, told=told, got=len(seen), again=again)
+    raise ListShort(
+        f"{endpoint.name}: the list changed while it was read, or falls short, twice "
+        f"(it says it has {told} entries, and {len(seen)} came)",
+        endpoint=endpoint.name,
     )
 
 
 async def all_of(
     client: Client, endpoint: Endpoint, query: Query | None = None, **parts: str | int
 ) -> list[JsonObject]:
-    """The whole list at once; for lists that are known to be short."""
-    return [value async for page in pages(client, endpoint, query, **parts) for value in page.values]
+    """The whole list at once; for lists that are known to be short.
+
+    Raises what `pages` raises; a ListShort carries what came.
+    """
+    values: list[JsonObject] = []
+    try:
+        async for page in pages(client, endpoint, query, **parts):
+            values += page.values
+    except ListShort as error:
+        error.values = tuple(values)
+        raise
+    return values
+
+
+@dataclass
+class _Walk:
+    """How far a reading has come. All its pages are asked for by one sign-in: another may see
+    another list."""
+
+    client: Client
+    endpoint: Endpoint
+    query: Query | None
+    parts: dict[str, str | int]
+    page_size: int
+    number: int = 1
+    got: int = 0
+    # Whether the address of the page to come is our own counting, not the server's word.
+    guessed: bool = False
+    sign_in: SignIn | None = None
+    asked: set[str] = field(default_factory=set)
+    prints: set[bytes] = field(default_factory=set)
+
+    def numbered(self) -> str:
+        """The address of page `number` as we count pages."""
+        paging: dict[str, str] = {}
+        if self.page_size:
+            paging["pagelen"] = str(self.page_size)
+        if self.number > 1:
+            paging["page"] = str(self.number)
+        return self.client.url(self.endpoint, {**(self.query or {}), **paging}, **self.parts)
+
+    async def ask(self, url: str) -> Answer | None:
+        """The page at `url`; None where it is not to be had that way: the first one is to be asked for
+        again, with smaller pages, and a later one that was only guessed is not there."""
+        if url in self.asked or len(self.asked) >= PAGES_MAX:
+            raise BadAnswer(f"{self.endpoint.name}: the list runs in a circle", endpoint=self.endpoint.name)
+        self.asked.add(url)
+        try:
+            answer = await self.client.fetch(self.endpoint, url, by=self.sign_in)
+        except ApiError as error:
+            if self.guessed and error.status == 400 and "page" in error.message.lower():
+                return None  # a list that knows `next`, gave none, and does not count pages
+            if self.number > 1:
+                # Not what the list is, but that the rest of it could not be had.
+                text = f"{self.endpoint.name}: page {self.number} of the list failed: {error.message}"
+                raise BadAnswer(text, status=error.status, endpoint=self.endpoint.name) from error
+            if error.status != 400 or "pagelen" not in error.message.lower() or not self.page_size:
+                raise
+            self.page_size = self.client.page_size_refused(self.endpoint, self.page_size)
+            return None
+        self.sign_in = answer.sign_in
+        return answer
+
+    def values(self, data: JsonObject) -> list[JsonObject]:
+        """The entries of a page. Raises BadAnswer where they are none, or came before."""
+        values, name = data.get("values"), self.endpoint.name
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            raise BadAnswer(f"{name}: the answer is not a list of objects", endpoint=name)
+        if values:
+            print_of = _digest(values).encode()
+            if print_of in self.prints:
+                raise BadAnswer(
+                    f"{self.endpoint.name}: the same page came twice", endpoint=self.endpoint.name
+                )
+            self.prints.add(print_of)
+        self.got += len(values)
+        return values
+
+    def following(self, data: JsonObject, values: list[JsonObject]) -> str | None:
+        """The address of the next page, None at the end. Call after `number` was raised."""
+        told = data.get("next")
+        self.guessed = False
+        if isinstance(told, str) and told:
+            self.client.check_own(told, self.endpoint)
+            return told
+        if told is not None:
+            raise BadAnswer(f"{self.endpoint.name}: `next` is not an address", endpoint=self.endpoint.name)
+        if self.endpoint.counts_pages and values and self._may_go_on(data, values):
+            self.guessed = True
+            return self.numbered()
+        return None
+
+    def _may_go_on(self, data: JsonObject, values: list[JsonObject]) -> bool:
+        """Whether a list without `next` may have another page.
+
+        Only its own word for the size of a page tells a last page from one that was made smaller
+        than we asked for; without it, the end is an empty page.
+        """
+        size, told = fields.list_size(data), fields.page_length(data)
+        if size is not None and self.got >= size:
+            return False
+        return told is None or len(values) >= told
 
 
 async def _walk(
     client: Client, endpoint: Endpoint, query: Query | None, parts: dict[str, str | int]
 ) -> AsyncIterator[Page]:
-    number = 1
-    url: str | None = _first(client, endpoint, query, parts, number)
-    asked: set[str] = set()
-    before = b""
+    walk = _Walk(client, endpoint, query, parts, client.page_size(endpoint))
+    url: str | None = walk.numbered()
     while url is not None:
-        if url in asked or len(asked) >= PAGES_MAX:
-            raise BadAnswer(f"{endpoint.name}: the list runs in a circle", endpoint=endpoint.name)
-        asked.add(url)
-        try:
-            answer = await client.fetch(endpoint, url)
-        except ApiError as error:
-            if not (number == 1 and error.status == 400 and "pagelen" in error.message.lower()):
-                raise
-            if not client.shrink_page(endpoint):
-                raise
-            url = _first(client, endpoint, query, parts, number)
+        answer = await walk.ask(url)
+        if answer is None:
+            url = None if walk.guessed else walk.numbered()
             continue
         data = answer.object(endpoint.name)
-        values = data.get("values")
-        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-            raise BadAnswer(f"{endpoint.name}: the answer is not a list of objects", endpoint=endpoint.name)
-        print_of = hashlib.sha256(dumps(values)).digest()
-        if values and print_of == before:
-            raise BadAnswer(f"{endpoint.name}: the same page came twice", endpoint=endpoint.name)
-        before = print_of
-        size = fields.list_size(data)
-        yield Page(tuple(values), number, size)
-        following = data.get("next")
-        number += 1
-        if isinstance(following, str) and following:
-            client.check_own(following, endpoint)
-            url = following
-        elif following is not None:
-            raise BadAnswer(f"{endpoint.name}: `next` is not an address", endpoint=endpoint.name)
-        elif endpoint.counts_pages and _may_go_on(client, endpoint, data, values):
-            url = _first(client, endpoint, query, parts, number)
-        else:
-            url = None
+        values = walk.values(data)
+        yield Page(tuple(values), walk.number, fields.list_size(data))
+        walk.number += 1
+        url = walk.following(data, values)
 
 
-def _may_go_on(client: Client, endpoint: Endpoint, data: JsonObject, values: list[JsonObject]) -> bool:
-    """Whether a list without `next` may have another page: this one was full."""
-    told = data.get("pagelen")
-    full = told if isinstance(told, int) and told > 0 else client.page_size(endpoint) or 10
-    return len(values) >= full
-
-
-def _first(
-    client: Client, endpoint: Endpoint, query: Query | None, parts: dict[str, str | int], number: int
-) -> str:
-    paging: dict[str, str] = {}
-    if size := client.page_size(endpoint):
-        paging["pagelen"] = str(size)
-    if number > 1:
-        paging["page"] = str(number)
-    return client.url(endpoint, {**(query or {}), **paging}, **parts)
+def _digest(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=True, sort_keys=True, default=str)
+    return "digest:" + hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,0 +1,66 @@
+"""A clock that moves when told, and credentials whose secrets are in an environment."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import httpx
+
+from mirror.auth.credentials import Credential
+from mirror.auth.secrets import SecretSource
+from mirror.auth.signin import SignIn, sign_in
+
+API = "https://api.example.test/2.0"
+OAUTH = "https://accounts.example.test/site/oauth2/access_token"
+BEGAN = datetime(2026, 11, 23, 2, 0, 0, tzinfo=UTC)
+
+
+class FakeClock:
+    """Time that passes only while somebody sleeps; `slept` is how long each sleep was."""
+
+    def __init__(self) -> None:
+        self.elapsed = 0.0
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        """The time of day."""
+        return BEGAN + timedelta(seconds=self.elapsed)
+
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
+        return 1000.0 + self.elapsed
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass, and others run."""
+        self.slept.append(seconds)
+        self.elapsed += seconds
+        await asyncio.sleep(0)
+
+
+def variable(name: str) -> SecretSource:
+    """A secret in the environment."""
+    return SecretSource("env", name)
+
+
+def signed(
+    credential: Credential,
+    secret: str,
+    *,
+    clock: FakeClock | None = None,
+    api_url: str = API,
+    oauth_url: str = OAUTH,
+) -> SignIn:
+    """`credential`, whose secret is in the variable SECRET, ready to sign."""
+    return sign_in(
+        credential,
+        environment={"SECRET": secret},
+        oauth_url=oauth_url,
+        api_url=api_url,
+        clock=clock or FakeClock(),
+    )
+
+
+def client_of(handler: object) -> httpx.AsyncClient:
+    """An HTTP client whose server is a function."""
+    return httpx.AsyncClient(transport=httpx.MockTransport(handler))  # type: ignore[arg-type]

@@ -1,0 +1,145 @@
+"""Secrets are read from where they are, or refused with what to do, and never shown."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+
+from mirror.auth.secrets import Secret, SecretSource, read_secret
+from mirror.errors import UsageError
+from mirror.logs import redact
+
+VALUE = "s3cret-value-of-this-test"
+
+
+def private(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(0o600)
+    return path
+
+
+def test_file_environment_credential_and_command_give_the_same_secret(tmp_path: Path) -> None:
+    file = private(tmp_path / "token", VALUE + "\n")
+    environment = {"TOKEN": VALUE, "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    sources = [
+        SecretSource("file", str(file)),
+        SecretSource("env", "TOKEN"),
+        SecretSource("credential", "token"),
+        SecretSource("command", (sys.executable, "-c", f"print({VALUE!r})")),
+    ]
+    assert [read_secret(one, environment=environment).reveal() for one in sources] == [VALUE] * 4
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", ""])
+def test_one_line_end_is_dropped(tmp_path: Path, ending: str) -> None:
+    file = private(tmp_path / "token", VALUE + ending)
+    assert read_secret(SecretSource("file", str(file)), environment={}).reveal() == VALUE
+
+
+def test_a_file_that_everybody_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    file = private(tmp_path / "token", VALUE)
+    file.chmod(0o644)
+    with pytest.raises(UsageError) as caught:
+        read_secret(SecretSource("file", str(file)), environment={})
+    assert str(file) in caught.value.message
+    assert caught.value.hint == f"run: chmod o-rwx {file}"
+    file.chmod(0o640)
+    assert read_secret(SecretSource("file", str(file)), environment={}).reveal() == VALUE
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\n", "   \n", f"{VALUE}\nsecond line\n", f"{VALUE}\0", b"\xff\xfe\xfd" * 9, "x" * 70_000]
+)
+def test_what_cannot_be_a_secret_is_refused_without_repeating_it(
+    tmp_path: Path, content: str | bytes
+) -> None:
+    file = private(tmp_path / "token", content)
+    with pytest.raises(UsageError) as caught:
+        read_secret(SecretSource("file", str(file)), environment={})
+    assert VALUE not in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SecretSource("file", "/nowhere/at/all"),
+        SecretSource("file", "with\0nul"),
+        SecretSource("env", "NOT_SET"),
+        SecretSource("env", "EMPTY"),
+        SecretSource("credential", "not-there"),
+        SecretSource("credential", "../outside"),
+        SecretSource("credential", ".."),
+        SecretSource("command", ("/nowhere/program",)),
+        SecretSource("command", ()),
+        SecretSource("command", (sys.executable, "-c", "raise SystemExit(3)")),
+        SecretSource("command", (sys.executable, "-c", "pass")),
+    ],
+    ids=str,
+)
+def test_a_secret_that_is_not_there_says_what_to_do(tmp_path: Path, source: SecretSource) -> None:
+    environment = {"EMPTY": "", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    with pytest.raises(UsageError) as caught:
+        read_secret(source, environment=environment)
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
+
+
+def test_a_directory_is_not_a_secret_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_secret(SecretSource("file", str(tmp_path)), environment={})
+
+
+def test_credentials_without_systemd_say_how_to_load_them() -> None:
+    with pytest.raises(UsageError, match="CREDENTIALS_DIRECTORY") as caught:
+        read_secret(SecretSource("credential", "token"), environment={})
+    assert caught.value.hint is not None
+    assert "LoadCredential=token" in caught.value.hint
+
+
+def test_what_a_command_writes_to_stderr_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+    script = f"import sys; print({VALUE!r}, file=sys.stderr); raise SystemExit(1)"
+    with pytest.raises(UsageError) as caught:
+        read_secret(SecretSource("command", (sys.executable, "-c", script)), environment={})
+    out, err = capfd.readouterr()
+    assert VALUE not in out + err + str(caught.value) + str(caught.value.hint)
+
+
+def test_the_arguments_of_a_command_are_not_shown() -> None:
+    source = SecretSource("command", ("/nowhere/vault", "--password", VALUE))
+    with pytest.raises(UsageError) as caught:
+        read_secret(source, environment={})
+    assert VALUE not in str(caught.value) + str(source)
+
+
+def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    script = "import sys; print(sys.argv[1])"
+    source = SecretSource("command", (sys.executable, "-c", script, f"$(touch {witness})"))
+    assert read_secret(source, environment={}).reveal() == f"$(touch {witness})"
+    assert not witness.exists()
+
+
+def test_a_token_written_where_a_name_belongs_is_not_repeated() -> None:
+    token = "ATCTT3xFfGN0misplaced_token_value"
+    for source in (SecretSource("env", token), SecretSource("credential", token + "/+=")):
+        with pytest.raises(UsageError) as caught:
+            read_secret(source, environment={"CREDENTIALS_DIRECTORY": "/nowhere"})
+        assert token not in str(caught.value) + str(source) + str(caught.value.hint)
+
+
+def test_a_secret_hides_itself_and_is_known_to_the_logs() -> None:
+    secret = Secret(VALUE)
+    assert VALUE not in f"{secret} {secret!r} {secret!s} {[secret]} {vars(type(secret))}"
+    assert redact(f"before {VALUE} after") == "before [redacted] after"
+    with pytest.raises(TypeError):
+        pickle.dumps(secret)
+
+
+def test_secrets_are_equal_by_value() -> None:
+    assert Secret(VALUE) == Secret(VALUE) != Secret(VALUE + "x")
+    assert Secret(VALUE) != VALUE
+    assert len({Secret(VALUE), Secret(VALUE)}) == 1

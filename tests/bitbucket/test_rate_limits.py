@@ -1,0 +1,223 @@
+"""A refusal is waited out as it says; the budget keeps most of them from happening."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirror.bitbucket.answers import rate_headers, wait_told
+from mirror.bitbucket.budget import HOUR, Budget
+from mirror.bitbucket.endpoints import REPOSITORY
+from mirror.bitbucket.failures import RateLimited
+from tests.auth.helpers import BEGAN
+from tests.bitbucket.helpers import FakeClock, Server, client_for, token
+
+WHERE = {"workspace": "acme", "repository": "website"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "17"}, 17),
+        ({"retry-after": " 17 "}, 17),
+        ({"retry-after": "17, 17"}, 17),
+        ({"retry-after": "2.5"}, 2.5),
+        ({"retry-after": "Mon, 23 Nov 2026 02:01:00 GMT"}, 60),
+        ({"retry-after": "Mon, 23 Nov 2026 01:00:00 GMT"}, 0),
+        ({"retry-after": "Mon, 23 Nov 2026 03:01:00 +0100"}, 60),
+        ({"retry-after": "soon", "x-ratelimit-reset": "9"}, 9),
+        ({"retry-after": "-5", "x-ratelimit-reset": "9"}, 9),
+        ({"x-ratelimit-reset": "880"}, 880),
+        ({"x-ratelimit-reset": "880, 880;w=3600"}, 880),
+        ({"x-ratelimit-reset": "880;w=3600"}, 880),
+        ({"x-ratelimit-reset": "880.25"}, 880.25),
+        ({"x-ratelimit-reset": str(int(BEGAN.timestamp()) + 90)}, 90),
+        ({"x-ratelimit-reset": str(int(BEGAN.timestamp()) - 90)}, 0),
+        ({"x-ratelimit-reset": "never"}, None),
+        ({"retry-after": "\u0661\u0662"}, None),
+        ({"retry-after": "Mon, 99 Nov 99999 99:99:99 GMT"}, None),
+        ({}, None),
+    ],
+)
+def test_the_wait_is_what_the_headers_say(headers: dict[str, str], seconds: float | None) -> None:
+    assert wait_told(headers, BEGAN) == seconds
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+@settings(derandomize=True, max_examples=200)
+def test_no_header_breaks_the_reading(one: str, other: str) -> None:
+    wait = wait_told({"retry-after": one, "x-ratelimit-reset": other}, BEGAN)
+    assert wait is None or wait >= 0
+    rate_headers({"x-ratelimit-limit": one, "x-ratelimit-remaining": other})
+
+
+def test_limits_of_another_window_are_not_taken_for_an_hours() -> None:
+    assert rate_headers({"x-ratelimit-limit": "60, 60;w=3600", "x-ratelimit-remaining": "59"}) == (60, 59)
+    assert rate_headers({"x-ratelimit-limit": "10, 10;w=60", "x-ratelimit-remaining": "9"}) == (None, None)
+    assert rate_headers({}) == (None, None)
+
+
+class Limited:
+    """A server that counts over a rolling hour, and refuses as Bitbucket does."""
+
+    def __init__(self, clock: FakeClock, limit: int, *, tells: str = "") -> None:
+        self.clock, self.limit, self.tells = clock, limit, tells
+        self.made: list[float] = []
+        self.refused = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        now = self.clock.monotonic()
+        self.made = [one for one in self.made if one > now - HOUR]
+        if len(self.made) >= self.limit:
+            self.refused += 1
+            left = str(int(self.made[0] + HOUR - now) + 1)
+            headers = {self.tells: left} if self.tells else {}
+            body = {"error": {"message": "Rate limit for this resource has been exceeded"}}
+            return httpx.Response(429, headers=headers, json=body)
+        self.made.append(now)
+        return httpx.Response(200, json={})
+
+
+@pytest.mark.parametrize("tells", ["retry-after", "x-ratelimit-reset", ""])
+async def test_refusals_are_waited_out_whatever_they_tell(tells: str) -> None:
+    """Without a word of the time, the waits grow up to an hour; no request is lost."""
+    clock = FakeClock()
+    server = Limited(clock, 5, tells=tells)
+    async with client_for(server, clock=clock) as client:
+        for _ in range(12):
+            await client.get(REPOSITORY, None, **WHERE)
+    assert clock.elapsed >= 2 * HOUR - 60
+    assert server.refused <= (4 if tells else 40)
+
+
+async def test_many_requests_at_once_are_all_answered_in_the_end() -> None:
+    clock = FakeClock()
+    server = Limited(clock, 10, tells="retry-after")
+    async with client_for(server, clock=clock, budget=Budget(clock, patience=8 * HOUR)) as client:
+        await asyncio.gather(*(client.get(REPOSITORY, None, **WHERE) for _ in range(30)))
+
+
+async def test_a_limit_told_in_the_headers_is_kept_without_a_refusal() -> None:
+    clock = FakeClock()
+    inner = Limited(clock, 20)
+
+    def server(request: httpx.Request) -> httpx.Response:
+        response = inner(request)
+        response.headers["X-RateLimit-Limit"] = "20"
+        return response
+
+    async with client_for(server, clock=clock, budget=Budget(clock, reserve=5)) as client:
+        for _ in range(40):
+            await client.get(REPOSITORY, None, **WHERE)
+    assert inner.refused == 0
+    assert clock.elapsed >= 2 * HOUR
+
+
+async def test_a_server_that_never_stops_refusing_is_left_with_the_time_to_come_back() -> None:
+    clock = FakeClock()
+    server = Server([lambda: httpx.Response(429, headers={"retry-after": "3600"})])
+    async with client_for(server, clock=clock) as client:
+        with pytest.raises(RateLimited) as caught:
+            await client.get(REPOSITORY, None, **WHERE)
+    assert caught.value.resume_at is not None
+    assert caught.value.resume_at > clock.now()
+    assert clock.elapsed <= 2 * HOUR
+    assert all(one <= HOUR for one in clock.slept)
+
+
+@pytest.mark.parametrize("wait", ["0", "0.0", "Mon, 23 Nov 2026 01:00:00 GMT"])
+async def test_a_wait_of_nothing_is_not_a_leave_to_hammer(wait: str) -> None:
+    clock = FakeClock()
+    server = Server([lambda: httpx.Response(429, headers={"retry-after": wait})])
+    async with client_for(server, clock=clock) as client:
+        with pytest.raises(RateLimited):
+            await client.get(REPOSITORY, None, **WHERE)
+    assert len(server.asked) < 20
+    assert clock.elapsed > 600
+
+
+async def test_another_credential_goes_on_while_one_waits() -> None:
+    def server(request: httpx.Request) -> httpx.Response:
+        if request.headers["authorization"].endswith("one"):
+            return httpx.Response(429, headers={"retry-after": "1800"})
+        return httpx.Response(200, json={})
+
+    clock = FakeClock()
+    async with client_for(server, token("one"), token("two"), clock=clock) as client:
+        for _ in range(5):
+            await client.get(REPOSITORY, None, **WHERE)
+    assert clock.slept == []
+
+
+async def test_waiting_is_logged_once_with_the_time_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = FakeClock()
+    budget = Budget(clock)
+    budget.learn("me", "api", limit=1, remaining=0)
+    await asyncio.gather(*(budget.acquire("me", "other") for _ in range(3)))
+    assert "budget.waiting" not in capsys.readouterr().out
+    await asyncio.gather(*(budget.acquire("me", "api") for _ in range(2)))
+    out = capsys.readouterr().out
+    assert "2026-11-23T03:00:00Z" in out
+    assert out.count("budget.waiting") <= 2
+
+
+def test_identities_and_groups_have_their_own_hours() -> None:
+    clock = FakeClock()
+    budget = Budget(clock)
+    budget.block("me", "api", 60)
+    assert budget.left("me", "api") == 0
+    assert budget.left("me", "raw") == budget.left("you", "api") == 1000
+    clock.elapsed += 61
+    assert budget.left("me", "api") == 1000
+
+
+@given(
+    gaps=st.lists(st.floats(0, 700), min_size=1, max_size=80),
+    limit=st.integers(1, 15),
+    reserve=st.integers(0, 6),
+    news=st.dictionaries(st.integers(0, 79), st.integers(1, 15), max_size=3),
+)
+@settings(derandomize=True, max_examples=80, deadline=None)
+def test_no_rolling_hour_holds_more_than_the_limit_less_the_reserve(
+    gaps: list[float], limit: int, reserve: int, news: dict[int, int]
+) -> None:
+    """However requests come, and however the limit changes on the way."""
+    clock = FakeClock()
+    budget = Budget(clock, reserve=reserve, patience=1e12)
+    made: list[tuple[float, int]] = []
+
+    async def spend() -> None:
+        current = limit
+        budget.learn("me", "api", limit=current, remaining=None)
+        for number, gap in enumerate(gaps):
+            clock.elapsed += gap
+            if (told := news.get(number)) is not None:
+                current = told
+                budget.learn("me", "api", limit=current, remaining=None)
+            await budget.acquire("me", "api")
+            made.append((clock.monotonic(), max(1, current - reserve)))
+
+    asyncio.run(spend())
+    for number, (moment, allowed) in enumerate(made):
+        hour = [one for one, _ in made[: number + 1] if one > moment - HOUR]
+        assert len(hour) <= allowed
+
+
+def test_what_others_use_of_the_same_identity_counts() -> None:
+    clock = FakeClock()
+    budget = Budget(clock, reserve=10)
+    budget.learn("me", "api", limit=100, remaining=30)
+    assert budget.left("me", "api") == 20
+    assert budget.used("me", "api") == (70, 100)
+
+
+@pytest.mark.parametrize(("limit", "remaining"), [(0, 0), (-1, None), (10**9, 5), (None, 3), (10, 99)])
+def test_limits_that_cannot_be_are_not_believed(limit: Any, remaining: Any) -> None:
+    budget = Budget(FakeClock())
+    budget.learn("me", "api", limit=limit, remaining=remaining)
+    assert budget.left("me", "api") in (10, 1000)
