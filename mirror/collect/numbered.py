@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.endpoints import Endpoint
-from mirror.bitbucket.failures import ApiError, BadAnswer
+from mirror.bitbucket.failures import ApiError, BadAnswer, ListShort
 from mirror.bitbucket.lists import all_of, pages
 from mirror.collect.outcomes import child_of
 from mirror.collect.ports import Work, together
@@ -205,8 +205,10 @@ async def _with_children(
                 values = await all_of(work.client, child.endpoint, None, **names)
                 document[child.name] = [fields.stable(value) for value in values]
             except ApiError as error:
-                # The last good value stays; None says that it was never had.
-                document[child.name] = previous
+                # The last good value stays; None says that it was never had. Of a list that shrank
+                # while it was read, what came is newer than that.
+                came = error.values if isinstance(error, ListShort) else None
+                document[child.name] = [fields.stable(value) for value in came] if came else previous
                 parts[child.name] = child_of(error)
                 found.faults.append(f"{kind.noun} {names['id']}: {error.message}")
     return document

@@ -13,7 +13,7 @@ from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound
 from mirror.bitbucket.lists import pages
-from mirror.errors import UsageError
+from mirror.errors import MirrorError, UsageError
 from mirror.logs import get_logger
 from mirror.model import Problem, Repository, Workspace
 
@@ -108,12 +108,15 @@ async def discover(
     """
     kind = client.sign_ins[0].kind if client.sign_ins else ""
     problems: list[Problem] = []
+    whole = not any(one.kind in NARROW for one in client.sign_ins)
     try:
-        found = await _list(client, workspace.slug, None, problems)
-        whole = not any(one.kind in NARROW for one in client.sign_ins)
+        found = await _list(client, workspace.slug, None, problems) if whole else []
     except (Denied, NotFound) as error:
         found = await _list_narrowly(client, workspace.slug, rules, problems, error)
         whole = False
+    else:
+        if not whole:
+            found = await _list_parts(client, workspace.slug, rules, problems)
     if problems:
         whole = False
     chosen = [one for one in found if rules.chooses(one.slug, one.project)]
@@ -165,6 +168,28 @@ async def _list(
                 problems.append(Problem(3, error.message, "repositories"))
                 continue
             found[one.uuid] = one
+    return sorted(found.values(), key=lambda one: one.full_name)
+
+
+async def _list_parts(
+    client: Client, workspace: str, rules: Rules, problems: list[Problem]
+) -> list[Repository]:
+    """What each of several narrow credentials sees, together."""
+    found: dict[str, Repository] = {}
+    refusal: MirrorError | None = None
+    for one in client.sign_ins:
+        view = client.only(one)
+        try:
+            try:
+                several = await _list(view, workspace, None, problems)
+            except (Denied, NotFound) as error:
+                several = await _list_narrowly(view, workspace, rules, problems, error)
+        except UsageError as error:
+            refusal = error
+            continue
+        found.update({repository.uuid: repository for repository in several})
+    if not found and refusal is not None:
+        raise refusal
     return sorted(found.values(), key=lambda one: one.full_name)
 
 
