@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check lock man clean
 
 demo: $(READY)
 	@$(VENV)/bin/mirror demo
@@ -32,6 +32,9 @@ lock:
 	$(PYTHON) -m uv pip compile pyproject.toml requirements/build.in --group pyproject.toml:dev --quiet --upgrade \
 	  --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
 	  -o requirements/dev.lock
+
+man: $(READY)
+	$(VENV)/bin/python -m mirror.cli.manual > docs/mirror.1
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

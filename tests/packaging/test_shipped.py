@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cli.manual import page
 from mirror.cli.parser import build
 from mirror.collect.catalogue import CATALOGUE
 from mirror.errors import PRECEDENCE
@@ -122,3 +123,8 @@ def test_the_manual_lists_every_exit_code_that_can_occur() -> None:
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     for code in set(PRECEDENCE) - {5}:  # 5 is the brake's, which is not built yet
         assert f"| {code} |" in text
+
+
+def test_the_manual_page_is_the_parsers() -> None:
+    kept = (ROOT / "docs" / "mirror.1").read_text(encoding="utf-8")
+    assert kept == page(), "run: python -m mirror.cli.manual > docs/mirror.1"
