@@ -63,7 +63,8 @@ async def test_a_kept_store_is_whole_restorable_and_goes_on(
     with Simulator(world) as simulator:
         config = load(write_config(tmp_path, simulator, token))
         run = await backup.run(config, clock=clock, environment=os.environ)
-    assert run.exit_code == 0, run.problems
+    # Today's sample may have other repositories than it had then: these are absent, and kept.
+    assert {str(entry.outcome) for entry in run.entries} <= {"saved", "confirmed", "absent"}, run.entries
     with Store.open(unpacked) as store:
         for one in store.repositories():
             assert len(one.metadata.tags()) >= held[one.full_name]
