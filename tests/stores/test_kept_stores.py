@@ -59,13 +59,13 @@ async def test_a_kept_store_is_whole_restorable_and_goes_on(
     clock = FakeClock()
     clock.elapsed = 7 * 86400
     with Store.open(unpacked) as store:
-        held = {one.full_name: len(one.metadata.tags()) for one in store.repositories()}
+        held = {one.place: len(one.metadata.tags()) for one in store.repositories()}
     with Simulator(world) as simulator:
         config = load(write_config(tmp_path, simulator, token))
         run = await backup.run(config, clock=clock, environment=os.environ)
     # Today's sample may have other repositories than it had then: these are absent, and kept.
     assert {str(entry.outcome) for entry in run.entries} <= {"saved", "confirmed", "absent"}, run.entries
     with Store.open(unpacked) as store:
-        for one in store.repositories():
-            assert len(one.metadata.tags()) >= held[one.full_name]
+        now = {one.place: len(one.metadata.tags()) for one in store.repositories()}
+    assert all(now[place] >= count for place, count in held.items())
     assert (await verify.run(unpacked, clock=clock, environment=os.environ)).exit_code == 0
