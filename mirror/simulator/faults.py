@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from mirror.simulator.answers import refusal
+
 FaultKind = Literal[
-    "status", "html", "truncate", "reset", "slow", "redirect", "loop", "shrink", "cut_pack", "corrupt_pack"
-]
+    "status", "html", "truncate", "reset", "slow", "stall", "redirect", "loop", "shrink", "cut_pack",
+    "corrupt_pack",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Fault:
-    """The next `times` answers to a method and path like `match` (`GET /2.0/repositories/*`) go
-    wrong: a `status` (with optional headers), an `html` page, a `truncate`d body, a `reset`
-    connection, a `slow` answer of `seconds`, a `redirect` to `location`, a list whose `next` is a
+    """The next `times` answers to a method and path like `match` (`GET /2.0/repositories/*`, or a
+    path alone for any method) go wrong: a `status` (with optional headers), an `html` page, a
+    `truncate`d body, a `reset` connection, a `slow` answer of `seconds`, one that falls silent for
+    `seconds` after `after` bytes (`stall`), a `redirect` to `location`, a list whose `next` is a
     `loop`, a list that `shrink`s by its first entry, a pack that is `cut_pack` after `after` bytes
     or has a bit flipped there (`corrupt_pack`). `skip` matching requests are let through first.
     """
@@ -30,6 +38,54 @@ class Fault:
     seconds: float = 0.0
     location: str = ""
     after: int = 64
+
+    def meets(self, method: str, path: str) -> bool:
+        """Whether a request is one of those."""
+        return fnmatchcase(f"{method} {path}" if " " in self.match else path, self.match)
+
+    def answer(self) -> Response | None:
+        """The answer that stands in for the real one, where there is one."""
+        match self.kind:
+            case "status":
+                response = refusal(self.status, "Something went wrong")
+                response.headers.update(dict(self.headers))
+                return response
+            case "html":
+                return Response("<html>Down for maintenance</html>", 200, media_type="text/html")
+            case "redirect":
+                return Response(status_code=302, headers={"Location": self.location})
+        return None
+
+    async def send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        """Give the real answer, spoilt."""
+        match self.kind:
+            case "corrupt_pack":
+                content = bytearray(bytes(response.body))
+                content[min(self.after, len(content) - 1)] ^= 0x10
+                spoilt = Response(bytes(content), response.status_code, media_type=response.media_type)
+                await spoilt(scope, receive, send)
+            case "truncate" | "cut_pack":
+                await self._send_part(response, send)
+                # The server closes a connection whose answer stays behind its promise.
+                raise ConnectionResetError("ordered")
+            case "stall":
+                await self._send_part(response, send)
+                await asyncio.sleep(self.seconds)
+                rest = bytes(response.body)[self._part(response) :]
+                await send({"type": "http.response.body", "body": rest})
+            case _:
+                await response(scope, receive, send)
+
+    def _part(self, response: Response) -> int:
+        return len(response.body) // 2 if self.kind == "truncate" else self.after
+
+    async def _send_part(self, response: Response, send: Send) -> None:
+        """Promise everything, and send a part."""
+        await send(
+            {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        )
+        part = bytes(response.body)[: self._part(response)]
+        await send({"type": "http.response.body", "body": part, "more_body": True})
 
 
 @dataclass
@@ -55,7 +111,7 @@ class Faults:
         """The fault that this request meets, used up once."""
         with self._lock:
             for one in self._standing:
-                if one.left > 0 and fnmatchcase(f"{method} {path}", one.fault.match):
+                if one.left > 0 and one.fault.meets(method, path):
                     if one.skip > 0:
                         one.skip -= 1
                         continue

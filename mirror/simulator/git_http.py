@@ -1,4 +1,4 @@
-"""Git over HTTP, by dulwich's server over the real repositories."""
+"""Git over HTTP as everybody speaks it, by dulwich's server over the real repositories."""
 
 from __future__ import annotations
 
@@ -8,38 +8,59 @@ from io import BytesIO
 from pathlib import Path
 from typing import cast
 
-from dulwich.protocol import ReceivableProtocol, pkt_line
+from dulwich.errors import GitProtocolError
+from dulwich.protocol import CAPABILITY_FILTER, ReceivableProtocol, pkt_line
 from dulwich.repo import Repo
 from dulwich.server import BackendRepo, DictBackend, Handler, ReceivePackHandler, UploadPackHandler
+
+from mirror.simulator.switches import Switches
+
+
+class _WithoutFilter(UploadPackHandler):
+    def capabilities(self) -> list[bytes]:
+        """All but partial clones."""
+        return [one for one in super().capabilities() if one != CAPABILITY_FILTER]
+
 
 SERVICES: dict[str, Callable[..., Handler]] = {
     "git-upload-pack": UploadPackHandler,
     "git-receive-pack": ReceivePackHandler,
 }
-BODY_MAX = 1 << 30
 
 
-def advertise(path: Path, service: str) -> bytes:
+def plain(body: bytes, encoding: str) -> bytes:
+    """A request's body, unpacked."""
+    return gzip.decompress(body) if encoding in ("gzip", "x-gzip") else body
+
+
+def advertise(path: Path, service: str, switches: Switches) -> bytes:
     """The answer to `GET info/refs?service=…`."""
     out = BytesIO()
     out.write(pkt_line(b"# service=" + service.encode() + b"\n"))
     out.write(pkt_line(None))
-    _serve(path, service, b"", out, advertise_refs=True)
+    _serve(path, service, b"", out, switches, advertise_refs=True)
     return out.getvalue()
 
 
-def serve(path: Path, service: str, body: bytes, encoding: str) -> bytes:
+def serve(path: Path, service: str, body: bytes, switches: Switches) -> bytes:
     """The answer to a POST of `body` to a service."""
     out = BytesIO()
-    data = gzip.decompress(body) if encoding == "gzip" else body
-    _serve(path, service, data, out, advertise_refs=False)
+    try:
+        _serve(path, service, body, out, switches, advertise_refs=False)
+    except GitProtocolError as error:
+        return pkt_line(b"ERR " + str(error).encode())
     return out.getvalue()
 
 
-def _serve(path: Path, service: str, body: bytes, out: BytesIO, *, advertise_refs: bool) -> None:
+def _serve(
+    path: Path, service: str, body: bytes, out: BytesIO, switches: Switches, *, advertise_refs: bool
+) -> None:
+    kind = SERVICES[service]
+    if kind is UploadPackHandler and not switches.git_filter:
+        kind = _WithoutFilter
     with Repo(str(path)) as repo:
         protocol = ReceivableProtocol(BytesIO(body).read, out.write)
-        handler = SERVICES[service](
+        handler = kind(
             DictBackend({b"/": cast("BackendRepo", repo)}),
             [b"/"],
             protocol,

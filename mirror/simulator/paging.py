@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,7 +27,7 @@ def value_at(document: Any, path: str) -> Any:
     return document
 
 
-_CLAUSE = re.compile(r"""\s*([\w.]+)\s*(>=|<=|!=|=|>|<|~)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*""")
+_CLAUSE = re.compile(r"""\s*([\w.]+)\s*(>=|<=|!=|!~|=|>|<|~)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*""")
 
 
 def filtered(documents: list[Document], query: str) -> list[Document]:
@@ -39,87 +41,124 @@ def filtered(documents: list[Document], query: str) -> list[Document]:
     return [one for one in documents if all(test(one) for test in tests)]
 
 
-def _test(path: str, operator: str, text: str) -> Callable[[Document], bool]:
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+    ">=": operator.ge,
+    "<=": operator.le,
+    "~": lambda left, right: str(right).lower() in str(left).lower(),
+    "!~": lambda left, right: str(right).lower() not in str(left).lower(),
+}
+
+
+def _test(path: str, sign: str, text: str) -> Callable[[Document], bool]:
+    right: Any = text
+    if re.match(r"\d{4}-\d\d-\d\d", text):
+        try:
+            right = _time(text)
+        except ValueError:
+            raise BadRequest(f"Invalid date: {text}") from None
+
     def compare(document: Document) -> bool:
         value = value_at(document, path)
-        if value is None:
-            return text == "null" and operator == "="
-        left: Any = value
-        right: Any = text
-        if re.match(r"\d{4}-\d\d-\d\d", text):
-            try:
-                left, right = _time(str(value)), _time(text)
-            except ValueError:
-                raise BadRequest(f"Invalid date: {text}") from None
-        elif isinstance(value, bool):
-            left = str(value).lower()
-        elif isinstance(value, int):
-            right = int(text) if text.isdigit() else -1
-        results: dict[str, bool] = {
-            "=": left == right,
-            "!=": left != right,
-            ">": left > right,
-            "<": left < right,
-            ">=": left >= right,
-            "<=": left <= right,
-            "~": str(right).lower() in str(left).lower(),
-        }
-        return results[operator]
+        if value is None or text == "null":
+            return (value is None) == (text == "null") if sign == "=" else (value is None) != (text == "null")
+        try:
+            return _OPERATORS[sign](_comparable(value, right), _number(right, value))
+        except (TypeError, ValueError):
+            raise BadRequest(f"Invalid value for {path}: {text}") from None
 
     return compare
 
 
+def _comparable(value: Any, other: Any) -> Any:
+    if isinstance(other, datetime):
+        return _time(str(value))
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _number(text: Any, value: Any) -> Any:
+    return int(text) if isinstance(value, int) and not isinstance(value, bool) else text
+
+
 def _time(text: str) -> datetime:
+    """A time; UTC where it does not say."""
     when = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return when if when.tzinfo is not None else datetime.fromisoformat(text + "+00:00")
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 def sorted_by(documents: list[Document], sort: str) -> list[Document]:
-    """Sorted by one field, `-` for descending."""
+    """Sorted by one field, `-` for descending. What has no value comes first."""
     name = sort.removeprefix("-")
-    return sorted(documents, key=lambda one: str(value_at(one, name) or ""), reverse=sort.startswith("-"))
+
+    def key(document: Document) -> tuple[bool, float, str]:
+        value = value_at(document, name)
+        is_number = isinstance(value, int | float)
+        return value is not None, float(value) if is_number else 0.0, "" if is_number else str(value)
+
+    return sorted(documents, key=key, reverse=sort.startswith("-"))
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How lists are given. `cap` is the most that a page may hold."""
+
+    cap: int = 100
+    cut: bool = False
+    tell_next: bool = True
+    tell_size: bool = True
+    tell_page: bool = True
+    opaque: bool = False
+    repeat: bool = False
+    once: bool = True
 
 
 def page(
-    documents: list[Document],
-    pairs: Pairs,
-    *,
-    base: str,
-    cap: int,
-    tell_next: bool = True,
-    tell_size: bool = True,
-    opaque: bool = False,
+    items: Sequence[Any], render: Callable[[Any], Document], pairs: Pairs, *, base: str, manners: Manners
 ) -> Document:
     """One page of a list. `base` is the list's own address without a query."""
+    names = [name for name, _ in pairs if name in ("page", "pagelen")]
+    if manners.once and len(names) != len(set(names)):
+        raise BadRequest("Invalid parameters")
     wanted = dict(pairs)
-    text = wanted.get("pagelen", str(DEFAULT_PAGE))
-    if not text.isdigit() or not 1 <= int(text) <= cap:
-        raise BadRequest("Invalid pagelen")
-    length = int(text)
-    number = _page_number(wanted.get("page", "1"), len(documents) // length + 2, base)
+    length = _length(wanted.get("pagelen", str(DEFAULT_PAGE)), manners)
+    number = _page_number(wanted.get("page", "1"), len(items) // length + 2, base, manners)
     start = (number - 1) * length
-    result: Document = {"values": documents[start : start + length], "pagelen": length, "page": number}
-    if tell_size:
-        result["size"] = len(documents)
+    first = start - 1 if manners.repeat and number > 1 else start
+    result: Document = {"values": [render(one) for one in items[first : start + length]]}
+    if manners.tell_page:
+        result.update(pagelen=length, page=number)
+    if manners.tell_size:
+        result["size"] = len(items)
     rest = [(name, value) for name, value in pairs if name != "page"]
-    if tell_next and start + length < len(documents):
-        token = _token(number + 1, base) if opaque else str(number + 1)
+    if manners.tell_next and start + length < len(items):
+        token = _token(number + 1, base) if manners.opaque else str(number + 1)
         result["next"] = f"{base}?{urlencode([*rest, ('page', token)])}"
-    if number > 1 and not opaque:
+    if number > 1 and not manners.opaque:
         result["previous"] = f"{base}?{urlencode([*rest, ('page', str(number - 1))])}"
     return result
 
 
+def _length(text: str, manners: Manners) -> int:
+    if not text.isdigit() or int(text) < 1 or (int(text) > manners.cap and not manners.cut):
+        raise BadRequest("Invalid pagelen")
+    return min(int(text), manners.cap)
+
+
 def _token(number: int, base: str) -> str:
-    return hashlib.sha256(f"{base} {number}".encode()).hexdigest()[:4] if number > 1 else "1"
+    """A page's address that tells nothing; it has a letter, so that no number looks like it."""
+    return "x" + hashlib.sha256(f"{base} {number}".encode()).hexdigest()[:7]
 
 
-def _page_number(text: str, most: int, base: str) -> int:
-    if text.isdigit() and int(text) >= 1 and len(text) < 4:
+def _page_number(text: str, most: int, base: str, manners: Manners) -> int:
+    if text.isdigit() and int(text) >= 1 and (not manners.opaque or text == "1"):
         return int(text)
-    for number in range(1, most + 1):
-        if _token(number, base) == text:
-            return number
+    if manners.opaque:
+        for number in range(1, most + 1):
+            if _token(number, base) == text:
+                return number
     raise BadRequest("Invalid page")
 
 

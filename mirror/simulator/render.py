@@ -1,174 +1,45 @@
-"""Bitbucket's JSON for what is in the world."""
+"""Bitbucket's JSON for pull requests, issues and pipelines."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-from mirror.simulator.switches import Switches
-from mirror.simulator.world import (
-    Comment,
-    Issue,
-    Pipeline,
-    PullRequest,
-    SimRepository,
-    SimWorkspace,
-    Step,
-    Task,
-    User,
-    braced,
-)
-
-Document = dict[str, Any]
+from mirror.simulator.builds import Pipeline, Step
+from mirror.simulator.discussions import Change, Comment, Issue, PullRequest, Task
+from mirror.simulator.people import User
+from mirror.simulator.render_places import Document, Places, core_time, link, markup, pipeline_time
 
 
-def core_time(when: datetime) -> str:
-    """A time as the API's core writes it."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
+class Renderer(Places):
+    """Renders everything there is."""
 
+    def _pull_address(self, pull: PullRequest) -> str:
+        return f"{self.api}/repositories/{pull.repository.full_name}/pullrequests/{pull.id}"
 
-def pipeline_time(when: datetime) -> str:
-    """A time as pipelines write it: a Z, and no zeros at the end."""
-    text = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
-    return text + "Z"
-
-
-def markup(text: str) -> Document:
-    """Text with its rendering."""
-    return {"type": "rendered", "raw": text, "markup": "markdown", "html": f"<p>{text}</p>"}
-
-
-def link(href: str) -> Document:
-    """A link."""
-    return {"href": href}
-
-
-class Renderer:
-    """Renders for one API address. Every call gives fresh objects."""
-
-    def __init__(self, api: str, git: str, switches: Switches) -> None:
-        self.api = api
-        self.git = git
-        self.switches = switches
-
-    def user(self, user: User) -> Document:
-        """An account."""
-        account = user.uuid[1:9]
+    def _source(self, pull: PullRequest, value: str, *, short: bool) -> Document:
+        """Where it comes from; a fork that is gone leaves the name of the branch alone."""
+        origin = pull.origin
+        if origin.gone:
+            return {"branch": {"name": pull.source}, "commit": None, "repository": None}
         return {
-            "type": user.kind,
-            "display_name": user.name,
-            "uuid": user.uuid,
-            "account_id": "557058:" + braced("account", user.email).strip("{}"),
-            "nickname": user.name.split()[0].lower(),
-            "links": {
-                "self": link(f"{self.api}/users/{user.uuid}"),
-                "avatar": link(f"https://avatars.example.org/{user.uuid.strip('{}')}?s=64&sig={account}"),
-                "html": link(f"https://bitbucket.org/{user.uuid}/"),
-            },
+            "branch": {"name": pull.source},
+            "commit": self.slim_commit(origin, value[:12] if short else value),
+            "repository": self.slim_repository(origin),
         }
 
-    def workspace(self, workspace: SimWorkspace) -> Document:
-        """A workspace."""
-        return {
-            "type": "workspace",
-            "uuid": workspace.uuid,
-            "slug": workspace.slug,
-            "name": workspace.name,
-            "is_private": True,
-            "created_on": "2020-01-01T00:00:00.000000+00:00",
-            "links": {
-                "self": link(f"{self.api}/workspaces/{workspace.slug}"),
-                "html": link(f"https://bitbucket.org/{workspace.slug}/"),
-            },
-        }
-
-    def slim_workspace(self, workspace: SimWorkspace) -> Document:
-        """A workspace inside other things."""
-        full = self.workspace(workspace)
-        return {name: full[name] for name in ("type", "uuid", "slug", "name", "links")}
-
-    def project(self, workspace: SimWorkspace, key: str) -> Document:
-        """A project."""
-        return {
-            "type": "project",
-            "uuid": braced("project", workspace.slug, key),
-            "key": key,
-            "name": workspace.projects[key],
-            "links": {"html": link(f"https://bitbucket.org/{workspace.slug}/workspace/projects/{key}")},
-        }
-
-    def repository(self, repository: SimRepository, login: str | None = None) -> Document:
-        """A repository; `login` shows up in the clone link, as it does for signed-in callers."""
-        name = repository.full_name
-        main = repository.main_branch()
-        scheme, _, rest = self.git.partition("://")
-        user = f"{login}@" if login else ""
-        return {
-            "type": "repository",
-            "uuid": repository.uuid,
-            "full_name": name,
-            "name": repository.slug,
-            "slug": repository.slug,
-            "description": repository.description,
-            "scm": "git",
-            "website": None,
-            "is_private": repository.private,
-            "fork_policy": "no_public_forks",
-            "language": "",
-            "size": 0,
-            "created_on": core_time(repository.created),
-            "updated_on": core_time(repository.updated),
-            "parent": None,
-            "mainbranch": {"type": "branch", "name": main} if main else None,
-            "owner": self._team(repository.workspace),
-            "workspace": self.slim_workspace(repository.workspace),
-            "project": self.project(repository.workspace, repository.project),
-            "links": {
-                "self": link(f"{self.api}/repositories/{name}"),
-                "html": link(f"https://bitbucket.org/{name}"),
-                "pullrequests": link(f"{self.api}/repositories/{name}/pullrequests"),
-                "clone": [
-                    {"name": "https", "href": f"{scheme}://{user}{rest}/{name}.git"},
-                    {"name": "ssh", "href": f"git@bitbucket.org:{name}.git"},
-                ],
-            },
-        }
-
-    def _team(self, workspace: SimWorkspace) -> Document:
-        return {
-            "type": "team",
-            "display_name": workspace.name,
-            "uuid": workspace.uuid,
-            "username": workspace.slug,
-            "links": {"self": link(f"{self.api}/workspaces/{workspace.slug}")},
-        }
-
-    def _slim_repository(self, repository: SimRepository) -> Document:
-        return {
-            "type": "repository",
-            "uuid": repository.uuid,
-            "full_name": repository.full_name,
-            "name": repository.slug,
-            "links": {"self": link(f"{self.api}/repositories/{repository.full_name}")},
-        }
-
-    def _end(self, pull: PullRequest, branch: str, commit: str, *, short: bool) -> Document:
+    def _destination(self, pull: PullRequest, value: str, *, short: bool) -> Document:
         repository = pull.repository
-        value = commit[:12] if short else commit
+        is_gone = self.switches.gone_branches_lose_commits and not repository.has_branch(pull.destination)
         return {
-            "branch": {"name": branch},
-            "commit": {
-                "type": "commit",
-                "hash": value,
-                "links": {"self": link(f"{self.api}/repositories/{repository.full_name}/commit/{value}")},
-            },
-            "repository": self._slim_repository(repository),
+            "branch": {"name": pull.destination},
+            "commit": None if is_gone else self.slim_commit(repository, value[:12] if short else value),
+            "repository": self.slim_repository(repository),
         }
 
     def pull_request(self, pull: PullRequest, *, listed: bool) -> Document:
         """A pull request; in a list (`listed`) it is thinner."""
         short = listed and self.switches.short_hashes
-        name = f"{self.api}/repositories/{pull.repository.full_name}/pullrequests/{pull.id}"
+        name = self._pull_address(pull)
         result: Document = {
             "type": "pullrequest",
             "id": pull.id,
@@ -177,10 +48,11 @@ class Renderer:
             "summary": markup(pull.description),
             "state": pull.state,
             "draft": False,
+            "queued": False,
             "author": self.user(pull.author),
-            "source": self._end(pull, pull.source, pull.source_hash, short=short),
-            "destination": self._end(pull, pull.destination, pull.destination_hash, short=short),
-            "merge_commit": {"type": "commit", "hash": pull.merge_hash[: 12 if short else 40]}
+            "source": self._source(pull, pull.source_hash, short=short),
+            "destination": self._destination(pull, pull.destination_hash, short=short),
+            "merge_commit": self.slim_commit(pull.repository, pull.merge_hash[: 12 if short else 40])
             if pull.merge_hash
             else None,
             "comment_count": sum(1 for one in pull.comments if not one.deleted),
@@ -193,6 +65,7 @@ class Renderer:
             "links": {
                 "self": link(name),
                 "html": link(f"https://bitbucket.org/{pull.repository.full_name}/pull-requests/{pull.id}"),
+                "commits": link(f"{name}/commits"),
                 "comments": link(f"{name}/comments"),
                 "activity": link(f"{name}/activity"),
             },
@@ -227,7 +100,7 @@ class Renderer:
 
     def comment(self, comment: Comment, pull: PullRequest) -> Document:
         """A comment on a pull request."""
-        name = f"{self.api}/repositories/{pull.repository.full_name}/pullrequests/{pull.id}"
+        name = self._pull_address(pull)
         text = "" if comment.deleted else comment.text
         result: Document = {
             "type": "pullrequest_comment",
@@ -235,7 +108,7 @@ class Renderer:
             "content": markup(text),
             "user": self.user(comment.author),
             "created_on": core_time(comment.created),
-            "updated_on": core_time(comment.created),
+            "updated_on": core_time(comment.edited or comment.created),
             "deleted": comment.deleted,
             "pending": False,
             "pullrequest": {
@@ -253,11 +126,18 @@ class Renderer:
             }
         if comment.inline is not None:
             result["inline"] = dict(comment.inline)
+        if comment.resolved is not None:
+            user, when = comment.resolved
+            result["resolution"] = {
+                "type": "comment_resolution",
+                "user": self.user(user),
+                "created_on": core_time(when),
+            }
         return result
 
     def task(self, task: Task, pull: PullRequest) -> Document:
         """A task."""
-        name = f"{self.api}/repositories/{pull.repository.full_name}/pullrequests/{pull.id}"
+        name = self._pull_address(pull)
         result: Document = {
             "id": task.id,
             "state": "RESOLVED" if task.resolved else "UNRESOLVED",
@@ -278,20 +158,27 @@ class Renderer:
     def activity(self, entry: Document, pull: PullRequest) -> Document:
         """One entry of the activity; it has no id of its own."""
         users = pull.world.users
-        about = {"type": "pullrequest", "id": pull.id, "title": pull.title}
+        about = {
+            "type": "pullrequest",
+            "id": pull.id,
+            "title": pull.title,
+            "links": {"self": link(self._pull_address(pull))},
+        }
         if "comment" in entry:
             return {"pull_request": about, "comment": self.comment(entry["comment"], pull)}
-        if "approval" in entry:
-            approval = entry["approval"]
-            return {
-                "pull_request": about,
-                "approval": {
-                    "date": core_time(approval["date"]),
-                    "pullrequest": about,
-                    "user": self.user(users[approval["user"]]),
-                },
-            }
+        for kind in ("approval", "changes_requested"):
+            if kind in entry:
+                found = entry[kind]
+                return {
+                    "pull_request": about,
+                    kind: {
+                        "date": core_time(found["date"]),
+                        "pullrequest": about,
+                        "user": self.user(users[found["user"]]),
+                    },
+                }
         update = entry["update"]
+        short = self.switches.short_hashes
         return {
             "pull_request": about,
             "update": {
@@ -301,35 +188,35 @@ class Renderer:
                 "reason": update["reason"],
                 "author": self.user(users[update["author"]]),
                 "date": core_time(update["date"]),
-                "source": self._end(pull, pull.source, update["source_hash"], short=True),
-                "destination": self._end(pull, pull.destination, update["destination_hash"], short=True),
+                "source": self._source(pull, update["source_hash"], short=short),
+                "destination": self._destination(pull, update["destination_hash"], short=short),
             },
         }
 
-    def status(self, status: Document) -> Document:
+    def status(self, status: Document, pull: PullRequest) -> Document:
         """A build status."""
+        commit = f"{self.api}/repositories/{pull.origin.full_name}/commit/{pull.source_hash}"
         return {
             "type": "build",
             "key": status["key"],
             "name": status["key"],
+            "refname": pull.source,
             "state": status["state"],
             "url": status["url"],
             "description": "",
             "created_on": core_time(status["date"]),
             "updated_on": core_time(status["date"]),
+            "links": {"self": link(f"{commit}/statuses/build/{status['key']}"), "commit": link(commit)},
         }
 
-    def commit(self, repository: SimRepository, value: str, message: str) -> Document:
-        """A commit."""
-        return {
-            "type": "commit",
-            "hash": value,
-            "message": message,
-            "links": {"self": link(f"{self.api}/repositories/{repository.full_name}/commit/{value}")},
-        }
+    # -- issues
+
+    def _issue_address(self, issue: Issue) -> str:
+        return f"{self.api}/repositories/{issue.repository.full_name}/issues/{issue.id}"
 
     def issue(self, issue: Issue) -> Document:
         """An issue."""
+        name = self._issue_address(issue)
         return {
             "type": "issue",
             "id": issue.id,
@@ -337,17 +224,32 @@ class Renderer:
             "state": issue.state,
             "kind": "bug",
             "priority": "major",
+            "milestone": None,
+            "version": None,
+            "component": None,
             "content": markup(issue.content),
             "reporter": self.user(issue.author),
             "assignee": None,
             "votes": 0,
+            "watches": 1,
             "created_on": core_time(issue.created),
             "updated_on": core_time(issue.updated),
             "edited_on": None,
-            "repository": self._slim_repository(issue.repository),
+            "repository": self.slim_repository(issue.repository),
             "links": {
-                "self": link(f"{self.api}/repositories/{issue.repository.full_name}/issues/{issue.id}")
+                "self": link(name),
+                "comments": link(f"{name}/comments"),
+                "attachments": link(f"{name}/attachments"),
             },
+        }
+
+    def _slim_issue(self, issue: Issue) -> Document:
+        return {
+            "type": "issue",
+            "id": issue.id,
+            "title": issue.title,
+            "repository": self.slim_repository(issue.repository),
+            "links": {"self": link(self._issue_address(issue))},
         }
 
     def issue_comment(self, comment: Comment, issue: Issue) -> Document:
@@ -359,25 +261,44 @@ class Renderer:
             "user": self.user(comment.author),
             "created_on": core_time(comment.created),
             "updated_on": None,
-            "issue": {"type": "issue", "id": issue.id, "title": issue.title},
-            "links": {"self": link(f"{self.api}/issue-comments/{comment.id}")},
+            "issue": self._slim_issue(issue),
+            "links": {"self": link(f"{self._issue_address(issue)}/comments/{comment.id}")},
         }
+
+    def issue_change(self, change: Change, issue: Issue) -> Document:
+        """What was done to an issue."""
+        return {
+            "type": "issue_change",
+            "id": change.id,
+            "name": "issue_change",
+            "created_on": core_time(change.when),
+            "user": self.user(change.author),
+            "issue": self._slim_issue(issue),
+            "changes": {name: {"old": old, "new": new} for name, (old, new) in change.fields.items()},
+            "message": markup(""),
+            "links": {"self": link(f"{self._issue_address(issue)}/changes/{change.id}")},
+        }
+
+    def attachment(self, name: str, issue: Issue) -> Document:
+        """A file at an issue, without its content."""
+        return {
+            "type": "issue_attachment",
+            "name": name,
+            "links": {"self": link(f"{self._issue_address(issue)}/attachments/{name}")},
+        }
+
+    # -- pipelines
 
     def pipeline(self, pipeline: Pipeline) -> Document:
         """A pipeline. Its `self` link leads to an inside host, as recorded ones do."""
         done = pipeline.result is not None
+        inside = f"http://bitbucket-pipelines.internal.example/pipelines/{pipeline.uuid}"
         return {
             "type": "pipeline",
             "uuid": pipeline.uuid,
             "build_number": pipeline.number,
-            "repository": self._slim_repository(pipeline.repository),
-            "state": {
-                "type": "pipeline_state_completed",
-                "name": "COMPLETED",
-                "result": {"type": "pipeline_state_completed_result", "name": pipeline.result},
-            }
-            if done
-            else {"type": "pipeline_state_in_progress", "name": "IN_PROGRESS"},
+            "repository": self.slim_repository(pipeline.repository),
+            "state": self._pipeline_state("pipeline_state", pipeline.result),
             "target": {
                 "type": "pipeline_ref_target",
                 "ref_type": "branch",
@@ -386,27 +307,34 @@ class Renderer:
             },
             "trigger": {"type": "pipeline_trigger_push", "name": "PUSH"},
             "created_on": pipeline_time(pipeline.created),
-            "completed_on": pipeline_time(pipeline.created) if done else None,
+            **({"completed_on": pipeline_time(pipeline.created)} if done else {}),
             "build_seconds_used": 42,
-            "links": {"self": link(f"http://bitbucket-pipelines.internal.example/pipelines/{pipeline.uuid}")},
+            "links": {"self": link(inside)},
+        }
+
+    def _pipeline_state(self, prefix: str, result: str | None) -> Document:
+        if result is None:
+            return {"type": f"{prefix}_in_progress", "name": "IN_PROGRESS"}
+        kind = f"{prefix}_completed_{result.lower()}"
+        return {
+            "type": f"{prefix}_completed",
+            "name": "COMPLETED",
+            "result": {"type": kind, "name": result},
         }
 
     def step(self, step: Step, pipeline: Pipeline) -> Document:
         """A step of a pipeline."""
         done = pipeline.result is not None
-        return {
+        result: dict[str, Any] = {
             "type": "pipeline_step",
             "uuid": step.uuid,
             "name": step.name,
             "started_on": pipeline_time(step.started),
-            "completed_on": pipeline_time(step.started) if done else None,
+            **({"completed_on": pipeline_time(step.started)} if done else {}),
             "duration_in_seconds": 21,
-            "state": {
-                "type": "pipeline_step_state_completed",
-                "name": "COMPLETED",
-                "result": {"type": "pipeline_step_state_completed_successful", "name": pipeline.result},
-            }
-            if done
-            else {"type": "pipeline_step_state_in_progress", "name": "IN_PROGRESS"},
+            "state": self._pipeline_state("pipeline_step_state", pipeline.result),
+            "setup_commands": [],
+            "script_commands": [],
             "pipeline": {"type": "pipeline", "uuid": pipeline.uuid},
         }
+        return result

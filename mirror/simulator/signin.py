@@ -17,33 +17,50 @@ from mirror.simulator.world import SimRepository, Token, World
 
 ACCESS_TOKENS = ("workspace_access_token", "project_access_token", "repository_access_token")
 # Classic scopes and what each brings along; users' API tokens have long names and imply nothing.
-_IMPLIED = {"project": {"repository"}, "pullrequest": {"repository"}, "issue": {"repository"}}
+_IMPLIED = {
+    "project": {"repository"},
+    "pullrequest": {"repository"},
+    "pullrequest:write": {"pullrequest", "repository", "repository:write"},
+    "repository:write": {"repository"},
+    "pipeline:write": {"pipeline"},
+    "issue": {"repository"},
+}
 _LONG = {
-    "account": "read:workspace:bitbucket",
+    "account": "read:user:bitbucket",
     "repository": "read:repository:bitbucket",
+    "repository:write": "write:repository:bitbucket",
     "pullrequest": "read:pullrequest:bitbucket",
     "pipeline": "read:pipeline:bitbucket",
     "issue": "read:issue:bitbucket",
     "project": "read:project:bitbucket",
 }
+ANONYMOUS = Token("anonymous", "", frozenset({"repository", "pullrequest", "pipeline", "issue"}))
 
 
 def has_scope(token: Token, scope: str) -> bool:
     """Whether `token` may use what asks for the classic scope `scope`."""
     if token.kind == "api_token":
-        return _LONG.get(scope, scope) in token.scopes
+        return long_name(scope) in token.scopes
     return scope in token.scopes or any(scope in _IMPLIED.get(one, ()) for one in token.scopes)
+
+
+def long_name(scope: str) -> str:
+    """The classic scope as users' API tokens call it."""
+    return _LONG.get(scope, scope)
 
 
 def sees(token: Token, repository: SimRepository) -> bool:
     """Whether a repository is within a credential's reach."""
     if not repository.private and token.kind not in ACCESS_TOKENS:
         return True
-    if token.workspace is not None and token.workspace != repository.workspace.slug:
+    slug = repository.workspace.slug
+    if token.kind == "anonymous" or (token.user is not None and not token.user.belongs_to(slug)):
+        return False
+    if token.workspace is not None and token.workspace != slug:
         return False
     if token.project is not None and token.project != repository.project:
         return False
-    return token.repository is None or token.repository == repository.slug
+    return token.repository is None or token.repository in (repository.uuid, repository.slug)
 
 
 class SignIn:
@@ -57,7 +74,9 @@ class SignIn:
 
     def rest(self, authorization: str | None, method: str, path: str, query: str) -> Token | None:
         """Who signs a REST request, or None where the credential is not good."""
-        scheme, _, value = (authorization or "").partition(" ")
+        if authorization is None:
+            return ANONYMOUS
+        scheme, _, value = authorization.partition(" ")
         match scheme.lower():
             case "bearer":
                 return self._bearer(value.strip())
@@ -74,7 +93,7 @@ class SignIn:
         if scheme.lower() != "basic":
             return None
         name, secret = _pair(value)
-        for token in [*self._world.tokens, *self._living()]:
+        for token in self._living():
             if not hmac.compare_digest(token.secret.encode(), secret.encode()):
                 continue
             if token.kind in (*ACCESS_TOKENS, "oauth_token"):
@@ -85,19 +104,29 @@ class SignIn:
                 return token
         return None
 
+    def is_dead_password(self, authorization: str | None) -> bool:
+        """Whether this is an app password, from when there were any."""
+        _, _, value = (authorization or "").partition(" ")
+        secret = _pair(value)[1]
+        return any(one.kind == "app_password" and one.secret == secret for one in self._world.tokens)
+
     def _living(self) -> list[Token]:
         now = self._world.clock()
-        return [one for one in self.issued if one.expires is not None and one.expires > now]
+        return [
+            one for one in (*self._world.tokens, *self.issued) if one.expires is None or one.expires > now
+        ]
 
     def _bearer(self, secret: str) -> Token | None:
-        kinds = (*ACCESS_TOKENS, *(("api_token",) if self._switches.api_token_as_bearer else ()))
-        for token in self._world.tokens:
+        kinds = [*ACCESS_TOKENS, "oauth_token"]
+        if self._switches.api_token_as_bearer:
+            kinds.append("api_token")
+        for token in self._living():
             if token.kind in kinds and hmac.compare_digest(token.secret.encode(), secret.encode()):
                 return token
-        return next((one for one in self._living() if one.secret == secret), None)
+        return None
 
     def _basic(self, name: str, secret: str) -> Token | None:
-        for token in self._world.tokens:
+        for token in self._living():
             if token.user is None or not hmac.compare_digest(token.secret.encode(), secret.encode()):
                 continue
             if token.kind == "api_token" and name.lower() == token.user.email.lower():
@@ -119,9 +148,10 @@ class SignIn:
                 continue
             good = hmac.new(token.secret.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
             fresh = claims.get("iat", 0) - 60 <= now < claims.get("exp", 0)
-            same = (
-                claims.get("qsh") == _query_hash(method, path, query) and claims.get("iss") == token.app_key
-            )
+            issuers = [token.app_key]
+            if self._switches.connect_issuer_may_be_client:
+                issuers.append(token.client_id)
+            same = claims.get("qsh") == _query_hash(method, path, query) and claims.get("iss") in issuers
             if hmac.compare_digest(good, signature) and fresh and same:
                 return token
         return None

@@ -14,46 +14,113 @@ class Switches:
     `inverted` has each the other way round, `seeded` a mix that a number picks.
     """
 
+    # -- Lists
+
     # Pull requests and their activity take 50 to a page (the published document says 100).
     pull_request_page_cap_50: bool = True
-    # Rate-limit headers come with answers.
-    rate_limit_headers: bool = True
-    # A refusal for the rate limit says Retry-After, in seconds.
-    retry_after: bool = False
-    # Where it does, it is an HTTP date.
-    retry_after_is_a_date: bool = False
+    # The steps of a pipeline take 50 to a page, not 100.
+    steps_page_cap_50: bool = False
+    # Pipelines take 50 to a page, not 100.
+    pipelines_page_cap_50: bool = False
+    # A page larger than the cap is cut to it, not refused as "Invalid pagelen".
+    long_pages_are_cut: bool = False
+    # A parameter that stands twice in an address (`next` has them all already) is refused.
+    repeated_parameters_refused: bool = True
+    # Page addresses look like hashes instead of numbers.
+    opaque_pages: bool = False
+    # Lists say how many entries they have.
+    lists_tell_size: bool = True
+    # Lists say which page this is and how long (only `values` and `next` are promised).
+    lists_tell_page: bool = True
+    # A page begins with the last entry of the page before, as when a list shifts while it is read.
+    lists_repeat_entries: bool = False
+    # `fields=+values.participants` works on the list of pull requests.
+    participants_in_lists: bool = True
+    # Hashes in the list of pull requests, and in activity, have 12 digits.
+    short_hashes: bool = True
+    # `sort` with several states is a server error.
+    sort_with_states_fails: bool = True
+
+    # -- Pipelines
+
     # The list of pipelines has `next`.
     pipelines_have_next: bool = False
     # The pipelines list is found only with a slash at its end.
     pipelines_need_slash: bool = True
-    # What a credential may not see is 404, not 403 with the missing scope.
-    denied_is_404: bool = False
-    # `fields=+values.participants` works on the list of pull requests.
-    participants_in_lists: bool = True
-    # Hashes in the list of pull requests have 12 digits.
-    short_hashes: bool = True
-    # `sort` with several states is a server error.
-    sort_with_states_fails: bool = True
+    # `sort` works on pipelines; otherwise the oldest always comes first.
+    pipelines_sort: bool = True
+    # Where pipelines are switched off in a repository the list is 403, not empty.
+    disabled_pipelines_are_403: bool = True
+
+    # -- Pull requests, repositories, issues
+
+    # A new comment moves a pull request's `updated_on`.
+    comments_move_updated_on: bool = True
+    # An approval moves a pull request's `updated_on`.
+    approvals_move_updated_on: bool = False
+    # A new task moves a pull request's `updated_on`.
+    tasks_move_updated_on: bool = False
+    # A build status moves a pull request's `updated_on`.
+    builds_move_updated_on: bool = False
+    # Changes of pull requests move their repository's `updated_on`, too, not commits alone.
+    pull_requests_move_repository: bool = False
+    # A pull request into a branch that is gone names no destination commit.
+    gone_branches_lose_commits: bool = True
+    # What a deleted account wrote has null for its author, not a nameless account.
+    deleted_accounts_are_null: bool = True
+    # Repositories say `has_issues` and `has_wiki`.
+    repositories_tell_trackers: bool = False
+    # A renamed repository's old address redirects; otherwise it is not found.
+    renamed_repositories_redirect: bool = True
     # The issue tracker is there.
     issue_tracker: bool = False
-    # What moves a pull request's `updated_on`, besides its own changes.
-    comments_move_updated_on: bool = True
-    approvals_move_updated_on: bool = False
-    tasks_move_updated_on: bool = False
+    # Answers about issues carry Deprecation, Sunset and Link headers.
+    deprecation_headers: bool = True
+
+    # -- Rate limits
+
+    # Rate-limit headers come with answers to access tokens.
+    rate_limit_headers: bool = True
+    # They come with answers to everybody else, too.
+    rate_limit_headers_for_all: bool = False
+    # They are written as anonymous callers get them: `1000, 1000;w=3600`, with what remains.
+    rate_limit_headers_as_policy: bool = False
+    # A refusal for the rate limit says Retry-After, in seconds.
+    retry_after: bool = False
+    # Where it does, it is an HTTP date.
+    retry_after_is_a_date: bool = False
+    # A refusal for the rate limit is plain text, not JSON.
+    rate_limit_refusal_is_text: bool = False
+
+    # -- Sign-in
+
     # A user's API token is accepted as Bearer, too.
     api_token_as_bearer: bool = False
-    # Access tokens may list the workspaces of the caller (and find none) instead of being refused.
-    access_tokens_list_workspaces: bool = False
-    # Page addresses look like hashes instead of numbers.
-    opaque_pages: bool = False
-    # A repository access token may list its repository without a project filter.
-    narrow_tokens_list: bool = False
-    # git's POST is refused where no GET came before it.
-    git_needs_get_first: bool = False
-    # Lists say how many entries they have.
-    lists_tell_size: bool = True
     # App passwords still work.
     app_passwords: bool = False
+    # git answers a dead app password with 410 instead of 401.
+    dead_passwords_are_410: bool = False
+    # Access tokens may list the workspaces of the caller (and find none) instead of being refused.
+    access_tokens_list_workspaces: bool = False
+    # A repository access token may list its repository without a project filter.
+    narrow_tokens_list: bool = False
+    # A narrow token's list shows repositories that it may not read.
+    lists_show_unreadable: bool = False
+    # What a credential may not see is 404, not 403 with the missing scope.
+    denied_is_404: bool = False
+    # A Connect JWT may name the installation's client key as its issuer, not only the app's key.
+    connect_issuer_may_be_client: bool = False
+
+    # -- git
+
+    # git's POST is refused where no GET came before it.
+    git_needs_get_first: bool = False
+    # git speaks protocol v2 where it is asked to.
+    git_protocol_v2: bool = True
+    # git's partial clones work (`--filter`).
+    git_filter: bool = True
+    # git serves any object that is wanted, not only the tips of refs.
+    git_serves_any_hash: bool = False
 
     @classmethod
     def default(cls) -> Switches:
@@ -67,7 +134,8 @@ class Switches:
 
     @classmethod
     def seeded(cls, seed: int) -> Switches:
-        """A mix, the same for the same number."""
-        chance = random.Random(seed)
-        mix: dict[str, Any] = {one.name: chance.random() < 0.5 for one in fields(cls)}
+        """A mix, the same for the same number and the same switches."""
+        mix: dict[str, Any] = {
+            one.name: random.Random(f"{seed} {one.name}").random() < 0.5 for one in fields(cls)
+        }
         return cls(**mix)

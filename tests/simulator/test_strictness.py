@@ -54,7 +54,7 @@ def test_each_kind_of_credential_has_its_own_scheme(simulator: Simulator, world:
     }
     assert statuses == {
         "bearer access": 200, "basic access": 401, "basic api": 200, "bearer api": 401,
-        "api without name": 401, "app password": 401, "nobody": 401,
+        "api without name": 401, "app password": 401, "nobody": 404,
     }  # fmt: skip
 
 

@@ -1,0 +1,44 @@
+"""Pipelines: what a repository's builds did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mirror.simulator.people import braced
+
+if TYPE_CHECKING:
+    from mirror.simulator.repository import SimRepository
+
+
+@dataclass
+class Step:
+    """A step of a pipeline; `log` None: there is none, or it has expired."""
+
+    uuid: str
+    name: str
+    log: bytes | None
+    started: datetime
+
+
+@dataclass
+class Pipeline:
+    """A pipeline; `result` None while it runs."""
+
+    repository: SimRepository
+    number: int
+    branch: str
+    commit: str
+    created: datetime
+    steps: list[Step]
+    result: str | None
+
+    @property
+    def uuid(self) -> str:
+        """The pipeline's uuid."""
+        return braced("pipeline", self.repository.uuid, str(self.number))
+
+    def finish(self, result: str = "SUCCESSFUL") -> None:
+        """It ends."""
+        self.result = result

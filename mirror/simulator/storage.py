@@ -1,0 +1,65 @@
+"""The other origin: where long answers lie. Its addresses are signed, so it wants no credential."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.responses import Response
+
+from mirror.simulator.world import World
+
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+def stored(world: World, path: str, headers: dict[str, str]) -> Response:
+    """The answer to a GET of `path`. A credential is one too many, as such stores say."""
+    if "authorization" in headers:
+        return _xml("InvalidArgument", 400, "Only one auth mechanism allowed")
+    content = _find(world, path.split("/"))
+    if content is None:
+        return _xml("NoSuchKey", 404, "The specified key does not exist.")
+    found = _RANGE.fullmatch(headers.get("range", ""))
+    if found is None:
+        return Response(content, media_type="application/octet-stream")
+    first = int(found[1])
+    last = min(int(found[2] or len(content)), len(content) - 1)
+    if first >= len(content):
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{len(content)}"})
+    return Response(
+        content[first : last + 1],
+        206,
+        {"Content-Range": f"bytes {first}-{last}/{len(content)}"},
+        media_type="application/octet-stream",
+    )
+
+
+def _find(world: World, parts: list[str]) -> bytes | None:
+    match parts:
+        case ["", "storage", "logs", pipeline, step]:
+            return _log(world, f"{{{pipeline}}}", f"{{{step}}}")
+        case ["", "storage", "attachments", key, name]:
+            return _attachment(world, key, name)
+    return None
+
+
+def _log(world: World, pipeline: str, step: str) -> bytes | None:
+    for workspace in world.workspaces.values():
+        for repository in workspace.repositories.values():
+            for one in repository.pipelines.values():
+                if one.uuid == pipeline:
+                    return next((each.log for each in one.steps if each.uuid == step), None)
+    return None
+
+
+def _attachment(world: World, key: str, name: str) -> bytes | None:
+    for workspace in world.workspaces.values():
+        for repository in workspace.repositories.values():
+            for issue in repository.issues.values():
+                if issue.key == key:
+                    return next((one.content for one in issue.attachments if one.name == name), None)
+    return None
+
+
+def _xml(code: str, status: int, message: str) -> Response:
+    content = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return Response(content, status, media_type="application/xml")

@@ -1,0 +1,77 @@
+"""Asking the simulator without a socket, where the socket is not the point."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from mirror.simulator import Switches, World
+from mirror.simulator.app import App
+from mirror.simulator.sample import SCOPES, populate
+
+API = "http://api.example/2.0"
+START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+
+
+class Asking:
+    """An application over a world, and somebody who asks it."""
+
+    def __init__(
+        self, root: Path, *, switches: Switches | None = None, sample: bool = True, limit: int = 100_000
+    ) -> None:
+        self.time = [START]
+        self.world = World(root, clock=lambda: self.time[0], limit=limit)
+        self.world.switches = switches or Switches()
+        if sample:
+            populate(self.world)
+        else:
+            self.world.add_workspace("acme")
+        self.app = App(self.world, self.world.switches)
+        self.app.api, self.app.git = API, "http://api.example"
+        self.app.storage = "http://storage.example"
+        self.token = self.world.add_workspace_access_token("acme", SCOPES | {"issue"})
+
+    async def __call__(
+        self, path: str, authorization: str | None = "", *, method: str = "GET", **headers: str
+    ) -> httpx.Response:
+        """Ask for a path below the API's root, or for a whole address."""
+        if authorization == "":
+            authorization = f"Bearer {self.token}"
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        url = path if "://" in path else API + path
+        app = self.app.on_storage if "storage." in url else self.app
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app)) as client:
+            return await client.request(method, url, headers=headers)
+
+    async def entries(self, path: str) -> list[Any]:
+        """Every entry of a list, page by page."""
+        found: list[Any] = []
+        url: str | None = path
+        while url is not None:
+            answer = await self(url)
+            assert answer.status_code == 200, answer.text
+            found += answer.json()["values"]
+            url = answer.json().get("next")
+        return found
+
+
+def basic(name: str, secret: str) -> str:
+    """The header of HTTP's Basic sign-in."""
+    return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
+
+
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a document."""
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from objects(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from objects(item)
