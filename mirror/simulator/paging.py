@@ -27,7 +27,7 @@ def value_at(document: Any, path: str) -> Any:
     return document
 
 
-_CLAUSE = re.compile(r"""\s*([\w.]+)\s*(>=|<=|!=|!~|=|>|<|~)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*""")
+_CLAUSE = re.compile(r"""\s*([\w.]+)\s*(>=|<=|!=|!~|=|>|<|~)\s*("(?:[^"\\]|\\.)*"|[^\s"=<>!~][^\s"]*)\s*""")
 
 
 def filtered(documents: list[Document], query: str) -> list[Document]:

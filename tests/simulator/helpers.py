@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
+import functools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,19 +22,33 @@ API = "http://api.example/2.0"
 START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 
 
+@functools.cache
+def _template() -> Path:
+    """A sample world on disk, made once and copied for each test: that is ten times faster."""
+    folder = Path(tempfile.mkdtemp(prefix="mirror-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    world = World(folder)
+    populate(world)
+    world.save()
+    return folder
+
+
+def sample_world(root: Path) -> World:
+    """The sample, in a folder of one's own."""
+    shutil.copytree(_template(), root, dirs_exist_ok=True)
+    world = World.load(root)
+    assert world is not None
+    return world
+
+
 class Asking:
     """An application over a world, and somebody who asks it."""
 
-    def __init__(
-        self, root: Path, *, switches: Switches | None = None, sample: bool = True, limit: int = 100_000
-    ) -> None:
+    def __init__(self, root: Path, *, switches: Switches | None = None, limit: int = 100_000) -> None:
         self.time = [START]
-        self.world = World(root, clock=lambda: self.time[0], limit=limit)
+        self.world = sample_world(root)
+        self.world.clock, self.world.limit = lambda: self.time[0], limit
         self.world.switches = switches or Switches()
-        if sample:
-            populate(self.world)
-        else:
-            self.world.add_workspace("acme")
         self.app = App(self.world, self.world.switches)
         self.app.api, self.app.git = API, "http://api.example"
         self.app.storage = "http://storage.example"

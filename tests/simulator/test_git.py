@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.sample import SCOPES
 from tests.git.backend import git, need_git
+from tests.simulator.helpers import sample_world
 
 pytestmark = pytest.mark.git
 
@@ -23,9 +24,7 @@ def _needs_git() -> None:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    made = World(tmp_path / "world")
-    populate(made)
-    return made
+    return sample_world(tmp_path / "world")
 
 
 @pytest.fixture
