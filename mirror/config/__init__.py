@@ -3,11 +3,13 @@
 from mirror.config.load import from_environment, load, load_text, show
 from mirror.config.settings import (
     BitbucketUrls,
+    Brake,
     Config,
     Cron,
     Every,
     Limits,
     Parts,
+    Retention,
     Schedule,
     Trigger,
     WorkspaceConfig,
@@ -15,6 +17,6 @@ from mirror.config.settings import (
 from mirror.config.shape import duration, json_schema
 
 __all__ = [
-    "BitbucketUrls", "Config", "Cron", "Every", "Limits", "Parts", "Schedule", "Trigger",
-    "WorkspaceConfig", "duration", "from_environment", "json_schema", "load", "load_text", "show",
+    "BitbucketUrls", "Brake", "Config", "Cron", "Every", "Limits", "Parts", "Retention", "Schedule",
+    "Trigger", "WorkspaceConfig", "duration", "from_environment", "json_schema", "load", "load_text", "show",
 ]  # fmt: skip

@@ -26,21 +26,24 @@ from mirror.auth.secrets import SecretSource
 from mirror.config import shape
 from mirror.config.settings import (
     BitbucketUrls,
+    Brake,
     Config,
     Cron,
     Every,
     Limits,
     Parts,
+    Retention,
     Schedule,
     Trigger,
     WorkspaceConfig,
 )
 from mirror.errors import ConfigError, Fault, UsageError
+from mirror.retention import Policy
 
 # Known to the design, but not built yet: refused as such, never silently ignored.
 NOT_BUILT = {
-    "retention", "brake", "notify", "ping", "web",
-    "schedule.prune", "schedule.drill",
+    "notify", "ping", "web",
+    "schedule.drill",
     "parts.lfs", "parts.wiki", "parts.downloads", "parts.settings", "parts.snippets",
 }  # fmt: skip
 SECRET_KEYS = {"token", "client_secret", "password", "shared_secret"}
@@ -54,8 +57,8 @@ _ACCESS_TOKENS: Mapping[
 }
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, shape.BitbucketShape, shape.PartsShape, shape.ScheduleShape,
-    shape.LimitsShape, shape.SecretShape, shape.AccessTokenShape, shape.ApiTokenShape,
-    shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
+    shape.LimitsShape, shape.RetentionShape, shape.BrakeShape, shape.SecretShape, shape.AccessTokenShape,
+    shape.ApiTokenShape, shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
 )  # fmt: skip
 Place = tuple[str | int, ...]
 
@@ -259,6 +262,13 @@ def _credentials(one: shape.ConfigShape | shape.WorkspaceShape, folder: Path) ->
     return tuple(_credential(item, folder) for item in several)
 
 
+def _retention(one: shape.RetentionShape | None) -> Retention | None:
+    if one is None:
+        return None
+    policy = Policy(**one.model_dump(exclude={"keep_gone", "pipeline_logs"}))
+    return Retention(policy, one.pipeline_logs, one.keep_gone)
+
+
 def _trigger(text: str | None) -> Trigger | None:
     if text is None:
         return None
@@ -269,6 +279,7 @@ def _trigger(text: str | None) -> Trigger | None:
 
 def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Config:
     default = _credentials(checked, folder)
+    retention, brake = _retention(checked.retention), Brake(**checked.brake.model_dump())
     entries = tuple(
         WorkspaceConfig(
             workspace=one.workspace,
@@ -277,6 +288,8 @@ def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Co
             exclude=tuple(one.exclude),
             parts=Parts(**one.parts.model_dump()),
             accept_missing=tuple(one.accept_missing),
+            retention=_retention(one.retention) or retention,
+            brake=Brake(**one.brake.model_dump()) if one.brake is not None else brake,
         )
         for one in checked.workspaces
     )
@@ -284,9 +297,12 @@ def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Co
     return Config(
         store=folder / Path(checked.store).expanduser(),
         bitbucket=BitbucketUrls(**checked.bitbucket.model_dump()),
-        workspaces=entries or (WorkspaceConfig(None, default),),
+        workspaces=entries or (WorkspaceConfig(None, default, retention=retention, brake=brake),),
         schedule=Schedule(
-            _trigger(checked.schedule.backup), _trigger(checked.schedule.verify), checked.schedule.timezone
+            _trigger(checked.schedule.backup),
+            _trigger(checked.schedule.verify),
+            _trigger(checked.schedule.prune),
+            checked.schedule.timezone,
         ),
         limits=Limits(limits.api_concurrency, limits.git_workers, limits.api_reserve, limits.silence_timeout),
         source=source,
@@ -307,6 +323,11 @@ def show(config: Config) -> str:
             return _duration_text(value)
         if isinstance(value, Path):
             return str(value)
+        if isinstance(value, Brake):
+            return {"share": f"{value.share * 100:g}%", "at_least": value.at_least}
+        if isinstance(value, Retention):
+            rules = {**vars(value.policy), "keep_gone": value.keep_gone, "pipeline_logs": value.pipeline_logs}
+            return {name: plain(rule) for name, rule in rules.items() if rule is not None}
         if isinstance(value, tuple):
             return [plain(item) for item in value]
         if hasattr(value, "__dataclass_fields__"):

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from mirror.auth.credentials import Credential
+from mirror.retention import Policy
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,27 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """What may be let go. `pipeline_logs`: step logs of pipelines that are older may go (None: never).
+
+    `keep_gone`: for so long after a repository went upstream none of its snapshots goes (None: for
+    ever); then `policy` holds for it, too.
+    """
+
+    policy: Policy
+    pipeline_logs: timedelta | None = None
+    keep_gone: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Brake:
+    """How much may vanish upstream at a time: no more than `share` (of 1), or fewer than `at_least`."""
+
+    share: float = 0.10
+    at_least: int = 5
+
+
+@dataclass(frozen=True)
 class WorkspaceConfig:
     """One workspace to back up; `workspace` None means each one that the credential can see."""
 
@@ -38,6 +60,8 @@ class WorkspaceConfig:
     exclude: tuple[str, ...] = ()
     parts: Parts = field(default_factory=Parts)
     accept_missing: tuple[str, ...] = ()
+    retention: Retention | None = None
+    brake: Brake = field(default_factory=Brake)
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,7 @@ class Schedule:
 
     backup: Trigger | None = None
     verify: Trigger | None = None
+    prune: Trigger | None = None
     timezone: str = "UTC"
 
 

@@ -13,14 +13,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 PART_NAMES = ("pull_requests", "issues", "pipelines", "pipeline_logs")
-_DURATION = re.compile(r"(\d{1,6})\s*(s|m|h|d)")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d{1,6})\s*(s|m|h|d|w|y)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 _LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
 _CRON_FIELD = re.compile(r"[A-Za-z0-9*/,\-#?]+")
 
 
 def duration(text: object) -> timedelta:
-    """A length of time such as `30s`, `5m`, `4h` or `7d`. Raises ValueError."""
+    """A length of time such as `30s`, `5m`, `4h`, `7d`, `2w` or `1y` (365 days). Raises ValueError."""
     found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None or int(found[1]) == 0:
         raise ValueError("should be a length of time such as 30s, 5m, 4h or 7d")
@@ -153,6 +153,63 @@ class PartsShape(_Shape):
     pipeline_logs: bool = Field(True, description="The logs of pipeline steps; needs pipelines.")
 
 
+def _share(value: object) -> float:
+    """A share such as `10%`. Raises ValueError."""
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%", value.strip()) if isinstance(value, str) else None
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise ValueError("should be a share such as 10%")
+    return float(found[1]) / 100
+
+
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Share = Annotated[float, BeforeValidator(_share, json_schema_input_type=str)]
+
+
+class RetentionShape(_Shape):
+    """Which snapshots `mirror prune` keeps; a snapshot goes only where no rule keeps it.
+
+    In each rule the newest (whole) snapshot of each of the last N hours, days and so on that have one
+    is kept. The newest whole snapshot is always kept. Without this section nothing is ever let go.
+    """
+
+    keep_last: Count = Field(0, description="So many of the newest snapshots.")
+    keep_hourly: Count = Field(0, description="One for each of so many hours.")
+    keep_daily: Count = Field(0, description="One for each of so many days (UTC).")
+    keep_weekly: Count = Field(0, description="One for each of so many weeks (from Monday).")
+    keep_monthly: Count = Field(0, description="One for each of so many months.")
+    keep_yearly: Count = Field(0, description="One for each of so many years.")
+    keep_within: Duration | None = Field(
+        None, description="All that are no older than this before the newest one.", examples=["7d"]
+    )
+    keep_gone: Duration | None = Field(
+        None,
+        description="How long all snapshots of a repository that went upstream are kept. Left out: for ever.",
+        examples=["5y"],
+    )
+    pipeline_logs: Duration | None = Field(
+        None,
+        description="How long after a pipeline began its step logs are kept. Left out: for ever.",
+        examples=["400d"],
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> RetentionShape:
+        counts = (
+            self.keep_last, self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly,
+            self.keep_yearly,
+        )  # fmt: skip
+        if not any(counts) and self.keep_within is None:
+            raise ValueError("should keep something: give at least one of the keep_ rules a number")
+        return self
+
+
+class BrakeShape(_Shape):
+    """When so much vanished upstream at a time that it may be an accident: see `mirror accept-loss`."""
+
+    share: Share = Field("10%", validate_default=True, description="More than this share is gone,")
+    at_least: int = Field(5, ge=1, description="and no fewer than so many.")
+
+
 PartName = Literal["code", "profile", "pull_requests", "issues", "pipelines", "pipeline_logs"]
 
 
@@ -172,6 +229,12 @@ class WorkspaceShape(_Shape):
     accept_missing: list[PartName] = Field(
         [], description="Parts whose absence is known and agreed; they do not make a run incomplete."
     )
+    retention: RetentionShape | None = Field(
+        None, description="Which snapshots are kept, instead of the top-level section."
+    )
+    brake: BrakeShape | None = Field(
+        None, description="The mass-loss brake, instead of the top-level section."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> WorkspaceShape:
@@ -185,6 +248,9 @@ class ScheduleShape(_Shape):
 
     backup: TriggerText | None = Field(None, description="When to back up.", examples=["0 */4 * * *"])
     verify: TriggerText | None = Field(None, description="When to verify.", examples=["30 3 * * sun"])
+    prune: TriggerText | None = Field(
+        None, description="When to let go what retention does not keep.", examples=["0 5 * * *"]
+    )
     timezone: Annotated[str, AfterValidator(_zone)] = Field(
         "UTC", description="The time zone of cron fields."
     )
@@ -220,6 +286,10 @@ class ConfigShape(_Shape):
         [], description="What to back up. None: every workspace that the credential can see."
     )
     schedule: ScheduleShape = Field(default_factory=ScheduleShape, description="When the daemon runs what.")
+    retention: RetentionShape | None = Field(
+        None, description="Which snapshots are kept. Left out: all, for ever."
+    )
+    brake: BrakeShape = Field(default_factory=BrakeShape, description="The mass-loss brake.")
     limits: LimitsShape = Field(default_factory=LimitsShape, description="How much at a time.")
 
     @model_validator(mode="after")

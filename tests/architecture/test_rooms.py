@@ -15,10 +15,10 @@ PACKAGE = Path(__file__).parents[2] / "mirror"
 FLOORS = {
     "errors": 1, "logs": 1,
     "model": 2,
-    "git": 3, "auth": 3,
+    "git": 3, "auth": 3, "retention": 3,
     "store": 4, "config": 4, "bitbucket": 4,
     "discovery": 5, "collect": 5,
-    "backup": 6, "restore": 6, "verify": 6, "browse": 6,
+    "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6,
     "doctor": 7,
     "daemon": 8,
     "cli": 9,

@@ -13,8 +13,11 @@ import yaml
 from mirror.auth.credentials import ApiToken, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
 from mirror.config import Config, Cron, Every, from_environment, json_schema, load, load_text, show
+from mirror.config.settings import Brake
 from mirror.errors import ConfigError, UsageError
+from mirror.retention import Policy
 
+CREDENTIAL = "credential: {kind: workspace_access_token, token: {file: t}}"
 ROOT = Path(__file__).parents[2]
 GOOD = """\
 store: backup
@@ -46,7 +49,7 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
     found = faults(
         "store: x\n"
         "stor: y\n"
-        "retention: {keep_last: 3}\n"
+        "notify: {on: [failure]}\n"
         "workspaces:\n"
         "  - workspace: acme\n"
         "    credential: {kind: api_token, token: {env: T}}\n"
@@ -57,13 +60,13 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
         "bitbucket: {api_url: 'http://api.example.org', git_url: 'https://me:pw@x.org'}\n"
     )
     assert {key: line for key, (line, _, _) in found.items()} == {
-        "stor": 2, "retention": 3, "workspaces[0].credential.email": 6, "workspaces[0].parts.issues": 7,
+        "stor": 2, "notify": 3, "workspaces[0].credential.email": 6, "workspaces[0].parts.issues": 7,
         "workspaces[0].parts.lfs": 7, "workspaces[0].include": 8, "schedule.backup": 9, "schedule.verify": 9,
         "schedule.timezone": 9, "limits.git_workers": 10, "limits.silence_timeout": 10,
         "bitbucket.api_url": 11, "bitbucket.git_url": 11,
     }  # fmt: skip
     assert "did you mean store?" in found["stor"][2]
-    for key in ("retention", "workspaces[0].parts.lfs"):
+    for key in ("notify", "workspaces[0].parts.lfs"):
         assert "not built" in found[key][1]
     assert all(remedy for _, _, remedy in found.values())
 
@@ -154,7 +157,8 @@ def test_every_option_has_a_sentence() -> None:
 def test_the_schema_accepts_the_example_and_refuses_what_loading_refuses() -> None:
     validator = jsonschema.Draft202012Validator(json_schema())
     example = yaml.load((ROOT / "config.example.yaml").read_text(), Loader=yaml.BaseLoader)
-    del example["limits"], example["workspaces"][0]["parts"]  # the plain loader leaves numbers as text
+    del example["limits"], example["retention"], example["brake"]
+    del example["workspaces"][0]["parts"]  # the plain loader leaves numbers as text
     assert list(validator.iter_errors(example)) == []
     for text in (
         "store: x\nunknown: 1\n",
@@ -181,3 +185,33 @@ def test_without_a_file_a_users_token_needs_its_email() -> None:
     assert isinstance(config.workspaces[0].credentials[0], ApiToken)
     with pytest.raises(UsageError, match="BITBUCKET_TOKEN"):
         from_environment({}, ["acme"], Path("/b"))
+
+
+def test_retention_and_brake_hold_for_each_workspace_unless_it_has_its_own() -> None:
+    config = load_text(
+        f"store: s\n{CREDENTIAL}\n"
+        "retention: {keep_last: 3, keep_within: 2w, pipeline_logs: 1y}\n"
+        "brake: {share: 25%, at_least: 2}\n"
+        "workspaces: [{workspace: a}, {workspace: b, retention: {keep_daily: 9}, brake: {share: 1%}}]\n",
+        "config.yaml",
+        folder=Path("/"),
+    )
+    first, second = config.workspaces
+    assert first.retention is not None and second.retention is not None
+    assert (first.retention.policy.keep_last, first.retention.policy.keep_within) == (3, timedelta(days=14))
+    assert first.retention.pipeline_logs == timedelta(days=365) and first.retention.keep_gone is None
+    assert second.retention.policy == Policy(keep_daily=9)
+    assert (first.brake, second.brake) == (Brake(0.25, 2), Brake(0.01, 5))
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "retention: {}", "retention: {keep_daily: 0, pipeline_logs: 7d}", "retention: {keep_last: -1}",
+        "retention: {keep_within: soon}", "brake: {share: 0%}", "brake: {share: 0.1}", "brake: {at_least: 0}",
+    ],
+)  # fmt: skip
+def test_a_retention_that_keeps_nothing_and_a_brake_that_never_holds_are_refused(section: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_text(f"store: s\n{CREDENTIAL}\n{section}\n", "config.yaml", folder=Path("/"))
+    assert [fault.line for fault in refused.value.faults] == [3]

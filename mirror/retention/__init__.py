@@ -1,0 +1,171 @@
+"""Which snapshots to keep, and why: a policy and a list of snapshots in, decisions out. Pure.
+
+The rules count as restic's do: each rule looks at all snapshots, from the newest on, and its count
+is of periods that hold a snapshot, so that a pause in the backups never shortens the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from mirror.errors import UsageError
+from mirror.model import PartState, Snapshot
+
+# How bad it is that a part is in this state. What is gone upstream or was switched off by the user is
+# no worse than what is there: the snapshot holds all that there is to hold.
+_BADNESS = {
+    PartState.COMPLETE: 0,
+    PartState.GONE: 0,
+    PartState.SKIPPED: 0,
+    PartState.UNAVAILABLE: 1,
+    PartState.PARTIAL: 2,
+    PartState.DENIED: 3,
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What to keep: so many of the newest, and the newest of each of so many hours, days, ISO weeks,
+    months and years (UTC), and all that is no older than `keep_within` before the newest."""
+
+    keep_last: int = 0
+    keep_hourly: int = 0
+    keep_daily: int = 0
+    keep_weekly: int = 0
+    keep_monthly: int = 0
+    keep_yearly: int = 0
+    keep_within: timedelta | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no rule keeps anything."""
+        return not any(count for _, count, _ in _rules(self)) and self.keep_within is None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one snapshot; `reasons` say why, for people."""
+
+    snapshot: Snapshot
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+def decide(
+    policy: Policy, snapshots: Collection[Snapshot], *, now: datetime, accept_missing: Collection[str] = ()
+) -> list[Decision]:
+    """Decide for each of a folder's snapshots; the answer is in their order, the oldest first.
+
+    The newest and the newest complete snapshot are always kept. Snapshots from after `now` are kept
+    and count for no rule: a clock that was once wrong must not push out what is right. Within a
+    period a complete snapshot goes before a newer one that lacks something. `accept_missing` are parts
+    whose absence is agreed. Raises UsageError for a
+    policy that keeps nothing, or counts below zero.
+    """
+    if policy.is_empty or any(count < 0 for _, count, _ in _rules(policy)):
+        raise UsageError("the retention policy keeps nothing", hint="give at least one of its rules a number")
+    newest_first = sorted(snapshots, key=lambda one: one.sequence, reverse=True)
+    complete = {one.id for one in newest_first if _is_complete(one, accept_missing)}
+    past = [one for one in newest_first if one.time <= now]
+    reasons: dict[str, list[str]] = {one.id: [] for one in newest_first}
+    for name, count, period_of in _rules(policy):
+        for text, one in _kept_by(name, count, period_of, past, complete):
+            reasons[one.id].append(text)
+    if policy.keep_within is not None and past:
+        since = max(one.time for one in past) - policy.keep_within
+        for one in past:
+            if one.time >= since:
+                reasons[one.id].append("within")
+    for one in newest_first:
+        if one.time > now:
+            reasons[one.id].append("from the future")
+    if newest_first:
+        reasons[newest_first[0].id].append("newest")
+        reference = next((one for one in newest_first if one.id in complete), None)
+        if reference is not None:
+            reasons[reference.id].append("newest complete")
+    return [
+        Decision(one, bool(reasons[one.id]), tuple(reasons[one.id]) or ("no rule keeps it",))
+        for one in reversed(newest_first)
+    ]
+
+
+Period = Callable[[Snapshot], object]
+
+
+def _rules(policy: Policy) -> list[tuple[str, int, Period]]:
+    """Each rule: its name, its count, and the period that a snapshot falls in."""
+    return [
+        ("last", policy.keep_last, lambda one: one.id),
+        ("hourly", policy.keep_hourly, lambda one: one.time.astimezone(UTC).strftime("%Y%m%d%H")),
+        ("daily", policy.keep_daily, lambda one: one.time.astimezone(UTC).date()),
+        ("weekly", policy.keep_weekly, lambda one: one.time.astimezone(UTC).isocalendar()[:2]),
+        ("monthly", policy.keep_monthly, lambda one: one.time.astimezone(UTC).strftime("%Y%m")),
+        ("yearly", policy.keep_yearly, lambda one: one.time.astimezone(UTC).year),
+    ]
+
+
+def _kept_by(
+    name: str, count: int, period_of: Period, newest_first: Sequence[Snapshot], complete: Collection[str]
+) -> list[tuple[str, Snapshot]]:
+    """What one rule keeps. While it has counts left it keeps the oldest snapshot, too, so that the
+    history stays as long as can be until the rule is full."""
+    if not count or not newest_first:
+        return []
+    periods: dict[object, list[Snapshot]] = {}
+    for one in newest_first:
+        periods.setdefault(period_of(one), []).append(one)
+    chosen = [next((one for one in held if one.id in complete), held[0]) for held in periods.values()]
+    kept = [(name, one) for one in chosen[:count]]
+    if len(chosen) < count and newest_first[-1] is not chosen[-1]:
+        kept.append((f"oldest {name}", newest_first[-1]))
+    return kept
+
+
+def obstacle(snapshots: Collection[Snapshot], *, accept_missing: Collection[str] = ()) -> str | None:
+    """Why nothing of a folder may be let go, or None.
+
+    As long as the newest snapshot lacks what the last complete one has, older ones may hold what the
+    newer ones miss. `accept_missing`: parts whose absence is agreed.
+    """
+    newest_first = sorted(snapshots, key=lambda one: one.sequence, reverse=True)
+    if not newest_first:
+        return "it has no snapshot"
+    complete = next((one for one in newest_first if _is_complete(one, accept_missing)), None)
+    if complete is None:
+        return "none of its snapshots is complete"
+    newest = newest_first[0]
+    for name, was in sorted(complete.parts.items()):
+        if name in accept_missing:
+            continue
+        now = newest.parts.get(name)
+        if now is None:
+            return f"the newest snapshot has no {name}, and {complete.id} has"
+        if _BADNESS[now.state] > _BADNESS[was.state]:
+            return f"{name} is {now.state} in the newest snapshot, and was {was.state} in {complete.id}"
+    return _lost_for_good(newest, newest_first[1:], accept_missing)
+
+
+def _lost_for_good(
+    newest: Snapshot, older: Sequence[Snapshot], accept_missing: Collection[str]
+) -> str | None:
+    """A part that the newest snapshot's kind of credential cannot read, and an older one's could.
+
+    Such a snapshot counts as complete; what was read before must still not go without a word.
+    """
+    for name, part in sorted(newest.parts.items()):
+        if part.state is not PartState.UNAVAILABLE or name in accept_missing:
+            continue
+        for one in older:
+            if name in one.parts and one.parts[name].state is PartState.COMPLETE:
+                return f"{name} is {part.state} in the newest snapshot, and was complete in {one.id}"
+    return None
+
+
+def _is_complete(snapshot: Snapshot, accept_missing: Collection[str]) -> bool:
+    return all(part.is_settled or name in accept_missing for name, part in snapshot.parts.items())
+
+
+__all__ = ["Decision", "Policy", "decide", "obstacle"]
