@@ -296,12 +296,14 @@ def _publish(
     for value in keep:
         new[KEEP + value.encode("ascii")] = value
     _, peeled_before = read_packed(path)
-    if new != old or not (path / "packed-refs").exists():
+    head_moves = accepted.head is not None and accepted.head.value != _head_value(path)
+    if new != old or head_moves or not (path / "packed-refs").exists():
         peeled = {name: value for name, value in peeled_before.items() if new.get(name) == old.get(name)}
         peeled.update(accepted.peeled)
-        write_packed(path, new, {name: value for name, value in peeled.items() if name in new})
+        peeled = {name: value for name, value in peeled.items() if name in new}
+        write_packed(path, new, peeled, accepted.head or read_head(path))
         _remove_loose(path)
-    if accepted.head is not None and accepted.head.value != _head_value(path):
+    if head_moves and accepted.head is not None:
         write_head(path, accepted.head)
     pins = {}
     for name, value in new.items():

@@ -7,6 +7,7 @@ that differ only in case are safe on any disk, and `a` may become `a/b`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,10 @@ KEEP = OURS + b"keep/"
 PULL_REQUESTS = OURS + b"pull-requests/"
 WORK = OURS + b"work"
 NAME_BYTES_MAX = 1024
-_HEADER = b"# pack-refs with: peeled fully-peeled sorted \n"
+# C git's own first line; ours adds traits that C git and dulwich do not know, and pass over.
+_HEADER = b"# pack-refs with: peeled fully-peeled sorted "
+_HEAD = b"mirror-head="
+_SUM = b"mirror-sha256="
 
 
 def name_fault(name: bytes) -> str | None:
@@ -84,14 +88,56 @@ def read_all(path: Path) -> dict[bytes, str]:
     return refs
 
 
-def write_packed(path: Path, refs: Mapping[bytes, str], peeled: Mapping[bytes, str]) -> None:
-    """Replace all refs of the repository at `path` in one durable step."""
-    lines = [_HEADER]
+def write_packed(
+    path: Path, refs: Mapping[bytes, str], peeled: Mapping[bytes, str], head: Head | None = None
+) -> None:
+    """Replace all refs of the repository at `path` in one durable step.
+
+    The first line holds the file's own checksum and, where `head` is given, what HEAD is about to
+    be, so that verify can tell damage in either from a writer that was killed between the two.
+    """
+    lines = []
     for name in sorted(refs):
         lines.append(refs[name].encode("ascii") + b" " + name + b"\n")
         if name in peeled and peeled[name] != refs[name]:
             lines.append(b"^" + peeled[name].encode("ascii") + b"\n")
-    write_file(path / "packed-refs", b"".join(lines))
+    first = _HEADER + (_HEAD + head.value + b" " if head is not None else b"") + _SUM
+    body = b" \n" + b"".join(lines)
+    digest = hashlib.sha256(first + body).hexdigest().encode("ascii")
+    write_file(path / "packed-refs", first + digest + body)
+
+
+def packed_fault(path: Path) -> str | None:
+    """Why the packed-refs of the repository at `path` is not as it was written, or None.
+
+    Where C git wrote it last it has no checksum; then only its form can be judged.
+    """
+    try:
+        data = (path / "packed-refs").read_bytes()
+        read_packed(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        return str(error)
+    first, _, rest = data.partition(b"\n")
+    before, sign, digest = first.partition(_SUM)
+    if not sign:
+        return None if first == _HEADER else "its first line is neither git's nor ours"
+    plain = before + sign + b" \n" + rest
+    if digest != hashlib.sha256(plain).hexdigest().encode("ascii") + b" ":
+        return "its content does not match its own checksum"
+    return None
+
+
+def head_promised(path: Path) -> bytes | None:
+    """What the last writer of packed-refs was about to point HEAD to (a name or a hash), if told."""
+    try:
+        with (path / "packed-refs").open("rb") as stream:
+            first = stream.readline(2 * NAME_BYTES_MAX)
+    except FileNotFoundError:
+        return None
+    traits = (trait.partition(_HEAD) for trait in first.split(b" "))
+    return next((value for before, sign, value in traits if sign and not before), None)
 
 
 def read_head(path: Path) -> Head | None:

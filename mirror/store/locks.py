@@ -6,6 +6,7 @@ nothing stale can ever stand in the way. What the lock file says is only for peo
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -79,6 +80,8 @@ async def hold(
         _sign(descriptor, Holder(os.getpid(), command, clock.now(), os.uname().nodename))
         yield FolderLock(descriptor)
     finally:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
         # Closed, never unlocked: a worker that still writes shares the lock and keeps it.
         os.close(descriptor)
 

@@ -35,6 +35,7 @@ from mirror.store.locks import hold_briefly
 from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder
 from mirror.store.records import FormerName, Missing, RepositoryRecord, StoreRecord, WorkspaceRecord
 from mirror.store.runs import read_run, run_ids
+from mirror.store.seal import sealed
 
 __all__ = ["Absence", "RepositoryWriter", "StoreWriter", "Taken", "WorkspaceWriter", "create_or_open"]
 
@@ -99,7 +100,7 @@ def _create(path: Path, record: StoreRecord) -> None:
         for name in (layout.RUNS, layout.WORKSPACES, layout.QUARANTINE, layout.CACHE):
             make_folder(path / name)
         if not (path / layout.STORE_FILE).is_file():
-            write_file(path / layout.STORE_FILE, dumps(record.to_json()))
+            write_file(path / layout.STORE_FILE, sealed(record.to_json()))
             _log.info("store.created", store=str(path), id=record.id)
 
 
@@ -213,7 +214,7 @@ class StoreWriter:
             if target.exists():
                 raise FileExistsError(f"there is a record of the run {run.id} already")
             count, previous = self._last_record()
-            data = dumps(run.to_json(previous=previous))
+            data = sealed(run.to_json(previous=previous))
             write_file(target, data)
             last = {"id": run.id, "sha256": hashlib.sha256(data).hexdigest(), "runs": count + 1}
             write_file(self._path / layout.LAST_RUN, dumps(last))
@@ -255,7 +256,7 @@ class StoreWriter:
                 # The repositories first: until the workspace's own file says the new name, the
                 # next run does this again.
                 self._rename_repositories(found, workspace.slug, now)
-            write_file(self._path / found.place / layout.WORKSPACE_FILE, dumps(record.to_json()))
+            write_file(self._path / found.place / layout.WORKSPACE_FILE, sealed(record.to_json()))
         placed = self.reader.folder_of_workspace(workspace.uuid)
         assert placed is not None
         return placed
@@ -287,7 +288,7 @@ class StoreWriter:
         name = next(name for name in names if not (self._path / parent / name).exists())
         unfinished = self._path / layout.TEMPORARY / f"{secrets.token_hex(8)}.new"
         make_folder(unfinished)
-        write_file(unfinished / file, dumps(record))
+        write_file(unfinished / file, sealed(record))
         unfinished.rename(self._path / parent / name)
         sync_folder(self._path / parent)
         _log.info("store.folder_made", folder=f"{parent}/{name}")
@@ -303,7 +304,7 @@ class StoreWriter:
     def _write_record(self, folder: RepositoryFolder, record: RepositoryRecord) -> None:
         path = self._path / folder.place
         sweep(path)
-        write_file(path / layout.REPOSITORY_FILE, dumps(record.to_json()))
+        write_file(path / layout.REPOSITORY_FILE, sealed(record.to_json()))
 
     def _last_record(self) -> tuple[int, str | None]:
         """How many run records there are, and the sha256 of the one written last.

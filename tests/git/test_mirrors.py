@@ -104,7 +104,7 @@ def test_every_value_that_a_ref_had_stays_reachable(
     ("fault", "value", "error"),
     [
         ("cut", 300, GitUnreachable),
-        ("corrupt", -40, GitFailed),
+        ("corrupt", 10_000, GitFailed),
         ("stall", 300, GitUnreachable),
         ("status", 503, GitUnreachable),
         ("status", 404, GitNotFound),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from tests.store.helpers import ACME, REFS_5001, START, MovedClock, adopt, open_
 
 def test_a_new_store_says_what_it_is(tmp_path: Path) -> None:
     open_store(tmp_path / "deep" / "store").close()
-    assert loads((tmp_path / "deep/store/store.json").read_bytes()) == {
+    data = loads((tmp_path / "deep/store/store.json").read_bytes())
+    assert data.pop("sum") == hashlib.sha256(dumps(data)).hexdigest()
+    assert data == {
         "format": 1,
         "id": "store-1",
         "created": "2026-11-23T02:00:00Z",
