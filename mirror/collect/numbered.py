@@ -140,6 +140,8 @@ async def _bring_up_to_date(work: Work, kind: Kind, listed: JsonObject, found: _
     before = work.draft.get(path)
     old: JsonObject = before if isinstance(before, dict) else {}
     found.seen.add(number)
+    if work.draft.is_erased(path):
+        return
     names: Mapping[str, str | int] = {
         "workspace": work.repository.workspace,
         "repository": work.repository.slug,

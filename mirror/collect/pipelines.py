@@ -81,6 +81,8 @@ async def _bring_up_to_date(work: Work, listed: JsonObject, found: _Round) -> No
     number = fields.pipeline_number(listed)
     found.seen.add(number)
     path = document_path(number)
+    if work.draft.is_erased(path):
+        return
     before = work.draft.get(path)
     old: JsonObject = before if isinstance(before, dict) else {}
     pipeline = fields.merged(old.get("pipeline"), fields.stable(listed))

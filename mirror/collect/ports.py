@@ -37,6 +37,10 @@ class Draft(Protocol):
         """Whether the file of these bytes is held."""
         ...
 
+    def is_erased(self, path: str) -> bool:
+        """Whether a document was erased on purpose, and is not to be asked for."""
+        ...
+
     def checkpoint(self) -> bool:
         """Make everything put so far durable."""
         ...

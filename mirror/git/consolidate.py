@@ -74,9 +74,7 @@ def _choose(sizes: dict[Path, int]) -> list[Path]:
 
 
 def _merge(path: Path, packs: list[Path]) -> str:
-    """Write the objects of `packs` into one new pack; returns its name, empty where none was new."""
-    folder = path / "objects" / "pack"
-    before = {pack.name for pack in folder.glob("*.pack")}
+    """Write the objects of `packs` into one new pack; returns its name."""
     writer = PackWriter(path / "objects")
     repository = open_repository(path)
     try:
@@ -89,7 +87,7 @@ def _merge(path: Path, packs: list[Path]) -> str:
                         raise GitFailed(f"{path.name}: object {name.hex()} is damaged")
             finally:
                 index.close()
-        writer.publish()
+        new = writer.publish()
     except (OSError, MemoryError, GitFailed):
         raise
     except Exception as error:
@@ -97,5 +95,4 @@ def _merge(path: Path, packs: list[Path]) -> str:
     finally:
         writer.discard()
         repository.close()
-    added = {pack.name for pack in folder.glob("*.pack")} - before
-    return next(iter(added), "")
+    return f"{new}.pack" if new else ""

@@ -7,7 +7,7 @@ one pack for each commit and fsynced before any ref names them.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -85,12 +85,13 @@ class Documents:
         return parents[0].decode("ascii") if parents else None
 
     def _commit(self, identifier: str) -> Commit:
-        found = self._object(identifier)
+        found = self.thing(identifier)
         if not isinstance(found, Commit):
             raise GitFailed(f"{self.path.name}: {identifier} is not a commit")
         return found
 
-    def _object(self, identifier: str) -> object:
+    def thing(self, identifier: str) -> object:
+        """An object as dulwich reads it. Raises GitFailed where it is missing or damaged."""
         try:
             return self._repo.object_store[ObjectID(identifier.encode("ascii"))]
         except KeyError:
@@ -100,9 +101,21 @@ class Documents:
         except Exception as error:
             raise GitFailed(f"{self.path.name}: object {identifier} is damaged: {error}") from error
 
+    def raw(self, identifier: str) -> tuple[int, bytes]:
+        """Kind (git's number) and bytes of an object. Raises GitFailed likewise."""
+        try:
+            kind, data = self._repo.object_store.get_raw(ObjectID(identifier.encode("ascii")))
+        except KeyError:
+            raise GitFailed(f"{self.path.name}: object {identifier} is missing") from None
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise GitFailed(f"{self.path.name}: object {identifier} is damaged: {error}") from error
+        return kind, data
+
     def level(self, tree: str) -> _Level:
         """The entries of one tree: name to mode and id."""
-        found = self._object(tree)
+        found = self.thing(tree)
         if not isinstance(found, Tree):
             raise GitFailed(f"{self.path.name}: {tree} is not a tree")
         return {entry.path: (entry.mode, entry.sha.decode("ascii")) for entry in found.iteritems()}
@@ -128,7 +141,7 @@ class Documents:
 
     def blob(self, identifier: str) -> bytes:
         """The bytes of a document by its blob id."""
-        data: bytes = self._object(identifier).as_raw_string()  # type: ignore[attr-defined]
+        data: bytes = self.thing(identifier).as_raw_string()  # type: ignore[attr-defined]
         return data
 
     def paths(self, tree: str, prefix: str = "") -> Iterator[str]:
@@ -290,13 +303,7 @@ class TreeEdit:
                 del level[name]
         if not level:
             return None
-        ordered = sorted(
-            level.items(), key=lambda item: item[0] + (b"/" if stat.S_ISDIR(item[1][0]) else b"")
-        )
-        data = b"".join(
-            b"%o %s\0" % (mode, name) + bytes.fromhex(identifier) for name, (mode, identifier) in ordered
-        )
-        return self._pack.add("tree", data)
+        return self._pack.add("tree", tree_bytes(level))
 
     def commit(self, *, ref: str, tag: str | None, message: str, when: datetime, parent: str | None) -> str:
         """Write everything, then set `ref` (and the tag) in one step; returns the commit's id.
@@ -322,3 +329,11 @@ class TreeEdit:
     def discard(self) -> None:
         """Forget the change."""
         self._pack.discard()
+
+
+def tree_bytes(level: Mapping[bytes, tuple[int, str]]) -> bytes:
+    """git's bytes of a tree, in git's order: a folder sorts as if its name ended with a slash."""
+    ordered = sorted(level.items(), key=lambda item: item[0] + (b"/" if stat.S_ISDIR(item[1][0]) else b""))
+    return b"".join(
+        b"%o %s\0" % (mode, name) + bytes.fromhex(identifier) for name, (mode, identifier) in ordered
+    )

@@ -63,10 +63,13 @@ class PackWriter:
         self._offset += len(entry)
         return identifier.hex()
 
-    def publish(self) -> None:
-        """Make the pack part of the repository, durably. Nothing was added: nothing happens."""
+    def publish(self) -> str:
+        """Make the pack part of the repository, durably; returns its name without suffix.
+
+        Nothing was added: nothing happens, and the name is empty.
+        """
         if self._file is None:
-            return
+            return ""
         stream = self._file
         stream.seek(8)
         stream.write(struct.pack(">L", len(self._entries)))
@@ -90,6 +93,7 @@ class PackWriter:
         beside.rename(final.with_suffix(".idx"))
         sync_folder(self._folder)
         self._path, self._entries, self._offset = self._beside(), {}, 12
+        return final.name
 
     def discard(self) -> None:
         """Drop what was not published."""

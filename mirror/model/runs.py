@@ -13,7 +13,7 @@ from mirror.model.canonical import JsonObject
 from mirror.model.snapshots import Part, time_from_text, time_text
 from mirror.model.things import RefChange, name_to_json
 
-RunKind = Literal["backup", "verify"]
+RunKind = Literal["backup", "verify", "prune", "erase", "accept-loss"]
 
 
 class Outcome(StrEnum):
@@ -27,6 +27,10 @@ class Outcome(StrEnum):
     ABSENT = "absent"  # not in a complete listing, not yet confirmed as gone; kept
     GONE = "gone"  # confirmed as gone upstream; kept
     PENDING = "pending"  # not reached before the run ended
+    PRUNED = "pruned"  # retention let snapshots go
+    KEPT = "kept"  # retention let nothing go; its facts say why
+    ERASED = "erased"  # removed on purpose, before retention; or left out because it was
+    ACCEPTED = "accepted"  # a loss that had tripped the brake was accepted
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,18 @@ class RunEntry:
     ref_changes: tuple[RefChange, ...] = ()
     problems: tuple[Problem, ...] = ()
     seconds: float = 0.0
+    # Snapshots that were rewritten: id to the new tree, and to the new sha256 of refs.json.
+    trees: Mapping[str, str] = field(default_factory=dict)
+    refs: Mapping[str, str | None] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
         """As run records hold it."""
+        rewritten = {"trees": dict(self.trees), "refs": dict(self.refs)} if self.trees else {}
+        facts = {"facts": dict(self.facts)} if self.facts else {}
         return {
+            **rewritten,
+            **facts,
             "kind": self.kind,
             "full_name": self.full_name,
             "uuid": self.uuid,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Container, Iterable, Iterator
 from pathlib import Path
 
 from mirror.git.documents import Documents, TreeEdit
@@ -13,6 +13,7 @@ from mirror.model import Clock, Json, JsonObject, dumps, is_snapshot_id, loads
 from mirror.store import layout
 from mirror.store.disk import NewFile, make_folder
 from mirror.store.refs_document import is_own_document
+from mirror.store.removals import Erased
 from mirror.store.snapshots import damage_in
 
 _log = get_logger("store")
@@ -23,9 +24,14 @@ _CHECKPOINTS_MAX = 1_000_000
 class Deposit:
     """A repository's `files/`: once each, named by the sha256 of the plain bytes, never overwritten."""
 
-    def __init__(self, folder: Path, temporary: Path) -> None:
+    def __init__(self, folder: Path, temporary: Path, dropped: Container[str] = ()) -> None:
         self._folder = folder
         self._temporary = temporary
+        self._dropped = dropped
+
+    def had(self, sha256: str) -> bool:
+        """Whether the file of these plain bytes is there, or was and retention let it go."""
+        return sha256 in self._dropped or self.holds(sha256)
 
     def new(self, name: str, *, text: bool = False) -> NewStoredFile:
         """Begin a file that is called `name` upstream; texts are stored compressed."""
@@ -99,12 +105,15 @@ class WorkDraft:
     `refs.json` and its shards, which the store writes itself.
     """
 
-    def __init__(self, documents: Documents, deposit: Deposit, file: str, clock: Clock) -> None:
+    def __init__(
+        self, documents: Documents, deposit: Deposit, file: str, clock: Clock, erased: Erased
+    ) -> None:
         self.resumed = False  # whether it goes on with an earlier run's work
         self._clock = clock
         self._documents = documents
         self._deposit = deposit
         self._file = file
+        self._erased = erased
         with damage_in(file):
             main = tip_of(documents)
             work = documents.head(layout.WORK)
@@ -148,9 +157,9 @@ class WorkDraft:
     def put(self, path: str, value: Json) -> bool:
         """Set the document at `path`; returns whether that changed it.
 
-        Raises NotCanonical where `value` has no faithful JSON form.
+        What was erased stays erased. Raises NotCanonical where `value` has no faithful JSON form.
         """
-        return self.put_bytes(_own(path), dumps(value))
+        return self.put_bytes(_own(path), dumps(self._erased.applied(path, value)))
 
     def put_bytes(self, path: str, data: bytes) -> bool:
         """As `put`, of canonical bytes, and for the store's own documents too."""
@@ -194,8 +203,12 @@ class WorkDraft:
             return new.finish()
 
     def has_file(self, sha256: str) -> bool:
-        """Whether the stored file of these plain bytes is there."""
-        return layout.is_sha256(sha256) and self._deposit.holds(sha256)
+        """Whether the file of these plain bytes is stored, or was until retention let it go."""
+        return layout.is_sha256(sha256) and self._deposit.had(sha256)
+
+    def is_erased(self, path: str) -> bool:
+        """Whether the document at `path` was erased, so that it is not worth asking for."""
+        return self._erased.has(path)
 
     def checkpoint(self) -> bool:
         """Make everything put so far durable, without a snapshot; returns whether there was anything."""

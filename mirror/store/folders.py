@@ -32,6 +32,7 @@ from mirror.store.locks import FolderLock, hold
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.records import read_small
 from mirror.store.refs_document import is_shard, refs_from_documents, refs_to_documents
+from mirror.store.removals import Erased, read_dropped
 from mirror.store.snapshots import damage_in, read_snapshot
 
 Folder = TypeVar("Folder", RepositoryFolder, WorkspaceFolder)
@@ -97,11 +98,17 @@ class FolderWriter(Generic[Folder]):
         assert self._held is not None, f"{self.folder.place} is written without its lock"
         return self._held
 
-    def work(self) -> WorkDraft:
-        """The documents on their way to the next snapshot; see WorkDraft."""
+    @property
+    def documents(self) -> Documents:
+        """The metadata repository itself; for the store's own rewriting."""
+        return self._locked()[0]
+
+    def work(self, erased: Erased | None = None) -> WorkDraft:
+        """The documents on their way to the next snapshot; see WorkDraft. `erased` may not come back."""
         documents, clock = self._locked()
-        deposit = Deposit(self._path / layout.FILES, self.folder.root / layout.TEMPORARY)
-        draft = WorkDraft(documents, deposit, self.folder.metadata.file, clock)
+        dropped = read_dropped(self.folder.root, self.folder.place)
+        deposit = Deposit(self._path / layout.FILES, self.folder.root / layout.TEMPORARY, dropped)
+        draft = WorkDraft(documents, deposit, self.folder.metadata.file, clock, erased or Erased())
         self._drafts.append(draft)
         return draft
 

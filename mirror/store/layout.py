@@ -28,6 +28,12 @@ CODE = "code.git"
 FILES = "files"
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
+# What was let go or removed on purpose, and the brake: there only once there is something to say.
+PRUNED_FILE = "pruned.json"
+DROPPED_FILE = "dropped.json"
+ERASURES_FILE = "erasures.json"
+BRAKE_FILE = "brake.json"
+LFS = "code.git/lfs/objects"
 
 MAIN = "refs/heads/main"
 WORK = "refs/mirror/work"
@@ -97,6 +103,11 @@ def slug_of(folder: str) -> str:
 def stored_file(sha256: str, *, compressed: bool) -> str:
     """Where the file of these plain bytes stands, below the repository's folder."""
     return f"{FILES}/{sha256[:2]}/{sha256}{'.gz' if compressed else ''}"
+
+
+def lfs_object(sha256: str) -> str:
+    """Where the LFS object of these bytes stands, below the repository's folder."""
+    return f"{LFS}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
 def run_record(identifier: str) -> str:

@@ -26,13 +26,14 @@ from mirror.store.records import (
     read_small,
 )
 from mirror.store.refs_document import is_own_document
+from mirror.store.removals import Erased, Erasure, Pruned, read_dropped, read_erasures, read_pruned
 from mirror.store.runs import RunRecord
 from mirror.store.selection import Candidate, matches_any, select
 from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
 
 __all__ = [
-    "At", "FormerName", "Missing", "RepositoryFolder", "RunRecord", "SnapshotReader", "Store",
-    "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder", "is_own_document",
+    "At", "Erased", "Erasure", "FormerName", "Missing", "RepositoryFolder", "RunRecord", "SnapshotReader",
+    "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder", "is_own_document",
 ]  # fmt: skip
 
 OnDamage = Callable[[StoreDamaged], None]
@@ -67,6 +68,14 @@ class _Folder:
     def folder(self) -> str:
         """The folder's name, which never changes and which no other folder beside it has."""
         return self.place.rpartition("/")[2]
+
+    def erasures(self) -> tuple[Erasure, ...]:
+        """What was removed from it on purpose, the oldest first. Raises StoreDamaged."""
+        return read_erasures(self.root, self.place)
+
+    def pruned(self) -> Pruned | None:
+        """The snapshots that retention let go last, if any. Raises StoreDamaged."""
+        return read_pruned(self.root, self.place)
 
     def relative(self, path: str | Path = "") -> str:
         """Where `path` (below this folder, or absolute) stands, relative to the store."""
@@ -148,6 +157,10 @@ class RepositoryFolder(_Folder):
     def code(self) -> Path:
         """The mirror: a bare git repository (not there before the first fetch)."""
         return self.root / self.place / layout.CODE
+
+    def dropped(self) -> dict[str, str]:
+        """The step logs that retention let go: sha256 to the time. Raises StoreDamaged."""
+        return read_dropped(self.root, self.place)
 
     def find_file(self, sha256: str) -> StoredFile | None:
         """The stored file of these plain bytes, or None."""

@@ -170,6 +170,8 @@ def parse_small(data: bytes, file: str, build: Callable[[JsonObject], T]) -> T:
         return build(value)
     except (ValueError, OverflowError) as error:  # NotCanonical is a ValueError
         raise StoreDamaged(file, str(error)) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreDamaged(file, f"it is not of its form: {error}") from error
 
 
 def _text(data: JsonObject, key: str) -> str:

@@ -1,0 +1,56 @@
+"""People in Bitbucket's answers, and documents without some of them.
+
+A person stands as an object with a uuid and an account id wherever they did something, in mentions
+inside texts (`@{account id}` or `@{uuid}`; rendered, a span that names the account), and as the raw
+author of a commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+from typing import Any
+
+from mirror.model import Json, JsonObject
+
+# The braces are a part of a uuid's own name.
+_MENTION = re.compile(r"@?\{([^{}\s]{6,80})\}")
+_RENDERED = re.compile(r'<span[^<>]*data-atlassian-id="([^"]{6,80})"[^<>]*>[^<]*</span>')
+_NAMES = ("uuid", "account_id")
+_PERSON = frozenset({"display_name", "nickname", "account_id"})
+
+
+def person_digest(name: str) -> str:
+    """How a person who was erased is remembered: the sha256 of their uuid or account id."""
+    return hashlib.sha256(name.strip("{}").lower().encode("utf-8")).hexdigest()
+
+
+def without_people(value: Json, people: Collection[str]) -> Json:
+    """A document without the people of these digests: their objects, mentions and raw authors."""
+    if isinstance(value, str):
+        for pattern, instead in ((_MENTION, "{erased}"), (_RENDERED, "@erased")):
+            for mention in {m[0] for m in pattern.finditer(value) if person_digest(m[1]) in people}:
+                value = value.replace(mention, instead)
+        return value
+    if isinstance(value, list):
+        return [without_people(one, people) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if is_person(value) and not people_of(value).isdisjoint(people):
+        return {"type": value.get("type", "user"), "erased": True}
+    result: dict[str, Any] = {key: without_people(one, people) for key, one in value.items()}
+    user = value.get("user")
+    if "raw" in value and isinstance(user, dict) and not people_of(user).isdisjoint(people):
+        result["raw"] = "erased"  # a commit's author, as `Name <address>`
+    return result
+
+
+def is_person(value: JsonObject) -> bool:
+    """Whether an object of Bitbucket's stands for a person."""
+    return value.get("type") == "user" or (value.get("type") is None and not _PERSON.isdisjoint(value))
+
+
+def people_of(value: JsonObject) -> frozenset[str]:
+    """The digests of the names in a person's object."""
+    return frozenset(person_digest(value[key]) for key in _NAMES if isinstance(value.get(key), str))

@@ -1,0 +1,161 @@
+"""A reader of the store, written from docs/store-format.md with the standard library and C git alone.
+
+`python plain_reader.py STORE` lists it; `… STORE FOLDER SNAPSHOT TARGET` brings one snapshot back.
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NAME = re.compile(r"(?!\.{1,2}$)[a-z0-9._~-]{1,100}")
+
+
+def check(good: object, what: object) -> None:
+    if not good:
+        raise ValueError(f"not as the format says: {what}")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def git(folder: Path, *words: str | bytes, stdin: bytes = b"", **more: str) -> bytes:
+    command = ["git", f"--git-dir={folder}", *words]
+    env = {**os.environ, "GIT_NO_REPLACE_OBJECTS": "1", **more}
+    return subprocess.run(command, input=stdin, stdout=subprocess.PIPE, check=True, env=env).stdout
+
+
+def small(data: bytes) -> Any:
+    """A small JSON file or run record; its seal is the sha256 of it without the line of `sum`."""
+    if found := re.search(rb'\n  "sum": "([^"]*)"(,?)(?=\n)', data):
+        before = data[: found.start()] if found[2] else data[: found.start()].removesuffix(b",")
+        check(sha256(before + data[found.end() :]) == found[1].decode(), "the seal")
+    return json.loads(data)
+
+
+def name(text: str) -> bytes:
+    return base64.b64decode(text[7:]) if text.startswith("base64:") else text.encode()
+
+
+def pointers(value: Any) -> Iterator[str]:
+    """The sha256 of every stored file that a document points to."""
+    if isinstance(value, dict) and value.keys() == {"sha256", "size", "name"}:
+        yield value["sha256"]
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from pointers(one)
+
+
+@dataclass
+class Snapshot:
+    tree: str
+    facts: Any  # its snapshot.json
+    documents: dict[str, bytes]  # all of them, by path
+
+    def code(self) -> tuple[Any, dict[bytes, str], dict[int, str]] | None:
+        """Head, refs, and heads of pull requests; None where they were never known."""
+        if "refs.json" not in self.documents:
+            return None
+        code = json.loads(self.documents["refs.json"])["code"]
+        for path, digest in code.get("sharded", {}).get("files", {}).items():
+            check(sha256(self.documents[path]) == digest, path)
+            for kind, values in json.loads(self.documents[path]).items():
+                code.setdefault(kind, {}).update(values)
+        refs, pins = code.get("refs", {}), code.get("pull_requests", {})
+        said = code.get("sharded", {"refs": len(refs), "pull_requests": len(pins)})
+        check((said["refs"], said["pull_requests"]) == (len(refs), len(pins)), "the number of refs")
+        return code["head"], {name(n): v for n, v in refs.items()}, {int(n): v for n, v in pins.items()}
+
+
+@dataclass
+class Folder:
+    path: Path
+    record: Any  # its workspace.json or repository.json
+
+    def names(self) -> list[str]:
+        """The current name, then the former ones."""
+        current = self.record["full_name" if "full_name" in self.record else "slug"]
+        return [current, *(former["name"] for former in self.record["former_names"])]
+
+    def snapshots(self) -> list[Snapshot]:
+        """All of them, in their order."""
+        found, metadata = [], self.path / "metadata.git"
+        form = "--format=%(refname:lstrip=2) %(tree)"
+        tags = git(metadata, "for-each-ref", form, "refs/tags").decode() if metadata.exists() else ""
+        for tag, tree in (line.split(" ") for line in tags.splitlines()):
+            if re.fullmatch(r"\d{8}T\d{6}Z", tag):
+                documents = dict(self.documents(tree))
+                facts = json.loads(documents["snapshot.json"])
+                check((facts["id"], facts["uuid"]) == (tag, self.record["uuid"]), f"{metadata} {tag}")
+                found.append(Snapshot(tree, facts, documents))
+        return sorted(found, key=lambda one: int(one.facts["sequence"]))
+
+    def documents(self, tree: str) -> Iterator[tuple[str, bytes]]:
+        listed = git(self.path / "metadata.git", "ls-tree", "-r", "-z", tree).split(b"\0")[:-1]
+        wanted = b"".join(entry.split()[2] + b"\n" for entry in listed)
+        rest = git(self.path / "metadata.git", "cat-file", "--batch", stdin=wanted)
+        for path in (entry.partition(b"\t")[2].decode() for entry in listed):
+            check(all(NAME.fullmatch(part) for part in path.split("/")), path)
+            head, _, rest = rest.partition(b"\n")
+            size = int(head.split()[2])
+            yield path, rest[:size]
+            rest = rest[size + 1 :]
+
+    def file(self, digest: str, place: str = "files") -> bytes:
+        """The plain bytes of a stored file."""
+        path = self.path / place / digest[:2] / digest
+        data = path.read_bytes() if path.exists() else gzip.decompress(Path(f"{path}.gz").read_bytes())
+        check(sha256(data) == digest, path)
+        return data
+
+    def bring_back(self, snapshot: Snapshot, target: Path) -> None:
+        """The code to `target`/code.git, the documents and files beside it."""
+        log = self.path / "dropped.json"
+        dropped = log.read_text() if log.exists() else ""
+        wanted = {f"metadata/{path}": data for path, data in snapshot.documents.items()}
+        for data in snapshot.documents.values():
+            there = [digest for digest in pointers(json.loads(data)) if digest not in dropped]
+            wanted |= {f"files/{digest[:2]}/{digest}": self.file(digest) for digest in there}
+        for path, data in wanted.items():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_bytes(data)
+        if code := snapshot.code():
+            bare, objects = target / "code.git", str(self.path / "code.git" / "objects")
+            git(bare, "init", "-q", "--bare")
+            [(kind, at)] = (code[0] or {"unborn": "refs/heads/main"}).items()
+            refs = {ref: value for ref, value in code[1].items() if not ref.startswith(b"refs/mirror/")}
+            lines = b"".join(b"create %s %s\n" % (ref, value.encode()) for ref, value in refs.items())
+            git(bare, "update-ref", "--stdin", stdin=lines, GIT_ALTERNATE_OBJECT_DIRECTORIES=objects)
+            point = ("update-ref", "--no-deref") if kind == "detached" else ("symbolic-ref",)
+            git(bare, *point, "HEAD", name(at), GIT_ALTERNATE_OBJECT_DIRECTORIES=objects)
+            git(bare, "repack", "-a", "-d", "-q", GIT_ALTERNATE_OBJECT_DIRECTORIES=objects)
+
+
+def folders(store: Path) -> list[Folder]:
+    """Every workspace and repository of a store that we may read."""
+    top = small((store / "store.json").read_bytes())
+    check(top["format"] == 1 and not top["requires"], "it needs a newer program")
+    files = sorted(store.glob("workspaces/*/workspace.json"))
+    files += sorted(store.glob("workspaces/*/repositories/*/repository.json"))
+    return [Folder(path.parent, small(path.read_bytes())) for path in files]
+
+
+def runs(store: Path) -> list[Any]:
+    """Run records in the order of writing; the chain must be whole."""
+    found = {sha256(data): small(data) for data in map(Path.read_bytes, store.glob("runs/*z-??????.json"))}
+    after = {record["previous"]: digest for digest, record in found.items()}
+    order: list[Any] = []
+    last = None
+    while last in after:
+        last = after[last]
+        order.append(found[last])
+    check(len(order) == len(found), "the chain of run records")
+    return order
