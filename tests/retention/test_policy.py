@@ -79,7 +79,8 @@ def test_borg_example_of_fourteen_days_six_months_and_a_year() -> None:
     ours = [when.date() for when in kept(Policy(keep_daily=14, keep_monthly=8, keep_yearly=3), taken(*every))]
     months = [date(2015, 6, 30), date(2015, 7, 31), date(2015, 8, 31), date(2015, 9, 30), date(2015, 10, 31)]
     assert ours == [
-        date(2015, 1, 1), *months, date(2015, 11, 30), *(date(2015, 12, day) for day in range(19, 32)), date(2016, 1, 1)
+        date(2015, 1, 1), *months, date(2015, 11, 30),
+        *(date(2015, 12, day) for day in range(19, 32)), date(2016, 1, 1),
     ]  # fmt: skip
 
 
