@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mirror import __version__
 from mirror.bitbucket.client import Client
+from mirror.bitbucket.people import without_people
 from mirror.collect.ports import Work
 from mirror.collect.repository import Collected, Wanted, collect_repository
 from mirror.config.settings import WorkspaceConfig
@@ -30,6 +31,8 @@ from mirror.model import (
     RunEntry,
     name_to_json,
 )
+from mirror.store.erasing import finish_erasures
+from mirror.store.reader import Erased, Erasure
 from mirror.store.writer import RepositoryWriter, StoreWriter, Taken, WorkspaceWriter
 
 _log = get_logger("backup")
@@ -65,7 +68,14 @@ async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Rep
         writer = tools.store.adopt_repository(home, repository, clock.now())
         folder = writer.folder.place
         async with writer.lock(tools.lock_wait, clock) as lock:
-            entry = await _under_lock(tools, writer, repository, lock.fileno)
+            await finish_erasures(
+                writer, workers=tools.workers, lock=lock.fileno, without_people=without_people
+            )
+            erased = Erased([*writer.folder.erasures(), *people_erased(home)], without_people)
+            if erased.everything is not None:
+                entry = _left_out(writer, erased.everything.reason)
+            else:
+                entry = await _under_lock(tools, writer, repository, erased, lock.fileno)
     except Locked as error:
         entry = _failed(repository, folder, Outcome.LOCKED, error)
     except CredentialRefused:
@@ -88,6 +98,23 @@ async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Rep
     return entry
 
 
+def people_erased(home: WorkspaceWriter) -> list[Erasure]:
+    """The people who were erased from a workspace: they stay out of its repositories, new ones too."""
+    return [one for one in home.folder.erasures() if one.people]
+
+
+def _left_out(writer: RepositoryWriter, reason: str) -> RunEntry:
+    """The entry of a repository that was erased as a whole: it is not taken up again."""
+    return RunEntry(
+        kind="repository",
+        full_name=writer.folder.full_name,
+        uuid=writer.folder.uuid,
+        folder=writer.folder.place,
+        outcome=Outcome.ERASED,
+        facts={"reason": f"it was erased: {reason}"},
+    )
+
+
 def _timed(entry: RunEntry, seconds: float) -> RunEntry:
     return RunEntry(**{**entry.__dict__, "seconds": seconds})
 
@@ -103,10 +130,12 @@ def _failed(repository: Repository, folder: str, outcome: Outcome, error: Mirror
     )
 
 
-async def _under_lock(tools: Tools, writer: RepositoryWriter, repository: Repository, lock: int) -> RunEntry:
+async def _under_lock(
+    tools: Tools, writer: RepositoryWriter, repository: Repository, erased: Erased, lock: int
+) -> RunEntry:
     begun = tools.clock.now()
     state = writer.read_state()
-    draft = writer.work()
+    draft = writer.work(erased)
     parts_wanted = tools.config.parts
     work = Work(
         client=tools.client,
@@ -123,7 +152,7 @@ async def _under_lock(tools: Tools, writer: RepositoryWriter, repository: Reposi
     )
     collected = await collect_repository(work, wanted)
     heads = {**_remembered(state), **collected.heads}
-    result, code, code_problem = await _fetch(tools, writer, repository, heads, lock)
+    result, code, code_problem = await _fetch(tools, writer, repository, heads, erased.refs, lock)
     parts = {"code": code, **collected.parts}
     taken = writer.snapshot(
         draft,
@@ -150,7 +179,12 @@ def _remembered(state: JsonObject) -> dict[int, str]:
 
 
 async def _fetch(
-    tools: Tools, writer: RepositoryWriter, repository: Repository, heads: Mapping[int, str], lock: int
+    tools: Tools,
+    writer: RepositoryWriter,
+    repository: Repository,
+    heads: Mapping[int, str],
+    erased: frozenset[bytes],
+    lock: int,
 ) -> tuple[FetchResult | None, Part, MirrorError | None]:
     name = repository.full_name
     try:
@@ -160,6 +194,7 @@ async def _fetch(
             url=f"{tools.git_url.rstrip('/')}/{repository.workspace}/{repository.slug}.git",
             login=GitLogin(*login) if login is not None else None,
             pins=dict(heads),
+            erased=erased,
             silence_timeout=tools.silence_timeout,
         )
         result = await tools.workers.run(

@@ -17,6 +17,7 @@ import httpx
 
 from mirror import __version__
 from mirror.auth.signin import sign_in
+from mirror.backup.brake import apply_brake
 from mirror.backup.repository import Tools, backup_repository
 from mirror.backup.workspace import backup_workspace
 from mirror.bitbucket.budget import Budget
@@ -256,9 +257,11 @@ async def _workspace(
     )
     wanted = _by_need(store.reader, [one for one in found.repositories if _chosen(order, one)])
     ledger.pending = {one.uuid: one for one in wanted}
+    before = len(ledger.entries)
     await _repositories(tools, home, wanted, ledger, order.config.limits.git_workers + 2)
     if not order.selectors or any(one.repository is None for one in order.selectors):
         ledger.entries.append(await backup_workspace(tools, home, found))
+    ledger.problems += await apply_brake(tools, home, found, ledger.entries[before:])
     if found.is_whole and not order.selectors:
         _mark_missing(store, held, found, order.clock.now(), ledger)
 

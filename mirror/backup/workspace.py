@@ -5,9 +5,12 @@ from __future__ import annotations
 from mirror import __version__
 from mirror.backup.repository import Tools
 from mirror.bitbucket import fields
+from mirror.bitbucket.people import without_people
 from mirror.discovery import Discovered
 from mirror.errors import Locked, MirrorError
 from mirror.model import Outcome, Part, PartState, Problem, RunEntry
+from mirror.store.erasing import finish_erasures
+from mirror.store.reader import Erased
 from mirror.store.writer import WorkspaceWriter
 
 PROFILE = "workspace.json"
@@ -27,9 +30,12 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
     }
     entry = RunEntry("workspace", workspace.slug, workspace.uuid, home.folder.place, Outcome.FAILED)
     try:
-        async with home.lock(tools.lock_wait, tools.clock):
+        async with home.lock(tools.lock_wait, tools.clock) as lock:
+            await finish_erasures(
+                home, workers=tools.workers, lock=lock.fileno, without_people=without_people
+            )
             begun = tools.clock.now()
-            draft = home.work()
+            draft = home.work(Erased(home.folder.erasures(), without_people))
             profile = fields.merged(draft.get(PROFILE), fields.stable(workspace.profile))
             draft.put(PROFILE, profile)
             draft.put(REPOSITORIES, {one.uuid: one.full_name for one in found.repositories})

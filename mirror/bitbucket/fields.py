@@ -144,6 +144,11 @@ def is_done(data: Json) -> bool:
     return _text(data, "state", "name") == _DONE
 
 
+def pipeline_ended(data: Json) -> str | None:
+    """When a pipeline ended, or, where it does not say, began."""
+    return _text(data, "completed_on") or _text(data, "created_on")
+
+
 def step_has_run(data: Json) -> bool:
     """Whether a step may have a log: it has come to its end and was not skipped."""
     return is_done(data) and _text(data, "state", "result", "name") not in ("NOT_RUN", "SKIPPED")

@@ -54,3 +54,19 @@ def is_person(value: JsonObject) -> bool:
 def people_of(value: JsonObject) -> frozenset[str]:
     """The digests of the names in a person's object."""
     return frozenset(person_digest(value[key]) for key in _NAMES if isinstance(value.get(key), str))
+
+
+def names_of(document: Json, person: str) -> set[str]:
+    """The uuids and account ids that stand beside `person` (one of them) in a document."""
+    wanted = person_digest(person)
+    found: set[str] = set()
+    todo = [document]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, list):
+            todo.extend(value)
+        elif isinstance(value, dict):
+            if is_person(value) and wanted in people_of(value):
+                found.update(value[key] for key in _NAMES if isinstance(value.get(key), str))
+            todo.extend(value.values())
+    return found

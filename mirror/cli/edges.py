@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,6 +24,16 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
+
+
+def person(environment: Mapping[str, str]) -> str:
+    """Who runs this: the user, and behind sudo the one who called it."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    behind = environment.get("SUDO_USER")
+    return f"{behind} (as {user})" if behind and behind != user else user
 
 
 def environment() -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mirror import logs
-from mirror.cli import demo, looking, parser, runs, service
+from mirror.cli import demo, letting_go, looking, parser, runs, service
 from mirror.cli.context import Context
 from mirror.cli.edges import SystemClock, environment
 from mirror.cli.output import Output, plain
@@ -23,6 +23,9 @@ COMMANDS: dict[str, Command] = {
     "backup": runs.run_backup,
     "verify": runs.run_verify,
     "restore": runs.run_restore,
+    "prune": letting_go.run_prune,
+    "accept-loss": letting_go.run_accept_loss,
+    "erase": letting_go.run_erase,
     "status": looking.run_status,
     "snapshots": looking.run_snapshots,
     "show": looking.run_show,

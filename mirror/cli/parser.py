@@ -15,8 +15,8 @@ from mirror.restore import PARTS
 EXIT_STATUS = """\
 exit status:
   0 done · 1 failed · 2 usage or configuration · 3 incomplete: stored what could be had, the rest
-  is listed · 4 verification found damage · 10 no store there · 11 locked · 12 credential refused
-  75 try again later (rate limit, network) · 130 cancelled
+  is listed · 4 verification found damage · 5 mass-loss brake · 10 no store there · 11 locked
+  12 credential refused · 75 try again later (rate limit, network) · 130 cancelled
 """
 SELECTOR = (
     "workspace, workspace/repository, or a glob of that (quote it); a folder name tells two of a name apart"
@@ -39,6 +39,12 @@ def _seconds(text: str) -> float:
         return 0.0 if text == "0" else duration(text).total_seconds()
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
+def _lock_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lock-wait", metavar="TIME", type=_seconds, default=0.0, help="wait so long for a lock (10m)"
+    )
 
 
 def _parts(text: str) -> frozenset[str]:
@@ -101,6 +107,7 @@ def build() -> argparse.ArgumentParser:
     _add_backup(commands)
     _add_looking(commands)
     _add_restore(commands)
+    _add_letting_go(commands)
     _add_service(commands)
     return parser
 
@@ -119,9 +126,7 @@ def _add_backup(commands: _Commands) -> None:
     backup.add_argument(
         "--full", action="store_true", help="look at everything again, not only at what changed"
     )
-    backup.add_argument(
-        "--lock-wait", metavar="TIME", type=_seconds, default=0.0, help="wait so long for a lock (10m)"
-    )
+    _lock_wait(backup)
     backup.add_argument(
         "--workspace",
         metavar="NAME",
@@ -198,6 +203,42 @@ def _add_restore(commands: _Commands) -> None:
     )
     restore.add_argument("--dry-run", action="store_true", help="say what would be restored; write nothing")
     restore.add_argument("-y", "--yes", action="store_true", help="do not ask before overwriting")
+
+
+def _add_letting_go(commands: _Commands) -> None:
+    prune = commands.add(
+        "prune", "let go of what retention no longer keeps", "prune --dry-run", "prune acme/website"
+    )
+    _selectors(prune, "*")
+    prune.add_argument(
+        "--dry-run", action="store_true", help="say what would go, why, and how many bytes; change nothing"
+    )
+    _lock_wait(prune)
+    accept = commands.add(
+        "accept-loss",
+        "accept what vanished upstream: the mass-loss brake lets go",
+        "accept-loss acme",
+        "accept-loss acme/website",
+    )
+    _selectors(accept, "1")
+    _lock_wait(accept)
+    erase = commands.add(
+        "erase",
+        "remove something from every snapshot, for good, and keep it out",
+        "erase acme/website --document pull-requests/12 --reason 'holds a password'",
+        "erase acme --person '{9f1d...}' --reason 'asked to be forgotten'",
+        "erase acme/website --ref refs/heads/leak --reason 'holds a key'",
+        "erase acme/website --reason 'never ours to keep'   # the whole repository",
+    )
+    _selectors(erase, "1")
+    erase.add_argument("--document", metavar="PATH", help="a document, such as pull-requests/12")
+    erase.add_argument(
+        "--person", metavar="UUID", help="a person, by uuid or account id, wherever they stand"
+    )
+    erase.add_argument("--ref", metavar="NAME", help="a ref by its full name, such as refs/heads/leak")
+    erase.add_argument("--reason", metavar="TEXT", required=True, help="why; kept with the tombstone")
+    erase.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    _lock_wait(erase)
 
 
 def _add_service(commands: _Commands) -> None:

@@ -24,7 +24,7 @@ MEANING = {
     2: "the configuration or command line needs correcting",
     3: "incomplete: what could be had is stored, the rest is listed above",
     4: "damage was found",
-    5: "the mass-loss brake stopped it",
+    5: "so much is gone upstream that prune stops until mirror accept-loss",
     11: "something was locked by another run",
     12: "a credential was refused",
     75: "a rate limit or the network stood in the way: try again later",
@@ -137,7 +137,7 @@ async def run_restore(context: Context) -> int:
     store = context.store()
     url = is_url(options.to)
     if options.overwrite and not options.dry_run and not options.yes:
-        _confirm(f"Replace what {options.to} has under the same names?")
+        confirm(f"Replace what {options.to} has under the same names?")
     login = await _login(context, options.to) if url else None
     with context.progress() as progress:
         report = await restore.run(
@@ -157,11 +157,10 @@ async def run_restore(context: Context) -> int:
     return report.exit_code
 
 
-def _confirm(question: str) -> None:
+def confirm(question: str) -> None:
+    """Ask a person. Raises UsageError where the answer is not yes, or nobody is there."""
     if not sys.stdin.isatty():
-        raise UsageError(
-            "overwriting needs a yes, and nobody is here to ask", hint="add --yes if you are sure"
-        )
+        raise UsageError("this needs a yes, and nobody is here to ask", hint="add --yes if you are sure")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -106,7 +106,9 @@ async def collect_numbered(work: Work, kind: Kind) -> tuple[Part, dict[int, str]
         await together(_bring_up_to_date(work, kind, value, found) for value in page.values)
         work.progress.report(work.repository.full_name, kind.part, len(found.seen), page.size)
     if sweep:
-        _mark_vanished(work, kind, found)
+        state["vanished"] = _mark_vanished(work, kind, found)
+    vanished = [number for number in state.get("vanished") or () if number not in found.seen]
+    state["vanished"] = vanished
     work.draft.checkpoint()
     if not found.faults:
         # Only now is everything that the cursor covers stored.
@@ -115,6 +117,8 @@ async def collect_numbered(work: Work, kind: Kind) -> tuple[Part, dict[int, str]
             state["swept"] = time_text(work.clock.now())
     work.checkpoint()
     counts = {kind.part: sum(1 for _ in work.draft.paths(kind.folder))}
+    if vanished:
+        counts[f"{kind.part}_gone"] = len(vanished)
     if found.faults:
         more = f" (and {len(found.faults) - 1} more)" if len(found.faults) > 1 else ""
         return Part(PartState.PARTIAL, counts, found.faults[0] + more), found.heads
@@ -216,12 +220,15 @@ async def _with_children(
     return document
 
 
-def _mark_vanished(work: Work, kind: Kind, found: _Round) -> None:
-    """A thing that a whole list no longer has keeps its last document, marked."""
+def _mark_vanished(work: Work, kind: Kind, found: _Round) -> list[int]:
+    """A thing that a whole list no longer has keeps its last document, marked; returns their numbers."""
+    vanished = []
     for path in list(work.draft.paths(kind.folder)):
         name = path.rpartition("/")[2].removesuffix(".json")
         if name.isdigit() and int(name) not in found.seen:
+            vanished.append(int(name))
             document = work.draft.get(path)
             if isinstance(document, dict):
                 parts = {**(document.get("_parts") or {}), kind.key: {"state": str(PartState.GONE)}}
                 work.put(path, {**document, "_parts": parts})
+    return sorted(vanished)

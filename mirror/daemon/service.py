@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from mirror import backup, verify
+from mirror import backup, prune, verify
 from mirror.auth.signin import sign_in
 from mirror.bitbucket.budget import Budget
-from mirror.config import Config
+from mirror.config import Config, Trigger
 from mirror.daemon.notify import Notifier
 from mirror.daemon.schedule import describe, first_run, make_trigger
 from mirror.errors import ConfigError, MirrorError, NoStore, UsageError
@@ -25,8 +25,7 @@ from mirror.model import Clock, Run, time_from_text, time_text
 from mirror.store.reader import Store
 from mirror.store.writer import create_or_open
 
-Kind = Literal["backup", "verify"]
-KINDS: tuple[Kind, ...] = ("backup", "verify")
+Kind = Literal["backup", "verify", "prune"]
 # A run that is told to stop ends within moments; systemd is asked for no more than this.
 STOP_SECONDS = 60.0
 
@@ -75,7 +74,7 @@ class _Service:
 
     def prove(self, config: Config) -> None:
         """Raise where the configuration cannot work: no schedule, no store, no secret."""
-        if config.schedule.backup is None and config.schedule.verify is None:
+        if not any(trigger for _, trigger in _triggers(config)):
             raise UsageError(
                 "the configuration has no schedule, so there is nothing for a daemon to do",
                 hint='add for example: schedule: {backup: "0 */4 * * *"}',
@@ -92,7 +91,12 @@ class _Service:
                     api_url=urls.api_url,
                     clock=self._clock,
                 )
-        for trigger in (config.schedule.backup, config.schedule.verify):
+        if config.schedule.prune is not None and not any(one.retention for one in config.workspaces):
+            raise UsageError(
+                "schedule.prune is set, and no retention: nothing could ever be let go",
+                hint="add retention: {keep_daily: 30}, or take schedule.prune out",
+            )
+        for _, trigger in _triggers(config):
             if trigger is not None:
                 make_trigger(trigger, config.schedule.timezone, start=self._clock.now())
 
@@ -108,8 +112,7 @@ class _Service:
         self._notifier.send(READY=1)
         _log.info(
             "daemon.ready",
-            backup=describe(self.config.schedule.backup),
-            verify=describe(self.config.schedule.verify),
+            **{kind: describe(trigger) for kind, trigger in _triggers(self.config)},
             store=str(self.config.store),
         )
         started()
@@ -146,13 +149,13 @@ class _Service:
         self._scheduler.remove_all_jobs()
         now = self._clock.now()
         schedule = self.config.schedule
-        for kind, trigger in (("backup", schedule.backup), ("verify", schedule.verify)):
+        for kind, trigger in _triggers(self.config):
             if trigger is None:
                 continue
             last = _last_began(self.config.store, kind)
             first = first_run(trigger, schedule.timezone, now=now, last=last)
-            if kind == "verify" and last is None and schedule.backup is not None:
-                first = None  # a new store has nothing to verify yet
+            if kind != "backup" and last is None and schedule.backup is not None:
+                first = None  # a new store has nothing to verify or to let go yet
             self._scheduler.add_job(
                 self._job,
                 make_trigger(trigger, schedule.timezone, start=first or now),
@@ -180,13 +183,8 @@ class _Service:
     async def _one(self, kind: Kind) -> None:
         """One run. Whatever it meets is logged; nothing but being stopped goes further."""
         config = self.config
-        work: Awaitable[Run] = (
-            backup.run(config, clock=self._clock, environment=self._environment, budget=self._budget)
-            if kind == "backup"
-            else self._verify(config)
-        )
         try:
-            run = await work
+            run = await self._work(kind, config)
         except MirrorError as error:
             _log.error(f"daemon.{kind}_failed", reason=error.message, hint=error.hint)
         except asyncio.CancelledError:
@@ -201,6 +199,14 @@ class _Service:
                 exit_code=run.exit_code,
                 problems=[problem.text for problem in run.problems],
             )
+
+    async def _work(self, kind: Kind, config: Config) -> Run:
+        clock, environment = self._clock, self._environment
+        if kind == "backup":
+            return await backup.run(config, clock=clock, environment=environment, budget=self._budget)
+        if kind == "prune":
+            return await prune.prune(config, clock=clock, environment=environment)
+        return await self._verify(config)
 
     async def _verify(self, config: Config) -> Run:
         run = await verify.run(config.store, clock=self._clock, environment=self._environment)
@@ -245,6 +251,12 @@ class _Service:
             while True:
                 self._notifier.send(WATCHDOG=1)
                 await asyncio.sleep(seconds)
+
+
+def _triggers(config: Config) -> tuple[tuple[Kind, Trigger | None], ...]:
+    """Each kind of run with when it is due; None: never."""
+    schedule = config.schedule
+    return ("backup", schedule.backup), ("verify", schedule.verify), ("prune", schedule.prune)
 
 
 def _last_began(store: Path, kind: str) -> datetime | None:

@@ -218,10 +218,10 @@ class TreeEdit:
     Documents go to a pack on disk as they are put, so memory stays small.
     """
 
-    def __init__(self, documents: Documents, base: str | None) -> None:
+    def __init__(self, documents: Documents, base: str | None, pack: PackWriter | None = None) -> None:
         self._documents = documents
         self._base = base
-        self._pack = PackWriter(documents.path / "objects")
+        self._pack = pack or PackWriter(documents.path / "objects")
         self._changed: dict[str, str | None] = {}
         self._content: dict[str, bytes] = {}
 
@@ -263,11 +263,12 @@ class TreeEdit:
 
     def write_tree(self) -> str:
         """Write and publish all objects in one pack; returns the id of the tree."""
-        tree = self._build()
+        tree = self.build()
         self._publish(tree)
         return tree
 
-    def _build(self) -> str:
+    def build(self) -> str:
+        """Write all objects to the pack, unpublished; returns the id of the tree."""
         changes: dict[bytes, str | None] = {
             path.encode("utf-8"): blob for path, blob in self._changed.items()
         }
@@ -310,7 +311,7 @@ class TreeEdit:
 
         Objects are on disk and fsynced before any ref names them.
         """
-        tree = self._build()
+        tree = self.build()
         seconds = int(when.astimezone(UTC).timestamp())
         who = b"%s %d +0000" % (_AUTHOR, seconds)
         lines = [b"tree " + tree.encode("ascii")]

@@ -15,7 +15,7 @@ from dulwich.object_format import SHA1
 from dulwich.objects import Commit, Tag, Tree
 from dulwich.pack import load_pack_index
 
-from mirror.git.documents import Documents, tree_bytes
+from mirror.git.documents import Documents, TreeEdit, tree_bytes
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.packs import PackWriter
@@ -25,16 +25,22 @@ _TAGS = "refs/tags/"
 _KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 
 
+def _unchanged(_path: str, _data: bytes) -> bytes | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Change:
     """What is to become of documents.
 
     `document` gives a document's new bytes by its path and old bytes, or None where it stays as it
-    is. `inside` tells whether anything below a folder may change: folders that cannot are not read.
+    is. `inside` tells whether that may change anything below a folder: those where it cannot are not
+    read. `edits` gives, for a whole tree, documents to be set, or with None removed.
     """
 
-    document: Callable[[str, bytes], bytes | None]
+    document: Callable[[str, bytes], bytes | None] = _unchanged
     inside: Callable[[str], bool] = lambda _: True
+    edits: Callable[[str], Mapping[str, bytes | None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,13 @@ def rewrite(
         trees: dict[str, str] = {}
         parent: str | None = None
         for tag, commit in snapshots:
-            tree = changer.tree(documents.tree_of(commit))
+            tree = changer.changed(documents.tree_of(commit))
             parent = _commit(documents, pack, commit, tree, parent)
             refs[_TAGS + tag] = parent
             trees[tag] = tree
         refs[main] = parent
         for commit in work:
-            parent = _commit(documents, pack, commit, changer.tree(documents.tree_of(commit)), parent)
+            parent = _commit(documents, pack, commit, changer.changed(documents.tree_of(commit)), parent)
         if work:
             refs[work_ref] = parent
         pack.publish()
@@ -102,6 +108,20 @@ class _Changer:
         self._pack = pack
         self._change = change
         self._done: dict[tuple[str, str], str] = {}
+
+    def changed(self, tree: str) -> str:
+        """What becomes of a whole tree."""
+        if self._change is None:
+            return tree
+        if self._change.edits is None:
+            return self.tree(tree)
+        edit = TreeEdit(self._documents, tree, self._pack)
+        for path, data in self._change.edits(tree).items():
+            if data is None:
+                edit.remove(path)
+            else:
+                edit.put(path, data)
+        return edit.build()
 
     def tree(self, tree: str, prefix: str = "") -> str:
         """The changed tree of the folder `prefix`."""

@@ -27,6 +27,7 @@ from mirror.git.refs import (
     close,
     name_fault,
     open_repository,
+    pin_name,
     read_all,
     read_head,
     read_packed,
@@ -58,13 +59,15 @@ class FetchJob:
     """Bring the mirror at `mirror` up to what `url` advertises.
 
     `pins` are pull request ids with the hash of their head as far as the API told it (at least 12
-    digits). `silence_timeout` is in seconds without a byte.
+    digits). `erased` are refs that were removed on purpose and may not come back, pins among them.
+    `silence_timeout` is in seconds without a byte.
     """
 
     mirror: str
     url: str
     login: GitLogin | None = None
     pins: Mapping[int, str] = field(default_factory=dict)
+    erased: frozenset[bytes] = frozenset()
     silence_timeout: float = 300.0
 
 
@@ -126,14 +129,15 @@ def fetch(job: FetchJob, *, tell: Tell = _silent) -> FetchResult:
     repository = open_repository(path)
     try:
         old = read_all(path)
-        count = _receive(client, repository.object_store, path, old, tell)
+        count = _receive(client, repository.object_store, path, old, job.erased, tell)
         assert client.advertised is not None
-        accepted, refused = _accept(client.advertised)
+        accepted, refused = _accept(client.advertised, job.erased)
         close(repository)
         repository = open_repository(path)
         store = repository.object_store
         _check_tips(store, accepted)
         wanted_pins = {number: _resolve(store, text) for number, text in job.pins.items()}
+        wanted_pins = {n: value for n, value in wanted_pins.items() if pin_name(n) not in job.erased}
         result = _publish(path, store, old, accepted, wanted_pins)
         return FetchResult(
             refs=accepted,
@@ -149,11 +153,13 @@ def fetch(job: FetchJob, *, tell: Tell = _silent) -> FetchResult:
         client.close()
 
 
-def _accept(advertised: Refs) -> tuple[Refs, tuple[tuple[bytes, str], ...]]:
+def _accept(advertised: Refs, erased: frozenset[bytes]) -> tuple[Refs, tuple[tuple[bytes, str], ...]]:
     """Split what a server advertises into what can be mirrored and what must be refused."""
     good: dict[bytes, str] = {}
     refused: list[tuple[bytes, str]] = []
     for name, value in advertised.refs.items():
+        if name in erased:
+            continue
         fault = name_fault(name)
         if fault is None and (not is_hash(value) or value == ZERO):
             fault = "its value is not an object id"
@@ -180,13 +186,18 @@ def _tips(refs: Refs) -> set[str]:
 
 
 def _receive(
-    client: HttpClient, store: DiskObjectStore, path: Path, old: Mapping[bytes, str], tell: Tell
+    client: HttpClient,
+    store: DiskObjectStore,
+    path: Path,
+    old: Mapping[bytes, str],
+    erased: frozenset[bytes],
+    tell: Tell,
 ) -> int:
     """Ask what is new and store it; returns how many objects came."""
 
     def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
         assert client.advertised is not None
-        accepted, _refused = _accept(client.advertised)
+        accepted, _refused = _accept(client.advertised, erased)
         missing = [ObjectID(tip.encode("ascii")) for tip in sorted(_tips(accepted))]
         return [tip for tip in missing if tip not in store]
 
@@ -283,7 +294,7 @@ def _publish(
         keep.add(accepted.head.value.decode("ascii"))
     for number, pin in wanted_pins.items():
         if pin is not None:
-            new[PULL_REQUESTS + b"%d/from" % number] = pin
+            new[pin_name(number)] = pin
     changes = []
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)

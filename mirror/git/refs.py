@@ -31,6 +31,11 @@ _HEAD = b"mirror-head="
 _SUM = b"mirror-sha256="
 
 
+def pin_name(number: int) -> bytes:
+    """The ref that pins the head of a pull request."""
+    return PULL_REQUESTS + b"%d/from" % number
+
+
 def name_fault(name: bytes) -> str | None:
     """Why a ref of this name cannot be mirrored, or None where it can.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import os
 import pickle
 import signal
@@ -21,17 +20,9 @@ from typing import Any
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import run_job
+from mirror.git.process import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 LENGTH = struct.Struct(">Q")
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the parent ends, and end now if it already has."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _read_exactly(connection: socket.socket, size: int) -> bytes:
@@ -53,6 +44,7 @@ def _receive(connection: socket.socket) -> tuple[Any, int | None]:
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             lock = array.array("i", content[:4])[0]
+            os.set_inheritable(lock, True)  # a git that the job starts holds it, too
     (size,) = LENGTH.unpack(data + _read_exactly(connection, LENGTH.size - 1))
     return pickle.loads(_read_exactly(connection, size)), lock  # noqa: S301 - only our parent is there
 
@@ -86,6 +78,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
     connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             job, lock = _receive(connection)

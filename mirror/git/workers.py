@@ -20,6 +20,7 @@ from typing import Any, overload
 import mirror
 from mirror.git.check import CheckJob, CheckResult
 from mirror.git.failures import GitFailed
+from mirror.git.gc import CollectJob, CollectResult, UsageJob, UsageResult
 from mirror.git.jobs import Job, Result
 from mirror.git.mirrors import FetchJob, FetchResult
 from mirror.git.push import PushJob, PushResult
@@ -27,6 +28,8 @@ from mirror.git.worker import LENGTH
 
 # What a worker may need of the environment: where certificates and programs are. Nothing secret.
 _PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "LC_ALL", "TMPDIR")
+# A git that a worker starts reads no configuration but the repository's own.
+_FOR_GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_NO_REPLACE_OBJECTS": "1"}
 
 
 class _Worker:
@@ -50,6 +53,7 @@ class _Worker:
                 stdout=asyncio.subprocess.DEVNULL,
                 env={
                     **{name: environment[name] for name in _PASSED_ON if name in environment},
+                    **_FOR_GIT,
                     "PYTHONPATH": str(Path(mirror.__file__).parents[1]),
                 },
             )
@@ -130,6 +134,14 @@ class WorkerPool:
     async def run(
         self, job: CheckJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
     ) -> CheckResult: ...
+    @overload
+    async def run(
+        self, job: CollectJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> CollectResult: ...
+    @overload
+    async def run(
+        self, job: UsageJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> UsageResult: ...
     @overload
     async def run(
         self, job: PushJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None

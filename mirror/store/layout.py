@@ -40,6 +40,7 @@ WORK = "refs/mirror/work"
 SNAPSHOT_DOCUMENT = "snapshot.json"
 REFS_DOCUMENT = "refs.json"
 REFS_SHARDS = "refs/"
+LFS_DOCUMENTS = "lfs/"
 
 NAME_MAX = 100
 

@@ -16,6 +16,7 @@ from mirror import __version__
 from mirror.errors import MirrorError, NoStore, UsageError
 from mirror.model import JsonObject, Selector, time_text
 from mirror.store import layout, runs
+from mirror.store.brake import Brake, read_brake
 from mirror.store.failures import StoreDamaged, StoreTooNew
 from mirror.store.records import (
     FormerName,
@@ -32,8 +33,9 @@ from mirror.store.selection import Candidate, matches_any, select
 from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
 
 __all__ = [
-    "At", "Erased", "Erasure", "FormerName", "Missing", "RepositoryFolder", "RunRecord", "SnapshotReader",
-    "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder", "is_own_document",
+    "At", "Brake", "Erased", "Erasure", "FormerName", "Missing", "RepositoryFolder", "RunRecord",
+    "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder",
+    "is_own_document",
 ]  # fmt: skip
 
 OnDamage = Callable[[StoreDamaged], None]
@@ -109,6 +111,10 @@ class WorkspaceFolder(_Folder):
     def former_names(self) -> tuple[FormerName, ...]:
         """The slugs it once had, the oldest first."""
         return self.record.former_names
+
+    def brake(self) -> Brake:
+        """The workspace's mass-loss brake. Raises StoreDamaged."""
+        return read_brake(self.root, self.place)
 
 
 @dataclass(frozen=True)

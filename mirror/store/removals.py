@@ -38,6 +38,16 @@ class Erasure:
     done: bool = False
 
     @property
+    def target(self) -> tuple[str | None, bytes | None, frozenset[str]]:
+        """What it is about: there is one erasure of each target in a folder."""
+        return self.document, self.ref, self.people
+
+    def covers(self, other: Erasure) -> bool:
+        """Whether `other` asks for nothing more; a person may be known by more names here."""
+        mine, its = (self.document, self.ref), (other.document, other.ref)
+        return mine == its and bool(self.people) == bool(other.people) and self.people >= other.people
+
+    @property
     def is_everything(self) -> bool:
         """Whether the whole folder was erased."""
         return self.document is None and self.ref is None and not self.people
@@ -137,14 +147,18 @@ def erasures_json(erasures: Iterable[Erasure]) -> JsonObject:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The snapshots that retention let go in the run `run`, told before they go."""
+    """The snapshots that retention let go in the run `run`, told before they go.
+
+    `done` is False until their bytes are free.
+    """
 
     run: str
     snapshots: tuple[str, ...]
+    done: bool
 
     def to_json(self) -> JsonObject:
         """As the folder's file holds it."""
-        return {"schema": 1, "run": self.run, "snapshots": sorted(self.snapshots)}
+        return {"schema": 1, "run": self.run, "snapshots": sorted(self.snapshots), "done": self.done}
 
 
 def read_pruned(root: Path, place: str) -> Pruned | None:
@@ -154,7 +168,9 @@ def read_pruned(root: Path, place: str) -> Pruned | None:
     return read_small(
         root,
         f"{place}/{layout.PRUNED_FILE}",
-        lambda data: Pruned(str(data["run"]), tuple(str(one) for one in data["snapshots"])),
+        lambda data: Pruned(
+            str(data["run"]), tuple(str(one) for one in data["snapshots"]), bool(data["done"])
+        ),
     )
 
 

@@ -37,7 +37,10 @@ from mirror.store.records import FormerName, Missing, RepositoryRecord, StoreRec
 from mirror.store.runs import read_run, run_ids
 from mirror.store.seal import sealed
 
-__all__ = ["Absence", "RepositoryWriter", "StoreWriter", "Taken", "WorkspaceWriter", "create_or_open"]
+__all__ = [
+    "Absence", "RepositoryWriter", "StoreWriter", "Taken", "WorkspaceWriter", "create_or_open",
+    "open_store",
+]  # fmt: skip
 
 # A repository counts as gone when this many runs, spread over this much time, found it missing.
 GONE_RUNS = 3
@@ -83,6 +86,12 @@ def create_or_open(
             hint="run as the user who owns the store, or name another place with --store",
         ) from error
     return StoreWriter(reader, command)
+
+
+def open_store(path: Path, *, now: datetime, command: str) -> StoreWriter:
+    """As create_or_open, where a store is there already. Raises NoStore where none is."""
+    Store.open(path).close()
+    return create_or_open(path, now=now, command=command)
 
 
 def _create(path: Path, record: StoreRecord) -> None:
@@ -171,6 +180,12 @@ class StoreWriter:
             with self._structure():
                 found = self._place_repository(home, repository, now)
         return RepositoryWriter(found, self._command)
+
+    def writer_of(self, folder: RepositoryFolder | WorkspaceFolder) -> RepositoryWriter | WorkspaceWriter:
+        """The writer of a folder that is there."""
+        if isinstance(folder, RepositoryFolder):
+            return RepositoryWriter(folder, self._command)
+        return WorkspaceWriter(folder, self._command)
 
     def mark_missing(self, folder: RepositoryFolder | RepositoryWriter, now: datetime) -> Absence:
         """A complete listing at `now` lacks this repository. Call it once for each run.

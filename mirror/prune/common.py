@@ -1,0 +1,113 @@
+"""What the three kinds of runs have in common: an entry for each folder, whatever happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from mirror import __version__
+from mirror.errors import Cancelled, Locked, MirrorError
+from mirror.logs import get_logger
+from mirror.model import Clock, Outcome, Problem, Run, RunEntry, RunKind
+from mirror.store.reader import RepositoryFolder, WorkspaceFolder
+from mirror.store.writer import StoreWriter
+
+Folder = RepositoryFolder | WorkspaceFolder
+_log = get_logger("prune")
+
+
+class RunCancelled(Cancelled):
+    """The run was stopped; `run` is its record."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__("stopped; what was begun is finished by the next run")
+        self.run = run
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that has begun."""
+
+    id: str
+    kind: RunKind
+    at: datetime
+
+
+def start(store: StoreWriter, kind: RunKind, now: datetime) -> Started:
+    """Begin a run."""
+    begun = Started(store.new_run_id(now), kind, now)
+    _log.info(f"{kind}.started", run=begun.id, store=str(store.reader.path))
+    return begun
+
+
+def finish(
+    store: StoreWriter,
+    begun: Started,
+    clock: Clock,
+    entries: Sequence[RunEntry],
+    *,
+    problems: Sequence[Problem] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> Run:
+    """Write the run's record and the index."""
+    run = outcome(begun, clock, entries, problems=problems, facts=facts)
+    store.write_run(run)
+    store.rebuild_index(clock.now())
+    _log.info(f"{begun.kind}.finished", run=run.id, exit_code=run.exit_code, folders=len(entries))
+    return run
+
+
+def outcome(
+    begun: Started,
+    clock: Clock,
+    entries: Sequence[RunEntry],
+    *,
+    problems: Sequence[Problem] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> Run:
+    """The run as it came out; nothing is written."""
+    return Run(
+        begun.id, begun.kind, begun.at, clock.now(), __version__, tuple(entries), tuple(problems), facts or {}
+    )
+
+
+def entry_of(folder: Folder, result: Outcome, *problems: Problem, **more: Any) -> RunEntry:
+    """The entry of a folder."""
+    kind: Literal["repository", "workspace"] = (
+        "repository" if isinstance(folder, RepositoryFolder) else "workspace"
+    )
+    return RunEntry(
+        kind, folder.full_name, folder.uuid, folder.place, result, problems=tuple(problems), **more
+    )
+
+
+def with_snapshots(entry: RunEntry, folder: Folder) -> RunEntry:
+    """The entry with the snapshots that the folder holds now, as later runs will expect them.
+
+    Raises StoreDamaged.
+    """
+    latest = folder.metadata.latest()
+    if latest is None:
+        return replace(entry, kept=())
+    return replace(
+        entry,
+        snapshot=latest.id,
+        tree=latest.tree,
+        refs_sha256=folder.metadata.refs_sha256(latest),
+        kept=tuple(folder.metadata.tags()),
+    )
+
+
+async def guarded(folder: Folder, work: Callable[[], Awaitable[RunEntry]]) -> RunEntry:
+    """What `work` gives; a folder that is locked or damaged is an entry, never the run's end."""
+    try:
+        return await work()
+    except Locked as error:
+        return entry_of(folder, Outcome.LOCKED, Problem(error.exit_code, error.message))
+    except MirrorError as error:
+        return entry_of(folder, Outcome.FAILED, Problem(error.exit_code, error.message))
+    except OSError as error:
+        text = f"{error.strerror or type(error).__name__}: {error.filename or folder.place}"
+        return entry_of(folder, Outcome.FAILED, Problem(1, text))

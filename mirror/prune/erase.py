@@ -1,0 +1,170 @@
+"""Erasing: remove something before retention does, from every snapshot that holds it. See `erase`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mirror.bitbucket.people import names_of, person_digest, without_people
+from mirror.errors import UsageError
+from mirror.git.workers import WorkerPool
+from mirror.model import Clock, NoProgress, Outcome, Problem, Progress, Run, RunEntry, Selector
+from mirror.prune.common import Folder, Started, entry_of, finish, guarded, start, with_snapshots
+from mirror.store import erasing
+from mirror.store.reader import Erasure, WorkspaceFolder, is_own_document
+from mirror.store.tidying import AnyWriter, Freed
+from mirror.store.writer import StoreWriter, open_store
+
+
+@dataclass(frozen=True)
+class What:
+    """What is to be erased: one document (a path), one ref, or one person (a uuid or account id).
+
+    With none of them, everything that the store holds of the repository.
+    """
+
+    document: str | None = None
+    ref: str | None = None
+    person: str | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether the whole repository is meant."""
+        return self.document is None and self.ref is None and self.person is None
+
+    def __str__(self) -> str:
+        return self.document or self.ref or self.person or "anything"
+
+    def __post_init__(self) -> None:
+        if sum(one is not None for one in (self.document, self.ref, self.person)) > 1:
+            raise UsageError("erase one thing at a time: a document, a ref or a person")
+        if self.document is not None and is_own_document(self.document):
+            raise UsageError(
+                f"{self.document} is the store's own, and says what a snapshot is",
+                hint="erase a document, a --ref, or the whole repository",
+            )
+
+
+async def erase(
+    store_path: Path,
+    selector: Selector,
+    what: What,
+    *,
+    reason: str,
+    by: str,
+    clock: Clock,
+    environment: Mapping[str, str],
+    lock_wait: float = 0.0,
+    progress: Progress | None = None,
+) -> Run:
+    """Remove `what` from every snapshot of what `selector` means, and never take it up again.
+
+    A tombstone stands where a document was; `reason` and `by` are kept with it. Killed at any point,
+    the next run of any kind finishes it. Copies of the store elsewhere are not touched. Raises NoStore,
+    and UsageError where `selector` means nothing or no snapshot holds `what`.
+    """
+    if not reason.strip():
+        raise UsageError(
+            "an erasure needs its reason", hint="give --reason TEXT; it is kept with the tombstone"
+        )
+    with open_store(store_path, now=clock.now(), command="mirror erase") as store:
+        folders = _meant(store, selector, what)
+        begun = start(store, "erase", clock.now())
+        async with WorkerPool(1, environment=environment) as workers:
+            order = _Order(store, clock, workers, lock_wait, progress or NoProgress())
+            entries = await _folders(order, folders, what, _erasure(what, begun, by, reason))
+        if not any(entry.outcome is Outcome.ERASED or entry.problems for entry in entries):
+            raise UsageError(f"no snapshot of {selector} holds {what}; nothing was changed")
+        return finish(store, begun, clock, entries, facts={"by": by, "reason": reason.strip()})
+
+
+@dataclass(frozen=True)
+class _Order:
+    store: StoreWriter
+    clock: Clock
+    workers: WorkerPool
+    lock_wait: float
+    progress: Progress
+
+
+def _meant(store: StoreWriter, selector: Selector, what: What) -> list[Folder]:
+    if selector.repository is not None:
+        return [*store.reader.repositories([selector])]
+    workspaces = store.reader.workspaces([selector])
+    if what.document is not None:
+        return [*workspaces]  # the workspace's own documents
+    if what.person is not None:
+        return [*workspaces, *store.reader.repositories([selector])]
+    raise UsageError(
+        f"{selector} is a workspace, and that can only be erased from repositories",
+        hint=f"name a repository, or '{selector}/*' for all of them",
+    )
+
+
+def _erasure(what: What, begun: Started, by: str, reason: str) -> Erasure:
+    ref = None if what.ref is None else what.ref.encode("utf-8", "surrogateescape")
+    return Erasure(begun.id, begun.at, by, reason.strip(), document=what.document, ref=ref)
+
+
+async def _folders(order: _Order, folders: Sequence[Folder], what: What, erasure: Erasure) -> list[RunEntry]:
+    names: set[str] = set()
+    for folder in folders if what.person is not None else ():
+        order.progress.report(folder.full_name, "looking for the person")
+        names |= erasing.people_in(folder, lambda value: names_of(value, str(what.person)))
+    if what.person is not None:
+        names.add(what.person)
+        erasure = replace(erasure, people=frozenset(person_digest(name) for name in names))
+    entries = []
+    for folder in folders:
+        order.progress.report(folder.full_name, "erasing")
+        # A person who is erased from a workspace stays out of repositories that are new to it, too.
+        always = isinstance(folder, WorkspaceFolder) and len(names) > 1
+        one = _One(order, order.store.writer_of(folder), erasure, always)
+        entries.append(await guarded(folder, one.erase))
+        order.progress.report(folder.full_name, "done")
+    return entries
+
+
+@dataclass(frozen=True)
+class _One:
+    """The erasing in one folder; `always`, also where nothing of it is held."""
+
+    order: _Order
+    writer: AnyWriter
+    erasure: Erasure
+    always: bool
+
+    async def erase(self) -> RunEntry:
+        """Erase, under the folder's lock; returns its entry."""
+        order, writer, folder = self.order, self.writer, self.writer.folder
+        async with writer.lock(order.lock_wait, order.clock) as lock:
+            known = next((one for one in folder.erasures() if one.covers(self.erasure)), None)
+            if known is None and not self.always and not erasing.holds(writer, self.erasure, without_people):
+                return with_snapshots(entry_of(folder, Outcome.KEPT), folder)
+            result = await erasing.erase(
+                writer,
+                known or self.erasure,
+                workers=order.workers,
+                lock=lock.fileno,
+                without_people=without_people,
+            )
+            done = result.erasure
+            entry = entry_of(
+                folder, Outcome.ERASED, *_problems(result.freed),
+                trees=done.trees, refs=done.refs,
+                facts={"what": done.to_json()["what"], "freed": result.freed.to_json()},
+            )  # fmt: skip
+            return with_snapshots(entry, folder)
+
+
+def _problems(freed: Freed) -> list[Problem]:
+    found = []
+    if freed.code is None:
+        text = "its objects are still on the disk: install git and run mirror erase again"
+        found.append(Problem(3, text, "code"))
+    if freed.still_held:
+        names = ", ".join(freed.still_held[:5])
+        more = f" and {len(freed.still_held) - 5} more" if len(freed.still_held) > 5 else ""
+        found.append(Problem(3, f"what it held is still reached by {names}{more}: erase these, too", "code"))
+    return found

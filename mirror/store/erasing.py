@@ -1,0 +1,194 @@
+"""Removing something on purpose, from every snapshot that holds it.
+
+The order makes it safe to be killed: the rewritten snapshots are durable, then the folder's list of
+erasures tells what they became, then refs move to them in one step, and only then old bytes go.
+Whoever next holds the folder's lock finishes what was begun.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from mirror.git.documents import Documents
+from mirror.git.history import Change, distinct_documents
+from mirror.git.refs import pin_name, read_all
+from mirror.git.workers import WorkerPool
+from mirror.model import Head, Json, Refs, dumps, loads
+from mirror.store import layout
+from mirror.store.disk import write_file
+from mirror.store.reader import RepositoryFolder, WorkspaceFolder
+from mirror.store.refs_document import is_own_document, is_shard, refs_from_documents, refs_to_documents
+from mirror.store.removals import Erased, Erasure, WithoutPeople, erasures_json
+from mirror.store.seal import sealed
+from mirror.store.snapshots import damage_in
+from mirror.store.tidying import (
+    AnyWriter,
+    Freed,
+    in_order,
+    kept_trees,
+    remove_everything,
+    remove_refs,
+    rewritten,
+    tidy,
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of an erasure: the finished erasure, and the bytes that were freed."""
+
+    erasure: Erasure
+    freed: Freed
+
+
+async def erase(
+    writer: AnyWriter,
+    erasure: Erasure,
+    *,
+    workers: WorkerPool,
+    lock: int,
+    without_people: WithoutPeople,
+) -> Result:
+    """Erase, or go on with an erasure that was begun; may be done again. Under the folder's lock.
+
+    Raises StoreDamaged and GitFailed where what must be read is damaged.
+    """
+    folder = writer.folder
+    if erasure.is_everything:
+        _tell(writer, erasure)
+        freed = Freed(documents=remove_everything(writer))
+    else:
+        with damage_in(folder.metadata.file):
+            trees = kept_trees(writer)
+            values = set() if erasure.ref is None else _values(writer.documents, trees, erasure.ref)
+            change = _change(writer.documents, erasure, without_people)
+            plan = rewritten(writer.documents, in_order(writer.documents), change)
+            refs = {name: _refs_sha256(writer.documents, tree) for name, tree in plan.trees.items()}
+            # What did not change needs no word; a second try adds to what the first one told.
+            before = {one.id: one.tree for one in folder.metadata.snapshots()}
+            changed = {name for name, tree in plan.trees.items() if before.get(name) != tree}
+            erasure = replace(
+                erasure,
+                trees={**erasure.trees, **{name: plan.trees[name] for name in sorted(changed)}},
+                refs={**erasure.refs, **{name: refs[name] for name in sorted(changed)}},
+            )
+            _tell(writer, erasure)
+            writer.documents.set_refs(dict(plan.refs))
+        if erasure.ref is not None and isinstance(folder, RepositoryFolder) and folder.code.exists():
+            name = erasure.ref
+            values |= {value for ref, value in read_all(folder.code).items() if ref == name}
+            remove_refs(folder.code, lambda ref, _: ref == name)
+        freed = await tidy(writer, workers, lock, rewrite=True, collect=erasure.ref is not None, gone=values)
+    erasure = replace(erasure, done=True)
+    _tell(writer, erasure)
+    return Result(erasure, freed)
+
+
+def holds(writer: AnyWriter, erasure: Erasure, without_people: WithoutPeople) -> bool:
+    """Whether something kept in the folder holds what is to be erased. Raises StoreDamaged."""
+    if erasure.is_everything:
+        return True
+    documents, folder = writer.documents, writer.folder
+    with damage_in(folder.metadata.file):
+        trees = kept_trees(writer)
+        if erasure.document is not None:
+            return any(documents.find(tree, erasure.document) is not None for tree in trees)
+        if erasure.ref is not None:
+            mirrored = isinstance(folder, RepositoryFolder) and erasure.ref in read_all(folder.code)
+            return mirrored or bool(_values(documents, trees, erasure.ref))
+        change = _change(documents, erasure, without_people)
+        return any(
+            change.document(path, documents.blob(blob)) is not None
+            for path, blob in distinct_documents(documents, trees)
+        )
+
+
+def people_in(folder: RepositoryFolder | WorkspaceFolder, names_of: Callable[[Json], set[str]]) -> set[str]:
+    """What `names_of` finds in the documents of the folder's snapshots. Raises StoreDamaged."""
+    found: set[str] = set()
+    if folder.metadata.path.exists():
+        with damage_in(folder.metadata.file), Documents(folder.metadata.path) as documents:
+            trees = [one.tree for one in folder.metadata.snapshots()]
+            for path, blob in distinct_documents(documents, trees):
+                if not is_own_document(path):
+                    found |= names_of(loads(documents.blob(blob)))
+    return found
+
+
+async def finish_erasures(
+    writer: AnyWriter, *, workers: WorkerPool, lock: int, without_people: WithoutPeople
+) -> list[Result]:
+    """Go on with every erasure of the folder that was begun and not finished."""
+    pending = [one for one in writer.folder.erasures() if not one.done]
+    return [
+        await erase(writer, one, workers=workers, lock=lock, without_people=without_people) for one in pending
+    ]
+
+
+def _tell(writer: AnyWriter, erasure: Erasure) -> None:
+    """Write the folder's list of erasures, this one new or in place of what it said before."""
+    others = [one for one in writer.folder.erasures() if one.target != erasure.target]
+    content = erasures_json([*others, erasure])
+    write_file(writer.path / layout.ERASURES_FILE, sealed(content))
+
+
+def _refs_sha256(documents: Documents, tree: str) -> str | None:
+    data = documents.read(tree, layout.REFS_DOCUMENT)
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _change(documents: Documents, erasure: Erasure, without_people: WithoutPeople) -> Change:
+    """What the erasure does to a snapshot's documents."""
+    if erasure.ref is not None:
+        ref = erasure.ref
+        return Change(edits=lambda tree: _without_ref(documents, tree, ref))
+    erased = Erased([erasure], without_people)
+    target = erasure.document
+
+    def document(path: str, data: bytes) -> bytes | None:
+        if is_own_document(path) or (target is not None and path != target):
+            return None
+        value = loads(data)
+        new = erased.applied(path, value)
+        return None if new == value else dumps(new)
+
+    def inside(prefix: str) -> bool:
+        return target is None or target.startswith(prefix)
+
+    return Change(document, inside)
+
+
+def _without_ref(documents: Documents, tree: str, ref: bytes) -> dict[str, bytes | None]:
+    """The documents of a snapshot's refs as they are without `ref` (one of upstream's, or a pin)."""
+    known = _refs_of(documents, tree)
+    if known is None:
+        return {}
+    refs, pins = known
+    head = refs.head
+    if head is not None and head.value == ref:
+        head = Head("unborn", ref)
+    left = {name: value for name, value in refs.refs.items() if name != ref}
+    kept_pins = {number: value for number, value in pins.items() if pin_name(number) != ref}
+    if len(left) == len(refs.refs) and len(kept_pins) == len(pins):
+        return {}
+    new: dict[str, bytes | None] = dict(refs_to_documents(Refs(left, head), kept_pins))
+    old = (path for path in documents.paths(tree, layout.REFS_SHARDS) if is_shard(path))
+    return {**{path: None for path in old if path not in new}, **new}
+
+
+def _refs_of(documents: Documents, tree: str) -> tuple[Refs, dict[int, str]] | None:
+    return refs_from_documents(lambda path: documents.read(tree, path))
+
+
+def _values(documents: Documents, trees: Iterable[str], ref: bytes) -> set[str]:
+    """Every hash that `ref` has in one of the trees."""
+    values = set()
+    for tree in trees:
+        known = _refs_of(documents, tree)
+        if known is not None:
+            named = {**known[0].refs, **{pin_name(number): value for number, value in known[1].items()}}
+            if ref in named:
+                values.add(named[ref])
+    return values
