@@ -40,6 +40,7 @@ from mirror.model import (
     Workspace,
     snapshot_id,
 )
+from mirror.store.layout import BRAKE_FILE
 from mirror.store.reader import RepositoryFolder, Store
 from mirror.store.writer import StoreWriter, WorkspaceWriter, create_or_open
 
@@ -64,6 +65,7 @@ class _Ledger:
     problems: list[Problem] = field(default_factory=list)
     pending: dict[str, Repository] = field(default_factory=dict)
     requests: int = 0
+    brakes: list[str] = field(default_factory=list)  # the workspaces' folders that have one
 
     def fail(self, error: MirrorError, where: str = "") -> None:
         """Note something that concerns the run as a whole."""
@@ -142,7 +144,7 @@ def _write(order: _Order, store: StoreWriter, ledger: _Ledger) -> Run:
         program=__version__,
         entries=tuple(ledger.entries),
         problems=tuple(ledger.problems),
-        facts={"requests": ledger.requests},
+        facts={"requests": ledger.requests, "brakes": sorted(ledger.brakes)},
     )
     store.write_run(done)
     store.rebuild_index(order.clock.now())
@@ -262,6 +264,8 @@ async def _workspace(
     if not order.selectors or any(one.repository is None for one in order.selectors):
         ledger.entries.append(await backup_workspace(tools, home, found))
     ledger.problems += await apply_brake(tools, home, found, ledger.entries[before:])
+    if home.folder.has(BRAKE_FILE):
+        ledger.brakes.append(home.folder.place)
     if found.is_whole and not order.selectors:
         _mark_missing(store, held, found, order.clock.now(), ledger)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import shtab
@@ -39,6 +40,16 @@ def _seconds(text: str) -> float:
         return 0.0 if text == "0" else duration(text).total_seconds()
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
+def _share(text: str) -> Fraction:
+    try:
+        share = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(0)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a share such as 1/30")
+    return share
 
 
 def _lock_wait(parser: argparse.ArgumentParser) -> None:
@@ -140,12 +151,18 @@ def _add_backup(commands: _Commands) -> None:
         "verify",
         "verify acme/website --level refs",
         "verify --store /mnt/copy",
+        "verify --share 1/30   # each day, and in a month all of it",
     )
     _selectors(verify, "*")
     verify.add_argument(
         "--level", choices=("refs", "objects"), default="objects",
         help="refs: snapshots, refs and records; objects: every byte, too (default)",
     )  # fmt: skip
+    verify.add_argument(
+        "--share", metavar="1/N", type=_share, default=Fraction(1),
+        help="only so much of the store, what was verified the longest ago first (1/30)",
+    )  # fmt: skip
+    verify.add_argument("--resume", action="store_true", help="go on with a verification that was stopped")
 
 
 def _add_looking(commands: _Commands) -> None:

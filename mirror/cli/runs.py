@@ -15,6 +15,8 @@ from mirror.logs import get_logger, register_secret
 from mirror.model import Outcome, Run, RunEntry, name_to_json
 from mirror.restore import Report
 from mirror.restore.run import is_url
+from mirror.store.journal import VerifyJournal
+from mirror.store.reader import Store
 from mirror.store.writer import create_or_open
 
 _log = get_logger("cli")
@@ -100,12 +102,22 @@ def _changes(entry: RunEntry) -> str:
 
 async def run_verify(context: Context) -> int:
     """`mirror verify`."""
-    store = context.store()
+    store, options = context.store(), context.options
+    key = f"{options.level} {options.share} {' '.join(options.selectors)}"
+    journal: VerifyJournal | None = None
+    try:
+        Store.open(store).close()
+        journal = VerifyJournal(store, key, resume=options.resume, now=context.clock.now())
+    except OSError as error:
+        # A copy on a read-only disk is verified all the same.
+        _log.info("verify.no_journal", reason=error.strerror)
     with context.progress() as progress:
         run = await verify.run(
             store,
             context.selectors(),
-            level=context.options.level,
+            level=options.level,
+            share=options.share,
+            journal=journal,
             clock=context.clock,
             progress=progress,
             environment=context.environment,
@@ -113,8 +125,9 @@ async def run_verify(context: Context) -> int:
     try:
         with create_or_open(store, now=context.clock.now(), command="mirror verify") as writer:
             writer.write_run(run)
+        if journal is not None:
+            journal.finish()
     except (MirrorError, OSError) as error:
-        # A copy on a read-only disk is verified all the same.
         _log.warning("verify.not_recorded", reason=str(error))
     out = context.out
     out.document({**run.to_json(previous=None), "schema": 1})
@@ -127,7 +140,8 @@ async def run_verify(context: Context) -> int:
     checked = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in run.facts["checked"].items())
     seconds = (run.ended - run.started).total_seconds()
     verdict = "no damage found" if run.exit_code == 0 else f"{len(findings)} finding(s)"
-    out.line(f"Verified at level {run.facts['level']}: {checked}, {seconds:.1f} s: {verdict}.")
+    share = f" {run.facts['share']}" if "share" in run.facts else ""
+    out.line(f"Verified{share} at level {run.facts['level']}: {checked}, {seconds:.1f} s: {verdict}.")
     return run.exit_code
 
 

@@ -22,6 +22,7 @@ from mirror.daemon.schedule import describe, first_run, make_trigger
 from mirror.errors import ConfigError, MirrorError, NoStore, UsageError
 from mirror.logs import get_logger
 from mirror.model import Clock, Run, time_from_text, time_text
+from mirror.store.journal import VerifyJournal
 from mirror.store.reader import Store
 from mirror.store.writer import create_or_open
 
@@ -209,9 +210,13 @@ class _Service:
         return await self._verify(config)
 
     async def _verify(self, config: Config) -> Run:
-        run = await verify.run(config.store, clock=self._clock, environment=self._environment)
-        with create_or_open(config.store, now=self._clock.now(), command="mirror daemon") as store:
+        clock = self._clock
+        # Gone on with where the last one was stopped by a restart.
+        journal = VerifyJournal(config.store, "objects 1 ", resume=True, now=clock.now())
+        run = await verify.run(config.store, journal=journal, clock=clock, environment=self._environment)
+        with create_or_open(config.store, now=clock.now(), command="mirror daemon") as store:
             store.write_run(run)
+        journal.finish()
         return run
 
     def _reload(self) -> None:

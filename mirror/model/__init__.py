@@ -6,7 +6,16 @@ Rooms import the names from here: `from mirror.model import Repository, Snapshot
 from mirror.model.canonical import Json, JsonObject, NotCanonical, Number, dumps, loads
 from mirror.model.pointers import pointers
 from mirror.model.ports import Clock, NoProgress, Progress
-from mirror.model.runs import Finding, Outcome, Problem, Run, RunEntry, RunKind, run_time
+from mirror.model.runs import (
+    Finding,
+    Outcome,
+    Problem,
+    Run,
+    RunEntry,
+    RunKind,
+    Verified,
+    run_time,
+)
 from mirror.model.selector import Selector
 from mirror.model.snapshots import (
     Part,
@@ -33,7 +42,7 @@ from mirror.model.things import (
 __all__ = [
     "Clock", "Finding", "Head", "Json", "JsonObject", "NoProgress", "NotCanonical", "Number",
     "Outcome", "Part", "PartState", "Problem", "Progress", "RefChange", "Refs", "Repository", "Run",
-    "RunEntry", "RunKind", "Selector", "Snapshot", "Workspace", "dumps", "is_hash", "is_snapshot_id",
-    "is_uuid", "loads", "name_from_json", "name_to_json", "pointers", "run_time", "snapshot_id",
-    "snapshot_time", "time_from_text", "time_text",
+    "RunEntry", "RunKind", "Selector", "Snapshot", "Verified", "Workspace", "dumps", "is_hash",
+    "is_snapshot_id", "is_uuid", "loads", "name_from_json", "name_to_json", "pointers", "run_time",
+    "snapshot_id", "snapshot_time", "time_from_text", "time_text",
 ]  # fmt: skip

@@ -174,6 +174,40 @@ class Finding:
             "severity": self.severity,
         }
 
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Finding:
+        """Read what `to_json` wrote."""
+        return cls(
+            data["file"], data["problem"], data["repository"], data["object"], tuple(data["snapshots"]),
+            data["severity"],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the verification of one folder of a store (`place`) came to, at the time `at`."""
+
+    place: str
+    at: datetime
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, int]
+
+    def to_json(self) -> JsonObject:
+        """As a journal keeps it."""
+        findings = [finding.to_json() for finding in self.findings]
+        return {
+            "place": self.place,
+            "at": time_text(self.at),
+            "findings": findings,
+            "counts": dict(self.counts),
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Verified:
+        """Read what `to_json` wrote."""
+        findings = tuple(Finding.from_json(one) for one in data["findings"])
+        return cls(data["place"], time_from_text(data["at"]), findings, dict(data["counts"]))
+
 
 def run_time(record: JsonObject) -> datetime:
     """When the run of a record ended."""

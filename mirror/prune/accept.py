@@ -8,6 +8,7 @@ from pathlib import Path
 from mirror.model import Clock, Outcome, Run, RunEntry, Selector
 from mirror.prune.common import entry_of, finish, guarded, start
 from mirror.store.brake import write_brake
+from mirror.store.layout import BRAKE_FILE
 from mirror.store.reader import WorkspaceFolder
 from mirror.store.writer import StoreWriter, open_store
 
@@ -63,4 +64,4 @@ class _Acceptance:
                 write_brake(writer.path, brake.accept(keys, by=self.by, now=self.clock.now()))
         facts = {"by": self.by, "accepted": [str(one) for one in chosen]}
         outcome = Outcome.ACCEPTED if chosen else Outcome.KEPT
-        return entry_of(self.workspace, outcome, facts=facts)
+        return entry_of(self.workspace, outcome, facts={**facts, "files": [BRAKE_FILE] if chosen else []})

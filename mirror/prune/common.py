@@ -11,6 +11,7 @@ from mirror import __version__
 from mirror.errors import Cancelled, Locked, MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, Outcome, Problem, Run, RunEntry, RunKind
+from mirror.store.layout import SMALL_FILES
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.writer import StoreWriter
 
@@ -84,10 +85,12 @@ def entry_of(folder: Folder, result: Outcome, *problems: Problem, **more: Any) -
 
 
 def with_snapshots(entry: RunEntry, folder: Folder) -> RunEntry:
-    """The entry with the snapshots that the folder holds now, as later runs will expect them.
+    """The entry with the snapshots and small files that the folder holds now, as verify will expect.
 
     Raises StoreDamaged.
     """
+    told = [name for name in SMALL_FILES if folder.has(name)]
+    entry = replace(entry, facts={**entry.facts, "files": told})
     latest = folder.metadata.latest()
     if latest is None:
         return replace(entry, kept=())

@@ -20,6 +20,9 @@ CACHE = "cache"
 # Held for moments, by whoever changes names, run records or the index.
 STRUCTURE_LOCK = "tmp/lock"
 LAST_RUN = "cache/last-run.json"
+# When each folder was last verified, and how far an unfinished verification is.
+VERIFIED = "cache/verified.json"
+VERIFYING = "cache/verifying.jsonl"
 
 WORKSPACE_FILE = "workspace.json"
 REPOSITORY_FILE = "repository.json"
@@ -33,6 +36,8 @@ PRUNED_FILE = "pruned.json"
 DROPPED_FILE = "dropped.json"
 ERASURES_FILE = "erasures.json"
 BRAKE_FILE = "brake.json"
+# All small files of a folder; each carries its own seal.
+SMALL_FILES = (WORKSPACE_FILE, REPOSITORY_FILE, PRUNED_FILE, DROPPED_FILE, ERASURES_FILE, BRAKE_FILE)
 LFS = "code.git/lfs/objects"
 
 MAIN = "refs/heads/main"

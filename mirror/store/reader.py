@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from mirror.store.records import (
 from mirror.store.refs_document import is_own_document
 from mirror.store.removals import Erased, Erasure, Pruned, read_dropped, read_erasures, read_pruned
 from mirror.store.runs import RunRecord
+from mirror.store.seal import seal_fault
 from mirror.store.selection import Candidate, matches_any, select
 from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
 
@@ -38,6 +39,18 @@ __all__ = [
     "is_own_document",
 ]  # fmt: skip
 
+# The keys of small files in format 1 as version 0.1 wrote it, without seals.
+_UNSEALED: Mapping[str, frozenset[str]] = {
+    layout.STORE_FILE: frozenset({"format", "id", "created", "requires"}),
+    layout.WORKSPACE_FILE: frozenset({"schema", "uuid", "slug", "name", "since", "former_names"}),
+    layout.REPOSITORY_FILE: frozenset(
+        {"schema", "uuid", "full_name", "since", "former_names", "missing", "gone_since"}
+    ),
+    layout.RUNS: frozenset(
+        {"schema", "id", "kind", "started", "ended", "program", "exit_code", "exit_codes", "previous",
+         "entries", "problems", "facts"}
+    ),
+}  # fmt: skip
 OnDamage = Callable[[StoreDamaged], None]
 T = TypeVar("T")
 
@@ -74,6 +87,10 @@ class _Folder:
     def erasures(self) -> tuple[Erasure, ...]:
         """What was removed from it on purpose, the oldest first. Raises StoreDamaged."""
         return read_erasures(self.root, self.place)
+
+    def has(self, name: str) -> bool:
+        """Whether the small file `name` stands in the folder."""
+        return (self.root / self.place / name).is_file()
 
     def pruned(self) -> Pruned | None:
         """The snapshots that retention let go last, if any. Raises StoreDamaged."""
@@ -167,6 +184,13 @@ class RepositoryFolder(_Folder):
     def dropped(self) -> dict[str, str]:
         """The step logs that retention let go: sha256 to the time. Raises StoreDamaged."""
         return read_dropped(self.root, self.place)
+
+    def lfs_objects(self) -> Iterator[Path]:
+        """Every LFS object of the mirror; its name is its sha256."""
+        top = self.root / self.place / layout.LFS
+        for path in sorted(top.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*")):
+            if layout.is_sha256(path.name):
+                yield path
 
     def find_file(self, sha256: str) -> StoredFile | None:
         """The stored file of these plain bytes, or None."""
@@ -311,6 +335,42 @@ class Store:
     def last_run(self, kind: str | None = None) -> RunRecord | None:
         """The run (of `kind`) that began last, or None."""
         return runs.last_run(self.path, kind)
+
+    def check_small_files(self, on_damage: OnDamage) -> int:
+        """Check every small file of the store against its own seal; returns how many there are.
+
+        A file of version 0.1 that no later one has written again has none, and is held by its form.
+        """
+        count = 0
+        for file, unsealed in self._small_files():
+            count += 1
+            try:
+                fault = seal_fault((self.path / file).read_bytes(), unsealed)
+            except OSError as error:
+                fault = f"cannot be read: {error.strerror}"
+            if fault is not None:
+                on_damage(StoreDamaged(file, fault))
+        try:
+            runs.check_last(self.path)
+        except StoreDamaged as damage:
+            on_damage(damage)
+        return count
+
+    def _small_files(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Every small file that is there, each with the keys it had before there were seals."""
+        yield layout.STORE_FILE, _UNSEALED[layout.STORE_FILE]
+        for identifier in runs.run_ids(self.path):
+            yield layout.run_record(identifier), _UNSEALED[layout.RUNS]
+        for workspace in folder_names(self.path / layout.WORKSPACES):
+            place = f"{layout.WORKSPACES}/{workspace}"
+            yield from self._small_files_of(place)
+            for name in folder_names(self.path / place / layout.REPOSITORIES):
+                yield from self._small_files_of(f"{place}/{layout.REPOSITORIES}/{name}")
+
+    def _small_files_of(self, place: str) -> Iterator[tuple[str, frozenset[str]]]:
+        for name in layout.SMALL_FILES:
+            if (self.path / place / name).is_file():
+                yield f"{place}/{name}", _UNSEALED.get(name, frozenset())
 
     def _workspace_candidates(self) -> list[Candidate[WorkspaceFolder | StoreDamaged]]:
         found: list[Candidate[WorkspaceFolder | StoreDamaged]] = []

@@ -147,7 +147,7 @@ def erasures_json(erasures: Iterable[Erasure]) -> JsonObject:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The snapshots that retention let go in the run `run`, told before they go.
+    """The snapshots that retention let go, the last of them in the run `run`; told before they go.
 
     `done` is False until their bytes are free.
     """

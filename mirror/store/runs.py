@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mirror.logs import get_logger
-from mirror.model import JsonObject, run_time
+from mirror.model import JsonObject, NotCanonical, loads, run_time
 from mirror.store import layout
 from mirror.store.failures import Malformed, StoreDamaged
 from mirror.store.records import parse_small
@@ -136,6 +136,20 @@ def last_run(root: Path, kind: str | None = None) -> RunRecord | None:
         if kind is None or record.kind == kind:
             return record
     return None
+
+
+def check_last(root: Path) -> None:
+    """Raise StoreDamaged where the cache knows of a run record, written last, that is not there.
+
+    Every other record is held by the one after it. Without the cache nobody can tell.
+    """
+    try:
+        last = loads((root / layout.LAST_RUN).read_bytes())
+        identifier, digest = str(last["id"]), str(last["sha256"])
+    except (OSError, NotCanonical, KeyError, TypeError):
+        return
+    if layout.is_run_id(identifier) and read_run(root, identifier).sha256 != digest:
+        raise StoreDamaged(layout.run_record(identifier), "it was changed since it was written")
 
 
 def newest_first(root: Path) -> Iterator[RunRecord]:

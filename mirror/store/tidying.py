@@ -37,6 +37,9 @@ from mirror.store.removals import Pruned
 from mirror.store.seal import sealed
 from mirror.store.snapshots import damage_in
 
+# So many of the newest snapshots that went are told of.
+PRUNED_MAX = 5000
+
 AnyFolder = RepositoryFolder | WorkspaceFolder
 AnyWriter = FolderWriter[RepositoryFolder] | FolderWriter[WorkspaceFolder]
 
@@ -78,10 +81,9 @@ class Listed:
 def begin_pruning(writer: AnyWriter, run: str, drop: Collection[str]) -> None:
     """Tell that the snapshots `drop` go, in the run `run`, and remove their tags."""
     old = writer.folder.pruned()
-    told = set(drop)
-    if old is not None and not (writer.folder.root / layout.run_record(old.run)).exists():
-        told.update(old.snapshots)  # that run was killed before its record said so
-    _write_pruned(writer, Pruned(run, tuple(sorted(told)), done=False))
+    # What went before stays told: a backup that ran meanwhile may write it in its record only later.
+    told = sorted({*drop, *(old.snapshots if old is not None else ())})
+    _write_pruned(writer, Pruned(run, tuple(told[-PRUNED_MAX:]), done=False))
     with damage_in(writer.folder.metadata.file):
         writer.documents.set_refs({f"refs/tags/{name}": None for name in drop})
 
@@ -205,12 +207,7 @@ def unlisted_files(folder: RepositoryFolder, listed: Listed) -> list[Path]:
     """
     found = [stored.path for stored in folder.files(lambda _: None) if stored.sha256 not in listed.files]
     if listed.knows_lfs:
-        objects = folder.root / folder.place / layout.LFS
-        found += [
-            path
-            for path in sorted(objects.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"))
-            if layout.is_sha256(path.name) and path.name not in listed.lfs
-        ]
+        found += [path for path in folder.lfs_objects() if path.name not in listed.lfs]
     return found
 
 

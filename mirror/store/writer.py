@@ -32,10 +32,10 @@ from mirror.store.failures import StoreDamaged
 from mirror.store.folders import RepositoryWriter, Taken, WorkspaceWriter
 from mirror.store.index import index_document, index_page
 from mirror.store.locks import hold_briefly
-from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder
+from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder, read_store_record
 from mirror.store.records import FormerName, Missing, RepositoryRecord, StoreRecord, WorkspaceRecord
 from mirror.store.runs import read_run, run_ids
-from mirror.store.seal import sealed
+from mirror.store.seal import is_sealed, sealed
 
 __all__ = [
     "Absence", "RepositoryWriter", "StoreWriter", "Taken", "WorkspaceWriter", "create_or_open",
@@ -74,6 +74,8 @@ def create_or_open(
         if not (path / layout.STORE_FILE).is_file():
             _create(path, StoreRecord(layout.FORMAT, new_id or str(uuid.uuid4()), now))
         reader = Store.open(path)
+        if not is_sealed((path / layout.STORE_FILE).read_bytes()):
+            write_file(path / layout.STORE_FILE, sealed(read_store_record(path).to_json()))
         for name in (layout.TEMPORARY, layout.CACHE, layout.RUNS, layout.WORKSPACES):
             make_folder(path / name)
         for name in ("", layout.TEMPORARY, layout.CACHE, layout.RUNS):
@@ -156,9 +158,10 @@ class StoreWriter:
         """
         _check_uuid(workspace.uuid)
         found = self.reader.folder_of_workspace(workspace.uuid)
-        if found is None or (found.slug, found.record.name) != (
-            workspace.slug,
-            workspace.name or found.record.name,
+        if (
+            found is None
+            or (found.slug, found.record.name) != (workspace.slug, workspace.name or found.record.name)
+            or not self._is_sealed(found.relative(layout.WORKSPACE_FILE))
         ):
             with self._structure():
                 found = self._place_workspace(workspace, now)
@@ -176,7 +179,13 @@ class StoreWriter:
         _check_uuid(repository.uuid)
         home = workspace.folder if isinstance(workspace, WorkspaceWriter) else workspace
         found = self.reader.folder_of_repository(repository.uuid)
-        if found is None or found.full_name != repository.full_name or found.missing or found.gone_since:
+        if (
+            found is None
+            or found.full_name != repository.full_name
+            or found.missing
+            or found.gone_since
+            or not self._is_sealed(found.relative(layout.REPOSITORY_FILE))
+        ):
             with self._structure():
                 found = self._place_repository(home, repository, now)
         return RepositoryWriter(found, self._command)
@@ -249,6 +258,10 @@ class StoreWriter:
             content = workspaces, repositories, damaged, now
             write_file(self._path / layout.INDEX_FILE, dumps(index_document(*content)))
             write_file(self._path / layout.INDEX_PAGE, index_page(*content).encode("utf-8"))
+
+    def _is_sealed(self, file: str) -> bool:
+        """Whether a small file has its seal; version 0.1 wrote none."""
+        return is_sealed((self._path / file).read_bytes())
 
     @contextlib.contextmanager
     def _structure(self) -> Iterator[None]:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import struct
 import zlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
 
 from mirror.model import Finding
+from mirror.store.layout import FILES, LFS
 from mirror.store.reader import RepositoryFolder, StoreDamaged
 from mirror.verify.snapshots import Checked
+
+_CHUNK = 1 << 20
+# No name and no time: equal bytes give equal files.
+_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_TRAILER = 8
 
 
 @dataclass
@@ -20,7 +32,7 @@ class FilesChecked:
 
 
 def check_files(folder: RepositoryFolder, checked: Checked) -> FilesChecked:
-    """Re-hash every stored file of a repository. Never raises for damage."""
+    """Re-hash every stored file and LFS object of a repository. Never raises for damage."""
     result = FilesChecked()
     name = folder.full_name
 
@@ -31,24 +43,105 @@ def check_files(folder: RepositoryFolder, checked: Checked) -> FilesChecked:
     for stored in folder.files(note):
         result.count += 1
         there.add(stored.sha256)
-        snapshots = tuple(sorted(set(checked.pointers.get(stored.sha256, ()))))
-        problem = None
-        try:
-            digest, size = hashlib.sha256(), 0
-            with stored.open() as stream:
-                while chunk := stream.read(1 << 20):
-                    digest.update(chunk)
-                    size += len(chunk)
-            if digest.hexdigest() != stored.sha256:
-                problem = "its content has another sha256"
-            elif checked.sizes.get(stored.sha256, size) != size:
-                problem = "its size is not what the document says"
-        except (OSError, EOFError, zlib.error) as error:
-            problem = f"cannot be read: {error}"
+        wanted = checked.sizes.get(stored.sha256)
+        problem = _fault(stored.path, stored.sha256, wanted, compressed=stored.compressed)
         if problem is not None:
+            snapshots = tuple(sorted(set(checked.pointers.get(stored.sha256, ()))))
             result.findings.append(Finding(stored.file, problem, name, stored.sha256, snapshots))
-    for sha256 in sorted(checked.pointers.keys() - there):
-        text = "a file that a document points to is missing"
-        snapshots = tuple(sorted(set(checked.pointers[sha256])))
-        result.findings.append(Finding(folder.relative("files"), text, name, sha256, snapshots))
+    try:
+        dropped = folder.dropped()
+    except StoreDamaged as damage:
+        note(damage)
+        dropped = {}
+    _missing(folder, checked.pointers.keys() - there - dropped.keys(), checked.pointers, FILES, result)
+    _check_lfs(folder, checked, result)
     return result
+
+
+def _check_lfs(folder: RepositoryFolder, checked: Checked, result: FilesChecked) -> None:
+    there: set[str] = set()
+    for path in folder.lfs_objects():
+        result.count += 1
+        there.add(path.name)
+        problem = _fault(path, path.name, None, compressed=False)
+        if problem is not None:
+            snapshots = tuple(sorted(set(checked.lfs.get(path.name, ()))))
+            file = folder.relative(path)
+            result.findings.append(Finding(file, problem, folder.full_name, path.name, snapshots))
+    _missing(folder, checked.lfs.keys() - there, checked.lfs, LFS, result)
+
+
+def _missing(
+    folder: RepositoryFolder,
+    sha256s: Collection[str],
+    users: Mapping[str, tuple[str, ...]],
+    place: str,
+    result: FilesChecked,
+) -> None:
+    for sha256 in sorted(sha256s):
+        text = "a file that a document points to is missing"
+        snapshots = tuple(sorted(set(users[sha256])))
+        result.findings.append(Finding(folder.relative(place), text, folder.full_name, sha256, snapshots))
+
+
+def _fault(path: Path, sha256: str, size: int | None, *, compressed: bool) -> str | None:
+    """Why a file is not the one of this sha256 (and, where told, size), or None."""
+    digest, read = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as stream:
+            for chunk in inflated(stream) if compressed else iter(lambda: stream.read(_CHUNK), b""):
+                digest.update(chunk)
+                read += len(chunk)
+    except (OSError, ValueError, zlib.error) as error:
+        return f"cannot be read: {error}"
+    if digest.hexdigest() != sha256:
+        return "its content has another sha256"
+    return "its size is not what the document says" if size not in (None, read) else None
+
+
+def inflated(stream: BinaryIO) -> Iterator[bytes]:
+    """The plain bytes of a gzip file of ours, every compressed byte accounted for.
+
+    Raises ValueError (or zlib.error) where a byte is not as it was written: the header is always the
+    same, nothing follows the end, and the unused bits of the last byte are zero.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    if not stream.read(len(_HEADER)).startswith(_HEADER):
+        raise ValueError("its first bytes are not those of a file of this store")
+    left = size - len(_HEADER) - _TRAILER - 1  # the last byte of the compressed data stands apart
+    inflater, crc, length = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
+    while left > 0:
+        data = stream.read(min(left, _CHUNK))
+        if not data:
+            raise ValueError("it ends too early")
+        left -= len(data)
+        for plain in _pieces(inflater, data):
+            crc, length = zlib.crc32(plain, crc), length + len(plain)
+            yield plain
+    last = stream.read(1)
+    if inflater.eof or not last:
+        raise ValueError("it goes on after its end, or ends too early")
+    before = inflater.copy()
+    plain = inflater.decompress(last)
+    yield plain
+    crc, length = zlib.crc32(plain, crc), length + len(plain)
+    if not inflater.eof or stream.read() != struct.pack("<LL", crc, length & 0xFFFFFFFF):
+        raise ValueError("its end is not that of a file of this store")
+    if last != b"\0":
+        # Without its highest bit the byte means something else, unless the bit was never used.
+        lower = bytes([last[0] & ~(1 << (last[0].bit_length() - 1))])
+        with contextlib.suppress(zlib.error):
+            if before.decompress(lower) == plain and before.eof:
+                raise ValueError("unused bits of its last byte are set")
+
+
+def _pieces(inflater: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """What `data` inflates to, in pieces: a small file may hold very much."""
+    while data:
+        plain = inflater.decompress(data, _CHUNK)
+        data = inflater.unconsumed_tail
+        if inflater.unused_data:
+            raise ValueError("it goes on after its end")
+        if plain:
+            yield plain

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mirror.model import JsonObject, Outcome
+from mirror.store.layout import BRAKE_FILE
 from mirror.store.reader import Store, StoreDamaged
+
+# Outcomes of a prune or an erasure after which a folder holds just what the entry says.
+_JUDGED = (Outcome.PRUNED, Outcome.KEPT, Outcome.ERASED)
 
 
 @dataclass
 class Expected:
-    """What run records say of one folder: its snapshots, each with tree and sha256 of its refs."""
+    """What run records say of one folder: its snapshots, each with tree and sha256 of its refs, and the
+    small files that it must have."""
 
     full_name: str
     snapshots: set[str] = field(default_factory=set)
     trees: dict[str, str] = field(default_factory=dict)
-    refs: dict[str, str] = field(default_factory=dict)
+    refs: dict[str, str | None] = field(default_factory=dict)
+    files: set[str] = field(default_factory=set)
 
 
 def check_runs(store: Store, on_damage: Callable[[StoreDamaged], None]) -> dict[str, Expected]:
@@ -29,20 +36,32 @@ def check_runs(store: Store, on_damage: Callable[[StoreDamaged], None]) -> dict[
     for record in store.runs(None, on_damage):
         hashes.add(record.sha256)
         if record.previous is not None:
-            previous.append((f"runs/{record.id}", record.previous))
+            previous.append((f"runs/{record.id}.json", record.previous))
         for entry in record.data.get("entries", []):
-            place = entry.get("folder")
-            if not place:
-                continue
-            known = expected.setdefault(place, Expected(entry.get("full_name", "")))
-            known.full_name = entry.get("full_name", known.full_name)
-            if entry.get("snapshot") is not None:
-                known.snapshots = set(entry.get("snapshots", []))
-                if entry.get("tree") is not None:
-                    known.trees[entry["snapshot"]] = entry["tree"]
-                if entry.get("refs_sha256") is not None:
-                    known.refs[entry["snapshot"]] = entry["refs_sha256"]
+            if entry.get("folder"):
+                known = expected.setdefault(entry["folder"], Expected(entry.get("full_name", "")))
+                _learn(known, record.kind, entry)
+        for place in record.data.get("facts", {}).get("brakes", ()):
+            if place in expected:
+                expected[place].files.add(BRAKE_FILE)
     for file, digest in previous:
         if digest not in hashes:
             on_damage(StoreDamaged(file, "the run record before it is missing or was changed"))
     return expected
+
+
+def _learn(known: Expected, kind: str, entry: JsonObject) -> None:
+    """Take up what one entry says of its folder."""
+    known.full_name = entry.get("full_name", known.full_name)
+    known.files.update(entry.get("facts", {}).get("files", ()))
+    # What was erased became other trees; what a snapshot was before does not count any more.
+    known.trees.update(entry.get("trees", {}))
+    known.refs.update(entry.get("refs", {}))
+    lets_go = kind in ("prune", "erase") and entry.get("outcome") in _JUDGED
+    if entry.get("snapshot") is not None or lets_go:
+        known.snapshots = set(entry.get("snapshots", []))
+    if entry.get("snapshot") is not None:
+        if entry.get("tree") is not None:
+            known.trees[entry["snapshot"]] = entry["tree"]
+        if entry.get("refs_sha256") is not None:
+            known.refs[entry["snapshot"]] = entry["refs_sha256"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from mirror import __version__
 from mirror.errors import MirrorError, UsageError
@@ -22,6 +25,7 @@ from mirror.model import (
     Progress,
     Run,
     Selector,
+    Verified,
     snapshot_id,
 )
 from mirror.store.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
@@ -30,32 +34,76 @@ from mirror.verify.records import Expected, check_runs
 from mirror.verify.snapshots import check_snapshots
 
 Level = Literal["refs", "objects"]
+Folder = RepositoryFolder | WorkspaceFolder
 FINDINGS_MAX = 10_000
 _log = get_logger("verify")
+
+
+class Journal(Protocol):
+    """Where the caller keeps what was verified. Reading only needs none."""
+
+    def begun(self) -> datetime | None:
+        """When the run began that is to be gone on with; None for a new one."""
+        ...
+
+    def done(self) -> Mapping[str, Verified]:
+        """The folders that the run has been through already, by place."""
+        ...
+
+    def last(self) -> Mapping[str, datetime]:
+        """When each folder was last verified, by place."""
+        ...
+
+    def note(self, done: Verified) -> None:
+        """Keep what was found of a folder."""
+        ...
 
 
 @dataclass
 class _Ledger:
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    dropped: int = 0
 
     def add(self, findings: Sequence[Finding]) -> None:
         """Note findings, each told once."""
+        known = set(self.findings)
         for finding in findings:
-            if len(self.findings) < FINDINGS_MAX and finding not in self.findings[-50:]:
-                self.findings.append(finding)
-                _log.error(
-                    "verify.finding",
-                    file=finding.file,
-                    problem=finding.problem,
-                    object=finding.object,
-                    repository=finding.repository,
-                    snapshots=list(finding.snapshots),
-                )
+            if finding in known:
+                continue
+            known.add(finding)
+            if len(self.findings) >= FINDINGS_MAX:
+                self.dropped += 1
+                continue
+            self.findings.append(finding)
+            _log.error(
+                "verify.finding",
+                file=finding.file,
+                problem=finding.problem,
+                object=finding.object,
+                repository=finding.repository,
+                snapshots=list(finding.snapshots),
+            )
 
     def count(self, name: str, number: int) -> None:
         """Add to a count."""
         self.counts[name] = self.counts.get(name, 0) + number
+
+    def take(self, done: Verified) -> None:
+        """Take up what was found of a folder."""
+        self.add(done.findings)
+        for name, number in done.counts.items():
+            self.count(name, number)
+
+
+@dataclass(frozen=True)
+class _Order:
+    level: Level
+    clock: Clock
+    progress: Progress
+    pool: WorkerPool
+    expected: Mapping[str, Expected]
+    journal: Journal | None
 
 
 async def run(
@@ -63,6 +111,8 @@ async def run(
     selectors: Sequence[Selector] = (),
     *,
     level: Level = "objects",
+    share: Fraction = Fraction(1),
+    journal: Journal | None = None,
     clock: Clock,
     progress: Progress | None = None,
     workers: int = 2,
@@ -71,41 +121,45 @@ async def run(
     """Verify the store at `path`, or of it what `selectors` mean.
 
     `refs` compares snapshots with run records and refs; `objects` also re-reads and re-hashes every
-    object and file, and follows every link. Nothing is written: the caller keeps the record. Raises
+    object and file, and follows every link. `share` of the folders is looked at, those that `journal`
+    knows to be verified the longest ago first; folders that an interrupted run has been through are
+    not looked at again. Nothing is written: the caller keeps the record and the journal. Raises
     NoStore and UsageError; damage is in the Run's facts, as findings.
     """
-    started = clock.now()
+    started = (journal.begun() if journal is not None else None) or clock.now()
     tell = progress or NoProgress()
     ledger = _Ledger()
+    facts: dict[str, Any] = {"level": level, "selectors": [str(one) for one in selectors]}
 
     def note(damage: StoreDamaged) -> None:
         ledger.add([Finding(damage.file, damage.problem)])
 
     try:
         with Store.open(path) as store:
+            ledger.count("small_files", store.check_small_files(note))
             expected = check_runs(store, note)
             workspaces = [] if _only_repositories(selectors) else store.workspaces(selectors, note)
             repositories = store.repositories(selectors, note)
             if not selectors:
                 ledger.add(_lost_folders(expected, workspaces, repositories))
             ledger.count("run_records", len(store.run_ids()))
+            folders: list[Folder] = [*workspaces, *repositories]
+            chosen = _share_of(folders, share, journal)
+            if share != 1:
+                facts["share"] = f"{len(chosen)} of {len(folders)} folders"
             async with WorkerPool(workers, environment=environment) as pool:
-                slots = asyncio.Semaphore(max(1, workers))
-
-                async def one(folder: RepositoryFolder | WorkspaceFolder) -> None:
-                    async with slots:
-                        await _folder(folder, expected, level, pool, tell, ledger)
-
-                folders: list[RepositoryFolder | WorkspaceFolder] = [*workspaces, *repositories]
-                async with asyncio.TaskGroup() as group:
-                    for folder in folders:
-                        group.create_task(one(folder))
+                order = _Order(level, clock, tell, pool, expected, journal)
+                await _folders(order, chosen, max(1, workers), ledger)
     except UsageError:
         raise
     except StoreDamaged as damage:
         note(damage)
     damage_found = sum(1 for finding in ledger.findings if finding.severity == "damage")
     problems = (Problem(4, f"{damage_found} finding(s) of damage"),) if damage_found else ()
+    facts["checked"] = dict(sorted(ledger.counts.items()))
+    facts["findings"] = [finding.to_json() for finding in ledger.findings]
+    if ledger.dropped:
+        facts["findings_not_listed"] = ledger.dropped
     return Run(
         id=f"{snapshot_id(started).lower()}-{secrets.token_hex(3)}",
         kind="verify",
@@ -113,13 +167,40 @@ async def run(
         ended=clock.now(),
         program=__version__,
         problems=problems,
-        facts={
-            "level": level,
-            "selectors": [str(one) for one in selectors],
-            "checked": dict(sorted(ledger.counts.items())),
-            "findings": [finding.to_json() for finding in ledger.findings],
-        },
+        facts=facts,
     )
+
+
+def _share_of(folders: Sequence[Folder], share: Fraction, journal: Journal | None) -> list[Folder]:
+    """The folders that were verified the longest ago, or never; in all, `share` of them."""
+    last = journal.last() if journal is not None else {}
+    number = math.ceil(len(folders) * share)
+    never = datetime.min.replace(tzinfo=UTC)
+    return sorted(folders, key=lambda one: (last.get(one.place, never), one.place))[:number]
+
+
+async def _folders(order: _Order, folders: Sequence[Folder], width: int, ledger: _Ledger) -> None:
+    """Check folders, a few at a time; what an interrupted run found of one is taken as it is."""
+    done = order.journal.done() if order.journal is not None else {}
+    slots = asyncio.Semaphore(width)
+
+    async def one(folder: Folder) -> None:
+        async with slots:
+            mine = _Ledger()
+            await _folder(order, folder, mine)
+            found = Verified(folder.place, order.clock.now(), tuple(mine.findings), mine.counts)
+            for name, number in mine.counts.items():
+                ledger.count(name, number)
+            ledger.add(found.findings)
+            if order.journal is not None:
+                order.journal.note(found)
+
+    async with asyncio.TaskGroup() as group:
+        for folder in folders:
+            if folder.place in done:
+                ledger.take(done[folder.place])
+            else:
+                group.create_task(one(folder))
 
 
 def _only_repositories(selectors: Sequence[Selector]) -> bool:
@@ -145,39 +226,33 @@ def _lost_folders(
     ]
 
 
-async def _folder(
-    folder: RepositoryFolder | WorkspaceFolder,
-    expected: Mapping[str, Expected],
-    level: Level,
-    pool: WorkerPool,
-    progress: Progress,
-    ledger: _Ledger,
-) -> None:
+async def _folder(order: _Order, folder: Folder, ledger: _Ledger) -> None:
     name = folder.full_name
-    progress.report(name, "snapshots")
-    known = expected.get(folder.place)
+    order.progress.report(name, "snapshots")
+    known = order.expected.get(folder.place)
     if known is not None and known.full_name != folder.full_name:
         text = f"its name is not {known.full_name}, as the last run record says"
         ledger.add([Finding(folder.place, text, name)])
-    checked = check_snapshots(folder, known, level)
+    checked = check_snapshots(folder, known, order.level)
     ledger.add(checked.findings)
     ledger.count("snapshots", len(checked.snapshots))
-    if level == "objects":
+    if order.level == "objects":
         if checked.snapshots or folder.metadata.path.exists():
             commits = tuple(folder_commits(folder))
-            await _objects(folder, folder.metadata.path, commits, {}, pool, progress, ledger)
+            await _objects(order, folder, folder.metadata.path, commits, {}, ledger)
         if isinstance(folder, RepositoryFolder):
-            if checked.named:
-                named = tuple(sorted(checked.named))
-                await _objects(folder, folder.code, named, checked.named, pool, progress, ledger)
-            progress.report(name, "files")
+            if checked.named or folder.code.exists():
+                await _objects(
+                    order, folder, folder.code, tuple(sorted(checked.named)), checked.named, ledger
+                )
+            order.progress.report(name, "files")
             files = await asyncio.to_thread(check_files, folder, checked)
             ledger.add(files.findings)
             ledger.count("files", files.count)
-    progress.report(name, "done")
+    order.progress.report(name, "done")
 
 
-def folder_commits(folder: RepositoryFolder | WorkspaceFolder) -> list[str]:
+def folder_commits(folder: Folder) -> list[str]:
     """The commits of a folder's snapshots; none where the tags cannot be read."""
     try:
         return list(folder.metadata.tags().values())
@@ -186,20 +261,19 @@ def folder_commits(folder: RepositoryFolder | WorkspaceFolder) -> list[str]:
 
 
 async def _objects(
-    folder: RepositoryFolder | WorkspaceFolder,
+    order: _Order,
+    folder: Folder,
     path: Path,
     named: tuple[str, ...],
     snapshots_of: Mapping[str, tuple[str, ...]],
-    pool: WorkerPool,
-    progress: Progress,
     ledger: _Ledger,
 ) -> None:
     """Every object of one git repository, in a worker."""
     place = folder.relative(path)
     try:
-        result = await pool.run(
+        result = await order.pool.run(
             CheckJob(str(path), named),
-            progress=lambda text: progress.report(folder.full_name, f"{path.name}: {text}"),
+            progress=lambda text: order.progress.report(folder.full_name, f"{path.name}: {text}"),
         )
     except MirrorError as error:
         ledger.add([Finding(place, f"could not be checked: {error.message}", folder.full_name)])
@@ -220,7 +294,7 @@ async def _objects(
     )
 
 
-def _tags(folder: RepositoryFolder | WorkspaceFolder) -> dict[str, str]:
+def _tags(folder: Folder) -> dict[str, str]:
     try:
         return folder.metadata.tags()
     except (StoreDamaged, OSError):

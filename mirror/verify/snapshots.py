@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from mirror.git.check import direct_values
-from mirror.git.refs import head_promised, read_head, read_refs
+from mirror.git.refs import head_promised, packed_fault, read_head, read_refs
 from mirror.model import Finding, NotCanonical, Refs, Snapshot, dumps, loads, name_to_json, pointers
+from mirror.store.layout import ERASURES_FILE, LFS_DOCUMENTS, MAIN
 from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder
 from mirror.verify.records import Expected
 
@@ -15,13 +17,15 @@ from mirror.verify.records import Expected
 @dataclass
 class Checked:
     """What was found of one folder. `named` are the hashes that snapshots name in the mirror, each
-    with the snapshots that do; `pointers` the files that documents point to, likewise."""
+    with the snapshots that do; `pointers` the files that documents point to, `lfs` the LFS objects that
+    are listed as held, likewise."""
 
     findings: list[Finding] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     named: dict[str, tuple[str, ...]] = field(default_factory=dict)
     pointers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    lfs: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def check_snapshots(
@@ -45,6 +49,7 @@ def check_snapshots(
         there = set()
     if expected is not None:
         _compare_with_runs(folder, expected, there, checked)
+    _check_repositories(folder, checked)
     _check_order(folder, checked)
     if isinstance(folder, RepositoryFolder):
         _check_refs(folder, checked)
@@ -57,14 +62,68 @@ def _compare_with_runs(
     folder: RepositoryFolder | WorkspaceFolder, expected: Expected, there: set[str], checked: Checked
 ) -> None:
     file, name = folder.metadata.file, folder.full_name
-    for identifier in sorted(expected.snapshots - there):
+    let_go, rewritten, erased = _let_go(folder, checked)
+    for identifier in sorted(expected.snapshots - there - let_go) if not erased else ():
         text = "a snapshot that run records tell of is missing"
         checked.findings.append(Finding(file, text, name, None, (identifier,)))
     for snapshot in checked.snapshots:
         tree = expected.trees.get(snapshot.id)
-        if tree is not None and tree != snapshot.tree:
+        if tree is not None and snapshot.tree not in (tree, rewritten.get(snapshot.id)):
             text = "the snapshot is not the one that its run record tells of"
             checked.findings.append(Finding(file, text, name, snapshot.tree, (snapshot.id,)))
+    for one in sorted(expected.files):
+        if not folder.has(one):
+            text = "it is missing, and a run record tells of it"
+            checked.findings.append(Finding(folder.relative(one), text, name))
+
+
+def _let_go(
+    folder: RepositoryFolder | WorkspaceFolder, checked: Checked
+) -> tuple[set[str], dict[str, str], bool]:
+    """What the folder itself tells of: snapshots that retention let go, trees that an erasure made of
+    others, and whether everything was erased. Runs may have been killed before their record."""
+    try:
+        pruned, erasures = folder.pruned(), folder.erasures()
+    except StoreDamaged as damage:
+        checked.findings.append(Finding(damage.file, damage.problem, folder.full_name))
+        return set(), {}, False
+    trees: dict[str, str] = {}
+    for one in erasures:
+        trees.update(one.trees)
+        if not one.done:
+            text = f"the erasure of the run {one.run} is not finished; the next backup or prune does that"
+            file = folder.relative(ERASURES_FILE)
+            checked.findings.append(Finding(file, text, folder.full_name, None, (), "warning"))
+    everything = any(one.is_everything for one in erasures)
+    return set(pruned.snapshots if pruned is not None else ()), trees, everything
+
+
+def _check_repositories(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
+    """The refs and HEAD of the folder's git repositories are as they were written."""
+    paths = [folder.metadata.path, *([folder.code] if isinstance(folder, RepositoryFolder) else [])]
+    for path in paths:
+        if not path.exists():
+            continue
+        try:
+            fault = packed_fault(path)
+        except OSError as error:
+            fault = f"cannot be read: {error.strerror}"
+        if fault is not None:
+            every = tuple(snapshot.id for snapshot in checked.snapshots)
+            file = f"{folder.relative(path)}/packed-refs"
+            checked.findings.append(Finding(file, fault, folder.full_name, None, every))
+    head = folder.metadata.path / "HEAD"
+    if folder.metadata.path.exists() and not _holds(head, f"ref: {MAIN}\n".encode("ascii")):
+        file = f"{folder.metadata.file}/HEAD"
+        checked.findings.append(Finding(file, f"it does not point to {MAIN}", folder.full_name))
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a small file holds just this."""
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _check_order(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
@@ -190,6 +249,10 @@ def _check_document(
     except (StoreDamaged, NotCanonical) as error:
         finding(str(error))
         return
+    if path.startswith(LFS_DOCUMENTS) and isinstance(value, dict):
+        for sha256, one in value.items():
+            if isinstance(one, dict) and one.get("held"):
+                checked.lfs[sha256] = (*checked.lfs.get(sha256, ()), snapshot.id)
     for pointer in pointers(value):
         sha256 = pointer["sha256"]
         checked.pointers[sha256] = (*checked.pointers.get(sha256, ()), snapshot.id)
