@@ -15,38 +15,14 @@ import pytest
 
 from mirror import backup
 from mirror.auth.credentials import ProjectAccessToken, RepositoryAccessToken
-from mirror.config import Config, load
+from mirror.config import load
 from mirror.model import Outcome, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
 from mirror.simulator.sample import SCOPES, accident, populate
 from mirror.store.reader import Store
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
-
-
-class Place:
-    """A world, its simulator, a configuration, and a clock that all runs share."""
-
-    def __init__(self, folder: Path, simulator: Simulator, config: Config) -> None:
-        self.folder = folder
-        self.simulator = simulator
-        self.world = simulator.world
-        self.acme = self.world.workspaces["acme"]
-        self.config = config
-        self.clock = FakeClock()
-
-    async def run(self, *selectors: str, dry_run: bool = False) -> Run:
-        self.clock.elapsed += 3600
-        return await backup.run(
-            self.config,
-            [Selector.parse(text) for text in selectors],
-            clock=self.clock,
-            environment=os.environ,
-            dry_run=dry_run,
-        )
-
-    def store(self) -> Store:
-        return Store.open(self.config.store)
+from tests.place import Place
 
 
 def outcomes(run: Run) -> dict[str, str]:
