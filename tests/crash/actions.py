@@ -1,0 +1,141 @@
+"""What is interrupted: commands, each against a store and a Bitbucket prepared for it.
+
+To add one, add an Action to ACTIONS: the words of the command, and what comes before it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirror.simulator import Simulator, World
+from mirror.simulator.sample import BRANCH_LOST, BRANCH_LOST_IN, REWRITTEN, SCOPES, SLUG, populate
+from tests.crash.zygote import Zygote
+from tests.e2e.helpers import write_config
+
+STORE = Path("data") / "store"  # two folders deep, so that a first backup makes both
+BACKUP = ("backup", "--json")
+Before = Callable[[World], None] | Sequence[str]
+
+
+def small(world: World) -> None:
+    """One repository with a bit of everything, so that every step of a run can be tried."""
+    ann = world.add_user("Ann Archer", "ann@acme.example")
+    website = world.add_workspace(SLUG, "Acme").add_repository(REWRITTEN, description="The shop window")
+    first = website.commit("main", {"index.html": b"<h1>Hello</h1>\n"}, "Begin\n")
+    website.tag("v1", first, "The first\n")
+    website.commit("topic", {"topic.txt": b"1\n"}, "A topic\n", parents=[first])
+    website.commit("old", {"old.txt": b"1\n"}, "An old branch\n", parents=[first])
+    website.open_pull_request(source="topic", title="A topic", author=ann).comment("Fine.", author=ann)
+    website.add_pipeline(steps=[("build", b"npm ci\nDone.\n")])
+
+
+def changes(world: World) -> None:
+    """Pushes, a force-push, a deleted branch, a new pull request and pipeline."""
+    ann = world.add_user("Ann Archer", "ann@acme.example")
+    website = world.workspaces[SLUG].repositories[REWRITTEN]
+    tip = website.commit("main", {"more.html": b"<p>More</p>\n"}, "More\n")
+    again = website.commit("rewrite", {"topic.txt": b"2\n"}, "Another topic\n", parents=())
+    website.force("topic" if website.has_branch("topic") else "feature/blog", again)
+    website.delete_ref(b"refs/heads/rewrite")
+    if website.has_branch("old"):
+        website.delete_ref(b"refs/heads/old")
+    website.commit("fresh", {"fresh.txt": b"1\n"}, "Fresh\n", parents=[tip])
+    website.open_pull_request(source="fresh", title="Fresh", author=ann).comment("New.", author=ann)
+    website.add_pipeline(steps=[("build", b"npm ci\nDone again.\n")])
+
+
+def more_changes(world: World) -> None:
+    """What happens in other repositories of the sample, a rename among it."""
+    changes(world)
+    workspace = world.workspaces[SLUG]
+    workspace.repositories[BRANCH_LOST_IN].delete_ref(b"refs/heads/" + BRANCH_LOST.encode())
+    workspace.repositories["handbook"].commit("main", {"a.md": b"# A\n"}, "At last\n")
+    workspace.rename_repository("billing", "invoices")
+
+
+@dataclass(frozen=True)
+class Action:
+    """A command to be interrupted.
+
+    `before` is done first, in order: commands are run, the rest changes Bitbucket. `settings` are
+    constants of the program, set in the interrupted run. `config` is added to the configuration.
+    `lets_go`: it may remove snapshots on purpose, so that only what stays must be as it was.
+    """
+
+    words: tuple[str, ...] = BACKUP
+    world: Callable[[World], None] = small
+    before: tuple[Before, ...] = ()
+    settings: Mapping[str, int] = field(default_factory=dict)
+    config: str = ""
+    lets_go: bool = False
+
+
+# With 1, the packs of documents are merged in every run.
+_MERGING = {"mirror.git.consolidate.PACKS_MAX": 1}
+
+ACTIONS: dict[str, Action] = {
+    "first": Action(),
+    "second": Action(before=(BACKUP, changes)),
+    "unchanged": Action(before=(BACKUP,)),
+    "merging": Action(before=(BACKUP, changes), settings=_MERGING),
+    "large-first": Action(world=populate),
+    "large-second": Action(world=populate, before=(BACKUP, more_changes)),
+}
+
+
+class Scene:
+    """An action's world with the simulator that serves it, and the store as it is before the action."""
+
+    def __init__(self, folder: Path, name: str, zygote: Zygote, simulator: Simulator, token: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.action = ACTIONS[name]
+        self.zygote = zygote
+        self._simulator = simulator
+        self._token = token
+        self._count = 0
+        self.base = folder / "base"
+        self._configure(self.base)
+        for step in self.action.before:
+            if callable(step):
+                step(simulator.world)
+            else:
+                done = zygote.run(step, folder=self.base)
+                assert done.code == 0, done.stdout + done.stderr
+        # What the action comes to when nobody stands in its way.
+        self.done = self.place("done")
+        ended = zygote.run(self.action.words, folder=self.done, settings=self.action.settings)
+        assert ended.code == 0, ended.stdout + ended.stderr
+
+    def _configure(self, place: Path) -> None:
+        place.mkdir()
+        path = write_config(place, self._simulator, self._token, more=self.action.config)
+        path.write_text(path.read_text().replace("store: store", f"store: {STORE}", 1))
+
+    def place(self, name: str = "") -> Path:
+        """A folder with a configuration and a copy of the store as it is before the action."""
+        self._count += 1
+        self._simulator.requests.clear()
+        place = self.folder / (name or f"place-{self._count}")
+        self._configure(place)
+        if (self.base / STORE).exists():
+            shutil.copytree(self.base / STORE, place / STORE)
+        return place
+
+
+@contextmanager
+def scene(folder: Path, name: str) -> Iterator[Scene]:
+    """The scene of the action `name`, in `folder`."""
+    action = ACTIONS[name]
+    with ExitStack() as stack:
+        zygote = stack.enter_context(Zygote())
+        world = World(folder / "upstream", limit=10**9)
+        world.limits = {"git": 10**9, "anonymous": 10**9}
+        action.world(world)
+        token = world.add_workspace_access_token(SLUG, SCOPES)
+        simulator = stack.enter_context(Simulator(world))
+        yield Scene(folder, name, zygote, simulator, token)

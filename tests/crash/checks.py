@@ -1,0 +1,179 @@
+"""What must hold of a store after an accident, by C git and the program's own commands."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.crash.actions import BACKUP, STORE, Scene
+from tests.crash.shim import Control
+from tests.crash.zygote import Ended
+
+_LEFTOVER = re.compile(r"\.tmp$|\.tmp-|\.new$|^tmp_pack_|^tmp_obj_|^incoming-|^tmp-|\.lock$")
+_HARMLESS = re.compile(r"^(dangling|unreachable|notice:|Checking|Verifying) ?")
+SECONDS = 5.0
+
+Snapshots = dict[str, dict[str, str]]
+
+
+def _git(repository: Path, *words: str) -> tuple[int, str]:
+    done = subprocess.run(
+        ["git", "-C", str(repository), *words],
+        capture_output=True,
+        text=True,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+        },
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def _repositories(store: Path, name: str) -> Iterator[Path]:
+    """The git repositories called `name` that are finished enough for C git to open."""
+    for path in sorted((store / "workspaces").rglob(name)):
+        if (path / "config").is_file() and _git(path, "rev-parse", "--git-dir")[0] == 0:
+            yield path
+
+
+def snapshots(store: Path) -> Snapshots:
+    """Every tagged snapshot: folder to id to tree, as C git tells it."""
+    found: Snapshots = {}
+    for metadata in _repositories(store, "metadata.git"):
+        code, text = _git(metadata, "for-each-ref", "--format=%(refname:strip=2) %(tree)", "refs/tags")
+        assert code == 0, f"{metadata}: {text}"
+        tags = dict(line.split(" ") for line in text.splitlines())
+        if tags:
+            found[str(metadata.parent.relative_to(store))] = tags
+    return found
+
+
+def content(store: Path) -> dict[str, str]:
+    """What the last snapshot of each folder holds, all but what tells of the run that took it."""
+    found = {}
+    for folder, tags in snapshots(store).items():
+        code, text = _git(store / folder / "metadata.git", "ls-tree", "-r", tags[max(tags)])
+        assert code == 0, text
+        found[folder] = "\n".join(line for line in text.splitlines() if not line.endswith("\tsnapshot.json"))
+    return found
+
+
+def _hashes(refs: Any) -> Iterator[str]:
+    code = refs["code"]
+    assert "sharded" not in code, "too many refs for this check"
+    yield from code["refs"].values()
+    yield from code["pull_requests"].values()
+    if code["head"] and "detached" in code["head"]:
+        yield code["head"]["detached"]
+
+
+def check_kept(store: Path) -> None:
+    """The rule: every hash that a tagged snapshot names is the direct value of a ref; and all is whole."""
+    for folder, tags in snapshots(store).items():
+        metadata, mirror = store / folder / "metadata.git", store / folder / "code.git"
+        _check_whole(metadata)
+        named: set[str] = set()
+        for tag in tags:
+            code, text = _git(metadata, "show", f"{tag}:refs.json")
+            if code == 0:
+                named.update(_hashes(json.loads(text)))
+        if named:
+            code, text = _git(mirror, "for-each-ref", "--format=%(objectname)")
+            assert code == 0, f"{mirror}: {text}"
+            lost = named - set(text.split())
+            assert not lost, f"{folder}: no ref has {lost} as its value, though snapshots name it"
+            _check_whole(mirror)
+
+
+def _check_whole(repository: Path) -> None:
+    code, text = _git(repository, "fsck", "--full", "--strict", "--no-progress")
+    worse = [line for line in text.splitlines() if not _HARMLESS.match(line)]
+    assert code == 0 and not worse, f"git fsck of {repository}: {code} {worse}"
+
+
+def check_free(store: Path, control: Control | None) -> None:
+    """No process is left over, and every lock can be had."""
+    until = time.monotonic() + SECONDS
+    while control is not None and (left := [pid for pid in control.pids if _lives(pid, control)]):
+        assert time.monotonic() < until, f"processes {left} outlived the run by {SECONDS} s"
+        time.sleep(0.01)
+    for lock in store.rglob("lock"):
+        with lock.open("r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _lives(pid: int, control: Control) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z" and os.fsencode(control.path) in environment
+
+
+def check_untouched(scene: Scene, before: Snapshots, store: Path) -> None:
+    """What was restorable is, as it was."""
+    now = snapshots(store)
+    for folder, tags in before.items():
+        for tag, tree in tags.items():
+            found = now.get(folder, {}).get(tag)
+            if not (scene.action.lets_go and found is None):
+                assert found == tree, f"{folder}: snapshot {tag} is {found} and was {tree}"
+
+
+def check_verifies(scene: Scene, place: Path) -> None:
+    """`mirror verify` finds nothing in a copy (it sweeps, and the next run shall have it to do)."""
+    if not (place / STORE / "store.json").exists():
+        return
+    copy = place / "copy"
+    shutil.copytree(place / STORE, copy)
+    _verify(scene, place, copy)
+    shutil.rmtree(copy)
+
+
+def _verify(scene: Scene, place: Path, store: Path) -> None:
+    done = scene.zygote.run(("verify", "--json", "--store", str(store)), folder=place)
+    findings = done.stdout if done.code else ""
+    assert done.code == 0, f"verify ends with {done.code}: {findings[:2000]} {done.stderr[-1000:]}"
+
+
+def check_complete(scene: Scene, store: Path) -> None:
+    """The store holds what the action comes to when nobody stands in its way."""
+    expected, found = content(scene.done / STORE), content(store)
+    assert found.keys() == expected.keys(), f"folders {found.keys() ^ expected.keys()}"
+    for folder, listing in expected.items():
+        assert found[folder] == listing, f"{folder} differs from what a run to the end gives"
+
+
+def check_after(scene: Scene, place: Path, control: Control | None, ended: Ended | None) -> None:
+    """Everything that must hold after the accident, and again after the next run."""
+    store = place / STORE
+    before = snapshots(scene.base / STORE)
+    check_free(store, control)
+    check_untouched(scene, before, store)
+    check_kept(store)
+    check_verifies(scene, place)
+    if ended is not None and ended.code == 0:
+        check_complete(scene, store)
+    there = snapshots(store)
+    commands = [BACKUP] if scene.action.words == BACKUP else [BACKUP, scene.action.words]
+    for words in commands:
+        done = scene.zygote.run(words, folder=place)
+        assert done.code == 0, f"the next {words[0]} ends with {done.code}: {done.stdout} {done.stderr}"
+    check_untouched(scene, there, store)
+    check_untouched(scene, before, store)
+    check_complete(scene, store)
+    check_kept(store)
+    left = [str(one.relative_to(store)) for one in store.rglob("*") if _LEFTOVER.search(one.name)]
+    assert not left, f"the next run left {left}"
+    _verify(scene, place, store)

@@ -1,0 +1,74 @@
+"""Which points are tried, and telling what came of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+_T = TypeVar("_T")
+SOAK = os.environ.get("MIRROR_SOAK") == "1"
+SEED = int(os.environ.get("MIRROR_SEED", "20261123"))
+ONLY = os.environ.get("MIRROR_CRASH_ONLY", "")
+LOSSES_MAX = 5
+
+
+def chosen(name: str, all_: Sequence[_T], short: int) -> list[_T]:
+    """All points in a soak; else `short` of them, by the seed. With MIRROR_CRASH_ONLY, that one."""
+    if ONLY:
+        return [one for one in all_ if ONLY == f"{name}/{one}"]
+    if SOAK or len(all_) <= short:
+        return list(all_)
+    places = sorted(random.Random(f"{SEED} {name}").sample(range(len(all_)), short))
+    return [all_[place] for place in places]
+
+
+class Tally:
+    """What came of the points of one test."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name = name
+        self.kind = kind
+        self.tried = 0
+        self.losses: list[str] = []
+
+    @contextmanager
+    def point(self, order: object, *places: Path) -> Iterator[list[str]]:
+        """Try one point: what fails inside is a loss. What is put in the list is told with it. Its
+        folders are removed when it went well."""
+        facts: list[str] = []
+        self.tried += 1
+        try:
+            yield facts
+        except AssertionError as error:
+            at = traceback.extract_tb(error.__traceback__)[-1].name
+            self.losses.append(
+                f"{self.name}/{order} (seed {SEED}; {'; '.join(facts)}): {at}: {error}\n"
+                f"  again: MIRROR_CRASH_ONLY='{self.name}/{order}' pytest tests/crash -k {self.kind}"
+            )
+            if len(self.losses) >= LOSSES_MAX:
+                self.end()
+        else:
+            for place in places:
+                shutil.rmtree(place)
+
+    def end(self) -> None:
+        """Say what came of it; fail where anything was lost."""
+        print(f"crash: {self.name}: {self.tried} {self.kind} points, {len(self.losses)} losses")
+        counts = os.environ.get("MIRROR_COUNTS")
+        if counts:
+            row = {"test": f"crash {self.name}", "kind": self.kind, "tried": self.tried}
+            with Path(counts).open("a") as stream:
+                stream.write(json.dumps({**row, "losses": len(self.losses), "seed": SEED}) + "\n")
+        if self.losses:
+            pytest.fail("\n".join(self.losses), pytrace=False)
+        if not self.tried:
+            pytest.skip(f"{ONLY} is another point")

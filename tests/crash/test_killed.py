@@ -1,0 +1,71 @@
+"""Killed with SIGKILL before any of its steps, or in the middle of a write: nothing is lost, nothing is
+left running or locked, and the next run needs no hand work."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crash.actions import ACTIONS, Scene
+from tests.crash.checks import check_after
+from tests.crash.points import SOAK, Tally, chosen
+from tests.crash.shim import Control, Mode, Order, Who
+
+SMALL = [name for name in ACTIONS if not name.startswith("large")]
+LARGE = [name for name in ACTIONS if name.startswith("large")]
+SHORT = 8
+
+
+def trace(stage: Scene) -> list[tuple[str, bool]]:
+    """The steps of a whole run: the kind of each, and whether it is a worker's."""
+    place = stage.place()
+    with Control(place.with_suffix(".control"), place, Order(Mode.RECORD)) as control:
+        ended = stage.zygote.run(
+            stage.action.words, folder=place, control=control, settings=stage.action.settings
+        )
+        assert ended.code == 0, ended.stderr
+        assert not any("\tP\t" in line for line in control.log.read_text().splitlines()), "a mapped write"
+        rows = [line.split("\t") for line in control.log.read_text().splitlines()]
+        return [(row[2], row[3] == "1") for row in rows if row[0] == "step"]
+
+
+def orders(stage: Scene) -> list[Order]:
+    """Every way to kill a run: before each step, each process that could die then; and mid-write."""
+    found = []
+    for at, (kind, worker) in enumerate(trace(stage), start=1):
+        found.append(Order(Mode.KILL, at, Who.ALL))
+        if worker:
+            found += [Order(Mode.KILL, at, Who.SELF), Order(Mode.KILL, at, Who.MAIN)]
+        if kind == "W":
+            found.append(Order(Mode.TEAR, at, Who.ALL))
+    return found
+
+
+def try_all(stage: Scene, short: int) -> None:
+    tally = Tally(stage.name, "kill")
+    for order in chosen(stage.name, orders(stage), short):
+        place = stage.place()
+        with (
+            tally.point(order, place) as facts,
+            Control(place.with_suffix(".control"), place, order) as control,
+        ):
+            ended = stage.zygote.run(
+                stage.action.words, folder=place, control=control, settings=stage.action.settings
+            )
+            facts.append(control.fired or f"not reached in {control.steps} steps")
+            facts.append(f"ended with {ended.code}")
+            check_after(stage, place, control, ended)
+    tally.end()
+
+
+@pytest.mark.git
+@pytest.mark.timeout(7200 if SOAK else 120)
+@pytest.mark.parametrize("stage", SMALL, indirect=True)
+def test_killed_at_any_step_of_a_small_run(stage: Scene) -> None:
+    try_all(stage, SHORT)
+
+
+@pytest.mark.git
+@pytest.mark.timeout(7200 if SOAK else 120)
+@pytest.mark.parametrize("stage", LARGE, indirect=True)
+def test_killed_at_some_steps_of_a_large_run(stage: Scene) -> None:
+    try_all(stage, SHORT // 2)

@@ -1,0 +1,149 @@
+"""A process that has imported the program once and forks for every run: a start then takes nothing.
+
+Its runs are the command itself, `mirror.cli.main`, in a process of its own below the shim. Orders come
+as JSON lines on stdin: argv, cwd, env, control (the shim's, or null), settings (constants of modules to
+be set in that process), output. Answers: first the process id, then how it ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.crash.shim import CONTROL, ROOT, Control, library
+
+TIMEOUT = 90.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: its exit code (negative: the signal), and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> Any:
+        """The one document on stdout."""
+        return json.loads(self.stdout)
+
+
+class Zygote:
+    """The parent's side. A context manager."""
+
+    def __enter__(self) -> Zygote:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.zygote"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LD_PRELOAD": str(library())},
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        folder: Path,
+        control: Control | None = None,
+        env: Mapping[str, str] | None = None,
+        settings: Mapping[str, int] | None = None,
+    ) -> Ended:
+        """Run one command in `folder` to its end."""
+        output = folder / "output"
+        order = {
+            "argv": list(argv),
+            "cwd": str(folder),
+            "env": {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})},
+            "control": str(control.path) if control is not None else None,
+            "settings": dict(settings or {}),
+            "output": str(output),
+        }
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        assert "timeout" not in answer, f"{argv} did not end in {TIMEOUT} s"
+        return Ended(answer["code"], output.with_suffix(".out").read_text(), output.with_suffix(".err").read_text())
+
+
+def _wait(child: int) -> dict[str, Any]:
+    until = time.monotonic() + TIMEOUT
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return {"code": os.waitstatus_to_exitcode(status)}
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return {"timeout": True}
+
+
+def _run(order: Mapping[str, Any]) -> None:
+    """In the forked process: become the command."""
+    from mirror.cli import main
+
+    for number, suffix in ((0, ""), (1, ".out"), (2, ".err")):
+        path = order["output"] + suffix if suffix else os.devnull
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(order["env"])
+    os.chdir(order["cwd"])
+    for name, value in order["settings"].items():
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(module), constant, value)
+    if order["control"] is not None:
+        os.environ[CONTROL] = order["control"]
+        assert ctypes.CDLL(None).crash_arm(os.fsencode(order["control"])) == 0
+    code = main(order["argv"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve() -> None:
+    """Take orders until there are no more."""
+    import mirror.backup.run  # what the commands import only when they run
+    import mirror.cli.main
+    import mirror.verify.run  # noqa: F401
+
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            try:
+                _run(order)
+            except BaseException:
+                traceback.print_exc()
+            os._exit(99)
+        answers.write(json.dumps(_wait(child)) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve()
