@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from dulwich.object_format import SHA1
 from dulwich.object_store import DiskObjectStore
@@ -45,6 +46,7 @@ class ObjectProblem:
     object: str | None = None
     # Which of the named hashes cannot be had in full because of it, where that is known.
     named: tuple[str, ...] = ()
+    severity: Literal["damage", "warning"] = "damage"
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,18 @@ def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> Che
     _check_files(path, problems, in_store=job.in_store)
     packs = path / "objects" / "pack"
     names = sorted({file.stem for file in packs.glob("pack-*") if file.suffix in (".pack", ".idx")})
+    halves: list[ObjectProblem] = []
     for number, name in enumerate(names, start=1):
         tell(f"pack {number} of {len(names)}")
-        objects += _check_pack(packs / name, problems)
+        objects += _check_pack(packs / name, problems, halves)
     objects += _check_loose(path / "objects", problems)
     tell("links")
+    before = len(problems)
     _check_links(path, job.named, problems)
-    return CheckResult(objects, tuple(problems[:PROBLEMS_MAX]))
+    # Half a pack is what a writer that was killed leaves, unless something now lacks its objects.
+    if len(problems) == before:
+        halves = [replace(half, severity="warning") for half in halves]
+    return CheckResult(objects, tuple([*halves, *problems][:PROBLEMS_MAX]))
 
 
 def _check_files(path: Path, problems: list[ObjectProblem], *, in_store: bool) -> None:
@@ -120,14 +127,21 @@ def _hash_file(path: Path) -> tuple[bytes, bytes]:
         return digest.digest(), stream.read(20)
 
 
-def _check_pack(base: Path, problems: list[ObjectProblem]) -> int:
-    """Check one pack and its index; returns how many objects were read."""
+def _check_pack(base: Path, problems: list[ObjectProblem], halves: list[ObjectProblem]) -> int:
+    """Check one pack and its index; returns how many objects were read.
+
+    Where one of the two is not there, that goes to `halves`.
+    """
     sound = True
     for suffix in (".pack", ".idx"):
         file = base.with_suffix(suffix)
         label = f"objects/pack/{file.name}"
         try:
             computed, stated = _hash_file(file)
+        except FileNotFoundError:
+            halves.append(ObjectProblem("is not there, though the other half of the pack is", label))
+            sound = False
+            continue
         except OSError as error:
             problems.append(ObjectProblem(f"cannot be read: {error.strerror}", label))
             sound = False

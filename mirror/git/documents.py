@@ -209,7 +209,7 @@ class Documents:
 
     def sweep(self) -> None:
         """Remove what an interrupted writer left; the caller holds the lock."""
-        sweep(self.path / "objects")
+        sweep(self.path)
 
 
 class TreeEdit:

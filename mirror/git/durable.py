@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
+
+_LEFTOVER = re.compile(r".+\.tmp-[0-9a-f]{8}")
 
 
 def sync_folder(folder: Path) -> None:
@@ -30,3 +33,10 @@ def write_file(path: Path, data: bytes) -> None:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def sweep_files(folder: Path) -> None:
+    """Remove what a killed `write_file` left in `folder`; the caller is its only writer."""
+    for path in folder.iterdir():
+        if _LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)

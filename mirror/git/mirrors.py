@@ -124,7 +124,7 @@ def fetch(job: FetchJob, *, tell: Tell = _silent) -> FetchResult:
     """
     path = Path(job.mirror)
     bare.create(path)
-    sweep(path / "objects")
+    sweep(path)
     client = HttpClient(job.url, login=job.login, silence_timeout=job.silence_timeout)
     repository = open_repository(path)
     try:

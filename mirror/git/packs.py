@@ -18,13 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from dulwich.object_format import SHA1
 from dulwich.object_store import DiskObjectStore
-from dulwich.pack import write_pack_index_v2
+from dulwich.pack import PackData, write_pack_index_v2
 
-from mirror.git.durable import sync_folder
+from mirror.git.durable import sweep_files, sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.refs import closed_after
+from mirror.logs import get_logger
 
+_log = get_logger("git")
 _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _LEFTOVERS = ("tmp_pack_", "tmp_obj_", "incoming-", "tmp-")
 
@@ -116,9 +119,13 @@ def _entry_header(kind: int, size: int) -> bytes:
     return bytes(out)
 
 
-def sweep(objects: Path) -> None:
-    """Remove what an interrupted transfer left; the caller holds the writer's lock."""
-    for folder in (objects, objects / "pack"):
+def sweep(repository: Path) -> None:
+    """Make good what an interrupted writer left; the caller holds the writer's lock.
+
+    What was on its way is removed. A pack whose index did not come any more gets it.
+    """
+    sweep_files(repository)
+    for folder in (repository / "objects", repository / "objects" / "pack"):
         if folder.is_dir():
             for path in folder.iterdir():
                 if path.name.startswith(_LEFTOVERS):
@@ -126,6 +133,31 @@ def sweep(objects: Path) -> None:
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         path.unlink(missing_ok=True)
+    for pack in (repository / "objects" / "pack").glob("pack-*.pack"):
+        if not pack.with_suffix(".idx").exists():
+            _index_again(pack)
+
+
+def _index_again(pack: Path) -> None:
+    """Give a pack its index. The pack came first and whole, and may be all there is of its objects, so
+    it is never removed; left alone it would be no use to anybody, and verify would tell of it for ever.
+    """
+    beside = pack.with_name(f"tmp_pack_{secrets.token_hex(8)}.idx")
+    try:
+        with closed_after(PackData(str(pack), SHA1)) as data:
+            data.check()
+            entries, checksum = data.sorted_entries(), data.get_stored_checksum()
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as index:
+            write_pack_index_v2(index, entries, checksum)
+            index.flush()
+            os.fsync(index.fileno())
+        beside.rename(pack.with_suffix(".idx"))
+        sync_folder(pack.parent)
+    except (OSError, MemoryError):
+        beside.unlink(missing_ok=True)
+        raise
+    except Exception as error:  # noqa: BLE001 - damage raises anything, and verify tells of it
+        _log.warning("git.pack_without_index", file=pack.name, problem=f"{type(error).__name__}: {error}")
 
 
 @contextmanager

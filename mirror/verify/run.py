@@ -288,6 +288,7 @@ async def _objects(
                 repository=folder.full_name,
                 object=problem.object,
                 snapshots=tuple(sorted({one for hash_ in problem.named for one in tags.get(hash_, ())})),
+                severity=problem.severity,
             )
             for problem in result.problems
         ]

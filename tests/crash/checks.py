@@ -137,14 +137,16 @@ def check_verifies(scene: Scene, place: Path) -> None:
         return
     copy = place / "copy"
     shutil.copytree(place / STORE, copy)
-    _verify(scene, place, copy)
+    _verify(scene, place, copy, "right after it")
     shutil.rmtree(copy)
 
 
-def _verify(scene: Scene, place: Path, store: Path) -> None:
+def _verify(scene: Scene, place: Path, store: Path, when: str) -> None:
     done = scene.zygote.run(("verify", "--json", "--store", str(store)), folder=place)
-    findings = done.stdout if done.code else ""
-    assert done.code == 0, f"verify ends with {done.code}: {findings[:2000]} {done.stderr[-1000:]}"
+    if done.code != 0:
+        found = done.json().get("facts", {}).get("findings", done.stderr)
+        texts = [f"{one['severity']}: {one['file']}: {one['problem']}" for one in found]
+        raise AssertionError(f"verify {when} ends with {done.code}: {texts}")
 
 
 def check_complete(scene: Scene, store: Path) -> None:
@@ -176,4 +178,4 @@ def check_after(scene: Scene, place: Path, control: Control | None, ended: Ended
     check_kept(store)
     left = [str(one.relative_to(store)) for one in store.rglob("*") if _LEFTOVER.search(one.name)]
     assert not left, f"the next run left {left}"
-    _verify(scene, place, store)
+    _verify(scene, place, store, "after the next run")

@@ -24,7 +24,7 @@ LOSSES_MAX = 5
 def chosen(name: str, all_: Sequence[_T], short: int) -> list[_T]:
     """All points in a soak; else `short` of them, by the seed. With MIRROR_CRASH_ONLY, that one."""
     if ONLY:
-        return [one for one in all_ if ONLY == f"{name}/{one}"]
+        return [one for one in all_ if f"{name}/{one}" == ONLY]
     if SOAK or len(all_) <= short:
         return list(all_)
     places = sorted(random.Random(f"{SEED} {name}").sample(range(len(all_)), short))

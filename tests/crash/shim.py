@@ -174,7 +174,17 @@ def library() -> Path:
     if not target.exists():
         beside = target.with_suffix(f".{os.getpid()}")
         subprocess.run(
-            [compiler, "-O1", "-fPIC", "-shared", "-D_LARGEFILE64_SOURCE", "-o", str(beside), str(SOURCE), "-ldl"],
+            [
+                compiler,
+                "-O1",
+                "-fPIC",
+                "-shared",
+                "-D_LARGEFILE64_SOURCE",
+                "-o",
+                str(beside),
+                str(SOURCE),
+                "-ldl",
+            ],
             check=True,
         )
         beside.rename(target)

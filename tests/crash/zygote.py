@@ -86,7 +86,9 @@ class Zygote:
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         assert "timeout" not in answer, f"{argv} did not end in {TIMEOUT} s"
-        return Ended(answer["code"], output.with_suffix(".out").read_text(), output.with_suffix(".err").read_text())
+        return Ended(
+            answer["code"], output.with_suffix(".out").read_text(), output.with_suffix(".err").read_text()
+        )
 
 
 def _wait(child: int) -> dict[str, Any]:
