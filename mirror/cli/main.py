@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -39,6 +41,17 @@ COMMANDS: dict[str, Command] = {
     "simulator": service.run_simulator,
 }
 
+_DISK_HINTS = {
+    errno.ENOSPC: "make room, then run it again; nothing that was stored is lost",
+    errno.EDQUOT: "make room, then run it again; nothing that was stored is lost",
+    errno.EROFS: "the disk is mounted read-only: see what the system's log says of it",
+    errno.EACCES: "run as the user who owns the store",
+    errno.EPERM: "run as the user who owns the store",
+    errno.EMFILE: "raise the limit of open files (LimitNOFILE= in the unit, ulimit -n in a shell)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EIO: "the disk fails: see what the system's log says of it, and run mirror verify",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of the process."""
@@ -66,12 +79,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # The system refused: a full disk, permissions, a broken one. Its own words are the clearest.
+        _trace(options, error)
+        file = f"{error.filename}: " if error.filename is not None else ""
+        hint = _DISK_HINTS.get(error.errno or 0, "run it again when it is mended; what was stored stays")
+        return _told(context, 1, f"{file}{error.strerror or error}", hint)
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare traceback
-        if options.verbose:
-            sys.stderr.write(plain("".join(traceback.format_exception(error))))
+        _trace(options, error)
         return _told(
             context, 1, f"unexpected {type(error).__name__}: {error}", "run it again with -v for details"
         )
+
+
+def _trace(options: argparse.Namespace, error: Exception) -> None:
+    if options.verbose:
+        sys.stderr.write(plain("".join(traceback.format_exception(error))))
 
 
 async def _run(command: Command, context: Context) -> int:

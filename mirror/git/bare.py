@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mirror.git.durable import write_file
+from mirror.git.durable import sync_folder, write_file
 
 # Nothing may tidy these repositories on its own; our refs are not offered to those who clone; and
 # never an extension, because dulwich refuses a repository with one that it does not know.
@@ -32,6 +32,9 @@ def create(path: Path) -> None:
         return
     for folder in ("", "objects", "objects/pack", "objects/info", "refs", "refs/heads", "refs/tags", "info"):
         (path / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    # What is synced inside a folder survives a power failure only if the folder itself does.
+    for folder in ("objects", "refs", "..", ""):
+        sync_folder(path / folder)
     if not (path / "HEAD").exists():
         write_file(path / "HEAD", b"ref: refs/heads/main\n")
     write_file(path / "config", _CONFIG)

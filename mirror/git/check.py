@@ -29,12 +29,14 @@ _GITLINK = 0o160000
 class CheckJob:
     """Check the repository at `path`; `named` are hashes that must be there with all they reach.
 
-    `in_store`: it must have the settings that repositories of a store have, too.
+    `in_store`: it must have the settings that repositories of a store have, too. `finished`: something
+    relies on it, so that its making cannot just have been interrupted.
     """
 
     path: str
     named: tuple[str, ...] = ()
     in_store: bool = True
+    finished: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> Che
     path = Path(job.path)
     problems: list[ObjectProblem] = []
     objects = 0
+    if not job.finished and not (path / "config").exists():
+        text = "its making was interrupted; the next backup goes on with it"
+        return CheckResult(0, (ObjectProblem(text, severity="warning"),))
     _check_files(path, problems, in_store=job.in_store)
     packs = path / "objects" / "pack"
     names = sorted({file.stem for file in packs.glob("pack-*") if file.suffix in (".pack", ".idx")})

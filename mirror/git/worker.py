@@ -77,6 +77,8 @@ def main() -> None:
     # The parent decides about interrupts; a Ctrl-C at the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
+    # dulwich closes files in destructors; what goes wrong there has been told as the job's own error.
+    sys.unraisablehook = lambda _: None
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
     with contextlib.suppress(EOFError, ConnectionError):

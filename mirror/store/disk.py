@@ -34,6 +34,15 @@ def make_folder(path: Path) -> None:
     sync_folder(path.parent)
 
 
+def make_parents(path: Path) -> None:
+    """Make the folders above `path`, durably; with the permissions that new folders have here."""
+    parent = path.parent
+    if not parent.is_dir():
+        make_parents(parent)
+        parent.mkdir(exist_ok=True)
+        sync_folder(parent.parent)
+
+
 def sync_folder(path: Path) -> None:
     """Make the entries of a folder survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -345,7 +345,13 @@ def remove_everything(writer: AnyWriter) -> int:
 
     The metadata stays as an empty repository, because the lock's holder has it open.
     """
-    freed = 0
+    documents = writer.documents
+    freed = _pack_bytes(documents.path)
+    # The tags first: what is tagged is whole, at any moment.
+    refs = read_all(documents.path)
+    documents.set_refs({name.decode("utf-8", "surrogateescape"): None for name in refs})
+    compact(documents, [])
+    freed = max(0, freed - _pack_bytes(documents.path))
     for name in (layout.CODE, layout.FILES):
         top = writer.path / name
         if top.exists():
@@ -356,12 +362,7 @@ def remove_everything(writer: AnyWriter) -> int:
             sync_folder(writer.path)
             shutil.rmtree(away)
     (writer.path / layout.STATE_FILE).unlink(missing_ok=True)
-    documents = writer.documents
-    before = _pack_bytes(documents.path)
-    refs = read_all(documents.path)
-    documents.set_refs({name.decode("utf-8", "surrogateescape"): None for name in refs})
-    compact(documents, [])
-    return freed + max(0, before - _pack_bytes(documents.path))
+    return freed
 
 
 def _pack_bytes(path: Path) -> int:

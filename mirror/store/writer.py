@@ -27,7 +27,7 @@ from mirror.model import (
     snapshot_id,
 )
 from mirror.store import layout
-from mirror.store.disk import make_folder, sweep, sweep_folders, sync_folder, write_file
+from mirror.store.disk import make_folder, make_parents, sweep, sweep_folders, sync_folder, write_file
 from mirror.store.failures import StoreDamaged
 from mirror.store.folders import RepositoryWriter, Taken, WorkspaceWriter
 from mirror.store.index import index_document, index_page
@@ -102,7 +102,7 @@ def _create(path: Path, record: StoreRecord) -> None:
     if path.is_dir():
         _check_empty(path)
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parents(path)
         make_folder(path)
     with contextlib.suppress(PermissionError):  # the root of a mounted disk may be another's
         path.chmod(0o700)

@@ -230,7 +230,9 @@ async def _folder(order: _Order, folder: Folder, ledger: _Ledger) -> None:
     name = folder.full_name
     order.progress.report(name, "snapshots")
     known = order.expected.get(folder.place)
-    if known is not None and known.full_name != folder.full_name:
+    # A run that was killed after a rename had no record of it.
+    names = {folder.full_name, *(former.name for former in folder.former_names)}
+    if known is not None and known.full_name not in names:
         text = f"its name is not {known.full_name}, as the last run record says"
         ledger.add([Finding(folder.place, text, name)])
     checked = check_snapshots(folder, known, order.level)
@@ -238,13 +240,13 @@ async def _folder(order: _Order, folder: Folder, ledger: _Ledger) -> None:
     ledger.count("snapshots", len(checked.snapshots))
     if order.level == "objects":
         if checked.snapshots or folder.metadata.path.exists():
-            commits = tuple(folder_commits(folder))
-            await _objects(order, folder, folder.metadata.path, commits, {}, ledger)
+            finished = bool(checked.snapshots or (known is not None and known.snapshots))
+            job = CheckJob(str(folder.metadata.path), tuple(folder_commits(folder)), finished=finished)
+            await _objects(order, folder, job, {}, ledger)
         if isinstance(folder, RepositoryFolder):
             if checked.named or folder.code.exists():
-                await _objects(
-                    order, folder, folder.code, tuple(sorted(checked.named)), checked.named, ledger
-                )
+                job = CheckJob(str(folder.code), tuple(sorted(checked.named)), finished=checked.has_code)
+                await _objects(order, folder, job, checked.named, ledger)
             order.progress.report(name, "files")
             files = await asyncio.to_thread(check_files, folder, checked)
             ledger.add(files.findings)
@@ -263,16 +265,16 @@ def folder_commits(folder: Folder) -> list[str]:
 async def _objects(
     order: _Order,
     folder: Folder,
-    path: Path,
-    named: tuple[str, ...],
+    job: CheckJob,
     snapshots_of: Mapping[str, tuple[str, ...]],
     ledger: _Ledger,
 ) -> None:
     """Every object of one git repository, in a worker."""
+    path = Path(job.path)
     place = folder.relative(path)
     try:
         result = await order.pool.run(
-            CheckJob(str(path), named),
+            job,
             progress=lambda text: order.progress.report(folder.full_name, f"{path.name}: {text}"),
         )
     except MirrorError as error:

@@ -26,6 +26,7 @@ class Checked:
     pointers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     lfs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    has_code: bool = False  # some snapshot tells of refs, if only that there are none
 
 
 def check_snapshots(
@@ -113,7 +114,7 @@ def _check_repositories(folder: RepositoryFolder | WorkspaceFolder, checked: Che
             file = f"{folder.relative(path)}/packed-refs"
             checked.findings.append(Finding(file, fault, folder.full_name, None, every))
     head = folder.metadata.path / "HEAD"
-    if folder.metadata.path.exists() and not _holds(head, f"ref: {MAIN}\n".encode("ascii")):
+    if checked.snapshots and not _holds(head, f"ref: {MAIN}\n".encode("ascii")):
         file = f"{folder.metadata.file}/HEAD"
         checked.findings.append(Finding(file, f"it does not point to {MAIN}", folder.full_name))
 
@@ -154,6 +155,7 @@ def _check_refs(folder: RepositoryFolder, checked: Checked) -> None:
             continue
         if found is None:
             continue
+        checked.has_code = True
         refs, pins = found
         values = {*refs.refs.values(), *pins.values()}
         if refs.head is not None and refs.head.kind == "detached":

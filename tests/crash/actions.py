@@ -57,13 +57,23 @@ def more_changes(world: World) -> None:
     workspace.rename_repository("billing", "invoices")
 
 
+def again(world: World) -> None:
+    """One more push."""
+    world.workspaces[SLUG].repositories[REWRITTEN].commit(
+        "main", {"again.html": b"<p>Again</p>\n"}, "Again\n"
+    )
+
+
 @dataclass(frozen=True)
 class Action:
     """A command to be interrupted.
 
     `before` is done first, in order: commands are run, the rest changes Bitbucket. `settings` are
     constants of the program, set in the interrupted run. `config` is added to the configuration.
-    `lets_go`: it may remove snapshots on purpose, so that only what stays must be as it was.
+    `lets_go`: it may remove or rewrite snapshots on purpose, so that only what stays must be as it was.
+    `erases`: the document in whose place a tombstone with its own time comes. `codes`: how commands may
+    end, where not with 0. `first_again`: after the accident it is done again before the next backup,
+    not after it.
     """
 
     words: tuple[str, ...] = BACKUP
@@ -72,16 +82,59 @@ class Action:
     settings: Mapping[str, int] = field(default_factory=dict)
     config: str = ""
     lets_go: bool = False
+    erases: str = ""
+    codes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    first_again: bool = False
+
+    @property
+    def next(self) -> list[tuple[str, ...]]:
+        """What is run after the accident, without hand work."""
+        if self.words == BACKUP:
+            return [BACKUP]
+        return [self.words, BACKUP] if self.first_again else [BACKUP, self.words]
+
+    def may_end(self, words: Sequence[str]) -> tuple[int, ...]:
+        """How a command may end."""
+        return self.codes.get(words[0], (0,))
 
 
 # With 1, the packs of documents are merged in every run.
 _MERGING = {"mirror.git.consolidate.PACKS_MAX": 1}
+
+
+def _erase(*what: str) -> Action:
+    """An erasure; it may be that the next backup has finished it, and nothing is left to erase."""
+    selector = f"{SLUG}/{REWRITTEN}"
+    return Action(
+        ("erase", selector, *what, "--reason", "asked for", "--yes", "--json"),
+        before=(BACKUP, changes, BACKUP, again, BACKUP),
+        lets_go=True,
+        erases=what[1] if "--document" in what else "",
+        codes={"erase": (0, 2)},
+    )
+
 
 ACTIONS: dict[str, Action] = {
     "first": Action(),
     "second": Action(before=(BACKUP, changes)),
     "unchanged": Action(before=(BACKUP,)),
     "merging": Action(before=(BACKUP, changes), settings=_MERGING),
+    "prune": Action(
+        ("prune", "--json"),
+        before=(BACKUP, changes, BACKUP, again, BACKUP),
+        config="retention: {keep_last: 1, pipeline_logs: 400d}\n",
+        lets_go=True,
+    ),
+    "erase-document": _erase("--document", "pull-requests/0/1.json"),
+    "erase-ref": _erase("--ref", "refs/heads/old"),
+    "erase-all": _erase(),
+    "accept-loss": Action(
+        ("accept-loss", SLUG, "--json"),
+        before=(BACKUP, changes, BACKUP),
+        config="brake: {share: 1%, at_least: 1}\n",
+        codes={"backup": (0, 5)},
+        first_again=True,
+    ),
     "large-first": Action(world=populate),
     "large-second": Action(world=populate, before=(BACKUP, more_changes)),
 }
@@ -105,7 +158,7 @@ class Scene:
                 step(simulator.world)
             else:
                 done = zygote.run(step, folder=self.base)
-                assert done.code == 0, done.stdout + done.stderr
+                assert done.code in self.action.may_end(step), done.stdout + done.stderr
         # What the action comes to when nobody stands in its way.
         self.done = self.place("done")
         ended = zygote.run(self.action.words, folder=self.done, settings=self.action.settings)

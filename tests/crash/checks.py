@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.crash.actions import BACKUP, STORE, Scene
+from tests.crash.actions import STORE, Scene
 from tests.crash.shim import Control
 from tests.crash.zygote import Ended
 
@@ -46,25 +46,34 @@ def _repositories(store: Path, name: str) -> Iterator[Path]:
             yield path
 
 
-def snapshots(store: Path) -> Snapshots:
-    """Every tagged snapshot: folder to id to tree, as C git tells it."""
+def snapshots(store: Path, erased: str = "") -> Snapshots:
+    """Every tagged snapshot: folder to id to tree, as C git tells it.
+
+    With `erased`, a document, each tree is told by the rest of what it holds.
+    """
     found: Snapshots = {}
     for metadata in _repositories(store, "metadata.git"):
         code, text = _git(metadata, "for-each-ref", "--format=%(refname:strip=2) %(tree)", "refs/tags")
         assert code == 0, f"{metadata}: {text}"
         tags = dict(line.split(" ") for line in text.splitlines())
+        if erased:
+            tags = {tag: _without(metadata, tree, erased) for tag, tree in tags.items()}
         if tags:
             found[str(metadata.parent.relative_to(store))] = tags
     return found
 
 
-def content(store: Path) -> dict[str, str]:
+def _without(metadata: Path, tree: str, *paths: str) -> str:
+    code, text = _git(metadata, "ls-tree", "-r", tree)
+    assert code == 0, text
+    return "\n".join(line for line in text.splitlines() if line.partition("\t")[2] not in paths)
+
+
+def content(store: Path, erased: str = "") -> dict[str, str]:
     """What the last snapshot of each folder holds, all but what tells of the run that took it."""
     found = {}
     for folder, tags in snapshots(store).items():
-        code, text = _git(store / folder / "metadata.git", "ls-tree", "-r", tags[max(tags)])
-        assert code == 0, text
-        found[folder] = "\n".join(line for line in text.splitlines() if not line.endswith("\tsnapshot.json"))
+        found[folder] = _without(store / folder / "metadata.git", tags[max(tags)], "snapshot.json", erased)
     return found
 
 
@@ -123,11 +132,15 @@ def _lives(pid: int, control: Control) -> bool:
 
 def check_untouched(scene: Scene, before: Snapshots, store: Path) -> None:
     """What was restorable is, as it was."""
-    now = snapshots(store)
+    erased = scene.action.erases
+    now, meant = (
+        snapshots(store, erased),
+        snapshots(scene.done / STORE, erased) if scene.action.lets_go else {},
+    )
     for folder, tags in before.items():
         for tag, tree in tags.items():
             found = now.get(folder, {}).get(tag)
-            if not (scene.action.lets_go and found is None):
+            if not (scene.action.lets_go and found in (None, meant.get(folder, {}).get(tag))):
                 assert found == tree, f"{folder}: snapshot {tag} is {found} and was {tree}"
 
 
@@ -151,7 +164,8 @@ def _verify(scene: Scene, place: Path, store: Path, when: str) -> None:
 
 def check_complete(scene: Scene, store: Path) -> None:
     """The store holds what the action comes to when nobody stands in its way."""
-    expected, found = content(scene.done / STORE), content(store)
+    erased = scene.action.erases
+    expected, found = content(scene.done / STORE, erased), content(store, erased)
     assert found.keys() == expected.keys(), f"folders {found.keys() ^ expected.keys()}"
     for folder, listing in expected.items():
         assert found[folder] == listing, f"{folder} differs from what a run to the end gives"
@@ -160,21 +174,27 @@ def check_complete(scene: Scene, store: Path) -> None:
 def check_after(scene: Scene, place: Path, control: Control | None, ended: Ended | None) -> None:
     """Everything that must hold after the accident, and again after the next run."""
     store = place / STORE
-    before = snapshots(scene.base / STORE)
+    before = snapshots(scene.base / STORE, scene.action.erases)
     check_free(store, control)
     check_untouched(scene, before, store)
     check_kept(store)
     check_verifies(scene, place)
     if ended is not None and ended.code == 0:
         check_complete(scene, store)
-    there = snapshots(store)
-    commands = [BACKUP] if scene.action.words == BACKUP else [BACKUP, scene.action.words]
-    for words in commands:
+    there = snapshots(store, scene.action.erases)
+    for words in scene.action.next:
         done = scene.zygote.run(words, folder=place)
-        assert done.code == 0, f"the next {words[0]} ends with {done.code}: {done.stdout} {done.stderr}"
+        assert done.code in scene.action.may_end(words), (
+            f"the next {words[0]} ends with {done.code}: {done.stdout} {done.stderr}"
+        )
     check_untouched(scene, there, store)
     check_untouched(scene, before, store)
     check_complete(scene, store)
+    if scene.action.lets_go:
+        erased = scene.action.erases
+        assert snapshots(store, erased) == snapshots(scene.done / STORE, erased), (
+            "what was to go did not, or more went"
+        )
     check_kept(store)
     left = [str(one.relative_to(store)) for one in store.rglob("*") if _LEFTOVER.search(one.name)]
     assert not left, f"the next run left {left}"

@@ -72,7 +72,7 @@ class Zygote:
         settings: Mapping[str, int] | None = None,
     ) -> Ended:
         """Run one command in `folder` to its end."""
-        output = folder / "output"
+        output = folder.with_suffix(".output")  # beside it: it is not watched
         order = {
             "argv": list(argv),
             "cwd": str(folder),
@@ -86,9 +86,7 @@ class Zygote:
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         assert "timeout" not in answer, f"{argv} did not end in {TIMEOUT} s"
-        return Ended(
-            answer["code"], output.with_suffix(".out").read_text(), output.with_suffix(".err").read_text()
-        )
+        return Ended(answer["code"], Path(f"{output}.out").read_text(), Path(f"{output}.err").read_text())
 
 
 def _wait(child: int) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""A full disk, a read-only one, permissions, too many open files, a broken disk: at any step, once or
+from then on. The run says what is wrong, nothing is lost, and it goes on when there is room again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crash.actions import ACTIONS, Scene
+from tests.crash.checks import check_after
+from tests.crash.points import SOAK, Tally, chosen
+from tests.crash.shim import FAILING, Control, Mode, Order
+from tests.crash.test_killed import trace
+
+SMALL = [name for name in ACTIONS if not name.startswith("large")]
+SHORT = 6
+
+
+def orders(stage: Scene) -> list[Order]:
+    """Every error at every step where a file system raises it, once and for good."""
+    return [
+        Order(mode, at, error=error)
+        for at, (kind, _) in enumerate(trace(stage), start=1)
+        for error, kinds in FAILING.items()
+        if kind in kinds
+        for mode in (Mode.FAIL_ONCE, Mode.FAIL_ON)
+    ]
+
+
+@pytest.mark.git
+@pytest.mark.timeout(7200 if SOAK else 120)
+@pytest.mark.parametrize("stage", SMALL, indirect=True)
+def test_the_disk_refuses(stage: Scene) -> None:
+    tally = Tally(stage.name, "refuses")
+    for order in chosen(stage.name, orders(stage), SHORT):
+        place = stage.place()
+        with (
+            tally.point(order, place) as facts,
+            Control(place.with_suffix(".control"), place, order) as control,
+        ):
+            ended = stage.zygote.run(
+                stage.action.words, folder=place, control=control, settings=stage.action.settings
+            )
+            facts.append(control.fired or f"not reached in {control.steps} steps")
+            facts.append(f"ended with {ended.code}")
+            assert "Traceback" not in ended.stderr, ended.stderr[-3000:]
+            assert ended.code in (0, 1, 3, 4, 75), f"{ended.code}: {ended.stdout} {ended.stderr}"
+            if order.mode is Mode.FAIL_ON and control.fired:
+                assert ended.code != 0 or not control.steps, (
+                    "nothing could be written, and it says all is well"
+                )
+            check_after(stage, place, control, ended)
+    tally.end()
