@@ -108,6 +108,7 @@ def _export(folder: RepositoryFolder, when: At, target: Path, tell: Callable[[st
 
 def _write_tree(folder: RepositoryFolder, when: At, target: Path) -> tuple[int, int, list[tuple[int, str]]]:
     documents, files, problems = 0, 0, []
+    dropped = folder.dropped()
     for path in folder.metadata.paths(when.snapshot):
         data = folder.metadata.read_bytes(when.snapshot, path) or b""
         place = target / METADATA / path
@@ -116,6 +117,8 @@ def _write_tree(folder: RepositoryFolder, when: At, target: Path) -> tuple[int, 
         documents += 1
         for pointer in pointers(loads(data)):
             stream = folder.file(str(pointer["sha256"]))
+            if stream is None and pointer["sha256"] in dropped:
+                continue  # retention let it go
             if stream is None:
                 problems.append((4, f"{folder.full_name}: the file {pointer['sha256']} is missing"))
                 continue

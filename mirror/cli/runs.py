@@ -191,6 +191,10 @@ def _show_restore(context: Context, report: Report) -> None:
         different = f", next different {item.next_different}" if item.next_different else ""
         out.line(f"  as of snapshot {item.snapshot} (taken {item.taken}{confirmed}{different})")
         out.line(f"  {item.refs} refs, {item.documents} documents")
+        if item.logs_let_go:
+            out.line(
+                f"  {item.logs_let_go} step logs are not there: retention has let them go", style="yellow"
+            )
         for part, reason in item.not_whole.items():
             out.line(f"  not whole in that snapshot: {part} {reason}")
         for _, text in item.problems:

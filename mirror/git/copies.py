@@ -18,6 +18,7 @@ from mirror.git.failures import GitFailed
 from mirror.git.refs import OURS, closed_after, open_repository, write_head, write_packed
 from mirror.model import Head, Refs
 
+_TRIES = 10
 _CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = %s\n"
 
 
@@ -87,13 +88,25 @@ def _peel(store: DiskObjectStore, value: str) -> str | None:
 
 
 def _copy_objects(source: Path, target: Path, tell: Callable[[str], None]) -> None:
-    files = [path for path in source.glob("pack/pack-*") if path.suffix in (".pack", ".idx")]
-    files += list(source.glob("[0-9a-f][0-9a-f]/*"))
-    # Packs before their indexes: a reader never sees an index without its pack.
-    files.sort(key=lambda path: path.suffix == ".idx")
-    for number, path in enumerate(files, start=1):
-        tell(f"copying {number} of {len(files)}")
-        copy = target / path.relative_to(source)
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, copy)
-    sync_folder(target / "pack")
+    """Copy all objects. Upkeep may put them into other packs meanwhile, so what is found to be gone
+    is looked for again: what upkeep removes is in a pack that is there before it does."""
+    for _ in range(_TRIES):
+        files = [path for path in source.glob("pack/pack-*") if path.suffix in (".pack", ".idx")]
+        files += list(source.glob("[0-9a-f][0-9a-f]/*"))
+        # Packs before their indexes: a reader never sees an index without its pack.
+        files.sort(key=lambda path: path.suffix == ".idx")
+        for number, path in enumerate(files, start=1):
+            tell(f"copying {number} of {len(files)}")
+            copy = target / path.relative_to(source)
+            if copy.exists():
+                continue
+            copy.parent.mkdir(exist_ok=True)
+            try:
+                shutil.copyfile(path, copy)
+            except FileNotFoundError:
+                copy.unlink(missing_ok=True)
+                break
+        else:
+            sync_folder(target / "pack")
+            return
+    raise GitFailed(f"{source.parent.name}: its packs change faster than they can be copied")

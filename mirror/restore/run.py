@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Item:
     target: str
     refs: int = 0
     documents: int = 0
+    # Step logs that the snapshot points to and that retention has let go since.
+    logs_let_go: int = 0
     # Parts that the snapshot does not hold in full, each with the reason.
     not_whole: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[tuple[int, str], ...] = ()
@@ -127,9 +129,16 @@ async def run(
             _check_folder(base, only if selector.is_exact else None, overwrite)
             items = []
             for folder, when in chosen:
-                place = base if selector.is_exact else base / folder.workspace_slug / folder.slug
+                place = base if selector.is_exact else base / place_of(folder, folders)
                 items.append(await _to_folder(folder, when, place, only, overwrite, dry_run, pool, tell))
             return Report(tuple(items), dry_run)
+
+
+def place_of(folder: RepositoryFolder, others: Sequence[RepositoryFolder]) -> Path:
+    """Where one of several repositories is written: `workspace/repository`; where two of them have this
+    name (one is gone, and its name was used again), by the names of their folders."""
+    same = [one for one in others if one.full_name == folder.full_name]
+    return Path(folder.workspace_slug) / (folder.slug if len(same) == 1 else folder.folder)
 
 
 def is_url(target: str) -> bool:
@@ -212,7 +221,7 @@ async def _to_folder(
     """One repository, made beside its place and moved there once it is whole."""
     name, snapshot = folder.full_name, when.snapshot
     unfinished = place.with_name(f".{place.name}.restoring-{secrets.token_hex(4)}")
-    refs, documents, problems = 0, 0, []
+    refs, documents, let_go, problems = 0, 0, 0, []
     try:
         if "code" in only:
             code = _code(folder, snapshot)
@@ -226,7 +235,7 @@ async def _to_folder(
                 await _restore_code(folder, code, unfinished / CODE, pool)
             if "metadata" in only:
                 progress.report(name, "documents")
-                await asyncio.to_thread(write_documents, folder, snapshot, unfinished)
+                _, let_go = await asyncio.to_thread(write_documents, folder, snapshot, unfinished)
             _move_into_place(unfinished, place, overwrite)
     except MirrorError as error:
         problems.append((error.exit_code, error.message))
@@ -235,7 +244,9 @@ async def _to_folder(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         progress.report(name, "done")
-    return _item(folder, when, str(place), refs=refs, documents=documents, problems=tuple(problems))
+    return _item(
+        folder, when, str(place), refs=refs, documents=documents, logs_let_go=let_go, problems=tuple(problems)
+    )
 
 
 async def _restore_code(folder: RepositoryFolder, code: Refs, target: Path, pool: WorkerPool) -> None:

@@ -20,9 +20,10 @@ def write_documents(
     target: Path,
     *,
     tell: Callable[[str], None] = lambda _: None,
-) -> int:
+) -> tuple[int, int]:
     """Write the snapshot's documents below `target`/metadata and the files that they point to below
-    `target`/files, each under its sha256; returns how many documents there were.
+    `target`/files, each under its sha256; returns how many documents there were, and how many of the
+    files retention has let go (old step logs): these cannot be had, and that is no damage.
 
     Raises DamageFound where a file that a document points to is missing or damaged.
     """
@@ -37,10 +38,12 @@ def write_documents(
         files.update(pointer["sha256"] for pointer in pointers(loads(data)))
         count += 1
         tell(f"{count} documents")
+    let_go: set[str] = set()
     if isinstance(folder, RepositoryFolder):
-        for sha256 in sorted(files):
+        let_go = {sha256 for sha256 in files & folder.dropped().keys() if folder.find_file(sha256) is None}
+        for sha256 in sorted(files - let_go):
             _write_file(folder, sha256, target / FILES / sha256[:2] / sha256)
-    return count
+    return count, len(let_go)
 
 
 def _write_file(folder: RepositoryFolder, sha256: str, target: Path) -> None:
