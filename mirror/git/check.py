@@ -7,18 +7,20 @@ problem that names the file and object, never in an exception.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from dulwich.object_format import SHA1
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Commit, ObjectID, ShaFile, Tag, Tree
-from dulwich.pack import PackData, PackIndexer, load_pack_index
 
 from mirror.git.bare import config_fault
+from mirror.git.packread import Links, PackDamaged, PackIndex, PackReader
 from mirror.git.refs import KEEP, closed_after, name_fault, read_all, read_packed
+from mirror.model import is_hash
 
 # Enough to tell what is wrong; a disk that is gone would otherwise name every object.
 PROBLEMS_MAX = 1000
@@ -73,16 +75,29 @@ def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> Che
         text = "its making was interrupted; the next backup goes on with it"
         return CheckResult(0, (ObjectProblem(text, severity="warning"),))
     _check_files(path, problems, in_store=job.in_store)
-    packs = path / "objects" / "pack"
-    names = sorted({file.stem for file in packs.glob("pack-*") if file.suffix in (".pack", ".idx")})
     halves: list[ObjectProblem] = []
-    for number, name in enumerate(names, start=1):
-        tell(f"pack {number} of {len(names)}")
-        objects += _check_pack(packs / name, problems, halves)
-    objects += _check_loose(path / "objects", problems)
-    tell("links")
+    links = Links()
+    loose = list(_loose(path / "objects"))
+    for name, _ in loose:
+        links.add_loose(bytes.fromhex(name))
+    with ExitStack() as stack:
+        packs = [
+            (pack, stack.enter_context(index))
+            for pack, index in _indexes(path / "objects" / "pack", problems, halves)
+        ]
+        for _, index in packs:
+            links.add_index(index)
+        for number, (pack, index) in enumerate(packs, start=1):
+            tell(f"pack {number} of {len(packs)}")
+            objects += _check_pack(pack, index, links, problems)
+        objects += _check_loose(loose, links, problems)
+        # Where nothing is wrong and nothing that anything needs is missing, all that is named is whole.
+        whole = not links.missing and all(bytes.fromhex(value) in links for value in job.named)
     before = len(problems)
-    _check_links(path, job.named, problems)
+    # Else a walk tells what of it matters: what is missing may be needed by nothing that is named.
+    if problems or halves or not whole:
+        tell("links")
+        _check_links(path, job.named, problems)
     # Half a pack is what a writer that was killed leaves, unless something now lacks its objects.
     if len(problems) == before:
         halves = [replace(half, severity="warning") for half in halves]
@@ -132,69 +147,93 @@ def _hash_file(path: Path) -> tuple[bytes, bytes]:
         return digest.digest(), stream.read(20)
 
 
-def _check_pack(base: Path, problems: list[ObjectProblem], halves: list[ObjectProblem]) -> int:
-    """Check one pack and its index; returns how many objects were read.
+def _indexes(
+    folder: Path, problems: list[ObjectProblem], halves: list[ObjectProblem]
+) -> Iterator[tuple[Path, PackIndex]]:
+    """The packs that can be read, each with its index; both are what their checksums say, or it is told.
 
     Where one of the two is not there, that goes to `halves`.
     """
-    sound = True
-    for suffix in (".pack", ".idx"):
-        file = base.with_suffix(suffix)
-        label = f"objects/pack/{file.name}"
+    for name in sorted({file.stem for file in folder.glob("pack-*") if file.suffix in (".pack", ".idx")}):
+        pack, index = folder / f"{name}.pack", folder / f"{name}.idx"
+        sums = [_checksum(file, problems, halves) for file in (pack, index)]
+        if sums[1] is None:
+            continue
         try:
-            computed, stated = _hash_file(file)
-        except FileNotFoundError:
-            halves.append(ObjectProblem("is not there, though the other half of the pack is", label))
-            sound = False
+            opened = PackIndex(index)
+        except (PackDamaged, OSError) as error:
+            problems.append(ObjectProblem(f"cannot be read: {error}", _label(index)))
             continue
-        except OSError as error:
-            problems.append(ObjectProblem(f"cannot be read: {error.strerror}", label))
-            sound = False
+        if sums[0] is None:
+            opened.close()
             continue
-        if computed != stated:
-            problems.append(ObjectProblem("its content does not match its checksum", label))
-            sound = False
-        elif suffix == ".pack" and base.name != f"pack-{stated.hex()}" and len(base.name) != 45:
-            problems.append(ObjectProblem("its name is not a pack's", label))
-    if not base.with_suffix(".pack").is_file():
-        return 0
-    label = f"objects/pack/{base.name}.pack"
+        if sums[0] != opened.pack_checksum:
+            problems.append(ObjectProblem("pack and index do not belong together", _label(pack)))
+        yield pack, opened
+
+
+def _label(file: Path) -> str:
+    return f"objects/pack/{file.name}"
+
+
+def _checksum(file: Path, problems: list[ObjectProblem], halves: list[ObjectProblem]) -> bytes | None:
+    """The checksum at the end of a pack or index, checked; None where the file cannot be read."""
+    label = _label(file)
     try:
-        with closed_after(PackData(str(base.with_suffix(".pack")), SHA1)) as data:
-            found = {bytes(name): offset for name, offset, _ in PackIndexer.for_pack_data(data)}
-        if not sound:
-            return len(found)
-        with closed_after(load_pack_index(str(base.with_suffix(".idx")), SHA1)) as index:
-            listed = {bytes(name): offset for name, offset, _ in index.iterentries()}
-    except Exception as error:  # noqa: BLE001 - damage raises anything
-        problems.append(ObjectProblem(f"its objects cannot be read: {type(error).__name__}: {error}", label))
+        computed, stated = _hash_file(file)
+    except FileNotFoundError:
+        halves.append(ObjectProblem("is not there, though the other half of the pack is", label))
+        return None
+    except OSError as error:
+        problems.append(ObjectProblem(f"cannot be read: {error.strerror}", label))
+        return None
+    if computed != stated:
+        problems.append(ObjectProblem("its content does not match its checksum", label))
+    elif file.suffix == ".pack" and file.stem != f"pack-{stated.hex()}" and len(file.stem) != 45:
+        problems.append(ObjectProblem("its name is not a pack's", label))
+    return stated
+
+
+def _check_pack(pack: Path, index: PackIndex, links: Links, problems: list[ObjectProblem]) -> int:
+    """Read every object of a pack; returns how many there are."""
+    label = _label(pack)
+
+    def found(text: str, name: str | None) -> None:
+        if len(problems) < PROBLEMS_MAX:
+            problems.append(ObjectProblem(text, label, name))
+
+    try:
+        with closing(PackReader(pack, index, links, found)) as reader:
+            return reader.read()
+    except (PackDamaged, OSError, struct.error, IndexError) as error:
+        problems.append(ObjectProblem(f"its objects cannot be read: {error}", label))
         return 0
-    different = found.keys() ^ listed.keys() | {n for n in found if n in listed and found[n] != listed[n]}
-    problems.extend(
-        ObjectProblem("pack and index disagree about an object", label, name.hex())
-        for name in sorted(different)
-    )
-    return len(found)
 
 
-def _check_loose(objects: Path, problems: list[ObjectProblem]) -> int:
-    count = 0
+def _loose(objects: Path) -> Iterator[tuple[str, Path]]:
+    """The loose objects: name and file."""
     for folder in sorted(objects.glob("[0-9a-f][0-9a-f]")):
         for file in sorted(folder.iterdir()):
-            identifier = folder.name + file.name
-            label = f"objects/{folder.name}/{file.name}"
-            if len(identifier) != 40:
-                continue
-            count += 1
-            try:
-                with file.open("rb") as stream:
-                    actual = ShaFile.from_file(stream).id.decode("ascii")
-            except Exception as error:  # noqa: BLE001 - damage raises anything
-                problems.append(ObjectProblem(f"cannot be read: {error}", label, identifier))
-                continue
-            if actual != identifier:
-                problems.append(ObjectProblem("its content has another hash", label, identifier))
-    return count
+            if is_hash(name := folder.name + file.name):
+                yield name, file
+
+
+def _check_loose(loose: list[tuple[str, Path]], links: Links, problems: list[ObjectProblem]) -> int:
+    """Read every loose object; returns how many there are."""
+    for name, file in loose:
+        label = f"objects/{file.parent.name}/{file.name}"
+        try:
+            with file.open("rb") as stream:
+                found = ShaFile.from_file(stream)
+            actual = found.id.decode("ascii")
+        except Exception as error:  # noqa: BLE001 - damage raises anything
+            problems.append(ObjectProblem(f"cannot be read: {error}", label, name))
+            continue
+        if actual != name:
+            problems.append(ObjectProblem("its content has another hash", label, name))
+        else:
+            links.follow(found.type_name, found.as_raw_string())
+    return len(loose)
 
 
 def _check_links(path: Path, named: Iterable[str], problems: list[ObjectProblem]) -> None:

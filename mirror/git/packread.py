@@ -1,0 +1,417 @@
+"""Reading a pack from end to end, each entry once, and seeing that every link has its target.
+
+A pack is mapped, never read whole. Deltas are resolved depth first, from their base on, so that each
+entry is inflated once; what is held for that is bounded, and what had to be let go is made again.
+Some forty bytes are held for each object, and of links only those that were met lately.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+import struct
+import sys
+import zlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from dulwich.pack import apply_delta
+
+# Contents that are held while deltas are resolved, in bytes.
+HELD_MAX = 96 << 20
+# An object that nothing is made from and that is larger is hashed piece by piece.
+PIECEWISE = 16 << 20
+_CHUNK = 1 << 20
+_LATELY = 400_000
+_COMMIT, _TREE, _BLOB, _TAG, _OFFSET_DELTA, _NAME_DELTA = 1, 2, 3, 4, 6, 7
+_NAMES = {_COMMIT: b"commit", _TREE: b"tree", _BLOB: b"blob", _TAG: b"tag"}
+_NONE = 0xFFFFFFFF
+# A submodule names a commit of another repository.
+_TREE_LINKS = re.compile(rb"160000 [^\0]+\0.{20}|[0-7]+ [^\0]+\0(.{20})", re.DOTALL)
+_COMMIT_LINKS = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)")
+_TAG_LINK = re.compile(rb"object ([0-9a-f]{40})\n")
+
+Found = Callable[[str, str | None], None]
+
+
+class PackDamaged(Exception):
+    """The file is not what its format says; the text says where."""
+
+
+def links_of(kind: bytes, data: bytes) -> set[bytes]:
+    """The names (20 bytes each) of the objects that an object of `kind` needs."""
+    if kind == b"tree":
+        return set(_TREE_LINKS.findall(data)) - {b""}
+    if kind == b"commit" and (found := _COMMIT_LINKS.match(data)):
+        parents = found[2].split()[1::2]
+        return {bytes.fromhex(one.decode("ascii")) for one in (found[1], *parents)}
+    if kind == b"tag" and (found := _TAG_LINK.match(data)):
+        return {bytes.fromhex(found[1].decode("ascii"))}
+    return set()
+
+
+class Links:
+    """Which objects there are, by 8 of their bytes in sorted arrays and the names in the indexes; and
+    which are linked to and are not there."""
+
+    def __init__(self) -> None:
+        self.missing: set[bytes] = set()
+        self._lately: set[bytes] = set()
+        self._loose: set[bytes] = set()
+        self._indexes: list[tuple[array[int], PackIndex]] = []
+
+    def add_index(self, index: PackIndex) -> None:
+        """The objects of a pack are there."""
+        self._indexes.append((index.prefixes(), index))
+
+    def add_loose(self, name: bytes) -> None:
+        """A loose object is there."""
+        self._loose.add(name)
+
+    def __contains__(self, name: bytes) -> bool:
+        if name in self._loose:
+            return True
+        prefix = int.from_bytes(name[:8], "big")
+        for prefixes, index in self._indexes:
+            at = bisect_left(prefixes, prefix)
+            while at < len(prefixes) and prefixes[at] == prefix:
+                if index.name(at) == name:
+                    return True
+                at += 1
+        return False
+
+    def follow(self, kind: bytes, data: bytes) -> None:
+        """Look for everything that an object needs."""
+        new = links_of(kind, data) - self._lately
+        if not new:
+            return
+        if len(self._lately) > _LATELY:
+            self._lately.clear()
+        self.missing.update(one for one in new if one not in self)
+        self._lately |= new
+
+
+class PackIndex:
+    """A pack's index of version 2, mapped. A context manager.
+
+    Raises PackDamaged where it is not one, and OSError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._data = _map(path)
+        data = self._data
+        if len(data) < 1072 or data[:8] != b"\xfftOc\x00\x00\x00\x02":
+            raise PackDamaged("it is no index of version 2")
+        self.count: int = struct.unpack_from(">L", data, 8 + 255 * 4)[0]
+        self._names = 8 + 256 * 4
+        self._crcs = self._names + 20 * self.count
+        self._offsets = self._crcs + 4 * self.count
+        self._large = self._offsets + 4 * self.count
+        if len(data) < self._large + 40:
+            raise PackDamaged("it is cut short")
+
+    def __enter__(self) -> PackIndex:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._data.close()
+
+    @property
+    def pack_checksum(self) -> bytes:
+        """The checksum of the pack that it is the index of."""
+        return self._data[-40:-20]
+
+    def name(self, at: int) -> bytes:
+        """The name of the object at place `at` of the sorted list."""
+        return self._data[self._names + 20 * at : self._names + 20 * at + 20]
+
+    def crcs(self) -> array[int]:
+        """The crc32 of each entry, in the order of names."""
+        return _numbers("I", self._data[self._crcs : self._offsets])
+
+    def offsets(self) -> array[int]:
+        """Where in the pack each object is, in the order of names."""
+        small = _numbers("I", self._data[self._offsets : self._large])
+        large = array("Q")
+        for value in small:
+            if value & 0x80000000:
+                at = self._large + 8 * (value & 0x7FFFFFFF)
+                if at + 8 > len(self._data) - 40:
+                    raise PackDamaged("an offset points outside of it")
+                value = struct.unpack_from(">Q", self._data, at)[0]
+            large.append(value)
+        return large
+
+    def prefixes(self) -> array[int]:
+        """The first 8 bytes of each name, as sorted numbers."""
+        names = self._data[self._names : self._crcs]
+        found = array("Q", (int.from_bytes(names[at : at + 8], "big") for at in range(0, len(names), 20)))
+        if any(found[at] > found[at + 1] for at in range(len(found) - 1)):
+            raise PackDamaged("its names are not in order")
+        return found
+
+
+def _numbers(code: str, data: bytes) -> array[int]:
+    found = array(code, data)
+    if sys.byteorder == "little":
+        found.byteswap()
+    return found
+
+
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as stream:
+        try:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:  # an empty file
+            raise PackDamaged("it is empty") from error
+
+
+@dataclass
+class _Content:
+    """What an entry holds, while something is still to be made from it; None once it was let go."""
+
+    data: bytes | None
+    size: int
+
+
+class PackReader:
+    """Reads a pack by its index. `found` is told what is wrong: a text, and the object."""
+
+    def __init__(self, pack: Path, index: PackIndex, links: Links, found: Found) -> None:
+        self._index = index
+        self._links = links
+        self._found = found
+        self._held = 0
+        self._stack: list[tuple[int, _Content]] = []
+        offsets = index.offsets()
+        # From here on an entry is its place in the pack's own order.
+        self._by_name = array("I", sorted(range(len(offsets)), key=offsets.__getitem__))
+        self._offsets = array("Q", (offsets[at] for at in self._by_name))
+        self._data = _map(pack)
+        self._end = len(self._data) - 20
+        self._first_child = array("I", [_NONE]) * len(self._offsets)
+        self._next_child = array("I", [_NONE]) * len(self._offsets)
+        self._bases = array("I", [_NONE]) * len(self._offsets)
+        self._done = 0
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._data.close()
+
+    def read(self) -> int:
+        """Read everything; returns how many objects there are. Raises PackDamaged."""
+        count = len(self._offsets)
+        if self._data[:4] != b"PACK" or struct.unpack_from(">LL", self._data, 4) not in (
+            (2, count),
+            (3, count),
+        ):
+            raise PackDamaged("pack and index disagree about the number of objects")
+        if count and self._offsets[0] != 12:
+            raise PackDamaged("its first object is not where the index says")
+        self._check_crcs()
+        roots = self._make_trees()
+        for root, kind in roots:
+            self._resolve(root, kind)
+        if self._done != count:
+            raise PackDamaged(f"{count - self._done} objects are made from one another")
+        return count
+
+    def _name(self, at: int) -> bytes:
+        return self._index.name(self._by_name[at])
+
+    def _tell(self, text: str, at: int) -> None:
+        self._found(text, self._name(at).hex())
+
+    def _entry_end(self, at: int) -> int:
+        return self._offsets[at + 1] if at + 1 < len(self._offsets) else self._end
+
+    def _check_crcs(self) -> None:
+        crcs, view = self._index.crcs(), memoryview(self._data)
+        try:
+            for at, offset in enumerate(self._offsets):
+                end = self._entry_end(at)
+                if offset >= end or zlib.crc32(view[offset:end]) != crcs[self._by_name[at]]:
+                    self._tell("its bytes in the pack are not those that were written", at)
+        finally:
+            view.release()
+
+    def _make_trees(self) -> list[tuple[int, int]]:
+        """Find what is made from what; returns the entries that stand alone, each with its kind."""
+        places = {offset: at for at, offset in enumerate(self._offsets)}
+        by_name: dict[bytes, int] | None = None
+        roots = []
+        for at, offset in enumerate(self._offsets):
+            try:
+                kind, _, start = self._header(offset)
+                distance = self._distance(start)[0] if kind == _OFFSET_DELTA else 0
+            except (PackDamaged, IndexError) as error:
+                self._fail(at, str(error))
+                continue
+            if kind in _NAMES:
+                roots.append((at, kind))
+                continue
+            if kind == _OFFSET_DELTA:
+                base = places.get(offset - distance) if distance else None
+            elif kind == _NAME_DELTA:
+                if by_name is None:
+                    by_name = {self._name(one): one for one in range(len(self._offsets))}
+                base = by_name.get(self._data[start : start + 20])
+            else:
+                base = None
+            if base is None:
+                self._fail(at, "what it is made from is not in the pack")
+                continue
+            self._bases[at] = base
+            self._next_child[at] = self._first_child[base]
+            self._first_child[base] = at
+        return roots
+
+    def _header(self, offset: int) -> tuple[int, int, int]:
+        """The kind and size of an entry, and where what follows begins."""
+        data, at = self._data, offset
+        byte = data[at]
+        kind, size, shift = byte >> 4 & 7, byte & 15, 4
+        while byte & 0x80:
+            at += 1
+            byte = data[at]
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if shift > 70:
+                raise PackDamaged(f"the size of the object at {offset} has no end")
+        return kind, size, at + 1
+
+    def _distance(self, at: int) -> tuple[int, int]:
+        """How far before a delta its base is, and where its bytes begin."""
+        data = self._data
+        byte = data[at]
+        distance = byte & 0x7F
+        while byte & 0x80:
+            at += 1
+            byte = data[at]
+            distance = (distance + 1 << 7) | (byte & 0x7F)
+            if distance > self._end:
+                raise PackDamaged("a delta points outside of the pack")
+        return distance, at + 1
+
+    def _bytes(self, at: int) -> tuple[int, int]:
+        """The size that an entry's bytes have once they are inflated, and where they begin."""
+        kind, size, start = self._header(self._offsets[at])
+        if kind == _OFFSET_DELTA:
+            return size, self._distance(start)[1]
+        return size, start + 20 if kind == _NAME_DELTA else start
+
+    def _inflate(self, at: int) -> bytes:
+        size, start = self._bytes(at)
+        inflater = zlib.decompressobj()
+        data = inflater.decompress(self._data[start : self._entry_end(at)], size + 1)
+        if len(data) != size or not inflater.eof or inflater.unused_data:
+            raise PackDamaged("its bytes do not inflate to the size that it says")
+        return data
+
+    def _pieces(self, at: int) -> Iterator[bytes]:
+        """As `_inflate`, piece by piece."""
+        size, start = self._bytes(at)
+        end, inflater = self._entry_end(at), zlib.decompressobj()
+        for place in range(start, end, _CHUNK):
+            data = self._data[place : min(place + _CHUNK, end)]
+            while data and not inflater.eof:
+                piece = inflater.decompress(data, _CHUNK)
+                data = inflater.unconsumed_tail
+                size -= len(piece)
+                yield piece
+        yield (piece := inflater.flush())
+        if size != len(piece) or not inflater.eof:
+            raise PackDamaged("its bytes do not inflate to the size that it says")
+
+    def _resolve(self, root: int, kind: int) -> None:
+        """Read an object that stands alone and all that is made from it."""
+        word = _NAMES[kind]
+        try:
+            large = self._first_child[root] == _NONE and self._bytes(root)[0] > PIECEWISE
+            data = None if large else self._inflate(root)
+            self._check(root, word, data)
+        except (PackDamaged, zlib.error, IndexError, struct.error) as error:
+            self._fail(root, str(error))
+            return
+        if data is not None:
+            self._push(root, data)
+        while self._stack:
+            parent, content = self._stack[-1]
+            child = self._first_child[parent]
+            if child == _NONE:
+                self._stack.pop()
+                self._held -= content.size if content.data is not None else 0
+                continue
+            self._first_child[parent] = self._next_child[child]
+            try:
+                base = content.data if content.data is not None else self._again(parent)
+                data = _applied(base, self._inflate(child))
+            except (PackDamaged, zlib.error, IndexError, struct.error) as error:
+                self._fail(child, str(error))
+                continue
+            self._check(child, word, data)
+            if self._first_child[child] != _NONE:
+                self._push(child, data)
+
+    def _push(self, at: int, data: bytes) -> None:
+        self._stack.append((at, _Content(data, len(data))))
+        self._held += len(data)
+        for _, content in self._stack[:-1]:
+            if self._held <= HELD_MAX:
+                break
+            if content.data is not None:
+                content.data = None
+                self._held -= content.size
+
+    def _again(self, at: int) -> bytes:
+        """Make again what was let go."""
+        chain = [at]
+        while self._bases[chain[-1]] != _NONE:
+            chain.append(self._bases[chain[-1]])
+        data = self._inflate(chain.pop())
+        while chain:
+            data = _applied(data, self._inflate(chain.pop()))
+        return data
+
+    def _check(self, at: int, word: bytes, data: bytes | None) -> None:
+        """Hash an object (None: piece by piece), and look for what it needs."""
+        size = self._bytes(at)[0] if data is None else len(data)
+        digest = hashlib.sha1(b"%s %d\0" % (word, size), usedforsecurity=False)
+        for piece in self._pieces(at) if data is None else (data,):
+            digest.update(piece)
+        self._done += 1
+        if digest.digest() != self._name(at):
+            self._tell("its content has another hash", at)
+        elif word != b"blob" and data is not None:
+            self._links.follow(word, data)
+
+    def _fail(self, at: int, text: str) -> None:
+        """An object cannot be read, and so nothing that is made from it can."""
+        todo = [(at, text)]
+        while todo:
+            one, problem = todo.pop()
+            self._done += 1
+            self._tell(f"cannot be read: {problem}", one)
+            child = self._first_child[one]
+            while child != _NONE:
+                todo.append((child, "what it is made from cannot be read"))
+                child = self._next_child[child]
+            self._first_child[one] = _NONE
+
+
+def _applied(base: bytes, delta: bytes) -> bytes:
+    try:
+        return b"".join(apply_delta(base, delta))
+    except Exception as error:
+        raise PackDamaged(f"its delta is no delta of its base: {error}") from error
