@@ -31,8 +31,10 @@ _LATELY = 400_000
 _COMMIT, _TREE, _BLOB, _TAG, _OFFSET_DELTA, _NAME_DELTA = 1, 2, 3, 4, 6, 7
 _NAMES = {_COMMIT: b"commit", _TREE: b"tree", _BLOB: b"blob", _TAG: b"tag"}
 _NONE = 0xFFFFFFFF
+_TREE_LINKS = re.compile(rb"[^\0]+\0(.{20})", re.DOTALL)
 # A submodule names a commit of another repository.
-_TREE_LINKS = re.compile(rb"160000 [^\0]+\0.{20}|[0-7]+ [^\0]+\0(.{20})", re.DOTALL)
+_SUBMODULE = b"160000 "
+_TREE_LINKS_BUT_SUBMODULES = re.compile(rb"160000 [^\0]+\0.{20}|[^\0]+\0(.{20})", re.DOTALL)
 _COMMIT_LINKS = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)")
 _TAG_LINK = re.compile(rb"object ([0-9a-f]{40})\n")
 
@@ -46,7 +48,9 @@ class PackDamaged(Exception):
 def links_of(kind: bytes, data: bytes) -> set[bytes]:
     """The names (20 bytes each) of the objects that an object of `kind` needs."""
     if kind == b"tree":
-        return set(_TREE_LINKS.findall(data)) - {b""}
+        if _SUBMODULE in data:
+            return set(_TREE_LINKS_BUT_SUBMODULES.findall(data)) - {b""}
+        return set(_TREE_LINKS.findall(data))
     if kind == b"commit" and (found := _COMMIT_LINKS.match(data)):
         parents = found[2].split()[1::2]
         return {bytes.fromhex(one.decode("ascii")) for one in (found[1], *parents)}
@@ -87,7 +91,8 @@ class Links:
 
     def follow(self, kind: bytes, data: bytes) -> None:
         """Look for everything that an object needs."""
-        new = links_of(kind, data) - self._lately
+        new = links_of(kind, data)
+        new -= self._lately
         if not new:
             return
         if len(self._lately) > _LATELY:
@@ -203,6 +208,9 @@ class PackReader:
         self._first_child = array("I", [_NONE]) * len(self._offsets)
         self._next_child = array("I", [_NONE]) * len(self._offsets)
         self._bases = array("I", [_NONE]) * len(self._offsets)
+        # Of each entry: where its compressed bytes begin, and how many they are once inflated.
+        self._starts = array("Q", bytes(8 * len(self._offsets)))
+        self._sizes = array("Q", bytes(8 * len(self._offsets)))
         self._done = 0
 
     def close(self) -> None:
@@ -253,9 +261,10 @@ class PackReader:
         roots = []
         for at, offset in enumerate(self._offsets):
             try:
-                kind, _, start = self._header(offset)
-                distance = self._distance(start)[0] if kind == _OFFSET_DELTA else 0
-            except (PackDamaged, IndexError) as error:
+                kind, size, start = self._header(offset)
+                distance, begin = self._distance(start) if kind == _OFFSET_DELTA else (0, start)
+                self._sizes[at], self._starts[at] = size, begin
+            except (PackDamaged, IndexError, OverflowError) as error:
                 self._fail(at, str(error))
                 continue
             if kind in _NAMES:
@@ -267,6 +276,7 @@ class PackReader:
                 if by_name is None:
                     by_name = {self._name(one): one for one in range(len(self._offsets))}
                 base = by_name.get(self._data[start : start + 20])
+                self._starts[at] += 20
             else:
                 base = None
             if base is None:
@@ -304,26 +314,17 @@ class PackReader:
                 raise PackDamaged("a delta points outside of the pack")
         return distance, at + 1
 
-    def _bytes(self, at: int) -> tuple[int, int]:
-        """The size that an entry's bytes have once they are inflated, and where they begin."""
-        kind, size, start = self._header(self._offsets[at])
-        if kind == _OFFSET_DELTA:
-            return size, self._distance(start)[1]
-        return size, start + 20 if kind == _NAME_DELTA else start
-
     def _inflate(self, at: int) -> bytes:
-        size, start = self._bytes(at)
-        inflater = zlib.decompressobj()
-        data = inflater.decompress(self._data[start : self._entry_end(at)], size + 1)
+        size, inflater = self._sizes[at], zlib.decompressobj()
+        data = inflater.decompress(self._data[self._starts[at] : self._entry_end(at)], size + 1)
         if len(data) != size or not inflater.eof or inflater.unused_data:
             raise PackDamaged("its bytes do not inflate to the size that it says")
         return data
 
     def _pieces(self, at: int) -> Iterator[bytes]:
         """As `_inflate`, piece by piece."""
-        size, start = self._bytes(at)
-        end, inflater = self._entry_end(at), zlib.decompressobj()
-        for place in range(start, end, _CHUNK):
+        size, end, inflater = self._sizes[at], self._entry_end(at), zlib.decompressobj()
+        for place in range(self._starts[at], end, _CHUNK):
             data = self._data[place : min(place + _CHUNK, end)]
             while data and not inflater.eof:
                 piece = inflater.decompress(data, _CHUNK)
@@ -338,7 +339,7 @@ class PackReader:
         """Read an object that stands alone and all that is made from it."""
         word = _NAMES[kind]
         try:
-            large = self._first_child[root] == _NONE and self._bytes(root)[0] > PIECEWISE
+            large = self._first_child[root] == _NONE and self._sizes[root] > PIECEWISE
             data = None if large else self._inflate(root)
             self._check(root, word, data)
         except (PackDamaged, zlib.error, IndexError, struct.error) as error:
@@ -386,7 +387,7 @@ class PackReader:
 
     def _check(self, at: int, word: bytes, data: bytes | None) -> None:
         """Hash an object (None: piece by piece), and look for what it needs."""
-        size = self._bytes(at)[0] if data is None else len(data)
+        size = self._sizes[at] if data is None else len(data)
         digest = hashlib.sha1(b"%s %d\0" % (word, size), usedforsecurity=False)
         for piece in self._pieces(at) if data is None else (data,):
             digest.update(piece)

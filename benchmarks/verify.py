@@ -1,0 +1,142 @@
+"""Verifying against `git fsck --full` over the same mirrors, alternating.
+
+    python -m benchmarks.verify [--rounds 5] [--workers 2] [REPOSITORY …]
+
+Bare repositories are given by path; without any, two are made. Printed are medians: each repository in
+one process, then all of them, with as many worker processes as `git fsck`s at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.made import make
+from mirror.git.check import CheckJob
+from mirror.git.workers import WorkerPool
+
+
+def fsck(repository: Path) -> None:
+    """C git's own check; it must find nothing, or the comparison means nothing."""
+    done = subprocess.run(
+        ["git", "-C", str(repository), "fsck", "--full", "--no-progress"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{repository} is not whole, says git fsck: {done.stderr.splitlines()[:1]}")
+
+
+def tips(repository: Path) -> tuple[str, ...]:
+    """The values of all refs."""
+    words = ["git", "-C", str(repository), "for-each-ref", "--format=%(objectname)"]
+    return tuple(
+        sorted(set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()))
+    )
+
+
+async def ours(jobs: Sequence[CheckJob], workers: int) -> int:
+    """Our check; returns how many objects were read."""
+    async with WorkerPool(workers, environment=os.environ) as pool:
+        results = await asyncio.gather(*(pool.run(job) for job in jobs))
+    for job, result in zip(jobs, results, strict=True):
+        if result.problems:
+            sys.exit(f"{job.path}: {result.problems[0]}")
+    return sum(result.objects for result in results)
+
+
+class Memory:
+    """The most memory of their own (RssAnon) that our processes had together, in KiB. A context manager."""
+
+    def __enter__(self) -> Memory:
+        self.most = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.05):
+            self.most = max(self.most, sum(_anonymous(one) for one in _family(os.getpid())))
+
+
+def _family(pid: int) -> list[int]:
+    try:
+        below = [
+            int(one)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for one in (task / "children").read_text().split()
+        ]
+    except OSError:
+        return [pid]
+    return [pid, *(each for one in below for each in _family(one))]
+
+
+def _anonymous(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long something takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def compare(name: str, repositories: Sequence[Path], rounds: int, workers: int) -> None:
+    """One row: medians over `rounds`, the two taking turns."""
+    jobs = [CheckJob(str(one), tips(one), in_store=False) for one in repositories]
+    theirs, mine, objects = [], [], 0
+    with Memory() as memory:
+        for _ in range(rounds):
+            with ThreadPoolExecutor(workers) as threads:
+                theirs.append(seconds(lambda: list(threads.map(fsck, repositories))))
+            begun = time.perf_counter()
+            objects = asyncio.run(ours(jobs, workers))
+            mine.append(time.perf_counter() - begun)
+    a, b = statistics.median(theirs), statistics.median(mine)
+    print(f"{name:24} {objects:>9} {a:>9.2f} {b:>9.2f} {b / a:>7.2f} {memory.most / 1024:>9.0f}")
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("repositories", nargs="*", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        repositories: list[Path] = options.repositories
+        if not repositories:
+            for commits in (2_000, 12_000):
+                repositories.append(Path(folder) / f"made-{commits}.git")
+                make(repositories[-1], commits)
+        print(f"{'':24} {'objects':>9} {'git fsck':>9} {'mirror':>9} {'ratio':>7} {'MiB ours':>9}")
+        for one in repositories:
+            compare(one.name, [one], options.rounds, 1)
+        compare(f"all, {options.workers} at a time", repositories, options.rounds, options.workers)
+
+
+if __name__ == "__main__":
+    main()
