@@ -4,13 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lock man clean
+.PHONY: demo test soak check lock man clean
 
 demo: $(READY)
 	@$(VENV)/bin/mirror demo
 
 test: check
 	$(VENV)/bin/pytest -n 2
+
+# The same suites at every point and at length: hours. What was tried is printed, and kept in soak.jsonl.
+soak: $(READY)
+	MIRROR_SOAK=1 MIRROR_COUNTS=$(CURDIR)/soak.jsonl $(VENV)/bin/pytest -n 2 -s \
+	  tests/crash tests/histories tests/verify/test_sweep.py
 
 check: $(READY)
 	$(VENV)/bin/ruff check .

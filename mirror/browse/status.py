@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mirror.model import JsonObject, Selector, Snapshot, time_text
-from mirror.store.reader import RepositoryFolder, RunRecord, Store, StoreDamaged
+from mirror.store.reader import RepositoryFolder, RunRecord, Store, StoreDamaged, WorkspaceFolder
 
 GOOD = ("saved", "confirmed")
 
@@ -50,6 +50,9 @@ class Status:
     last_good_backup: datetime | None
     last_verify: JsonObject | None
     damage: tuple[str, ...] = ()
+    last_prune: JsonObject | None = None
+    # Losses that tripped a mass-loss brake and that nobody accepted yet.
+    losses: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         """As `--json` prints it."""
@@ -59,6 +62,8 @@ class Status:
             "last_backup": self.last_backup,
             "last_good_backup": time_text(self.last_good_backup) if self.last_good_backup else None,
             "last_verify": self.last_verify,
+            "last_prune": self.last_prune,
+            "losses": list(self.losses),
             "damage": list(self.damage),
             "repositories": [one.to_json() for one in self.repositories],
         }
@@ -87,8 +92,20 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
             last_backup=_summary(backups),
             last_good_backup=max((run.ended for run in sound), default=None),
             last_verify=_summary([run for run in runs if run.kind == "verify"]),
+            last_prune=_summary([run for run in runs if run.kind == "prune"]),
+            losses=_losses(store.workspaces((), note), note),
             damage=tuple(dict.fromkeys(damage)),
         )
+
+
+def _losses(workspaces: Sequence[WorkspaceFolder], note: Callable[[StoreDamaged], None]) -> tuple[str, ...]:
+    found = []
+    for one in workspaces:
+        try:
+            found += [str(loss) for loss in one.brake().losses]
+        except StoreDamaged as damage:
+            note(damage)
+    return tuple(found)
 
 
 def _summary(runs: Sequence[RunRecord]) -> JsonObject | None:

@@ -38,8 +38,11 @@ async def run_status(context: Context) -> int:
         for text in (*one.problems, *one.rewritten):
             out.line(f"  {one.name}: {text}")
     out.line()
-    for title, run in (("Last backup", found.last_backup), ("Last verify", found.last_verify)):
+    last = {"backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune}
+    for title, run in ((f"Last {kind}", run) for kind, run in last.items()):
         out.line(f"{title}: {run['started']} (exit code {run['exit_code']})" if run else f"{title}: never")
+    for text in found.losses:
+        out.line(f"loss: {text}; nothing is pruned there until mirror accept-loss", style="red")
     for text in found.damage:
         out.line(f"damage: {text}", style="red")
     return worst(codes)

@@ -81,7 +81,8 @@ def _missing(
     for sha256 in sorted(sha256s):
         text = "a file that a document points to is missing"
         snapshots = tuple(sorted(set(users[sha256])))
-        result.findings.append(Finding(folder.relative(place), text, folder.full_name, sha256, snapshots))
+        file = folder.relative(f"{place}/{sha256[:2]}/{sha256}")
+        result.findings.append(Finding(file, text, folder.full_name, sha256, snapshots))
 
 
 def _fault(path: Path, sha256: str, size: int | None, *, compressed: bool) -> str | None:

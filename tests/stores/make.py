@@ -11,10 +11,13 @@ import os
 import sys
 import tarfile
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from mirror import backup
-from mirror.config import load
+from mirror import backup, prune
+from mirror.config import Retention, load
+from mirror.model import Selector
+from mirror.retention import Policy
 from mirror.simulator import Simulator, World
 from mirror.simulator.sample import SCOPES, accident, populate
 from tests.clock import FakeClock
@@ -24,7 +27,8 @@ HERE = Path(__file__).parent
 
 
 async def make(version: str) -> None:
-    """Two backups with an accident between, and what upstream had before it."""
+    """Two backups with an accident between, and what upstream had before it; then, of a repository of
+    its own, snapshots that retention let go and a document that was erased."""
     folder = Path(tempfile.mkdtemp())
     clock = FakeClock()
     world = World(folder / "upstream", clock=clock.now)
@@ -39,7 +43,19 @@ async def make(version: str) -> None:
         await backup.run(config, clock=clock, environment=os.environ)
         clock.elapsed += 3600
         accident(world)
-        await backup.run(config, clock=clock, environment=os.environ)
+        scratch = world.workspaces["acme"].add_repository("scratch")
+        for number in range(3):
+            scratch.commit("main", {"n.txt": b"%d\n" % number}, "More\n", parents=())
+            await backup.run(config, clock=clock, environment=os.environ)
+            clock.elapsed += 3600
+        rule = Retention(Policy(keep_last=1))
+        kept = replace(config, workspaces=tuple(replace(one, retention=rule) for one in config.workspaces))
+        selector = Selector("acme", "scratch")
+        await prune.prune(kept, [selector], clock=clock, environment=os.environ)
+        await prune.erase(
+            config.store, selector, prune.What("repository.json"), reason="An example", by="nobody",
+            clock=clock, environment=os.environ,
+        )  # fmt: skip
     (HERE / f"{version}.json").write_text(json.dumps(before, indent=2, sort_keys=True) + "\n")
     with tarfile.open(HERE / f"{version}.tar.gz", "w:gz") as archive:
         archive.add(folder / "store", "store")

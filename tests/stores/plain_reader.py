@@ -1,7 +1,4 @@
-"""A reader of the store, written from docs/store-format.md with the standard library and C git alone.
-
-`python plain_reader.py STORE` lists it; `… STORE FOLDER SNAPSHOT TARGET` brings one snapshot back.
-"""
+"""A reader of the store, written from docs/store-format.md with the standard library and C git alone."""
 
 import base64
 import gzip

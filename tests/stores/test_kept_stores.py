@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -18,7 +20,10 @@ from mirror.simulator.sample import SCOPES, populate
 from mirror.store.reader import Store
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
+from tests.git.backend import git, need_git
+from tests.stores import plain_reader
 
+READER = Path(plain_reader.__file__)
 HERE = Path(__file__).parent
 KEPT = sorted(path.name.removesuffix(".tar.gz") for path in HERE.glob("*.tar.gz"))
 BEFORE_THE_ACCIDENT = "20261123T020000Z"
@@ -69,3 +74,49 @@ async def test_a_kept_store_is_whole_restorable_and_goes_on(
         now = {one.place: len(one.metadata.tags()) for one in store.repositories()}
     assert all(now[place] >= count for place, count in held.items())
     assert (await verify.run(unpacked, clock=clock, environment=os.environ)).exit_code == 0
+
+
+def test_the_plain_reader_is_plain() -> None:
+    text = READER.read_text()
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(text))
+        for name in (
+            [one.name for one in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert sum(1 for line in text.splitlines() if line.strip()) < 150
+    assert imported <= sys.stdlib_module_names
+
+
+@pytest.mark.git
+@pytest.mark.parametrize(("unpacked", "version"), [(one, one) for one in KEPT], indirect=["unpacked"])
+def test_a_reader_written_from_the_docs_brings_everything_back(
+    unpacked: Path, version: str, tmp_path: Path
+) -> None:
+    need_git()
+    found = {one.path.relative_to(unpacked).as_posix(): one for one in plain_reader.folders(unpacked)}
+    with Store.open(unpacked) as store:
+        ours = {one.place: one for one in [*store.workspaces(), *store.repositories()]}
+        assert len(plain_reader.runs(unpacked)) == len(store.run_ids())
+        assert found.keys() == ours.keys()
+        for place, folder in ours.items():
+            expected = {one.id: one.tree for one in folder.metadata.snapshots()}
+            assert {one.facts["id"]: one.tree for one in found[place].snapshots()} == expected
+    before = json.loads((HERE / f"{version}.json").read_text())
+    compared = 0
+    for one in found.values():
+        for snapshot in one.snapshots():
+            target = tmp_path / "plain" / one.path.name / snapshot.facts["id"]
+            one.bring_back(snapshot, target)
+            name = one.names()[0].rpartition("/")[2]
+            if snapshot.facts["id"] == BEFORE_THE_ACCIDENT and name in before:
+                restored = {ref.decode(): value for ref, value in read_refs(target / "code.git").refs.items()}
+                assert restored == before[name]
+                assert "missing" not in git("fsck", "--full", cwd=target / "code.git")
+                compared += 1
+    assert compared == len(before)
