@@ -117,8 +117,19 @@ def check_free(store: Path, control: Control | None) -> None:
         assert time.monotonic() < until, f"processes {left} outlived the run by {SECONDS} s"
         time.sleep(0.01)
     for lock in store.rglob("lock"):
-        with lock.open("r+b") as stream:
+        # A worker that had made no step yet is not among those processes, and may be about to die.
+        while not _is_free(lock):
+            assert time.monotonic() < until, f"{lock} is held {SECONDS} s after the run"
+            time.sleep(0.01)
+
+
+def _is_free(lock: Path) -> bool:
+    with lock.open("r+b") as stream:
+        try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _lives(pid: int, control: Control) -> bool:

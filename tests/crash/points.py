@@ -22,7 +22,9 @@ LOSSES_MAX = 5
 
 
 def chosen(name: str, all_: Sequence[_T], short: int) -> list[_T]:
-    """All points in a soak; else `short` of them, by the seed. With MIRROR_CRASH_ONLY, that one."""
+    """All points in a soak; else `short` of them (or MIRROR_POINTS), by the seed. With MIRROR_CRASH_ONLY,
+    that one."""
+    short = int(os.environ.get("MIRROR_POINTS", short))
     if ONLY:
         return [one for one in all_ if f"{name}/{one}" == ONLY]
     if SOAK or len(all_) <= short:

@@ -27,7 +27,7 @@ def orders(stage: Scene) -> list[Order]:
 
 
 @pytest.mark.git
-@pytest.mark.timeout(7200 if SOAK else 120)
+@pytest.mark.timeout(6 * 3600 if SOAK else 1800)
 @pytest.mark.parametrize("stage", SMALL, indirect=True)
 def test_the_disk_refuses(stage: Scene) -> None:
     tally = Tally(stage.name, "refuses")

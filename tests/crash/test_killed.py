@@ -58,14 +58,14 @@ def try_all(stage: Scene, short: int) -> None:
 
 
 @pytest.mark.git
-@pytest.mark.timeout(7200 if SOAK else 120)
+@pytest.mark.timeout(6 * 3600 if SOAK else 1800)
 @pytest.mark.parametrize("stage", SMALL, indirect=True)
 def test_killed_at_any_step_of_a_small_run(stage: Scene) -> None:
     try_all(stage, SHORT)
 
 
 @pytest.mark.git
-@pytest.mark.timeout(7200 if SOAK else 120)
+@pytest.mark.timeout(6 * 3600 if SOAK else 1800)
 @pytest.mark.parametrize("stage", LARGE, indirect=True)
 def test_killed_at_some_steps_of_a_large_run(stage: Scene) -> None:
     try_all(stage, SHORT // 2)

@@ -30,7 +30,7 @@ def recorded(stage: Scene) -> tuple[Path, list[list[str]], Path]:
 
 
 @pytest.mark.git
-@pytest.mark.timeout(7200 if SOAK else 120)
+@pytest.mark.timeout(6 * 3600 if SOAK else 1800)
 @pytest.mark.parametrize("stage", SMALL, indirect=True)
 def test_the_power_fails(stage: Scene) -> None:
     root, rows, blobs = recorded(stage)
