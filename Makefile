@@ -14,7 +14,7 @@ test: check
 
 # The same suites at every point and at length: hours. What was tried is printed, and kept in soak.jsonl.
 soak: $(READY)
-	MIRROR_SOAK=1 MIRROR_COUNTS=$(CURDIR)/soak.jsonl $(VENV)/bin/pytest -n 2 -s \
+	MIRROR_SOAK=1 MIRROR_COUNTS=$(CURDIR)/soak.jsonl $(VENV)/bin/pytest -n 2 \
 	  tests/crash tests/histories tests/verify/test_sweep.py
 
 check: $(READY)

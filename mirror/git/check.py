@@ -82,11 +82,9 @@ def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> Che
         links.add_loose(bytes.fromhex(name))
     with ExitStack() as stack:
         packs = [
-            (pack, stack.enter_context(index))
-            for pack, index in _indexes(path / "objects" / "pack", problems, halves)
+            (pack, stack.enter_context(closing(index)))
+            for pack, index in _indexes(path / "objects" / "pack", links, problems, halves)
         ]
-        for _, index in packs:
-            links.add_index(index)
         for number, (pack, index) in enumerate(packs, start=1):
             tell(f"pack {number} of {len(packs)}")
             objects += _check_pack(pack, index, links, problems)
@@ -148,24 +146,23 @@ def _hash_file(path: Path) -> tuple[bytes, bytes]:
 
 
 def _indexes(
-    folder: Path, problems: list[ObjectProblem], halves: list[ObjectProblem]
+    folder: Path, links: Links, problems: list[ObjectProblem], halves: list[ObjectProblem]
 ) -> Iterator[tuple[Path, PackIndex]]:
-    """The packs that can be read, each with its index; both are what their checksums say, or it is told.
+    """The packs that can be read, each with its index, which `links` is told of; both are what their
+    checksums say, or there is a problem.
 
     Where one of the two is not there, that goes to `halves`.
     """
     for name in sorted({file.stem for file in folder.glob("pack-*") if file.suffix in (".pack", ".idx")}):
         pack, index = folder / f"{name}.pack", folder / f"{name}.idx"
         sums = [_checksum(file, problems, halves) for file in (pack, index)]
-        if sums[1] is None:
+        if None in sums:
             continue
         try:
             opened = PackIndex(index)
+            links.add_index(opened)
         except (PackDamaged, OSError) as error:
             problems.append(ObjectProblem(f"cannot be read: {error}", _label(index)))
-            continue
-        if sums[0] is None:
-            opened.close()
             continue
         if sums[0] != opened.pack_checksum:
             problems.append(ObjectProblem("pack and index do not belong together", _label(pack)))

@@ -18,7 +18,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from dulwich.pack import apply_delta
 
@@ -43,6 +42,10 @@ Found = Callable[[str, str | None], None]
 
 class PackDamaged(Exception):
     """The file is not what its format says; the text says where."""
+
+
+# What a damaged entry may raise on the way.
+_UNREADABLE = (PackDamaged, zlib.error, struct.error, IndexError, OverflowError)
 
 
 def links_of(kind: bytes, data: bytes) -> set[bytes]:
@@ -70,7 +73,7 @@ class Links:
         self._indexes: list[tuple[array[int], PackIndex]] = []
 
     def add_index(self, index: PackIndex) -> None:
-        """The objects of a pack are there."""
+        """The objects of a pack are there. Raises PackDamaged."""
         self._indexes.append((index.prefixes(), index))
 
     def add_loose(self, name: bytes) -> None:
@@ -102,7 +105,7 @@ class Links:
 
 
 class PackIndex:
-    """A pack's index of version 2, mapped. A context manager.
+    """A pack's index of version 2, mapped, until it is closed.
 
     Raises PackDamaged where it is not one, and OSError.
     """
@@ -119,14 +122,6 @@ class PackIndex:
         self._large = self._offsets + 4 * self.count
         if len(data) < self._large + 40:
             raise PackDamaged("it is cut short")
-
-    def __enter__(self) -> PackIndex:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -232,7 +227,7 @@ class PackReader:
         for root, kind in roots:
             self._resolve(root, kind)
         if self._done != count:
-            raise PackDamaged(f"{count - self._done} objects are made from one another")
+            raise PackDamaged(f"{count - self._done} objects are made from none that can be read")
         return count
 
     def _name(self, at: int) -> bytes:
@@ -264,7 +259,7 @@ class PackReader:
                 kind, size, start = self._header(offset)
                 distance, begin = self._distance(start) if kind == _OFFSET_DELTA else (0, start)
                 self._sizes[at], self._starts[at] = size, begin
-            except (PackDamaged, IndexError, OverflowError) as error:
+            except _UNREADABLE as error:
                 self._fail(at, str(error))
                 continue
             if kind in _NAMES:
@@ -342,7 +337,7 @@ class PackReader:
             large = self._first_child[root] == _NONE and self._sizes[root] > PIECEWISE
             data = None if large else self._inflate(root)
             self._check(root, word, data)
-        except (PackDamaged, zlib.error, IndexError, struct.error) as error:
+        except _UNREADABLE as error:
             self._fail(root, str(error))
             return
         if data is not None:
@@ -358,7 +353,7 @@ class PackReader:
             try:
                 base = content.data if content.data is not None else self._again(parent)
                 data = _applied(base, self._inflate(child))
-            except (PackDamaged, zlib.error, IndexError, struct.error) as error:
+            except _UNREADABLE as error:
                 self._fail(child, str(error))
                 continue
             self._check(child, word, data)

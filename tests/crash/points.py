@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+
+from tests.counts import told
 
 _T = TypeVar("_T")
 SOAK = os.environ.get("MIRROR_SOAK") == "1"
@@ -64,12 +65,7 @@ class Tally:
 
     def end(self) -> None:
         """Say what came of it; fail where anything was lost."""
-        print(f"crash: {self.name}: {self.tried} {self.kind} points, {len(self.losses)} losses")
-        counts = os.environ.get("MIRROR_COUNTS")
-        if counts:
-            row = {"test": f"crash {self.name}", "kind": self.kind, "tried": self.tried}
-            with Path(counts).open("a") as stream:
-                stream.write(json.dumps({**row, "losses": len(self.losses), "seed": SEED}) + "\n")
+        told(f"crash {self.name}, {self.kind}", points=self.tried, losses=len(self.losses), seed=SEED)
         if self.losses:
             pytest.fail("\n".join(self.losses), pytrace=False)
         if not self.tried:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import pytest
 
 from tests.crash.actions import ACTIONS, Scene
-from tests.crash.checks import check_after
+from tests.crash.attempts import attempt, trace
 from tests.crash.points import SOAK, Tally, chosen
-from tests.crash.shim import FAILING, Control, Mode, Order
-from tests.crash.test_killed import trace
+from tests.crash.shim import FAILING, Mode, Order
 
 SMALL = [name for name in ACTIONS if not name.startswith("large")]
 SHORT = 6
@@ -32,21 +31,9 @@ def orders(stage: Scene) -> list[Order]:
 def test_the_disk_refuses(stage: Scene) -> None:
     tally = Tally(stage.name, "refuses")
     for order in chosen(stage.name, orders(stage), SHORT):
-        place = stage.place()
-        with (
-            tally.point(order, place) as facts,
-            Control(place.with_suffix(".control"), place, order) as control,
-        ):
-            ended = stage.zygote.run(
-                stage.action.words, folder=place, control=control, settings=stage.action.settings
-            )
-            facts.append(control.fired or f"not reached in {control.steps} steps")
-            facts.append(f"ended with {ended.code}")
+        with attempt(stage, tally, order) as (ended, control):
             assert "Traceback" not in ended.stderr, ended.stderr[-3000:]
             assert ended.code in (0, 1, 3, 4, 75), f"{ended.code}: {ended.stdout} {ended.stderr}"
             if order.mode is Mode.FAIL_ON and control.fired:
-                assert ended.code != 0 or not control.steps, (
-                    "nothing could be written, and it says all is well"
-                )
-            check_after(stage, place, control, ended)
+                assert ended.code != 0, "nothing could be written, and it says all is well"
     tally.end()

@@ -6,26 +6,13 @@ from __future__ import annotations
 import pytest
 
 from tests.crash.actions import ACTIONS, Scene
-from tests.crash.checks import check_after
+from tests.crash.attempts import attempt, trace
 from tests.crash.points import SOAK, Tally, chosen
-from tests.crash.shim import Control, Mode, Order, Who
+from tests.crash.shim import Mode, Order, Who
 
 SMALL = [name for name in ACTIONS if not name.startswith("large")]
 LARGE = [name for name in ACTIONS if name.startswith("large")]
 SHORT = 8
-
-
-def trace(stage: Scene) -> list[tuple[str, bool]]:
-    """The steps of a whole run: the kind of each, and whether it is a worker's."""
-    place = stage.place()
-    with Control(place.with_suffix(".control"), place, Order(Mode.RECORD)) as control:
-        ended = stage.zygote.run(
-            stage.action.words, folder=place, control=control, settings=stage.action.settings
-        )
-        assert ended.code == 0, ended.stderr
-        assert not any("\tP\t" in line for line in control.log.read_text().splitlines()), "a mapped write"
-        rows = [line.split("\t") for line in control.log.read_text().splitlines()]
-        return [(row[2], row[3] == "1") for row in rows if row[0] == "step"]
 
 
 def orders(stage: Scene) -> list[Order]:
@@ -43,17 +30,8 @@ def orders(stage: Scene) -> list[Order]:
 def try_all(stage: Scene, short: int) -> None:
     tally = Tally(stage.name, "kill")
     for order in chosen(stage.name, orders(stage), short):
-        place = stage.place()
-        with (
-            tally.point(order, place) as facts,
-            Control(place.with_suffix(".control"), place, order) as control,
-        ):
-            ended = stage.zygote.run(
-                stage.action.words, folder=place, control=control, settings=stage.action.settings
-            )
-            facts.append(control.fired or f"not reached in {control.steps} steps")
-            facts.append(f"ended with {ended.code}")
-            check_after(stage, place, control, ended)
+        with attempt(stage, tally, order):
+            pass
     tally.end()
 
 

@@ -8,8 +8,6 @@ shrinks one that fails (0 is a quiet hour) and prints it. MIRROR_SOAK=1 tries ma
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
 import tempfile
 from collections import Counter
@@ -20,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.counts import told
 from tests.crash.points import SEED, SOAK
 from tests.git.backend import need_git
 from tests.histories.keeper import Keeper
 
 EXAMPLES, LENGTH = (200, 60) if SOAK else (4, 16)
-COUNTS: Counter[str] = Counter()
 
 
 def live(history: Sequence[int], folder: Path) -> Counter[str]:
@@ -44,26 +42,24 @@ def live(history: Sequence[int], folder: Path) -> Counter[str]:
 
 @pytest.mark.git
 @pytest.mark.timeout(6 * 3600 if SOAK else 900)
-@seed(SEED)
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    phases=(Phase.explicit, Phase.generate, Phase.shrink),
-    suppress_health_check=list(HealthCheck),
-)
-@given(st.lists(st.integers(0, 2**32), min_size=LENGTH, max_size=LENGTH))
-def test_every_kept_state_restores_exactly(history: list[int]) -> None:
+def test_every_kept_state_restores_exactly() -> None:
     need_git()
-    with tempfile.TemporaryDirectory() as folder:
-        COUNTS.update(live(history, Path(folder).resolve()))
-        COUNTS["histories"] += 1
+    counts: Counter[str] = Counter()
 
+    @seed(SEED)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.lists(st.integers(0, 2**32), min_size=LENGTH, max_size=LENGTH))
+    def lived(history: list[int]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            counts.update(live(history, Path(folder).resolve()))
+            counts["histories"] += 1
 
-def test_counts_are_told() -> None:
-    """Last in this file: how much was tried."""
-    print(f"histories: {dict(COUNTS)}")
-    if os.environ.get("MIRROR_COUNTS") and COUNTS:
-        with Path(os.environ["MIRROR_COUNTS"]).open("a") as stream:
-            stream.write(json.dumps({"test": "histories", "seed": SEED, **COUNTS}) + "\n")
+    lived()
+    told("histories", **counts, seed=SEED)

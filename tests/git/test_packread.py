@@ -1,0 +1,117 @@
+"""Reading packs that C git made, in every way that it makes them, and packs that lie."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from benchmarks.made import make
+from mirror.git import packread
+from mirror.git.check import CheckJob, check
+from mirror.git.packread import Links, PackIndex, PackReader
+from tests.git.backend import git, need_git
+
+pytestmark = pytest.mark.git
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A history of small changes: long chains of deltas, a large file, a submodule, a tag."""
+    need_git()
+    path = tmp_path_factory.mktemp("packs") / "made.git"
+    make(path, 60)
+    large = git("hash-object", "-w", "--stdin", cwd=path, stdin=b"line\n" * 1_000_000).strip()
+    lines = f"100644 blob {large}\tlarge\n160000 commit {'1' * 40}\tmodule\n".encode()
+    tree = git("mktree", "--missing", cwd=path, stdin=lines).strip()
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    commit = git(*who, "commit-tree", tree, "-p", "main", "-m", "Large", cwd=path).strip()
+    git("update-ref", "refs/heads/main", commit, cwd=path)
+    git(*who, "tag", "-a", "v1", "-m", "One", commit, cwd=path)
+    git("repack", "-a", "-d", "-q", "-f", cwd=path)
+    return path
+
+
+def read(repository: Path) -> tuple[int, list[tuple[str, str | None]], set[bytes]]:
+    """Objects, findings and missing links of the one pack."""
+    [pack] = (repository / "objects" / "pack").glob("*.pack")
+    found: list[tuple[str, str | None]] = []
+    links = Links()
+    with closing(PackIndex(pack.with_suffix(".idx"))) as index:
+        links.add_index(index)
+        with closing(PackReader(pack, index, links, lambda text, name: found.append((text, name)))) as reader:
+            return reader.read(), found, links.missing
+
+
+@pytest.mark.parametrize("held", [packread.HELD_MAX, 1])
+@pytest.mark.parametrize("piecewise", [packread.PIECEWISE, 1000])
+@pytest.mark.parametrize("deltas", ["offset", "name"])
+def test_every_object_is_read_whatever_the_bounds(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, piecewise: int, deltas: str
+) -> None:
+    monkeypatch.setattr(packread, "HELD_MAX", held)
+    monkeypatch.setattr(packread, "PIECEWISE", piecewise)
+    monkeypatch.setattr(packread, "_LATELY", 10)
+    path = tmp_path / "copy.git"
+    git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
+    git("-c", f"repack.useDeltaBaseOffset={str(deltas == 'offset').lower()}", "repack", "-adqf", cwd=path)
+    listed = git("rev-list", "--objects", "--all", cwd=path).splitlines()
+    assert read(path) == (len(listed), [], set())
+
+
+def test_a_link_without_its_target_is_missed(repository: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy.git"
+    git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
+    kept = git("rev-list", "--objects", "--all", cwd=path).splitlines()
+    victim = git("rev-parse", "main~1:src/00/00.txt", cwd=path).strip()
+    names = "\n".join(line.split(" ")[0] for line in kept if not line.startswith(victim)).encode()
+    [old] = (path / "objects" / "pack").glob("*.pack")
+    git("pack-objects", "-q", str(tmp_path / "pack"), cwd=path, stdin=names + b"\n")
+    for one in old.parent.iterdir():
+        one.unlink()
+    for one in tmp_path.glob("pack-*"):
+        one.rename(old.parent / one.name)
+    assert read(path)[1:] == ([], {bytes.fromhex(victim)})
+    [problem] = check(
+        CheckJob(str(path), (git("rev-parse", "main", cwd=path).strip(),), in_store=False)
+    ).problems
+    assert (problem.object, problem.problem) == (victim, "is missing")
+
+
+def test_an_object_that_is_not_what_the_index_calls_it_is_named(repository: Path, tmp_path: Path) -> None:
+    """With every checksum right: only hashing tells."""
+    path = tmp_path / "copy.git"
+    git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
+    [index] = (path / "objects" / "pack").glob("*.idx")
+    index.chmod(0o600)
+    data = bytearray(index.read_bytes()[:-20])
+    count = struct.unpack_from(">L", data, 8 + 255 * 4)[0]
+    at = 8 + 256 * 4 + 20 * (count // 2)
+    data[at + 19] ^= 1
+    index.write_bytes(data + hashlib.sha1(data).digest())
+    count_, found, _ = read(path)
+    assert count_ == count
+    assert found == [("its content has another hash", bytes(data[at : at + 20]).hex())]
+
+
+def test_a_damaged_entry_is_named_with_all_that_is_made_from_it(repository: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copy.git"
+    git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
+    [pack] = (path / "objects" / "pack").glob("*.pack")
+    rows = [line.split() for line in git("verify-pack", "-v", str(pack), cwd=path).splitlines()]
+    entries = [row for row in rows if len(row) in (5, 7) and len(row[0]) == 40]
+    bases = {row[6] for row in entries if len(row) == 7}
+    victim = next(row for row in entries if row[0] in bases and len(row) == 5)
+    below = {victim[0]}
+    while more := {row[0] for row in entries if len(row) == 7 and row[6] in below} - below:
+        below |= more
+    pack.chmod(0o600)
+    data = bytearray(pack.read_bytes())
+    data[int(victim[4]) + int(victim[3]) // 2] ^= 0x10
+    pack.write_bytes(data)
+    named = {name for text, name in read(path)[1] if "checked" not in text}
+    assert victim[0] in named
+    assert named <= below
