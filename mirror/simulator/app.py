@@ -34,7 +34,7 @@ from mirror.simulator.paging import BadRequest, Manners
 from mirror.simulator.people import Token
 from mirror.simulator.render import Renderer
 from mirror.simulator.routes import ROUTES
-from mirror.simulator.signin import SignIn, long_name
+from mirror.simulator.signin import ACCESS_TOKENS, SignIn, long_name
 from mirror.simulator.storage import stored
 from mirror.simulator.switches import Switches
 from mirror.simulator.world import World
@@ -228,6 +228,9 @@ class App:
                 raise Unauthorized
             if not route.is_open_to(token):
                 raise Hidden("no scope", scope=route.scope, long=route.long)
+            tokens_may = self.switches.access_tokens_query_permissions
+            if route.permissions and token.kind in ACCESS_TOKENS and not tokens_may:
+                raise Forbidden("Access tokens may not query permissions.")
             call = Call(self.world, self.switches, self.render, token, names, pairs, self.storage, extra)
             return self._give(route, call, route.handler(call), raw, fault)
         raise Hidden("There is no API hosted at this URL.")

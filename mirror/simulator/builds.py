@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ class Step:
     name: str
     log: bytes | None
     started: datetime
+    # Names of test cases, and why each failed (None: it did not). No report where there are none.
+    tests: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass

@@ -196,7 +196,10 @@ def number(text: str) -> int:
 
 @functools.cache
 def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", re.sub(r"([.])", r"\\\1", template)))
+    escaped = re.sub(r"([.])", r"\\\1", template)
+    # What two commits are compared by has a slash of its own.
+    spec = escaped.replace("{spec}", "(?P<spec>.+)")
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", spec))
 
 
 @dataclass(frozen=True)
@@ -206,8 +209,8 @@ class Route:
     `scope` is the classic scope that it asks for, `long` what API tokens must have where that is not
     its long name. `most` is its page cap; `filters` and `sorts` tell whether `q` and `sort` work,
     `tells_next` whether its lists have `next`, `numbered` whether they have no other page addresses
-    than numbers. `public` ones can be asked without signing in; `kinds` are the credentials that it
-    is for, where it is not for all.
+    than numbers. `permissions` marks what access tokens may not ask. `public` ones can be asked
+    without signing in; `kinds` are the credentials that it is for, where it is not for all.
     """
 
     template: str
@@ -221,6 +224,7 @@ class Route:
     kinds: tuple[str, ...] | None = None
     numbered: bool = False
     long: str | None = None
+    permissions: bool = False
 
     def is_open_to(self, token: Token) -> bool:
         """Whether a credential has the scope for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -267,3 +268,26 @@ class Issue:
         """Add a file."""
         self.attachments.append(Attachment(name, content))
         self.updated = self.repository.world.now()
+
+
+@dataclass
+class Snippet:
+    """A few files that stand alone, and what is said about them. Every change is a commit."""
+
+    id: str
+    title: str
+    author: User
+    created: datetime
+    updated: datetime
+    files: dict[str, bytes]
+    comments: list[Comment] = field(default_factory=list)
+    changes: int = 1
+
+    @property
+    def commit(self) -> str:
+        """The hash of what it is now."""
+        return hashlib.sha1(f"{self.id} {self.changes}".encode(), usedforsecurity=False).hexdigest()
+
+    def edit(self, files: dict[str, bytes], when: datetime) -> None:
+        """Other files."""
+        self.files, self.updated, self.changes = files, when, self.changes + 1

@@ -24,6 +24,8 @@ def group_of(path: str) -> str:
     """The group of resources that an address belongs to."""
     if not path.startswith("/2.0/"):
         return "git"
+    if "/downloads/" in path:
+        return "files"
     return "hooks" if path.rstrip("/").endswith("/hooks") else "api"
 
 

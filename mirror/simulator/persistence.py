@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from mirror.simulator.builds import Pipeline, Step
-from mirror.simulator.discussions import Attachment, Change, Comment, Issue, PullRequest, Task
+from mirror.simulator.discussions import Attachment, Change, Comment, Issue, PullRequest, Snippet, Task
 from mirror.simulator.people import Token, User
 from mirror.simulator.repository import SimRepository
 
 KINDS: dict[str, type] = {
     one.__name__: one
     for one in (
-        Attachment, Change, Comment, Issue, Pipeline, PullRequest, SimRepository, Step, Task, Token, User,
+        Attachment, Change, Comment, Issue, Pipeline, PullRequest, SimRepository, Snippet, Step, Task, Token,
+        User,
     )
 }  # fmt: skip
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from mirror.simulator.builds import Pipeline, Step
 from mirror.simulator.discussions import Change, Comment, Issue, PullRequest, Task
-from mirror.simulator.people import User
-from mirror.simulator.render_places import Document, Places, core_time, link, markup, pipeline_time
+from mirror.simulator.people import User, braced
+from mirror.simulator.render_places import Document, core_time, link, markup, pipeline_time
+from mirror.simulator.render_settings import Settings
 
 
-class Renderer(Places):
+class Renderer(Settings):
     """Renders everything there is."""
 
     def _pull_address(self, pull: PullRequest) -> str:
@@ -338,3 +339,28 @@ class Renderer(Places):
             "pipeline": {"type": "pipeline", "uuid": pipeline.uuid},
         }
         return result
+
+    def test_report(self, step: Step) -> Document:
+        """How many of a step's test cases did what."""
+        failed = sum(1 for reason in step.tests.values() if reason is not None)
+        return {
+            "number_of_test_cases": len(step.tests),
+            "number_of_successful_test_cases": len(step.tests) - failed,
+            "number_of_failed_test_cases": failed,
+            "number_of_skipped_test_cases": 0,
+            "step_uuid": step.uuid,
+        }
+
+    def test_case(self, name: str, reason: str | None, step: Step) -> Document:
+        """One test case."""
+        return {
+            "type": "pipelines_test_case",
+            "uuid": braced("test", step.uuid, name),
+            "name": name,
+            "fully_qualified_name": f"tests.{name}",
+            "status": "SUCCESSFUL" if reason is None else "FAILED",
+        }
+
+    def test_case_reason(self, reason: str) -> Document:
+        """Why a test case failed."""
+        return {"message": reason, "stack_trace": f"AssertionError: {reason}"}

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
 from dulwich.refs import Ref, check_ref_format
 from dulwich.repo import Repo
 
 from mirror.simulator.builds import Pipeline, Step
-from mirror.simulator.discussions import Issue, PullRequest
+from mirror.simulator.discussions import Attachment, Comment, Issue, PullRequest
 from mirror.simulator.people import User, braced
 
 if TYPE_CHECKING:
@@ -45,6 +45,14 @@ class SimRepository:
     contributions: list[PullRequest] = field(default_factory=list)
     issues: dict[int, Issue] = field(default_factory=dict)
     pipelines: dict[int, Pipeline] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    environment_variables: dict[str, list[Any]] = field(default_factory=dict)
+    downloads: list[Attachment] = field(default_factory=list)
+    commit_comments: dict[str, list[Comment]] = field(default_factory=dict)
+    # By commit: reports of code insights, each with its annotations under `annotations`.
+    reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    # What the issue tracker had besides issues: milestones, versions and components.
+    tracker: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def world(self) -> World:
@@ -236,6 +244,28 @@ class SimRepository:
         for text in comments:
             issue.comment(text, author=author)
         return issue
+
+    def upload(self, name: str, content: bytes) -> None:
+        """A new download, or new content for one."""
+        self.downloads = [one for one in self.downloads if one.name != name]
+        self.downloads.append(Attachment(name, content))
+
+    def comment_on_commit(self, commit: str, text: str, *, author: User) -> Comment:
+        """Say something about a commit."""
+        made = Comment(self.world.number(), text, author, self.world.now())
+        self.commit_comments.setdefault(commit, []).append(made)
+        return made
+
+    def report(self, commit: str, title: str, annotations: Sequence[str] = ()) -> None:
+        """A report of code insights on a commit."""
+        found = self.reports.setdefault(commit, [])
+        uuid_ = braced("report", self.uuid, commit, title)
+        found.append(
+            {
+                "uuid": uuid_, "title": title, "date": self.world.now(),
+                "annotations": [(braced(uuid_, text), text) for text in annotations],
+            }
+        )  # fmt: skip
 
     def add_pipeline(
         self,

@@ -6,11 +6,13 @@ from datetime import datetime
 
 from starlette.responses import Response
 
+from mirror.simulator.builds import Step
 from mirror.simulator.calls import Answered, Call, Hidden, Listing, Route, always, need_braces, number
 from mirror.simulator.discussions import STATES, PullRequest
 from mirror.simulator.paging import BadRequest
 from mirror.simulator.render_places import Document
 from mirror.simulator.routes_places import PLACES, R, commits_between
+from mirror.simulator.routes_settings import SETTINGS
 from mirror.simulator.switches import Switches
 
 # -- pull requests
@@ -63,6 +65,8 @@ def _activity(call: Call) -> Answered:
 
 def _all_activity(call: Call) -> Answered:
     """The same entries as those of each pull request, the newest first."""
+    if not call.switches.activity_of_all:
+        raise Hidden("There is no API hosted at this URL.")
     entries = [(entry, pull) for pull in call.repository().pull_requests.values() for entry in pull.activity]
     entries.sort(key=_when, reverse=True)
     return Listing(entries, lambda item: call.render.activity(*item))
@@ -131,20 +135,47 @@ def _steps(call: Call) -> Answered:
     return Listing(pipeline.steps, lambda one: call.render.step(one, pipeline))
 
 
-def _step(call: Call) -> Answered:
-    pipeline = call.pipeline()
+def _named_step(call: Call) -> Step:
     need_braces(call.names["step"])
-    for one in pipeline.steps:
+    for one in call.pipeline().steps:
         if one.uuid == call.names["step"]:
-            return call.render.step(one, pipeline)
+            return one
     raise Hidden("Step not found")
+
+
+def _step(call: Call) -> Answered:
+    return call.render.step(_named_step(call), call.pipeline())
+
+
+def _test_report(call: Call) -> Answered:
+    return call.render.test_report(_tested(call))
+
+
+def _tested(call: Call) -> Step:
+    step = _named_step(call)
+    if not step.tests:
+        raise Hidden("No test report")
+    return step
+
+
+def _test_cases(call: Call) -> Answered:
+    step = _tested(call)
+    return Listing(list(step.tests.items()), lambda one: call.render.test_case(one[0], one[1], step))
+
+
+def _test_case_reasons(call: Call) -> Answered:
+    step = _tested(call)
+    for name, reason in step.tests.items():
+        if call.render.test_case(name, reason, step)["uuid"] == call.names["case"]:
+            reasons = [reason] if reason is not None else []
+            return Listing(reasons, call.render.test_case_reason)
+    raise Hidden("Test case not found")
 
 
 def _log(call: Call) -> Answered:
     pipeline = call.pipeline()
-    need_braces(call.names["step"])
-    step = next((one for one in pipeline.steps if one.uuid == call.names["step"]), None)
-    if step is None or step.log is None:
+    step = _named_step(call)
+    if step.log is None:
         raise Hidden("The log does not exist")
     if pipeline.result is None:
         return Response(step.log, media_type="application/octet-stream")
@@ -174,6 +205,7 @@ _I = R + "/issues/{id}"
 _P = R + "/pipelines/{pipeline}"
 ROUTES: tuple[Route, ...] = (
     *PLACES,
+    *SETTINGS,
     Route(
         R + "/pullrequests", "pullrequest", _pull_requests, _pull_cap, filters=True, sorts=always, public=True
     ),
@@ -201,5 +233,10 @@ ROUTES: tuple[Route, ...] = (
     Route(_P + "/steps/", "pipeline", _steps, _step_cap, tells_next=_tells_next, numbered=True, public=True),
     Route(_P + "/steps/{step}", "pipeline", _step, public=True),
     Route(_P + "/steps/{step}/log", "pipeline", _log, public=True),
+    Route(_P + "/steps/{step}/test_reports", "pipeline", _test_report),
+    Route(_P + "/steps/{step}/test_reports/test_cases", "pipeline", _test_cases),
+    Route(
+        _P + "/steps/{step}/test_reports/test_cases/{case}/test_case_reasons", "pipeline", _test_case_reasons
+    ),
     Route("/addon/linkers", None, lambda _: Listing([], lambda one: one), kinds=("connect_jwt",)),
 )  # fmt: skip

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from mirror.simulator.discussions import Comment
 from mirror.simulator.people import User
 from mirror.simulator.repository import Person, SimRepository
-from mirror.simulator.world import World
+from mirror.simulator.settings import furnish_repository, furnish_workspace
+from mirror.simulator.world import SimWorkspace, World
 
 SLUG = "acme"
 REWRITTEN = "website"
@@ -17,7 +19,12 @@ BRANCH_LOST_IN = "api"
 BRANCH_LOST = "feature/stock-alerts"
 
 # Everything that a backup reads.
-SCOPES = frozenset({"account", "project", "repository", "pullrequest", "pipeline", "webhook", "runner"})
+SCOPES = frozenset(
+    {
+        "account", "project", "project:admin", "repository", "repository:admin", "pullrequest", "pipeline",
+        "webhook", "runner",
+    }
+)  # fmt: skip
 _START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 _ACCIDENT = datetime(2026, 11, 20, 17, 45, tzinfo=UTC)
 
@@ -33,6 +40,7 @@ def populate(world: World) -> None:
         _api(workspace.add_repository("api", project="CORE", description="Orders and stock"), bob, eve)
         _billing(workspace.add_repository("billing", project="CORE", description="Invoices"), eve, ann)
         workspace.add_repository("handbook", project="DOCS", description="Nothing written yet")
+        _extras(workspace, ann, bob)
 
 
 def accident(world: World) -> list[str]:
@@ -56,6 +64,20 @@ def accident(world: World) -> list[str]:
         f"somebody deletes the branch {BRANCH_LOST} of {SLUG}/{BRANCH_LOST_IN}",
         f"somebody deletes the repository {SLUG}/{LOST}",
     ]
+
+
+def _extras(workspace: SimWorkspace, ann: User, bob: User) -> None:
+    """Settings, files, and what is said about commits."""
+    website = workspace.repositories["website"]
+    furnish_repository(website)
+    furnish_workspace(workspace)
+    website.upload("catalogue.pdf", b"%PDF-1.4 an empty catalogue\n")
+    tip = website.branch("main")
+    assert tip is not None
+    website.comment_on_commit(tip, "This made the shop twice as fast.", author=bob)
+    website.report(tip, "Coverage", ["Line 12 is never reached"])
+    snippet = workspace.add_snippet("Deploy by hand", {"deploy.sh": b"make deploy\n"}, author=ann)
+    snippet.comments.append(Comment(workspace.world.number(), "Not on Fridays.", bob, workspace.world.now()))
 
 
 def _person(user: User) -> Person:
@@ -140,7 +162,8 @@ def _api(repository: SimRepository, bob: User, eve: User) -> None:
         opened.reviewers.append(eve)
         opened.request_changes(eve)
         opened.add_task("Agree on the threshold", author=eve)
-        repository.add_pipeline(steps=[("test", b"212 passed in 9.14s\n")])
+        tested = repository.add_pipeline(steps=[("test", b"212 passed in 9.14s\n")])
+        tested.steps[0].tests = {"test_money": None, "test_rounding": "0.1 + 0.2 is not 0.3"}
 
 
 def _billing(repository: SimRepository, eve: User, ann: User) -> None:

@@ -33,6 +33,11 @@ _LONG = {
     "pipeline": "read:pipeline:bitbucket",
     "issue": "read:issue:bitbucket",
     "project": "read:project:bitbucket",
+    "webhook": "read:webhook:bitbucket",
+    "runner": "read:runner:bitbucket",
+    "snippet": "read:snippet:bitbucket",
+    "repository:admin": "admin:repository:bitbucket",
+    "project:admin": "admin:project:bitbucket",
 }
 ANONYMOUS = Token("anonymous", "", frozenset({"repository", "pullrequest", "pipeline", "issue"}))
 

@@ -39,6 +39,10 @@ def _find(world: World, parts: list[str]) -> bytes | None:
             return _log(world, f"{{{pipeline}}}", f"{{{step}}}")
         case ["", "storage", "attachments", key, name]:
             return _attachment(world, key, name)
+        case ["", "storage", "downloads", uuid, name]:
+            found = world.repository("{}", f"{{{uuid}}}")
+            files = found.downloads if found is not None else []
+            return next((one.content for one in files if one.name == name), None)
     return None
 
 

@@ -49,11 +49,15 @@ class Switches:
     pipelines_need_slash: bool = True
     # `sort` works on pipelines; otherwise the oldest always comes first.
     pipelines_sort: bool = True
+    # Deployments refuse `sort`; otherwise it is ignored.
+    deployments_refuse_sort: bool = True
     # Where pipelines are switched off in a repository the list is 403, not empty.
     disabled_pipelines_are_403: bool = True
 
     # -- Pull requests, repositories, issues
 
+    # The repository's list of all pull requests' activity is there, and has what each one's has.
+    activity_of_all: bool = True
     # A new comment moves a pull request's `updated_on`.
     comments_move_updated_on: bool = True
     # An approval moves a pull request's `updated_on`.
@@ -108,6 +112,8 @@ class Switches:
     lists_show_unreadable: bool = False
     # What a credential may not see is 404, not 403 with the missing scope.
     denied_is_404: bool = False
+    # Access tokens may query permissions.
+    access_tokens_query_permissions: bool = False
     # A Connect JWT may name the installation's client key as its issuer, not only the app's key.
     connect_issuer_may_be_client: bool = False
 

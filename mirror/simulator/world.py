@@ -18,15 +18,15 @@ from typing import Any
 from dulwich.repo import Repo
 
 from mirror.simulator.builds import Pipeline, Step
-from mirror.simulator.discussions import STATES, Comment, Issue, PullRequest, Task
+from mirror.simulator.discussions import STATES, Comment, Issue, PullRequest, Snippet, Task
 from mirror.simulator.people import Token, User, braced
 from mirror.simulator.persistence import KINDS, Reader, Writer
 from mirror.simulator.repository import SimRepository
 from mirror.simulator.switches import Switches
 
 __all__ = [
-    "STATES", "Comment", "Issue", "Pipeline", "PullRequest", "SimRepository", "SimWorkspace", "Step",
-    "Task", "Token", "User", "World", "braced",
+    "STATES", "Comment", "Issue", "Pipeline", "PullRequest", "SimRepository", "SimWorkspace", "Snippet",
+    "Step", "Task", "Token", "User", "World", "braced",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -230,6 +230,16 @@ class SimWorkspace:
     uuid: str
     projects: dict[str, str] = field(default_factory=dict)
     repositories: dict[str, SimRepository] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    project_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    snippets: dict[str, Snippet] = field(default_factory=dict)
+
+    def add_snippet(self, title: str, files: dict[str, bytes], *, author: User) -> Snippet:
+        """A new snippet."""
+        now = self.world.now()
+        snippet = Snippet(f"s{self.world.number()}", title, author, now, now, files)
+        self.snippets[snippet.id] = snippet
+        return snippet
 
     def add_repository(
         self,

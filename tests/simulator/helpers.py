@@ -52,7 +52,7 @@ class Asking:
         self.app = App(self.world, self.world.switches)
         self.app.api, self.app.git = API, "http://api.example"
         self.app.storage = "http://storage.example"
-        self.token = self.world.add_workspace_access_token("acme", SCOPES | {"issue"})
+        self.token = self.world.add_workspace_access_token("acme", SCOPES | {"issue", "snippet"})
 
     async def __call__(
         self, path: str, authorization: str | None = "", *, method: str = "GET", **headers: str
