@@ -40,6 +40,7 @@ lock:
 
 man: $(READY)
 	$(VENV)/bin/python -m mirror.cli.manual > docs/mirror.1
+	$(VENV)/bin/python -m mirror.cli.backed_up > docs/what-is-backed-up.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

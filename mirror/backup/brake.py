@@ -64,7 +64,9 @@ def _counts(entry: RunEntry) -> dict[str, int]:
     code, requests = entry.parts.get("code"), entry.parts.get("pull_requests")
     if code is not None and "refs" in code.counts:
         counts["refs"] = code.counts["refs"]
-    if requests is not None and requests.state is PartState.COMPLETE:
+    if requests is not None and (
+        requests.state is PartState.COMPLETE or "pull_requests_to_ask" in requests.counts
+    ):
         held = requests.counts.get("pull_requests", 0)
         counts["pull_requests"] = held - requests.counts.get("pull_requests_gone", 0)
     return counts

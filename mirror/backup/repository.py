@@ -1,18 +1,23 @@
-"""Backing up one repository: documents, then git, then the snapshot.
+"""Backing up one repository: what there is, then git, then what belongs to each thing, then the
+snapshot.
 
 Self-contained: it needs a client, workers and the store, and ends in one RunEntry whatever happens.
+What takes more requests than are left is asked for by `fill_repository`, when every repository has had
+its turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 from mirror import __version__
+from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.people import without_people
-from mirror.collect.ports import Work
-from mirror.collect.repository import Collected, Wanted, collect_repository
+from mirror.collect import repository as collecting
+from mirror.collect.ports import Draft, Work
+from mirror.collect.repository import Wanted
 from mirror.config.settings import WorkspaceConfig
 from mirror.errors import CredentialRefused, Locked, MirrorError, TryLater
 from mirror.git.failures import GitUnauthorized
@@ -21,12 +26,12 @@ from mirror.git.workers import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import (
     Clock,
-    JsonObject,
     Outcome,
     Part,
     PartState,
     Problem,
     Progress,
+    RefChange,
     Repository,
     RunEntry,
     name_to_json,
@@ -36,13 +41,17 @@ from mirror.store.reader import Erased, Erasure
 from mirror.store.writer import RepositoryWriter, StoreWriter, Taken, WorkspaceWriter
 
 _log = get_logger("backup")
-# So many heads that git did not have are remembered, to be pinned should they turn up.
-UNPINNED_MAX = 20_000
+# The order in which what is due is asked for.
+ORDER = (Worth.OPEN, Worth.CLOSED, Worth.OLD, Worth.IDLE)
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What every repository of a workspace is backed up with."""
+    """What every repository of a workspace is backed up with.
+
+    `until` (monotonic) is how long the run may wait for requests; `others` tells how many
+    repositories have not had their turn, and need requests, too.
+    """
 
     store: StoreWriter
     client: Client
@@ -54,13 +63,91 @@ class Tools:
     progress: Progress
     full: bool
     lock_wait: float
+    until: float
+    others: Callable[[], int]
 
 
-async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Repository) -> RunEntry:
+@dataclass(frozen=True)
+class Backed:
+    """What came of one repository's turn. `rest` is there where something is still to be asked for."""
+
+    entry: RunEntry
+    rest: Rest | None = None
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What `fill_repository` needs to know of the turn before: the parts that could not be read, the
+    part that is the code, and the problem with it."""
+
+    repository: Repository
+    unread: Mapping[str, Part]
+    code: Part
+    code_problem: MirrorError | None
+
+
+async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Repository) -> Backed:
     """Bring one repository's copy up to date. Never raises for what Bitbucket or the disk does.
 
     A credential refused as a whole is raised: it concerns every other repository, too.
     """
+
+    async def turn(writer: RepositoryWriter, erased: Erased, lock: int) -> Backed:
+        return await _under_lock(tools, writer, repository, erased, lock)
+
+    done = await _locked(tools, home, repository, turn)
+    tools.progress.report(repository.full_name, "done")
+    entry = done.entry
+    _log.info(
+        "backup.repository_done",
+        repository=repository.full_name,
+        outcome=str(entry.outcome),
+        snapshot=entry.snapshot,
+        problems=[problem.text for problem in entry.problems],
+        seconds=round(entry.seconds, 2),
+    )
+    return done
+
+
+async def fill_repository(
+    tools: Tools, home: WorkspaceWriter, before: Backed, worth: Worth, *, last: bool
+) -> Backed:
+    """Ask for what is due and worth so much, waiting for the rate limit where need be.
+
+    With `last` the outcome is made a snapshot; until then it is kept as work towards one.
+    """
+    rest = before.rest
+    assert rest is not None
+
+    async def turn(writer: RepositoryWriter, erased: Erased, lock: int) -> Backed:
+        del lock
+        begun = tools.clock.now()
+        draft, wanted = writer.work(erased), _wanted(tools.config)
+        work = work_of(tools, writer, rest.repository, draft, until=tools.until)
+        if worth is not Worth.IDLE:
+            await collecting.activity(work, wanted)
+        await collecting.fill(work, wanted, worth)
+        if not last:
+            return before
+        parts = {"code": rest.code, **collecting.parts(work, wanted, dict(rest.unread))}
+        taken = writer.snapshot(draft, begun=begun, program=__version__, parts=parts)
+        work.checkpoint_state()
+        problems = problems_of(tools.config, parts, work.passing, rest.code_problem)
+        entry = _entry(writer, taken, parts, before.entry.ref_changes, problems)
+        if before.entry.outcome is Outcome.SAVED and entry.outcome is Outcome.CONFIRMED:
+            entry = replace(entry, outcome=Outcome.SAVED)
+        return Backed(replace(entry, seconds=before.entry.seconds))
+
+    return await _locked(tools, home, rest.repository, turn)
+
+
+async def _locked(
+    tools: Tools,
+    home: WorkspaceWriter,
+    repository: Repository,
+    turn: Callable[[RepositoryWriter, Erased, int], Awaitable[Backed]],
+) -> Backed:
+    """Take a turn with the lock of the repository's folder held."""
     clock = tools.clock
     began = clock.monotonic()
     folder = ""
@@ -73,29 +160,20 @@ async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Rep
             )
             erased = Erased([*writer.folder.erasures(), *people_erased(home)], without_people)
             if erased.everything is not None:
-                entry = _left_out(writer, erased.everything.reason)
+                done = Backed(_left_out(writer, erased.everything.reason))
             else:
-                entry = await _under_lock(tools, writer, repository, erased, lock.fileno)
+                done = await turn(writer, erased, lock.fileno)
     except Locked as error:
-        entry = _failed(repository, folder, Outcome.LOCKED, error)
+        done = Backed(_failed(repository, folder, Outcome.LOCKED, error))
     except CredentialRefused:
         raise
     except MirrorError as error:
-        entry = _failed(repository, folder, Outcome.FAILED, error)
+        done = Backed(_failed(repository, folder, Outcome.FAILED, error))
     except OSError as error:
         text = f"{error.strerror or type(error).__name__}: {error.filename or folder}"
-        entry = _failed(repository, folder, Outcome.FAILED, MirrorError(text))
-    tools.progress.report(repository.full_name, "done")
-    entry = _timed(entry, clock.monotonic() - began)
-    _log.info(
-        "backup.repository_done",
-        repository=repository.full_name,
-        outcome=str(entry.outcome),
-        snapshot=entry.snapshot,
-        problems=[problem.text for problem in entry.problems],
-        seconds=round(entry.seconds, 2),
-    )
-    return entry
+        done = Backed(_failed(repository, folder, Outcome.FAILED, MirrorError(text)))
+    seconds = done.entry.seconds + clock.monotonic() - began
+    return replace(done, entry=replace(done.entry, seconds=seconds))
 
 
 def people_erased(home: WorkspaceWriter) -> list[Erasure]:
@@ -115,10 +193,6 @@ def _left_out(writer: RepositoryWriter, reason: str) -> RunEntry:
     )
 
 
-def _timed(entry: RunEntry, seconds: float) -> RunEntry:
-    return RunEntry(**{**entry.__dict__, "seconds": seconds})
-
-
 def _failed(repository: Repository, folder: str, outcome: Outcome, error: MirrorError) -> RunEntry:
     return RunEntry(
         kind="repository",
@@ -130,30 +204,58 @@ def _failed(repository: Repository, folder: str, outcome: Outcome, error: Mirror
     )
 
 
-async def _under_lock(
-    tools: Tools, writer: RepositoryWriter, repository: Repository, erased: Erased, lock: int
-) -> RunEntry:
-    begun = tools.clock.now()
-    state = writer.read_state()
-    draft = writer.work(erased)
-    parts_wanted = tools.config.parts
+def _wanted(config: WorkspaceConfig) -> Wanted:
+    parts = config.parts
+    return Wanted(
+        parts.pull_requests, parts.issues, parts.pipelines, parts.pipeline_logs, parts.downloads,
+        parts.settings, parts.commit_comments,
+    )  # fmt: skip
+
+
+def work_of(
+    tools: Tools,
+    writer: RepositoryWriter | WorkspaceWriter,
+    repository: Repository,
+    draft: Draft,
+    *,
+    until: float,
+) -> Work:
+    """What collecting into a folder needs; it may wait for requests `until` then (monotonic)."""
     work = Work(
         client=tools.client,
         repository=repository,
         draft=draft,
-        state=state,
+        state=writer.read_state(),
         save=writer.write_state,
         clock=tools.clock,
         progress=tools.progress,
         full=tools.full,
+        until=until,
     )
-    wanted = Wanted(
-        parts_wanted.pull_requests, parts_wanted.issues, parts_wanted.pipelines, parts_wanted.pipeline_logs
-    )
-    collected = await collect_repository(work, wanted)
-    heads = {**_remembered(state), **collected.heads}
+    work.last_checkpoint = tools.clock.monotonic()
+    return work
+
+
+async def _under_lock(
+    tools: Tools, writer: RepositoryWriter, repository: Repository, erased: Erased, lock: int
+) -> Backed:
+    begun = tools.clock.now()
+    # Only what there is may wait for requests here: the other repositories want their turn.
+    draft, wanted = writer.work(erased), _wanted(tools.config)
+    work = work_of(tools, writer, repository, draft, until=tools.clock.monotonic())
+    collected = await collecting.survey(work, wanted)
+    is_filled = _has_room(tools, work, wanted)
+    if is_filled:
+        await _fill(work, wanted)
+    heads = collecting.heads_of(work)
     result, code, code_problem = await _fetch(tools, writer, repository, heads, erased.refs, lock)
-    parts = {"code": code, **collected.parts}
+    if result is not None:
+        branches = [value for name, value in result.refs.refs.items() if name.startswith(b"refs/heads/")]
+        collecting.note_fetched(work, wanted, pinned=result.pins, unpinned=result.unpinned, branches=branches)
+        is_filled = is_filled and _has_room(tools, work, wanted)
+        if is_filled:
+            await _fill(work, wanted)
+    parts = {"code": code, **collecting.parts(work, wanted, collected.unread)}
     taken = writer.snapshot(
         draft,
         begun=begun,
@@ -162,20 +264,23 @@ async def _under_lock(
         refs=result.refs if result is not None else None,
         pins=result.pins if result is not None else None,
     )
-    held = set(result.pins) if result is not None else set()
-    unpinned = {number: head for number, head in heads.items() if result is None or number not in held}
-    state["unpinned"] = {str(number): unpinned[number] for number in sorted(unpinned)[-UNPINNED_MAX:]}
-    writer.write_state(state)
-    problems = _problems(tools.config, parts, collected, code_problem)
-    return _entry(writer, taken, parts, result, problems)
+    work.checkpoint_state()
+    problems = problems_of(tools.config, parts, work.passing, code_problem)
+    entry = _entry(writer, taken, parts, result.changes if result is not None else (), problems)
+    rest = Rest(repository, collected.unread, code, code_problem)
+    waits = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
+    return Backed(entry, rest if waits else None)
 
 
-def _remembered(state: JsonObject) -> dict[int, str]:
-    """Heads that an earlier run could not pin, or was stopped before it could."""
-    saved = state.get("unpinned")
-    if not isinstance(saved, dict):
-        return {}
-    return {int(key): str(head) for key, head in saved.items() if key.isdigit()}
+def _has_room(tools: Tools, work: Work, wanted: Wanted) -> bool:
+    """Whether there are requests enough for all that is due here and for the turns of the others."""
+    return collecting.to_ask(work, wanted) <= tools.client.spare() - 3 * tools.others()
+
+
+async def _fill(work: Work, wanted: Wanted) -> None:
+    await collecting.activity(work, wanted)
+    for worth in ORDER:
+        await collecting.fill(work, wanted, worth)
 
 
 async def _fetch(
@@ -223,15 +328,18 @@ async def _fetch(
     return result, Part(PartState.COMPLETE, counts), None
 
 
-def _problems(
-    config: WorkspaceConfig, parts: Mapping[str, Part], collected: Collected, code: MirrorError | None
+def problems_of(
+    config: WorkspaceConfig,
+    parts: Mapping[str, Part],
+    passing: Collection[str],
+    code: MirrorError | None,
 ) -> tuple[Problem, ...]:
     problems = []
     for name, part in parts.items():
         if part.is_settled or name in config.accept_missing:
             continue
         number = 3
-        if name in collected.passing:
+        if name in passing:
             number = 75
         if name == "code" and isinstance(code, TryLater | CredentialRefused):
             number = code.exit_code
@@ -243,7 +351,7 @@ def _entry(
     writer: RepositoryWriter,
     taken: Taken,
     parts: Mapping[str, Part],
-    result: FetchResult | None,
+    changes: tuple[RefChange, ...],
     problems: tuple[Problem, ...],
 ) -> RunEntry:
     good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED
@@ -259,6 +367,6 @@ def _entry(
         refs_sha256=taken.refs_sha256,
         kept=writer.kept_ids(),
         parts=parts,
-        ref_changes=result.changes if result is not None else (),
+        ref_changes=changes,
         problems=problems,
     )

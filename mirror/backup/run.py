@@ -18,7 +18,7 @@ import httpx
 from mirror import __version__
 from mirror.auth.signin import sign_in
 from mirror.backup.brake import apply_brake
-from mirror.backup.repository import Tools, backup_repository
+from mirror.backup.repository import ORDER, Backed, Tools, backup_repository, fill_repository
 from mirror.backup.workspace import backup_workspace
 from mirror.bitbucket.budget import Budget
 from mirror.bitbucket.client import Client
@@ -66,6 +66,18 @@ class _Ledger:
     pending: dict[str, Repository] = field(default_factory=dict)
     requests: int = 0
     brakes: list[str] = field(default_factory=list)  # the workspaces' folders that have one
+    # Repositories of which more is to be asked for, by uuid.
+    rests: dict[str, Backed] = field(default_factory=dict)
+
+    def note(self, done: Backed) -> None:
+        """What came of a repository's turn, in the place of what came of an earlier one."""
+        self.entries = [
+            one for one in self.entries if (one.kind, one.uuid) != ("repository", done.entry.uuid)
+        ]
+        self.entries.append(done.entry)
+        self.rests.pop(done.entry.uuid, None)
+        if done.rest is not None:
+            self.rests[done.entry.uuid] = done
 
     def fail(self, error: MirrorError, where: str = "") -> None:
         """Note something that concerns the run as a whole."""
@@ -88,6 +100,7 @@ class _Order:
     progress: Progress
     budget: Budget
     transport: httpx.AsyncBaseTransport | None
+    until: float
 
 
 async def run(
@@ -112,6 +125,7 @@ async def run(
     order = _Order(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
         budget or Budget(clock, reserve=config.limits.api_reserve), transport,
+        clock.monotonic() + config.limits.window.total_seconds(),
     )  # fmt: skip
     if dry_run:
         return await _dry_run(order)
@@ -256,11 +270,14 @@ async def _workspace(
         progress=order.progress,
         full=order.full,
         lock_wait=order.lock_wait,
+        until=order.until,
+        others=lambda: len(ledger.pending),
     )
     wanted = _by_need(store.reader, [one for one in found.repositories if _chosen(order, one)])
     ledger.pending = {one.uuid: one for one in wanted}
     before = len(ledger.entries)
     await _repositories(tools, home, wanted, ledger, order.config.limits.git_workers + 2)
+    await _fill(tools, home, ledger)
     if not order.selectors or any(one.repository is None for one in order.selectors):
         ledger.entries.append(await backup_workspace(tools, home, found))
     ledger.problems += await apply_brake(tools, home, found, ledger.entries[before:])
@@ -294,11 +311,11 @@ async def _repositories(
             if refused:
                 return
             try:
-                entry = await backup_repository(tools, home, repository)
+                done = await backup_repository(tools, home, repository)
             except CredentialRefused as error:
                 refused.append(error)
                 return
-            ledger.entries.append(entry)
+            ledger.note(done)
             ledger.pending.pop(repository.uuid, None)
 
     async with asyncio.TaskGroup() as group:
@@ -306,6 +323,16 @@ async def _repositories(
             group.create_task(one(repository))
     if refused:
         raise refused[0]
+
+
+async def _fill(tools: Tools, home: WorkspaceWriter, ledger: _Ledger) -> None:
+    """What took more requests than were left, now that every repository has had its turn: what is
+    worth most first, of all of them. What outlasts the window stays for the next run."""
+    for worth in ORDER:
+        is_last = worth is ORDER[-1]
+        for done in list(ledger.rests.values()):
+            tools.progress.report(done.entry.full_name, f"asking for what is {worth.name.lower()}")
+            ledger.note(await fill_repository(tools, home, done, worth, last=is_last))
 
 
 def _mark_missing(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from mirror import __version__
-from mirror.backup.repository import Tools
+from mirror.backup.repository import Tools, problems_of, work_of
 from mirror.bitbucket import fields
 from mirror.bitbucket.people import without_people
+from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
-from mirror.errors import Locked, MirrorError
-from mirror.model import Outcome, Part, PartState, Problem, RunEntry
+from mirror.errors import CredentialRefused, Locked, MirrorError
+from mirror.model import Outcome, Part, PartState, Problem, Repository, RunEntry
 from mirror.store.erasing import finish_erasures
 from mirror.store.reader import Erased
 from mirror.store.writer import WorkspaceWriter
@@ -18,7 +19,10 @@ REPOSITORIES = "repositories.json"
 
 
 async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovered) -> RunEntry:
-    """Keep what belongs to no repository. Never raises for what the disk or a lock does."""
+    """Keep what belongs to no repository. Never raises for what the disk or a lock does.
+
+    A credential refused as a whole is raised.
+    """
     workspace = found.workspace
     parts = {
         "profile": Part(PartState.COMPLETE)
@@ -39,11 +43,21 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
             profile = fields.merged(draft.get(PROFILE), fields.stable(workspace.profile))
             draft.put(PROFILE, profile)
             draft.put(REPOSITORIES, {one.uuid: one.full_name for one in found.repositories})
+            # As far as addresses go, a workspace is a repository without a name.
+            nameless = Repository(workspace.uuid, workspace.slug, "")
+            work = work_of(tools, home, nameless, draft, until=tools.until)
+            wanted = tools.config.parts
+            parts |= await collect_workspace(
+                work, with_settings=wanted.settings, with_snippets=wanted.snippets
+            )
             taken = home.snapshot(draft, begun=begun, program=__version__, parts=parts)
+            work.checkpoint_state()
             kept = home.kept_ids()
     except Locked as error:
         problem = Problem(error.exit_code, error.message)
         return RunEntry(**{**entry.__dict__, "outcome": Outcome.LOCKED, "problems": (problem,)})
+    except CredentialRefused:
+        raise
     except MirrorError as error:
         return RunEntry(**{**entry.__dict__, "problems": (Problem(error.exit_code, error.message),)})
     except OSError as error:
@@ -51,7 +65,7 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
             **{**entry.__dict__, "problems": (Problem(1, f"{error.strerror}: {error.filename}"),)}
         )
     # A narrow token can never read the workspace itself, so that alone is no failure of the run.
-    problems = () if not found.problems else (Problem(3, parts["repositories"].reason or "", "repositories"),)
+    problems = problems_of(tools.config, parts, work.passing, None)
     good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED
     return RunEntry(
         kind="workspace",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mirror.auth.signin import SignIn
 from mirror.bitbucket.answers import Verdict
-from mirror.bitbucket.budget import HOUR, Budget
+from mirror.bitbucket.budget import HOUR, Budget, Worth
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, NotFound, RateLimited
 from mirror.errors import CredentialRefused, MirrorError, UsageError
@@ -30,12 +30,15 @@ _log = get_logger("bitbucket")
 
 @dataclass
 class Attempts:
-    """What became of one request so far. `only` binds it to one sign-in."""
+    """What became of one request so far. `only` binds it to one sign-in; `worth` and `until` are the
+    budget's."""
 
     endpoint: Endpoint
     url: str
     since: float
     only: SignIn | None = None
+    worth: Worth = Worth.FIRST
+    until: float | None = None
     tries: int = 0
     refusals: int = 0
     failed: dict[int, tuple[SignIn, MirrorError]] = field(default_factory=dict)

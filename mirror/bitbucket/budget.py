@@ -7,9 +7,11 @@ restore can begin at any time.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import IntEnum
 
 from mirror.bitbucket.failures import RateLimited
 from mirror.logs import get_logger
@@ -24,11 +26,26 @@ WAIT_MAX = HOUR
 _log = get_logger("bitbucket")
 
 
+class Worth(IntEnum):
+    """How much a request matters where there are not enough for all: the lowest goes first.
+
+    IDLE ones leave a quarter of the hour's requests to others.
+    """
+
+    FIRST = 0  # what there is, and what has changed
+    OPEN = 1  # what belongs to open things, or was never saved at all
+    CLOSED = 2  # what belongs to closed ones
+    OLD = 3  # what is to be looked at again, and what is kept for the record
+    IDLE = 4  # when nobody else wants to ask
+
+
 @dataclass
 class _Ledger:
     limit: int = LIMIT_DEFAULT
     made: deque[float] = field(default_factory=deque)
     blocked_until: float = 0.0
+    # Who waits: worth and turn. The first of them has the next request.
+    waiting: list[tuple[int, int]] = field(default_factory=list)
     # When the last wait that was logged ends: many requests wait for the same moment.
     logged_until: float = 0.0
 
@@ -45,6 +62,7 @@ class Budget:
         self._reserve = max(0, reserve)
         self.patience = patience
         self._ledgers: dict[tuple[str, str], _Ledger] = {}
+        self._turns = itertools.count()
 
     def _ledger(self, identity: str, group: str) -> _Ledger:
         ledger = self._ledgers.setdefault((identity, group), _Ledger())
@@ -69,39 +87,75 @@ class Budget:
         # A reserve larger than the limit must not stop everything for ever.
         return max(1, ledger.limit - self._reserve)
 
-    async def acquire(self, identity: str, group: str, *, since: float | None = None) -> None:
-        """Wait for the right to make one request, and count it.
+    async def acquire(
+        self,
+        identity: str,
+        group: str,
+        *,
+        worth: Worth = Worth.FIRST,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> None:
+        """Wait for the right to make one request, and count it. Of those who wait, the one of most
+        `worth` has the next.
 
-        `since` is when (monotonic) the waiting began, where this is not the first try. Raises
-        RateLimited where that would take longer than the budget's patience.
+        `since` is when (monotonic) the waiting began, where this is not the first try; `until` is
+        when it must have ended, where that is sooner than the budget's patience. Raises RateLimited
+        where it would take longer.
         """
         began = self._clock.monotonic() if since is None else since
-        while True:
-            ledger = self._ledger(identity, group)
-            now = self._clock.monotonic()
-            if now < ledger.blocked_until:
-                wait = ledger.blocked_until - now
-            elif len(ledger.made) >= self._allowed(ledger):
-                wait = ledger.made[len(ledger.made) - self._allowed(ledger)] + HOUR - now
-            else:
-                ledger.made.append(now)
-                return
-            resume = self._clock.now() + timedelta(seconds=wait)
-            if now - began + wait > self.patience:
-                error = RateLimited(f"the rate limit leaves no requests before {time_text(resume)}")
-                error.resume_at = resume
-                raise error
-            if now + wait >= ledger.logged_until + 1:
-                ledger.logged_until = now + wait
-                _log.info(
-                    "budget.waiting",
-                    group=group,
-                    used=len(ledger.made),
-                    limit=ledger.limit,
-                    reserve=ledger.limit - self._allowed(ledger),
-                    resumes=time_text(resume),
-                )
-            await self._clock.sleep(max(wait, 0.001))
+        latest = began + self.patience if until is None else until
+        turn = (int(worth), next(self._turns))
+        ledger = self._ledger(identity, group)
+        ledger.waiting.append(turn)
+        try:
+            while True:
+                wait = self._wait(self._ledger(identity, group), worth, turn)
+                if wait is None:
+                    ledger.made.append(self._clock.monotonic())
+                    return
+                if self._clock.monotonic() + wait > latest:
+                    raise self._refusal(wait)
+                self._tell(group, ledger, wait)
+                await self._clock.sleep(max(wait, 0.001))
+        finally:
+            ledger.waiting.remove(turn)
+
+    def _wait(self, ledger: _Ledger, worth: Worth, turn: tuple[int, int]) -> float | None:
+        """For how long this one must wait; None where it may go."""
+        now = self._clock.monotonic()
+        if now < ledger.blocked_until:
+            return ledger.blocked_until - now
+        allowed = self._allowed(ledger)
+        if worth is Worth.IDLE:
+            allowed = max(1, allowed - ledger.limit // 4)
+        # Who waits with more worth has been counted in already.
+        before = sum(1 for one in ledger.waiting if one < turn)
+        if len(ledger.made) + before < allowed:
+            return None
+        if len(ledger.made) >= allowed:
+            return ledger.made[len(ledger.made) - allowed] + HOUR - now
+        return 0.001
+
+    def _refusal(self, wait: float) -> RateLimited:
+        resume = self._clock.now() + timedelta(seconds=wait)
+        error = RateLimited(f"the rate limit leaves no requests before {time_text(resume)}")
+        error.resume_at = resume
+        return error
+
+    def _tell(self, group: str, ledger: _Ledger, wait: float) -> None:
+        now = self._clock.monotonic()
+        if now + wait < ledger.logged_until + 1:
+            return
+        ledger.logged_until = now + wait
+        _log.info(
+            "budget.waiting",
+            group=group,
+            used=len(ledger.made),
+            limit=ledger.limit,
+            reserve=ledger.limit - self._allowed(ledger),
+            resumes=time_text(self._clock.now() + timedelta(seconds=wait)),
+        )
 
     def count(self, identity: str, group: str, requests: int) -> None:
         """Count requests that were made without asking first (a renewal's second try)."""

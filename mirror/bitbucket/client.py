@@ -27,7 +27,7 @@ from mirror.bitbucket.addresses import Root, redirect_target
 from mirror.bitbucket.answers import NETWORK_ERRORS, Verdict
 from mirror.bitbucket.attempts import TRIES_MAX, Attempts, Desk
 from mirror.bitbucket.bodies import ACCEPT_ENCODING, chunks
-from mirror.bitbucket.budget import Budget
+from mirror.bitbucket.budget import Budget, Worth
 from mirror.bitbucket.endpoints import Endpoint, Query
 from mirror.bitbucket.failures import BadAnswer, plain
 from mirror.errors import CredentialRefused
@@ -109,6 +109,8 @@ class Client:
             jitter or random.Random(),  # noqa: S311 - spreads retries, protects nothing
         )
         self._only: SignIn | None = None
+        self._worth = Worth.FIRST
+        self._until: float | None = None
         self._tally = _Tally()
         self._told: set[str] = set()
         self._page_sizes: dict[str, int] = {}
@@ -159,6 +161,17 @@ class Client:
         view._only = sign_in
         return view
 
+    def of_worth(self, worth: Worth, *, until: float | None = None) -> Client:
+        """The same client, asking for what is worth so much; it waits for the budget no longer than
+        `until` (monotonic). It is not to be closed itself."""
+        view = copy.copy(self)
+        view._worth, view._until = worth, until
+        return view
+
+    def spare(self) -> int:
+        """How many requests for the API are left right now, all sign-ins together."""
+        return sum({one.identity: self.budget.left(one.identity, "api") for one in self.sign_ins}.values())
+
     async def git_login(self) -> tuple[str, str] | None:
         """User name and password for git by the first sign-in that is not refused; None where there
         is none at all.
@@ -198,7 +211,7 @@ class Client:
     async def fetch(self, endpoint: Endpoint, url: str, *, by: SignIn | None = None) -> Answer:
         """Ask for the JSON at `url`, which must be the API's own; with `by` where that is given."""
         self.check_own(url, endpoint)
-        attempts = Attempts(endpoint, url, self.clock.monotonic(), by or self._only)
+        attempts = self._attempts(endpoint, url, by or self._only)
         while True:
             sign_in = self._desk.choose(attempts)
             answer = await self._ask(sign_in, attempts)
@@ -207,8 +220,23 @@ class Client:
                 return answer
             await self._desk.after(attempts, sign_in, answer)
 
+    def _attempts(self, endpoint: Endpoint, url: str, only: SignIn | None) -> Attempts:
+        return Attempts(endpoint, url, self.clock.monotonic(), only, self._worth, self._until)
+
+    async def _allowed(self, sign_in: SignIn, attempts: Attempts) -> None:
+        """Wait until the budget has a request for this."""
+        await self.budget.acquire(
+            sign_in.identity,
+            attempts.endpoint.group,
+            worth=attempts.worth,
+            since=attempts.since,
+            until=attempts.until,
+        )
+
     async def _ask(self, sign_in: SignIn, attempts: Attempts) -> Answer | Verdict:
         endpoint = attempts.endpoint
+        # Whoever waits for the budget keeps nobody else from a connection.
+        await self._allowed(sign_in, attempts)
         try:
             async with self._slots, self._open(sign_in, attempts) as sent:
                 body = await self._read(sent.response, endpoint)
@@ -240,16 +268,17 @@ class Client:
 
     @asynccontextmanager
     async def _open(self, sign_in: SignIn, attempts: Attempts) -> AsyncIterator[_Sent]:
-        """Send a request and follow its redirects; the credential stays below the API's root.
+        """Send a request that the budget allowed and follow its redirects; the credential stays below
+        the API's root.
 
         Once a redirect has left it, nothing is signed any more, even where another leads back.
         """
         endpoint = attempts.endpoint
         url, own = attempts.url, True
-        for _ in range(REDIRECTS_MAX + 1):
+        for number in range(REDIRECTS_MAX + 1):
             own = own and self._root.owns(url)
-            if own:
-                await self.budget.acquire(sign_in.identity, endpoint.group, since=attempts.since)
+            if own and number:
+                await self._allowed(sign_in, attempts)
             response = await self._send(sign_in, endpoint, url, own=own)
             try:
                 target = redirect_target(response, endpoint.name)
@@ -321,10 +350,11 @@ class Client:
         raises ServerTrouble; what was read until then must be dropped.
         """
         url = self.url(endpoint, None, **parts)
-        attempts = Attempts(endpoint, url, self.clock.monotonic(), self._only)
+        attempts = self._attempts(endpoint, url, self._only)
         while True:
             sign_in = self._desk.choose(attempts)
             begun = False
+            await self._allowed(sign_in, attempts)
             try:
                 async with self._slots, self._open(sign_in, attempts) as sent:
                     if _is_file(sent):

@@ -43,11 +43,18 @@ _REPO = ("repository", "read:repository:bitbucket")
 _PULL = ("pullrequest", "read:pullrequest:bitbucket")
 _PIPE = ("pipeline", "read:pipeline:bitbucket")
 _ISSUES = ("issue", "read:issue:bitbucket")
+_ADMIN = ("repository:admin", "admin:repository:bitbucket")
+_HOOK = ("webhook", "read:webhook:bitbucket")
+_RUN = ("runner", "read:runner:bitbucket")
+_WORKSPACE = ("account", "read:workspace:bitbucket")
+_PROJECT_ADMIN = ("project:admin", "admin:project:bitbucket")
+_SNIPPET = ("snippet", "read:snippet:bitbucket")
+_W = "/workspaces/{workspace}"
+_PROJECT = _W + "/projects/{project}"
+_SNIPPETS = "/snippets/{workspace}"
 
-USER_WORKSPACES = Endpoint(
-    "workspaces of the credential", "/user/workspaces", "account", "read:workspace:bitbucket", 100
-)
-WORKSPACE = Endpoint("workspace", "/workspaces/{workspace}", "account", "read:workspace:bitbucket")
+USER_WORKSPACES = Endpoint("workspaces of the credential", "/user/workspaces", *_WORKSPACE, 100)
+WORKSPACE = Endpoint("workspace", _W, *_WORKSPACE)
 REPOSITORIES = Endpoint("repositories", "/repositories/{workspace}", *_REPO, 100)
 REPOSITORY = Endpoint("repository", _R, *_REPO)
 
@@ -81,6 +88,101 @@ PIPELINE_STEPS = Endpoint(
     "pipeline steps", _R + "/pipelines/{pipeline}/steps/", *_PIPE, 100, counts_pages=True
 )
 STEP_LOG = Endpoint("step log", _R + "/pipelines/{pipeline}/steps/{step}/log", *_PIPE)
+PIPELINE = Endpoint("pipeline", _R + "/pipelines/{pipeline}", *_PIPE)
+_STEP = _R + "/pipelines/{pipeline}/steps/{step}"
+TEST_REPORT = Endpoint("test report", _STEP + "/test_reports", *_PIPE)
+TEST_CASES = Endpoint("test cases", _STEP + "/test_reports/test_cases", *_PIPE, 100)
+TEST_CASE_REASONS = Endpoint(
+    "test case reasons", _STEP + "/test_reports/test_cases/{case}/test_case_reasons", *_PIPE, 100
+)
+
+# The same entries as each pull request's own activity, in one walk for all of them.
+PULL_REQUESTS_ACTIVITY = Endpoint("activity of all pull requests", _R + "/pullrequests/activity", *_PULL, 50)
+PULL_REQUEST_PATCH = Endpoint("pull request patch", _PR + "/patch", *_PULL)
+# Of two hashes, the source comes first.
+PATCH = Endpoint("patch", _R + "/patch/{source}..{destination}", *_REPO)
+COMMIT_COMMENTS = Endpoint("commit comments", _R + "/commit/{commit}/comments", *_REPO, 100)
+COMMIT_REPORTS = Endpoint("code insights", _R + "/commit/{commit}/reports", *_REPO, 100)
+REPORT_ANNOTATIONS = Endpoint(
+    "code insights' annotations", _R + "/commit/{commit}/reports/{report}/annotations", *_REPO, 100
+)
+
+MILESTONES = Endpoint("milestones", _R + "/milestones", *_ISSUES, 100)
+VERSIONS = Endpoint("versions", _R + "/versions", *_ISSUES, 100)
+COMPONENTS = Endpoint("components", _R + "/components", *_ISSUES, 100)
+ISSUE_ATTACHMENT = Endpoint("issue attachment", _ISSUE + "/attachments/{name}", *_ISSUES, group="files")
+
+# Settings of a repository.
+BRANCH_RESTRICTIONS = Endpoint("branch restrictions", _R + "/branch-restrictions", *_ADMIN, 100)
+BRANCHING_MODEL = Endpoint("branching model", _R + "/branching-model", *_REPO)
+BRANCHING_MODEL_SETTINGS = Endpoint("branching model settings", _R + "/branching-model/settings", *_ADMIN)
+DEFAULT_REVIEWERS = Endpoint("default reviewers", _R + "/default-reviewers", *_PULL, 100)
+DEPLOY_KEYS = Endpoint("deploy keys", _R + "/deploy-keys", *_ADMIN, 100)
+HOOKS = Endpoint("webhooks", _R + "/hooks", *_HOOK, 100, group="hooks")
+USER_PERMISSIONS = Endpoint("users' permissions", _R + "/permissions-config/users", _ADMIN[0], _REPO[1], 100)
+GROUP_PERMISSIONS = Endpoint(
+    "groups' permissions", _R + "/permissions-config/groups", _ADMIN[0], _REPO[1], 100
+)
+OVERRIDE_SETTINGS = Endpoint("override settings", _R + "/override-settings", *_ADMIN)
+# The only place that tells them. The rest of a branch is git's, and would change with every push.
+MERGE_STRATEGIES = Endpoint(
+    "merge strategies", _R + "/refs/branches/{branch}", *_REPO,
+    query={"fields": "name,merge_strategies,default_merge_strategy"},
+)  # fmt: skip
+WATCHERS = Endpoint("watchers", _R + "/watchers", *_REPO, 100)
+FORKS = Endpoint("forks", _R + "/forks", *_REPO, 100)
+DOWNLOADS = Endpoint("downloads", _R + "/downloads", *_REPO, 100)
+DOWNLOAD = Endpoint("download", _R + "/downloads/{name}", *_REPO, group="files")
+ENVIRONMENTS = Endpoint("environments", _R + "/environments", *_PIPE, 100, counts_pages=True)
+ENVIRONMENT_VARIABLES = Endpoint(
+    "environment variables", _R + "/deployments_config/environments/{environment}/variables", *_PIPE, 100,
+    counts_pages=True,
+)  # fmt: skip
+DEPLOYMENTS = Endpoint("deployments", _R + "/deployments/", *_PIPE, 100, counts_pages=True)
+PIPELINES_CONFIG = Endpoint("pipelines configuration", _R + "/pipelines_config", *_ADMIN)
+VARIABLES = Endpoint("variables", _R + "/pipelines_config/variables", *_PIPE, 100, counts_pages=True)
+SCHEDULES = Endpoint("schedules", _R + "/pipelines_config/schedules", *_PIPE, 100, counts_pages=True)
+KNOWN_HOSTS = Endpoint(
+    "known hosts", _R + "/pipelines_config/ssh/known_hosts", *_PIPE, 100, counts_pages=True
+)
+KEY_PAIR = Endpoint("ssh key pair", _R + "/pipelines_config/ssh/key_pair", *_PIPE)
+# Here Bitbucket writes a hyphen, and above an underscore.
+CACHES = Endpoint("caches", _R + "/pipelines-config/caches", *_PIPE, 100, counts_pages=True)
+RUNNERS = Endpoint("runners", _R + "/pipelines-config/runners", *_RUN, 100, counts_pages=True)
+
+# A workspace and its projects.
+MEMBERS = Endpoint("members", _W + "/members", *_WORKSPACE, 100)
+ROLES = Endpoint("roles", _W + "/permissions", *_WORKSPACE, 100)
+REPOSITORY_PERMISSIONS = Endpoint(
+    "repository permissions", _W + "/permissions/repositories", "account", _REPO[1], 100
+)
+WORKSPACE_HOOKS = Endpoint("workspace webhooks", _W + "/hooks", *_HOOK, 100, group="hooks")
+WORKSPACE_VARIABLES = Endpoint("workspace variables", _W + "/pipelines-config/variables", *_PIPE, 100)
+WORKSPACE_RUNNERS = Endpoint("workspace runners", _W + "/pipelines-config/runners", *_RUN, 100)
+PROJECTS = Endpoint("projects", _W + "/projects", "project", "read:project:bitbucket", 100)
+PROJECT_REVIEWERS = Endpoint(
+    "project default reviewers", _PROJECT + "/default-reviewers", _PROJECT_ADMIN[0], _PULL[1], 100
+)
+PROJECT_MODEL = Endpoint(
+    "project branching model", _PROJECT + "/branching-model", _PROJECT_ADMIN[0], _REPO[1]
+)
+PROJECT_MODEL_SETTINGS = Endpoint(
+    "project branching model settings", _PROJECT + "/branching-model/settings", *_PROJECT_ADMIN
+)
+PROJECT_KEYS = Endpoint("project deploy keys", _PROJECT + "/deploy-keys", *_PROJECT_ADMIN, 100)
+PROJECT_USERS = Endpoint(
+    "project users' permissions", _PROJECT + "/permissions-config/users", _PROJECT_ADMIN[0],
+    "read:project:bitbucket", 100,
+)  # fmt: skip
+PROJECT_GROUPS = Endpoint(
+    "project groups' permissions", _PROJECT + "/permissions-config/groups", _PROJECT_ADMIN[0],
+    "read:project:bitbucket", 100,
+)  # fmt: skip
+SNIPPETS = Endpoint("snippets", _SNIPPETS, *_SNIPPET, 100)
+SNIPPET = Endpoint("snippet", _SNIPPETS + "/{snippet}", *_SNIPPET)
+SNIPPET_COMMENTS = Endpoint("snippet comments", _SNIPPETS + "/{snippet}/comments", *_SNIPPET, 100)
+SNIPPET_COMMITS = Endpoint("snippet commits", _SNIPPETS + "/{snippet}/commits", *_SNIPPET, 100)
+SNIPPET_FILE = Endpoint("snippet file", _SNIPPETS + "/{snippet}/{node}/files/{name}", *_SNIPPET)
 
 
 def updated_since(time: str) -> Query:

@@ -6,8 +6,10 @@ without it. Deleted accounts, forks and branches leave nulls in the most surpris
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -116,6 +118,137 @@ def task_count(data: Json) -> int | None:
     return _number(data, "task_count")
 
 
+def is_not_removed(data: Json) -> bool:
+    """Whether a comment stands; of one that was taken back a tombstone is left."""
+    return _get(data, "deleted") is not True
+
+
+def created_on(data: Json) -> str | None:
+    """When a thing was made, as told."""
+    return _text(data, "created_on")
+
+
+def project_key(data: Json) -> str:
+    """The key of a project. Raises BadAnswer where it has none that may stand in a path."""
+    key = _text(data, "key")
+    if key is None or re.fullmatch(r"[A-Za-z0-9_-]{1,100}", key) is None:
+        raise BadAnswer(f"a project came without a proper key ({plain(key)})")
+    return key
+
+
+def snippet_id(data: Json) -> str:
+    """The id of a snippet, a word. Raises BadAnswer where it has none."""
+    value = _get(data, "id")
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is None:
+        raise BadAnswer(f"a snippet came without a proper id ({plain(value)})")
+    return text
+
+
+def snippet_files(data: Json) -> dict[str, str]:
+    """The files of a snippet: name to the commit that its address names."""
+    found = {}
+    for name, file in (_get(data, "files") or {}).items():
+        address = (_text(file, "links", "self", "href") or "").partition("/files/")[0]
+        node = address.rpartition("/")[2]
+        if re.fullmatch(r"[0-9a-f]{7,40}", node) is None:
+            raise BadAnswer(f"a snippet's file came without a proper address ({plain(name)})")
+        found[str(name)] = node
+    return found
+
+
+def is_same_file(one: Json, other: Json) -> bool:
+    """Whether two entries of a list of files tell of the same content, as far as they say."""
+    return all(_get(one, name) == _get(other, name) for name in ("name", "size", "created_on"))
+
+
+def starts_with(commit: Json, digits: str | None) -> bool:
+    """Whether a commit's hash begins with these digits."""
+    value = _text(commit, "hash")
+    return value is not None and digits is not None and value.startswith(digits)
+
+
+def file_name(data: Json) -> str:
+    """The name of a download or an attachment. Raises BadAnswer where it has none."""
+    name = _text(data, "name")
+    if not name:
+        raise BadAnswer("a file came without a name")
+    return name
+
+
+def main_branch(data: Json) -> str | None:
+    """The name of a repository's main branch; None where it has none (it is empty)."""
+    return _text(data, "mainbranch", "name")
+
+
+def destination(data: Json) -> str | None:
+    """The hash that a pull request goes into, in as many digits as told."""
+    value = _text(data, "destination", "commit", "hash")
+    return value if value is not None and re.fullmatch(r"[0-9a-f]{12,40}", value) else None
+
+
+def commit_hash(data: Json) -> str | None:
+    """The full hash of a commit."""
+    value = _text(data, "hash")
+    return value if value is not None and re.fullmatch(r"[0-9a-f]{40}", value) else None
+
+
+@dataclass(frozen=True)
+class Activity:
+    """One entry of the activity of pull requests: whose, when, and what tells it from others.
+
+    `comment` is the comment's id where it is about one; `decides` marks approvals and the like, which
+    need not move the pull request's own time. `kept` is what a document keeps: a comment stands among
+    the comments, so only its id does.
+    """
+
+    number: int | None
+    when: str
+    key: str
+    comment: int | None
+    decides: bool
+    kept: JsonObject
+
+
+def activity(entry: JsonObject) -> Activity:
+    """Read an entry; it has no id of its own, and of what it holds only what is known is looked at."""
+    comment = _number(entry, "comment", "id")
+    if comment is not None:
+        when = _text(entry, "comment", "created_on") or ""
+        about = {name: entry["comment"][name] for name in ("id", "created_on") if name in entry["comment"]}
+        kept = {"comment": about}
+        key = f"comment {comment}"
+        return Activity(_number(entry, "pull_request", "id"), when, key, comment, False, kept)
+    kept = {name: stable(value) for name, value in entry.items() if name != "pull_request"}
+    when, told = "", []
+    for name in sorted(kept):
+        inner = kept[name]
+        moment = _text(inner, "date") or _text(inner, "created_on") or ""
+        who = _text(inner, "user", "uuid") or _text(inner, "author", "uuid") or ""
+        told.append(f"{name} {moment} {who}")
+        when = max(when, moment)
+    return Activity(
+        _number(entry, "pull_request", "id"), when, "; ".join(told), None, "update" not in kept, kept
+    )
+
+
+def ordered(values: Sequence[JsonObject]) -> list[Json]:
+    """Entries in an order that is the same whichever way the server lists them."""
+    return [stable(value) for value in sorted(values, key=_sort_key)]
+
+
+def _sort_key(value: JsonObject) -> tuple[int, str]:
+    number = _number(value, "id")
+    if number is not None:
+        return number, ""
+    for names in (("uuid",), ("key",), ("name",), ("user", "uuid"), ("group", "slug"), ("full_name",)):
+        found = _text(value, *names)
+        if found is not None:
+            more = _text(value, "repository", "uuid") if names[0] == "user" else None
+            return 0, f"{found} {more or ''}"
+    return 0, json.dumps(value, sort_keys=True, default=str)
+
+
 def is_open(data: Json) -> bool:
     """Whether a pull request is open."""
     return _text(data, "state") == "OPEN"
@@ -152,6 +285,11 @@ def pipeline_ended(data: Json) -> str | None:
 def step_has_run(data: Json) -> bool:
     """Whether a step may have a log: it has come to its end and was not skipped."""
     return is_done(data) and _text(data, "state", "result", "name") not in ("NOT_RUN", "SKIPPED")
+
+
+def test_failed(data: Json) -> bool:
+    """Whether a test case failed, so that there may be reasons."""
+    return _text(data, "status") in ("FAILED", "ERROR")
 
 
 def project_of(data: Json) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mirror.auth.signin import SignIn
 from mirror.bitbucket import fields
@@ -26,17 +26,30 @@ _log = get_logger("bitbucket")
 
 @dataclass(frozen=True)
 class Page:
-    """Entries of a list not seen on an earlier page. `size` is what the list says it has in all."""
+    """Entries of a list not seen on an earlier page. `size` is what the list says it has in all;
+    `next` is where it goes on, for one who wants to go on there another day."""
 
     values: tuple[JsonObject, ...]
     number: int
     size: int | None = None
+    next: str | None = None
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where an earlier reading of a list stopped: the next page's address and number, and how many
+    entries came before it."""
+
+    next: str
+    number: int
+    got: int
 
 
 @dataclass
 class _Reading:
     """One reading of a list from its first page to its last."""
 
+    before: int = 0
     keys: set[str] = field(default_factory=set)
     sizes: list[int] = field(default_factory=list)
 
@@ -47,13 +60,19 @@ class _Reading:
         still to come to one that has been read. Entries that are added do no harm.
         """
         shrank = any(later < earlier for earlier, later in zip(self.sizes, self.sizes[1:], strict=False))
-        return not shrank and (not self.sizes or len(self.keys) >= self.sizes[0])
+        return not shrank and (not self.sizes or self.before + len(self.keys) >= self.sizes[0])
 
 
 async def pages(
-    client: Client, endpoint: Endpoint, query: Query | None = None, **parts: str | int
+    client: Client,
+    endpoint: Endpoint,
+    query: Query | None = None,
+    resume: Resume | None = None,
+    /,
+    **parts: str | int,
 ) -> AsyncIterator[Page]:
-    """The pages of a list, entries once each.
+    """The pages of a list, entries once each; with `resume` those that an earlier reading had not got
+    to.
 
     Where the list shrinks while it is read, or fewer entries came than it says it has, it is read
     once more for what was missed. Raises ListShort where that is no better; BadAnswer for loops, for
@@ -61,8 +80,9 @@ async def pages(
     """
     seen: set[str] = set()
     for again in (False, True):
-        reading = _Reading()
-        async for page in _walk(client, endpoint, query, parts):
+        start = None if again else resume
+        reading = _Reading(start.got if start is not None else 0)
+        async for page in _walk(client, endpoint, query, parts, start):
             fresh = []
             for value in page.values:
                 key = fields.identity(value) or _digest(value)
@@ -73,7 +93,7 @@ async def pages(
             if page.size is not None:
                 reading.sizes.append(page.size)
             if fresh or not again:
-                yield Page(tuple(fresh), page.number, page.size)
+                yield replace(page, values=tuple(fresh))
         if reading.is_sound():
             return
         told = max(reading.sizes)
@@ -193,10 +213,17 @@ class _Walk:
 
 
 async def _walk(
-    client: Client, endpoint: Endpoint, query: Query | None, parts: dict[str, str | int]
+    client: Client,
+    endpoint: Endpoint,
+    query: Query | None,
+    parts: dict[str, str | int],
+    start: Resume | None,
 ) -> AsyncIterator[Page]:
     walk = _Walk(client, endpoint, query, parts, client.page_size(endpoint))
     url: str | None = walk.numbered()
+    if start is not None:
+        client.check_own(start.next, endpoint)
+        url, walk.number, walk.got = start.next, start.number, start.got
     while url is not None:
         answer = await walk.ask(url)
         if answer is None:
@@ -204,9 +231,9 @@ async def _walk(
             continue
         data = answer.object(endpoint.name)
         values = walk.values(data)
-        yield Page(tuple(values), walk.number, fields.list_size(data))
-        walk.number += 1
+        number, walk.number = walk.number, walk.number + 1
         url = walk.following(data, values)
+        yield Page(tuple(values), number, fields.list_size(data), url)
 
 
 def _digest(value: object) -> str:

@@ -1,34 +1,53 @@
 """Numbered things with children: pull requests and issues.
 
-They are listed by when they were updated, from a cursor on, with an overlap; a full sweep now and
-then finds what does not move that time. Children are asked for only where the thing changed.
+First what there is, from lists alone: what was updated since the cursor, with an overlap; a full sweep
+now and then finds what does not move that time. Then (`fill`) what belongs to each, of the open ones
+first and of the newest before the older; what is still to be asked is remembered by number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from mirror.bitbucket import endpoints, fields
+from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.endpoints import Endpoint
-from mirror.bitbucket.failures import ApiError, BadAnswer, ListShort
-from mirror.bitbucket.lists import all_of, pages
-from mirror.collect.outcomes import child_of
-from mirror.collect.ports import Work, together
-from mirror.model import Json, JsonObject, Part, PartState, time_from_text, time_text
+from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotFound
+from mirror.bitbucket.lists import all_of
+from mirror.collect.outcomes import child_of, part_with
+from mirror.collect.ports import Work, moment, together
+from mirror.collect.walks import Walk
+from mirror.errors import MirrorError
+from mirror.model import Json, JsonObject, Part, PartState, dumps, time_from_text, time_text
 
 OVERLAP = timedelta(minutes=10)
 SWEEP_EVERY = timedelta(days=7)
+BATCH = 16
+
+Ask = Callable[[Work, Worth, int, JsonObject], Awaitable[Json]]
 
 
 @dataclass(frozen=True)
 class Child:
-    """A list inside a thing. `count` reads how many the thing says it has (None: it does not say)."""
+    """A part of a thing that takes a request of its own.
+
+    `count` reads how many the thing says it has (None: it does not say). `idle` ones of closed things
+    are asked for when nobody else wants to ask. Where `may_be_gone`, a 404 means that there is none
+    (any more); else that it is hidden. `ask` gets it, where it is no plain list.
+    """
 
     name: str
     endpoint: Endpoint
     count: Callable[[Json], int | None] = lambda _: None
+    is_kept: Callable[[Json], bool] = lambda _: True
+    idle: bool = False
+    may_be_gone: bool = False
+    # Not due because the thing changed, but where somebody says so.
+    on_demand: bool = False
+    ask: Ask | None = None
 
 
 @dataclass(frozen=True)
@@ -41,10 +60,49 @@ class Kind:
     noun: str
     listing: Endpoint
     children: tuple[Child, ...]
+    is_open: Callable[[Json], bool] = lambda _: True
     # Asked for when the list's answer is thinner than the thing's own.
     single: Endpoint | None = None
     is_thin: Callable[[Json], bool] = lambda _: False
-    never_asked: tuple[str, ...] = ()
+
+
+async def _patch(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
+    """The patch, where git has not the commits: between the two hashes, or as the pull request has it.
+
+    The first takes one request where the second takes two, because it is redirected.
+    """
+    thing = document.get("pull_request")
+    source, destination = fields.pull_request_head(thing), fields.destination(thing)
+    client, name = work.asking(worth), f"{number}.patch"
+    if source and destination:
+        try:
+            async with client.download(
+                endpoints.PATCH, source=source, destination=destination, **work.names
+            ) as chunks:
+                return await work.draft.put_file(chunks, name, text=True)
+        except ApiError:
+            pass
+    async with client.download(endpoints.PULL_REQUEST_PATCH, id=number, **work.names) as chunks:
+        return await work.draft.put_file(chunks, name, text=True)
+
+
+async def _attachments(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
+    """What is attached to an issue, each with its file."""
+    client = work.asking(worth)
+    found = await all_of(client, endpoints.ISSUE_ATTACHMENTS, None, id=number, **work.names)
+    held = {one.get("name"): one for one in document.get("attachments") or [] if isinstance(one, dict)}
+    kept = []
+    for one in found:
+        name = fields.file_name(one)
+        before = held.get(name)
+        content = before.get("_content") if before is not None else None
+        if not content or not work.draft.has_file(content["sha256"]):
+            async with client.download(
+                endpoints.ISSUE_ATTACHMENT, id=number, name=name, **work.names
+            ) as chunks:
+                content = await work.draft.put_file(chunks, name)
+        kept.append({**one, "_content": content})
+    return fields.ordered(kept)
 
 
 PULL_REQUESTS = Kind(
@@ -54,13 +112,16 @@ PULL_REQUESTS = Kind(
     noun="pull request",
     listing=endpoints.PULL_REQUESTS,
     children=(
-        Child("comments", endpoints.PULL_REQUEST_COMMENTS, fields.comment_count),
+        Child("comments", endpoints.PULL_REQUEST_COMMENTS, fields.comment_count, fields.is_not_removed),
         Child("tasks", endpoints.PULL_REQUEST_TASKS, fields.task_count),
-        Child("activity", endpoints.PULL_REQUEST_ACTIVITY),
+        Child("activity", endpoints.PULL_REQUEST_ACTIVITY, on_demand=True),
+        Child("statuses", endpoints.PULL_REQUEST_STATUSES, idle=True),
+        Child("commits", endpoints.PULL_REQUEST_COMMITS, may_be_gone=True, on_demand=True),
+        Child("patch", endpoints.PULL_REQUEST_PATCH, may_be_gone=True, on_demand=True, ask=_patch),
     ),
+    is_open=fields.is_open,
     single=endpoints.PULL_REQUEST,
     is_thin=lambda data: not fields.has_participants(data),
-    never_asked=("statuses", "commits"),
 )
 ISSUES = Kind(
     part="issues",
@@ -71,19 +132,11 @@ ISSUES = Kind(
     children=(
         Child("comments", endpoints.ISSUE_COMMENTS),
         Child("changes", endpoints.ISSUE_CHANGES),
-        Child("attachments", endpoints.ISSUE_ATTACHMENTS),
+        Child("attachments", endpoints.ISSUE_ATTACHMENTS, ask=_attachments),
     ),
 )
-
-
-@dataclass
-class _Round:
-    """What one pass over a list found."""
-
-    newest: str = ""
-    seen: set[int] = field(default_factory=set)
-    heads: dict[int, str] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+# What a thing lacks where there is no such child, unlike what was never asked for.
+_OPTIONAL = frozenset({"patch"})
 
 
 def document_path(kind: Kind, number: int) -> str:
@@ -91,144 +144,275 @@ def document_path(kind: Kind, number: int) -> str:
     return f"{kind.folder}/{number // 100}/{number}.json"
 
 
-async def collect_numbered(work: Work, kind: Kind) -> tuple[Part, dict[int, str]]:
-    """Bring the documents of `kind` up to date.
+# -- what there is
 
-    Returns the part, and for each thing looked at the hash of its head where it has one. Raises what
-    listing raises; the cursor then stays where it was.
+
+async def survey(work: Work, kind: Kind) -> dict[int, str]:
+    """Bring every thing's own data up to date, and remember what is to be asked of each.
+
+    Returns the head of each thing looked at, where it has one. Raises what listing raises; the cursor
+    then stays where it was.
     """
-    state = work.part_state(kind.part)
+    state, numbers = work.part_state(kind.part), work.numbers(kind.part)
     cursor, sweep = _plan(work, state)
-    query = None if sweep else endpoints.updated_since(time_text(time_from_text(cursor) - OVERLAP))
-    found = _Round(newest=cursor)
-    names = {"workspace": work.repository.workspace, "repository": work.repository.slug}
-    async for page in pages(work.client, kind.listing, query, **names):
-        await together(_bring_up_to_date(work, kind, value, found) for value in page.values)
-        work.progress.report(work.repository.full_name, kind.part, len(found.seen), page.size)
+    since = "" if sweep else time_text(time_from_text(cursor) - OVERLAP)
+    walk = Walk(work, state, since or "everything")
+    if sweep and not walk.is_resumed:
+        _count_again(work, kind)
+    recent: dict[str, str] = {} if sweep else dict(state.get("recent") or {})
+    newest, heads = str(walk.memory.get("newest") or cursor), {}
+    print_of: dict[int, tuple[str, str]] = {}
+    query = endpoints.updated_since(since) if since else None
+    async for page in walk.pages(work.asking(Worth.FIRST), kind.listing, query):
+        for value in page.values:
+            number = fields.number_of(value, kind.noun)
+            walk.seen.add(number)
+            when, digest = fields.updated_on(value) or "", digest_of(value)
+            newest = max(newest, when, key=_seconds)
+            print_of[number] = when, digest
+            if recent.get(str(number)) == digest:
+                continue
+            head = fields.pull_request_head(value)
+            if head is not None:
+                heads[number] = head
+                state.setdefault("heads", {})[str(number)] = head
+            _take(work, kind, number, value, sweep=sweep)
+        walk.memory["newest"] = newest
+        work.progress.report(work.repository.full_name, kind.part, len(walk.seen), page.size)
     if sweep:
-        state["vanished"] = _mark_vanished(work, kind, found)
-    vanished = [number for number in state.get("vanished") or () if number not in found.seen]
-    state["vanished"] = vanished
+        _mark_vanished(work, kind, walk.seen)
+    numbers["gone"] -= walk.seen
     work.draft.checkpoint()
-    if not found.faults:
-        # Only now is everything that the cursor covers stored.
-        state["cursor"] = found.newest or cursor
-        if sweep:
-            state["swept"] = time_text(work.clock.now())
+    walk.done()
+    # Only now is everything that the cursor covers stored.
+    state["cursor"] = newest
+    if sweep:
+        state["swept"] = time_text(work.clock.now())
+    edge = _seconds(newest) - OVERLAP.total_seconds()
+    state["recent"] = {str(n): digest for n, (when, digest) in print_of.items() if _seconds(when) >= edge}
     work.checkpoint()
-    counts = {kind.part: sum(1 for _ in work.draft.paths(kind.folder))}
-    if vanished:
-        counts[f"{kind.part}_gone"] = len(vanished)
-    if found.faults:
-        more = f" (and {len(found.faults) - 1} more)" if len(found.faults) > 1 else ""
-        return Part(PartState.PARTIAL, counts, found.faults[0] + more), found.heads
-    return Part(PartState.COMPLETE, counts), found.heads
+    return heads
 
 
 def _plan(work: Work, state: JsonObject) -> tuple[str, bool]:
     """The cursor, and whether everything is to be looked at."""
-    cursor, swept = state.get("cursor"), state.get("swept")
-    try:
-        if isinstance(cursor, str) and isinstance(swept, str) and not work.full:
-            time_from_text(cursor)
-            if work.clock.now() - time_from_text(swept) < SWEEP_EVERY:
-                return cursor, False
-    except ValueError:
-        pass
-    return "", True
+    cursor = state.get("cursor")
+    if moment(cursor) is None or work.is_due(state, "swept", SWEEP_EVERY):
+        return "", True
+    return str(cursor), False
 
 
-async def _bring_up_to_date(work: Work, kind: Kind, listed: JsonObject, found: _Round) -> None:
-    number = fields.number_of(listed, kind.noun)
-    path = document_path(kind, number)
-    before = work.draft.get(path)
-    old: JsonObject = before if isinstance(before, dict) else {}
-    found.seen.add(number)
+def _count_again(work: Work, kind: Kind) -> None:
+    """What is held, from the documents: what is remembered of it may be gone."""
+    numbers = work.numbers(kind.part)
+    names = (path.rpartition("/")[2].removesuffix(".json") for path in work.draft.paths(kind.folder))
+    numbers["held"] = {int(name) for name in names if name.isdigit()}
+
+
+def digest_of(value: JsonObject) -> str:
+    """What tells whether a thing is as it was when it was listed last."""
+    return hashlib.sha256(dumps(fields.stable(value))).hexdigest()[:16]
+
+
+def _seconds(text: str) -> float:
+    when = moment(text)
+    return 0.0 if when is None else when.timestamp()
+
+
+def _take(work: Work, kind: Kind, number: int, listed: JsonObject, *, sweep: bool) -> None:
+    """Put a thing as it is listed, and note what is to be asked of it."""
+    path, numbers = document_path(kind, number), work.numbers(kind.part)
     if work.draft.is_erased(path):
         return
-    names: Mapping[str, str | int] = {
-        "workspace": work.repository.workspace,
-        "repository": work.repository.slug,
-        "id": number,
-    }
-    try:
-        thing = await _thing(work, kind, listed, old, names)
-        document = await _with_children(work, kind, thing, old, names, found)
-    except ApiError as error:
-        found.faults.append(f"{kind.noun} {number}: {error.message}")
-        return
-    work.put(path, document)
-    found.newest = max(found.newest, fields.updated_on(thing) or "", key=_moment)
-    head = fields.pull_request_head(thing)
-    if head is not None:
-        found.heads[number] = head
-
-
-def _moment(text: str) -> float:
-    try:
-        return time_from_text(text).timestamp()
-    except ValueError:
-        return 0.0
-
-
-async def _thing(
-    work: Work, kind: Kind, listed: JsonObject, old: JsonObject, names: Mapping[str, str | int]
-) -> Json:
-    thing = fields.stable(listed)
-    previous = old.get(kind.key)
-    unchanged = previous is not None and fields.updated_on(previous) == fields.updated_on(thing)
-    if kind.single is not None and kind.is_thin(listed) and not (unchanged and not work.full):
-        answer = await work.client.get(kind.single, None, **names)
-        thing = fields.merged(thing, fields.stable(answer.object(kind.noun)))
-        if fields.number_of(thing, kind.noun) != names["id"]:
-            raise BadAnswer(f"{kind.noun} {names['id']}: another one came")
-    return fields.merged(previous, thing)
-
-
-async def _with_children(
-    work: Work,
-    kind: Kind,
-    thing: Json,
-    old: JsonObject,
-    names: Mapping[str, str | int],
-    found: _Round,
-) -> JsonObject:
-    """The document: the thing and its children, asked for where it changed or they are not whole."""
-    parts: JsonObject = {}
-    document: JsonObject = {kind.key: thing, "_parts": parts}
-    for name in kind.never_asked:
-        document[name] = old.get(name)
-    changed = old.get(kind.key) != thing
-    faulty = old.get("_parts") if isinstance(old.get("_parts"), dict) else {}
+    before = work.draft.get(path)
+    old: JsonObject = before if isinstance(before, dict) else {}
+    previous, thing = old.get(kind.key), fields.stable(listed)
+    thing = fields.merged(previous, thing)
+    moved = previous is None or fields.updated_on(previous) != fields.updated_on(thing)
+    is_open = kind.is_open(thing)
+    # An open one is looked at whole in a sweep: not everything that happens to it moves its time.
+    again = moved or work.full or (sweep and is_open)
+    document: JsonObject = {**old, kind.key: thing}
+    parts: JsonObject = dict(old.get("_parts") or {})
+    parts.pop(kind.key, None)
     for child in kind.children:
-        previous = old.get(child.name)
-        if not changed and previous is not None and child.name not in (faulty or {}) and not work.full:
-            document[child.name] = previous
-        elif child.count(thing) == 0:
+        if child.name in _OPTIONAL and child.name not in old:
+            continue
+        held = old.get(child.name)
+        document[child.name] = held
+        if child.name in parts and not (again and not child.on_demand):
+            continue
+        if child.count(thing) == 0 and not held:
             document[child.name] = []
+        elif not child.on_demand and (again or held is None or _miscounts(child, thing, held)):
+            numbers[child.name].add(number)
+    if kind.single is not None and kind.is_thin(listed) and (again or kind.is_thin(thing)):
+        numbers[kind.key].add(number)
+    if "activity" in document and document["activity"] is None and _feed_is_past(work, kind, thing):
+        numbers["activity"].add(number)
+    document["_parts"] = parts
+    numbers["held"].add(number)
+    if moved and kind.single is not None:
+        numbers["moved"].add(number)
+    (numbers["open"].add if is_open else numbers["open"].discard)(number)
+    work.put(path, document)
+
+
+def _miscounts(child: Child, thing: Json, held: Json) -> bool:
+    told = child.count(thing)
+    return told is not None and told != sum(1 for one in held if child.is_kept(one))
+
+
+def _feed_is_past(work: Work, kind: Kind, thing: Json) -> bool:
+    """Whether the walk through everybody's activity has been where this thing's began."""
+    read_to = work.part_state(kind.part).get("activity_to")
+    return isinstance(read_to, str) and _seconds(fields.created_on(thing) or "") < _seconds(read_to)
+
+
+def _mark_vanished(work: Work, kind: Kind, seen: set[int]) -> None:
+    """A thing that a whole list no longer has keeps its last document, marked with when it went."""
+    numbers = work.numbers(kind.part)
+    since = time_text(work.clock.now())
+    for number in sorted(numbers["held"] - seen):
+        document = work.draft.get(document_path(kind, number))
+        if isinstance(document, dict) and kind.key not in (document.get("_parts") or {}):
+            mark = {"state": str(PartState.GONE), "since": since}
+            parts = {**(document.get("_parts") or {}), kind.key: mark}
+            work.put(document_path(kind, number), {**document, "_parts": parts})
+        numbers["gone"].add(number)
+        for name in _askable(kind):
+            numbers[name].discard(number)
+
+
+# -- what belongs to each
+
+
+def _askable(kind: Kind) -> list[str]:
+    names = [child.name for child in kind.children]
+    return [kind.key, *names] if kind.single is not None else names
+
+
+def due(work: Work, kind: Kind) -> dict[str, int]:
+    """How many things are still to be asked for what."""
+    numbers = work.numbers(kind.part)
+    return {name: len(numbers[name]) for name in _askable(kind) if numbers[name]}
+
+
+async def fill(work: Work, kind: Kind, worth: Worth) -> None:
+    """Ask for what is due and worth so much, as far as the rate limit goes. Raises only where the
+    credential as a whole is refused."""
+    numbers = work.numbers(kind.part)
+    names = _names_of_worth(kind, worth)
+    todo: set[int] = set()
+    for name in names:
+        todo |= numbers[name]
+    if worth is Worth.OPEN:
+        todo &= numbers["open"]
+    order = sorted(todo, reverse=True)
+    for start in range(0, len(order), BATCH):
+        if work.stopped is not None:
+            return
+        await together(_ask_of(work, kind, number, names, worth) for number in order[start : start + BATCH])
+        work.progress.report(work.repository.full_name, kind.part, start, len(order))
+
+
+def _names_of_worth(kind: Kind, worth: Worth) -> list[str]:
+    idle = {child.name for child in kind.children if child.idle}
+    match worth:
+        case Worth.OPEN:
+            return _askable(kind)
+        case Worth.CLOSED:
+            return [name for name in _askable(kind) if name not in idle]
+        case Worth.IDLE:
+            return [name for name in _askable(kind) if name in idle]
+    return []
+
+
+async def _ask_of(work: Work, kind: Kind, number: int, names: Sequence[str], worth: Worth) -> None:
+    path, numbers = document_path(kind, number), work.numbers(kind.part)
+    before = work.draft.get(path)
+    if not isinstance(before, dict) or work.draft.is_erased(path):
+        for name in names:
+            numbers[name].discard(number)
+        return
+    document: JsonObject = {**before, "_parts": dict(before.get("_parts") or {})}
+    settled = []
+    for child in _children(kind):
+        attempt = (kind.part, number, child.name)
+        if child.name not in names or number not in numbers[child.name] or attempt in work.tried:
+            continue
+        if not work.may_ask(child.endpoint):
+            continue
+        if await _ask_child(work, kind, number, child, document, worth):
+            settled.append(child.name)
         else:
-            try:
-                values = await all_of(work.client, child.endpoint, None, **names)
+            work.tried.add(attempt)
+    work.put(path, document)
+    for name in settled:
+        numbers[name].discard(number)
+
+
+def _children(kind: Kind) -> tuple[Child, ...]:
+    """What is asked of a thing, itself (where lists are thinner) before its children."""
+    if kind.single is None:
+        return kind.children
+
+    async def whole(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
+        assert kind.single is not None
+        answer = await work.asking(worth).get(kind.single, None, id=number, **work.names)
+        thing = fields.stable(answer.object(kind.noun))
+        if fields.number_of(thing, kind.noun) != number:
+            raise BadAnswer(f"{kind.noun} {number}: another one came")
+        return fields.merged(document.get(kind.key), thing)
+
+    return (Child(kind.key, kind.single, ask=whole), *kind.children)
+
+
+async def _ask_child(
+    work: Work, kind: Kind, number: int, child: Child, document: JsonObject, worth: Worth
+) -> bool:
+    """Ask for one child; returns whether there is an end to it. The last good value stays where it
+    could not be had, and `_parts` says why."""
+    parts = document["_parts"]
+    try:
+        if child.ask is not None:
+            document[child.name] = await child.ask(work, worth, number, document)
+        else:
+            names: Mapping[str, str | int] = {"id": number, **work.names}
+            values = await all_of(work.asking(worth), child.endpoint, None, **names)
+            if child.name == "activity":
+                document[child.name] = merged_activity(document.get(child.name), values)
+            else:
                 document[child.name] = [fields.stable(value) for value in values]
-            except ApiError as error:
-                # The last good value stays; None says that it was never had. Of a list that shrank
-                # while it was read, what came is newer than that.
-                came = error.values if isinstance(error, ListShort) else None
-                document[child.name] = [fields.stable(value) for value in came] if came else previous
-                parts[child.name] = child_of(error)
-                found.faults.append(f"{kind.noun} {names['id']}: {error.message}")
-    return document
+    except MirrorError as error:
+        if isinstance(error, NotFound | Gone) and child.may_be_gone:
+            parts[child.name] = {"state": str(PartState.GONE)}
+            return True
+        if isinstance(error, ListShort) and error.values:
+            # Of a list that shrank while it was read, what came is newer than what is held.
+            document[child.name] = [fields.stable(value) for value in error.values]
+        if isinstance(error, ApiError):
+            parts[child.name] = child_of(error)
+        work.failed(kind.part, f"{kind.noun} {number}", error, child.endpoint)
+        return False
+    parts.pop(child.name, None)
+    return True
 
 
-def _mark_vanished(work: Work, kind: Kind, found: _Round) -> list[int]:
-    """A thing that a whole list no longer has keeps its last document, marked; returns their numbers."""
-    vanished = []
-    for path in list(work.draft.paths(kind.folder)):
-        name = path.rpartition("/")[2].removesuffix(".json")
-        if name.isdigit() and int(name) not in found.seen:
-            vanished.append(int(name))
-            document = work.draft.get(path)
-            if isinstance(document, dict):
-                parts = {**(document.get("_parts") or {}), kind.key: {"state": str(PartState.GONE)}}
-                work.put(path, {**document, "_parts": parts})
-    return sorted(vanished)
+def merged_activity(held: Json, entries: Sequence[JsonObject]) -> list[Json]:
+    """Entries of activity with those that are held, each once, the newest first."""
+    found = {fields.activity(one).key: fields.activity(one) for one in held or []}
+    for entry in entries:
+        new = fields.activity(entry)
+        found.setdefault(new.key, new)
+    ordered = sorted(found.values(), key=lambda one: (one.when, one.key), reverse=True)
+    return [one.kept for one in ordered]
+
+
+def part_of_numbered(work: Work, kind: Kind) -> Part:
+    """What a snapshot says of the part, after `survey` and as much of `fill` as there was."""
+    numbers = work.numbers(kind.part)
+    counts = {kind.part: len(numbers["held"])}
+    if numbers["gone"]:
+        counts[f"{kind.part}_gone"] = len(numbers["gone"])
+    return part_with(work, kind.part, counts, due(work, kind), noun=f"{kind.noun}s")

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
+from collections.abc import Mapping, Sequence
+
+from mirror.bitbucket.failures import Denied, Gone, NotFound
+from mirror.collect.catalogue import never_readable
+from mirror.collect.ports import Work
 from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.model import JsonObject, Part, PartState
 
-# Access tokens have no scope for these at all.
-NEVER_FOR_ACCESS_TOKENS = frozenset({"issues"})
-ACCESS_TOKENS = frozenset({"workspace_access_token", "project_access_token", "repository_access_token"})
 
-
-def part_of(error: MirrorError, *, part: str, credential_kind: str, absent_is_gone: bool) -> Part:
+def part_of(
+    error: MirrorError, *, part: str, kinds: Sequence[str] = (), absent_is_gone: bool = False
+) -> Part:
     """The state of a part that could not be collected because of `error`.
 
-    `absent_is_gone`: a 404 means that the thing is not there (its parent is); else it may be hidden.
-    Raises `error` itself where the credential as a whole was refused.
+    `kinds` are those of the credentials that asked. `absent_is_gone`: a 404 means that the thing is
+    not there (its parent is); else it may be hidden. Raises `error` itself where the credential as a
+    whole was refused.
     """
     if isinstance(error, CredentialRefused):
         raise error
     if isinstance(error, Denied):
-        if part in NEVER_FOR_ACCESS_TOKENS and credential_kind in ACCESS_TOKENS:
-            return Part(PartState.UNAVAILABLE, {}, "access tokens have no scope for this")
+        if kinds and all(never_readable(part, kind) for kind in kinds):
+            return Part(PartState.UNAVAILABLE, {}, "this kind of credential has no scope for this")
         scope = ", ".join(error.required) or None
         return Part(PartState.DENIED, {}, error.message, scope)
     if isinstance(error, Gone) or (isinstance(error, NotFound) and absent_is_gone):
@@ -29,13 +32,34 @@ def part_of(error: MirrorError, *, part: str, credential_kind: str, absent_is_go
     return Part(PartState.PARTIAL, {}, error.message)
 
 
-def child_of(error: ApiError) -> JsonObject:
+def child_of(error: MirrorError) -> JsonObject:
     """What `_parts` says of a child that could not be read; no times, so that nothing churns."""
     if isinstance(error, Denied):
         return {"state": str(PartState.DENIED), "scopes": list(error.required)}
     if isinstance(error, Gone | NotFound):
         return {"state": str(PartState.GONE)}
     return {"state": str(PartState.PARTIAL)}
+
+
+def part_with(work: Work, part: str, counts: dict[str, int], due: Mapping[str, int], *, noun: str) -> Part:
+    """The state of a part that was read, with what could not be had of it and what is still `due` (how
+    many `noun` are to be asked for what)."""
+    denied = [error for of, error in work.denied.values() if of == part]
+    if denied:
+        scope = ", ".join(denied[0].required) or None
+        return Part(PartState.DENIED, counts, denied[0].message, scope)
+    faults = work.faults[part]
+    if due:
+        counts = {**counts, f"{part}_to_ask": sum(due.values())}
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        return Part(PartState.PARTIAL, counts, faults[0] + more)
+    if due:
+        work.passing.add(part)
+        told = ", ".join(f"{name.replace('_', ' ')} of {count}" for name, count in due.items())
+        why = f"; {work.stopped.message}" if work.stopped is not None else ""
+        return Part(PartState.PARTIAL, counts, f"{noun} still to be asked for: {told}{why}")
+    return Part(PartState.COMPLETE, counts)
 
 
 def is_passing(error: BaseException) -> bool:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from datetime import timedelta
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.failures import ApiError, Gone, NotFound
-from mirror.bitbucket.lists import all_of, pages
-from mirror.collect.outcomes import child_of, part_of
+from mirror.bitbucket.budget import Worth
+from mirror.bitbucket.failures import Gone, NotFound
+from mirror.bitbucket.lists import Resume, all_of
+from mirror.collect.outcomes import child_of, part_with
 from mirror.collect.ports import Work, together
-from mirror.model import JsonObject, Part, PartState
+from mirror.collect.walks import Walk
+from mirror.errors import MirrorError
+from mirror.model import JsonObject, Part, PartState, time_text
 
+PART = "pipelines"
 FOLDER = "pipelines"
-
-
-@dataclass
-class _Round:
-    with_logs: bool
-    open: set[int] = field(default_factory=set)
-    seen: set[int] = field(default_factory=set)
-    faults: list[str] = field(default_factory=list)
-    log_faults: list[str] = field(default_factory=list)
-    denied: ApiError | None = None
+BATCH = 16
+# One that waits for somebody's go-ahead may stay open for ever; it is looked at once a day.
+OPEN_EVERY = timedelta(days=1)
+# In the order of asking: steps tell what logs and reports there may be.
+CHILDREN = ("steps", "logs", "test_reports")
 
 
 def document_path(number: int) -> str:
@@ -29,96 +28,170 @@ def document_path(number: int) -> str:
     return f"{FOLDER}/{number // 100}/{number}.json"
 
 
-async def collect_pipelines(work: Work, *, with_logs: bool) -> dict[str, Part]:
-    """Bring pipelines, their steps and (with `with_logs`) their logs up to date.
+# -- what there is
 
-    Returns the parts `pipelines` and `pipeline_logs`. Raises what listing raises.
+
+async def survey(work: Work, *, with_logs: bool) -> None:
+    """Bring every pipeline's own data up to date, and remember what is to be asked of each.
+
+    The list is read from the newest down to what is known. Raises what listing raises.
     """
-    state = work.part_state("pipelines")
-    known = state.get("done_to")
-    done_to = known if isinstance(known, int) and not work.full else -1
+    state, numbers = work.part_state(PART), work.numbers(PART)
+    done_to = state.get("done_to")
+    if not isinstance(done_to, int) or work.full:
+        done_to = 0
+        numbers["held"] = _held(work)
     if with_logs and not state.get("with_logs"):
-        done_to = -1  # logs were switched on since: everything is looked at once more
-    found = _Round(with_logs)
-    names = {"workspace": work.repository.workspace, "repository": work.repository.slug}
-    async for page in pages(work.client, endpoints.PIPELINES, None, **names):
-        fresh = [value for value in page.values if fields.pipeline_number(value) > done_to]
-        await together(_bring_up_to_date(work, value, found) for value in fresh)
-        work.progress.report(work.repository.full_name, "pipelines", len(found.seen), page.size)
-        if len(fresh) < len(page.values):
+        numbers["logs"] |= numbers["held"]  # switched on since: what is held is looked at once more
+    walk = Walk(work, state, f"down to {done_to}")
+    client = work.asking(Worth.FIRST)
+    is_ascending = bool(state.get("ascending"))
+    async for page in walk.pages(client, endpoints.PIPELINES, None, _start(state)):
+        found = {fields.pipeline_number(value): value for value in page.values}
+        order = list(found)
+        is_ascending = is_ascending or (len(order) > 1 and order[0] < order[-1])
+        for number, value in found.items():
+            if number > done_to or number in numbers["open"]:
+                _take(work, number, value, with_logs=with_logs)
+        walk.seen |= found.keys()
+        work.progress.report(work.repository.full_name, PART, len(walk.seen), page.size)
+        if is_ascending:
+            # `sort` is not heeded: the new ones are at the end, which is gone to at once next time.
+            if page.next is not None:
+                before = page.number * client.page_size(endpoints.PIPELINES)
+                state["ascending"] = {"next": page.next, "number": page.number + 1, "before": before}
+        elif order and min(order) <= done_to:
             break
     work.draft.checkpoint()
-    if not found.faults and not found.log_faults:
-        highest = max(found.seen, default=done_to)
-        state["done_to"] = min(found.open, default=highest + 1) - 1
-        state["with_logs"] = with_logs
+    walk.done()
+    state["done_to"] = max([done_to, *walk.seen])
+    state["with_logs"] = with_logs
+    await _look_at_open(work, walk.seen, with_logs=with_logs)
     work.checkpoint()
-    return _parts(work, found)
 
 
-def _parts(work: Work, found: _Round) -> dict[str, Part]:
-    counts = {"pipelines": sum(1 for _ in work.draft.paths(FOLDER))}
-    parts = {"pipelines": _part(counts, found.faults)}
-    if not found.with_logs:
-        parts["pipeline_logs"] = Part(PartState.SKIPPED)
-    elif found.denied is not None:
-        parts["pipeline_logs"] = part_of(
-            found.denied, part="pipeline_logs", credential_kind="", absent_is_gone=False
-        )
-    else:
-        parts["pipeline_logs"] = _part({}, found.log_faults)
-    return parts
+def _start(state: JsonObject) -> Resume | None:
+    match state.get("ascending"):
+        case {"next": str() as url, "number": int() as number, "before": int() as before}:
+            return Resume(url, number, before)
+    return None
 
 
-def _part(counts: dict[str, int], faults: list[str]) -> Part:
-    if not faults:
-        return Part(PartState.COMPLETE, counts)
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Part(PartState.PARTIAL, counts, faults[0] + more)
+def _held(work: Work) -> set[int]:
+    names = (path.rpartition("/")[2].removesuffix(".json") for path in work.draft.paths(FOLDER))
+    return {int(name) for name in names if name.isdigit()}
 
 
-async def _bring_up_to_date(work: Work, listed: JsonObject, found: _Round) -> None:
-    number = fields.pipeline_number(listed)
-    found.seen.add(number)
-    path = document_path(number)
+def _take(work: Work, number: int, listed: JsonObject, *, with_logs: bool) -> None:
+    path, numbers = document_path(number), work.numbers(PART)
     if work.draft.is_erased(path):
         return
     before = work.draft.get(path)
     old: JsonObject = before if isinstance(before, dict) else {}
     pipeline = fields.merged(old.get("pipeline"), fields.stable(listed))
-    if not fields.is_done(pipeline):
-        found.open.add(number)
-    parts: JsonObject = {}
     document: JsonObject = {
+        **dict.fromkeys(CHILDREN),
+        **old,
         "pipeline": pipeline,
-        "steps": old.get("steps"),
-        "logs": old.get("logs"),
-        "test_reports": old.get("test_reports"),
-        "_parts": parts,
+        "_parts": old.get("_parts") or {},
     }
-    uuid = fields.uuid_of(listed, "pipeline")
-    names = {
-        "workspace": work.repository.workspace,
-        "repository": work.repository.slug,
-        "pipeline": uuid,
-    }
-    try:
-        steps = await all_of(work.client, endpoints.PIPELINE_STEPS, None, **names)
-        document["steps"] = [fields.stable(step) for step in steps]
-    except ApiError as error:
-        parts["steps"] = child_of(error)
-        found.faults.append(f"pipeline {number}: {error.message}")
-    if found.with_logs and found.denied is None:
-        await _take_logs(work, document, number, names, found)
+    changed = pipeline != old.get("pipeline")
+    for name in CHILDREN:
+        if (changed or document[name] is None or work.full) and (name != "logs" or with_logs):
+            numbers[name].add(number)
+    numbers["held"].add(number)
+    (numbers["open"].discard if fields.is_done(pipeline) else numbers["open"].add)(number)
     work.put(path, document)
 
 
-async def _take_logs(
-    work: Work, document: JsonObject, number: int, names: dict[str, str], found: _Round
-) -> None:
+async def _look_at_open(work: Work, seen: set[int], *, with_logs: bool) -> None:
+    """Those that had not ended and were not in the list as far as it was read."""
+    state, numbers = work.part_state(PART), work.numbers(PART)
+    if not numbers["open"] - seen or not work.is_due(state, "opened", OPEN_EVERY):
+        return
+    for number in sorted(numbers["open"] - seen, reverse=True):
+        document = work.draft.get(document_path(number))
+        if not isinstance(document, dict):
+            numbers["open"].discard(number)
+            continue
+        try:
+            uuid = fields.uuid_of(document["pipeline"], "pipeline")
+            answer = await work.asking(Worth.OPEN).get(endpoints.PIPELINE, None, pipeline=uuid, **work.names)
+            listed = answer.object("pipeline")
+            if fields.pipeline_number(listed) == number:
+                _take(work, number, listed, with_logs=with_logs)
+        except (NotFound, Gone):
+            numbers["open"].discard(number)
+        except MirrorError as error:
+            work.failed(PART, f"pipeline {number}", error, endpoints.PIPELINE)
+            if work.stopped is not None:
+                return
+    state["opened"] = time_text(work.clock.now())
+
+
+# -- what belongs to each
+
+
+def due(work: Work, *, with_logs: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """How many pipelines are still to be asked for what; their logs apart."""
+    numbers = work.numbers(PART)
+    own = {name: len(numbers[name]) for name in ("steps", "test_reports") if numbers[name]}
+    return own, {"logs": len(numbers["logs"])} if with_logs and numbers["logs"] else {}
+
+
+async def fill(work: Work, *, with_logs: bool) -> None:
+    """Ask for steps, then logs and test reports, the newest first, as far as the rate limit goes."""
+    numbers = work.numbers(PART)
+    names = [name for name in CHILDREN if name != "logs" or with_logs]
+    for several in (["steps"], names):
+        todo: set[int] = set()
+        for name in several:
+            todo |= numbers[name]
+        order = sorted(todo, reverse=True)
+        for start in range(0, len(order), BATCH):
+            if work.stopped is not None:
+                return
+            await together(_ask_of(work, number, several) for number in order[start : start + BATCH])
+            work.progress.report(work.repository.full_name, several[-1], start, len(order))
+
+
+async def _ask_of(work: Work, number: int, names: list[str]) -> None:
+    path, numbers = document_path(number), work.numbers(PART)
+    before = work.draft.get(path)
+    if not isinstance(before, dict) or work.draft.is_erased(path):
+        for name in names:
+            numbers[name].discard(number)
+        return
+    document: JsonObject = {**before, "_parts": dict(before.get("_parts") or {})}
+    place = {**work.names, "pipeline": fields.uuid_of(document["pipeline"], "pipeline")}
+    # One after the other: what steps there are decides about the rest.
+    due = [name for name in names if number in numbers[name] and (PART, number, name) not in work.tried]
+    settled = [name for name in due if await _ASK[name](work, number, place, document)]
+    work.tried.update((PART, number, name) for name in due if name not in settled)
+    work.put(path, document)
+    for name in settled:
+        numbers[name].discard(number)
+
+
+async def _steps(work: Work, number: int, place: dict[str, str | int], document: JsonObject) -> bool:
+    if not work.may_ask(endpoints.PIPELINE_STEPS):
+        return False
+    try:
+        steps = await all_of(work.asking(Worth.CLOSED), endpoints.PIPELINE_STEPS, None, **place)
+    except MirrorError as error:
+        document["_parts"]["steps"] = child_of(error)
+        work.failed(PART, f"pipeline {number}", error, endpoints.PIPELINE_STEPS)
+        return False
+    document["steps"] = [fields.stable(step) for step in steps]
+    document["_parts"].pop("steps", None)
+    return True
+
+
+async def _logs(work: Work, number: int, place: dict[str, str | int], document: JsonObject) -> bool:
     """The logs of steps that have run. One once taken stays, whatever becomes of it upstream."""
-    logs: JsonObject = dict(document["logs"] or {})
+    logs: JsonObject = dict(document.get("logs") or {})
     expired: list[str] = []
+    whole = document["steps"] is not None
     for step in document["steps"] or []:
         try:
             uuid = fields.uuid_of(step, "step")
@@ -126,17 +199,77 @@ async def _take_logs(
                 continue
             if not fields.step_has_run(step):
                 continue
-            parts: dict[str, str | int] = {**names, "step": uuid}
-            async with work.client.download(endpoints.STEP_LOG, **parts) as chunks:
+            if not work.may_ask(endpoints.STEP_LOG):
+                whole = False
+                break
+            client = work.asking(Worth.OLD)
+            async with client.download(endpoints.STEP_LOG, step=uuid, **place) as chunks:
                 logs[uuid] = await work.draft.put_file(chunks, f"{number}-{uuid.strip('{}')}.log", text=True)
         except (NotFound, Gone):
             expired.append(uuid)  # never written, or past Bitbucket's own keeping
-        except ApiError as error:
-            found.log_faults.append(f"pipeline {number}: {error.message}")
+        except MirrorError as error:
+            whole = False
             document["_parts"]["logs"] = child_of(error)
-            if error.status in (402, 403):
-                found.denied = error
-                break
+            work.failed("pipeline_logs", f"pipeline {number}", error, endpoints.STEP_LOG)
     if expired:
         document["_parts"]["logs"] = {"state": str(PartState.GONE), "steps": sorted(expired)}
+    elif whole:
+        document["_parts"].pop("logs", None)
     document["logs"] = logs
+    return whole
+
+
+async def _test_reports(work: Work, number: int, place: dict[str, str | int], document: JsonObject) -> bool:
+    """What each step's tests came to, by step; a step without a report has none here."""
+    reports: JsonObject = {}
+    steps = document["steps"]
+    for step in steps or []:
+        if not fields.step_has_run(step):
+            continue
+        if not work.may_ask(endpoints.TEST_REPORT):
+            return False
+        uuid = fields.uuid_of(step, "step")
+        try:
+            reports[uuid] = await _one_report(work, {**place, "step": uuid})
+        except (NotFound, Gone):
+            continue
+        except MirrorError as error:
+            document["_parts"]["test_reports"] = child_of(error)
+            work.failed(PART, f"pipeline {number}", error, endpoints.TEST_REPORT)
+            return False
+    if steps is None:
+        return False
+    held = document.get("test_reports") or {}
+    document["test_reports"] = {**held, **reports}
+    document["_parts"].pop("test_reports", None)
+    return True
+
+
+async def _one_report(work: Work, place: dict[str, str | int]) -> JsonObject:
+    client = work.asking(Worth.OLD)
+    answer = await client.get(endpoints.TEST_REPORT, None, **place)
+    cases = await all_of(client, endpoints.TEST_CASES, None, **place)
+    kept = []
+    for case in fields.ordered(cases):
+        reasons = None
+        if fields.test_failed(case):
+            uuid = fields.uuid_of(case, "test case")
+            found = await all_of(client, endpoints.TEST_CASE_REASONS, None, case=uuid, **place)
+            reasons = fields.ordered(found)
+        kept.append({"case": case, "reasons": reasons})
+    return {"report": fields.stable(answer.data), "cases": kept}
+
+
+_ASK = {"steps": _steps, "logs": _logs, "test_reports": _test_reports}
+
+
+def parts(work: Work, *, with_logs: bool) -> dict[str, Part]:
+    """What a snapshot says of the two parts, after `survey` and as much of `fill` as there was."""
+    own, logs = due(work, with_logs=with_logs)
+    counts = {PART: len(work.numbers(PART)["held"])}
+    result = {PART: part_with(work, PART, counts, own, noun="pipelines")}
+    if with_logs:
+        result["pipeline_logs"] = part_with(work, "pipeline_logs", {}, logs, noun="pipelines")
+    else:
+        result["pipeline_logs"] = Part(PartState.SKIPPED)
+    return result

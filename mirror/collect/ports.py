@@ -1,15 +1,25 @@
-"""What collecting needs from elsewhere: a place for documents, and a way to keep cursors."""
+"""What collecting needs from elsewhere, and what it remembers on its way."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
-from mirror.errors import MirrorError
-from mirror.model import Clock, Json, JsonObject, Progress, Repository
+from mirror.bitbucket.endpoints import Endpoint
+from mirror.bitbucket.failures import ApiError, Denied, RateLimited
+from mirror.errors import MirrorError, TryLater
+from mirror.model import Clock, Json, JsonObject, Progress, Repository, time_from_text
+
+CHECKPOINT_SECONDS = 30.0
+CHECKPOINT_DOCUMENTS = 500
+# After so many failures of the server in one repository it is left for the next run.
+TROUBLE_MAX = 5
 
 
 class Draft(Protocol):
@@ -46,12 +56,16 @@ class Draft(Protocol):
         ...
 
 
+Numbers = defaultdict[str, set[int]]
+
+
 @dataclass
 class Work:
     """One repository's collecting: who to ask, where to put it, and how to remember how far.
 
     `state` is changed as cursors move; `save` keeps it, and is called only after a checkpoint that
-    covers it. `full` ignores cursors.
+    covers it. `full` ignores cursors. `until` (monotonic) is how long the rate limit may be waited
+    for where it is not the first things that are asked.
     """
 
     client: Client
@@ -62,8 +76,29 @@ class Work:
     clock: Clock
     progress: Progress
     full: bool = False
+    until: float | None = None
     uncommitted: int = 0
     last_checkpoint: float = 0.0
+    # By part: what could not be had, in words; and why asking was given up for now.
+    faults: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    # By endpoint: the part, and the refusal for want of a scope.
+    denied: dict[str, tuple[str, Denied]] = field(default_factory=dict)
+    # Parts that asking again later may complete.
+    passing: set[str] = field(default_factory=set)
+    stopped: TryLater | None = None
+    trouble: int = 0
+    # What was asked for and could not be had, so that it is not asked for twice in one turn.
+    tried: set[tuple[str, int, str]] = field(default_factory=set)
+    _numbers: dict[str, Numbers] = field(default_factory=dict)
+
+    @property
+    def names(self) -> dict[str, str | int]:
+        """What every address of the repository names."""
+        return {"workspace": self.repository.workspace, "repository": self.repository.slug}
+
+    def asking(self, worth: Worth) -> Client:
+        """The client for what is worth so much."""
+        return self.client.of_worth(worth, until=self.until if worth is not Worth.FIRST else None)
 
     def part_state(self, part: str) -> JsonObject:
         """What is remembered for a part, empty at first."""
@@ -72,22 +107,106 @@ class Work:
             value = self.state[part] = {}
         return value
 
+    def numbers(self, part: str) -> Numbers:
+        """Sets of the numbers of a part's things: those that are held, and by what is still to be
+        asked of them."""
+        found = self._numbers.get(part)
+        if found is None:
+            saved = self.part_state(part).get("numbers")
+            found = self._numbers[part] = defaultdict(set)
+            for name, text in saved.items() if isinstance(saved, dict) else ():
+                found[name] = numbers_from(text)
+        return found
+
+    def is_due(self, state: JsonObject, name: str, every: timedelta) -> bool:
+        """Whether what `state` remembers as last done at `name` is that long ago, or never was."""
+        if self.full:
+            return True
+        last = moment(state.get(name))
+        return last is None or self.clock.now() - last >= every
+
     def put(self, path: str, value: Json) -> bool:
         """Set a document, with a checkpoint where one is due."""
         changed = self.draft.put(path, value)
         self.uncommitted += changed
-        # At most this much is asked again after a kill.
-        due = self.clock.monotonic() - self.last_checkpoint >= 30.0 or self.uncommitted >= 500
-        if changed and due:
-            self.checkpoint()
+        if changed:
+            self.tick()
         return changed
 
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether enough was done since the last one. No more than that is asked again after a kill."""
+        waited = self.clock.monotonic() - self.last_checkpoint
+        return waited >= CHECKPOINT_SECONDS or self.uncommitted >= CHECKPOINT_DOCUMENTS
+
+    def tick(self) -> None:
+        """A checkpoint where one is due."""
+        if self.is_checkpoint_due:
+            self.checkpoint()
+
     def checkpoint(self) -> None:
-        """Make documents durable, then the cursors that may now move."""
+        """Make documents durable, then what is remembered of how far they are."""
         self.draft.checkpoint()
-        self.save(self.state)
+        self.checkpoint_state()
         self.uncommitted = 0
         self.last_checkpoint = self.clock.monotonic()
+
+    def checkpoint_state(self) -> None:
+        """Keep what is remembered, where every document is durable already."""
+        for part, numbers in self._numbers.items():
+            self.part_state(part)["numbers"] = {
+                name: numbers_text(several) for name, several in sorted(numbers.items()) if several
+            }
+        self.save(self.state)
+
+    def may_ask(self, endpoint: Endpoint) -> bool:
+        """Whether it is worth asking there: not where the credential lacks the scope, nor where the
+        rate limit or the server have made an end for now."""
+        return self.stopped is None and endpoint.name not in self.denied
+
+    def failed(self, part: str, what: str, error: MirrorError, endpoint: Endpoint) -> None:
+        """Note that something could not be had. Raises what concerns everything."""
+        if isinstance(error, Denied) and error.required:
+            self.denied[endpoint.name] = part, error
+        if isinstance(error, RateLimited):
+            self.stopped = error
+            return
+        if isinstance(error, TryLater):
+            self.passing.add(part)
+            self.trouble += 1
+            if self.trouble >= TROUBLE_MAX:
+                self.stopped = error
+        elif not isinstance(error, ApiError):
+            raise error
+        self.faults[part].append(f"{what}: {error.message}")
+
+
+def moment(text: object) -> datetime | None:
+    """The time that a text names, or None where it names none."""
+    try:
+        return time_from_text(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def numbers_text(numbers: Iterable[int]) -> str:
+    """Numbers as ranges: `1-500,502`."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def numbers_from(text: object) -> set[int]:
+    """What `numbers_text` wrote. Raises ValueError where it is something else."""
+    found: set[int] = set()
+    for one in str(text).split(",") if text else ():
+        first, _, last = one.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
 
 
 async def together(tasks: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -1,20 +1,28 @@
-"""One repository's documents, part by part; what one part cannot have never stops the next."""
+"""One repository's documents, part by part; what one part cannot have never stops the next.
+
+`survey` brings what there is up to date from lists alone; `fill` asks for what belongs to each thing,
+as far as requests are left; `parts` says what came of it. In between the mirror is fetched.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mirror.bitbucket import endpoints, fields
-from mirror.collect.numbered import ISSUES, PULL_REQUESTS, SWEEP_EVERY, collect_numbered
+from mirror.bitbucket.budget import Worth
+from mirror.collect import commits, numbered, pipelines, settings
+from mirror.collect.feed import read_feed
+from mirror.collect.numbered import ISSUES, PULL_REQUESTS, SWEEP_EVERY
 from mirror.collect.outcomes import is_passing, part_of
-from mirror.collect.pipelines import collect_pipelines
 from mirror.collect.ports import Work
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
-from mirror.model import Part, PartState, Repository, time_from_text, time_text
+from mirror.model import Part, PartState, Repository, time_text
 
-PROFILE = "repository.json"
+PROFILE = settings.PROFILE
+# So many heads that git did not have are remembered, to be pinned should they turn up.
+UNPINNED_MAX = 20_000
 # A repository that is listed has pull requests; a 404 there hides them. The others can be off.
 ABSENT_IS_GONE = frozenset({"issues", "pipelines"})
 
@@ -29,20 +37,25 @@ class Wanted:
     issues: bool = True
     pipelines: bool = True
     pipeline_logs: bool = True
+    downloads: bool = True
+    settings: bool = True
+    commit_comments: bool = True
+
+    def slow(self) -> list[str]:
+        """The parts that are asked for in a round over the settings."""
+        return [name for name in ("settings", "downloads", "issues") if getattr(self, name)]
 
 
 @dataclass
 class Collected:
-    """The parts, the head of each pull request that was looked at, and which parts failed for now
-    only."""
+    """The parts that could not be read, and the head of each pull request that was looked at."""
 
-    parts: dict[str, Part] = field(default_factory=dict)
+    unread: dict[str, Part] = field(default_factory=dict)
     heads: dict[int, str] = field(default_factory=dict)
-    passing: set[str] = field(default_factory=set)
 
 
-async def collect_repository(work: Work, wanted: Wanted) -> Collected:
-    """Bring all documents of `work.repository` up to date in its draft.
+async def survey(work: Work, wanted: Wanted) -> Collected:
+    """Bring what there is of `work.repository` up to date in its draft, from lists alone.
 
     Raises CredentialRefused where the credential as a whole is refused; anything else ends in the
     part that it touched.
@@ -50,98 +63,178 @@ async def collect_repository(work: Work, wanted: Wanted) -> Collected:
     result = Collected()
     work.last_checkpoint = work.clock.monotonic()
 
-    async def profile() -> dict[str, Part]:
-        data = work.repository.profile
-        if not data:
-            data = (await _ask(work)).profile
-        work.put(PROFILE, fields.merged(work.draft.get(PROFILE), fields.stable(data)))
-        return {"profile": Part(PartState.COMPLETE)}
+    async def profile() -> None:
+        data = work.repository.profile or (await _ask(work)).profile
+        if work.state.get("profile") != (digest := numbered.digest_of(data)):
+            work.put(PROFILE, fields.merged(work.draft.get(PROFILE), fields.stable(data)))
+            work.state["profile"] = digest
 
-    async def pull_requests() -> dict[str, Part]:
-        part, result.heads = await collect_numbered(work, PULL_REQUESTS)
-        return {"pull_requests": part}
+    async def pull_requests() -> None:
+        result.heads = await numbered.survey(work, PULL_REQUESTS)
 
-    async def issues() -> dict[str, Part]:
-        absent = _known_absent(work)
-        if absent is None:
-            part, _ = await collect_numbered(work, ISSUES)
-            work.part_state("issues").pop("absent", None)
-            return {"issues": part}
-        return {"issues": absent}
+    async def issues() -> None:
+        if not work.is_due(work.part_state("issues").get("absent") or {}, "asked", SWEEP_EVERY):
+            return
+        await numbered.survey(work, ISSUES)
+        work.part_state("issues").pop("absent", None)
 
-    async def pipelines() -> dict[str, Part]:
-        return await collect_pipelines(work, with_logs=wanted.pipeline_logs)
+    async def built() -> None:
+        await pipelines.survey(work, with_logs=wanted.pipeline_logs)
 
-    await _attempt(work, result, ("profile",), True, profile)
-    await _attempt(work, result, ("pull_requests",), wanted.pull_requests, pull_requests)
-    await _attempt(work, result, ("issues",), wanted.issues, issues)
-    await _attempt(work, result, ("pipelines", "pipeline_logs"), wanted.pipelines, pipelines)
+    await _attempt(work, result, ("profile",), profile)
+    if wanted.pull_requests:
+        await _attempt(work, result, ("pull_requests",), pull_requests)
+    if wanted.issues:
+        await _attempt(work, result, ("issues",), issues)
+    if wanted.pipelines:
+        await _attempt(work, result, ("pipelines", "pipeline_logs"), built)
     return result
 
 
+async def activity(work: Work, wanted: Wanted) -> None:
+    """Bring the activity of pull requests up to date."""
+    if wanted.pull_requests and work.stopped is None:
+        try:
+            await read_feed(work)
+        except MirrorError as error:
+            work.failed("pull_requests", "activity", error, endpoints.PULL_REQUESTS_ACTIVITY)
+
+
+def to_ask(work: Work, wanted: Wanted) -> int:
+    """About how many requests are due: what `fill` would ask for."""
+    count = 0
+    if wanted.pull_requests:
+        count += sum(numbered.due(work, PULL_REQUESTS).values())
+    if wanted.issues:
+        count += sum(numbered.due(work, ISSUES).values())
+    if wanted.pipelines:
+        for due in pipelines.due(work, with_logs=wanted.pipeline_logs):
+            count += 2 * sum(due.values())
+    if settings.worth_now(work) is not None:
+        count += len(settings.rows_wanted(work, wanted.slow()))
+    if wanted.commit_comments:
+        count += 2 * len(commits.to_ask(work))
+    return count
+
+
+async def fill(work: Work, wanted: Wanted, worth: Worth) -> None:
+    """Ask for what is due and worth so much, as far as requests are left or may be waited for.
+
+    Raises only where the credential as a whole is refused.
+    """
+    if settings.worth_now(work) is worth:
+        await settings.collect_settings(work, worth, wanted.slow())
+    if wanted.pull_requests:
+        await numbered.fill(work, PULL_REQUESTS, worth)
+    if wanted.issues:
+        await numbered.fill(work, ISSUES, worth)
+    if wanted.pipelines and worth is Worth.CLOSED:
+        await pipelines.fill(work, with_logs=wanted.pipeline_logs)
+    if wanted.commit_comments and worth is Worth.IDLE:
+        await commits.fill(work)
+    work.checkpoint()
+
+
+def heads_of(work: Work) -> dict[int, str]:
+    """The heads of pull requests that are not known to be pinned: those looked at now, and those that
+    an earlier run could not pin, or was stopped before it could."""
+    saved = work.part_state("pull_requests").get("heads") or {}
+    return {int(number): str(head) for number, head in saved.items() if number.isdigit()}
+
+
+def note_fetched(
+    work: Work,
+    wanted: Wanted,
+    *,
+    pinned: Mapping[int, str],
+    unpinned: Collection[int],
+    branches: Iterable[str],
+) -> None:
+    """What the mirror holds decides what is asked for: the commits that git lacks, and what is said
+    about heads. `pinned` are the heads of pull requests that it holds, `unpinned` those it lacks."""
+    numbers, heads = work.numbers("pull_requests"), heads_of(work)
+    if wanted.pull_requests:
+        lacking = {number for number in unpinned if _lacks_commits(work, number)}
+        for name in ("commits", "patch"):
+            numbers[name] = lacking if name == "commits" else set(lacking)
+    if wanted.commit_comments:
+        known = {number: value for number, value in pinned.items() if number not in unpinned}
+        current = [value for number, value in known.items() if number in numbers["open"]]
+        once = [known[number] for number in heads.keys() & known.keys() if number not in numbers["open"]]
+        commits.note_heads(work, [*branches, *current], once)
+    left = sorted(number for number in unpinned if number in heads)[-UNPINNED_MAX:]
+    work.part_state("pull_requests")["heads"] = {str(number): heads[number] for number in left}
+
+
+def _lacks_commits(work: Work, number: int) -> bool:
+    """Whether neither git nor the document has the commits of a pull request's head."""
+    document = work.draft.get(numbered.document_path(PULL_REQUESTS, number))
+    if not isinstance(document, dict):
+        return False
+    head = fields.pull_request_head(document.get("pull_request"))
+    listed = document.get("commits")
+    if "commits" in (document.get("_parts") or {}):
+        return False
+    return not listed or not fields.starts_with(listed[0], head)
+
+
+def parts(work: Work, wanted: Wanted, unread: dict[str, Part]) -> dict[str, Part]:
+    """What a snapshot says of each part now."""
+    found: dict[str, Part] = {"profile": Part(PartState.COMPLETE)}
+    off = Part(PartState.SKIPPED)
+    found["pull_requests"] = numbered.part_of_numbered(work, PULL_REQUESTS) if wanted.pull_requests else off
+    found["issues"] = _issues(work) if wanted.issues else off
+    several = pipelines.parts(work, with_logs=wanted.pipeline_logs)
+    found.update(several if wanted.pipelines else dict.fromkeys(several, off))
+    slow = settings.parts(work)
+    for name in ("settings", "downloads"):
+        missing = Part(PartState.PARTIAL, {}, "not asked for yet")
+        found[name] = slow.get(name, missing) if getattr(wanted, name) else off
+        if found[name].state is PartState.PARTIAL:
+            work.passing.add(name)
+    found["commit_comments"] = commits.part(work) if wanted.commit_comments else off
+    return {**found, **unread}
+
+
+def _issues(work: Work) -> Part:
+    absent = work.part_state("issues").get("absent")
+    return Part.from_json(absent["part"]) if absent else numbered.part_of_numbered(work, ISSUES)
+
+
 async def _ask(work: Work) -> Repository:
-    answer = await work.client.get(
-        endpoints.REPOSITORY, None, workspace=work.repository.workspace, repository=work.repository.slug
-    )
+    answer = await work.client.get(endpoints.REPOSITORY, None, **work.names)
     return fields.repository(answer.data, workspace=work.repository.workspace)
 
 
 async def _attempt(
-    work: Work,
-    result: Collected,
-    parts: tuple[str, ...],
-    wanted: bool,
-    collect: Callable[[], Awaitable[dict[str, Part]]],
+    work: Work, result: Collected, names: tuple[str, ...], collect: Callable[[], Awaitable[None]]
 ) -> None:
-    if not wanted:
-        result.parts.update(dict.fromkeys(parts, Part(PartState.SKIPPED)))
-        return
-    kind = work.client.sign_ins[0].kind if work.client.sign_ins else ""
     try:
-        result.parts.update(await collect())
+        await collect()
     except MirrorError as error:
-        for part in parts:
-            state = part_of(error, part=part, credential_kind=kind, absent_is_gone=part in ABSENT_IS_GONE)
-            result.parts[part] = Part(state.state, _held(work, part), state.reason, state.scope)
-            if part == "issues" and state.is_settled:
+        for name in names:
+            kinds = [one.kind for one in work.client.sign_ins]
+            state = part_of(error, part=name, kinds=kinds, absent_is_gone=name in ABSENT_IS_GONE)
+            part = Part(state.state, _held(work, name), state.reason, state.scope)
+            if name == "issues" and part.is_settled:
                 asked = time_text(work.clock.now())
-                work.part_state(part)["absent"] = {"asked": asked, "part": result.parts[part].to_json()}
+                work.part_state(name)["absent"] = {"asked": asked, "part": part.to_json()}
+            result.unread[name] = part
             if is_passing(error):
-                result.passing.add(part)
-        tell = _log.info if all(result.parts[part].is_settled for part in parts) else _log.warning
+                work.passing.add(name)
+        tell = _log.info if all(result.unread[name].is_settled for name in names) else _log.warning
         tell(
             "collect.part_missing",
             repository=work.repository.full_name,
-            part=parts[0],
-            state=str(result.parts[parts[0]].state),
+            part=names[0],
+            state=str(result.unread[names[0]].state),
             reason=error.message,
         )
 
 
-def _known_absent(work: Work) -> Part | None:
-    """What was found of an issue tracker that is gone, where that was not long ago.
-
-    Bitbucket removed it for good, so asking each time would waste a request for each repository.
-    """
-    absent = work.part_state("issues").get("absent")
-    if work.full or not isinstance(absent, dict):
-        return None
-    try:
-        if work.clock.now() - time_from_text(absent["asked"]) < SWEEP_EVERY:
-            return Part.from_json(absent["part"])
-    except (KeyError, TypeError, ValueError):
-        pass
-    return None
-
-
 def _held(work: Work, part: str) -> dict[str, int]:
     """How many documents of a part are held from before."""
-    folders = {
-        "pull_requests": "pull-requests",
-        "issues": "issues",
-        "pipelines": "pipelines",
-        "pipeline_logs": "pipelines",
-    }
-    if part not in folders:
+    if part == "profile":
         return {}
-    return {"pipelines" if part == "pipeline_logs" else part: sum(1 for _ in work.draft.paths(folders[part]))}
+    part = "pipelines" if part == "pipeline_logs" else part
+    return {part: len(work.numbers(part)["held"])}

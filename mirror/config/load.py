@@ -304,7 +304,7 @@ def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Co
             _trigger(checked.schedule.prune),
             checked.schedule.timezone,
         ),
-        limits=Limits(limits.api_concurrency, limits.git_workers, limits.api_reserve, limits.silence_timeout),
+        limits=Limits(**limits.model_dump()),
         source=source,
     )
 

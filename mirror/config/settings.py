@@ -27,6 +27,10 @@ class Parts:
     issues: bool = True
     pipelines: bool = True
     pipeline_logs: bool = True
+    downloads: bool = True
+    settings: bool = True
+    snippets: bool = True
+    commit_comments: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much at a time. `api_reserve` requests of each hour are left unused."""
+    """How much at a time. `api_reserve` requests of each hour are left unused; `window` is for how long
+    one run waits for requests before it leaves the rest to the next."""
 
     api_concurrency: int = 8
     git_workers: int = 2
     api_reserve: int = 100
     silence_timeout: timedelta = timedelta(minutes=5)
+    window: timedelta = timedelta(hours=3)
 
 
 @dataclass(frozen=True)

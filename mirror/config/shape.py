@@ -151,6 +151,12 @@ class PartsShape(_Shape):
     issues: bool = Field(True, description="Issues, where Bitbucket still has them.")
     pipelines: bool = Field(True, description="Pipelines with their steps.")
     pipeline_logs: bool = Field(True, description="The logs of pipeline steps; needs pipelines.")
+    downloads: bool = Field(True, description="The files of the downloads section.")
+    settings: bool = Field(True, description="Settings of the workspace, its projects and repositories.")
+    snippets: bool = Field(True, description="Snippets; access tokens can never read them.")
+    commit_comments: bool = Field(
+        True, description="Comments and code insights of the heads of branches and pull requests."
+    )
 
 
 def _share(value: object) -> float:
@@ -210,7 +216,10 @@ class BrakeShape(_Shape):
     at_least: int = Field(5, ge=1, description="and no fewer than so many.")
 
 
-PartName = Literal["code", "profile", "pull_requests", "issues", "pipelines", "pipeline_logs"]
+PartName = Literal[
+    "code", "profile", "pull_requests", "issues", "pipelines", "pipeline_logs", "downloads", "settings",
+    "snippets", "commit_comments",
+]  # fmt: skip
 
 
 class WorkspaceShape(_Shape):
@@ -263,6 +272,11 @@ class LimitsShape(_Shape):
     git_workers: int = Field(2, ge=1, le=64, description="Git worker processes.")
     api_reserve: int = Field(
         100, ge=0, le=10_000, description="Requests of each hour that are left unused, for a restore."
+    )
+    window: Duration = Field(
+        "3h",
+        validate_default=True,
+        description="For how long one run waits for requests before it leaves the rest to the next.",
     )
     silence_timeout: Duration = Field(
         timedelta(minutes=5), description="How long a git server may be silent.", examples=["5m"]

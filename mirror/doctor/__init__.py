@@ -26,12 +26,12 @@ from mirror.bitbucket.budget import Budget
 from mirror.bitbucket.client import Answer, Client
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
-from mirror.collect.catalogue import CATALOGUE
-from mirror.config.settings import Config, WorkspaceConfig
+from mirror.collect.catalogue import CATALOGUE, Row
+from mirror.config.settings import Config, Parts, WorkspaceConfig
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater, worst
 from mirror.git.mirrors import GitLogin, probe
-from mirror.model import Clock, JsonObject, dumps
+from mirror.model import Clock, JsonObject, Repository, dumps
 from mirror.store.reader import Store
 
 State = Literal["ok", "warn", "fail"]
@@ -236,44 +236,67 @@ async def _discovered_checks(
     return checks
 
 
-# One request each, on one repository, tells whether the credential may read a part.
-_PROBES: tuple[tuple[str, Endpoint], ...] = (
-    ("pull_requests", endpoints.PULL_REQUESTS),
-    ("issues", endpoints.ISSUES),
-    ("pipelines", endpoints.PIPELINES),
-)
+def _probes(parts: Parts) -> dict[str, list[tuple[Row, ...]]]:
+    """By part, the kinds that one request can answer for: they need the same scope. What some kinds of
+    credential can never read answers for itself alone."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in CATALOGUE:
+        asks_for_more = "{" in _rest(row.endpoint, {"workspace": "", "repository": ""})
+        if row.level == "project" or asks_for_more or row.part in ("profile", "repositories"):
+            continue
+        alone = row.kind if row.never_for and row.part != "issues" else ""
+        groups.setdefault((row.part, row.level, row.endpoint.scope, alone), []).append(row)
+    found: dict[str, list[tuple[Row, ...]]] = {}
+    for (part, *_), several in groups.items():
+        if getattr(parts, part):
+            found.setdefault(part, []).append(tuple(several))
+    return found
 
 
 async def _scope_checks(
     workspace: WorkspaceConfig, client: Client, found: Discovered, clock: Clock
 ) -> list[Check]:
+    """One request for each scope, on one repository, tells what the credential cannot see."""
     first = found.repositories[0]
     checks: list[Check] = []
-    for part, endpoint in _PROBES:
-        name = f"{found.workspace.slug}: {part}"
-        if not getattr(workspace.parts, part):
-            checks.append(Check(name, "ok", "switched off in the configuration"))
-            continue
-        try:
-            answer = await client.get(
-                endpoint, endpoints.entries(1), workspace=first.workspace, repository=first.slug
-            )
-        except Gone as error:
-            checks.append(Check(name, "ok", f"will not be backed up: {error.message}"))
-        except Denied as error:
-            remedy = f"give the credential the scope {endpoint.scope} ({endpoint.api_token_scope})"
-            accepted = part in workspace.accept_missing
-            text = f"will not be backed up: {error.message}"
-            checks.append(Check(name, "ok" if accepted else "fail", text, remedy, 3))
-        except NotFound as error:
-            checks.append(Check(name, "warn", f"{first.full_name}: {error.message}"))
-        except MirrorError as error:
-            checks.append(_failed(name, error))
-        else:
-            checks.append(Check(name, "ok", f"can be read ({first.full_name})"))
-            if part == "pull_requests":
+    probes = _probes(workspace.parts)
+    for part in dict.fromkeys(row.part for row in CATALOGUE):
+        if part not in ("profile", "repositories") and not getattr(workspace.parts, part):
+            checks.append(Check(f"{found.workspace.slug}: {part}", "ok", "switched off in the configuration"))
+        for several in probes.get(part, ()):
+            check, answer = await _probe(workspace, client, first, several)
+            checks.append(check)
+            if answer is not None and part == "pull_requests":
                 checks.append(_skew(answer, clock))
     return checks
+
+
+async def _probe(
+    workspace: WorkspaceConfig, client: Client, first: Repository, several: tuple[Row, ...]
+) -> tuple[Check, Answer | None]:
+    """Ask for the first of `several` kinds; it answers for all."""
+    row, endpoint = several[0], several[0].endpoint
+    name = f"{first.workspace}: {row.part}"
+    kinds = ", ".join(one.kind for one in several)
+    query = endpoints.entries(1) if endpoint.page_size else None
+    try:
+        answer = await client.get(endpoint, query, workspace=first.workspace, repository=first.slug)
+    except Gone as error:
+        return Check(name, "ok", f"will not be backed up: {error.message}"), None
+    except Denied as error:
+        if all(one.kind in row.never_for for one in client.sign_ins):
+            text = f"this kind of credential can never read: {kinds}"
+            return Check(name, "ok", text, "add a user's API token to the credentials to have it"), None
+        remedy = f"give the credential the scope {endpoint.scope} ({endpoint.api_token_scope})"
+        state: State = "ok" if row.part in workspace.accept_missing else "fail"
+        return Check(name, state, f"will not be backed up: {kinds}: {error.message}", remedy, 3), None
+    except NotFound as error:
+        if row.part == "settings":
+            return Check(name, "ok", f"{kinds}: never set up in {first.full_name}"), None
+        return Check(name, "warn", f"{first.full_name}: {error.message}"), None
+    except MirrorError as error:
+        return _failed(name, error), None
+    return Check(name, "ok", f"can be read: {kinds}"), answer
 
 
 def _skew(answer: Answer, clock: Clock) -> Check:

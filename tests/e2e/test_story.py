@@ -111,7 +111,7 @@ def test_a_missing_scope_ends_with_3_and_names_it(tmp_path: Path) -> None:
     world = World(tmp_path / "upstream")
     populate(world)
     token = world.add_workspace_access_token("acme", SCOPES - {"pipeline"})
-    agreement = "    accept_missing: [pipelines, pipeline_logs]\n"
+    agreement = "    accept_missing: [pipelines, pipeline_logs, settings]\n"
     with Simulator(world) as simulator:
         config = str(write_config(tmp_path, simulator, token))
         done = mirror("backup", "-c", config, "--json")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cli import backed_up
 from mirror.cli.manual import page
 from mirror.cli.parser import build
 from mirror.collect.catalogue import CATALOGUE
@@ -111,12 +112,9 @@ def test_the_map_names_every_room() -> None:
 
 def test_the_list_of_what_is_backed_up_is_the_catalogues() -> None:
     text = (ROOT / "docs" / "what-is-backed-up.md").read_text(encoding="utf-8")
-    rows = [
-        f"| {row.kind} | {row.part} | `{row.document}` | {row.upkeep} | {row.endpoint.scope} |"
-        f" {row.absence} | {row.restorable} |"
-        for row in CATALOGUE
-    ]
-    assert [line for line in text.splitlines() if line in rows] == rows
+    assert text == backed_up.page(), "run: make man"
+    for row in CATALOGUE:
+        assert f"| {row.kind}" in text
 
 
 def test_the_manual_lists_every_exit_code_that_can_occur() -> None:

@@ -1,0 +1,87 @@
+"""The page that says what is backed up, from the catalogue: `python -m mirror.cli.backed_up` prints it."""
+
+from __future__ import annotations
+
+from mirror.collect.catalogue import CATALOGUE, Level, Row
+
+_TITLES: dict[Level, str] = {
+    "repository": "Of each repository",
+    "project": "Of each project",
+    "workspace": "Of the workspace",
+}
+
+_HEAD = """# What is backed up
+
+Besides code (every ref under its own name; LFS objects not yet), each of the kinds below. This page is
+made from the catalogue (`mirror/collect/catalogue.py`), and a test keeps it so.
+
+*Part* is what snapshots, `mirror status` and the configuration (`parts:`, `accept_missing:`) call it.
+*Scope* is what the credential needs: as access tokens and OAuth consumers call it, and as users' API
+tokens do. *Page* is how many come with one request. A † marks what an access token can never read,
+whatever its scopes: such a part is *unavailable*, which is told and is no failure.
+"""
+
+_UPKEEP = """
+## How it is kept up to date
+
+- *every run*: it comes with the lists that each run asks for.
+- *cursor and sweep*: what was updated since the last run (with ten minutes of overlap); everything
+  once a week, or with `--full`. Comments and tasks are asked for only where the thing says that it has
+  some, and it changed; activity and approvals come from one list for the whole repository.
+- *until done*: never asked again once it has come to its end.
+- *slowly*: all kinds together once a week; once a day where requests are left that nobody else wants.
+- *when idle*: with requests that nobody else wants. What is still to be asked is counted in the
+  snapshot (`…_to_ask`), and the run ends with 75 until there is no more of it.
+- *where git lacks it*: when the head of a pull request is not to be had by git any more.
+
+Nothing that was there is dropped: what is gone upstream keeps its last good document, in every later
+snapshot, and a mark (`_parts`, `settings/_parts.json`) says since when.
+"""
+
+_NEVER = """
+## Never, because Bitbucket does not give it
+
+- The values of secured variables, webhooks' secrets, private keys, and how runners sign in.
+- Pipeline artifacts, and the content of caches.
+- The refs of pull requests as refs: Bitbucket does not advertise them. Their heads are pinned where git
+  still has the commits; else the list of commits and the patch are kept, where the API still has them.
+- Branch restrictions of projects, and who is in which group: there is no public API for either.
+- Pictures pasted into comments: they are links to a place that no API lists.
+- Issues and wikis of 2026-08-20 and later: Bitbucket removed them. What was saved before stays.
+- What effective settings come to (`effective-branching-model`, `effective-default-reviewers`): it
+  follows from the repository's and the project's own, which are kept.
+
+## Not yet
+
+Git LFS objects; wikis and snippets as git repositories; comments of commits that are no branch's and no
+pull request's head; statuses that a build sends to a pull request after it was closed and asked about.
+"""
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    parts = [_HEAD]
+    for level, title in _TITLES.items():
+        parts.append(f"\n## {title}\n\n{_table([row for row in CATALOGUE if row.level == level])}")
+    return "".join([*parts, _UPKEEP, _NEVER])
+
+
+def _table(several: list[Row]) -> str:
+    lines = [
+        "| kind | part | document | scope | page | kept up to date | when it is absent | put back |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in several:
+        end = row.endpoint
+        size = str(end.page_size) if end.page_size else "-"
+        mark = " †" if row.never_for else ""
+        scopes = f"{end.scope}, {end.api_token_scope}"
+        lines.append(
+            f"| {row.kind}{mark} | {row.part} | `{row.document}` | {scopes} | {size} | {row.upkeep} |"
+            f" {row.absence} | {row.restorable} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

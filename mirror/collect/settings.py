@@ -1,0 +1,270 @@
+"""Settings: small things that change seldom, so they are asked for on a period of their own.
+
+One round asks for every row of the catalogue; one that is stopped is gone on with where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+
+from mirror.bitbucket import endpoints, fields
+from mirror.bitbucket.budget import Worth
+from mirror.bitbucket.client import Client
+from mirror.bitbucket.endpoints import Endpoint
+from mirror.bitbucket.failures import ApiError, Denied, NotFound
+from mirror.bitbucket.lists import all_of, pages
+from mirror.collect.catalogue import Row, rows
+from mirror.collect.outcomes import child_of, part_of
+from mirror.collect.ports import Work
+from mirror.errors import MirrorError, TryLater
+from mirror.model import Json, JsonObject, Part, PartState, time_text
+
+# At the latest after so long; sooner only with requests that nobody else wants.
+EVERY = timedelta(days=7)
+IDLE_EVERY = timedelta(days=1)
+MARKS = "settings/_parts.json"
+PROFILE = "repository.json"
+_STATE = "settings"
+
+Names = Mapping[str, str | int]
+Collect = Callable[[Work, Client, Row], Awaitable[None]]
+
+
+def worth_now(work: Work) -> Worth | None:
+    """How much a round is worth now; None where it is too early for one."""
+    state = work.part_state(_STATE)
+    if "asked" not in state or work.full:
+        return Worth.OPEN
+    if work.is_due(state, "asked", EVERY):
+        return Worth.OLD
+    return Worth.IDLE if work.is_due(state, "asked", IDLE_EVERY) else None
+
+
+class Round:
+    """One round over `several` rows, each asked for by `special` where it is there by name. The marks
+    say of each kind what could not be had and why."""
+
+    def __init__(
+        self, work: Work, worth: Worth, several: Sequence[Row], special: Mapping[str, Collect]
+    ) -> None:
+        self._work = work
+        self._special = special
+        self._rows = [row for row in several if special.get(row.name) is not with_another]
+        self._client = work.asking(worth)
+        self._state = work.part_state(_STATE)
+        held = work.draft.get(MARKS)
+        self._marks: JsonObject = dict(held) if isinstance(held, dict) else {}
+        self._done: list[str] = list(self._state.get("done") or [])
+
+    async def run(self) -> None:
+        """Ask for every row. Raises only where the credential as a whole is refused."""
+        for row in self._rows:
+            if self._work.stopped is not None:
+                break
+            if row.name in self._done:
+                continue
+            try:
+                await self._special.get(row.name, plain)(self._work, self._client, row)
+                self._marks.pop(row.name, None)
+            except MirrorError as error:
+                self._marks[row.name] = self._mark(row, error)
+                if self._work.stopped is not None:
+                    break
+            self._done.append(row.name)
+            self._state["done"] = list(self._done)
+            self._work.tick()
+        if self._marks or self._work.draft.get(MARKS) is not None:
+            self._work.put(MARKS, self._marks)
+        if self._work.stopped is None:
+            self._state.pop("done", None)
+            self._state["asked"] = time_text(self._work.clock.now())
+        self._state["parts"] = {name: part.to_json() for name, part in self._parts().items()}
+        self._work.checkpoint()
+
+    def _mark(self, row: Row, error: MirrorError) -> JsonObject:
+        """Why a kind could not be had. When it went is kept from the first time on."""
+        if is_out_of_reach(self._work, row, error):
+            return {"state": str(PartState.UNAVAILABLE)}
+        if isinstance(error, TryLater):
+            self._work.failed(row.part, row.kind, error, row.endpoint)
+            return {"state": str(PartState.PARTIAL)}
+        part = part_of(error, part=row.part, absent_is_gone=True)
+        mark: JsonObject = {"state": str(part.state)}
+        if part.scope is not None:
+            mark["scope"] = part.scope
+        # Of what was never there it cannot be said since when it is gone.
+        if part.state is PartState.GONE and self._work.draft.get(row.document) is not None:
+            before = self._marks.get(row.name) or {}
+            mark["since"] = before.get("since") or time_text(self._work.clock.now())
+        return mark
+
+    def _parts(self) -> dict[str, Part]:
+        return {
+            name: self._part([row for row in self._rows if row.part == name])
+            for name in dict.fromkeys(row.part for row in self._rows)
+        }
+
+    def _part(self, several: Sequence[Row]) -> Part:
+        """What a snapshot says of all kinds of one part together."""
+        states: dict[PartState, list[Row]] = {}
+        for row in several:
+            mark = self._marks.get(row.name)
+            asked = row.name in self._done
+            state = PartState(mark["state"]) if mark else PartState.COMPLETE if asked else PartState.PARTIAL
+            states.setdefault(state, []).append(row)
+        counts = {f"kinds_{state}": len(found) for state, found in sorted(states.items())}
+        told = "; ".join(
+            f"{state}: {', '.join(row.kind for row in found)}"
+            for state, found in sorted(states.items())
+            if state is not PartState.COMPLETE
+        )
+        scopes = {self._marks[row.name].get("scope") for row in states.get(PartState.DENIED, [])} - {None}
+        for state in (PartState.DENIED, PartState.PARTIAL, PartState.COMPLETE):
+            if state in states:
+                break
+        else:
+            state = PartState.UNAVAILABLE if PartState.UNAVAILABLE in states else PartState.GONE
+        return Part(state, counts, told or None, ", ".join(sorted(scopes)) or None)
+
+
+def is_out_of_reach(work: Work, row: Row, error: MirrorError) -> bool:
+    """Whether something was refused because no credential of this kind can ever read it."""
+    kinds = [one.kind for one in work.client.sign_ins]
+    may_be = isinstance(error, Denied | NotFound) and bool(kinds)
+    return may_be and all(kind in row.never_for for kind in kinds)
+
+
+async def ask(client: Client, endpoint: Endpoint, names: Names) -> Json:
+    """What an endpoint gives: a list, in an order of our own, or a single thing."""
+    if endpoint.page_size:
+        return fields.ordered(await all_of(client, endpoint, None, **names))
+    return fields.stable((await client.get(endpoint, None, **names)).data)
+
+
+async def plain(work: Work, client: Client, row: Row) -> None:
+    """Bring the one document of a row up to date."""
+    work.put(row.document, await ask(client, row.endpoint, work.names))
+
+
+# -- those of a repository that are more than one document with one answer
+
+
+async def _merge_strategies(work: Work, client: Client, row: Row) -> None:
+    branch = fields.main_branch(work.draft.get(PROFILE))
+    if branch is not None:  # an empty repository has none
+        work.put(row.document, await ask(client, row.endpoint, {**work.names, "branch": branch}))
+
+
+async def _environments(work: Work, client: Client, row: Row) -> None:
+    """Each with its variables."""
+    found = await all_of(client, row.endpoint, None, **work.names)
+    for one in found:
+        uuid = fields.uuid_of(one, "environment")
+        path = f"environments/{uuid.strip('{}')}.json"
+        held = work.draft.get(path)
+        document: JsonObject = {"environment": fields.stable(one), "variables": None, "_parts": {}}
+        try:
+            names = {**work.names, "environment": uuid}
+            document["variables"] = await ask(client, endpoints.ENVIRONMENT_VARIABLES, names)
+        except ApiError as error:
+            document["variables"] = held.get("variables") if isinstance(held, dict) else None
+            document["_parts"] = {"variables": child_of(error)}
+            work.put(path, document)
+            raise
+        work.put(path, document)
+    seen = {fields.uuid_of(one, "environment").strip("{}") for one in found}
+    mark_gone(work, "environments", seen, "environment")
+
+
+async def _deployments(work: Work, client: Client, row: Row) -> None:
+    """All of them: the list can be neither filtered nor sorted."""
+    seen = set()
+    async for page in pages(client, row.endpoint, None, **work.names):
+        for one in page.values:
+            uuid = fields.uuid_of(one, "deployment")
+            path = f"deployments/{uuid.strip('{}')}.json"
+            held = work.draft.get(path)
+            before = held.get("deployment") if isinstance(held, dict) else None
+            work.put(path, {"deployment": fields.merged(before, fields.stable(one)), "_parts": {}})
+            seen.add(uuid.strip("{}"))
+    mark_gone(work, "deployments", seen, "deployment")
+
+
+def mark_gone(work: Work, folder: str, seen: set[str], key: str) -> None:
+    """What a whole list lacks keeps its last document, marked with when it went. `seen` are the names of
+    the documents of what it has."""
+    for path in list(work.draft.paths(folder)):
+        document = work.draft.get(path)
+        if path.rpartition("/")[2].removesuffix(".json") in seen or not isinstance(document, dict):
+            continue
+        if key not in (document.get("_parts") or {}):
+            mark = {"state": str(PartState.GONE), "since": time_text(work.clock.now())}
+            work.put(path, {**document, "_parts": {**(document.get("_parts") or {}), key: mark}})
+
+
+async def _downloads(work: Work, client: Client, row: Row) -> None:
+    """The list, and each file that is new. A file that was removed stays, marked."""
+    held = work.draft.get(row.document)
+    before = {fields.file_name(one): one for one in held or []}
+    kept: list[JsonObject] = []
+    fault: ApiError | None = None
+    for one in await all_of(client, row.endpoint, None, **work.names):
+        name, entry = fields.file_name(one), {**one}
+        old = before.pop(name, {})
+        if (
+            old.get("_content")
+            and fields.is_same_file(old, one)
+            and work.draft.has_file(old["_content"]["sha256"])
+        ):
+            entry["_content"] = old["_content"]
+        else:
+            try:
+                async with client.download(endpoints.DOWNLOAD, name=name, **work.names) as chunks:
+                    entry["_content"] = await work.draft.put_file(chunks, name)
+            except ApiError as error:
+                fault, entry["_content"] = error, old.get("_content")
+        kept.append(entry)
+    gone = {"state": str(PartState.GONE), "since": time_text(work.clock.now())}
+    kept += [{"_gone": gone, **one} for one in before.values()]
+    work.put(row.document, sorted((fields.stable(one) for one in kept), key=fields.file_name))
+    if fault is not None:
+        raise fault
+
+
+async def with_another(work: Work, client: Client, row: Row) -> None:
+    """It comes with another row."""
+
+
+_SPECIAL: dict[str, Collect] = {
+    "merge_strategies": _merge_strategies,
+    "environments": _environments,
+    "environment_variables": with_another,
+    "deployments": _deployments,
+    "downloads": _downloads,
+    "downloaded_files": with_another,
+}
+
+
+def rows_wanted(work: Work, wanted: Sequence[str]) -> list[Row]:
+    """The rows of one round over a repository. A tracker that is gone has no milestones either."""
+    absent = "absent" in work.part_state("issues")
+    return [
+        row
+        for row in rows(level="repository")
+        if row.upkeep == "slowly" and row.part in wanted and not (absent and row.part == "issues")
+    ]
+
+
+async def collect_settings(work: Work, worth: Worth, wanted: Sequence[str]) -> None:
+    """One round over the settings of a repository; `wanted` are the parts that are.
+
+    Raises only where the credential as a whole is refused.
+    """
+    await Round(work, worth, rows_wanted(work, wanted), _SPECIAL).run()
+
+
+def parts(work: Work) -> dict[str, Part]:
+    """What snapshots say of the parts, as the last round left them."""
+    saved = work.part_state(_STATE).get("parts")
+    return {name: Part.from_json(data) for name, data in (saved or {}).items() if name != "issues"}
