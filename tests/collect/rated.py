@@ -1,0 +1,53 @@
+"""A backup in a process of its own, by a clock that several processes share and that only waiting moves:
+`python -m tests.collect.rated CONFIG CLOCK [DOCUMENTS]`. So an hour's rate limit takes no hour, and a
+process may be killed all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from mirror import backup
+from mirror.collect import ports
+from mirror.config import load
+
+START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+
+
+class SharedClock:
+    """Time that stands in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            path.write_text("0.0")
+
+    def monotonic(self) -> float:
+        while not (text := self.path.read_text()):
+            pass  # somebody is writing it
+        return float(text)
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.monotonic())
+
+    def pass_by(self, seconds: float) -> None:
+        beside = self.path.with_suffix(f".{os.getpid()}")
+        beside.write_text(repr(self.monotonic() + seconds))
+        beside.replace(self.path)
+
+    async def sleep(self, seconds: float) -> None:
+        self.pass_by(seconds)
+        await asyncio.sleep(0)
+
+
+def main() -> int:
+    config, clock = load(Path(sys.argv[1])), SharedClock(Path(sys.argv[2]))
+    ports.CHECKPOINT_DOCUMENTS = int(sys.argv[3])
+    return asyncio.run(backup.run(config, clock=clock, environment=os.environ)).exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
