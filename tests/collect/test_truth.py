@@ -1,0 +1,190 @@
+"""What a snapshot says of each part: denied is not empty, gone keeps what was, unchanged is unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror.config import load
+from mirror.model import Run, RunEntry, Selector
+from mirror.simulator import Fault, Simulator, Switches, World
+from mirror.simulator.sample import SCOPES, populate
+from tests.e2e.helpers import write_config
+from tests.place import Place
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+
+
+def entry(run: Run, name: str = "acme/website") -> RunEntry:
+    [found] = [one for one in run.entries if one.full_name == name]
+    return found
+
+
+def document(place: Place, path: str, name: str = "acme/website") -> Any:
+    with place.store() as store:
+        folder = store.repository(Selector.parse(name))
+        latest = folder.metadata.latest()
+        assert latest is not None
+        return folder.metadata.read(latest, path)
+
+
+async def test_the_best_workspace_token_ends_well_and_says_what_it_can_never_see(place: Place) -> None:
+    run = await place.run()
+    assert run.exit_code == 0
+    website, workspace = entry(run), entry(run, "acme")
+    assert website.parts["settings"].state == "complete"
+    assert "unavailable: users' permissions, groups' permissions" in (website.parts["settings"].reason or "")
+    assert workspace.parts["snippets"].state == "unavailable"
+    marks = document(place, "settings/_parts.json")
+    assert marks["users_permissions"] == {"state": "unavailable"}
+    assert document(place, "settings/users-permissions.json") is None
+
+
+MIXES = [Switches.default(), Switches.inverted(), *(Switches.seeded(seed) for seed in range(3))]
+
+
+@pytest.mark.parametrize("switches", MIXES, ids=["default", "inverted", "mix0", "mix1", "mix2"])
+async def test_nothing_changes_where_nothing_changed(tmp_path: Path, switches: Switches) -> None:
+    """Over days, with every sweep and every round over the settings."""
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world, switches=switches) as simulator:
+        place = Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+        assert (await place.run()).exit_code == 0
+        for _ in range(9):
+            place.clock.elapsed += DAY
+            run = await place.run()
+            assert {str(one.outcome) for one in run.entries} == {"confirmed"}
+        assert (await place.run()).exit_code == 0
+
+
+async def test_a_missing_scope_is_denied_and_named_and_keeps_what_was(tmp_path: Path) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        place = Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+        await place.run()
+        hooks = document(place, "settings/webhooks.json")
+        assert len(hooks) == 1
+        world.revoke(token)
+        write_config(tmp_path, simulator, world.add_workspace_access_token("acme", SCOPES - {"webhook"}))
+        place.clock.elapsed += 2 * DAY
+        run = await place.run()
+    assert run.exit_code == 3
+    part = entry(run).parts["settings"]
+    assert (part.state, part.scope) == ("denied", "webhook")
+    assert document(place, "settings/webhooks.json") == hooks
+    assert document(place, "settings/_parts.json")["webhooks"] == {"state": "denied", "scope": "webhook"}
+
+
+async def test_a_kind_that_went_keeps_its_documents_marked_with_when(place: Place) -> None:
+    await place.run()
+    website = place.acme.repositories["website"]
+    before = document(place, "settings/ssh-key-pair.json")
+    del website.settings["key_pair"]
+    website.settings["environments"] = []
+    website.downloads.clear()
+    place.clock.elapsed += 2 * DAY
+    assert (await place.run()).exit_code == 0
+    marks = document(place, "settings/_parts.json")
+    assert document(place, "settings/ssh-key-pair.json") == before
+    assert marks["ssh_key_pair"]["state"] == "gone"
+    since = marks["ssh_key_pair"]["since"]
+    [download] = document(place, "downloads.json")
+    assert download["_gone"]["state"] == "gone" and download["_content"]["size"] > 0
+    # In every later snapshot, and not newly gone each time.
+    website.commit("main", {"a": b"1"}, "More\n")
+    place.clock.elapsed += 8 * DAY
+    await place.run()
+    assert document(place, "settings/_parts.json")["ssh_key_pair"]["since"] == since
+    assert document(place, "downloads.json") == [download]
+
+
+async def test_a_server_in_trouble_is_not_an_empty_list(place: Place) -> None:
+    place.simulator.order(Fault("GET /2.0/repositories/acme/website/hooks", status=503, times=5))
+    run = await place.run()
+    assert run.exit_code == 75
+    assert entry(run).parts["settings"].state == "partial"
+    assert document(place, "settings/webhooks.json") is None
+    place.clock.elapsed += 2 * DAY
+    assert (await place.run()).exit_code == 0
+    assert len(document(place, "settings/webhooks.json")) == 1
+
+
+async def test_what_git_lacks_is_kept_as_commits_and_patch(place: Place) -> None:
+    """A squashed pull request whose branch was deleted."""
+    await place.run()
+    kept = document(place, "pull-requests/0/1.json", "acme/billing")
+    pull = place.acme.repositories["billing"].pull_requests[1]
+    assert [one["hash"] for one in kept["commits"]] == [pull.source_hash]
+    with place.store() as store:
+        stored = store.repository(Selector.parse("acme/billing")).file(kept["patch"]["sha256"])
+        assert stored is not None
+        with stored:
+            assert pull.source_hash.encode() in stored.read()
+    assert document(place, "pull-requests/0/1.json")["commits"] is None
+
+
+async def test_an_approval_that_moves_no_time_is_seen_within_a_day(place: Place) -> None:
+    await place.run()
+    pull = place.acme.repositories["website"].pull_requests[3]
+    eve = place.world.users["eve@acme.example"]
+    pull.approve(eve)
+    place.clock.elapsed += DAY
+    await place.run()
+    kept = document(place, "pull-requests/0/3.json")
+    assert any("approval" in one for one in kept["activity"])
+    approved = {one["user"]["uuid"] for one in kept["pull_request"]["participants"] if one["approved"]}
+    assert eve.uuid in approved
+
+
+async def test_a_task_that_moves_no_time_is_seen_by_the_sweep(place: Place) -> None:
+    await place.run()
+    pull = place.acme.repositories["website"].pull_requests[3]
+    [task] = pull.tasks
+    task.resolved = True
+    place.clock.elapsed += 8 * DAY
+    await place.run()
+    [kept] = document(place, "pull-requests/0/3.json")["tasks"]
+    assert kept["state"] == "RESOLVED"
+
+
+async def test_a_pipeline_that_was_running_is_looked_at_until_it_has_ended(place: Place) -> None:
+    website = place.acme.repositories["website"]
+    running = website.add_pipeline(steps=[("build", b"so far\n")], result=None)
+    assert (await place.run()).exit_code == 0
+    for _ in range(130):
+        website.add_pipeline(steps=[("build", b"Done.\n")])
+    await place.run()
+    running.finish()
+    running.steps[0].log = b"so far\nand done\n"
+    place.clock.elapsed += DAY
+    assert (await place.run()).exit_code == 0
+    kept = document(place, f"pipelines/0/{running.number}.json")
+    assert kept["pipeline"]["state"]["name"] == "COMPLETED"
+    assert [one["size"] for one in kept["logs"].values()] == [16]
+
+
+async def test_a_pull_request_that_vanished_keeps_its_document(place: Place) -> None:
+    await place.run()
+    website = place.acme.repositories["website"]
+    del website.pull_requests[2]
+    place.clock.elapsed += 8 * DAY
+    run = await place.run()
+    assert entry(run).parts["pull_requests"].counts["pull_requests_gone"] == 1
+    kept = document(place, "pull-requests/0/2.json")
+    assert kept["_parts"]["pull_request"]["state"] == "gone" and "since" in kept["_parts"]["pull_request"]
