@@ -1,14 +1,20 @@
-"""Keeping the packs of a repository of documents few.
+"""Keeping the packs of a repository of documents few and small.
 
 Each snapshot and each checkpoint is a pack of its own. Every pack costs each reader two open files,
-so a thousand of them would be more than a process may open.
+so a thousand of them would be more than a process may open. Where packs are joined, each document and
+each folder is kept as what differs from its next version at the same path; the newest is whole.
 """
 
 from __future__ import annotations
 
+import hashlib
+import stat
+from collections import OrderedDict
 from pathlib import Path
 
-from dulwich.pack import load_pack_index
+from dulwich.objects import Commit, ObjectID, Tree
+from dulwich.pack import create_delta, load_pack_index
+from dulwich.repo import Repo
 
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
@@ -16,6 +22,11 @@ from mirror.git.packs import PackWriter
 from mirror.git.refs import open_repository
 
 PACKS_MAX = 50
+# So many steps from the newest version at most, as C git does it.
+DEPTH_MAX = 50
+# What is larger is kept whole; of what was read lately so many bytes are held.
+DELTA_BYTES_MAX = 16 << 20
+HELD_MAX = 32 << 20
 _KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 # What else may stand beside a pack; all of it can be made again.
 _BESIDE = (".rev", ".bitmap", ".mtimes")
@@ -78,15 +89,14 @@ def _merge(path: Path, packs: list[Path]) -> str:
     writer = PackWriter(path / "objects")
     repository = open_repository(path)
     try:
+        names: list[str] = []
         for pack in packs:
             index = load_pack_index(str(pack.with_suffix(".idx")), repository.object_format)
             try:
-                for name, _, _ in index.iterentries():
-                    kind, data = repository.object_store.get_raw(name)
-                    if writer.add(_KINDS[kind], data) != name.hex():
-                        raise GitFailed(f"{path.name}: object {name.hex()} is damaged")
+                names += [name.hex() for name, _, _ in index.iterentries()]
             finally:
                 index.close()
+        _Joiner(repository, writer, names).join()
         new = writer.publish()
     except (OSError, MemoryError, GitFailed):
         raise
@@ -96,3 +106,97 @@ def _merge(path: Path, packs: list[Path]) -> str:
         writer.discard()
         repository.close()
     return f"{new}.pack" if new else ""
+
+
+class _Joiner:
+    """Writes objects into a pack, each as a delta against its next version where that is among them."""
+
+    def __init__(self, repository: Repo, writer: PackWriter, names: list[str]) -> None:
+        self._store = repository.object_store
+        self._writer = writer
+        self._names = names
+        self._among = set(names)
+        self._next: dict[str, str] = {}  # an object to its next version at the same path
+        self._depth: dict[str, int] = {}
+        self._lately: OrderedDict[str, bytes] = OrderedDict()
+        self._held = 0
+
+    def join(self) -> None:
+        """Write them all."""
+        self._find_versions()
+        for name in self._names:
+            chain = [name]
+            while (newer := self._next.get(chain[-1])) and not self._writer.has(chain[-1]):
+                if newer in chain:
+                    break  # it was changed, and changed back
+                chain.append(newer)
+            for one in reversed(chain):
+                self._add(one)
+
+    def _add(self, name: str) -> None:
+        if self._writer.has(name):
+            return
+        kind, data = self._read(name)
+        base = self._next.get(name)
+        depth = self._depth.get(base or "", 0) + 1
+        if (
+            base is not None
+            and self._writer.has(base)
+            and depth <= DEPTH_MAX
+            and len(data) <= DELTA_BYTES_MAX
+        ):
+            base_kind, content = self._read(base)
+            if base_kind == kind:
+                delta = b"".join(create_delta(content, data))
+                if len(delta) < len(data) // 2:
+                    self._writer.add_delta(name, delta, base)
+                    self._depth[name] = depth
+                    return
+        self._writer.add(_KINDS[kind], data)
+
+    def _read(self, name: str) -> tuple[int, bytes]:
+        """Kind and bytes of an object, hashed. Those read lately are held."""
+        held = self._lately.get(name)
+        if held is not None:
+            return held[0], held[1:]
+        kind, data = self._store.get_raw(ObjectID(name.encode("ascii")))
+        digest = hashlib.sha1(b"%s %d\0" % (_KINDS[kind].encode(), len(data)), usedforsecurity=False)
+        digest.update(data)
+        if digest.hexdigest() != name:
+            raise GitFailed(f"object {name} is damaged")
+        self._lately[name] = bytes([kind]) + data
+        self._held += len(data)
+        while self._held > HELD_MAX and len(self._lately) > 1:
+            self._held -= len(self._lately.popitem(last=False)[1]) - 1
+        return kind, data
+
+    def _find_versions(self) -> None:
+        """Which object took the place of which, commit by commit."""
+        for name in self._names:
+            kind, data = self._read(name)
+            if _KINDS[kind] != "commit":
+                continue
+            commit = Commit.from_string(data)
+            for parent in commit.parents[:1]:
+                if (text := parent.decode("ascii")) in self._among:
+                    before = Commit.from_string(self._read(text)[1])
+                    self._compare(before.tree.decode("ascii"), commit.tree.decode("ascii"))
+
+    def _compare(self, old: str, new: str) -> None:
+        """Two versions of a folder, and what is in them."""
+        if old == new or old not in self._among or new not in self._among or old in self._next:
+            return
+        self._next[old] = new
+        before, after = self._level(old), self._level(new)
+        for name, (mode, value) in before.items():
+            found = after.get(name)
+            if found is None or found[1] == value:
+                continue
+            if stat.S_ISDIR(mode) and stat.S_ISDIR(found[0]):
+                self._compare(value, found[1])
+            elif value in self._among and found[1] in self._among:
+                self._next.setdefault(value, found[1])
+
+    def _level(self, name: str) -> dict[bytes, tuple[int, str]]:
+        tree = Tree.from_string(self._read(name)[1])
+        return {one.path: (one.mode, one.sha.decode("ascii")) for one in tree.iteritems()}

@@ -29,6 +29,7 @@ from mirror.logs import get_logger
 
 _log = get_logger("git")
 _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
+_OFFSET_DELTA = 6
 _LEFTOVERS = ("tmp_pack_", "tmp_obj_", "incoming-", "tmp-")
 
 
@@ -60,11 +61,25 @@ class PackWriter:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             self._file = os.fdopen(descriptor, "w+b")
             self._file.write(b"PACK" + struct.pack(">LL", 2, 0))
-        entry = _entry_header(_TYPES[kind], len(data)) + zlib.compress(data, 6)
+        self._write(identifier, _entry_header(_TYPES[kind], len(data)) + zlib.compress(data, 6))
+        return identifier.hex()
+
+    def add_delta(self, identifier: str, delta: bytes, base: str) -> None:
+        """Add the object `identifier` as a delta against `base`, which was added before it."""
+        name, (begin, _) = bytes.fromhex(identifier), self._entries[bytes.fromhex(base)]
+        if name not in self._entries:
+            header = _entry_header(_OFFSET_DELTA, len(delta)) + _distance(self._offset - begin)
+            self._write(name, header + zlib.compress(delta, 6))
+
+    def has(self, identifier: str) -> bool:
+        """Whether an object was added."""
+        return bytes.fromhex(identifier) in self._entries
+
+    def _write(self, identifier: bytes, entry: bytes) -> None:
+        assert self._file is not None
         self._file.write(entry)
         self._entries[identifier] = (self._offset, zlib.crc32(entry))
         self._offset += len(entry)
-        return identifier.hex()
 
     def publish(self) -> str:
         """Make the pack part of the repository, durably; returns its name without suffix.
@@ -116,6 +131,15 @@ def _entry_header(kind: int, size: int) -> bytes:
         first = size & 0x7F
         size >>= 7
     out.append(first)
+    return bytes(out)
+
+
+def _distance(back: int) -> bytes:
+    """How far before itself a delta's base begins, as packs write it."""
+    out = bytearray([back & 0x7F])
+    while back := back >> 7:
+        back -= 1
+        out.insert(0, 0x80 | (back & 0x7F))
     return bytes(out)
 
 
