@@ -154,7 +154,8 @@ def _repository(
     missing = {
         name: f"{part.state}: {part.reason}" if part.reason else str(part.state)
         for name, part in (last.parts.items() if last is not None else ())
-        if part.state not in ("complete", "skipped")
+        # Of a part of many kinds, some may be out of reach for good: complete, with more to say.
+        if part.state not in ("complete", "skipped") or part.reason
     }
     changes = entry["ref_changes"] if entry is not None else []
     state = str(entry["outcome"]) if entry is not None else "unknown"

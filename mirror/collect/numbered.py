@@ -155,7 +155,7 @@ async def survey(work: Work, kind: Kind) -> dict[int, str]:
     """
     state, numbers = work.part_state(kind.part), work.numbers(kind.part)
     cursor, sweep = _plan(work, state)
-    since = "" if sweep else time_text(time_from_text(cursor) - OVERLAP)
+    since = time_text(time_from_text(cursor) - OVERLAP) if cursor else ""
     walk = Walk(work, state, since or "everything")
     if sweep and not walk.is_resumed:
         _count_again(work, kind)
@@ -197,9 +197,9 @@ async def survey(work: Work, kind: Kind) -> dict[int, str]:
 def _plan(work: Work, state: JsonObject) -> tuple[str, bool]:
     """The cursor, and whether everything is to be looked at."""
     cursor = state.get("cursor")
-    if moment(cursor) is None or work.is_due(state, "swept", SWEEP_EVERY):
+    if work.is_due(state, "swept", SWEEP_EVERY) or (cursor != "" and moment(cursor) is None):
         return "", True
-    return str(cursor), False
+    return str(cursor), False  # the empty text: there was nothing yet
 
 
 def _count_again(work: Work, kind: Kind) -> None:
@@ -232,6 +232,8 @@ def _take(work: Work, kind: Kind, number: int, listed: JsonObject, *, sweep: boo
     is_open = kind.is_open(thing)
     # An open one is looked at whole in a sweep: not everything that happens to it moves its time.
     again = moved or work.full or (sweep and is_open)
+    if fields.pull_request_head(previous) != fields.pull_request_head(thing):
+        numbers["listed"].discard(number)
     document: JsonObject = {**old, kind.key: thing}
     parts: JsonObject = dict(old.get("_parts") or {})
     parts.pop(kind.key, None)
@@ -350,6 +352,8 @@ async def _ask_of(work: Work, kind: Kind, number: int, names: Sequence[str], wor
     work.put(path, document)
     for name in settled:
         numbers[name].discard(number)
+    if "commits" in settled:
+        numbers["listed"].add(number)
 
 
 def _children(kind: Kind) -> tuple[Child, ...]:

@@ -154,9 +154,11 @@ def note_fetched(
     about heads. `pinned` are the heads of pull requests that it holds, `unpinned` those it lacks."""
     numbers, heads = work.numbers("pull_requests"), heads_of(work)
     if wanted.pull_requests:
-        lacking = {number for number in unpinned if _lacks_commits(work, number)}
-        for name in ("commits", "patch"):
-            numbers[name] = lacking if name == "commits" else set(lacking)
+        # Those whose commits the document has are not looked at again until their head moves.
+        held = numbers["held"].intersection(unpinned)
+        lacking = {number for number in held - numbers["listed"] if _lacks_commits(work, number)}
+        numbers["listed"] = held - lacking
+        numbers["commits"], numbers["patch"] = lacking, set(lacking)
     if wanted.commit_comments:
         known = {number: value for number, value in pinned.items() if number not in unpinned}
         current = [value for number, value in known.items() if number in numbers["open"]]

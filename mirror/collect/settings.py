@@ -94,10 +94,16 @@ class Round:
         if part.scope is not None:
             mark["scope"] = part.scope
         # Of what was never there it cannot be said since when it is gone.
-        if part.state is PartState.GONE and self._work.draft.get(row.document) is not None:
+        if part.state is PartState.GONE and self._was_held(row):
             before = self._marks.get(row.name) or {}
             mark["since"] = before.get("since") or time_text(self._work.clock.now())
         return mark
+
+    def _was_held(self, row: Row) -> bool:
+        folder, _, name = row.document.rpartition("/")
+        if name.startswith("<"):
+            return next(self._work.draft.paths(folder), None) is not None
+        return self._work.draft.get(row.document) is not None
 
     def _parts(self) -> dict[str, Part]:
         return {

@@ -12,14 +12,14 @@ import stat
 from collections import OrderedDict
 from pathlib import Path
 
+from dulwich.object_store import PackCapableObjectStore
 from dulwich.objects import Commit, ObjectID, Tree
 from dulwich.pack import create_delta, load_pack_index
-from dulwich.repo import Repo
 
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.packs import PackWriter
-from mirror.git.refs import open_repository
+from mirror.git.refs import close, open_repository
 
 PACKS_MAX = 50
 # So many steps from the newest version at most, as C git does it.
@@ -96,7 +96,7 @@ def _merge(path: Path, packs: list[Path]) -> str:
                 names += [name.hex() for name, _, _ in index.iterentries()]
             finally:
                 index.close()
-        _Joiner(repository, writer, names).join()
+        Joiner(repository.object_store, writer, names).join()
         new = writer.publish()
     except (OSError, MemoryError, GitFailed):
         raise
@@ -104,15 +104,16 @@ def _merge(path: Path, packs: list[Path]) -> str:
         raise GitFailed(f"{path.name}: a pack is damaged: {type(error).__name__}: {error}") from error
     finally:
         writer.discard()
-        repository.close()
+        close(repository)
     return f"{new}.pack" if new else ""
 
 
-class _Joiner:
-    """Writes objects into a pack, each as a delta against its next version where that is among them."""
+class Joiner:
+    """Writes the objects `names` into a pack, each as a delta against its next version where that is
+    among them. Each is hashed on its way."""
 
-    def __init__(self, repository: Repo, writer: PackWriter, names: list[str]) -> None:
-        self._store = repository.object_store
+    def __init__(self, store: PackCapableObjectStore, writer: PackWriter, names: list[str]) -> None:
+        self._store = store
         self._writer = writer
         self._names = names
         self._among = set(names)
@@ -122,7 +123,7 @@ class _Joiner:
         self._held = 0
 
     def join(self) -> None:
-        """Write them all."""
+        """Write them all. Raises GitFailed where one is missing or damaged."""
         self._find_versions()
         for name in self._names:
             chain = [name]
@@ -159,7 +160,19 @@ class _Joiner:
         held = self._lately.get(name)
         if held is not None:
             return held[0], held[1:]
-        kind, data = self._store.get_raw(ObjectID(name.encode("ascii")))
+        problem = ""
+        try:
+            kind, data = self._store.get_raw(ObjectID(name.encode("ascii")))
+        except KeyError:
+            problem = "is missing"
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - damage raises anything
+            problem = f"is damaged: {type(error).__name__}: {error}"
+        if problem:
+            # Not where it was met: that would hold on to dulwich's view of the pack, which could then
+            # not be closed.
+            raise GitFailed(f"object {name} {problem}")
         digest = hashlib.sha1(b"%s %d\0" % (_KINDS[kind].encode(), len(data)), usedforsecurity=False)
         digest.update(data)
         if digest.hexdigest() != name:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from dulwich.object_store import PackCapableObjectStore
 from dulwich.objects import Commit, ObjectID, Tree
 
 from mirror.git import bare
@@ -56,6 +57,11 @@ class Documents:
         """Let go of files and memory maps."""
         close(self._repo)
 
+    @property
+    def store(self) -> PackCapableObjectStore:
+        """The objects themselves, as dulwich has them."""
+        return self._repo.object_store
+
     def refresh(self) -> None:
         """See what was published since."""
         close(self._repo)
@@ -63,12 +69,7 @@ class Documents:
 
     def tags(self) -> dict[str, str]:
         """Tag name to commit id."""
-        refs = read_all(self.path)
-        return {
-            name[len(_TAGS) :].decode("utf-8", "replace"): value
-            for name, value in refs.items()
-            if name.startswith(_TAGS)
-        }
+        return tags_of(self.path)
 
     def head(self, ref: str = "refs/heads/main") -> str | None:
         """The commit that `ref` names."""
@@ -210,6 +211,15 @@ class Documents:
     def sweep(self) -> None:
         """Remove what an interrupted writer left; the caller holds the lock."""
         sweep(self.path)
+
+
+def tags_of(path: Path) -> dict[str, str]:
+    """Tag name to commit id of the repository at `path`, which need not be opened for that."""
+    return {
+        name[len(_TAGS) :].decode("utf-8", "replace"): value
+        for name, value in read_all(path).items()
+        if name.startswith(_TAGS)
+    }
 
 
 class TreeEdit:

@@ -15,14 +15,13 @@ from dulwich.object_format import SHA1
 from dulwich.objects import Commit, Tag, Tree
 from dulwich.pack import load_pack_index
 
+from mirror.git.consolidate import Joiner
 from mirror.git.documents import Documents, TreeEdit, tree_bytes
 from mirror.git.durable import sync_folder
-from mirror.git.failures import GitFailed
 from mirror.git.packs import PackWriter
 from mirror.git.refs import read_all
 
 _TAGS = "refs/tags/"
-_KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 
 
 def _unchanged(_path: str, _data: bytes) -> bytes | None:
@@ -202,8 +201,9 @@ def reachable(documents: Documents) -> list[str]:
 def compact(documents: Documents, wanted: Iterable[str]) -> None:
     """Keep the objects `wanted` in one new pack, and remove every other pack and loose object.
 
-    Each object is hashed on its way; the old ones go after the new pack is durable. Raises GitFailed
-    where an object is missing or damaged: nothing is removed then.
+    Each object is hashed on its way, and kept as what differs from its next version; the old packs go
+    after the new one is durable. Raises GitFailed where an object is missing or damaged: nothing is
+    removed then.
     """
     objects = documents.path / "objects"
     old = [
@@ -214,10 +214,7 @@ def compact(documents: Documents, wanted: Iterable[str]) -> None:
     loose = list(objects.glob("[0-9a-f][0-9a-f]/*"))
     writer = PackWriter(objects)
     try:
-        for identifier in wanted:
-            kind, data = documents.raw(identifier)
-            if writer.add(_KINDS[kind], data) != identifier:
-                raise GitFailed(f"{documents.path.name}: object {identifier} is damaged")
+        Joiner(documents.store, writer, list(wanted)).join()
         new = writer.publish()
     finally:
         writer.discard()

@@ -38,15 +38,13 @@ def write_documents(
         files.update(pointer["sha256"] for pointer in pointers(loads(data)))
         count += 1
         tell(f"{count} documents")
-    let_go: set[str] = set()
-    if isinstance(folder, RepositoryFolder):
-        let_go = {sha256 for sha256 in files & folder.dropped().keys() if folder.find_file(sha256) is None}
-        for sha256 in sorted(files - let_go):
-            _write_file(folder, sha256, target / FILES / sha256[:2] / sha256)
+    let_go = {sha256 for sha256 in files & folder.dropped().keys() if folder.find_file(sha256) is None}
+    for sha256 in sorted(files - let_go):
+        _write_file(folder, sha256, target / FILES / sha256[:2] / sha256)
     return count, len(let_go)
 
 
-def _write_file(folder: RepositoryFolder, sha256: str, target: Path) -> None:
+def _write_file(folder: RepositoryFolder | WorkspaceFolder, sha256: str, target: Path) -> None:
     stream = folder.file(sha256)
     if stream is None:
         raise DamageFound(f"{folder.full_name}: the file {sha256} is missing", hint="run mirror verify")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import AsyncIterable, Container, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.git.documents import Documents, TreeEdit
@@ -106,36 +107,56 @@ class WorkDraft:
     """
 
     def __init__(
-        self, documents: Documents, deposit: Deposit, file: str, clock: Clock, erased: Erased
+        self,
+        documents: Callable[[], Documents],
+        deposit: Deposit,
+        file: str,
+        clock: Clock,
+        erased: Erased,
     ) -> None:
-        self.resumed = False  # whether it goes on with an earlier run's work
         self._clock = clock
-        self._documents = documents
+        self._give = documents
         self._deposit = deposit
         self._file = file
         self._erased = erased
-        with damage_in(file):
-            main = tip_of(documents)
-            work = documents.head(layout.WORK)
-            self._parent = main
-            if work is not None and checkpoints_since(documents, work, main) is not None:
-                self._parent = work
-                self.resumed = work != main
-            self._base = None if self._parent is None else documents.tree_of(self._parent)
-            self._edit = documents.edit(self._base)
         self._touched: set[str] = set()
-        if self.resumed:
-            _log.info("store.work_resumed", file=file)
+        self._begun: _Begun | None = None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was read or put: until then the documents are not even opened."""
+        return self._begun is not None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it goes on with an earlier run's work."""
+        return self._begin.resumed
+
+    @property
+    def _begin(self) -> _Begun:
+        if self._begun is None:
+            documents = self._give()
+            with damage_in(self._file):
+                main = tip_of(documents)
+                work = documents.head(layout.WORK)
+                parent, resumed = main, False
+                if work is not None and checkpoints_since(documents, work, main) is not None:
+                    parent, resumed = work, work != main
+                base = None if parent is None else documents.tree_of(parent)
+                self._begun = _Begun(documents, parent, base, documents.edit(base), resumed)
+            if resumed:
+                _log.info("store.work_resumed", file=self._file)
+        return self._begun
 
     @property
     def edit(self) -> TreeEdit:
         """The change that is being made; for the store's own documents."""
-        return self._edit
+        return self._begin.edit
 
     @property
     def base(self) -> str | None:
         """The tree that the change is made to."""
-        return self._base
+        return self._begin.base
 
     @property
     def touched(self) -> frozenset[str]:
@@ -145,13 +166,13 @@ class WorkDraft:
     def get(self, path: str) -> Json | None:
         """The document at `path` as it is now, or None."""
         with damage_in(f"{self._file} ({path})"):
-            data = self._edit.get(layout.check_path(path))
+            data = self.edit.get(layout.check_path(path))
             return None if data is None else loads(data)
 
     def paths(self, prefix: str = "") -> Iterator[str]:
         """The documents below the folder `prefix`, sorted; those of the store itself left out."""
         with damage_in(self._file):
-            found = list(self._edit.paths(prefix))
+            found = list(self.edit.paths(prefix))
         return (path for path in found if not is_own_document(path))
 
     def put(self, path: str, value: Json) -> bool:
@@ -164,10 +185,10 @@ class WorkDraft:
     def put_bytes(self, path: str, data: bytes) -> bool:
         """As `put`, of canonical bytes, and for the store's own documents too."""
         with damage_in(f"{self._file} ({path})"):
-            if self._edit.get(path) == data:
+            if self.edit.get(path) == data:
                 return False
         self._touched.add(path)
-        self._edit.put(path, data)
+        self.edit.put(path, data)
         return True
 
     def remove(self, path: str) -> bool:
@@ -176,10 +197,10 @@ class WorkDraft:
 
     def remove_any(self, path: str) -> bool:
         """As `remove`, for the store's own documents too."""
-        if self._edit.blob_id(path) is None:
+        if self.edit.blob_id(path) is None:
             return False
         self._touched.add(path)
-        self._edit.remove(path)
+        self.edit.remove(path)
         return True
 
     def new_file(self, name: str, *, text: bool = False) -> NewStoredFile:
@@ -214,27 +235,41 @@ class WorkDraft:
         """Make everything put so far durable, without a snapshot; returns whether there was anything."""
         if not self._touched:
             return False
-        self._parent = self._edit.commit(
+        begun = self._begin
+        begun.parent = begun.edit.commit(
             ref=layout.WORK,
             tag=None,
             message="Work towards the next snapshot\n",
             when=self._clock.now(),
-            parent=self._parent,
+            parent=begun.parent,
         )
-        self._base = self._documents.tree_of(self._parent)
-        self._edit = self._documents.edit(self._base)
+        begun.base = begun.documents.tree_of(begun.parent)
+        begun.edit = begun.documents.edit(begun.base)
         self._touched.clear()
         return True
 
     def close(self) -> None:
         """Let go of what was put since the last checkpoint; the draft is used up."""
-        self._edit.discard()
+        if self._begun is not None:
+            self._begun.edit.discard()
 
     def discard(self) -> None:
         """Forget what was put since the last checkpoint."""
-        self._edit.discard()
-        self._edit = self._documents.edit(self._base)
+        begun = self._begin
+        begun.edit.discard()
+        begun.edit = begun.documents.edit(begun.base)
         self._touched.clear()
+
+
+@dataclass
+class _Begun:
+    """What a draft works on, once it has begun."""
+
+    documents: Documents
+    parent: str | None
+    base: str | None
+    edit: TreeEdit
+    resumed: bool
 
 
 def tip_of(documents: Documents) -> str | None:

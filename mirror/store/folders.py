@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from typing import Generic, TypeVar
 
 from mirror.git.consolidate import consolidate
 from mirror.git.documents import Documents
+from mirror.git.packs import sweep as sweep_repository
+from mirror.git.refs import read_all
 from mirror.logs import get_logger
 from mirror.model import (
     Clock,
@@ -59,7 +62,11 @@ class FolderWriter(Generic[Folder]):
         self.folder: Folder = folder
         self._path: Path = folder.root / folder.place
         self._command = command
-        self._held: tuple[Documents, Clock] | None = None
+        self._clock: Clock | None = None  # while the lock is held
+        self._opened: Documents | None = None
+        # What the state file says, where the documents are just as it left them.
+        self._trusted: JsonObject | None = None
+        self._taken: tuple[Taken, str | None] | None = None
         self._drafts: list[WorkDraft] = []  # to be closed with the lock
 
     @property
@@ -79,36 +86,43 @@ class FolderWriter(Generic[Folder]):
             lock, what=self.folder.full_name, command=self._command, wait=wait, clock=clock
         ) as held:
             sweep(self._path)
-            with damage_in(self.folder.metadata.file):
-                documents = Documents.create(self._path / layout.METADATA)
-            try:
-                documents.sweep()
+            metadata = self._path / layout.METADATA
+            if metadata.exists():
+                sweep_repository(metadata)
                 with damage_in(self.folder.metadata.file):
-                    if consolidate(self._path / layout.METADATA):
-                        documents.refresh()
-                self._held = documents, clock
+                    consolidate(metadata)
+            self._clock = clock
+            try:
                 yield held
             finally:
-                self._held = None
+                self._clock = self._trusted = self._taken = None
                 while self._drafts:
                     self._drafts.pop().close()
-                documents.close()
+                if self._opened is not None:
+                    self._opened.close()
+                    self._opened = None
 
-    def _locked(self) -> tuple[Documents, Clock]:
-        assert self._held is not None, f"{self.folder.place} is written without its lock"
-        return self._held
+    def _locked(self) -> Clock:
+        assert self._clock is not None, f"{self.folder.place} is written without its lock"
+        return self._clock
 
     @property
     def documents(self) -> Documents:
-        """The metadata repository itself; for the store's own rewriting."""
-        return self._locked()[0]
+        """The metadata repository itself, opened when it is first needed; for the store's own use."""
+        self._locked()
+        if self._opened is None:
+            with damage_in(self.folder.metadata.file):
+                self._opened = Documents.create(self._path / layout.METADATA)
+        return self._opened
 
     def work(self, erased: Erased | None = None) -> WorkDraft:
         """The documents on their way to the next snapshot; see WorkDraft. `erased` may not come back."""
-        documents, clock = self._locked()
+        clock = self._locked()
         dropped = read_dropped(self.folder.root, self.folder.place)
         deposit = Deposit(self._path / layout.FILES, self.folder.root / layout.TEMPORARY, dropped)
-        draft = WorkDraft(documents, deposit, self.folder.metadata.file, clock, erased or Erased())
+        draft = WorkDraft(
+            lambda: self.documents, deposit, self.folder.metadata.file, clock, erased or Erased()
+        )
         self._drafts.append(draft)
         return draft
 
@@ -126,22 +140,59 @@ class FolderWriter(Generic[Folder]):
         if not (self._path / layout.STATE_FILE).exists():
             return {}
         try:
-            position, state = read_small(self.folder.root, file, _state)
-            if position > self._position():
+            data = read_small(self.folder.root, file, _state)
+            if data["refs"] == self._refs_digest():
+                self._trusted = data
+            elif (data["position"][0], data["position"][1]) > self._position():
                 raise StoreDamaged(file, "it is ahead of the documents")
         except StoreDamaged as damage:
             _log.warning("store.state_ignored", file=file, problem=damage.problem)
             return {}
+        state: JsonObject = copy.deepcopy(data["state"])
         return state
 
     def write_state(self, state: JsonObject) -> None:
         """Keep cursors and so on. Nothing in `state` may be ahead of the last checkpoint."""
-        data = {"schema": 1, "position": list(self._position()), "state": state}
+        digest = self._refs_digest()
+        known = self._trusted
+        if known is not None and known["refs"] == digest:
+            if known["state"] == state and known["last"] == self._last:
+                return
+            position = known["position"]
+        else:
+            position = list(self._position())
+        data = {
+            "schema": 2,
+            "position": position,
+            "refs": digest,
+            "last": self._last,
+            "state": copy.deepcopy(state),
+        }
         write_file(self._path / layout.STATE_FILE, dumps(data))
+        self._trusted = data
+
+    @property
+    def _last(self) -> JsonObject | None:
+        """The last snapshot as the state file tells of it, so that a run in which nothing changed need
+        not open the documents."""
+        if self._taken is not None:
+            taken, refs = self._taken
+            facts = {"snapshot": taken.snapshot.to_json(), "tree": taken.snapshot.tree}
+            return {**facts, "refs_sha256": taken.refs_sha256, "refs": refs}
+        last: JsonObject | None = self._trusted["last"] if self._trusted is not None else None
+        return last
+
+    def _refs_digest(self) -> str:
+        """What tells whether the documents are as they were: where their refs stand."""
+        metadata = self._path / layout.METADATA
+        with damage_in(self.folder.metadata.file):
+            refs = read_all(metadata) if metadata.exists() else {}
+        text = "".join(f"{name!r} {value}\n" for name, value in sorted(refs.items()))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _position(self) -> tuple[int, int]:
         """How far the documents are: the last snapshot's sequence, and the checkpoints since."""
-        documents, _ = self._locked()
+        documents = self.documents
         with damage_in(self.folder.metadata.file):
             tip = tip_of(documents)
             sequence = 0 if tip is None else read_snapshot(documents, tip).sequence
@@ -164,7 +215,11 @@ class FolderWriter(Generic[Folder]):
         `begun` is when work on this folder began. `refs` None leaves the refs as the last snapshot
         has them (they could not be read now), `pins` None the pull request pins.
         """
-        documents, _ = self._locked()
+        digest = None if refs is None or pins is None else _refs_print(refs_to_documents(refs, pins))
+        confirmed = self._confirmed(draft, parts, digest, asked=refs is not None)
+        if confirmed is not None:
+            return confirmed
+        documents = self.documents
         tags: dict[str, str]
         last: Snapshot | None
         with damage_in(self.folder.metadata.file):
@@ -175,7 +230,9 @@ class FolderWriter(Generic[Folder]):
             tags = {name: commit for name, commit in documents.tags().items() if is_snapshot_id(name)}
             if last is not None and tip in tags.values() and self._is_same(documents, draft, last, parts):
                 _settle(draft, last)
-                return Taken(last, changed=False, refs_sha256=_refs_sha256(documents, last.tree))
+                taken_again = Taken(last, changed=False, refs_sha256=_refs_sha256(documents, last.tree))
+                self._taken = taken_again, digest
+                return taken_again
             taken = Snapshot(
                 id=_next_id(begun, [*tags, *([last.id] if last is not None else [])]),
                 time=begun,
@@ -188,7 +245,23 @@ class FolderWriter(Generic[Folder]):
             tree = self._commit(documents, draft, taken, tip)
             read_back = read_snapshot(documents, documents.tags()[taken.id])
         assert read_back.tree == tree and read_back.id == taken.id
-        return Taken(read_back, changed=True, refs_sha256=_refs_sha256(documents, tree))
+        done = Taken(read_back, changed=True, refs_sha256=_refs_sha256(documents, tree))
+        self._taken = done, digest
+        return done
+
+    def _confirmed(
+        self, draft: WorkDraft, parts: Mapping[str, Part], digest: str | None, *, asked: bool
+    ) -> Taken | None:
+        """The last snapshot, where the state file alone tells that nothing has changed since."""
+        last = self._last if self._trusted is not None and not draft.is_begun else None
+        if last is None or (asked and (digest is None or digest != last["refs"])):
+            return None
+        if layout.WORK.encode() in read_all(self._path / layout.METADATA):
+            return None  # an earlier run has left work that is in no snapshot yet
+        snapshot = Snapshot.from_json(last["snapshot"], tree=last["tree"])
+        if dict(snapshot.parts) != dict(parts) or snapshot.full_name != self.folder.full_name:
+            return None
+        return Taken(snapshot, changed=False, refs_sha256=last["refs_sha256"])
 
     def _is_same(
         self, documents: Documents, draft: WorkDraft, last: Snapshot, parts: Mapping[str, Part]
@@ -228,11 +301,25 @@ class RepositoryWriter(FolderWriter[RepositoryFolder]):
     """Writes a repository's folder."""
 
 
-def _state(data: JsonObject) -> tuple[tuple[int, int], JsonObject]:
+def _state(data: JsonObject) -> JsonObject:
     match data:
-        case {"schema": 1, "position": [int() as sequence, int() as checkpoints], "state": dict() as state}:
-            return (sequence, checkpoints), state
+        case {
+            "schema": 2,
+            "position": [int(), int()],
+            "refs": str(),
+            "last": dict() | None,
+            "state": dict(),
+        }:
+            return data
     raise Malformed("it is not of the form that this version writes")
+
+
+def _refs_print(documents: Mapping[str, bytes]) -> str:
+    """What tells the refs' documents from others."""
+    digest = hashlib.sha256()
+    for path, data in sorted(documents.items()):
+        digest.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
+    return digest.hexdigest()
 
 
 def _put_refs(draft: WorkDraft, refs: Refs, pins: Mapping[int, str] | None) -> None:

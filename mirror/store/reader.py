@@ -102,6 +102,46 @@ class _Folder:
             return path.relative_to(self.root).as_posix()
         return f"{self.place}/{path}" if str(path) not in ("", ".") else self.place
 
+    def dropped(self) -> dict[str, str]:
+        """The step logs that retention let go: sha256 to the time. Raises StoreDamaged."""
+        return read_dropped(self.root, self.place)
+
+    def lfs_objects(self) -> Iterator[Path]:
+        """Every LFS object of the mirror; its name is its sha256."""
+        top = self.root / self.place / layout.LFS
+        for path in sorted(top.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*")):
+            if layout.is_sha256(path.name):
+                yield path
+
+    def find_file(self, sha256: str) -> StoredFile | None:
+        """The stored file of these plain bytes, or None."""
+        if not layout.is_sha256(sha256):
+            return None
+        for compressed in (False, True):
+            file = self.relative(layout.stored_file(sha256, compressed=compressed))
+            if (self.root / file).is_file():
+                return StoredFile(sha256, file, self.root / file, compressed)
+        return None
+
+    def file(self, sha256: str) -> BinaryIO | None:
+        """The plain bytes of the stored file of this sha256 as a stream to close, or None."""
+        found = self.find_file(sha256)
+        return None if found is None else found.open()
+
+    def files(self, on_damage: OnDamage | None = None) -> Iterator[StoredFile]:
+        """Every stored file, in the order of their names.
+
+        What stands there and is no stored file goes to `on_damage`, else it is passed over.
+        """
+        top = self.root / self.place / layout.FILES
+        for folder in sorted(top.iterdir()) if top.is_dir() else []:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
+                digest = path.name.removesuffix(".gz")
+                if layout.is_sha256(digest) and folder.name == digest[:2] and path.is_file():
+                    yield StoredFile(digest, self.relative(path), path, path.name != digest)
+                elif on_damage is not None:
+                    on_damage(StoreDamaged(self.relative(path), "it is not a stored file"))
+
 
 @dataclass(frozen=True)
 class WorkspaceFolder(_Folder):
@@ -180,46 +220,6 @@ class RepositoryFolder(_Folder):
     def code(self) -> Path:
         """The mirror: a bare git repository (not there before the first fetch)."""
         return self.root / self.place / layout.CODE
-
-    def dropped(self) -> dict[str, str]:
-        """The step logs that retention let go: sha256 to the time. Raises StoreDamaged."""
-        return read_dropped(self.root, self.place)
-
-    def lfs_objects(self) -> Iterator[Path]:
-        """Every LFS object of the mirror; its name is its sha256."""
-        top = self.root / self.place / layout.LFS
-        for path in sorted(top.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*")):
-            if layout.is_sha256(path.name):
-                yield path
-
-    def find_file(self, sha256: str) -> StoredFile | None:
-        """The stored file of these plain bytes, or None."""
-        if not layout.is_sha256(sha256):
-            return None
-        for compressed in (False, True):
-            file = self.relative(layout.stored_file(sha256, compressed=compressed))
-            if (self.root / file).is_file():
-                return StoredFile(sha256, file, self.root / file, compressed)
-        return None
-
-    def file(self, sha256: str) -> BinaryIO | None:
-        """The plain bytes of the stored file of this sha256 as a stream to close, or None."""
-        found = self.find_file(sha256)
-        return None if found is None else found.open()
-
-    def files(self, on_damage: OnDamage | None = None) -> Iterator[StoredFile]:
-        """Every stored file, in the order of their names.
-
-        What stands there and is no stored file goes to `on_damage`, else it is passed over.
-        """
-        top = self.root / self.place / layout.FILES
-        for folder in sorted(top.iterdir()) if top.is_dir() else []:
-            for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
-                digest = path.name.removesuffix(".gz")
-                if layout.is_sha256(digest) and folder.name == digest[:2] and path.is_file():
-                    yield StoredFile(digest, self.relative(path), path, path.name != digest)
-                elif on_damage is not None:
-                    on_damage(StoreDamaged(self.relative(path), "it is not a stored file"))
 
 
 class Store:

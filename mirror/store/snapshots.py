@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mirror.errors import UsageError
-from mirror.git.documents import Documents
+from mirror.git.documents import Documents, tags_of
 from mirror.git.failures import GitFailed
 from mirror.model import Json, Refs, Snapshot, is_snapshot_id, loads, snapshot_id, snapshot_time, time_text
 from mirror.store import layout
@@ -114,7 +114,7 @@ class SnapshotReader:
         if not self._path.exists():
             return {}
         with damage_in(self.file):
-            tags = self._ask(Documents.tags)
+            tags = tags_of(self._path)
         return {name: tags[name] for name in sorted(tags) if is_snapshot_id(name)}
 
     def snapshots(self, on_damage: OnDamage | None = None) -> list[Snapshot]:

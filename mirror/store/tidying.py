@@ -116,10 +116,9 @@ async def tidy(
     """
     freed = Freed(documents=tidy_documents(writer, rewrite=rewrite))
     folder = writer.folder
-    if not isinstance(folder, RepositoryFolder):
-        return freed
     listed = listed_by(writer.documents, kept_trees(writer))
-    freed += await _tidy_code(folder, workers, lock, set(gone), always=collect)
+    if isinstance(folder, RepositoryFolder):
+        freed += await _tidy_code(folder, workers, lock, set(gone), always=collect)
     return freed + Freed(files=remove_files(unlisted_files(folder, listed)))
 
 
@@ -200,7 +199,7 @@ def listed_by(
     return listed
 
 
-def unlisted_files(folder: RepositoryFolder, listed: Listed) -> list[Path]:
+def unlisted_files(folder: AnyFolder, listed: Listed) -> list[Path]:
     """The stored files and LFS objects that nothing kept lists.
 
     Where no kept snapshot knows of LFS at all, its objects are not judged.
@@ -325,12 +324,12 @@ async def foretell(
         goes = {blob for _, blob in distinct_documents(documents, [one.tree for one in snapshots])} - stays
         sizes = packed_sizes(documents.path)
     freed = Freed(documents=sum(sizes.get(blob, 0) for blob in goes))
-    if not isinstance(folder, RepositoryFolder):
-        return freed
     listed = listed_by(documents, kept_tree)
     paths = unlisted_files(folder, listed) if drop else []
     paths += [found.path for one in sorted(logs) if (found := folder.find_file(one)) is not None]
     freed += Freed(files=sum(path.stat().st_size for path in set(paths)))
+    if not isinstance(folder, RepositoryFolder):
+        return freed
     named = named_by(folder, kept)
     gone = unneeded_keeps(folder, named) if drop else set()
     if gone:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from mirror.model import Finding
 from mirror.store.layout import FILES, LFS
-from mirror.store.reader import RepositoryFolder, StoreDamaged
+from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder
 from mirror.verify.snapshots import Checked
 
 _CHUNK = 1 << 20
@@ -31,8 +31,8 @@ class FilesChecked:
     findings: list[Finding] = field(default_factory=list)
 
 
-def check_files(folder: RepositoryFolder, checked: Checked) -> FilesChecked:
-    """Re-hash every stored file and LFS object of a repository. Never raises for damage."""
+def check_files(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> FilesChecked:
+    """Re-hash every stored file and LFS object of a folder. Never raises for damage."""
     result = FilesChecked()
     name = folder.full_name
 
@@ -58,7 +58,7 @@ def check_files(folder: RepositoryFolder, checked: Checked) -> FilesChecked:
     return result
 
 
-def _check_lfs(folder: RepositoryFolder, checked: Checked, result: FilesChecked) -> None:
+def _check_lfs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked, result: FilesChecked) -> None:
     there: set[str] = set()
     for path in folder.lfs_objects():
         result.count += 1
@@ -72,7 +72,7 @@ def _check_lfs(folder: RepositoryFolder, checked: Checked, result: FilesChecked)
 
 
 def _missing(
-    folder: RepositoryFolder,
+    folder: RepositoryFolder | WorkspaceFolder,
     sha256s: Collection[str],
     users: Mapping[str, tuple[str, ...]],
     place: str,
