@@ -242,11 +242,13 @@ def _take(work: Work, kind: Kind, number: int, listed: JsonObject, *, sweep: boo
             continue
         held = old.get(child.name)
         document[child.name] = held
-        if child.name in parts and not (again and not child.on_demand):
+        if child.on_demand:
             continue
+        # What could not be had is remembered by number; a sweep finds it where that is lost.
+        failed = sweep and child.name in parts
         if child.count(thing) == 0 and not held:
             document[child.name] = []
-        elif not child.on_demand and (again or held is None or _miscounts(child, thing, held)):
+        elif again or failed or held is None or _miscounts(child, thing, held):
             numbers[child.name].add(number)
     if kind.single is not None and kind.is_thin(listed) and (again or kind.is_thin(thing)):
         numbers[kind.key].add(number)

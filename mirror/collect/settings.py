@@ -59,6 +59,7 @@ class Round:
 
     async def run(self) -> None:
         """Ask for every row. Raises only where the credential as a whole is refused."""
+        failed = False
         for row in self._rows:
             if self._work.stopped is not None:
                 break
@@ -69,14 +70,15 @@ class Round:
                 self._marks.pop(row.name, None)
             except MirrorError as error:
                 self._marks[row.name] = self._mark(row, error)
-                if self._work.stopped is not None:
-                    break
+                if isinstance(error, TryLater):
+                    failed = True  # the next run asks again
+                    continue
             self._done.append(row.name)
             self._state["done"] = list(self._done)
             self._work.tick()
         if self._marks or self._work.draft.get(MARKS) is not None:
             self._work.put(MARKS, self._marks)
-        if self._work.stopped is None:
+        if self._work.stopped is None and not failed:
             self._state.pop("done", None)
             self._state["asked"] = time_text(self._work.clock.now())
         self._state["parts"] = {name: part.to_json() for name, part in self._parts().items()}
@@ -267,7 +269,10 @@ async def collect_settings(work: Work, worth: Worth, wanted: Sequence[str]) -> N
 
     Raises only where the credential as a whole is refused.
     """
-    await Round(work, worth, rows_wanted(work, wanted), _SPECIAL).run()
+    attempt = (_STATE, 0, "round")
+    if attempt not in work.tried:  # what failed in this turn is for the next run
+        work.tried.add(attempt)
+        await Round(work, worth, rows_wanted(work, wanted), _SPECIAL).run()
 
 
 def parts(work: Work) -> dict[str, Part]:

@@ -120,8 +120,13 @@ async def test_a_server_in_trouble_is_not_an_empty_list(place: Place) -> None:
     assert run.exit_code == 75
     assert entry(run).parts["settings"].state == "partial"
     assert document(place, "settings/webhooks.json") is None
-    place.clock.elapsed += 2 * DAY
+    # The next run asks for what is missing, and for no other setting.
+    place.simulator.requests.clear()
     assert (await place.run()).exit_code == 0
+    settings = [one for one in place.simulator.requests if "/website/" in one.path and "pull" not in one.path]
+    assert [one.path.rpartition("/website/")[2] for one in settings if "pipelines/" not in one.path] == [
+        "hooks"
+    ]
     assert len(document(place, "settings/webhooks.json")) == 1
 
 
@@ -188,3 +193,14 @@ async def test_a_pull_request_that_vanished_keeps_its_document(place: Place) -> 
     assert entry(run).parts["pull_requests"].counts["pull_requests_gone"] == 1
     kept = document(place, "pull-requests/0/2.json")
     assert kept["_parts"]["pull_request"]["state"] == "gone" and "since" in kept["_parts"]["pull_request"]
+
+
+async def test_what_could_not_be_had_is_found_again_without_the_cursors(place: Place) -> None:
+    """state.json is a cache: a sweep makes it again, the list of what is still to be asked with it."""
+    place.simulator.order(Fault("GET /2.0/repositories/acme/website/pullrequests/1/comments", status=403))
+    assert (await place.run()).exit_code == 3
+    assert document(place, "pull-requests/0/1.json")["comments"] is None
+    for path in place.config.store.rglob("state.json"):
+        path.unlink()
+    assert (await place.run()).exit_code == 0
+    assert len(document(place, "pull-requests/0/1.json")["comments"]) == 2
