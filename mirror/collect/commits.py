@@ -68,6 +68,7 @@ async def _ask_of(work: Work, commit: str) -> None:
     path, state, client = document_path(commit), work.part_state(PART), work.asking(Worth.IDLE)
     held = work.draft.get(path)
     old: JsonObject = held if isinstance(held, dict) else {}
+    before: JsonObject = old.get("_parts") or {}
     marks: JsonObject = {}
     document: JsonObject = {
         "commit": commit,
@@ -77,8 +78,11 @@ async def _ask_of(work: Work, commit: str) -> None:
     }
     whole = True
     for name, endpoint in (("comments", endpoints.COMMIT_COMMENTS), ("reports", endpoints.COMMIT_REPORTS)):
+        if before and name not in before and document[name] is not None:
+            continue  # the last turn had this one, and not the other
         if not work.may_ask(endpoint):
             whole = False
+            marks[name] = {"state": str(PartState.PARTIAL)}
             continue
         try:
             names = {**work.names, "commit": commit}

@@ -7,15 +7,17 @@ list, each pull request is asked for its own.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.failures import ApiError
+from mirror.bitbucket.lists import Page
 from mirror.collect.numbered import OVERLAP, PULL_REQUESTS, document_path, merged_activity
 from mirror.collect.ports import Work, moment
 from mirror.collect.walks import Walk
+from mirror.errors import TryLater
 from mirror.model import JsonObject, time_text
 
 # Approvals need not move a pull request's own time, so they are looked for even where nothing did.
@@ -65,7 +67,8 @@ async def _walk(work: Work, feed: JsonObject) -> None:
     buffer: defaultdict[int, list[JsonObject]] = defaultdict(list)
     held = 0
     ended = False
-    async for page in walk.pages(work.asking(Worth.OPEN), endpoints.PULL_REQUESTS_ACTIVITY, None):
+    several = walk.pages(work.asking(Worth.OPEN), endpoints.PULL_REQUESTS_ACTIVITY, None)
+    while (page := await _next(work, walk, several, buffer)) is not None:
         for value in page.values:
             entry = fields.activity(value)
             when = moment(entry.when)
@@ -94,6 +97,19 @@ async def _walk(work: Work, feed: JsonObject) -> None:
     feed.pop("refused", None)
     feed["asked"] = time_text(work.clock.now())
     state["activity_to"] = newest or time_text(work.clock.now())
+
+
+async def _next(
+    work: Work, walk: Walk, several: AsyncIterator[Page], buffer: defaultdict[int, list[JsonObject]]
+) -> Page | None:
+    """The next page, None at the end. Where it cannot be had for now, what came before it is kept."""
+    try:
+        return await anext(several, None)
+    except TryLater:
+        _put(work, buffer)
+        walk.put_down()
+        work.checkpoint()
+        raise
 
 
 def _put(work: Work, buffer: defaultdict[int, list[JsonObject]]) -> None:

@@ -32,6 +32,7 @@ class Walk:
         self.memory: JsonObject = {}
         # While what a page brought is not put yet, the place after it is not remembered.
         self.is_held = False
+        self._place: JsonObject | None = None
         saved: JsonObject = state.get("walk") or {}
         match saved:
             case {"key": str() as of, "next": str() as url, "number": int() as number, "got": int() as got}:
@@ -69,17 +70,24 @@ class Walk:
                 yield page
 
     def _remember(self, page: Page, got: int) -> None:
-        if page.next is None or self.is_held:
+        if page.next is None:
             return
-        self._state["walk"] = {
+        self._place = {
             "key": self.key,
             "next": page.next,
             "number": page.number + 1,
             "got": got,
             "seen": numbers_text(self.seen),
-            "memory": self.memory,
+            "memory": dict(self.memory),
         }
+        if not self.is_held:
+            self.put_down()
         self._work.tick()
+
+    def put_down(self) -> None:
+        """What came so far is put: another day it may be gone on from here."""
+        if self._place is not None:
+            self._state["walk"] = self._place
 
     def done(self) -> None:
         """The whole list has been read."""

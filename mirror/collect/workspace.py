@@ -29,7 +29,9 @@ async def collect_workspace(work: Work, *, with_settings: bool, with_snippets: b
     found = settings.parts(work)
     missing = Part(PartState.PARTIAL, {}, "not asked for yet")
     skipped = Part(PartState.SKIPPED)
-    return {name: found.get(name, missing) if on else skipped for name, on in wanted.items()}
+    result = {name: found.get(name, missing) if on else skipped for name, on in wanted.items()}
+    work.passing |= {name for name, part in result.items() if part.state is PartState.PARTIAL}
+    return result
 
 
 # -- projects

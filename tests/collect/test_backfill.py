@@ -32,7 +32,9 @@ DOCUMENTS = 15
 # Of one document: comments, tasks and statuses; of a pipeline: steps, log and report.
 REQUESTS_A_DOCUMENT = 3
 # Every run asks for these, whatever was asked before.
-EACH_RUN = re.compile(r"/2\.0/(workspaces/acme|repositories/acme)$|/pipelines/$|/pullrequests\?q=|/issues$")
+EACH_RUN = re.compile(
+    r"/2\.0/(workspaces|repositories)/acme(\?|$)|/pipelines/\?sort|/pullrequests\?.*q=updated_on|/issues(\?|$)"
+)
 
 
 def fill(world: World) -> None:
@@ -146,3 +148,29 @@ def test_killed_all_the_time_it_ends_complete_and_asks_little_twice(
     assert repeats <= bound, asked.most_common(20)
     for name in ("acme/large", "acme/small"):
         assert documents(runner.store, name) == documents(whole.store, name)
+
+
+@pytest.mark.parametrize("switches", [Switches.default(), Switches(activity_of_all=False)])
+def test_where_nobody_kills_it_nothing_is_asked_twice(tmp_path: Path, switches: Switches) -> None:
+    """Each run's window is over long before the backfill is."""
+    clock = SharedClock(tmp_path / "clock")
+    world = World(tmp_path / "upstream", clock=clock.now, limit=70)
+    fill(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    codes = []
+    with Simulator(world, switches=switches) as simulator:
+        runner = Runner(tmp_path, simulator, token, store="store")
+        runner.config.write_text(runner.config.read_text().replace("window: 3h", "window: 10m"))
+        for _ in range(40):
+            codes.append(runner.to_the_end())
+            if codes[-1] == 0:
+                break
+            clock.pass_by(3600)
+        asked = Counter(
+            f"{one.path}?{one.query}"
+            for one in simulator.requests
+            if one.kind == "api" and one.status in (200, 302, 307, 404)
+        )
+    assert set(codes[:-1]) == {75} and codes[-1] == 0 and len(codes) > 4
+    again = {path: n for path, n in asked.items() if n > 1 and not EACH_RUN.search(path.rstrip("?"))}
+    assert again == {}
