@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirror.collect.catalogue import CATALOGUE, Level, Row
+from mirror.collect.catalogue import ACCESS_TOKENS, CATALOGUE, Level, Row
 
 _TITLES: dict[Level, str] = {
     "repository": "Of each repository",
@@ -17,8 +17,9 @@ made from the catalogue (`mirror/collect/catalogue.py`), and a test keeps it so.
 
 *Part* is what snapshots, `mirror status` and the configuration (`parts:`, `accept_missing:`) call it.
 *Scope* is what the credential needs: as access tokens and OAuth consumers call it, and as users' API
-tokens do. *Page* is how many come with one request. A † marks what an access token can never read,
-whatever its scopes: such a part is *unavailable*, which is told and is no failure.
+tokens do. *Page* is how many come with one request. A † marks what no access token can ever read,
+whatever its scopes, a ‡ what project and repository access tokens cannot: it is *unavailable* to them,
+which is told and is no failure.
 """
 
 _UPKEEP = """
@@ -74,7 +75,7 @@ def _table(several: list[Row]) -> str:
     for row in several:
         end = row.endpoint
         size = str(end.page_size) if end.page_size else "-"
-        mark = " †" if row.never_for else ""
+        mark = " †" if row.never_for >= ACCESS_TOKENS else " ‡" if row.never_for else ""
         scopes = f"{end.scope}, {end.api_token_scope}"
         lines.append(
             f"| {row.kind}{mark} | {row.part} | `{row.document}` | {scopes} | {size} | {row.upkeep} |"
