@@ -243,7 +243,7 @@ async def _under_lock(
     # Only what there is may wait for requests here: the other repositories want their turn.
     draft, wanted = writer.work(erased), _wanted(tools.config)
     work = work_of(tools, writer, repository, draft, until=tools.clock.monotonic())
-    collected = await collecting.survey(work, wanted)
+    unread = await collecting.survey(work, wanted)
     is_filled = _has_room(tools, work, wanted)
     if is_filled:
         await _fill(work, wanted)
@@ -255,7 +255,7 @@ async def _under_lock(
         is_filled = is_filled and _has_room(tools, work, wanted)
         if is_filled:
             await _fill(work, wanted)
-    parts = {"code": code, **collecting.parts(work, wanted, collected.unread)}
+    parts = {"code": code, **collecting.parts(work, wanted, unread)}
     taken = writer.snapshot(
         draft,
         begun=begun,
@@ -267,7 +267,7 @@ async def _under_lock(
     work.checkpoint_state()
     problems = problems_of(tools.config, parts, work.passing, code_problem)
     entry = _entry(writer, taken, parts, result.changes if result is not None else (), problems)
-    rest = Rest(repository, collected.unread, code, code_problem)
+    rest = Rest(repository, unread, code, code_problem)
     waits = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
     return Backed(entry, rest if waits else None)
 

@@ -187,12 +187,6 @@ def destination(data: Json) -> str | None:
     return value if value is not None and re.fullmatch(r"[0-9a-f]{12,40}", value) else None
 
 
-def commit_hash(data: Json) -> str | None:
-    """The full hash of a commit."""
-    value = _text(data, "hash")
-    return value if value is not None and re.fullmatch(r"[0-9a-f]{40}", value) else None
-
-
 @dataclass(frozen=True)
 class Activity:
     """One entry of the activity of pull requests: whose, when, and what tells it from others.

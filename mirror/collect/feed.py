@@ -39,13 +39,14 @@ async def read_feed(work: Work) -> None:
     feed: JsonObject = state.setdefault("feed", {})
     if not numbers["held"]:
         return
-    if not (numbers["moved"] or "walk" in feed or work.is_due(feed, "asked", LOOK_EVERY)):
+    if not (numbers["moved"] or "begun" in feed or work.is_due(feed, "asked", LOOK_EVERY)):
         return
     refused = moment(feed.get("refused"))
     if refused is not None and work.clock.now() - refused < TRY_AGAIN_AFTER and not work.full:
         numbers["activity"] |= numbers["moved"]
         numbers["moved"].clear()
         return
+    feed.setdefault("begun", time_text(work.clock.now()))  # until it was read to its end
     try:
         await _walk(work, feed)
     except ApiError as error:
@@ -55,6 +56,7 @@ async def read_feed(work: Work) -> None:
         numbers["activity"] |= numbers["moved"] | _without_activity(work)
         work.progress.report(work.repository.full_name, f"activity: {error.message}")
     numbers["moved"].clear()
+    feed.pop("begun", None)
     work.checkpoint()
 
 

@@ -147,11 +147,11 @@ def document_path(kind: Kind, number: int) -> str:
 # -- what there is
 
 
-async def survey(work: Work, kind: Kind) -> dict[int, str]:
-    """Bring every thing's own data up to date, and remember what is to be asked of each.
+async def survey(work: Work, kind: Kind) -> None:
+    """Bring every thing's own data up to date, and remember what is to be asked of each, and the head of
+    each that was looked at, where it has one.
 
-    Returns the head of each thing looked at, where it has one. Raises what listing raises; the cursor
-    then stays where it was.
+    Raises what listing raises; the cursor then stays where it was.
     """
     state, numbers = work.part_state(kind.part), work.numbers(kind.part)
     cursor, sweep = _plan(work, state)
@@ -160,7 +160,7 @@ async def survey(work: Work, kind: Kind) -> dict[int, str]:
     if sweep and not walk.is_resumed:
         _count_again(work, kind)
     recent: dict[str, str] = {} if sweep else dict(state.get("recent") or {})
-    newest, heads = str(walk.memory.get("newest") or cursor), {}
+    newest = str(walk.memory.get("newest") or cursor)
     print_of: dict[int, tuple[str, str]] = {}
     query = endpoints.updated_since(since) if since else None
     async for page in walk.pages(work.asking(Worth.FIRST), kind.listing, query):
@@ -174,7 +174,6 @@ async def survey(work: Work, kind: Kind) -> dict[int, str]:
                 continue
             head = fields.pull_request_head(value)
             if head is not None:
-                heads[number] = head
                 state.setdefault("heads", {})[str(number)] = head
             _take(work, kind, number, value, sweep=sweep)
         walk.memory["newest"] = newest
@@ -191,7 +190,6 @@ async def survey(work: Work, kind: Kind) -> dict[int, str]:
     edge = _seconds(newest) - OVERLAP.total_seconds()
     state["recent"] = {str(n): digest for n, (when, digest) in print_of.items() if _seconds(when) >= edge}
     work.checkpoint()
-    return heads
 
 
 def _plan(work: Work, state: JsonObject) -> tuple[str, bool]:
@@ -297,9 +295,14 @@ def _askable(kind: Kind) -> list[str]:
 
 
 def due(work: Work, kind: Kind) -> dict[str, int]:
-    """How many things are still to be asked for what."""
+    """How many things are still to be asked for what. Activity comes from one walk for all, and is due
+    until that has been where the things that moved are."""
     numbers = work.numbers(kind.part)
-    return {name: len(numbers[name]) for name in _askable(kind) if numbers[name]}
+    found = {name: len(numbers[name]) for name in _askable(kind) if numbers[name]}
+    unread = numbers["moved"] | numbers["activity"]
+    if unread or "begun" in work.part_state(kind.part).get("feed", {}):
+        found["activity"] = max(1, len(unread))
+    return found
 
 
 async def fill(work: Work, kind: Kind, worth: Worth) -> None:

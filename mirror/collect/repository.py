@@ -7,7 +7,7 @@ as far as requests are left; `parts` says what came of it. In between the mirror
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
@@ -46,21 +46,14 @@ class Wanted:
         return [name for name in ("settings", "downloads", "issues") if getattr(self, name)]
 
 
-@dataclass
-class Collected:
-    """The parts that could not be read, and the head of each pull request that was looked at."""
-
-    unread: dict[str, Part] = field(default_factory=dict)
-    heads: dict[int, str] = field(default_factory=dict)
-
-
-async def survey(work: Work, wanted: Wanted) -> Collected:
-    """Bring what there is of `work.repository` up to date in its draft, from lists alone.
+async def survey(work: Work, wanted: Wanted) -> dict[str, Part]:
+    """Bring what there is of `work.repository` up to date in its draft, from lists alone; returns the
+    parts that could not be read.
 
     Raises CredentialRefused where the credential as a whole is refused; anything else ends in the
     part that it touched.
     """
-    result = Collected()
+    unread: dict[str, Part] = {}
     work.last_checkpoint = work.clock.monotonic()
 
     async def profile() -> None:
@@ -70,7 +63,7 @@ async def survey(work: Work, wanted: Wanted) -> Collected:
             work.state["profile"] = digest
 
     async def pull_requests() -> None:
-        result.heads = await numbered.survey(work, PULL_REQUESTS)
+        await numbered.survey(work, PULL_REQUESTS)
 
     async def issues() -> None:
         if not work.is_due(work.part_state("issues").get("absent") or {}, "asked", SWEEP_EVERY):
@@ -81,14 +74,14 @@ async def survey(work: Work, wanted: Wanted) -> Collected:
     async def built() -> None:
         await pipelines.survey(work, with_logs=wanted.pipeline_logs)
 
-    await _attempt(work, result, ("profile",), profile)
+    await _attempt(work, unread, ("profile",), profile)
     if wanted.pull_requests:
-        await _attempt(work, result, ("pull_requests",), pull_requests)
+        await _attempt(work, unread, ("pull_requests",), pull_requests)
     if wanted.issues:
-        await _attempt(work, result, ("issues",), issues)
+        await _attempt(work, unread, ("issues",), issues)
     if wanted.pipelines:
-        await _attempt(work, result, ("pipelines", "pipeline_logs"), built)
-    return result
+        await _attempt(work, unread, ("pipelines", "pipeline_logs"), built)
+    return unread
 
 
 async def activity(work: Work, wanted: Wanted) -> None:
@@ -209,7 +202,7 @@ async def _ask(work: Work) -> Repository:
 
 
 async def _attempt(
-    work: Work, result: Collected, names: tuple[str, ...], collect: Callable[[], Awaitable[None]]
+    work: Work, unread: dict[str, Part], names: tuple[str, ...], collect: Callable[[], Awaitable[None]]
 ) -> None:
     try:
         await collect()
@@ -221,15 +214,15 @@ async def _attempt(
             if name == "issues" and part.is_settled:
                 asked = time_text(work.clock.now())
                 work.part_state(name)["absent"] = {"asked": asked, "part": part.to_json()}
-            result.unread[name] = part
+            unread[name] = part
             if is_passing(error):
                 work.passing.add(name)
-        tell = _log.info if all(result.unread[name].is_settled for name in names) else _log.warning
+        tell = _log.info if all(unread[name].is_settled for name in names) else _log.warning
         tell(
             "collect.part_missing",
             repository=work.repository.full_name,
             part=names[0],
-            state=str(result.unread[names[0]].state),
+            state=str(unread[names[0]].state),
             reason=error.message,
         )
 

@@ -204,3 +204,16 @@ async def test_what_could_not_be_had_is_found_again_without_the_cursors(place: P
         path.unlink()
     assert (await place.run()).exit_code == 0
     assert len(document(place, "pull-requests/0/1.json")["comments"]) == 2
+
+
+async def test_activity_that_could_not_be_looked_at_is_told(place: Place) -> None:
+    """The daily look finds approvals; cut short by the rate limit it has found nothing."""
+    await place.run()
+    place.clock.elapsed += DAY
+    refused = Fault("GET /2.0/repositories/acme/website/pullrequests/activity", status=429, times=1000)
+    place.simulator.order(refused)
+    run = await place.run()
+    assert run.exit_code == 75
+    assert entry(run).parts["pull_requests"].state == "partial"
+    place.simulator.faults.clear()
+    assert (await place.run()).exit_code == 0
