@@ -15,6 +15,7 @@ from mirror import __version__
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.people import without_people
+from mirror.collect import commits
 from mirror.collect import repository as collecting
 from mirror.collect.ports import Draft, Work
 from mirror.collect.repository import Wanted
@@ -208,7 +209,7 @@ def _wanted(config: WorkspaceConfig) -> Wanted:
     parts = config.parts
     return Wanted(
         parts.pull_requests, parts.issues, parts.pipelines, parts.pipeline_logs, parts.downloads,
-        parts.settings, parts.commit_comments,
+        parts.settings, bool(parts.commit_comments), parts.commit_comments == "all",
     )  # fmt: skip
 
 
@@ -248,10 +249,15 @@ async def _under_lock(
     if is_filled:
         await _fill(work, wanted)
     heads = collecting.heads_of(work)
-    result, code, code_problem = await _fetch(tools, writer, repository, heads, erased.refs, lock)
+    since = commits.walked(work) if wanted.every_commit else None
+    result, code, code_problem = await _fetch(tools, writer, repository, heads, erased.refs, lock, since)
     if result is not None:
         branches = [value for name, value in result.refs.refs.items() if name.startswith(b"refs/heads/")]
-        collecting.note_fetched(work, wanted, pinned=result.pins, unpinned=result.unpinned, branches=branches)
+        collecting.note_fetched(
+            work, wanted, pinned=result.pins, unpinned=result.unpinned, branches=branches, came=result.commits
+        )
+        if since is not None:
+            commits.note_walked(work, {*result.refs.refs.values(), *result.pins.values()})
         is_filled = is_filled and _has_room(tools, work, wanted)
         if is_filled:
             await _fill(work, wanted)
@@ -290,6 +296,7 @@ async def _fetch(
     heads: Mapping[int, str],
     erased: frozenset[bytes],
     lock: int,
+    since: frozenset[str] | None,
 ) -> tuple[FetchResult | None, Part, MirrorError | None]:
     name = repository.full_name
     try:
@@ -301,6 +308,7 @@ async def _fetch(
             pins=dict(heads),
             erased=erased,
             silence_timeout=tools.silence_timeout,
+            since=since,
         )
         result = await tools.workers.run(
             job, lock_fd=lock, progress=lambda text: tools.progress.report(name, f"git: {text}")

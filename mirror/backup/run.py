@@ -124,7 +124,7 @@ async def run(
     """
     order = _Order(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
-        budget or Budget(clock, reserve=config.limits.api_reserve), transport,
+        budget or Budget(clock, reserve=config.limits.api_reserve, limit=config.limits.api_limit), transport,
         clock.monotonic() + config.limits.window.total_seconds(),
     )  # fmt: skip
     if dry_run:

@@ -20,6 +20,8 @@ from mirror.model import Clock, time_text
 HOUR = 3600.0
 LIMIT_DEFAULT = 1000
 LIMIT_MAX = 10_000
+# A refusal teaches no limit below this: a burst may be refused at the hour's very beginning.
+LIMIT_LEAST = 60
 # A refusal that names no time is waited out for at most the window itself.
 WAIT_MAX = HOUR
 
@@ -41,7 +43,10 @@ class Worth(IntEnum):
 
 @dataclass
 class _Ledger:
-    limit: int = LIMIT_DEFAULT
+    limit: int
+    # Until when a limit that a refusal taught is believed; headers are believed until they change.
+    taught_until: float = 0.0
+    is_told: bool = False
     made: deque[float] = field(default_factory=deque)
     blocked_until: float = 0.0
     # Who waits: worth and turn. The first of them has the next request.
@@ -53,20 +58,26 @@ class _Ledger:
 class Budget:
     """Requests made and allowed. Share one among all clients of a process.
 
-    `reserve` requests of each hour are left unused. `patience` is how long, in seconds, one
-    request may wait in all before RateLimited is raised.
+    `reserve` requests of each hour are left unused. `limit` is what each hour is taken to allow until
+    the server tells. `patience` is how long, in seconds, one request may wait in all before
+    RateLimited is raised.
     """
 
-    def __init__(self, clock: Clock, *, reserve: int = 0, patience: float = 2 * HOUR) -> None:
+    def __init__(
+        self, clock: Clock, *, reserve: int = 0, limit: int = LIMIT_DEFAULT, patience: float = 2 * HOUR
+    ) -> None:
         self._clock = clock
         self._reserve = max(0, reserve)
+        self._limit = limit
         self.patience = patience
         self._ledgers: dict[tuple[str, str], _Ledger] = {}
         self._turns = itertools.count()
 
     def _ledger(self, identity: str, group: str) -> _Ledger:
-        ledger = self._ledgers.setdefault((identity, group), _Ledger())
+        ledger = self._ledgers.setdefault((identity, group), _Ledger(self._limit))
         now = self._clock.monotonic()
+        if ledger.taught_until and now >= ledger.taught_until:
+            ledger.limit, ledger.taught_until = self._limit, 0.0
         while ledger.made and ledger.made[0] <= now - HOUR:
             ledger.made.popleft()
         return ledger
@@ -162,17 +173,22 @@ class Budget:
         self._ledger(identity, group).made.extend([self._clock.monotonic()] * requests)
 
     def block(self, identity: str, group: str, seconds: float) -> None:
-        """A refusal: nothing more for `seconds` (bounded by the window)."""
+        """A refusal: nothing more for `seconds` (bounded by the window).
+
+        Where no header ever told the limit, what was made until now is taken for it, for an hour.
+        """
         ledger = self._ledger(identity, group)
-        until = self._clock.monotonic() + min(max(seconds, 0.0), WAIT_MAX)
-        ledger.blocked_until = max(ledger.blocked_until, until)
+        now = self._clock.monotonic()
+        ledger.blocked_until = max(ledger.blocked_until, now + min(max(seconds, 0.0), WAIT_MAX))
+        if not ledger.is_told and LIMIT_LEAST <= len(ledger.made) < ledger.limit:
+            ledger.limit, ledger.taught_until = len(ledger.made), now + HOUR
 
     def learn(self, identity: str, group: str, *, limit: int | None, remaining: int | None) -> None:
         """What the headers of an answer say of the limit and of what others have used of it."""
         ledger = self._ledger(identity, group)
         if limit is None or not 0 < limit <= LIMIT_MAX:
             return
-        ledger.limit = limit
+        ledger.limit, ledger.is_told, ledger.taught_until = limit, True, 0.0
         if remaining is not None and 0 <= remaining <= limit:
             # Somebody else may use the same identity; count what we did not make ourselves.
             unseen = (limit - remaining) - len(ledger.made)

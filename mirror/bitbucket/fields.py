@@ -286,16 +286,6 @@ def test_failed(data: Json) -> bool:
     return _text(data, "status") in ("FAILED", "ERROR")
 
 
-def project_of(data: Json) -> str | None:
-    """The key of the project that a repository is in."""
-    return _text(data, "project", "key")
-
-
-def updated_first(data: Json) -> str:
-    """A text that sorts documents by when they were updated; the empty text where they do not say."""
-    return updated_on(data) or _text(data, "created_on") or ""
-
-
 def stable(data: Json) -> Json:
     """The document as it is to be kept: without what changes although nothing has changed.
 

@@ -1,7 +1,8 @@
 """What is said about commits: comments, and the reports of code insights.
 
 There is no list of either for a whole repository: each commit takes two requests. So only heads are
-asked about, of branches and of pull requests, and only with requests that nobody else wants.
+asked about, of branches and of pull requests, unless every commit is wanted, and only with requests
+that nobody else wants.
 """
 
 from __future__ import annotations
@@ -47,6 +48,16 @@ def note_heads(work: Work, heads: Iterable[str], once: Iterable[str]) -> None:
     queue = [one for one in state.get("queue") or [] if one not in known]
     queue += [one for one in sorted(set(once) - known - set(queue)) if one not in asked]
     state["due"], state["queue"] = due, queue
+
+
+def walked(work: Work) -> frozenset[str]:
+    """From where on every commit has been noted, where every commit is wanted."""
+    return frozenset(work.part_state(PART).get("walked") or ())
+
+
+def note_walked(work: Work, tips: Iterable[str]) -> None:
+    """Every commit that `tips` reach has been noted."""
+    work.part_state(PART)["walked"] = sorted(tips)
 
 
 def to_ask(work: Work) -> list[str]:

@@ -40,6 +40,8 @@ class Wanted:
     downloads: bool = True
     settings: bool = True
     commit_comments: bool = True
+    # Ask about every commit, and not only about heads.
+    every_commit: bool = False
 
     def slow(self) -> list[str]:
         """The parts that are asked for in a round over the settings."""
@@ -142,9 +144,11 @@ def note_fetched(
     pinned: Mapping[int, str],
     unpinned: Collection[int],
     branches: Iterable[str],
+    came: Iterable[str] = (),
 ) -> None:
     """What the mirror holds decides what is asked for: the commits that git lacks, and what is said
-    about heads. `pinned` are the heads of pull requests that it holds, `unpinned` those it lacks."""
+    about commits. `pinned` are the heads of pull requests that it holds, `unpinned` those it lacks;
+    `came` are commits to be asked about that are no heads."""
     numbers, heads = work.numbers("pull_requests"), heads_of(work)
     if wanted.pull_requests:
         # Those whose commits the document has are not looked at again until their head moves.
@@ -156,7 +160,7 @@ def note_fetched(
         known = {number: value for number, value in pinned.items() if number not in unpinned}
         current = [value for number, value in known.items() if number in numbers["open"]]
         once = [known[number] for number in heads.keys() & known.keys() if number not in numbers["open"]]
-        commits.note_heads(work, [*branches, *current], once)
+        commits.note_heads(work, [*branches, *current], [*once, *came])
     left = sorted(number for number in unpinned if number in heads)[-UNPINNED_MAX:]
     work.part_state("pull_requests")["heads"] = {str(number): heads[number] for number in left}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from mirror.auth.credentials import Credential
 from mirror.retention import Policy
@@ -30,7 +31,8 @@ class Parts:
     downloads: bool = True
     settings: bool = True
     snippets: bool = True
-    commit_comments: bool = True
+    # Those of heads; "all": of every commit.
+    commit_comments: bool | Literal["all"] = True
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much at a time. `api_reserve` requests of each hour are left unused; `window` is for how long
+    """How much at a time. `api_limit` requests of each hour are taken to be allowed until Bitbucket says
+    otherwise, and `api_reserve` of them are left unused; `window` is for how long
     one run waits for requests before it leaves the rest to the next."""
 
     api_concurrency: int = 8
     git_workers: int = 2
+    api_limit: int = 1000
     api_reserve: int = 100
     silence_timeout: timedelta = timedelta(minutes=5)
     window: timedelta = timedelta(hours=3)

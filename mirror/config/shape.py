@@ -154,8 +154,10 @@ class PartsShape(_Shape):
     downloads: bool = Field(True, description="The files of the downloads section.")
     settings: bool = Field(True, description="Settings of the workspace, its projects and repositories.")
     snippets: bool = Field(True, description="Snippets; access tokens can never read them.")
-    commit_comments: bool = Field(
-        True, description="Comments and code insights of the heads of branches and pull requests."
+    commit_comments: bool | Literal["all"] = Field(
+        True,
+        description="Comments and code insights of the heads of branches and pull requests; "
+        "all: of every commit, which takes two requests for each.",
     )
 
 
@@ -270,6 +272,12 @@ class LimitsShape(_Shape):
 
     api_concurrency: int = Field(8, ge=1, le=64, description="API requests at a time.")
     git_workers: int = Field(2, ge=1, le=64, description="Git worker processes.")
+    api_limit: int = Field(
+        1000,
+        ge=60,
+        le=10_000,
+        description="Requests an hour that Bitbucket allows each credential, until its answers tell.",
+    )
     api_reserve: int = Field(
         100, ge=0, le=10_000, description="Requests of each hour that are left unused, for a restore."
     )

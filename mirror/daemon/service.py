@@ -65,7 +65,7 @@ class _Service:
         self._clock = clock
         self._environment = environment
         self._notifier = Notifier(environment)
-        self._budget = Budget(clock, reserve=config.limits.api_reserve)
+        self._budget = Budget(clock, reserve=config.limits.api_reserve, limit=config.limits.api_limit)
         # One run at a time: two on one workspace would only wait for each other's locks.
         self._turn = asyncio.Lock()
         self._stop = asyncio.Event()

@@ -60,7 +60,8 @@ class FetchJob:
 
     `pins` are pull request ids with the hash of their head as far as the API told it (at least 12
     digits). `erased` are refs that were removed on purpose and may not come back, pins among them.
-    `silence_timeout` is in seconds without a byte.
+    `silence_timeout` is in seconds without a byte. Where `since` is not None, the result tells every
+    commit that can be reached and could not be from the hashes in `since`.
     """
 
     mirror: str
@@ -69,6 +70,7 @@ class FetchJob:
     pins: Mapping[int, str] = field(default_factory=dict)
     erased: frozenset[bytes] = frozenset()
     silence_timeout: float = 300.0
+    since: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class FetchResult:
     unpinned: tuple[int, ...] = ()
     received_objects: int = 0
     received_bytes: int = 0
+    commits: tuple[str, ...] = ()
 
 
 class _Haves:
@@ -147,6 +150,7 @@ def fetch(job: FetchJob, *, tell: Tell = _silent) -> FetchResult:
             unpinned=tuple(sorted(n for n, value in wanted_pins.items() if value is None)),
             received_objects=count,
             received_bytes=client.received_bytes,
+            commits=_commits(store, {*_tips(accepted), *result[1].values()}, job.since),
         )
     finally:
         close(repository)
@@ -361,6 +365,31 @@ def _is_ancestor(store: DiskObjectStore, old: str, new: str) -> bool:
             seen.update(fresh)
             todo.extend(fresh)
     return False
+
+
+def _commits(store: DiskObjectStore, tips: set[str], since: frozenset[str] | None) -> tuple[str, ...]:
+    """The commits that `tips` reach and `since` does not; none where `since` is None or has all tips."""
+    if since is None or tips <= since:
+        return ()
+    before = _reached(store, since, set())
+    return tuple(sorted(one.decode("ascii") for one in _reached(store, tips, before) - before))
+
+
+def _reached(store: DiskObjectStore, tips: Iterable[str], seen: set[ObjectID]) -> set[ObjectID]:
+    """The commits that `tips` reach, without going on from what was `seen`."""
+    todo = [ObjectID(tip.encode("ascii")) for tip in tips]
+    found: set[ObjectID] = set()
+    while todo:
+        identifier = todo.pop()
+        if identifier in found or identifier in seen or identifier not in store:
+            continue
+        thing = store[identifier]
+        if isinstance(thing, Tag):
+            todo.append(thing.object[1])
+        elif isinstance(thing, Commit):
+            found.add(identifier)
+            todo.extend(thing.parents)
+    return found
 
 
 def probe(url: str, login: GitLogin | None, *, silence_timeout: float = 30.0) -> int:

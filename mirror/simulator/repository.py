@@ -98,7 +98,9 @@ class SimRepository:
 
     def branch(self, name: str) -> str | None:
         """The hash of a branch."""
-        return self.refs().get(b"refs/heads/" + name.encode())
+        with Repo(str(self.git_path)) as repo:
+            value = repo.refs.read_ref(Ref(b"refs/heads/" + name.encode()))
+        return value.decode("ascii") if value is not None else None
 
     def set_ref(self, name: bytes, value: str) -> None:
         """Point a ref at a hash, whatever it was."""

@@ -31,8 +31,6 @@ READERS: list[Callable[[Any], object]] = [
     fields.pipeline_number,
     fields.is_done,
     fields.step_has_run,
-    fields.project_of,
-    fields.updated_first,
     fields.stable,
     lambda data: fields.merged(data, {"source": {"commit": None}}),
     lambda data: fields.merged({"source": {"commit": {"hash": FULL}}, "state": {"name": "x"}}, data),

@@ -221,3 +221,22 @@ def test_limits_that_cannot_be_are_not_believed(limit: Any, remaining: Any) -> N
     budget = Budget(FakeClock())
     budget.learn("me", "api", limit=limit, remaining=remaining)
     assert budget.left("me", "api") in (10, 1000)
+
+
+def test_where_no_header_tells_it_a_refusal_teaches_the_limit_for_an_hour() -> None:
+    clock = FakeClock()
+    budget = Budget(clock, limit=5000)
+    assert budget.left("one", "api") == 5000
+    budget.count("one", "api", 700)
+    budget.block("one", "api", 60)
+    assert budget.used("one", "api") == (700, 700)
+    clock.elapsed += HOUR + 1
+    assert budget.left("one", "api") == 5000
+    # A burst refused at the hour's beginning is waited out and teaches nothing,
+    budget.count("one", "api", 8)
+    budget.block("one", "api", 60)
+    assert budget.used("one", "api") == (8, 5000)
+    # and what the headers told stands.
+    budget.learn("one", "api", limit=2000, remaining=1000)
+    budget.block("one", "api", 60)
+    assert budget.used("one", "api") == (1000, 2000)

@@ -217,3 +217,35 @@ async def test_activity_that_could_not_be_looked_at_is_told(place: Place) -> Non
     assert entry(run).parts["pull_requests"].state == "partial"
     place.simulator.faults.clear()
     assert (await place.run()).exit_code == 0
+
+
+async def test_every_commit_is_asked_about_once_where_that_is_wanted(tmp_path: Path) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    website = world.repository("acme", "website")
+    assert website is not None
+    old, author = website.branch("main"), next(iter(world.users.values()))
+    assert old is not None
+    website.commit("main", {"NEW.md": b"New\n"}, "New\n")
+    website.comment_on_commit(old, "Why was this?", author=author)
+    with Simulator(world) as simulator:
+        path = write_config(tmp_path, simulator, token)
+        place = Place(tmp_path, simulator, load(path))
+        assert (await place.run()).exit_code == 0
+        name = f"commit-comments/{old[:2]}/{old}.json"
+        assert document(place, name) is None
+        # Switched on later, what was there before is asked about, too.
+        path.write_text(
+            path.read_text().replace(
+                "workspace: acme\n", "workspace: acme\n    parts: {commit_comments: all}\n", 1
+            )
+        )
+        place.config = load(path)
+        assert (await place.run()).exit_code == 0
+        assert document(place, name)["comments"][-1]["content"]["raw"] == "Why was this?"
+        simulator.requests.clear()
+        website.commit("main", {"NEWER.md": b"Newer\n"}, "Newer\n")
+        assert (await place.run()).exit_code == 0
+        asked = {one.path.split("/")[6] for one in simulator.requests if "/commit/" in one.path}
+        assert asked == {website.branch("main")}
