@@ -7,6 +7,7 @@ stays the direct value of some ref, whatever anybody's garbage collection does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from dulwich.refs import Ref
 from mirror.errors import MirrorError
 from mirror.git import bare
 from mirror.git.failures import GitFailed
-from mirror.git.packs import receive, spool, sweep
+from mirror.git.packs import Reception, sweep
 from mirror.git.refs import (
     KEEP,
     OURS,
@@ -215,17 +216,17 @@ def _receive(
     def progress(text: bytes) -> None:
         tell(text.decode("utf-8", "replace").strip())
 
-    with spool(path / "objects") as stream:
+    with Reception(path / "objects") as pack:
         try:
-            client.fetch_pack(b"", wants, _Haves(heads), stream.write, progress)
+            client.fetch_pack(b"", wants, _Haves(heads), pack.write, progress)
         except (OSError, MemoryError):
             raise
         except Exception as error:
             raise _understood(error) from error
-        if stream.tell() == 0:
+        if pack.received == 0:
             return 0
-        tell("checking")
-        return receive(path / "objects", stream, _check_links)
+        # What was there before passed the same check when it came; trees of updates are verify's affair.
+        return pack.publish(store, trees=not old, processes=os.cpu_count() or 1, tell=tell)
 
 
 def _understood(error: Exception) -> Exception:
@@ -235,29 +236,6 @@ def _understood(error: Exception) -> Exception:
     text = str(error).strip().splitlines()
     detail = "".join(sign for sign in (text[0] if text else "") if sign.isprintable())[:200]
     return GitFailed(f"the git server broke the protocol ({type(error).__name__}): {detail}")
-
-
-def _check_links(store: DiskObjectStore, came: list[str]) -> None:
-    """Every commit and tag that came must find what it names; trees are `verify`'s affair.
-
-    What was there before passed the same check when it came, so new objects are enough.
-    """
-    for text in came:
-        identifier = ObjectID(text.encode("ascii"))
-        kind, _ = store.get_raw(identifier)
-        if kind not in (1, 4):
-            continue
-        found = store[identifier]
-        links: list[ObjectID] = []
-        if isinstance(found, Commit):
-            links = [found.tree, *found.parents]
-        elif isinstance(found, Tag):
-            links = [found.object[1]]
-        for link in links:
-            if link not in store:
-                raise GitFailed(
-                    f"the server left out {link.decode('ascii')}, which {text} needs; nothing was changed"
-                )
 
 
 def _check_tips(store: DiskObjectStore, refs: Refs) -> None:

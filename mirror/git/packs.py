@@ -1,8 +1,8 @@
-"""The narrow door between a stream of pack bytes and objects that are safely on disk.
+"""The narrow door between pack bytes and objects that are safely on disk.
 
-Nothing outside this file knows how a pack is checked, indexed and published, so that a faster way
-can take its place. A pack is published only when every byte was checked: pack first, then index,
-each fsynced and renamed, then the folder fsynced. Refs come after, elsewhere.
+`PackWriter` is for objects that we make ourselves, `Reception` for a pack that a server sends. A pack
+is published only when every byte was checked: pack first, then index, each fsynced and renamed, then
+the folder fsynced. Refs come after, elsewhere.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ import os
 import secrets
 import shutil
 import struct
+import sys
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from array import array
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
-from dulwich.object_format import SHA1
 from dulwich.object_store import DiskObjectStore
-from dulwich.pack import PackData, write_pack_index_v2
+from dulwich.objects import ObjectID
+from dulwich.pack import write_pack_index_v2
 
 from mirror.git.durable import sweep_files, sync_folder
 from mirror.git.failures import GitFailed
-from mirror.git.refs import closed_after
+from mirror.git.packresolve import Resolver
+from mirror.git.packscan import WORDS, Entries, PackDamaged, PackScan
 from mirror.logs import get_logger
 
 _log = get_logger("git")
@@ -168,86 +171,187 @@ def _index_again(pack: Path) -> None:
     """
     beside = pack.with_name(f"tmp_pack_{secrets.token_hex(8)}.idx")
     try:
-        with closed_after(PackData(str(pack), SHA1)) as data:
-            data.check()
-            entries, checksum = data.sorted_entries(), data.get_stored_checksum()
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as index:
-            write_pack_index_v2(index, entries, checksum)
-            index.flush()
-            os.fsync(index.fileno())
+        with Path(os.devnull).open("wb") as nowhere, pack.open("rb") as stream:
+            scan = PackScan(nowhere)
+            while chunk := stream.read(1 << 20):
+                scan.write(chunk)
+            checksum = scan.finish()
+        with closing(Resolver(pack, scan.entries, trees=False)) as resolver:
+            resolver.resolve(processes=1)
+        _check_all_made(scan.entries)
+        write_index(beside, scan.entries, checksum)
         beside.rename(pack.with_suffix(".idx"))
         sync_folder(pack.parent)
-    except (OSError, MemoryError):
-        beside.unlink(missing_ok=True)
-        raise
-    except Exception as error:  # noqa: BLE001 - damage raises anything, and verify tells of it
-        _log.warning("git.pack_without_index", file=pack.name, problem=f"{type(error).__name__}: {error}")
-
-
-@contextmanager
-def spool(objects: Path) -> Iterator[BinaryIO]:
-    """A file beside the packs for a pack that is on its way; removed at the end."""
-    (objects / "pack").mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = objects / "pack" / f"tmp_pack_{secrets.token_hex(8)}"
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as stream:
-        try:
-            yield stream
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def receive(objects: Path, stream: BinaryIO, check: Callable[[DiskObjectStore, list[str]], None]) -> int:
-    """Check the pack in `stream` (read from its beginning), complete it if thin, and publish it.
-
-    Every object is hashed and every delta resolved in a quarantine beside the real objects; then
-    `check` sees a store that holds both, and the ids that came. Only what passes is published.
-    Returns the number of objects that came. Raises GitFailed where the pack is not what it should
-    be, and whatever `check` raises.
-    """
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    header = stream.read(12)
-    if len(header) < 12 or header[:4] != b"PACK":
-        raise GitFailed("the server sent something that is not a pack")
-    count: int = struct.unpack(">L", header[8:])[0]
-    # An entry takes at least a header byte and an empty zlib stream.
-    if count > size // 9 + 1:
-        raise GitFailed(f"the server's pack claims {count} objects in {size} bytes")
-    if count == 0:
-        return 0
-    stream.seek(0)
-    quarantine = objects / f"incoming-{secrets.token_hex(8)}"
-    (quarantine / "pack").mkdir(mode=0o700, parents=True)
-    (quarantine / "info").mkdir(mode=0o700)
-    (quarantine / "info" / "alternates").write_bytes(os.fsencode(objects.resolve()) + b"\n")
-    try:
-        with closed_after(DiskObjectStore(str(quarantine))) as store:
-            check(store, _index(store, stream))
-        _publish(quarantine / "pack", objects / "pack")
+    except GitFailed as error:
+        _log.warning("git.pack_without_index", file=pack.name, problem=error.message)
     finally:
-        shutil.rmtree(quarantine, ignore_errors=True)
-    return count
+        beside.unlink(missing_ok=True)
 
 
-def _index(store: DiskObjectStore, stream: BinaryIO) -> list[str]:
-    try:
-        pack = store.add_thin_pack(stream.read, None)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        kind = type(error).__name__
-        raise GitFailed(f"the server's pack is damaged ({kind})") from error
-    if pack is None:
-        return []
-    with pack:
-        return [identifier.decode("ascii") for identifier in pack]
+class Reception:
+    """A pack on its way into the objects at `objects`. A context manager: what was not published is
+    removed at its end.
+
+    `write` takes its bytes as they come; `publish` makes it part of the repository.
+    """
+
+    def __init__(self, objects: Path) -> None:
+        self._folder = objects / "pack"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = self._folder / f"tmp_pack_{secrets.token_hex(8)}"
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._stream = os.fdopen(descriptor, "w+b")
+        self._scan = PackScan(self._stream)
+
+    def __enter__(self) -> Reception:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self._path.unlink(missing_ok=True)
+        self._path.with_suffix(".idx").unlink(missing_ok=True)
+
+    @property
+    def received(self) -> int:
+        """How many bytes came."""
+        return self._scan.received
+
+    def write(self, data: bytes) -> int:
+        """Take the next bytes. Raises PackDamaged as soon as they cannot be a pack's."""
+        return self._scan.write(data)
+
+    def publish(
+        self, store: DiskObjectStore, *, trees: bool, processes: int, tell: Callable[[str], None]
+    ) -> int:
+        """Check the whole pack, complete it if thin, and publish it with its index; returns how many
+        objects came.
+
+        Every object is hashed and every delta resolved. Each link of its commits and tags (and, with
+        `trees`, of its trees) must have its target in the pack or in `store`. Raises PackDamaged, or
+        GitFailed where something is missing; then nothing is changed.
+        """
+        checksum, entries = self._scan.finish(), self._scan.entries
+        count = len(entries)
+        if count == 0:
+            return 0
+        self._stream.flush()
+        tell(f"resolving deltas of {count} objects")
+        with closing(Resolver(self._path, entries, trees=trees)) as resolver:
+            resolver.resolve(processes=processes)
+            is_thin = False
+            while entries.by_name and (added := self._append_bases(store)):
+                is_thin = True
+                resolver.resolve_from(added, processes=processes)
+            _check_all_made(entries)
+            tell("checking links")
+            _check_links(resolver.links, entries, store)
+        if is_thin:
+            checksum = self._seal()
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        beside = self._path.with_suffix(".idx")
+        write_index(beside, entries, checksum)
+        final = self._folder / f"pack-{checksum.hex()}"
+        # The index is what makes git look for a pack, so it comes last.
+        self._path.rename(final.with_suffix(".pack"))
+        beside.rename(final.with_suffix(".idx"))
+        sync_folder(self._folder)
+        return count
+
+    def _append_bases(self, store: DiskObjectStore) -> list[int]:
+        """Append those objects of ours that deltas of a thin pack are made from."""
+        entries, added = self._scan.entries, []
+        self._stream.seek(entries.end)
+        for name in list(entries.by_name):
+            try:
+                kind, data = store.get_raw(ObjectID(name.hex().encode("ascii")))
+            except KeyError:
+                continue
+            header = _entry_header(kind, len(data))
+            entry = header + zlib.compress(data)
+            self._stream.write(entry)
+            added.append(len(entries))
+            entries.add(kind, entries.end, entries.end + len(header), len(data), zlib.crc32(entry), name)
+            entries.end += len(entry)
+        self._stream.flush()
+        return added
+
+    def _seal(self) -> bytes:
+        """Write the count and checksum of a pack that was completed."""
+        stream, entries = self._stream, self._scan.entries
+        stream.seek(8)
+        stream.write(struct.pack(">L", len(entries)))
+        stream.seek(0)
+        digest, left = hashlib.sha1(usedforsecurity=False), entries.end
+        while left and (chunk := stream.read(min(left, 1 << 20))):
+            digest.update(chunk)
+            left -= len(chunk)
+        stream.write(digest.digest())
+        stream.truncate()
+        return digest.digest()
 
 
-def _publish(source: Path, target: Path) -> None:
-    # The index is what makes git look for a pack, so it comes last.
-    for path in sorted(source.iterdir(), key=lambda path: path.suffix == ".idx"):
-        path.chmod(0o600)
-        with path.open("rb") as finished:
-            os.fsync(finished.fileno())
-        path.rename(target / path.name)
-    sync_folder(target)
+def _check_all_made(entries: Entries) -> None:
+    left = sum(1 for kind in entries.kinds if kind not in WORDS)
+    if left:
+        raise PackDamaged(f"{left} of its deltas are made from objects that nobody has")
+
+
+def _check_links(links: BinaryIO, entries: Entries, store: DiskObjectStore) -> None:
+    """Every link must have its target: in the pack that came, or in what was there before it."""
+    links.seek(0)
+    names = entries.names
+    known = {bytes(names[at : at + 20]) for at in range(0, len(names), 20)}
+    while chunk := links.read(20 * 50_000):
+        wanted = {chunk[at : at + 20] for at in range(0, len(chunk), 20)}
+        for name in wanted - known:
+            if ObjectID(name.hex().encode("ascii")) not in store:
+                raise GitFailed(f"the server left out {name.hex()}, which others need; nothing was changed")
+
+
+def write_index(path: Path, entries: Entries, checksum: bytes) -> None:
+    """Write the index (version 2) of a pack to the new file `path`, and fsync it.
+
+    It is what `git index-pack` would write, byte for byte.
+    """
+    names, count = entries.names, len(entries)
+    buckets = [array("I") for _ in range(256)]
+    for at, first in enumerate(names[::20]):
+        buckets[first].append(at)
+    order, fans, total = array("I"), [], 0
+    for bucket in buckets:
+        order.extend(sorted(bucket, key=lambda at: bytes(names[20 * at : 20 * at + 20])))
+        total += len(bucket)
+        fans.append(total)
+    small, large = array("I"), array("Q")
+    for at in order:
+        offset = entries.offsets[at]
+        if offset > 0x7FFFFFFF:
+            small.append(0x80000000 | len(large))
+            large.append(offset)
+        else:
+            small.append(offset)
+    digest = hashlib.sha1(usedforsecurity=False)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+
+        def put(data: bytes) -> None:
+            digest.update(data)
+            stream.write(data)
+
+        put(b"\xfftOc\x00\x00\x00\x02" + struct.pack(">256L", *fans))
+        for begin in range(0, count, 1 << 16):
+            part = order[begin : begin + (1 << 16)]
+            put(b"".join([names[20 * at : 20 * at + 20] for at in part]))
+        put(_big_endian(array("I", (entries.crcs[at] for at in order))))
+        put(_big_endian(small))
+        put(_big_endian(large))
+        put(checksum)
+        stream.write(digest.digest())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _big_endian(numbers: array[int]) -> bytes:
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()

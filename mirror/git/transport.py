@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from dulwich.client import AbstractHttpGitClient
+from dulwich.protocol import pkt_line
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from urllib3.util import Retry, Timeout
 
@@ -29,6 +30,7 @@ CONNECT_TIMEOUT = 30.0
 REDIRECTS_MAX = 5
 RESETS_MAX = 3
 PEELED = b"^{}"
+_FETCH = pkt_line(b"command=fetch\n")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class HttpClient(AbstractHttpGitClient):
 
     def _request_headers(self, headers: dict[str, str] | None) -> dict[str, str]:
         result = {"User-Agent": USER_AGENT, "Pragma": "no-cache", **(headers or {})}
+        result.pop("Content-Length", None)  # the body may be another by then
         if self._login is not None:
             pair = f"{self._login.username}:{self._login.password}".encode()
             result["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
@@ -115,7 +118,7 @@ class HttpClient(AbstractHttpGitClient):
         for _ in range(REDIRECTS_MAX):
             if origin(url) != self._origin:
                 raise GitFailed(f"{self._where()} redirects to another host; not followed")
-            response = self._send(url, self._request_headers(headers), data)
+            response = self._send(url, self._request_headers(headers), _asking_for_offsets(data))
             target = response.headers.get("Location")
             if response.status not in (301, 302, 303, 307, 308) or not target:
                 break
@@ -179,6 +182,22 @@ class HttpClient(AbstractHttpGitClient):
         refs, _, _, symrefs, peeled = found
         self.advertised = _refs(refs, symrefs, peeled)
         return found
+
+
+def _asking_for_offsets(data: bytes | Iterator[bytes] | None) -> bytes | Iterator[bytes] | None:
+    """A fetch of protocol version 2 that asks for deltas by offset, which are smaller and quicker to
+    read than those by name. dulwich leaves the word out."""
+    if not isinstance(data, bytes) or not data.startswith(_FETCH):
+        return data
+    at = 0
+    while at + 4 <= len(data):
+        size = int(data[at : at + 4], 16)
+        if size == 1:  # what follows are the arguments
+            return data[: at + 4] + pkt_line(b"ofs-delta\n") + data[at + 4 :]
+        if size < 4:
+            break
+        at += size
+    return data
 
 
 def _text(value: bytes) -> str:
