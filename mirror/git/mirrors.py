@@ -225,8 +225,8 @@ def _receive(
             raise _understood(error) from error
         if pack.received == 0:
             return 0
-        # What was there before passed the same check when it came; trees of updates are verify's affair.
-        return pack.publish(store, trees=not old, processes=os.cpu_count() or 1, tell=tell)
+        # What was there before passed the same check when it came.
+        return pack.publish(store, processes=os.cpu_count() or 1, tell=tell)
 
 
 def _understood(error: Exception) -> Exception:

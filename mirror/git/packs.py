@@ -15,7 +15,8 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +34,8 @@ from mirror.logs import get_logger
 _log = get_logger("git")
 _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _OFFSET_DELTA = 6
+# So many names are held at once while links are checked or an index is sorted.
+_TOGETHER = 1 << 20
 _LEFTOVERS = ("tmp_pack_", "tmp_obj_", "incoming-", "tmp-")
 
 
@@ -171,15 +174,15 @@ def _index_again(pack: Path) -> None:
     """
     beside = pack.with_name(f"tmp_pack_{secrets.token_hex(8)}.idx")
     try:
-        with Path(os.devnull).open("wb") as nowhere, pack.open("rb") as stream:
-            scan = PackScan(nowhere)
-            while chunk := stream.read(1 << 20):
-                scan.write(chunk)
+        with Path(os.devnull).open("wb") as nowhere, closing(PackScan(nowhere, pack.parent)) as scan:
+            with pack.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    scan.write(chunk)
             checksum = scan.finish()
-        with closing(Resolver(pack, scan.entries, trees=False)) as resolver:
-            resolver.resolve(processes=1)
-        _check_all_made(scan.entries)
-        write_index(beside, scan.entries, checksum)
+            with closing(Resolver(pack, scan.entries)) as resolver:
+                resolver.resolve(processes=1)
+            _check_all_made(scan.entries)
+            write_index(beside, scan.entries, checksum)
         beside.rename(pack.with_suffix(".idx"))
         sync_folder(pack.parent)
     except GitFailed as error:
@@ -201,12 +204,13 @@ class Reception:
         self._path = self._folder / f"tmp_pack_{secrets.token_hex(8)}"
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self._stream = os.fdopen(descriptor, "w+b")
-        self._scan = PackScan(self._stream)
+        self._scan = PackScan(self._stream, self._folder)
 
     def __enter__(self) -> Reception:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._scan.close()
         self._stream.close()
         self._path.unlink(missing_ok=True)
         self._path.with_suffix(".idx").unlink(missing_ok=True)
@@ -220,15 +224,13 @@ class Reception:
         """Take the next bytes. Raises PackDamaged as soon as they cannot be a pack's."""
         return self._scan.write(data)
 
-    def publish(
-        self, store: DiskObjectStore, *, trees: bool, processes: int, tell: Callable[[str], None]
-    ) -> int:
+    def publish(self, store: DiskObjectStore, *, processes: int, tell: Callable[[str], None]) -> int:
         """Check the whole pack, complete it if thin, and publish it with its index; returns how many
         objects came.
 
-        Every object is hashed and every delta resolved. Each link of its commits and tags (and, with
-        `trees`, of its trees) must have its target in the pack or in `store`. Raises PackDamaged, or
-        GitFailed where something is missing; then nothing is changed.
+        Every object is hashed and every delta resolved, and each link of its commits, trees and tags
+        must have its target in the pack or in `store`. Raises PackDamaged, or GitFailed where something
+        is missing; then nothing is changed.
         """
         checksum, entries = self._scan.finish(), self._scan.entries
         count = len(entries)
@@ -236,7 +238,7 @@ class Reception:
             return 0
         self._stream.flush()
         tell(f"resolving deltas of {count} objects")
-        with closing(Resolver(self._path, entries, trees=trees)) as resolver:
+        with closing(Resolver(self._path, entries)) as resolver:
             resolver.resolve(processes=processes)
             is_thin = False
             while entries.by_name and (added := self._append_bases(store)):
@@ -292,21 +294,31 @@ class Reception:
 
 
 def _check_all_made(entries: Entries) -> None:
-    left = sum(1 for kind in entries.kinds if kind not in WORDS)
+    left = sum(1 for kind in entries.kinds[: len(entries)] if kind not in WORDS)
     if left:
         raise PackDamaged(f"{left} of its deltas are made from objects that nobody has")
 
 
+def _ranges(count: int) -> Iterator[tuple[int, int]]:
+    """Ranges of a name's first byte, each with no more than `_TOGETHER` of `count` names or so."""
+    step = max(1, 256 * _TOGETHER // max(count, _TOGETHER))
+    return ((first, min(first + step, 256)) for first in range(0, 256, step))
+
+
 def _check_links(links: BinaryIO, entries: Entries, store: DiskObjectStore) -> None:
     """Every link must have its target: in the pack that came, or in what was there before it."""
-    links.seek(0)
-    names = entries.names
-    known = {bytes(names[at : at + 20]) for at in range(0, len(names), 20)}
-    while chunk := links.read(20 * 50_000):
-        wanted = {chunk[at : at + 20] for at in range(0, len(chunk), 20)}
-        for name in wanted - known:
-            if ObjectID(name.hex().encode("ascii")) not in store:
-                raise GitFailed(f"the server left out {name.hex()}, which others need; nothing was changed")
+    names = bytes(entries.names[: 20 * len(entries)])
+    for first, stop in _ranges(len(entries)):
+        every = stop - first == 256
+        known = {names[at : at + 20] for at in range(0, len(names), 20) if every or first <= names[at] < stop}
+        links.seek(0)
+        while chunk := links.read(20 * 50_000):
+            found = {chunk[at : at + 20] for at in range(0, len(chunk), 20)}
+            for name in found - known:
+                if first <= name[0] < stop and ObjectID(name.hex().encode("ascii")) not in store:
+                    raise GitFailed(
+                        f"the server left out {name.hex()}, which others need; nothing was changed"
+                    )
 
 
 def write_index(path: Path, entries: Entries, checksum: bytes) -> None:
@@ -314,23 +326,22 @@ def write_index(path: Path, entries: Entries, checksum: bytes) -> None:
 
     It is what `git index-pack` would write, byte for byte.
     """
-    names, count = entries.names, len(entries)
-    buckets = [array("I") for _ in range(256)]
-    for at, first in enumerate(names[::20]):
-        buckets[first].append(at)
-    order, fans, total = array("I"), [], 0
-    for bucket in buckets:
-        order.extend(sorted(bucket, key=lambda at: bytes(names[20 * at : 20 * at + 20])))
-        total += len(bucket)
+    count = len(entries)
+    names = bytes(entries.names[: 20 * count])
+    order = array("I")
+    fans = []
+    for first, stop in _ranges(count):
+        keys = (
+            (names[20 * at : 20 * at + 20], at)
+            for at in range(count)
+            if stop - first == 256 or first <= names[20 * at] < stop
+        )
+        order.extend(at for _, at in sorted(keys))
+    total = 0
+    counts = Counter(names[::20])
+    for byte in range(256):
+        total += counts[byte]
         fans.append(total)
-    small, large = array("I"), array("Q")
-    for at in order:
-        offset = entries.offsets[at]
-        if offset > 0x7FFFFFFF:
-            small.append(0x80000000 | len(large))
-            large.append(offset)
-        else:
-            small.append(offset)
     digest = hashlib.sha1(usedforsecurity=False)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
 
@@ -342,7 +353,17 @@ def write_index(path: Path, entries: Entries, checksum: bytes) -> None:
         for begin in range(0, count, 1 << 16):
             part = order[begin : begin + (1 << 16)]
             put(b"".join([names[20 * at : 20 * at + 20] for at in part]))
-        put(_big_endian(array("I", (entries.crcs[at] for at in order))))
+        crcs, offsets = entries.crcs, entries.offsets
+        put(_big_endian(array("I", [crcs[at] for at in order])))
+        large = array("Q")
+        small = array("I")
+        for at in order:
+            offset = offsets[at]
+            if offset > 0x7FFFFFFF:
+                small.append(0x80000000 | len(large))
+                large.append(offset)
+            else:
+                small.append(offset)
         put(_big_endian(small))
         put(_big_endian(large))
         put(checksum)

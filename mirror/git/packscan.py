@@ -1,18 +1,22 @@
 """Reading a pack once, while it arrives.
 
 Each entry is inflated as its bytes come, to find where it ends; what stands alone is hashed at once,
-and of what is made from something else is noted from what. Some fifty bytes are held for each entry,
-and never the content of one that is large.
+and of what is made from something else is noted from what. Sixty bytes or so are held for each entry,
+in files once they are many, and never the content of one that is large.
 """
 
 from __future__ import annotations
 
-import hashlib
+import mmap
+import tempfile
 import zlib
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from hashlib import sha1
+from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from isal import isal_zlib
 
 from mirror.git.failures import GitFailed
 
@@ -27,7 +31,17 @@ WHOLE_MAX = 1 << 20
 _GATHERED = 1 << 18
 # The longest header: ten bytes for a size, twenty for the name of a base.
 _HEADER_MAX = 32
+# Nothing follows the last entry but the pack's checksum.
+TRAILER = 20
 _PIECE = 1 << 20
+# Columns of more bytes are kept in files, so that the kernel can let go of them.
+_IN_MEMORY_MAX = 8 << 20
+# So many entries there is room for in the beginning; a pack that claims more must first deliver.
+_ROOM = 1 << 12
+
+
+# Its stubs call it an instance.
+UNINFLATABLE: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 
 
 class _Inflater(Protocol):
@@ -50,71 +64,121 @@ class PackDamaged(GitFailed):
 
 
 class Entries:
-    """What is known of each entry of a pack, in the pack's order. Names of deltas come later."""
+    """What is known of each entry of a pack, in the pack's order. Names of deltas come later.
 
-    def __init__(self) -> None:
-        self.offsets = array("Q")
-        # Where the compressed bytes begin, and how many they are once inflated.
-        self.starts = array("Q")
-        self.sizes = array("Q")
-        self.crcs = array("I")
-        self.kinds = bytearray()
-        self.names = bytearray()
-        # The entry that each is made from; NONE where it stands alone or its base has only a name.
-        self.bases = array("I")
-        self.by_name: dict[bytes, list[int]] = {}
+    The columns are memory that forked processes share, or files in `folder` that have no name.
+    """
+
+    # Of each column the format of its numbers, as `memoryview` names them, and their bytes.
+    _COLUMNS = (
+        ("offsets", "Q", 8),
+        ("starts", "Q", 8),  # where the compressed bytes begin
+        ("sizes", "Q", 8),  # how many they are once inflated
+        ("crcs", "I", 4),
+        ("bases", "I", 4),  # the entry that each is made from; NONE: it stands alone, or its base is a name
+        ("kinds", "B", 1),
+        ("names", "B", 20),
+    )
+    offsets: memoryview
+    starts: memoryview
+    sizes: memoryview
+    crcs: memoryview
+    bases: memoryview
+    kinds: memoryview
+    names: memoryview
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._maps: dict[str, mmap.mmap] = {}
+        self._room = 0
+        self.count = 0
         self.end = 12
+        self.by_name: dict[bytes, list[int]] = {}
+        self.reserve(_ROOM)
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return self.count
+
+    def reserve(self, room: int) -> None:
+        """Make room for so many entries."""
+        if room <= self._room:
+            return
+        for name, code, width in self._COLUMNS:
+            old = self._maps.get(name)
+            new = self._map(room * width)
+            if old is not None:
+                getattr(self, name).release()
+                new[: self.count * width] = old[: self.count * width]
+                old.close()
+            self._maps[name] = new
+            setattr(self, name, memoryview(new).cast(code))  # type: ignore[call-overload]
+        self._room = room
+
+    def _map(self, size: int) -> mmap.mmap:
+        if size <= _IN_MEMORY_MAX:
+            return mmap.mmap(-1, size)
+        with tempfile.TemporaryFile(prefix="tmp_pack_", dir=self._folder) as stream:
+            stream.truncate(size)
+            return mmap.mmap(stream.fileno(), size)
+
+    def close(self) -> None:
+        """Let go of the columns."""
+        for name, column in self._maps.items():
+            getattr(self, name).release()
+            column.close()
+        self._maps.clear()
 
     def name(self, at: int) -> bytes:
         """The name of an entry, twenty bytes."""
         return bytes(self.names[20 * at : 20 * at + 20])
 
-    def add(self, kind: int, offset: int, start: int, size: int, crc: int, name: bytes) -> None:
-        """One more entry."""
-        self.kinds.append(kind)
-        self.offsets.append(offset)
-        self.starts.append(start)
-        self.sizes.append(size)
-        self.crcs.append(crc)
-        self.names += name
-        self.bases.append(NONE)
+    def grow(self, claimed: int) -> None:
+        """Make room for more entries, up to as many as the pack claims to have."""
+        self.reserve(max(_ROOM, min(2 * self._room, claimed)))
+
+    def add(self, kind: int, offset: int, start: int, size: int, crc: int, name: bytes) -> int:
+        """One more entry; returns its place."""
+        at = self.count
+        if at == self._room:
+            self.grow(2 * self._room)
+        self.kinds[at] = kind
+        self.offsets[at] = offset
+        self.starts[at] = start
+        self.sizes[at] = size
+        self.crcs[at] = crc
+        self.bases[at] = NONE
+        self.names[20 * at : 20 * at + 20] = name
+        self.count = at + 1
+        return at
+
+    @property
+    def room(self) -> int:
+        """For how many entries there is room."""
+        return self._room
 
     def stop_of(self, at: int) -> int:
         """Where an entry's bytes end."""
-        return self.offsets[at + 1] if at + 1 < len(self.offsets) else self.end
+        return self.offsets[at + 1] if at + 1 < self.count else self.end
 
 
 class _Large:
     """An entry that is inflated as its bytes come."""
 
-    def __init__(self, header: _Header, offset: int) -> None:
-        self.header = header
-        self.offset = offset
+    def __init__(self, kind: int, size: int, offset: int, start: int, base: tuple[int, bytes]) -> None:
+        self.kind, self.size, self.offset, self.start, self.base = kind, size, offset, start, base
         self.inflater: _Inflater = zlib.decompressobj()
         self.done = 0
         self.crc = 0
-        self.digest = hashlib.sha1(usedforsecurity=False)
-        if header.kind in WORDS:
-            self.digest.update(b"%s %d\0" % (WORDS[header.kind], header.size))
+        self.digest = sha1(usedforsecurity=False)
+        if kind in WORDS:
+            self.digest.update(b"%s %d\0" % (WORDS[kind], size))
 
     def feed(self, data: bytes) -> None:
         for piece in inflated(self.inflater, data):
             self.done += len(piece)
-            if self.done > self.header.size:
+            if self.done > self.size:
                 raise PackDamaged(f"the object at {self.offset} is larger than it says")
             self.digest.update(piece)
-
-
-class _Header:
-    """The beginning of an entry: what it is, and how many bytes tell that."""
-
-    __slots__ = ("back", "base", "kind", "length", "size")
-
-    def __init__(self, kind: int, size: int, length: int, back: int, base: bytes) -> None:
-        self.kind, self.size, self.length, self.back, self.base = kind, size, length, back, base
 
 
 def inflated(inflater: _Inflater, data: bytes) -> Iterator[bytes]:
@@ -126,56 +190,26 @@ def inflated(inflater: _Inflater, data: bytes) -> Iterator[bytes]:
         yield piece
 
 
-def parse_header(data: bytes, at: int, offset: int) -> _Header:
-    """The entry header at `at`. Raises PackDamaged, and IndexError where `data` ends too soon."""
-    begin, byte = at, data[at]
-    kind, size, shift = byte >> 4 & 7, byte & 15, 4
-    while byte & 0x80:
-        at += 1
-        byte = data[at]
-        size |= (byte & 0x7F) << shift
-        shift += 7
-        if size > SIZE_MAX or shift > 70:
-            raise PackDamaged(f"the object at {offset} claims an absurd size")
-    at += 1
-    back, base = 0, b""
-    if kind == OFFSET_DELTA:
-        byte = data[at]
-        back = byte & 0x7F
-        while byte & 0x80:
-            at += 1
-            byte = data[at]
-            back = (back + 1 << 7) | (byte & 0x7F)
-            if back > offset:
-                break
-        at += 1
-        if not 0 < back <= offset - 12:
-            raise PackDamaged(f"the delta at {offset} is made from something outside of the pack")
-    elif kind == NAME_DELTA:
-        base = data[at : at + 20]
-        if len(base) < 20:
-            raise IndexError
-        at += 20
-    elif kind not in WORDS:
-        raise PackDamaged(f"the object at {offset} is of no known kind ({kind})")
-    return _Header(kind, size, at - begin, back, base)
-
-
 class PackScan:
     """Takes the bytes of a pack, in pieces of any size, and writes them to `stream`.
 
-    Raises PackDamaged as soon as something is wrong. After `finish`, `entries` is complete.
+    What it must keep in files goes to `folder`. Raises PackDamaged as soon as something is wrong.
+    After `finish`, `entries` is complete.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.entries = Entries()
+    def __init__(self, stream: BinaryIO, folder: Path) -> None:
+        self.entries = Entries(folder)
         self.received = 0
         self._stream = stream
         self._buffer = bytearray()
         self._at = 0  # where in the pack the buffer begins
         self._count: int | None = None
-        self._digest = hashlib.sha1(usedforsecurity=False)
+        self._digest = sha1(usedforsecurity=False)
         self._large: _Large | None = None
+
+    def close(self) -> None:
+        """Let go of what is known of the entries."""
+        self.entries.close()
 
     def write(self, data: bytes) -> int:
         """Take the next bytes."""
@@ -192,18 +226,13 @@ class PackScan:
         if self._count is None or self._large is not None or len(self.entries) < self._count:
             raise PackDamaged(f"it ends after {len(self.entries)} of {self._count or 'its'} objects")
         trailer = bytes(self._buffer)
-        if len(trailer) != 20:
-            text = "something follows its end" if len(trailer) > 20 else "its checksum is cut short"
+        if len(trailer) != TRAILER:
+            text = "something follows its end" if len(trailer) > TRAILER else "its checksum is cut short"
             raise PackDamaged(text)
         if trailer != self._digest.digest():
             raise PackDamaged("its bytes do not match its checksum")
         self._buffer.clear()
         return trailer
-
-    @property
-    def count(self) -> int:
-        """How many objects it says it has; 0 where it has not said yet."""
-        return self._count or 0
 
     def _scan(self, *, is_last: bool) -> None:
         data, at = bytes(self._buffer), 0
@@ -213,26 +242,19 @@ class PackScan:
             self._begin(data)
             at = 12
         assert self._count is not None
-        entries, offset = self.entries, self._at
-        try:
-            while self._large is not None or len(entries) < self._count:
-                if self._large is not None:
-                    end = self._go_on(self._large, data, at)
-                else:
-                    if len(data) - at < _HEADER_MAX + 20 and not is_last:
-                        break
-                    end = self._entry(data, at, offset + at)
-                if end is None:
-                    break
-                at = end
-        except zlib.error as error:
-            raise PackDamaged(f"the object at {offset + at} cannot be inflated") from error
-        except IndexError:
-            at = min(at, len(data))  # only at the end: the header is cut
-        if self._large is None and len(entries) == self._count and len(data) - at > 20:
+        entries = self.entries
+        while entries.count < self._count:
+            before = at
+            if self._large is not None:
+                at = self._go_on(self._large, data, at)
+            else:
+                at = self._entries(data, at, is_last=is_last)
+            if at == before:
+                break
+        if self._large is None and entries.count == self._count and len(data) - at > TRAILER:
             raise PackDamaged("something follows its end")
         self._digest.update(memoryview(data)[:at])
-        self._at = offset + at
+        self._at += at
         entries.end = self._at
         del self._buffer[:at]
 
@@ -242,66 +264,132 @@ class PackScan:
             raise PackDamaged("it is not a pack of version 2 or 3")
         self._count = count
 
-    def _entry(self, data: bytes, at: int, offset: int) -> int | None:
-        """Take the entry at `at`; returns where it ends, None where its end is not here yet."""
-        header = parse_header(data, at, offset)
-        if header.size > WHOLE_MAX:
-            self._large = _Large(header, offset)
-            self._large.crc = zlib.crc32(data[at : at + header.length])
-            return at + header.length
-        begin = at + header.length
-        # Deflate makes nothing much larger than it was; a slice keeps the copy of the rest small.
-        taken = data[begin : begin + header.size + (header.size >> 10) + 64]
-        inflater = zlib.decompressobj()
-        content = inflater.decompress(taken, header.size + 1)
-        if not inflater.eof:
-            inflater = zlib.decompressobj()
-            taken = data[begin:]
-            content = inflater.decompress(taken, header.size + 1)
-        if len(content) > header.size:
-            raise PackDamaged(f"the object at {offset} is larger than it says")
-        if not inflater.eof:
-            if len(taken) > 2 * WHOLE_MAX:
-                raise PackDamaged(f"the object at {offset} does not end")
-            return None
-        if len(content) != header.size:
-            raise PackDamaged(f"the object at {offset} is smaller than it says")
-        end = begin + len(taken) - len(inflater.unused_data)
-        if header.kind in WORDS:
-            name = hashlib.sha1(b"%s %d\0" % (WORDS[header.kind], header.size), usedforsecurity=False)
-            name.update(content)
-            digest = name.digest()
-        else:
-            digest = bytes(20)
-        self._add(header, offset, zlib.crc32(memoryview(data)[at:end]), digest)
-        return end
+    def _entries(self, data: bytes, at: int, *, is_last: bool) -> int:
+        """Take the entries from `at` on that are here as a whole, up to a large one; returns where
+        the first begins that is not."""
+        assert self._count is not None
+        entries, claimed, view = self.entries, self._count, memoryview(data)
+        begin_of_data, end_of_data = self._at, len(data)
+        new, crc32, words = isal_zlib.decompressobj, isal_zlib.crc32, WORDS
+        nameless = bytes(20)
+        last = end_of_data if is_last else end_of_data - _HEADER_MAX - TRAILER
+        while entries.count < claimed and at < last:
+            offset = begin_of_data + at
+            try:
+                kind, size, begin = entry_header(data, at, offset)
+                back, base = 0, b""
+                if kind == OFFSET_DELTA:
+                    back, begin = distance(data, begin, offset)
+                elif kind == NAME_DELTA:
+                    base, begin = data[begin : begin + 20], begin + 20
+            except IndexError:
+                break  # the end of the data, in the middle of a header
+            if size > WHOLE_MAX:
+                self._large = _Large(kind, size, offset, begin_of_data + begin, (back, base))
+                self._large.crc = crc32(view[at:begin])
+                return begin
+            # Deflate makes nothing much larger than it was; a slice keeps the copy of the rest small.
+            stop = begin + size + (size >> 10) + 64
+            taken = view[begin:stop]
+            inflater = new()
+            try:
+                content = inflater.decompress(taken, size + 1)
+                if not inflater.eof and stop < end_of_data:
+                    taken, inflater = view[begin:], new()
+                    content = inflater.decompress(taken, size + 1)
+            except UNINFLATABLE as error:
+                raise PackDamaged(f"the object at {offset} cannot be inflated") from error
+            if len(content) > size:
+                raise PackDamaged(f"the object at {offset} is larger than it says")
+            if not inflater.eof:
+                if end_of_data - begin > 2 * WHOLE_MAX:
+                    raise PackDamaged(f"the object at {offset} does not end")
+                break
+            if len(content) != size:
+                raise PackDamaged(f"the object at {offset} is smaller than it says")
+            end = begin + len(taken) - len(inflater.unused_data)
+            if kind in words:
+                digest = sha1(b"%s %d\0" % (words[kind], size), usedforsecurity=False)
+                digest.update(content)
+                name = digest.digest()
+            else:
+                name = nameless
+            self._add(kind, offset, begin_of_data + begin, size, crc32(view[at:end]), name, back, base)
+            at = end
+        return at
 
-    def _go_on(self, large: _Large, data: bytes, at: int) -> int | None:
+    def _go_on(self, large: _Large, data: bytes, at: int) -> int:
         """Take what is here of a large entry; returns where it, or what is here of it, ends."""
-        piece = data[at : at + _PIECE]
-        if not piece:
-            return None
-        large.feed(piece)
-        if not large.inflater.eof:
-            large.crc = zlib.crc32(piece, large.crc)
-            return at + len(piece)
-        used = len(piece) - len(large.inflater.unused_data)
-        large.crc = zlib.crc32(piece[:used], large.crc)
-        if large.done != large.header.size:
+        while piece := data[at : at + _PIECE]:
+            try:
+                large.feed(piece)
+            except zlib.error as error:
+                raise PackDamaged(f"the object at {large.offset} cannot be inflated") from error
+            used = len(piece) - len(large.inflater.unused_data)
+            large.crc = zlib.crc32(piece[:used], large.crc)
+            at += used
+            if large.inflater.eof:
+                break
+        else:
+            return at
+        if large.done != large.size:
             raise PackDamaged(f"the object at {large.offset} is smaller than it says")
-        digest = large.digest.digest() if large.header.kind in WORDS else bytes(20)
-        self._add(large.header, large.offset, large.crc, digest)
+        name = large.digest.digest() if large.kind in WORDS else bytes(20)
+        self._add(large.kind, large.offset, large.start, large.size, large.crc, name, *large.base)
         self._large = None
-        return at + used
+        return at
 
-    def _add(self, header: _Header, offset: int, crc: int, name: bytes) -> None:
+    def _add(
+        self, kind: int, offset: int, start: int, size: int, crc: int, name: bytes, back: int, base: bytes
+    ) -> None:
         entries = self.entries
-        at = len(entries)
-        entries.add(header.kind, offset, offset + header.length, header.size, crc, name)
-        if header.kind == OFFSET_DELTA:
-            base = bisect_left(entries.offsets, offset - header.back)
-            if entries.offsets[base] != offset - header.back:
+        if entries.count == entries.room:
+            assert self._count is not None
+            entries.grow(self._count)
+        at = entries.add(kind, offset, start, size, crc, name)
+        if kind == OFFSET_DELTA:
+            place = bisect_left(entries.offsets, offset - back, 0, at)
+            if entries.offsets[place] != offset - back:
                 raise PackDamaged(f"the delta at {offset} is made from what is no object")
-            entries.bases[at] = base
-        elif header.kind == NAME_DELTA:
-            entries.by_name.setdefault(header.base, []).append(at)
+            entries.bases[at] = place
+        elif kind == NAME_DELTA:
+            entries.by_name.setdefault(base, []).append(at)
+
+
+def entry_header(data: bytes, at: int, offset: int) -> tuple[int, int, int]:
+    """Kind and size of the entry whose header is at `at`, and where what follows begins.
+
+    Raises PackDamaged, and IndexError where `data` ends too soon.
+    """
+    byte = data[at]
+    at += 1
+    kind, size, shift = byte >> 4 & 7, byte & 15, 4
+    while byte & 0x80:
+        byte = data[at]
+        at += 1
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if size > SIZE_MAX or shift > 70:
+            raise PackDamaged(f"the object at {offset} claims an absurd size")
+    if kind not in WORDS and kind != OFFSET_DELTA and kind != NAME_DELTA:
+        raise PackDamaged(f"the object at {offset} is of no known kind ({kind})")
+    return kind, size, at
+
+
+def distance(data: bytes, at: int, offset: int) -> tuple[int, int]:
+    """How far before the delta at `offset` its base begins, and where what follows begins.
+
+    Raises PackDamaged, and IndexError where `data` ends too soon.
+    """
+    byte = data[at]
+    at += 1
+    back = byte & 0x7F
+    while byte & 0x80:
+        byte = data[at]
+        at += 1
+        back = (back + 1 << 7) | (byte & 0x7F)
+        if back > offset:
+            break
+    if not 0 < back <= offset - 12:
+        raise PackDamaged(f"the delta at {offset} is made from something outside of the pack")
+    return back, at
