@@ -7,25 +7,26 @@ stays the direct value of some ref, whatever anybody's garbage collection does.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Commit, ObjectID, Tag
-from dulwich.refs import Ref
 
 from mirror.errors import MirrorError
 from mirror.git import bare
 from mirror.git.failures import GitFailed
-from mirror.git.packs import Reception, sweep
+from mirror.git.packs import sweep
+from mirror.git.receive import receive, understood
 from mirror.git.refs import (
     KEEP,
     OURS,
     PULL_REQUESTS,
-    close,
+    WORK,
+    closed_after,
     name_fault,
     open_repository,
     pin_name,
@@ -44,7 +45,7 @@ __all__ = ["FetchJob", "FetchResult", "GitLogin", "create", "fetch", "probe", "r
 create = bare.create
 
 ZERO = "0" * 40
-HAVES_MAX = 256
+_NUMBERS = re.compile(rb"(\d+)")
 # How many commits are walked to tell a fast-forward from a rewrite; beyond, it counts as rewritten.
 WALK_MAX = 200_000
 
@@ -93,69 +94,72 @@ class FetchResult:
     commits: tuple[str, ...] = ()
 
 
-class _Haves:
-    """The commits that we tell the server we have: old ref values, no walk through history.
-
-    `values` is called when the server's refs are known, so that what changed can come first.
-    """
-
-    def __init__(self, values: Callable[[], Iterable[str]]) -> None:
-        self._collect = values
-        self._values: Iterator[str] | None = None
-        self.shallow: set[ObjectID] = set()
-        self.unshallow: set[ObjectID] = set()
-
-    def __next__(self) -> ObjectID | None:
-        if self._values is None:
-            self._values = iter(list(dict.fromkeys(self._collect()))[:HAVES_MAX])
-        value = next(self._values, None)
-        return ObjectID(value.encode("ascii")) if value is not None else None
-
-    next = __next__
-
-    def ack(self, sha: ObjectID) -> None:
-        """The server has it too."""
-
-    def nak(self) -> None:
-        """Nothing in common."""
-
-
-def fetch(job: FetchJob, *, tell: Tell = _silent) -> FetchResult:
+def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | None = None) -> FetchResult:
     """Run `job`; killed at any point, the mirror stays valid and the next fetch goes on.
 
-    Raises the errors of `mirror.git.failures`. Refs move last, in one step, and only when every
-    tip and every link of the commits and tags that came is there.
+    `clock` (monotonic seconds) serves to give up what is too slow. Raises the errors of
+    `mirror.git.failures`. Refs move last, in one step, and only when every tip and every link of what
+    came is there.
     """
     path = Path(job.mirror)
     bare.create(path)
+    client = HttpClient(job.url, login=job.login, silence_timeout=job.silence_timeout, clock=clock)
+    accepted, refused = _accept(_listed(client), job.erased)
+    old = read_all(path)
+    if _is_confirmed(path, job, old, accepted):
+        return FetchResult(refs=accepted, refused=refused, pins=_pins(old))
     sweep(path)
-    client = HttpClient(job.url, login=job.login, silence_timeout=job.silence_timeout)
-    repository = open_repository(path)
-    try:
-        old = read_all(path)
-        count = _receive(client, repository.object_store, path, old, job.erased, tell)
-        assert client.advertised is not None
-        accepted, refused = _accept(client.advertised, job.erased)
-        close(repository)
-        repository = open_repository(path)
-        store = repository.object_store
-        _check_tips(store, accepted)
+    count = receive(client, path, _tips(accepted), _order(accepted), tell)
+    with closed_after(open_repository(path)) as repository:
+        store, old = repository.object_store, read_all(path)
+        _check_tips(store, _tips(accepted) - set(old.values()))
         wanted_pins = {number: _resolve(store, text) for number, text in job.pins.items()}
         wanted_pins = {n: value for n, value in wanted_pins.items() if pin_name(n) not in job.erased}
-        result = _publish(path, store, old, accepted, wanted_pins)
+        changes, pins = _publish(path, store, old, accepted, wanted_pins)
         return FetchResult(
             refs=accepted,
-            changes=result[0],
+            changes=changes,
             refused=refused,
-            pins=result[1],
+            pins=pins,
             unpinned=tuple(sorted(n for n, value in wanted_pins.items() if value is None)),
             received_objects=count,
             received_bytes=client.received_bytes,
-            commits=_commits(store, {*_tips(accepted), *result[1].values()}, job.since),
+            commits=_commits(store, {*_tips(accepted), *pins.values()}, job.since),
         )
-    finally:
-        close(repository)
-        client.close()
+
+
+def _listed(client: HttpClient) -> Refs:
+    try:
+        return client.list_refs()
+    except (MirrorError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise understood(error) from error
+
+
+def _is_confirmed(path: Path, job: FetchJob, old: Mapping[bytes, str], accepted: Refs) -> bool:
+    """Whether the mirror is already all that was asked for, told without a look at any object."""
+    head = accepted.head
+    if {name: value for name, value in old.items() if not name.startswith(OURS)} != accepted.refs:
+        return False
+    if head is not None and (head.kind == "detached" or head.value != _head_value(path)):
+        return False
+    if job.since is not None and not {*_tips(accepted), *_pins(old).values()} <= job.since:
+        return False
+    return (path / "packed-refs").exists() and all(
+        pin_name(number) in job.erased or old.get(pin_name(number), " ").startswith(text)
+        for number, text in job.pins.items()
+    )
+
+
+def _order(refs: Refs) -> list[str]:
+    """The values of refs, those first that are likely to be old: tags by version, other refs, branches."""
+
+    def key(name: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+        kind = 0 if name.startswith(b"refs/tags/") else 2 if name.startswith(b"refs/heads/") else 1
+        return kind, [(int(word), b"") if word.isdigit() else (-1, word) for word in _NUMBERS.split(name)]
+
+    return [refs.refs[name] for name in sorted(refs.refs, key=key)]
 
 
 def _accept(advertised: Refs, erased: frozenset[bytes]) -> tuple[Refs, tuple[tuple[bytes, str], ...]]:
@@ -190,56 +194,8 @@ def _tips(refs: Refs) -> set[str]:
     return tips
 
 
-def _receive(
-    client: HttpClient,
-    store: DiskObjectStore,
-    path: Path,
-    old: Mapping[bytes, str],
-    erased: frozenset[bytes],
-    tell: Tell,
-) -> int:
-    """Ask what is new and store it; returns how many objects came."""
-
-    def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
-        assert client.advertised is not None
-        accepted, _refused = _accept(client.advertised, erased)
-        missing = [ObjectID(tip.encode("ascii")) for tip in sorted(_tips(accepted))]
-        return [tip for tip in missing if tip not in store]
-
-    def heads() -> Iterator[str]:
-        assert client.advertised is not None
-        now = client.advertised.refs
-        yield from (value for name, value in old.items() if name in now and now[name] != value)
-        yield from (value for name, value in old.items() if name.startswith(b"refs/heads/"))
-        yield from (value for name, value in old.items() if not name.startswith(b"refs/heads/"))
-
-    def progress(text: bytes) -> None:
-        tell(text.decode("utf-8", "replace").strip())
-
-    with Reception(path / "objects") as pack:
-        try:
-            client.fetch_pack(b"", wants, _Haves(heads), pack.write, progress)
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:
-            raise _understood(error) from error
-        if pack.received == 0:
-            return 0
-        # What was there before passed the same check when it came.
-        return pack.publish(store, processes=os.cpu_count() or 1, tell=tell)
-
-
-def _understood(error: Exception) -> Exception:
-    """An error of the protocol as one of ours."""
-    if isinstance(error, MirrorError):
-        return error
-    text = str(error).strip().splitlines()
-    detail = "".join(sign for sign in (text[0] if text else "") if sign.isprintable())[:200]
-    return GitFailed(f"the git server broke the protocol ({type(error).__name__}): {detail}")
-
-
-def _check_tips(store: DiskObjectStore, refs: Refs) -> None:
-    for tip in sorted(_tips(refs)):
+def _check_tips(store: DiskObjectStore, tips: Iterable[str]) -> None:
+    for tip in sorted(tips):
         if ObjectID(tip.encode("ascii")) not in store:
             raise GitFailed(f"the server advertises {tip} but did not send it; nothing was changed")
 
@@ -265,7 +221,7 @@ def _publish(
     wanted_pins: Mapping[int, str | None],
 ) -> tuple[tuple[RefChange, ...], dict[int, str]]:
     """Write refs and HEAD if they changed; returns the changes and all pins."""
-    new = {name: value for name, value in old.items() if name.startswith(OURS)}
+    new = {n: value for n, value in old.items() if n.startswith(OURS) and not n.startswith(WORK)}
     keep = set()
     for name, value in accepted.refs.items():
         if name.startswith(OURS):
@@ -282,7 +238,7 @@ def _publish(
         before, after = old.get(name), new.get(name)
         if before == after:
             continue
-        if before is not None:
+        if before is not None and not name.startswith(WORK):
             keep.add(before)
         if not name.startswith(OURS):
             changes.append(RefChange(name, before, after, _kind(store, before, after)))
@@ -298,11 +254,16 @@ def _publish(
         _remove_loose(path)
     if head_moves and accepted.head is not None:
         write_head(path, accepted.head)
-    pins = {}
-    for name, value in new.items():
-        if name.startswith(PULL_REQUESTS) and name.endswith(b"/from"):
-            pins[int(name[len(PULL_REQUESTS) : -len(b"/from")])] = value
-    return tuple(changes), pins
+    return tuple(changes), _pins(new)
+
+
+def _pins(refs: Mapping[bytes, str]) -> dict[int, str]:
+    """The pull request heads that are pinned."""
+    return {
+        int(name[len(PULL_REQUESTS) : -len(b"/from")]): value
+        for name, value in refs.items()
+        if name.startswith(PULL_REQUESTS) and name.endswith(b"/from")
+    }
 
 
 def _head_value(path: Path) -> bytes | None:
@@ -375,13 +336,4 @@ def probe(url: str, login: GitLogin | None, *, silence_timeout: float = 30.0) ->
 
     Raises the errors of `mirror.git.failures`.
     """
-    client = HttpClient(url, login=login, silence_timeout=silence_timeout)
-    try:
-        client.get_refs(b"")
-    except (MirrorError, OSError):
-        raise
-    except Exception as error:
-        raise _understood(error) from error
-    finally:
-        client.close()
-    return len(client.advertised.refs) if client.advertised is not None else 0
+    return len(_listed(HttpClient(url, login=login, silence_timeout=silence_timeout)).refs)

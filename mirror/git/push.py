@@ -100,8 +100,6 @@ def push(job: PushJob, *, tell: Callable[[str], None] = lambda _: None) -> PushR
         raise PushRefused(f"the target did not take the push: {type(error).__name__}: {error}") from error
     finally:
         close(repository)
-        if isinstance(client, HttpClient):
-            client.close()
     return _result(job, plan, result)
 
 

@@ -8,7 +8,6 @@ for and nowhere else, and a redirect to another origin is refused outright: a re
 from __future__ import annotations
 
 import base64
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,15 +20,20 @@ from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from urllib3.util import Retry, Timeout
 
 from mirror import __version__
+from mirror.git import lsrefs
 from mirror.git.failures import GitFailed, GitNotFound, GitUnauthorized, GitUnreachable
-from mirror.model import Head, Refs
+from mirror.model import Refs
 
 # Bitbucket has refused clients whose User-Agent did not begin like git's own.
 USER_AGENT = f"git/mirror-{__version__}"
 CONNECT_TIMEOUT = 30.0
 REDIRECTS_MAX = 5
 RESETS_MAX = 3
-PEELED = b"^{}"
+# What stays below this rate (bytes a second, over so many seconds) is given up.
+RATE_MIN = 1000
+RATE_OVER = 600.0
+# What a server that understood our request for refs can do for certain.
+_VERSION_2 = frozenset({b"ls-refs", b"fetch=shallow", b"object-format=sha1"})
 _FETCH = pkt_line(b"command=fetch\n")
 
 
@@ -48,26 +52,82 @@ def origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
+# One for the process: a worker that looks after many repositories of a host keeps its connection.
+_POOL = urllib3.PoolManager(
+    retries=Retry(total=0, redirect=0, raise_on_redirect=False), cert_reqs="CERT_REQUIRED"
+)
+# Origins that do not answer a request for refs that comes out of the blue.
+_NOT_DIRECT: set[tuple[str, str, int | None]] = set()
+
+
 class HttpClient(AbstractHttpGitClient):
-    """dulwich's smart HTTP client over our own requests, for one repository URL."""
+    """dulwich's smart HTTP client over our own requests, for one repository URL.
+
+    `silence_timeout` is in seconds without a byte. `clock` (monotonic seconds) serves to give up a
+    transfer that does not end because it is too slow.
+    """
 
     def __init__(
-        self, url: str, *, login: GitLogin | None, silence_timeout: float, thin_packs: bool = True
+        self,
+        url: str,
+        *,
+        login: GitLogin | None,
+        silence_timeout: float,
+        thin_packs: bool = True,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(url, thin_packs=thin_packs, quiet=True)
         self._origin = origin(url)
         self._login = login
-        self._pool = urllib3.PoolManager(
-            retries=Retry(total=0, redirect=0, raise_on_redirect=False),
-            timeout=Timeout(connect=min(CONNECT_TIMEOUT, silence_timeout), read=silence_timeout),
-            cert_reqs="CERT_REQUIRED",
-        )
+        self._timeout = Timeout(connect=min(CONNECT_TIMEOUT, silence_timeout), read=silence_timeout)
+        self._clock = clock
         self.advertised: Refs | None = None
         self.received_bytes = 0
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._pool.clear()
+    def list_refs(self) -> Refs:
+        """What the server advertises, also in `advertised`, by a single request where it can be.
+
+        Raises the errors of `mirror.git.failures`, and what dulwich raises where the server breaks the
+        protocol.
+        """
+        if self._origin not in _NOT_DIRECT and (found := self._list_directly()) is not None:
+            self.advertised, self.protocol_version = found, 2
+            return found
+        self._discover_references(b"git-upload-pack", self._base_url)
+        assert self.advertised is not None
+        return self.advertised
+
+    def _list_directly(self) -> Refs | None:
+        """The answer to a request for refs without any before it; None where it must be asked for in
+        the usual way: the server does not understand, has moved, or tells no HEAD."""
+        headers = {
+            "Content-Type": "application/x-git-upload-pack-request",
+            "Accept": "application/x-git-upload-pack-result",
+            "Git-Protocol": "version=2",
+        }
+        url = self._base_url + "git-upload-pack"
+        response = self._send(url, self._request_headers(headers), lsrefs.request(USER_AGENT))
+        kind = (response.headers.get("Content-Type") or "").split(";")[0].strip()
+        if response.status != 200 or kind != headers["Accept"]:
+            response.drain_conn()
+            response.release_conn()
+            if response.status in (400, 405, 415, 501):
+                _NOT_DIRECT.add(self._origin)
+            return None
+        try:
+            body = bytearray()
+            read = self._reader(response)
+            while piece := read(1 << 18):
+                body += piece
+                if len(body) > lsrefs.ADVERTISEMENT_MAX:
+                    raise GitFailed(f"{self._where()} advertises more refs than any repository has")
+            found = lsrefs.parse(bytes(body))
+        except lsrefs.NotUnderstood:
+            _NOT_DIRECT.add(self._origin)
+            return None
+        finally:
+            response.release_conn()
+        return found if found.head is not None else None
 
     def _get_url(self, path: str | bytes) -> str:  # noqa: ARG002 - the URL names the repository
         return self._base_url
@@ -84,13 +144,14 @@ class HttpClient(AbstractHttpGitClient):
         """One request, its resets retried where it can be sent again."""
         for attempt in range(RESETS_MAX):
             try:
-                return self._pool.request(
+                return _POOL.request(
                     "GET" if data is None else "POST",
                     url,
                     headers=headers,
                     body=data,
                     preload_content=False,
                     redirect=False,
+                    timeout=self._timeout,
                     decode_content=True,
                 )
             except ReadTimeoutError as error:
@@ -130,9 +191,7 @@ class HttpClient(AbstractHttpGitClient):
             raise GitFailed(f"{self._where()} redirects more than {REDIRECTS_MAX} times")
         if raise_for_status:
             self._check(response)
-        response.content_type = response.headers.get("Content-Type")  # type: ignore[attr-defined]
-        response.redirect_location = url if url != asked else ""  # type: ignore[attr-defined]
-        return response, self._reader(response)
+        return _Answer(response, url if url != asked else ""), self._reader(response)
 
     def _check(self, response: urllib3.BaseHTTPResponse) -> None:
         status = response.status
@@ -158,6 +217,8 @@ class HttpClient(AbstractHttpGitClient):
         raise GitFailed(f"{self._where()} answered {status}")
 
     def _reader(self, response: urllib3.BaseHTTPResponse) -> Callable[[int], bytes]:
+        pace = _Pace(self._clock)
+
         def read(size: int) -> bytes:
             try:
                 data = response.read(size)
@@ -166,6 +227,9 @@ class HttpClient(AbstractHttpGitClient):
             except (HTTPError, OSError) as error:
                 raise GitUnreachable(f"{self._where()} broke off the transfer") from error
             self.received_bytes += len(data)
+            if pace.is_too_slow(len(data)):
+                response.close()
+                raise GitUnreachable(f"{self._where()} sends less than {RATE_MIN} bytes a second; given up")
             return data
 
         return read
@@ -177,11 +241,54 @@ class HttpClient(AbstractHttpGitClient):
         protocol_version: int | None = None,
         ref_prefix: Sequence[bytes] | None = None,
     ) -> Any:
+        known = self.advertised
+        if known is not None and service == b"git-upload-pack" and self.protocol_version == 2:
+            # Asked a moment ago; what a fetch needs to know of them is their values.
+            return {name: value.encode() for name, value in known.refs.items()}, _VERSION_2, base_url, {}, {}
         found = super()._discover_references(service, base_url, protocol_version, ref_prefix)
         # fetch_pack drops the peeled values; whoever serves our mirror needs them.
         refs, _, _, symrefs, peeled = found
-        self.advertised = _refs(refs, symrefs, peeled)
+        self.advertised = lsrefs.refs_of(refs, symrefs, peeled)
         return found
+
+
+class _Answer:
+    """What dulwich wants to know of an answer. Closed, it leaves the connection to the next request where
+    nothing but the end is still to be read."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, redirect_location: str) -> None:
+        self._response = response
+        self.content_type = response.headers.get("Content-Type")
+        self.redirect_location = redirect_location
+
+    def close(self) -> None:
+        """No more of it is wanted."""
+        try:
+            is_read = self._response.read(1) == b""
+        except (HTTPError, OSError):
+            is_read = False
+        if is_read:
+            self._response.release_conn()
+        else:
+            self._response.close()
+
+
+class _Pace:
+    """Whether what comes is too slow to be waited for."""
+
+    def __init__(self, clock: Callable[[], float] | None) -> None:
+        self._clock = clock
+        self._since = clock() if clock is not None else 0.0
+        self._bytes = 0
+
+    def is_too_slow(self, more: int) -> bool:
+        """`more` bytes have come."""
+        self._bytes += more
+        if self._clock is None or (passed := self._clock() - self._since) < RATE_OVER:
+            return False
+        is_slow = self._bytes < RATE_MIN * passed
+        self._since, self._bytes = self._clock(), 0
+        return is_slow
 
 
 def _asking_for_offsets(data: bytes | Iterator[bytes] | None) -> bytes | Iterator[bytes] | None:
@@ -198,30 +305,3 @@ def _asking_for_offsets(data: bytes | Iterator[bytes] | None) -> bytes | Iterato
             break
         at += size
     return data
-
-
-def _text(value: bytes) -> str:
-    with contextlib.suppress(UnicodeDecodeError):
-        return value.decode("ascii")
-    raise GitFailed("the server advertises an object id that is not one")
-
-
-def _refs(refs: Any, symrefs: Any, peeled: Any) -> Refs:
-    values: dict[bytes, str] = {}
-    tops: dict[bytes, str] = {
-        bytes(name).removesuffix(PEELED): _text(value) for name, value in peeled.items() if value
-    }
-    for name, value in refs.items():
-        name = bytes(name)
-        if name.endswith(PEELED):
-            tops[name.removesuffix(PEELED)] = _text(value)
-        elif name != b"HEAD" and value is not None:
-            values[name] = _text(value)
-    head: Head | None = None
-    target = symrefs.get(b"HEAD")
-    if target is not None:
-        target = bytes(target)
-        head = Head("symref" if target in values else "unborn", target)
-    elif refs.get(b"HEAD") is not None:
-        head = Head("detached", bytes(refs[b"HEAD"]))
-    return Refs(values, head, tops)

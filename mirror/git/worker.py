@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from typing import Any
 
 from mirror.errors import MirrorError
@@ -60,7 +61,7 @@ def _answer(connection: socket.socket, job: Any) -> tuple[str, Any]:
         send(connection, ("progress", text))
 
     try:
-        return "result", run_job(job, tell=tell)
+        return "result", run_job(job, tell=tell, clock=time.monotonic)
     except MirrorError as error:
         return "error", error
     except OSError as error:
