@@ -69,9 +69,7 @@ def parse(body: bytes) -> Refs:
     return refs_of(refs, symrefs, peeled)
 
 
-def refs_of(
-    refs: Mapping[Any, Any], symrefs: Mapping[Any, Any], peeled: Mapping[Any, Any]
-) -> Refs:
+def refs_of(refs: Mapping[Any, Any], symrefs: Mapping[Any, Any], peeled: Mapping[Any, Any]) -> Refs:
     """An advertisement, in whichever version it came, in our words. Raises GitFailed."""
     values: dict[bytes, str] = {}
     tops = {bytes(name).removesuffix(PEELED): _text(value) for name, value in peeled.items() if value}

@@ -25,6 +25,7 @@ from mirror.git.packread import links_of
 from mirror.git.packscan import (
     COMMIT,
     NONE,
+    OFFSET_DELTA,
     TAG,
     TREE,
     UNINFLATABLE,
@@ -33,8 +34,8 @@ from mirror.git.packscan import (
     PackDamaged,
     inflated,
 )
-from mirror.git.parallel import in_processes
-from mirror.git.treelinks import SHORT, Marks, changed, entries_of, links
+from mirror.git.parallel import Child, in_processes
+from mirror.git.treelinks import SHORT, Marks, links_and_marks, new_links_and_marks
 
 # Contents that are held while deltas are resolved, by all processes together, in bytes.
 HELD_MAX = 48 << 20
@@ -42,11 +43,16 @@ HELD_MAX = 48 << 20
 LARGE = 16 << 20
 # Fewer entries than this are not worth another process.
 SHARE_FROM = 20_000
+# So many new entries are worth a process that goes ahead.
+AHEAD_FROM = 30_000
 # How many links are remembered as met, so that they are not written down again.
 _LATELY = 100_000
 
 # What one of several processes found: the names that deltas named as their base, and a file of links.
 _Found = tuple[list[bytes], Path]
+
+
+_LINKING = (COMMIT, TREE, TAG)
 
 
 class Resolver:
@@ -58,71 +64,112 @@ class Resolver:
     def __init__(self, path: Path, entries: Entries) -> None:
         self._entries = entries
         self._path = path
-        self._first_child, self._next_child = array("I"), array("I")
         self._links = _LinkFile(path.parent)
+        self._ahead: Child[_Found] | None = None
+        self._ahead_until = 0
+        self._stop = mmap.mmap(-1, 1)  # its byte is set when the process that goes ahead shall end
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files, and of the process that goes ahead."""
+        if self._ahead is not None:
+            self._ahead.kill()
+            self._ahead = None
         self._links.stream.close()
+        self._stop.close()
 
     @property
     def links(self) -> BinaryIO:
         """The links that were found, twenty bytes each; some more than once."""
         return self._links.stream
 
-    def resolve(self, *, processes: int) -> None:
-        """Make all that is made from what is in the pack. Raises PackDamaged."""
+    def is_ready_to_go_ahead(self) -> bool:
+        """Whether enough has come since the last time, and nobody is at work on that."""
         entries = self._entries
-        count = len(entries)
-        self._first_child = first = array("I", [NONE]) * count
-        self._next_child = following = array("I", [NONE]) * count
-        for at, base in enumerate(entries.bases[:count]):
-            if base != NONE:
-                following[at] = first[base]
-                first[base] = at
-        roots = array("I", (at for at, kind in enumerate(entries.kinds[:count]) if self._is_root(at, kind)))
-        self._run(roots, processes if count >= SHARE_FROM else 1)
-
-    def resolve_from(self, added: Iterable[int], *, processes: int) -> None:
-        """Make all that is made from entries that were added at the end of the pack."""
-        missing = array("I", [NONE]) * (len(self._entries) - len(self._first_child))
-        self._first_child.extend(missing)
-        self._next_child.extend(missing)
-        waiting = sum(map(len, self._entries.by_name.values()))
-        self._run(array("I", added), processes if waiting >= SHARE_FROM else 1)
-
-    def _is_root(self, at: int, kind: int) -> bool:
-        """Whether there is something to do at an entry that stands alone."""
-        if kind not in WORDS:
+        if entries.by_name or len(entries) < self._ahead_until + AHEAD_FROM:
             return False
-        return kind in _LINKING or self._first_child[at] != NONE or self._is_named(at)
+        return self._ahead is None or self._ahead.is_over()
 
-    def _is_named(self, at: int) -> bool:
-        names = self._entries.by_name
-        return bool(names) and self._entries.name(at) in names
+    def go_ahead(self) -> None:
+        """Begin with what has come so far, in another process, while more comes; the file must hold it.
 
-    def _run(self, roots: array[int], processes: int) -> None:
-        if processes < 2:
+        Most of what is made from an object comes soon after it. What comes later is for the next time.
+        """
+        if self._ahead is not None:
+            self._take(self._ahead)
+        self._ahead_until = len(self._entries)
+
+        def work() -> _Found:
+            return self._make_all(iter([self._roots()]), HELD_MAX // 2)
+
+        self._ahead = Child(work)
+
+    def resolve(self, *, processes: int) -> None:
+        """Make all that is made from what is in the pack and is not made yet. Raises PackDamaged."""
+        if self._ahead is not None:
+            self._stop[0] = 1
+            self._take(self._ahead)
+            self._stop[0] = 0
+        roots = self._roots()
+        if processes < 2 or len(self._entries) < SHARE_FROM:
             with self._maker(self._links, HELD_MAX) as maker:
                 for root in roots:
                     maker.make(root)
             self._forget(maker.used)
             return
 
-        def part(chunks: Iterator[array[int]]) -> _Found:
-            found = _LinkFile(self._path.parent, keep=True)
-            with found.stream, self._maker(found, HELD_MAX // processes) as maker:
-                for chunk in chunks:
-                    for root in chunk:
-                        maker.make(root)
-            return maker.used, found.path
+        def work(chunks: Iterator[array[int]]) -> _Found:
+            return self._make_all(chunks, HELD_MAX // processes)
 
-        for names, path in in_processes(roots, processes, part):
-            self._forget(names)
-            with path.open("rb") as stream:
-                while piece := stream.read(1 << 20):
-                    self._links.stream.write(piece)
-            path.unlink()
+        for found in in_processes(roots, processes, work):
+            self._note(found)
+
+    def _take(self, child: Child[_Found]) -> None:
+        self._ahead = None
+        self._note(child.answer())
+
+    def _note(self, found: _Found) -> None:
+        names, path = found
+        self._forget(names)
+        with path.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                self._links.stream.write(piece)
+        path.unlink()
+
+    def _make_all(self, chunks: Iterator[array[int]], held_max: int) -> _Found:
+        """What one of several processes does, until it is done or told to stop."""
+        found = _LinkFile(self._path.parent, keep=True)
+        with found.stream, self._maker(found, held_max) as maker:
+            for chunk in chunks:
+                for root in chunk:
+                    if self._stop[0]:
+                        break
+                    maker.make(root)
+        return maker.used, found.path
+
+    def _roots(self) -> array[int]:
+        """The entries that are made and from which others are to be, or whose links are to be noted."""
+        entries, count = self._entries, len(self._entries)
+        self._first_child = first = array("I", [NONE]) * count
+        self._next_child = following = array("I", [NONE]) * count
+        kinds, bases, names = entries.kinds, entries.bases, entries.by_name
+        for at, kind in enumerate(kinds[:count]):
+            if kind == OFFSET_DELTA:
+                base = bases[at]
+                following[at] = first[base]
+                first[base] = at
+        return array(
+            "I",
+            [
+                at
+                for at, (kind, is_done) in enumerate(zip(kinds[:count], entries.done[:count], strict=True))
+                if kind in WORDS
+                and (
+                    (kind in _LINKING and not is_done)
+                    or first[at] != NONE
+                    or (names and entries.name(at) in names)
+                )
+            ],
+        )
 
     def _maker(self, found: _LinkFile, held_max: int) -> _Maker:
         return _Maker(self._path, self._entries, self._first_child, self._next_child, found, held_max)
@@ -130,9 +177,6 @@ class Resolver:
     def _forget(self, names: Iterable[bytes]) -> None:
         for name in names:
             self._entries.by_name.pop(name, None)
-
-
-_LINKING = (COMMIT, TREE, TAG)
 
 
 class _LinkFile:
@@ -191,7 +235,6 @@ class _Maker:
         self._found = found
         self._held, self._held_max = 0, held_max
         self._stack: list[_Made] = []
-        self._parents: dict[int, int] = {}  # of those made from a name, below the root that is at work
         self.used: list[bytes] = []
 
     def __enter__(self) -> _Maker:
@@ -203,17 +246,17 @@ class _Maker:
     def make(self, root: int) -> None:
         """Make all that is made from `root`, and note its links."""
         kind = self._entries.kinds[root]
-        self._parents.clear()
-        content = self._inflate(root)
+        content = self._again(root)
+        self._entries.done[root] = 1
         self._push(root, content, self._entries.name(root), self._follow(kind, content))
-        stack, following = self._stack, self._next_child
+        stack, following, bases = self._stack, self._next_child, self._entries.bases
         while stack:
             top = stack[-1]
             if top.child != NONE:
                 at, top.child = top.child, following[top.child]
             elif top.named:
                 at = top.named.pop()
-                self._parents[at] = top.at
+                bases[at] = top.at
             else:
                 stack.pop()
                 if top.content is not None:
@@ -236,6 +279,7 @@ class _Maker:
         name = digest.digest()
         entries.names[20 * at : 20 * at + 20] = name
         entries.kinds[at] = kind
+        entries.done[at] = 1
         if kind == TREE and base.marks is not None and isinstance(content, bytes):
             marks: Marks | None = self._follow_changes(content, delta, begin, base.marks)
         else:
@@ -271,26 +315,24 @@ class _Maker:
             return None
         data = bytes(content)
         if kind == TREE and len(data) >= SHORT:
-            entries, marks = entries_of(data)
-            self._found.add(links(entries))
+            links, marks = links_and_marks(data)
+            self._found.add(links)
             return marks
         self._found.add(links_of(WORDS[kind], data))
         return None
 
     def _follow_changes(self, tree: bytes, delta: Content, begin: int, base: Marks) -> Marks | None:
         """As `_follow`, for a tree of which only what its base has not is to be looked at."""
-        found = changed(tree, delta, begin, base)
-        if found is None:
+        links, marks = new_links_and_marks(tree, delta, begin, base)
+        if links is None:
             return self._follow(TREE, tree)
-        new, marks = found
-        if new:
-            self._found.add(links(new))
+        self._found.add(links)
         return marks
 
     def _again(self, at: int) -> Content:
-        """Make again what was let go."""
-        chain = [at]
-        while (base := self._base(chain[-1])) is not None:
+        """The content of an entry that is made, or whose base is."""
+        chain, bases = [at], self._entries.bases
+        while (base := bases[chain[-1]]) != NONE:
             chain.append(base)
         content = self._inflate(chain.pop())
         while chain:
@@ -299,10 +341,6 @@ class _Maker:
             _, size, begin = sizes_of(delta, offset)
             content = self._apply(content, delta, begin, size, offset)
         return content
-
-    def _base(self, at: int) -> int | None:
-        base: int = self._entries.bases[at]
-        return base if base != NONE else self._parents.get(at)
 
     def _inflate(self, at: int) -> Content:
         entries = self._entries

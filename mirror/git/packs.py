@@ -205,11 +205,13 @@ class Reception:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self._stream = os.fdopen(descriptor, "w+b")
         self._scan = PackScan(self._stream, self._folder)
+        self._resolver = Resolver(self._path, self._scan.entries)
 
     def __enter__(self) -> Reception:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._resolver.close()
         self._scan.close()
         self._stream.close()
         self._path.unlink(missing_ok=True)
@@ -222,7 +224,11 @@ class Reception:
 
     def write(self, data: bytes) -> int:
         """Take the next bytes. Raises PackDamaged as soon as they cannot be a pack's."""
-        return self._scan.write(data)
+        before, size = len(self._scan.entries), self._scan.write(data)
+        if len(self._scan.entries) > before and self._resolver.is_ready_to_go_ahead():
+            self._stream.flush()
+            self._resolver.go_ahead()
+        return size
 
     def publish(self, store: DiskObjectStore, *, processes: int, tell: Callable[[str], None]) -> int:
         """Check the whole pack, complete it if thin, and publish it with its index; returns how many
@@ -238,15 +244,14 @@ class Reception:
             return 0
         self._stream.flush()
         tell(f"resolving deltas of {count} objects")
-        with closing(Resolver(self._path, entries)) as resolver:
-            resolver.resolve(processes=processes)
-            is_thin = False
-            while entries.by_name and (added := self._append_bases(store)):
-                is_thin = True
-                resolver.resolve_from(added, processes=processes)
-            _check_all_made(entries)
-            tell("checking links")
-            _check_links(resolver.links, entries, store)
+        self._resolver.resolve(processes=processes)
+        is_thin = False
+        while entries.by_name and self._append_bases(store):
+            is_thin = True
+            self._resolver.resolve(processes=processes)
+        _check_all_made(entries)
+        tell("checking links")
+        _check_links(self._resolver.links, entries, store)
         if is_thin:
             checksum = self._seal()
         self._stream.flush()
@@ -260,9 +265,9 @@ class Reception:
         sync_folder(self._folder)
         return count
 
-    def _append_bases(self, store: DiskObjectStore) -> list[int]:
-        """Append those objects of ours that deltas of a thin pack are made from."""
-        entries, added = self._scan.entries, []
+    def _append_bases(self, store: DiskObjectStore) -> bool:
+        """Append those objects of ours that deltas of a thin pack are made from; were there any?"""
+        entries, before = self._scan.entries, len(self._scan.entries)
         self._stream.seek(entries.end)
         for name in list(entries.by_name):
             try:
@@ -272,11 +277,11 @@ class Reception:
             header = _entry_header(kind, len(data))
             entry = header + zlib.compress(data)
             self._stream.write(entry)
-            added.append(len(entries))
-            entries.add(kind, entries.end, entries.end + len(header), len(data), zlib.crc32(entry), name)
+            at = entries.add(kind, entries.end, entries.end + len(header), len(data), zlib.crc32(entry), name)
+            entries.done[at] = 1
             entries.end += len(entry)
         self._stream.flush()
-        return added
+        return len(entries) > before
 
     def _seal(self) -> bytes:
         """Write the count and checksum of a pack that was completed."""
@@ -305,12 +310,17 @@ def _ranges(count: int) -> Iterator[tuple[int, int]]:
     return ((first, min(first + step, 256)) for first in range(0, 256, step))
 
 
+def _names(entries: Entries, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """The places and names of the entries whose names' first byte is from `first` on and before `stop`."""
+    names = bytes(entries.names[: 20 * len(entries)])
+    every = enumerate(names[at : at + 20] for at in range(0, len(names), 20))
+    return every if stop - first == 256 else ((at, name) for at, name in every if first <= name[0] < stop)
+
+
 def _check_links(links: BinaryIO, entries: Entries, store: DiskObjectStore) -> None:
     """Every link must have its target: in the pack that came, or in what was there before it."""
-    names = bytes(entries.names[: 20 * len(entries)])
     for first, stop in _ranges(len(entries)):
-        every = stop - first == 256
-        known = {names[at : at + 20] for at in range(0, len(names), 20) if every or first <= names[at] < stop}
+        known = {name for _, name in _names(entries, first, stop)}
         links.seek(0)
         while chunk := links.read(20 * 50_000):
             found = {chunk[at : at + 20] for at in range(0, len(chunk), 20)}
@@ -327,32 +337,25 @@ def write_index(path: Path, entries: Entries, checksum: bytes) -> None:
     It is what `git index-pack` would write, byte for byte.
     """
     count = len(entries)
-    names = bytes(entries.names[: 20 * count])
-    order = array("I")
-    fans = []
+    order, in_order, fans, total = array("I"), bytearray(), [], 0
     for first, stop in _ranges(count):
-        keys = (
-            (names[20 * at : 20 * at + 20], at)
-            for at in range(count)
-            if stop - first == 256 or first <= names[20 * at] < stop
-        )
-        order.extend(at for _, at in sorted(keys))
-    total = 0
-    counts = Counter(names[::20])
+        names = dict(_names(entries, first, stop))
+        part = sorted(names, key=names.__getitem__)
+        order.extend(part)
+        in_order += b"".join([names[at] for at in part])
+    counts = Counter(bytes(entries.names[: 20 * count : 20]))
     for byte in range(256):
         total += counts[byte]
         fans.append(total)
     digest = hashlib.sha1(usedforsecurity=False)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
 
-        def put(data: bytes) -> None:
+        def put(data: bytes | bytearray) -> None:
             digest.update(data)
             stream.write(data)
 
         put(b"\xfftOc\x00\x00\x00\x02" + struct.pack(">256L", *fans))
-        for begin in range(0, count, 1 << 16):
-            part = order[begin : begin + (1 << 16)]
-            put(b"".join([names[20 * at : 20 * at + 20] for at in part]))
+        put(in_order)
         crcs, offsets = entries.crcs, entries.offsets
         put(_big_endian(array("I", [crcs[at] for at in order])))
         large = array("Q")

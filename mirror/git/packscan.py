@@ -36,8 +36,8 @@ TRAILER = 20
 _PIECE = 1 << 20
 # Columns of more bytes are kept in files, so that the kernel can let go of them.
 _IN_MEMORY_MAX = 8 << 20
-# So many entries there is room for in the beginning; a pack that claims more must first deliver.
-_ROOM = 1 << 12
+# For so many entries there is room at once; a pack that claims more must first deliver.
+_ROOM = 1 << 22
 
 
 # Its stubs call it an instance.
@@ -77,6 +77,7 @@ class Entries:
         ("crcs", "I", 4),
         ("bases", "I", 4),  # the entry that each is made from; NONE: it stands alone, or its base is a name
         ("kinds", "B", 1),
+        ("done", "B", 1),  # 1: its links were noted
         ("names", "B", 20),
     )
     offsets: memoryview
@@ -85,6 +86,7 @@ class Entries:
     crcs: memoryview
     bases: memoryview
     kinds: memoryview
+    done: memoryview
     names: memoryview
 
     def __init__(self, folder: Path) -> None:
@@ -94,15 +96,16 @@ class Entries:
         self.count = 0
         self.end = 12
         self.by_name: dict[bytes, list[int]] = {}
-        self.reserve(_ROOM)
 
     def __len__(self) -> int:
         return self.count
 
-    def reserve(self, room: int) -> None:
-        """Make room for so many entries."""
-        if room <= self._room:
-            return
+    def grow(self, claimed: int) -> None:
+        """Make room for `claimed` entries, or for some more of them.
+
+        Processes that were forked before do not share what comes.
+        """
+        room = min(max(claimed, 1), max(_ROOM, 2 * self._room))
         for name, code, width in self._COLUMNS:
             old = self._maps.get(name)
             new = self._map(room * width)
@@ -132,15 +135,11 @@ class Entries:
         """The name of an entry, twenty bytes."""
         return bytes(self.names[20 * at : 20 * at + 20])
 
-    def grow(self, claimed: int) -> None:
-        """Make room for more entries, up to as many as the pack claims to have."""
-        self.reserve(max(_ROOM, min(2 * self._room, claimed)))
-
     def add(self, kind: int, offset: int, start: int, size: int, crc: int, name: bytes) -> int:
         """One more entry; returns its place."""
         at = self.count
         if at == self._room:
-            self.grow(2 * self._room)
+            self.grow(2 * self._room + 1)
         self.kinds[at] = kind
         self.offsets[at] = offset
         self.starts[at] = start
@@ -263,6 +262,7 @@ class PackScan:
         if data[:4] != b"PACK" or version not in (2, 3):
             raise PackDamaged("it is not a pack of version 2 or 3")
         self._count = count
+        self.entries.grow(count)
 
     def _entries(self, data: bytes, at: int, *, is_last: bool) -> int:
         """Take the entries from `at` on that are here as a whole, up to a large one; returns where

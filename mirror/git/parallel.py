@@ -1,4 +1,7 @@
-"""Sharing work out among processes that are forked from this one and die with it."""
+"""Work in processes that are forked from this one and die with it.
+
+Call these where no other thread runs: what another thread holds is held for ever in a forked process.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import contextlib
 import gc
 import os
 import pickle
+import select
+import signal
 from array import array
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from mirror.git.failures import GitFailed
 from mirror.git.process import die_with_parent
@@ -17,60 +22,51 @@ _T = TypeVar("_T")
 _CHUNKS = 64
 
 
-def in_processes(places: array[int], processes: int, work: Callable[[Iterator[array[int]]], _T]) -> list[_T]:
-    """Share `places` out among child processes, each of which does `work` with the chunks that it takes,
-    the next when it is done with one. Returns what each came to.
+class Child(Generic[_T]):
+    """A process that does `work` and answers with what that returns, which must survive pickling."""
 
-    Call it where no other thread runs. Raises what one of them raised, and GitFailed where one died.
-    """
-    size = max(1, -(-len(places) // (_CHUNKS * processes)))
-    parent = os.getpid()
-    queue, fill = os.pipe()
-    answers: list[tuple[int, int]] = []
-    gc.freeze()  # collecting would copy the pages that are shared with the children
-    try:
-        for _ in range(processes):
-            ours, theirs = os.pipe()
-            child = os.fork()
-            if child == 0:
-                _serve(parent, queue, fill, theirs, places, size, work)
+    def __init__(self, work: Callable[[], _T]) -> None:
+        parent = os.getpid()
+        self._answer, theirs = os.pipe()
+        gc.freeze()  # collecting would copy the pages that are shared with it
+        try:
+            self._process = os.fork()
+            if self._process == 0:
+                _live(parent, theirs, work)
+        finally:
+            gc.unfreeze()
             os.close(theirs)
-            answers.append((child, ours))
-    finally:
-        gc.unfreeze()
-        os.close(queue)
-    with contextlib.suppress(BrokenPipeError):
-        for begin in range(0, len(places), size):
-            os.write(fill, begin.to_bytes(4, "big"))
-    os.close(fill)
-    results = [_answer(child, ours) for child, ours in answers]
-    for result in results:
-        if isinstance(result, Exception):
+
+    def is_over(self) -> bool:
+        """Whether it has answered or died."""
+        return bool(select.select([self._answer], [], [], 0)[0])
+
+    def answer(self) -> _T:
+        """Wait for its answer. Raises GitFailed, also where it died."""
+        with os.fdopen(self._answer, "rb") as stream:
+            data = stream.read()
+        os.waitpid(self._process, 0)
+        if not data:
+            raise GitFailed("a process that resolved deltas died; nothing was changed")
+        result: _T | GitFailed = pickle.loads(data)  # noqa: S301 - our own child
+        if isinstance(result, GitFailed):
             raise result
-    return results  # type: ignore[return-value] # no exceptions among them
+        return result
+
+    def kill(self) -> None:
+        """End it; its answer is not wanted."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
+        os.close(self._answer)
 
 
-def _serve(
-    parent: int,
-    queue: int,
-    fill: int,
-    answer: int,
-    places: array[int],
-    size: int,
-    work: Callable[[Iterator[array[int]]], object],
-) -> None:
+def _live(parent: int, answer: int, work: Callable[[], object]) -> None:
     """The life of a child process; it does not return."""
     try:
         die_with_parent(parent)
-        os.close(fill)
-
-        def chunks() -> Iterator[array[int]]:
-            while word := os.read(queue, 4):
-                begin = int.from_bytes(word, "big")
-                yield places[begin : begin + size]
-
         try:
-            result: object = work(chunks())
+            result: object = work()
         except GitFailed as error:
             result = error
         except OSError as error:
@@ -84,10 +80,40 @@ def _serve(
         os._exit(0)
 
 
-def _answer(child: int, ours: int) -> object:
-    with os.fdopen(ours, "rb") as stream:
-        data = stream.read()
-    os.waitpid(child, 0)
-    if not data:
-        return GitFailed("a process that resolved deltas died; nothing was changed")
-    return pickle.loads(data)  # noqa: S301 - our own child
+def in_processes(places: array[int], processes: int, work: Callable[[Iterator[array[int]]], _T]) -> list[_T]:
+    """Share `places` out among child processes, each of which does `work` with the chunks that it takes,
+    the next when it is done with one. Returns what each came to. Raises what the first of them raised.
+    """
+    size = max(1, -(-len(places) // (_CHUNKS * processes)))
+    queue, fill = os.pipe()
+
+    def take() -> _T:
+        os.close(fill)
+
+        def chunks() -> Iterator[array[int]]:
+            while word := os.read(queue, 4):
+                begin = int.from_bytes(word, "big")
+                yield places[begin : begin + size]
+
+        return work(chunks())
+
+    children: list[Child[_T]] = []
+    try:
+        children += [Child(take) for _ in range(processes)]
+        os.close(queue)
+        queue = -1
+        with contextlib.suppress(BrokenPipeError):
+            for begin in range(0, len(places), size):
+                os.write(fill, begin.to_bytes(4, "big"))
+        os.close(fill)
+        fill = -1
+        results = []
+        while children:
+            results.append(children.pop(0).answer())
+        return results
+    finally:
+        for end in (queue, fill):
+            if end >= 0:
+                os.close(end)
+        for child in children:
+            child.kill()

@@ -22,28 +22,27 @@ SHORT = 2048
 Marks = list[int]
 
 
-def links(entries: list[bytes]) -> set[bytes]:
-    """The names that entries of trees link to, twenty bytes each."""
-    return {entry[-20:] for entry in entries if not entry.startswith(_SUBMODULE)}
-
-
-def entries_of(tree: bytes) -> tuple[list[bytes], Marks | None]:
-    """The entries of a tree, and its marks. A malformed one has no marks, and the entries are those that
-    can be read."""
+def links_and_marks(tree: bytes) -> tuple[set[bytes], Marks | None]:
+    """The names that a tree links to, twenty bytes each, and its marks. A malformed one has no marks, and
+    the links are those that can be read."""
     entries = _ENTRY.findall(tree)
+    links = {entry[-20:] for entry in entries if not entry.startswith(_SUBMODULE)}
     marks = list(accumulate(map(len, entries), initial=0))
-    return entries, marks if marks[-1] == len(tree) else None
+    return links, marks if marks[-1] == len(tree) else None
 
 
-def changed(tree: bytes, delta: Content, at: int, base: Marks) -> tuple[list[bytes], Marks] | None:
-    """The entries of `tree` that are not entries of the tree whose marks are `base`, and its own marks.
+def new_links_and_marks(
+    tree: bytes, delta: Content, at: int, base: Marks
+) -> tuple[set[bytes], Marks] | tuple[None, None]:
+    """The names that entries of `tree` link to which are not entries of the tree whose marks are `base`,
+    and its own marks.
 
     `delta` made the one from the other, by its instructions from `at` on. None where `tree` is malformed:
     then its entries are not to be told apart so.
     """
-    new: list[bytes] = []
+    links: set[bytes] = set()
     marks: Marks = [0]
-    match, count, stop_of_delta = _ENTRY.match, len(base), len(delta)
+    find, count, stop_of_delta = tree.find, len(base), len(delta)
     here = stop = 0  # where the next entry begins; where what the instructions made so far ends
     while at < stop_of_delta:
         code = delta[at]
@@ -65,11 +64,13 @@ def changed(tree: bytes, delta: Content, at: int, base: Marks) -> tuple[list[byt
                         taken = base[first + 1 : last]
                         marks += [mark - back for mark in taken] if back else taken
                         here = marks[-1]
-                        continue
-            found = match(tree, here)
-            if found is None:
-                return None
-            new.append(found[0])
-            here = found.end()
+                        if here == stop:
+                            break
+            end = find(b"\0", here)
+            if end <= here:
+                return None, None
+            if not tree.startswith(_SUBMODULE, here):
+                links.add(tree[end + 1 : end + 21])
+            here = end + 21
             marks.append(here)
-    return (new, marks) if here == len(tree) else None
+    return (links, marks) if here == len(tree) else (None, None)
