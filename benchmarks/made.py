@@ -9,14 +9,16 @@ from pathlib import Path
 FOLDERS, FILES = 40, 25
 
 
-def make(path: Path, commits: int) -> None:
+def make(
+    path: Path, commits: int, *, folders: int = FOLDERS, files: int = FILES, seed: int | None = None
+) -> None:
     """A bare repository at `path`: a thousand files in forty folders, a few lines changed by each commit."""
-    subprocess.run(["git", "init", "-q", "--bare", str(path)], check=True)
-    rng = random.Random(commits)
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(path)], check=True)
+    rng = random.Random(commits if seed is None else seed)
     texts = {
         f"src/{folder:02}/{file:02}.txt": [f"{rng.random()}\n" for _ in range(rng.randint(20, 800))]
-        for folder in range(FOLDERS)
-        for file in range(FILES)
+        for folder in range(folders)
+        for file in range(files)
     }
     names = sorted(texts)
     with subprocess.Popen(

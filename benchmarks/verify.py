@@ -15,13 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.made import make
+from benchmarks.measured import Memory, seconds
 from mirror.git.check import CheckJob
 from mirror.git.workers import WorkerPool
 
@@ -54,52 +54,6 @@ async def ours(jobs: Sequence[CheckJob], workers: int) -> int:
         if result.problems:
             sys.exit(f"{job.path}: {result.problems[0]}")
     return sum(result.objects for result in results)
-
-
-class Memory:
-    """The most memory of their own (RssAnon) that our processes had together, in KiB. A context manager."""
-
-    def __enter__(self) -> Memory:
-        self.most = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.05):
-            self.most = max(self.most, sum(_anonymous(one) for one in _family(os.getpid())))
-
-
-def _family(pid: int) -> list[int]:
-    try:
-        below = [
-            int(one)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            for one in (task / "children").read_text().split()
-        ]
-    except OSError:
-        return [pid]
-    return [pid, *(each for one in below for each in _family(one))]
-
-
-def _anonymous(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long something takes."""
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
 
 
 def compare(name: str, repositories: Sequence[Path], rounds: int, workers: int) -> None:

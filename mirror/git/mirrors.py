@@ -104,8 +104,8 @@ def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | N
     path = Path(job.mirror)
     bare.create(path)
     client = HttpClient(job.url, login=job.login, silence_timeout=job.silence_timeout, clock=clock)
-    accepted, refused = _accept(_listed(client), job.erased)
     old = read_all(path)
+    accepted, refused = _accept(_listed(client), job.erased, old)
     if _is_confirmed(path, job, old, accepted):
         return FetchResult(refs=accepted, refused=refused, pins=_pins(old))
     sweep(path)
@@ -162,16 +162,21 @@ def _order(refs: Refs) -> list[str]:
     return [refs.refs[name] for name in sorted(refs.refs, key=key)]
 
 
-def _accept(advertised: Refs, erased: frozenset[bytes]) -> tuple[Refs, tuple[tuple[bytes, str], ...]]:
-    """Split what a server advertises into what can be mirrored and what must be refused."""
+def _accept(
+    advertised: Refs, erased: frozenset[bytes], known: Mapping[bytes, str]
+) -> tuple[Refs, tuple[tuple[bytes, str], ...]]:
+    """Split what a server advertises into what can be mirrored and what must be refused. What is `known`
+    was accepted before."""
     good: dict[bytes, str] = {}
     refused: list[tuple[bytes, str]] = []
     for name, value in advertised.refs.items():
         if name in erased:
             continue
-        fault = name_fault(name)
-        if fault is None and (not is_hash(value) or value == ZERO):
-            fault = "its value is not an object id"
+        fault = None
+        if known.get(name) != value:
+            fault = name_fault(name)
+            if fault is None and (not is_hash(value) or value == ZERO):
+                fault = "its value is not an object id"
         if fault is not None:
             refused.append((name, fault))
         else:
