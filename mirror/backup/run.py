@@ -276,7 +276,7 @@ async def _workspace(
     wanted = _by_need(store.reader, [one for one in found.repositories if _chosen(order, one)])
     ledger.pending = {one.uuid: one for one in wanted}
     before = len(ledger.entries)
-    await _repositories(tools, home, wanted, ledger, order.config.limits.git_workers + 2)
+    await _repositories(tools, home, wanted, ledger, 2 * order.config.limits.git_workers + 2)
     await _fill(tools, home, ledger)
     if not order.selectors or any(one.repository is None for one in order.selectors):
         ledger.entries.append(await backup_workspace(tools, home, found))

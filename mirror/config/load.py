@@ -304,7 +304,7 @@ def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Co
             _trigger(checked.schedule.prune),
             checked.schedule.timezone,
         ),
-        limits=Limits(**limits.model_dump()),
+        limits=Limits(**limits.model_dump(exclude_none=True)),
         source=source,
     )
 

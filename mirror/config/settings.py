@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -97,14 +98,18 @@ class Schedule:
     timezone: str = "UTC"
 
 
+def _by_cores() -> int:
+    return max(2, min(8, len(os.sched_getaffinity(0))))
+
+
 @dataclass(frozen=True)
 class Limits:
     """How much at a time. `api_limit` requests of each hour are taken to be allowed until Bitbucket says
     otherwise, and `api_reserve` of them are left unused; `window` is for how long
-    one run waits for requests before it leaves the rest to the next."""
+    one run waits for requests before it leaves the rest to the next. `git_workers` processes do git work."""
 
     api_concurrency: int = 8
-    git_workers: int = 2
+    git_workers: int = field(default_factory=_by_cores)
     api_limit: int = 1000
     api_reserve: int = 100
     silence_timeout: timedelta = timedelta(minutes=5)

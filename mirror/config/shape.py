@@ -271,7 +271,12 @@ class LimitsShape(_Shape):
     """How much at a time."""
 
     api_concurrency: int = Field(8, ge=1, le=64, description="API requests at a time.")
-    git_workers: int = Field(2, ge=1, le=64, description="Git worker processes.")
+    git_workers: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Git worker processes; left out: as many as cores, two at least, eight at most.",
+    )
     api_limit: int = Field(
         1000,
         ge=60,

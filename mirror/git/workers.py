@@ -12,7 +12,7 @@ import os
 import pickle
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -30,6 +30,10 @@ from mirror.git.worker import LENGTH
 _PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "LC_ALL", "TMPDIR")
 # A git that a worker starts reads no configuration but the repository's own.
 _FOR_GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_NO_REPLACE_OBJECTS": "1"}
+
+
+# Jobs that take longer, in seconds, give their place to others.
+LONG_AFTER = 60.0
 
 
 class _Worker:
@@ -105,13 +109,19 @@ class _Worker:
 
 
 class WorkerPool:
-    """At most `size` workers, started when first needed and kept. An async context manager.
+    """`size` workers, started when first needed and kept. An async context manager.
 
+    A job that takes longer than `long_after` seconds gives its place to the next, and goes on: a few
+    giants do not hold up a thousand dwarfs. So there may be twice as many workers, never more.
     `environment` is the process's own; only what names certificates and programs is passed on.
     """
 
-    def __init__(self, size: int, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, size: int, *, environment: Mapping[str, str] | None = None, long_after: float = LONG_AFTER
+    ) -> None:
         self._slots = asyncio.Semaphore(max(1, size))
+        self._more = max(1, size)  # how many jobs may yet give their place away
+        self._long_after = long_after
         self._environment = environment or {}
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
@@ -153,7 +163,7 @@ class WorkerPool:
 
         Raises what the job raises, and GitFailed where the worker itself died.
         """
-        async with self._slots:
+        async with self._place():
             worker = self._idle.pop() if self._idle else await self._start()
             try:
                 result: Result = await worker.do(job, lock_fd, progress)
@@ -168,6 +178,29 @@ class WorkerPool:
                 raise
             self._idle.append(worker)
             return result
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place among those that work; given away by who takes long."""
+        await self._slots.acquire()
+        is_held = True
+
+        def give_away() -> None:
+            nonlocal is_held
+            if self._more > 0:
+                self._more -= 1
+                is_held = False
+                self._slots.release()
+
+        timer = asyncio.get_running_loop().call_later(self._long_after, give_away)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if is_held:
+                self._slots.release()
+            else:
+                self._more += 1
 
     async def _start(self) -> _Worker:
         worker = await _Worker.start(self._environment)
