@@ -7,17 +7,22 @@ from typing import overload
 
 from mirror.git.check import CheckJob, CheckResult, check
 from mirror.git.gc import CollectJob, CollectResult, UsageJob, UsageResult, collect, usage
+from mirror.git.heads import HeadsJob, HeadsResult, pin_heads
 from mirror.git.mirrors import FetchJob, FetchResult, fetch
 from mirror.git.push import PushJob, PushResult, push
 
-Job = FetchJob | CheckJob | PushJob | CollectJob | UsageJob
-Result = FetchResult | CheckResult | PushResult | CollectResult | UsageResult
+Job = FetchJob | HeadsJob | CheckJob | PushJob | CollectJob | UsageJob
+Result = FetchResult | HeadsResult | CheckResult | PushResult | CollectResult | UsageResult
 
 
 @overload
 def run_job(
     job: FetchJob, *, tell: Callable[[str], None], clock: Callable[[], float] | None = ...
 ) -> FetchResult: ...
+@overload
+def run_job(
+    job: HeadsJob, *, tell: Callable[[str], None], clock: Callable[[], float] | None = ...
+) -> HeadsResult: ...
 @overload
 def run_job(
     job: CheckJob, *, tell: Callable[[str], None], clock: Callable[[], float] | None = ...
@@ -38,6 +43,8 @@ def run_job(job: Job, *, tell: Callable[[str], None], clock: Callable[[], float]
     """Do a job here and now; raises what the work raises. `clock` tells monotonic seconds."""
     if isinstance(job, FetchJob):
         return fetch(job, tell=tell, clock=clock)
+    if isinstance(job, HeadsJob):
+        return pin_heads(job, tell=tell, clock=clock)
     if isinstance(job, CheckJob):
         return check(job, tell=tell)
     if isinstance(job, CollectJob):

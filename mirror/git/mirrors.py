@@ -113,7 +113,7 @@ def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | N
     with closed_after(open_repository(path)) as repository:
         store, old = repository.object_store, read_all(path)
         _check_tips(store, _tips(accepted) - set(old.values()))
-        wanted_pins = {number: _resolve(store, text) for number, text in job.pins.items()}
+        wanted_pins = {number: resolve(store, text) for number, text in job.pins.items()}
         wanted_pins = {n: value for n, value in wanted_pins.items() if pin_name(n) not in job.erased}
         changes, pins = _publish(path, store, old, accepted, wanted_pins)
         return FetchResult(
@@ -205,7 +205,7 @@ def _check_tips(store: DiskObjectStore, tips: Iterable[str]) -> None:
             raise GitFailed(f"the server advertises {tip} but did not send it; nothing was changed")
 
 
-def _resolve(store: DiskObjectStore, text: str) -> str | None:
+def resolve(store: DiskObjectStore, text: str) -> str | None:
     """The full hash of the one commit that `text` (12 digits or more) means, if we hold it."""
     if len(text) < 12 or any(sign not in "0123456789abcdef" for sign in text):
         return None

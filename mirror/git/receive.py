@@ -108,7 +108,7 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
             return 0
         with Reception(path / "objects") as pack:
             try:
-                client.fetch_pack(b"", wants, _Haves(_heads(client, path)), pack.write, progress)
+                client.fetch_pack(b"", wants, Haves(_heads(client, path)), pack.write, progress)
             except (OSError, MemoryError):
                 raise
             except Exception as error:
@@ -130,7 +130,7 @@ def _heads(client: HttpClient, path: Path) -> Iterator[str]:
     yield from (value for name, value in old.items() if name.startswith(OURS))
 
 
-class _Haves:
+class Haves:
     """The commits that we tell the server we have: ref values, no walk through history."""
 
     def __init__(self, values: Iterable[str]) -> None:

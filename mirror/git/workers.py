@@ -21,6 +21,7 @@ import mirror
 from mirror.git.check import CheckJob, CheckResult
 from mirror.git.failures import GitFailed
 from mirror.git.gc import CollectJob, CollectResult, UsageJob, UsageResult
+from mirror.git.heads import HeadsJob, HeadsResult
 from mirror.git.jobs import Job, Result
 from mirror.git.mirrors import FetchJob, FetchResult
 from mirror.git.push import PushJob, PushResult
@@ -140,6 +141,10 @@ class WorkerPool:
     async def run(
         self, job: FetchJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
     ) -> FetchResult: ...
+    @overload
+    async def run(
+        self, job: HeadsJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> HeadsResult: ...
     @overload
     async def run(
         self, job: CheckJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
