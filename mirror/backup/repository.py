@@ -12,16 +12,18 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from mirror import __version__
+from mirror.backup.heads import Ask, Heads, look_elsewhere
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.people import without_people
-from mirror.collect import commits
+from mirror.collect import commits, heads
 from mirror.collect import repository as collecting
 from mirror.collect.ports import Draft, Work
 from mirror.collect.repository import Wanted
 from mirror.config.settings import WorkspaceConfig
 from mirror.errors import CredentialRefused, Locked, MirrorError, TryLater
 from mirror.git.failures import GitUnauthorized
+from mirror.git.heads import HeadsJob, HeadsResult
 from mirror.git.mirrors import FetchJob, FetchResult, GitLogin
 from mirror.git.workers import WorkerPool
 from mirror.logs import get_logger
@@ -79,12 +81,13 @@ class Backed:
 @dataclass(frozen=True)
 class Rest:
     """What `fill_repository` needs to know of the turn before: the parts that could not be read, the
-    part that is the code, and the problem with it."""
+    part that is the code, the problem with it, and the pull requests whose head is pinned."""
 
     repository: Repository
     unread: Mapping[str, Part]
     code: Part
     code_problem: MirrorError | None
+    pinned: frozenset[int] | None
 
 
 async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Repository) -> Backed:
@@ -130,7 +133,8 @@ async def fill_repository(
         await collecting.fill(work, wanted, worth)
         if not last:
             return before
-        parts = {"code": rest.code, **collecting.parts(work, wanted, dict(rest.unread))}
+        code = heads.counted(work, rest.code, rest.pinned)
+        parts = {"code": code, **collecting.parts(work, wanted, dict(rest.unread))}
         taken = writer.snapshot(draft, begun=begun, program=__version__, parts=parts)
         work.checkpoint_state()
         problems = problems_of(tools.config, parts, work.passing, rest.code_problem)
@@ -248,34 +252,47 @@ async def _under_lock(
     is_filled = _has_room(tools, work, wanted)
     if is_filled:
         await _fill(work, wanted)
-    heads = collecting.heads_of(work)
     since = commits.walked(work) if wanted.every_commit else None
-    result, code, code_problem = await _fetch(tools, writer, repository, heads, erased.refs, lock, since)
+    told = heads.told_heads(work)
+    result, code, code_problem = await _fetch(tools, writer, repository, told, erased.refs, lock, since)
+    pins: dict[int, str] | None = None
     if result is not None:
-        branches = [value for name, value in result.refs.refs.items() if name.startswith(b"refs/heads/")]
-        collecting.note_fetched(
-            work, wanted, pinned=result.pins, unpinned=result.unpinned, branches=branches, came=result.commits
-        )
+        found = Heads(dict(result.pins), set(result.unpinned))
+        ask = _asking(tools, writer, repository, lock)
+        await look_elsewhere(work, found, ask)
+        _note_fetched(work, wanted, result, found)
         if since is not None:
+            # What heads from elsewhere bring is walked by the next fetch, which sees their pins.
             commits.note_walked(work, {*result.refs.refs.values(), *result.pins.values()})
         is_filled = is_filled and _has_room(tools, work, wanted)
         if is_filled:
             await _fill(work, wanted)
-    parts = {"code": code, **collecting.parts(work, wanted, unread)}
+            await look_elsewhere(work, found, ask, own_only=True)
+            heads.note_pinned(work, found.unpinned)
+        pins, code, code_problem = found.pins, found.judged(code), found.problem
+    pinned = None if pins is None else frozenset(pins)
+    parts = {"code": heads.counted(work, code, pinned), **collecting.parts(work, wanted, unread)}
     taken = writer.snapshot(
         draft,
         begun=begun,
         program=__version__,
         parts=parts,
         refs=result.refs if result is not None else None,
-        pins=result.pins if result is not None else None,
+        pins=pins,
     )
     work.checkpoint_state()
     problems = problems_of(tools.config, parts, work.passing, code_problem)
     entry = _entry(writer, taken, parts, result.changes if result is not None else (), problems)
-    rest = Rest(repository, unread, code, code_problem)
+    rest = Rest(repository, unread, code, code_problem, pinned)
     waits = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
     return Backed(entry, rest if waits else None)
+
+
+def _note_fetched(work: Work, wanted: Wanted, result: FetchResult, found: Heads) -> None:
+    branches = [value for name, value in result.refs.refs.items() if name.startswith(b"refs/heads/")]
+    collecting.note_fetched(
+        work, wanted, pinned=found.pins, unpinned=found.unpinned, branches=branches, came=result.commits
+    )
 
 
 def _has_room(tools: Tools, work: Work, wanted: Wanted) -> bool:
@@ -293,7 +310,7 @@ async def _fetch(
     tools: Tools,
     writer: RepositoryWriter,
     repository: Repository,
-    heads: Mapping[int, str],
+    told: Mapping[int, str],
     erased: frozenset[bytes],
     lock: int,
     since: frozenset[str] | None,
@@ -303,9 +320,9 @@ async def _fetch(
         login = await tools.client.git_login()
         job = FetchJob(
             mirror=str(writer.folder.code),
-            url=f"{tools.git_url.rstrip('/')}/{repository.workspace}/{repository.slug}.git",
+            url=_address(tools, name),
             login=GitLogin(*login) if login is not None else None,
-            pins=dict(heads),
+            pins=dict(told),
             erased=erased,
             silence_timeout=tools.silence_timeout,
             since=since,
@@ -326,14 +343,37 @@ async def _fetch(
                 old=change.old,
                 new=change.new,
             )
-    counts = {"refs": len(result.refs.refs), "pull_request_heads": len(result.pins)}
-    if result.unpinned:
-        counts["pull_request_heads_missing"] = len(result.unpinned)
+    counts = {"refs": len(result.refs.refs)}
     if result.refused:
         first, reason = result.refused[0]
         text = f"{len(result.refused)} refs refused, the first {name_to_json(first)!r}: {reason}"
         return result, Part(PartState.PARTIAL, counts, text), None
     return result, Part(PartState.COMPLETE, counts), None
+
+
+def _address(tools: Tools, full_name: str) -> str:
+    return f"{tools.git_url.rstrip('/')}/{full_name}.git"
+
+
+def _asking(tools: Tools, writer: RepositoryWriter, repository: Repository, lock: int) -> Ask:
+    """How heads of pull requests are asked for elsewhere: all of them at the same origin."""
+    own = repository.full_name
+
+    async def ask(place: heads.Elsewhere) -> HeadsResult:
+        login = await tools.client.git_login()
+        job = HeadsJob(
+            mirror=str(writer.folder.code),
+            url=_address(tools, place.name or own),
+            wants=place.wants,
+            login=GitLogin(*login) if login is not None else None,
+            own=place.name == heads.OWN,
+            silence_timeout=tools.silence_timeout,
+        )
+        return await tools.workers.run(
+            job, lock_fd=lock, progress=lambda text: tools.progress.report(own, f"heads: {text}")
+        )
+
+    return ask
 
 
 def problems_of(

@@ -103,6 +103,23 @@ def pull_request_head(data: Json) -> str | None:
     return value if value is not None and re.fullmatch(r"[0-9a-f]{12,40}", value) else None
 
 
+def fork(data: Json, repository: Repository) -> str | None:
+    """The full name of the repository that a pull request comes from, where that is another than
+    `repository`; None where it is not, or is gone."""
+    name, uuid = _text(data, "source", "repository", "full_name"), _get(data, "source", "repository", "uuid")
+    owner, _, slug = (name or "").partition("/")
+    if not is_slug(owner) or not is_slug(slug):
+        return None
+    if is_uuid(uuid):
+        return None if str(uuid).lower() == repository.uuid.lower() else name
+    return None if str(name).lower() == repository.full_name.lower() else name
+
+
+def commit_hash(data: Json) -> str | None:
+    """The hash of a commit, as told."""
+    return _text(data, "hash")
+
+
 def updated_on(data: Json) -> str | None:
     """When a thing was last updated, as told."""
     return _text(data, "updated_on")

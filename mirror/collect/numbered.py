@@ -17,6 +17,7 @@ from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotFound
 from mirror.bitbucket.lists import all_of
+from mirror.collect import heads
 from mirror.collect.outcomes import child_of, part_with
 from mirror.collect.ports import Work, moment, together
 from mirror.collect.walks import Walk
@@ -172,9 +173,8 @@ async def survey(work: Work, kind: Kind) -> None:
             print_of[number] = when, digest
             if recent.get(str(number)) == digest:
                 continue
-            head = fields.pull_request_head(value)
-            if head is not None:
-                state.setdefault("heads", {})[str(number)] = head
+            if kind is PULL_REQUESTS:
+                heads.note_head(work, number, value)
             _take(work, kind, number, value, sweep=sweep)
         walk.memory["newest"] = newest
         work.progress.report(work.repository.full_name, kind.part, len(walk.seen), page.size)
@@ -187,6 +187,7 @@ async def survey(work: Work, kind: Kind) -> None:
     state["cursor"] = newest
     if sweep:
         state["swept"] = time_text(work.clock.now())
+        heads.note_swept(work)
     edge = _seconds(newest) - OVERLAP.total_seconds()
     state["recent"] = {str(n): digest for n, (when, digest) in print_of.items() if _seconds(when) >= edge}
     work.checkpoint()
@@ -257,6 +258,8 @@ def _take(work: Work, kind: Kind, number: int, listed: JsonObject, *, sweep: boo
     if moved and kind.single is not None:
         numbers["moved"].add(number)
     (numbers["open"].add if is_open else numbers["open"].discard)(number)
+    if kind is PULL_REQUESTS:
+        heads.note_patch(work, number, old)
     work.put(path, document)
 
 
@@ -359,6 +362,9 @@ async def _ask_of(work: Work, kind: Kind, number: int, names: Sequence[str], wor
         numbers[name].discard(number)
     if "commits" in settled:
         numbers["listed"].add(number)
+        heads.note_commits(work, number, document)
+    if "patch" in settled:
+        heads.note_patch(work, number, document)
 
 
 def _children(kind: Kind) -> tuple[Child, ...]:

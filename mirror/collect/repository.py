@@ -11,18 +11,16 @@ from dataclasses import dataclass
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
-from mirror.collect import commits, numbered, pipelines, settings
+from mirror.collect import commits, heads, numbered, pipelines, settings
 from mirror.collect.feed import read_feed
 from mirror.collect.numbered import ISSUES, PULL_REQUESTS, SWEEP_EVERY
 from mirror.collect.outcomes import is_passing, part_of
 from mirror.collect.ports import Work
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
-from mirror.model import Part, PartState, Repository, time_text
+from mirror.model import JsonObject, Part, PartState, Repository, time_text
 
 PROFILE = settings.PROFILE
-# So many heads that git did not have are remembered, to be pinned should they turn up.
-UNPINNED_MAX = 20_000
 # A repository that is listed has pull requests; a 404 there hides them. The others can be off.
 ABSENT_IS_GONE = frozenset({"issues", "pipelines"})
 
@@ -130,13 +128,6 @@ async def fill(work: Work, wanted: Wanted, worth: Worth) -> None:
     work.checkpoint()
 
 
-def heads_of(work: Work) -> dict[int, str]:
-    """The heads of pull requests that are not known to be pinned: those looked at now, and those that
-    an earlier run could not pin, or was stopped before it could."""
-    saved = work.part_state("pull_requests").get("heads") or {}
-    return {int(number): str(head) for number, head in saved.items() if number.isdigit()}
-
-
 def note_fetched(
     work: Work,
     wanted: Wanted,
@@ -149,32 +140,40 @@ def note_fetched(
     """What the mirror holds decides what is asked for: the commits that git lacks, and what is said
     about commits. `pinned` are the heads of pull requests that it holds, `unpinned` those it lacks;
     `came` are commits to be asked about that are no heads."""
-    numbers, heads = work.numbers("pull_requests"), heads_of(work)
+    numbers, told = work.numbers("pull_requests"), heads.told_heads(work)
     if wanted.pull_requests:
-        # Those whose commits the document has are not looked at again until their head moves.
-        held = numbers["held"].intersection(unpinned)
-        lacking = {number for number in held - numbers["listed"] if _lacks_commits(work, number)}
-        numbers["listed"] = held - lacking
-        numbers["commits"], numbers["patch"] = lacking, set(lacking)
+        # Those whose document has been judged are not opened again until their head moves.
+        held = numbers["held"] & heads.without(work, pinned, unpinned)
+        for name in ("commits", "patch"):
+            numbers[name] &= held
+        for number in held - numbers["listed"]:
+            for name in _lacks(work, number):
+                numbers[name].add(number)
+        numbers["listed"] = held - numbers["commits"]
     if wanted.commit_comments:
         known = {number: value for number, value in pinned.items() if number not in unpinned}
         current = [value for number, value in known.items() if number in numbers["open"]]
-        once = [known[number] for number in heads.keys() & known.keys() if number not in numbers["open"]]
+        once = [known[number] for number in told.keys() & known.keys() if number not in numbers["open"]]
         commits.note_heads(work, [*branches, *current], [*once, *came])
-    left = sorted(number for number in unpinned if number in heads)[-UNPINNED_MAX:]
-    work.part_state("pull_requests")["heads"] = {str(number): heads[number] for number in left}
+    heads.note_pinned(work, unpinned)
 
 
-def _lacks_commits(work: Work, number: int) -> bool:
-    """Whether neither git nor the document has the commits of a pull request's head."""
+def _lacks(work: Work, number: int) -> tuple[str, ...]:
+    """What the document of a pull request lacks of what git does not have."""
     document = work.draft.get(numbered.document_path(PULL_REQUESTS, number))
     if not isinstance(document, dict):
-        return False
+        return ()
     head = fields.pull_request_head(document.get("pull_request"))
-    listed = document.get("commits")
-    if "commits" in (document.get("_parts") or {}):
-        return False
-    return not listed or not fields.starts_with(listed[0], head)
+    listed, marks = document.get("commits"), document.get("_parts") or {}
+    # Of one whose fork is gone no head is told: any list is all that there is.
+    has_commits = isinstance(listed, list) and bool(listed) and (head is None or fields.starts_with(listed[0], head))
+    if not has_commits and not _is_gone(marks.get("commits")):
+        return "commits", "patch"
+    return () if "patch" in document or _is_gone(marks.get("patch")) else ("patch",)
+
+
+def _is_gone(mark: JsonObject | None) -> bool:
+    return mark is not None and mark.get("state") == PartState.GONE
 
 
 def parts(work: Work, wanted: Wanted, unread: dict[str, Part]) -> dict[str, Part]:
