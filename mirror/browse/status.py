@@ -10,10 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mirror.browse.past import Failing, LostRefs, Past, past_of
 from mirror.model import JsonObject, Selector, Snapshot, time_text
 from mirror.store.reader import RepositoryFolder, RunRecord, Store, StoreDamaged, WorkspaceFolder
 
-GOOD = ("saved", "confirmed")
+_HEADS = "pull_request_heads"
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,16 @@ class RepositoryStatus:
     missing: dict[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
+    lost_refs: LostRefs = field(default_factory=LostRefs)
+    failing: Failing | None = None
+    # Pinned, patched, lost and unknown, as far as the last snapshot says; empty where it does not.
+    heads: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
         """As `--json` prints it."""
         data: dict[str, Any] = dict(self.__dict__)
+        data["lost_refs"] = self.lost_refs.to_json()
+        data["failing"] = self.failing.to_json() if self.failing is not None else None
         data["last_confirmed"] = time_text(self.last_confirmed) if self.last_confirmed else None
         data["problems"], data["rewritten"] = list(self.problems), list(self.rewritten)
         return data
@@ -53,6 +60,8 @@ class Status:
     last_prune: JsonObject | None = None
     # Losses that tripped a mass-loss brake and that nobody accepted yet.
     losses: tuple[str, ...] = ()
+    # How many runs were looked at, since when, and whether these are all.
+    past: JsonObject = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
         """As `--json` prints it."""
@@ -65,6 +74,7 @@ class Status:
             "last_prune": self.last_prune,
             "losses": list(self.losses),
             "damage": list(self.damage),
+            "past": self.past,
             "repositories": [one.to_json() for one in self.repositories],
         }
 
@@ -77,24 +87,18 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
         damage.append(f"{one.file}: {one.problem}")
 
     with Store.open(path) as store:
-        runs = list(store.runs(None, note))
-        latest = _latest_entries(runs)
-        good = _last_good(runs)
-        rows = tuple(
-            _repository(one, latest.get(one.uuid), good.get(one.uuid), damage)
-            for one in store.repositories(selectors, note)
-        )
-        backups = [run for run in runs if run.kind == "backup"]
-        sound = [run for run in backups if run.data["exit_code"] == 0]
+        past = past_of(store, note)
+        rows = tuple(_repository(one, past, damage) for one in store.repositories(selectors, note))
         return Status(
             store=str(store.path),
             repositories=rows,
-            last_backup=_summary(backups),
-            last_good_backup=max((run.ended for run in sound), default=None),
-            last_verify=_summary([run for run in runs if run.kind == "verify"]),
-            last_prune=_summary([run for run in runs if run.kind == "prune"]),
+            last_backup=_summary(past.last.get("backup")),
+            last_good_backup=past.last_good_backup,
+            last_verify=_summary(past.last.get("verify")),
+            last_prune=_summary(past.last.get("prune")),
             losses=_losses(store.workspaces((), note), note),
             damage=tuple(dict.fromkeys(damage)),
+            past=past.to_json(),
         )
 
 
@@ -108,10 +112,9 @@ def _losses(workspaces: Sequence[WorkspaceFolder], note: Callable[[StoreDamaged]
     return tuple(found)
 
 
-def _summary(runs: Sequence[RunRecord]) -> JsonObject | None:
-    if not runs:
+def _summary(last: RunRecord | None) -> JsonObject | None:
+    if last is None:
         return None
-    last = max(runs, key=lambda run: run.data["started"])
     return {
         "run": last.id,
         "started": last.data["started"],
@@ -121,29 +124,9 @@ def _summary(runs: Sequence[RunRecord]) -> JsonObject | None:
     }
 
 
-def _latest_entries(runs: Sequence[RunRecord]) -> dict[str, JsonObject]:
-    """What the last backup that spoke of a repository said."""
-    found: dict[str, JsonObject] = {}
-    for run in sorted(
-        (run for run in runs if run.kind == "backup"), key=lambda run: str(run.data["started"])
-    ):
-        found.update({entry["uuid"]: entry for entry in run.data["entries"]})
-    return found
-
-
-def _last_good(runs: Sequence[RunRecord]) -> dict[str, datetime]:
-    """When each repository was last found whole."""
-    found: dict[str, datetime] = {}
-    for run in runs:
-        for entry in run.data["entries"] if run.kind == "backup" else ():
-            if entry["outcome"] in GOOD:
-                found[entry["uuid"]] = max(run.ended, found.get(entry["uuid"], run.ended))
-    return found
-
-
-def _repository(
-    folder: RepositoryFolder, entry: JsonObject | None, confirmed: datetime | None, damage: list[str]
-) -> RepositoryStatus:
+def _repository(folder: RepositoryFolder, past: Past, damage: list[str]) -> RepositoryStatus:
+    told = past.told.get(folder.uuid)
+    entry = told.entry if told is not None else None
     taken: list[Snapshot] = []
     try:
         taken = folder.metadata.snapshots(lambda one: damage.append(f"{one.file}: {one.problem}"))
@@ -169,7 +152,7 @@ def _repository(
         state=state,
         last_snapshot=last.id if last is not None else None,
         last_complete=complete.id if complete is not None else None,
-        last_confirmed=confirmed,
+        last_confirmed=told.confirmed if told is not None else None,
         snapshots=len(taken),
         bytes=_size(folder.root / folder.place),
         missing=missing,
@@ -179,7 +162,19 @@ def _repository(
             for change in changes
             if change["kind"] in ("rewritten", "removed")
         ),
+        lost_refs=told.lost_refs() if told is not None else LostRefs(),
+        failing=told.failing(saw_all=past.is_all) if told is not None else None,
+        heads=_heads(last),
     )
+
+
+def _heads(last: Snapshot | None) -> dict[str, int]:
+    """What became of the heads of pull requests; nothing where a snapshot of an older version has it."""
+    code = last.parts.get("code") if last is not None else None
+    if code is None or f"{_HEADS}_lost" not in code.counts:
+        return {}
+    names = {"pinned": _HEADS, **{name: f"{_HEADS}_{name}" for name in ("patched", "lost", "unknown")}}
+    return {name: code.counts.get(key, 0) for name, key in names.items()}
 
 
 def _size(folder: Path) -> int:

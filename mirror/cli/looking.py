@@ -6,11 +6,14 @@ import asyncio
 from datetime import timedelta
 
 from mirror import browse
-from mirror.browse import Status
+from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
 from mirror.cli.output import size
 from mirror.errors import worst
 from mirror.model import dumps, time_text
+
+# So many refs that were rewritten or removed are told one by one.
+REFS_MAX = 5
 
 
 async def run_status(context: Context) -> int:
@@ -35,17 +38,43 @@ async def run_status(context: Context) -> int:
         ],
     )
     for one in found.repositories:
-        for text in (*one.problems, *one.rewritten):
-            out.line(f"  {one.name}: {text}")
+        _tell_more(context, one)
     out.line()
+    if not found.past["all"]:
+        out.line(f"Of all runs the last {found.past['runs']} were looked at, since {found.past['since']}.")
     last = {"backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune}
+    never = "never" if found.past["all"] else "not in these runs"
     for title, run in ((f"Last {kind}", run) for kind, run in last.items()):
-        out.line(f"{title}: {run['started']} (exit code {run['exit_code']})" if run else f"{title}: never")
+        out.line(f"{title}: {run['started']} (exit code {run['exit_code']})" if run else f"{title}: {never}")
     for text in found.losses:
         out.line(f"loss: {text}; nothing is pruned there until mirror accept-loss", style="red")
     for text in found.damage:
         out.line(f"damage: {text}", style="red")
     return worst(codes)
+
+
+def _tell_more(context: Context, one: RepositoryStatus) -> None:
+    """What there is to say of a repository beside its row."""
+    out, failing, refs, heads = context.out, one.failing, one.lost_refs, one.heads
+    if failing is not None and failing.is_told:
+        least = "at least " if failing.at_least else ""
+        text = f"failed {least}{failing.runs} runs in a row since {failing.since}: {failing.reason}"
+        out.line(f"  {one.name}: {text}", style="red")
+    for text in one.problems:
+        if failing is None or not failing.is_told or text != failing.reason:
+            out.line(f"  {one.name}: {text}")
+    if refs.last is not None:
+        counts = (("rewritten", refs.rewritten), ("removed", refs.removed))
+        told = " and ".join(f"{number} {how}" for how, number in counts if number)
+        text = f"refs upstream: {told}, the last at {refs.last}; their old values are kept"
+        out.line(f"  {one.name}: {text}")
+    for text in one.rewritten[:REFS_MAX]:
+        out.line(f"  {one.name}: {text}")
+    if len(one.rewritten) > REFS_MAX:
+        out.line(f"  {one.name}: and {len(one.rewritten) - REFS_MAX} more")
+    if any(number for name, number in heads.items() if name != "pinned"):
+        told = ", ".join(f"{number} {name}" for name, number in heads.items() if number)
+        out.line(f"  {one.name}: heads of pull requests: {told}")
 
 
 def _status_codes(context: Context, found: Status) -> list[int]:

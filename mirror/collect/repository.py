@@ -166,7 +166,9 @@ def _lacks(work: Work, number: int) -> tuple[str, ...]:
     head = fields.pull_request_head(document.get("pull_request"))
     listed, marks = document.get("commits"), document.get("_parts") or {}
     # Of one whose fork is gone no head is told: any list is all that there is.
-    has_commits = isinstance(listed, list) and bool(listed) and (head is None or fields.starts_with(listed[0], head))
+    has_commits = (
+        isinstance(listed, list) and bool(listed) and (head is None or fields.starts_with(listed[0], head))
+    )
     if not has_commits and not _is_gone(marks.get("commits")):
         return "commits", "patch"
     return () if "patch" in document or _is_gone(marks.get("patch")) else ("patch",)

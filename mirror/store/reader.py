@@ -324,6 +324,10 @@ class Store:
         """Run records in the order they were written, the oldest first; see `store.runs.runs`."""
         return runs.runs(self.path, kind, on_damage)
 
+    def newest_runs(self, on_damage: OnDamage | None = None) -> Iterator[RunRecord]:
+        """Run records, the one that began last first; each is read when it is asked for."""
+        return runs.newest_first(self.path, on_damage)
+
     def run_ids(self) -> list[str]:
         """The ids of every run record, sorted."""
         return runs.run_ids(self.path)

@@ -19,7 +19,7 @@ _log = get_logger("store")
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run record: `data` is its JSON, `sha256` that of its bytes.
+    """One run record: `data` is its JSON, `sha256` that of its bytes, `size` how many these are.
 
     `previous` is the sha256 of the record written before it, None for the first of a store.
     """
@@ -28,6 +28,7 @@ class RunRecord:
     path: Path
     data: JsonObject
     sha256: str
+    size: int = 0
 
     @property
     def kind(self) -> str:
@@ -65,7 +66,7 @@ def read_run(root: Path, identifier: str) -> RunRecord:
         raise StoreDamaged(file, "it is missing") from error
 
     def build(content: JsonObject) -> RunRecord:
-        record = RunRecord(identifier, path, content, hashlib.sha256(data).hexdigest())
+        record = RunRecord(identifier, path, content, hashlib.sha256(data).hexdigest(), len(data))
         _check(record)
         return record
 
@@ -152,12 +153,16 @@ def check_last(root: Path) -> None:
         raise StoreDamaged(layout.run_record(identifier), "it was changed since it was written")
 
 
-def newest_first(root: Path) -> Iterator[RunRecord]:
-    """Run records by id, the newest first. Damaged ones are logged and passed over."""
+def newest_first(root: Path, on_damage: Callable[[StoreDamaged], None] | None = None) -> Iterator[RunRecord]:
+    """Run records by id, the newest first. Damaged ones are logged and passed over, or go to `on_damage`
+    where that is given."""
     for identifier in reversed(run_ids(root)):
         try:
             yield read_run(root, identifier)
         except StoreDamaged as damage:
+            if on_damage is not None:
+                on_damage(damage)
+                continue
             _log.warning("store.run_record_damaged", file=damage.file, problem=damage.problem)
 
 

@@ -1,0 +1,161 @@
+"""What status tells: what upstream rewrote and removed, what keeps failing, what became of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror import browse
+from mirror.browse import RepositoryStatus, past
+from mirror.config import load
+from mirror.model import Outcome, Problem, RefChange, Run, RunEntry, Selector, time_text
+from mirror.simulator import Fault, Simulator, World
+from mirror.simulator.sample import SCOPES, accident, populate
+from mirror.store.reader import Store
+from mirror.store.writer import open_store
+from tests.e2e.helpers import mirror, write_config
+from tests.place import Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+
+
+def status(place: Place, name: str = "acme/website") -> RepositoryStatus:
+    [found] = browse.status(place.config.store, [Selector.parse(name)]).repositories
+    return found
+
+
+def text(place: Place) -> str:
+    done = mirror("status", "--store", str(place.config.store))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+async def test_what_upstream_rewrote_and_removed_stays_told(place: Place) -> None:
+    await place.run()
+    assert status(place).lost_refs.last is None
+    old = place.acme.repositories["website"].refs()[b"refs/heads/main"]
+    accident(place.world)
+    when = (await place.run()).started
+    assert [(c.kind, c.old) for c in _changes(place)] == [("rewritten", old)]
+    # Later runs see nothing new, and it is still told.
+    place.acme.repositories["website"].commit("main", {"more": b"more\n"}, "More\n")
+    await place.run()
+    await place.run()
+    website, api = status(place).lost_refs, status(place, "acme/api").lost_refs
+    assert (website.rewritten, website.removed, website.last) == (1, 0, time_text(when))
+    assert (api.rewritten, api.removed, api.last) == (0, 1, time_text(when))
+    [told] = website.latest
+    assert (told["name"], told["kind"], told["old"]) == ("refs/heads/main", "rewritten", old)
+    printed = text(place)
+    assert f"acme/website: refs upstream: 1 rewritten, the last at {time_text(when)}" in printed
+    assert f"acme/api: refs upstream: 1 removed, the last at {time_text(when)}" in printed
+
+
+def _changes(place: Place) -> list[RefChange]:
+    """What the last run's record says of the website's refs."""
+    with place.store() as store:
+        last = store.last_run("backup")
+        assert last is not None
+        [entry] = [one for one in last.data["entries"] if one["full_name"] == "acme/website"]
+    return [
+        RefChange(one["name"].encode(), one["old"], one["new"], one["kind"]) for one in entry["ref_changes"]
+    ]
+
+
+async def test_what_fails_again_and_again_is_told_plainly(place: Place) -> None:
+    await place.run()
+    assert status(place).failing is None
+    place.simulator.order(Fault("*/acme/website.git/*", status=503, times=10_000))
+    first = None
+    for number in range(1, 6):
+        run = await place.run()
+        assert run.exit_code == 75
+        first = first or time_text(run.started)
+        failing = status(place).failing
+        assert failing is not None and (failing.runs, failing.since) == (number, first)
+        printed = f"failed {number} runs in a row since {first}: code partial"
+        assert (printed in text(place)) is (number >= past.FAILURES_TOLD)
+    assert status(place, "acme/api").failing is None
+    # A run that did not try it, and one that was locked out, say nothing of it.
+    await place.run("acme/api")
+    with place.store() as store:
+        folder = store.repository(Selector.parse("acme/website"))
+    with open_store(place.config.store, now=place.clock.now(), command="another") as other:
+        async with other.writer_of(folder).lock(0, place.clock):
+            await place.run()
+    failing = status(place).failing
+    assert failing is not None and failing.runs == 5 and "503" in failing.reason
+    place.simulator.faults.clear()
+    await place.run()
+    assert status(place).failing is None
+    assert "in a row" not in text(place)
+
+
+async def test_heads_that_are_lost_are_told(place: Place) -> None:
+    website, ann = place.acme.repositories["website"], place.world.users["ann@acme.example"]
+    fork = place.acme.add_repository("fork", parent=website)
+    fork.commit("idea", {"idea": b"idea\n"}, "Idea\n")
+    website.open_pull_request(source="idea", title="Idea", author=ann, fork=fork)
+    place.acme.delete_repository("fork")
+    await place.run()
+    assert status(place).heads == {"pinned": 3, "patched": 0, "lost": 1, "unknown": 0}
+    assert status(place, "acme/billing").heads == {"pinned": 1, "patched": 1, "lost": 0, "unknown": 0}
+    printed = text(place)
+    assert "acme/website: heads of pull requests: 3 pinned, 1 lost" in printed
+    assert "acme/billing: heads of pull requests: 1 pinned, 1 patched" in printed
+
+
+async def test_only_the_newest_records_are_read_and_that_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await place.run()
+    _write_runs(place, run, 40)
+    read: list[str] = []
+    real = Store.newest_runs
+
+    def counted(store: Store, *more: object) -> Iterator[object]:
+        for one in real(store, *more):  # type: ignore[arg-type]
+            read.append(one.id)
+            yield one
+
+    monkeypatch.setattr(Store, "newest_runs", counted)
+    found = status(place)
+    assert found.failing is not None and (found.failing.runs, found.failing.at_least) == (40, False)
+    assert len(read) == 41
+    monkeypatch.setattr(past, "RUNS_MAX", 10)
+    read.clear()
+    whole = browse.status(place.config.store)
+    assert len(read) <= 11
+    assert (whole.past["runs"], whole.past["all"]) == (10, False)
+    [website] = [one for one in whole.repositories if one.name == "acme/website"]
+    assert website.failing is not None
+    assert (website.failing.runs, website.failing.at_least) == (10, True)
+    assert website.last_confirmed is None  # not in the runs that were looked at
+
+
+def _write_runs(place: Place, like: Run, count: int) -> None:
+    """Records of runs that failed at everything."""
+    with open_store(place.config.store, now=place.clock.now(), command="test") as store:
+        for number in range(count):
+            at = like.started + timedelta(hours=number + 1)
+            entries = tuple(
+                RunEntry(
+                    one.kind, one.full_name, one.uuid, one.folder, Outcome.FAILED,
+                    problems=(Problem(1, "the disk is full"),),
+                )
+                for one in like.entries
+            )  # fmt: skip
+            store.write_run(
+                replace(like, id=store.new_run_id(at), started=at, ended=at, entries=entries, problems=())
+            )
