@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -29,6 +30,11 @@ NAME_BYTES_MAX = 1024
 _HEADER = b"# pack-refs with: peeled fully-peeled sorted "
 _HEAD = b"mirror-head="
 _SUM = b"mirror-sha256="
+# One ref of packed-refs, or a comment: what does not fit into a chain of these is damage.
+_LINE = re.compile(rb"([0-9a-f]{40}) ([^\r\n]+)\n(?:\^([0-9a-f]{40})\n)?|#[^\n]*\n|\n")
+# Names of this form need no closer look, unless they hold one of `_SUSPECT`.
+_PLAIN = re.compile(rb"refs(?:/[A-Za-z0-9_+-][A-Za-z0-9_+.-]*)+")
+_SUSPECT = (b"..", b".lock")
 
 
 def pin_name(number: int) -> bytes:
@@ -46,6 +52,8 @@ def name_fault(name: bytes) -> str | None:
         return "not under refs/"
     if len(name) > NAME_BYTES_MAX:
         return f"longer than {NAME_BYTES_MAX} bytes"
+    if _PLAIN.fullmatch(name) and not name.endswith(b".") and not any(one in name for one in _SUSPECT):
+        return None
     if not check_ref_format(name):  # type: ignore[arg-type]
         return "not a valid ref name"
     return None
@@ -62,25 +70,32 @@ def read_packed(path: Path) -> tuple[dict[bytes, str], dict[bytes, str]]:
         data = (path / "packed-refs").read_bytes()
     except FileNotFoundError:
         return refs, peeled
-    last: bytes | None = None
-    for number, line in enumerate(data.splitlines(), start=1):
-        if line.startswith(b"#") or not line:
-            continue
-        if line.startswith(b"^") and last is not None and is_hash(line[1:].decode("ascii", "replace")):
-            peeled[last] = line[1:].decode("ascii")
-            continue
-        value, _, name = line.partition(b" ")
-        text = value.decode("ascii", "replace")
-        if not is_hash(text) or not name:
-            raise ValueError(f"packed-refs line {number} is not a ref")
-        refs[name] = text
-        last = name
+    if not data.endswith(b"\n"):
+        data += b"\n"
+    at = 0
+    for found in _LINE.finditer(data):
+        if found.start() != at:
+            break
+        at = found.end()
+        value, name, top = found.groups()
+        if name is not None:
+            refs[name] = value.decode("ascii")
+            if top is not None:
+                peeled[name] = top.decode("ascii")
+    if at != len(data):
+        line = data.count(b"\n", 0, at) + 1
+        raise ValueError(f"packed-refs line {line} is not a ref")
     return refs, peeled
 
 
 def read_all(path: Path) -> dict[bytes, str]:
     """All refs of the repository at `path`, loose ones that somebody else made included."""
     refs, _ = read_packed(path)
+    return {**refs, **_read_loose(path)}
+
+
+def _read_loose(path: Path) -> dict[bytes, str]:
+    refs: dict[bytes, str] = {}
     base = path / "refs"
     if base.is_dir():
         for folder, _folders, files in os.walk(os.fsencode(base)):
@@ -145,15 +160,16 @@ def head_promised(path: Path) -> bytes | None:
     return next((value for before, sign, value in traits if sign and not before), None)
 
 
-def read_head(path: Path) -> Head | None:
-    """Where HEAD points, or None where the file says nothing sensible."""
+def read_head(path: Path, refs: Mapping[bytes, str] | None = None) -> Head | None:
+    """Where HEAD points, or None where the file says nothing sensible. `refs` spares reading them."""
     try:
         text = (path / "HEAD").read_bytes().strip()
     except FileNotFoundError:
         return None
     if text.startswith(b"ref: "):
         name = text[5:].strip()
-        return Head("symref" if name in read_all(path) else "unborn", name)
+        known = read_all(path) if refs is None else refs
+        return Head("symref" if name in known else "unborn", name)
     return Head("detached", text) if is_hash(text.decode("ascii", "replace")) else None
 
 
@@ -166,10 +182,11 @@ def write_head(path: Path, head: Head) -> None:
 def read_refs(path: Path, *, ours: bool = False) -> Refs:
     """The refs of a mirror, without those under `refs/mirror/` unless `ours`."""
     refs, peeled = read_packed(path)
-    refs = {**refs, **read_all(path)}
+    refs |= _read_loose(path)
+    head = read_head(path, refs)
     if not ours:
         refs = {name: value for name, value in refs.items() if not name.startswith(OURS)}
-    return Refs(refs, read_head(path), {name: peeled[name] for name in refs if name in peeled})
+    return Refs(refs, head, {name: peeled[name] for name in refs if name in peeled})
 
 
 def open_repository(path: Path) -> Repo:
