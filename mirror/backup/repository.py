@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from mirror import __version__
 from mirror.backup.heads import Ask, Heads, look_elsewhere
+from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.people import without_people
@@ -25,6 +26,7 @@ from mirror.errors import CredentialRefused, Locked, MirrorError, TryLater
 from mirror.git.failures import GitUnauthorized
 from mirror.git.heads import HeadsJob, HeadsResult
 from mirror.git.mirrors import FetchJob, FetchResult, GitLogin
+from mirror.git.refs import set_back
 from mirror.git.workers import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import (
@@ -35,10 +37,12 @@ from mirror.model import (
     Problem,
     Progress,
     RefChange,
+    Refs,
     Repository,
     RunEntry,
     name_to_json,
 )
+from mirror.store.drafts import WorkDraft
 from mirror.store.erasing import finish_erasures
 from mirror.store.reader import Erased, Erasure
 from mirror.store.writer import RepositoryWriter, StoreWriter, Taken, WorkspaceWriter
@@ -257,6 +261,8 @@ async def _under_lock(
     result, code, code_problem = await _fetch(tools, writer, repository, told, erased.refs, lock, since)
     pins: dict[int, str] | None = None
     if result is not None:
+        if is_suspect(result):
+            await _check_identity(tools, writer, repository, draft)
         found = Heads(dict(result.pins), set(result.unpinned))
         ask = _asking(tools, writer, repository, lock)
         await look_elsewhere(work, found, ask)
@@ -286,6 +292,21 @@ async def _under_lock(
     rest = Rest(repository, unread, code, code_problem, pinned)
     waits = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
     return Backed(entry, rest if waits else None)
+
+
+async def _check_identity(
+    tools: Tools, writer: RepositoryWriter, repository: Repository, draft: WorkDraft
+) -> None:
+    """Undo what a fetch and a survey brought where they were another repository's, and raise it."""
+    try:
+        await check_identity(tools.client, repository)
+    except AnotherRepository:
+        latest = writer.folder.metadata.latest()
+        known = writer.folder.metadata.code_refs(latest) if latest is not None else None
+        refs, pins = known if known is not None else (Refs({}), {})
+        set_back(writer.folder.code, refs.refs, pins, refs.head)
+        writer.forget_work(draft)
+        raise
 
 
 def _note_fetched(work: Work, wanted: Wanted, result: FetchResult, found: Heads) -> None:

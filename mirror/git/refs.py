@@ -127,6 +127,21 @@ def write_packed(
     write_file(path / "packed-refs", first + digest + body)
 
 
+def set_back(path: Path, refs: Mapping[bytes, str], pins: Mapping[int, str], head: Head | None) -> None:
+    """Make refs and pins of the repository at `path` what they were, after what came turned out to be
+    another's. Values that they have now are kept, as ever."""
+    old, peeled = read_packed(path)
+    new = {name: value for name, value in old.items() if name.startswith(KEEP)}
+    new |= {name: value for name, value in refs.items() if not name.startswith(OURS)}
+    new |= {pin_name(number): value for number, value in pins.items()}
+    lost = {value for name, value in old.items() if new.get(name) != value}
+    new |= {KEEP + value.encode("ascii"): value for value in lost}
+    top = {name: value for name, value in peeled.items() if new.get(name) == old[name]}
+    write_packed(path, new, top, head)
+    if head is not None:
+        write_head(path, head)
+
+
 def packed_fault(path: Path) -> str | None:
     """Why the packed-refs of the repository at `path` is not as it was written, or None.
 

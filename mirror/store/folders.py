@@ -34,7 +34,14 @@ from mirror.store.failures import Malformed, StoreDamaged
 from mirror.store.locks import FolderLock, hold
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.records import read_small
-from mirror.store.refs_document import is_shard, refs_from_documents, refs_to_documents
+from mirror.store.refs_document import (
+    code_of,
+    files_of,
+    is_shard,
+    refs_from_documents,
+    refs_to_documents,
+    sharded_of,
+)
 from mirror.store.removals import Erased, read_dropped
 from mirror.store.snapshots import damage_in, read_snapshot
 
@@ -126,6 +133,15 @@ class FolderWriter(Generic[Folder]):
         self._drafts.append(draft)
         return draft
 
+    def forget_work(self, draft: WorkDraft) -> None:
+        """Drop what was collected towards the next snapshot, in earlier runs too, and all cursors: the
+        next run begins from the last snapshot."""
+        draft.close()
+        with damage_in(self.folder.metadata.file):
+            self.documents.set_refs({layout.WORK: None})
+        (self._path / layout.STATE_FILE).unlink(missing_ok=True)
+        self._trusted = None
+
     def kept_ids(self) -> tuple[str, ...]:
         """The ids of every snapshot that is kept, sorted."""
         return tuple(self.folder.metadata.tags())
@@ -215,7 +231,7 @@ class FolderWriter(Generic[Folder]):
         `begun` is when work on this folder began. `refs` None leaves the refs as the last snapshot
         has them (they could not be read now), `pins` None the pull request pins.
         """
-        digest = None if refs is None or pins is None else _refs_print(refs_to_documents(refs, pins))
+        digest = None if refs is None or pins is None else _refs_print(refs, pins)
         confirmed = self._confirmed(draft, parts, digest, asked=refs is not None)
         if confirmed is not None:
             return confirmed
@@ -314,12 +330,12 @@ def _state(data: JsonObject) -> JsonObject:
     raise Malformed("it is not of the form that this version writes")
 
 
-def _refs_print(documents: Mapping[str, bytes]) -> str:
-    """What tells the refs' documents from others."""
-    digest = hashlib.sha256()
-    for path, data in sorted(documents.items()):
-        digest.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
-    return digest.hexdigest()
+def _refs_print(refs: Refs, pins: Mapping[int, str]) -> str:
+    """What tells refs and pins from others."""
+    lines = [b"%s %s\n" % (value.encode("ascii"), name) for name, value in sorted(refs.refs.items())]
+    lines += [b"%s %d\n" % (value.encode("ascii"), number) for number, value in sorted(pins.items())]
+    head = b"-" if refs.head is None else refs.head.kind.encode("ascii") + b" " + refs.head.value
+    return hashlib.sha256(head + b"\n" + b"".join(lines)).hexdigest()
 
 
 def _put_refs(draft: WorkDraft, refs: Refs, pins: Mapping[int, str] | None) -> None:
@@ -327,11 +343,21 @@ def _put_refs(draft: WorkDraft, refs: Refs, pins: Mapping[int, str] | None) -> N
         known = refs_from_documents(draft.edit.get)
         pins = {} if known is None else known[1]
     documents = refs_to_documents(refs, pins)
-    for path in [path for path in draft.edit.paths(layout.REFS_SHARDS) if is_shard(path)]:
-        if path not in documents:
-            draft.remove_any(path)
+    there = {path for path in draft.edit.paths(layout.REFS_SHARDS) if is_shard(path)}
+    for path in sorted(there - documents.keys()):
+        draft.remove_any(path)
+    held = _held_shards(draft)
     for path, data in documents.items():
-        draft.put_bytes(path, data)
+        # Of many shards few change, and to compare each with what is there is to read them all.
+        if path not in there or held.get(path) != hashlib.sha256(data).hexdigest():
+            draft.put_bytes(path, data)
+
+
+def _held_shards(draft: WorkDraft) -> JsonObject:
+    """The shards that the draft has: path to sha256."""
+    data = draft.edit.get(layout.REFS_DOCUMENT)
+    sharded = None if data is None else sharded_of(code_of(data))
+    return {} if sharded is None else files_of(sharded)
 
 
 def _settle(draft: WorkDraft, last: Snapshot) -> None:

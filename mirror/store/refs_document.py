@@ -57,37 +57,55 @@ def refs_from_documents(read: Callable[[str], bytes | None]) -> tuple[Refs, dict
     None where the snapshot has no `refs.json`: its refs were never known. Raises ValueError where
     the documents are not what they should be.
     """
-    data = read("refs.json")
+    data = read(layout.REFS_DOCUMENT)
     if data is None:
         return None
-    code = _object(_object(loads(data), "refs.json").get("code"), "refs.json")
-    if "sharded" in code:
-        names, heads = _read_shards(_object(code["sharded"], "refs.json"), read)
-    else:
-        names = _object(code.get("refs"), "refs.json")
-        heads = _object(code.get("pull_requests"), "refs.json")
-    refs = {name_from_json(name): _hash(value) for name, value in names.items()}
-    pins = {int(number): _hash(value) for number, value in heads.items()}
-    return Refs(refs, _head_from_json(code.get("head"))), pins
-
-
-def _read_shards(
-    sharded: JsonObject, read: Callable[[str], bytes | None]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    names: dict[str, Any] = {}
-    heads: dict[str, Any] = {}
-    for shard, digest in _object(sharded.get("files"), "refs.json").items():
+    code = code_of(data)
+    refs: dict[bytes, str] = {}
+    pins: dict[int, str] = {}
+    sharded = sharded_of(code)
+    if sharded is None:
+        refs, pins = values_of(code, layout.REFS_DOCUMENT)
+    for shard, digest in files_of(sharded).items() if sharded is not None else ():
         data = read(shard)
         if data is None:
             raise Malformed(f"{shard} is missing")
         if hashlib.sha256(data).hexdigest() != digest:
             raise Malformed(f"{shard} is not the one that refs.json names")
-        content = _object(loads(data), shard)
-        names |= _object(content.get("refs"), shard)
-        heads |= _object(content.get("pull_requests"), shard)
-    if (len(names), len(heads)) != (sharded.get("refs"), sharded.get("pull_requests")):
+        some = values_of(loads(data), shard)
+        refs |= some[0]
+        pins |= some[1]
+    check_count(sharded, len(refs), len(pins))
+    return Refs(refs, head_of(code)), pins
+
+
+def code_of(data: bytes) -> JsonObject:
+    """What `refs.json` says of the code. Raises ValueError, as all readers here."""
+    return _object(_object(loads(data), layout.REFS_DOCUMENT).get("code"), layout.REFS_DOCUMENT)
+
+
+def sharded_of(code: JsonObject) -> JsonObject | None:
+    """What `refs.json` says of its shards; None where it holds everything itself."""
+    return _object(code["sharded"], layout.REFS_DOCUMENT) if "sharded" in code else None
+
+
+def files_of(sharded: JsonObject) -> JsonObject:
+    """The shards: path to sha256."""
+    return _object(sharded.get("files"), layout.REFS_DOCUMENT)
+
+
+def check_count(sharded: JsonObject | None, refs: int, pins: int) -> None:
+    """Raise ValueError unless the shards hold together as many as `refs.json` says."""
+    if sharded is not None and (refs, pins) != (sharded.get("refs"), sharded.get("pull_requests")):
         raise Malformed("the shards of refs.json do not hold as many refs as it says")
-    return names, heads
+
+
+def values_of(content: Any, document: str) -> tuple[dict[bytes, str], dict[int, str]]:
+    """The refs and the pull request pins in a shard, or in the code's part of `refs.json`."""
+    names = _object(_object(content, document).get("refs"), document)
+    heads = _object(content.get("pull_requests"), document)
+    refs = {name_from_json(name): _hash(value) for name, value in names.items()}
+    return refs, {int(number): _hash(value) for number, value in heads.items()}
 
 
 def is_shard(path: str) -> bool:
@@ -103,7 +121,9 @@ def _head_to_json(head: Head | None) -> JsonObject | None:
     return None if head is None else {head.kind: name_to_json(head.value)}
 
 
-def _head_from_json(data: Any) -> Head | None:
+def head_of(code: JsonObject) -> Head | None:
+    """Where HEAD pointed."""
+    data = code.get("head")
     if data is None:
         return None
     match list(_object(data, "refs.json").items()):

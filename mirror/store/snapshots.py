@@ -6,7 +6,7 @@ import hashlib
 import weakref
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from mirror.git.failures import GitFailed
 from mirror.model import Json, Refs, Snapshot, is_snapshot_id, loads, snapshot_id, snapshot_time, time_text
 from mirror.store import layout
 from mirror.store.failures import Malformed, StoreDamaged
+from mirror.store.named import Named, NamedReader
 from mirror.store.refs_document import refs_from_documents
 
 T = TypeVar("T")
@@ -209,6 +210,29 @@ class SnapshotReader:
             return refs_from_documents(
                 lambda path: self._ask(lambda documents: documents.read(snapshot.tree, path))
             )
+
+    def named(
+        self,
+        snapshots: Iterable[Snapshot],
+        on_damage: Callable[[Snapshot, StoreDamaged], None] | None = None,
+    ) -> Named:
+        """Every hash that `snapshots` name in the mirror, with the ids of those that do.
+
+        One whose refs cannot be read raises StoreDamaged, or goes to `on_damage` where that is given.
+        """
+        reader = NamedReader()
+        for snapshot in snapshots:
+            try:
+                self._name(reader, snapshot)
+            except StoreDamaged as damage:
+                if on_damage is None:
+                    raise
+                on_damage(snapshot, damage)
+        return reader.done()
+
+    def _name(self, reader: NamedReader, snapshot: Snapshot) -> None:
+        with damage_in(f"{self.file} ({snapshot.id}:{layout.REFS_DOCUMENT})"):
+            self._ask(lambda documents: reader.add(documents, snapshot.id, snapshot.tree))
 
     def refs_sha256(self, snapshot: Snapshot) -> str | None:
         """The sha256 of the snapshot's `refs.json`, or None where it has none."""

@@ -26,12 +26,13 @@ from mirror.git.history import (
 )
 from mirror.git.refs import KEEP, packed_fault, read_all, read_head, read_packed, write_packed
 from mirror.git.workers import WorkerPool
-from mirror.model import Json, JsonObject, Refs, Snapshot, is_snapshot_id, loads, pointers, time_text
+from mirror.model import Json, JsonObject, Snapshot, is_snapshot_id, loads, pointers, time_text
 from mirror.store import layout
 from mirror.store.disk import sync_folder, write_file
 from mirror.store.drafts import checkpoints_since, tip_of
 from mirror.store.failures import StoreDamaged
 from mirror.store.folders import FolderWriter
+from mirror.store.named import Named
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.removals import Pruned
 from mirror.store.seal import sealed
@@ -240,22 +241,9 @@ def drop_logs(writer: AnyWriter, sha256s: Collection[str], now: datetime, listed
     return remove_files([found.path for found in there if found is not None])
 
 
-def named_by(folder: RepositoryFolder, snapshots: Iterable[Snapshot]) -> set[str]:
+def named_by(folder: RepositoryFolder, snapshots: Iterable[Snapshot]) -> Named:
     """Every hash that the snapshots name in the mirror. Raises StoreDamaged."""
-    named: set[str] = set()
-    for snapshot in snapshots:
-        known = folder.metadata.code_refs(snapshot)
-        if known is not None:
-            named.update(values_of(*known))
-    return named
-
-
-def values_of(refs: Refs, pins: dict[int, str]) -> set[str]:
-    """Every hash that refs, HEAD and pins name."""
-    values = {*refs.refs.values(), *pins.values()}
-    if refs.head is not None and refs.head.kind == "detached":
-        values.add(refs.head.value.decode("ascii"))
-    return values
+    return folder.metadata.named(snapshots)
 
 
 def check_held(folder: AnyFolder, snapshots: Iterable[Snapshot]) -> None:
@@ -266,7 +254,7 @@ def check_held(folder: AnyFolder, snapshots: Iterable[Snapshot]) -> None:
     file = f"{folder.relative(folder.code)}/packed-refs"
     with damage_in(file):
         fault = packed_fault(folder.code) if named else None
-        unheld = named - set(read_all(folder.code).values()) if named else set()
+        unheld = named.keys() - set(read_all(folder.code).values()) if named else set()
     if fault is not None or unheld:
         raise StoreDamaged(file, fault or f"no ref holds {min(unheld)}, which a snapshot names")
 
@@ -333,7 +321,7 @@ async def foretell(
     named = named_by(folder, kept)
     gone = unneeded_keeps(folder, named) if drop else set()
     if gone:
-        others = {value for value in read_all(folder.code).values() if value not in gone} | named
+        others = {value for value in read_all(folder.code).values() if value not in gone} | named.keys()
         answer = await workers.run(UsageJob(str(folder.code), tuple(sorted(gone)), tuple(sorted(others))))
         freed += Freed(code=answer.size)
     return freed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,7 @@ class Checked:
 
     findings: list[Finding] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
-    named: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pointers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     lfs: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -145,23 +146,13 @@ def _check_order(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -
 
 def _check_refs(folder: RepositoryFolder, checked: Checked) -> None:
     """The keep rule: every hash that a snapshot names is the direct value of some ref."""
-    for snapshot in checked.snapshots:
-        try:
-            found = folder.metadata.code_refs(snapshot)
-        except StoreDamaged as damage:
-            checked.findings.append(
-                Finding(damage.file, damage.problem, folder.full_name, None, (snapshot.id,))
-            )
-            continue
-        if found is None:
-            continue
-        checked.has_code = True
-        refs, pins = found
-        values = {*refs.refs.values(), *pins.values()}
-        if refs.head is not None and refs.head.kind == "detached":
-            values.add(refs.head.value.decode("ascii", "replace"))
-        for value in values:
-            checked.named[value] = (*checked.named.get(value, ()), snapshot.id)
+
+    def note(snapshot: Snapshot, damage: StoreDamaged) -> None:
+        finding = Finding(damage.file, damage.problem, folder.full_name, None, (snapshot.id,))
+        checked.findings.append(finding)
+
+    named = folder.metadata.named(checked.snapshots, note)
+    checked.named, checked.has_code = named, named.has_code
     if not checked.named:
         return
     place = folder.relative(folder.code)

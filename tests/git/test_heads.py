@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mirror.errors import MirrorError
 from mirror.git.check import CheckJob, check, direct_values
 from mirror.git.failures import GitUnauthorized, GitUnreachable
 from mirror.git.heads import HeadsJob, HeadsResult, pin_heads
@@ -182,14 +182,15 @@ def test_a_network_in_trouble_is_no_fact_about_a_fork(
 
 
 def test_a_pack_that_is_damaged_pins_nothing(backend: GitBackend, work: Path, mirror: Path) -> None:
-    heads = fork(backend, work, "one")
+    fork(backend, work)
+    git("checkout", "-q", "-B", "one", "main", cwd=work)
+    (work / "big").write_bytes(os.urandom(20_000))
+    head = commit(work, "with something big\n")
+    git("push", "-q", str(backend.root / "fork.git"), "one", cwd=work)
     before = {path: path.read_bytes() for path in mirror.rglob("*") if path.is_file()}
-    backend.corrupt = 150
-    try:
-        result = ask(backend, mirror, {1: heads["one"][:12]})
-    except MirrorError:
-        result = HeadsResult({})
-    assert result.pins == {}
+    backend.corrupt = 10_000
+    result = ask(backend, mirror, {1: head[:12]})
+    assert result.pins == {} and result.refused is not None
     assert {path: path.read_bytes() for path in mirror.rglob("*") if path.is_file()} == before
 
 
