@@ -26,7 +26,7 @@ from mirror.errors import CredentialRefused, Locked, MirrorError, TryLater
 from mirror.git.failures import GitUnauthorized
 from mirror.git.heads import HeadsJob, HeadsResult
 from mirror.git.mirrors import FetchJob, FetchResult, GitLogin
-from mirror.git.refs import set_back
+from mirror.git.refs import OURS, set_back
 from mirror.git.workers import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import (
@@ -365,6 +365,13 @@ async def _fetch(
                 new=change.new,
             )
     counts = {"refs": len(result.refs.refs)}
+    ours = sorted(ref for ref in result.refs.refs if ref.startswith(OURS))
+    if ours:
+        # Under these names the mirror has refs of its own.
+        counts["refs_kept_by_value"] = len(ours)
+        _log.warning(
+            "backup.refs_in_our_place", repository=name, count=len(ours), first=name_to_json(ours[0])
+        )
     if result.refused:
         first, reason = result.refused[0]
         text = f"{len(result.refused)} refs refused, the first {name_to_json(first)!r}: {reason}"

@@ -181,7 +181,7 @@ class LyingServer:
     def _serve(self) -> None:
         first, *rest = self._lines
         body = pkt_line(b"# service=git-upload-pack\n") + pkt_line(None)
-        body += pkt_line(first + b"\0ofs-delta side-band-64k\n")
+        body += pkt_line(first + (b" " if b"\0" in first else b"\0") + b"ofs-delta side-band-64k\n")
         body += b"".join(pkt_line(line + b"\n") for line in rest) + pkt_line(None)
         while True:
             try:

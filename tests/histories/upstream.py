@@ -132,6 +132,20 @@ def open_pull_request(repository: SimRepository, rng: Rng) -> None:
     repository.open_pull_request(source=name, title=f"Pull {name}", author=_user(repository.world))
 
 
+def contribute(repository: SimRepository, rng: Rng) -> None:
+    """A pull request from a fork in a workspace of strangers, who may not let us in."""
+    if repository.branch("main") is None:
+        _commit(repository, "main", rng)
+    world = repository.world
+    guests = world.workspaces.get("guests") or world.add_workspace("guests")
+    private = rng.random() < 0.3
+    fork = guests.add_repository(f"fork-{len(guests.repositories)}", parent=repository, private=private)
+    tip = repository.branch("main")
+    assert tip is not None
+    _commit(fork, "idea", rng, (tip,))
+    repository.open_pull_request(source="idea", title="An idea", author=_user(world), fork=fork)
+
+
 def touch_pull_request(repository: SimRepository, rng: Rng) -> None:
     """A pull request is talked about, pushed to, rewritten, ended, or loses its branch."""
     if not repository.pull_requests:
@@ -241,7 +255,7 @@ class OfWorkspace:
 STEPS: tuple[OfRepository | OfWorkspace, ...] = (
     *map(OfRepository, (push, push, force_push, force_push, new_branch, delete_branch, delete_branch)),
     *map(OfRepository, (new_main, tag, delete_tag, other_ref, open_pull_request, pipeline, issue)),
-    *map(OfRepository, (touch_pull_request, touch_pull_request)),
+    *map(OfRepository, (contribute, touch_pull_request, touch_pull_request)),
     *map(OfWorkspace, (tracker, new_repository, delete_repository, restore_repository, rename, swap)),
 )
 
