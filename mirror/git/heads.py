@@ -73,7 +73,8 @@ class HeadsResult:
 def pin_heads(job: HeadsJob, *, tell: Tell = lambda _: None, clock: Clock | None = None) -> HeadsResult:
     """Do `job`. Killed at any point, the mirror is as it was, with more objects perhaps.
 
-    `clock` (monotonic seconds) serves to give up what is too slow. Raises the errors of `mirror.git.failures`: of a fork only what asking again may mend.
+    `clock` (monotonic seconds) serves to give up what is too slow. Raises the errors of
+    `mirror.git.failures`: of a fork only what asking again may mend.
     """
     path = Path(job.mirror)
     refused: str | None = None
@@ -232,19 +233,27 @@ def _held(store: DiskObjectStore, values: Iterable[str]) -> set[ObjectID]:
 
 
 def _common(store: DiskObjectStore, theirs: Iterable[str], ours: Mapping[bytes, str]) -> Iterator[str]:
-    """What both sides may have: what they advertise and we hold, our branches, and their past, ever
-    more sparsely, because a fork may have been left behind long ago."""
-    yield from sorted(one.decode("ascii") for one in _held(store, theirs))
+    """What both sides may have, what tells most first: branches of ours that they have, too; the past of
+    our first ones, ever more sparsely, because a fork may have been left behind long ago; whatever else
+    they advertise and we hold."""
+    shared = {one.decode("ascii") for one in _held(store, theirs)}
     tips = [value for name, value in ours.items() if name.startswith(b"refs/heads/")]
-    yield from tips[:64]
+    yield from [tip for tip in tips if tip in shared][:64]
     for tip in tips[:3]:
-        identifier = ObjectID(tip.encode("ascii"))
-        for depth in range(WALK_MAX):
-            if identifier not in store:
-                break
-            commit = store[identifier]
-            if depth & (depth - 1) == 0 or depth % 100 == 0:
-                yield identifier.decode("ascii")
-            if not isinstance(commit, Commit) or not commit.parents:
-                break
-            identifier = commit.parents[0]
+        yield from _past(store, tip)
+    yield from sorted(shared)
+    yield from tips
+
+
+def _past(store: DiskObjectStore, tip: str) -> Iterator[str]:
+    """Some of the commits before `tip`, the nearer ones closer together."""
+    identifier = ObjectID(tip.encode("ascii"))
+    for depth in range(WALK_MAX):
+        if identifier not in store:
+            return
+        commit = store[identifier]
+        if depth & (depth - 1) == 0 or depth % 100 == 0:
+            yield identifier.decode("ascii")
+        if not isinstance(commit, Commit) or not commit.parents:
+            return
+        identifier = commit.parents[0]
