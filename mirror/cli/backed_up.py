@@ -45,7 +45,9 @@ _NEVER = """
 - The values of secured variables, webhooks' secrets, private keys, and how runners sign in.
 - Pipeline artifacts, and the content of caches.
 - The refs of pull requests as refs: Bitbucket does not advertise them. Their heads are pinned where git
-  still has the commits; else the list of commits and the patch are kept, where the API still has them.
+  still has the commits: in the repository, in a fork that the credential or anybody may read, or by their
+  hash, where the server gives that; else the list of commits and the patch are kept, where the API still
+  has them. Snapshots and `mirror status` count them: pinned, patched, lost, or not known yet.
 - Branch restrictions of projects, and who is in which group: there is no public API for either.
 - Pictures pasted into comments: they are links to a place that no API lists.
 - Issues and wikis of 2026-08-20 and later: Bitbucket removed them. What was saved before stays.

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from mirror.bitbucket import fields
 from mirror.collect.ports import Work, moment
-from mirror.model import Json, JsonObject, Part, is_hash, time_text
+from mirror.model import Json, JsonObject, Part, PartState, is_hash, time_text
 
 # So many heads that git did not have are remembered, to be pinned should they turn up.
 UNPINNED_MAX = 20_000
@@ -64,6 +64,12 @@ def note_patch(work: Work, number: int, document: Json) -> None:
     patched = work.numbers("pull_requests")["patched"]
     has_patch = isinstance(document, dict) and isinstance(document.get("patch"), dict)
     (patched.add if has_patch else patched.discard)(number)
+
+
+def is_unjudged(document: JsonObject) -> bool:
+    """Whether a document says neither what the patch is nor that there is none."""
+    mark = (document.get("_parts") or {}).get("patch") or {}
+    return "patch" not in document and mark.get("state") != PartState.GONE
 
 
 def note_swept(work: Work) -> None:

@@ -231,11 +231,13 @@ def _take(work: Work, kind: Kind, number: int, listed: JsonObject, *, sweep: boo
     is_open = kind.is_open(thing)
     # An open one is looked at whole in a sweep: not everything that happens to it moves its time.
     again = moved or work.full or (sweep and is_open)
-    if fields.pull_request_head(previous) != fields.pull_request_head(thing):
-        numbers["listed"].discard(number)
     document: JsonObject = {**old, kind.key: thing}
     parts: JsonObject = dict(old.get("_parts") or {})
     parts.pop(kind.key, None)
+    if fields.pull_request_head(previous) != fields.pull_request_head(thing):
+        numbers["listed"].discard(number)
+        for name in ("commits", "patch"):  # what was gone was the other head's
+            parts.pop(name, None)
     for child in kind.children:
         if child.name in _OPTIONAL and child.name not in old:
             continue
@@ -260,6 +262,8 @@ def _take(work: Work, kind: Kind, number: int, listed: JsonObject, *, sweep: boo
     (numbers["open"].add if is_open else numbers["open"].discard)(number)
     if kind is PULL_REQUESTS:
         heads.note_patch(work, number, old)
+        if sweep and heads.is_unjudged(old):
+            numbers["listed"].discard(number)
     work.put(path, document)
 
 

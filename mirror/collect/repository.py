@@ -171,7 +171,7 @@ def _lacks(work: Work, number: int) -> tuple[str, ...]:
     )
     if not has_commits and not _is_gone(marks.get("commits")):
         return "commits", "patch"
-    return () if "patch" in document or _is_gone(marks.get("patch")) else ("patch",)
+    return ("patch",) if heads.is_unjudged(document) else ()
 
 
 def _is_gone(mark: JsonObject | None) -> bool:
