@@ -103,6 +103,14 @@ def pull_request_head(data: Json) -> str | None:
     return value if value is not None and re.fullmatch(r"[0-9a-f]{12,40}", value) else None
 
 
+def has_same_head(one: Json, other: Json) -> bool:
+    """Whether two states of a pull request have the same head, told in however many digits."""
+    first, second = pull_request_head(one), pull_request_head(other)
+    if first is None or second is None:
+        return first is second
+    return first.startswith(second) or second.startswith(first)
+
+
 def fork(data: Json, repository: Repository) -> str | None:
     """The full name of the repository that a pull request comes from, where that is another than
     `repository`; None where it is not, or is gone."""

@@ -234,7 +234,7 @@ def _take(work: Work, kind: Kind, number: int, listed: JsonObject, *, sweep: boo
     document: JsonObject = {**old, kind.key: thing}
     parts: JsonObject = dict(old.get("_parts") or {})
     parts.pop(kind.key, None)
-    if fields.pull_request_head(previous) != fields.pull_request_head(thing):
+    if not fields.has_same_head(previous, thing):
         numbers["listed"].discard(number)
         for name in ("commits", "patch"):  # what was gone was the other head's
             parts.pop(name, None)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mirror.bitbucket import fields
 from mirror.bitbucket.failures import BadAnswer
+from mirror.model import Repository
 
 UUID = "{12345678-1234-1234-1234-1234567890ab}"
 FULL = "0123456789abcdef0123456789abcdef01234567"
@@ -23,6 +24,9 @@ READERS: list[Callable[[Any], object]] = [
     lambda data: fields.uuid_of(data, "thing"),
     fields.identity,
     fields.pull_request_head,
+    lambda data: fields.fork(data, Repository(UUID, "acme", "website")),
+    lambda data: fields.has_same_head(data, data),
+    fields.commit_hash,
     fields.updated_on,
     fields.comment_count,
     fields.task_count,
@@ -156,3 +160,31 @@ def test_fields_of_one_thing_are_never_read_as_another_s(old: Any, new: Any) -> 
 def test_a_renamed_thing_is_still_the_same_thing() -> None:
     old = {"uuid": UUID, "name": "Old", "slug": "old", "description": "kept"}
     assert fields.merged(old, {"uuid": UUID, "name": "New", "slug": "new"})["description"] == "kept"
+
+
+@pytest.mark.parametrize(
+    ("source", "fork"),
+    [
+        ({"full_name": "guests/fork", "uuid": UUID.replace("1", "2")}, "guests/fork"),
+        ({"full_name": "acme/renamed", "uuid": UUID.upper()}, None),
+        ({"full_name": "Acme/Website"}, None),
+        ({"full_name": "guests/fork"}, "guests/fork"),
+        ({"full_name": "guests/../../etc", "uuid": UUID.replace("1", "2")}, None),
+        ({"full_name": "guests/..", "uuid": UUID.replace("1", "2")}, None),
+        ({"full_name": "guests"}, None),
+        (None, None),
+    ],
+)
+def test_a_fork_is_told_by_its_uuid_and_only_by_a_name_that_is_safe(source: Any, fork: str | None) -> None:
+    data = {"source": {"repository": source}}
+    assert fields.fork(data, Repository(UUID, "acme", "website")) == fork
+
+
+def test_heads_are_the_same_in_however_many_digits() -> None:
+    def head(value: str | None) -> Any:
+        return {"source": {"commit": {"hash": value} if value else None}}
+
+    assert fields.has_same_head(head(FULL), head(FULL[:12]))
+    assert fields.has_same_head(head(None), head(None))
+    assert not fields.has_same_head(head(FULL), head("f" * 12))
+    assert not fields.has_same_head(head(FULL), head(None))
