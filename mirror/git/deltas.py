@@ -19,22 +19,23 @@ def sizes_of(delta: Content, offset: int) -> tuple[int, int, int]:
     try:
         byte = delta[0]
         at, base, shift = 1, byte & 0x7F, 7
-        while byte & 0x80:
+        while byte & 0x80 and shift < 70:
             byte = delta[at]
             at += 1
             base |= (byte & 0x7F) << shift
             shift += 7
+        endless = byte & 0x80
         byte = delta[at]
         at += 1
         result, shift = byte & 0x7F, 7
-        while byte & 0x80:
+        while byte & 0x80 and shift < 70:
             byte = delta[at]
             at += 1
             result |= (byte & 0x7F) << shift
             shift += 7
     except IndexError:
         raise PackDamaged(f"the delta at {offset} is cut short") from None
-    if max(base, result) > SIZE_MAX:
+    if endless or byte & 0x80 or max(base, result) > SIZE_MAX:
         raise PackDamaged(f"the delta at {offset} claims an absurd size")
     return base, result, at
 

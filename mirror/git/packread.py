@@ -33,7 +33,7 @@ _NONE = 0xFFFFFFFF
 _TREE_LINKS = re.compile(rb"[^\0]+\0(.{20})", re.DOTALL)
 # A submodule names a commit of another repository.
 _SUBMODULE = b"160000 "
-_TREE_LINKS_BUT_SUBMODULES = re.compile(rb"160000 [^\0]+\0.{20}|[^\0]+\0(.{20})", re.DOTALL)
+_TREE_LINKS_BUT_SUBMODULES = re.compile(rb"0?160000 [^\0]+\0.{20}|[^\0]+\0(.{20})", re.DOTALL)
 _COMMIT_LINKS = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)")
 _TAG_LINK = re.compile(rb"object ([0-9a-f]{40})\n")
 
@@ -48,9 +48,10 @@ class PackDamaged(Exception):
 _UNREADABLE = (PackDamaged, zlib.error, struct.error, IndexError, OverflowError)
 
 
-def links_of(kind: bytes, data: bytes) -> set[bytes]:
-    """The names (20 bytes each) of the objects that an object of `kind` needs."""
+def links_of(kind: bytes, data: bytes | mmap.mmap) -> set[bytes]:
+    """The names (20 bytes each) of the objects that an object of `kind` needs. Trees must be in memory."""
     if kind == b"tree":
+        assert isinstance(data, bytes)
         if _SUBMODULE in data:
             return set(_TREE_LINKS_BUT_SUBMODULES.findall(data)) - {b""}
         return set(_TREE_LINKS.findall(data))

@@ -8,14 +8,15 @@ than `LARGE` is made in a file.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
+import os
 import tempfile
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from hashlib import sha1
 from pathlib import Path
-from typing import BinaryIO
 
 from dulwich.pack import apply_delta
 from isal import isal_zlib
@@ -35,7 +36,7 @@ from mirror.git.packscan import (
     inflated,
 )
 from mirror.git.parallel import Child, in_processes
-from mirror.git.treelinks import SHORT, Marks, links_and_marks, new_links_and_marks
+from mirror.git.treelinks import SHORT, Marks, links_and_marks, links_of_large, new_links_and_marks
 
 # Contents that are held while deltas are resolved, by all processes together, in bytes.
 HELD_MAX = 48 << 20
@@ -47,10 +48,10 @@ SHARE_FROM = 20_000
 AHEAD_FROM = 30_000
 # How many links are remembered as met, so that they are not written down again.
 _LATELY = 100_000
-
-# What one of several processes found: the names that deltas named as their base, and a file of links.
-_Found = tuple[list[bytes], Path]
-
+# Links are written and read by so many bytes, twenty for each.
+_LINKS_WRITTEN, _LINKS_READ = 20 << 10, 20 * 50_000
+# Large entries are inflated from so many bytes at a time.
+_PIECE = 1 << 20
 
 _LINKING = (COMMIT, TREE, TAG)
 
@@ -64,8 +65,12 @@ class Resolver:
     def __init__(self, path: Path, entries: Entries) -> None:
         self._entries = entries
         self._path = path
-        self._links = _LinkFile(path.parent)
-        self._ahead: Child[_Found] | None = None
+        # A file that has no name any more; all processes append to it.
+        self._links, name = tempfile.mkstemp(prefix="tmp_pack_", dir=path.parent)
+        Path(name).unlink()
+        fcntl.fcntl(self._links, fcntl.F_SETFL, os.O_APPEND)
+        # What processes answer with: the names that deltas named as their base.
+        self._ahead: Child[list[bytes]] | None = None
         self._ahead_until = 0
         self._stop = mmap.mmap(-1, 1)  # its byte is set when the process that goes ahead shall end
 
@@ -74,13 +79,15 @@ class Resolver:
         if self._ahead is not None:
             self._ahead.kill()
             self._ahead = None
-        self._links.stream.close()
+        os.close(self._links)
         self._stop.close()
 
-    @property
-    def links(self) -> BinaryIO:
-        """The links that were found, twenty bytes each; some more than once."""
-        return self._links.stream
+    def links(self) -> Iterator[bytes]:
+        """The links that were found, twenty bytes each, many at a time; some more than once."""
+        at = 0
+        while chunk := os.pread(self._links, _LINKS_READ, at):
+            yield chunk
+            at += len(chunk)
 
     def is_ready_to_go_ahead(self) -> bool:
         """Whether enough has come since the last time, and nobody is at work on that."""
@@ -98,7 +105,7 @@ class Resolver:
             self._take(self._ahead)
         self._ahead_until = len(self._entries)
 
-        def work() -> _Found:
+        def work() -> list[bytes]:
             return self._make_all(iter([self._roots()]), HELD_MAX // 2)
 
         self._ahead = Child(work)
@@ -111,40 +118,30 @@ class Resolver:
             self._stop[0] = 0
         roots = self._roots()
         if processes < 2 or len(self._entries) < SHARE_FROM:
-            with self._maker(self._links, HELD_MAX) as maker:
-                for root in roots:
-                    maker.make(root)
-            self._forget(maker.used)
+            self._forget(self._make_all(iter([roots]), HELD_MAX))
             return
 
-        def work(chunks: Iterator[array[int]]) -> _Found:
+        def work(chunks: Iterator[array[int]]) -> list[bytes]:
             return self._make_all(chunks, HELD_MAX // processes)
 
-        for found in in_processes(roots, processes, work):
-            self._note(found)
+        for names in in_processes(roots, processes, work):
+            self._forget(names)
 
-    def _take(self, child: Child[_Found]) -> None:
+    def _take(self, child: Child[list[bytes]]) -> None:
         self._ahead = None
-        self._note(child.answer())
+        self._forget(child.answer())
 
-    def _note(self, found: _Found) -> None:
-        names, path = found
-        self._forget(names)
-        with path.open("rb") as stream:
-            while piece := stream.read(1 << 20):
-                self._links.stream.write(piece)
-        path.unlink()
-
-    def _make_all(self, chunks: Iterator[array[int]], held_max: int) -> _Found:
-        """What one of several processes does, until it is done or told to stop."""
-        found = _LinkFile(self._path.parent, keep=True)
-        with found.stream, self._maker(found, held_max) as maker:
+    def _make_all(self, chunks: Iterator[array[int]], held_max: int) -> list[bytes]:
+        """What this process, or each of several, does until it is done or told to stop."""
+        found = _Links(self._links)
+        with self._maker(found, held_max) as maker:
             for chunk in chunks:
                 for root in chunk:
                     if self._stop[0]:
                         break
                     maker.make(root)
-        return maker.used, found.path
+        found.flush()
+        return maker.used
 
     def _roots(self) -> array[int]:
         """The entries that are made and from which others are to be, or whose links are to be noted."""
@@ -171,7 +168,7 @@ class Resolver:
             ],
         )
 
-    def _maker(self, found: _LinkFile, held_max: int) -> _Maker:
+    def _maker(self, found: _Links, held_max: int) -> _Maker:
         return _Maker(self._path, self._entries, self._first_child, self._next_child, found, held_max)
 
     def _forget(self, names: Iterable[bytes]) -> None:
@@ -179,16 +176,13 @@ class Resolver:
             self._entries.by_name.pop(name, None)
 
 
-class _LinkFile:
-    """Links that were met, on disk, with few repeats."""
+class _Links:
+    """Links that one process met, with few repeats, on their way to the end of a file."""
 
-    def __init__(self, folder: Path, *, keep: bool = False) -> None:
-        with tempfile.NamedTemporaryFile(prefix="tmp_pack_links_", dir=folder, delete=False) as made:
-            self.path = Path(made.name)
-        self.stream: BinaryIO = self.path.open("w+b")
-        if not keep:
-            self.path.unlink()
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._lately: set[bytes] = set()
+        self._new = bytearray()
 
     def add(self, found: set[bytes]) -> None:
         found -= self._lately
@@ -196,7 +190,13 @@ class _LinkFile:
             if len(self._lately) > _LATELY:
                 self._lately.clear()
             self._lately |= found
-            self.stream.write(b"".join(found))
+            self._new += b"".join(found)
+            if len(self._new) >= _LINKS_WRITTEN:
+                self.flush()
+
+    def flush(self) -> None:
+        while self._new:
+            del self._new[: os.write(self._descriptor, self._new)]
 
 
 class _Made:
@@ -224,7 +224,7 @@ class _Maker:
         entries: Entries,
         first_child: array[int],
         next_child: array[int],
-        found: _LinkFile,
+        found: _Links,
         held_max: int,
     ) -> None:
         with path.open("rb") as stream:
@@ -290,11 +290,12 @@ class _Maker:
     def _push(self, at: int, content: Content, name: bytes, marks: Marks | None) -> None:
         """Others are made from an entry: hold it until they are."""
         child, names = self._first_child[at], self._entries.by_name
-        named = list(names.get(name, ())) if names else []
-        if child == NONE and not named:
-            return
+        # Taken once: what is made from an object may be that object again.
+        named = names.pop(name, []) if names else []
         if named:
             self.used.append(name)
+        elif child == NONE:
+            return
         made = _Made(at, content, child, named, marks)
         self._stack.append(made)
         self._held += made.size
@@ -313,12 +314,15 @@ class _Maker:
         """Note the links of an object; returns the marks of a tree where they may be of use."""
         if kind not in _LINKING:
             return None
-        data = bytes(content)
-        if kind == TREE and len(data) >= SHORT:
-            links, marks = links_and_marks(data)
+        if kind == TREE and isinstance(content, mmap.mmap):
+            for some in links_of_large(content):
+                self._found.add(some)
+        elif kind == TREE and isinstance(content, bytes) and len(content) >= SHORT:
+            links, marks = links_and_marks(content)
             self._found.add(links)
             return marks
-        self._found.add(links_of(WORDS[kind], data))
+        else:
+            self._found.add(links_of(WORDS[kind], content))
         return None
 
     def _follow_changes(self, tree: bytes, delta: Content, begin: int, base: Marks) -> Marks | None:
@@ -334,6 +338,8 @@ class _Maker:
         chain, bases = [at], self._entries.bases
         while (base := bases[chain[-1]]) != NONE:
             chain.append(base)
+            if len(chain) > len(self._entries):
+                raise PackDamaged(f"the delta at {self._entries.offsets[at]} is made from itself")
         content = self._inflate(chain.pop())
         while chain:
             at = chain.pop()
@@ -345,31 +351,35 @@ class _Maker:
     def _inflate(self, at: int) -> Content:
         entries = self._entries
         start, stop, size = entries.starts[at], entries.stop_of(at), entries.sizes[at]
-        if size > LARGE:
-            return self._in_file(inflated(zlib.decompressobj(), self._data[start:stop]))
         try:
+            if size > LARGE:
+                return self._in_file(self._inflated(start, stop), size, entries.offsets[at])
             return isal_zlib.decompress(self._data[start:stop], bufsize=size or 1)
-        except UNINFLATABLE as error:
+        except (UNINFLATABLE, zlib.error) as error:
             raise PackDamaged(f"the object at {entries.offsets[at]} changed on disk") from error
 
-    def _in_file(self, pieces: Iterable[bytes]) -> Content:
-        """The pieces together, mapped from a file that has no name."""
-        with tempfile.TemporaryFile(dir=self._folder) as stream:
+    def _inflated(self, start: int, stop: int) -> Iterator[bytes]:
+        inflater = zlib.decompressobj()
+        for at in range(start, stop, _PIECE):
+            yield from inflated(inflater, self._data[at : min(at + _PIECE, stop)])
+
+    def _in_file(self, pieces: Iterable[bytes], size: int, offset: int) -> Content:
+        """The pieces together, which must be of `size`, mapped from a file that has no name."""
+        with tempfile.TemporaryFile(prefix="tmp_pack_", dir=self._folder) as stream:
             for piece in pieces:
                 stream.write(piece)
+                if stream.tell() > size:
+                    break
             stream.flush()
-            if stream.tell() == 0:
-                return b""
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            if stream.tell() != size:
+                raise PackDamaged(f"the delta at {offset} makes another size than it says")
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
     def _apply(self, base: Content, delta: Content, begin: int, size: int, offset: int) -> Content:
         if size > LARGE or not isinstance(base, bytes) or not isinstance(delta, bytes):
             if sizes_of(delta, offset)[0] != len(base):
                 raise PackDamaged(f"the delta at {offset} is made from something of another size")
-            content = self._in_file(applied(base, delta, begin, offset))
-            if len(content) != size:
-                raise PackDamaged(f"the delta at {offset} makes another size than it says")
-            return content
+            return self._in_file(applied(base, delta, begin, offset), size, offset)
         try:
             # It holds both sizes against what is there.
             return b"".join(apply_delta(base, delta))

@@ -317,12 +317,11 @@ def _names(entries: Entries, first: int, stop: int) -> Iterator[tuple[int, bytes
     return every if stop - first == 256 else ((at, name) for at, name in every if first <= name[0] < stop)
 
 
-def _check_links(links: BinaryIO, entries: Entries, store: DiskObjectStore) -> None:
+def _check_links(links: Callable[[], Iterator[bytes]], entries: Entries, store: DiskObjectStore) -> None:
     """Every link must have its target: in the pack that came, or in what was there before it."""
     for first, stop in _ranges(len(entries)):
         known = {name for _, name in _names(entries, first, stop)}
-        links.seek(0)
-        while chunk := links.read(20 * 50_000):
+        for chunk in links():
             found = {chunk[at : at + 20] for at in range(0, len(chunk), 20)}
             for name in found - known:
                 if first <= name[0] < stop and ObjectID(name.hex().encode("ascii")) not in store:

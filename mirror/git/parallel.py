@@ -39,7 +39,9 @@ class Child(Generic[_T]):
 
     def is_over(self) -> bool:
         """Whether it has answered or died."""
-        return bool(select.select([self._answer], [], [], 0)[0])
+        poll = select.poll()  # select.select knows no descriptors above 1023
+        poll.register(self._answer, select.POLLIN)
+        return bool(poll.poll(0))
 
     def answer(self) -> _T:
         """Wait for its answer. Raises GitFailed, also where it died."""

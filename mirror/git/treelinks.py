@@ -7,16 +7,19 @@ when the other tree was read. So only entries that touch something new are looke
 
 from __future__ import annotations
 
+import mmap
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 
 from mirror.git.deltas import Content, copied
 
 _ENTRY = re.compile(rb"[^\0]+\0.{20}", re.DOTALL)
-_SUBMODULE = b"160000 "  # names a commit of another repository
+_SUBMODULE = (b"160000 ", b"0160000 ")  # names a commit of another repository
 # Shorter trees are read whole: that is quicker than to see what was taken over.
 SHORT = 2048
+_AT_A_TIME = 10_000
 
 # Where each entry of a tree begins, and where the last one ends.
 Marks = list[int]
@@ -29,6 +32,18 @@ def links_and_marks(tree: bytes) -> tuple[set[bytes], Marks | None]:
     links = {entry[-20:] for entry in entries if not entry.startswith(_SUBMODULE)}
     marks = list(accumulate(map(len, entries), initial=0))
     return links, marks if marks[-1] == len(tree) else None
+
+
+def links_of_large(tree: mmap.mmap) -> Iterator[set[bytes]]:
+    """The names that a tree links to, some at a time."""
+    links: set[bytes] = set()
+    for entry in _ENTRY.finditer(tree):
+        if not entry[0].startswith(_SUBMODULE):
+            links.add(entry[0][-20:])
+            if len(links) == _AT_A_TIME:
+                yield links
+                links = set()
+    yield links
 
 
 def new_links_and_marks(
