@@ -18,6 +18,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +37,9 @@ _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _OFFSET_DELTA = 6
 # So many names are held at once while links are checked or an index is sorted.
 _TOGETHER = 1 << 20
+_AT_A_TIME = 1 << 16
+# Offsets in a pack that are larger are kept apart in its index.
+_SMALL_MAX = 0x7FFFFFFF
 _LEFTOVERS = ("tmp_pack_", "tmp_obj_", "incoming-", "tmp-")
 
 
@@ -312,9 +316,11 @@ def _ranges(count: int) -> Iterator[tuple[int, int]]:
 
 def _names(entries: Entries, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
     """The places and names of the entries whose names' first byte is from `first` on and before `stop`."""
-    names = bytes(entries.names[: 20 * len(entries)])
-    every = enumerate(names[at : at + 20] for at in range(0, len(names), 20))
-    return every if stop - first == 256 else ((at, name) for at, name in every if first <= name[0] < stop)
+    count, is_every = len(entries), stop - first == 256
+    for begin in range(0, count, _AT_A_TIME):
+        names = bytes(entries.names[20 * begin : 20 * min(begin + _AT_A_TIME, count)])
+        every = enumerate([names[at : at + 20] for at in range(0, len(names), 20)], start=begin)
+        yield from every if is_every else (one for one in every if first <= one[1][0] < stop)
 
 
 def _check_links(links: Callable[[], Iterator[bytes]], entries: Entries, store: DiskObjectStore) -> None:
@@ -336,16 +342,9 @@ def write_index(path: Path, entries: Entries, checksum: bytes) -> None:
     It is what `git index-pack` would write, byte for byte.
     """
     count = len(entries)
-    order, in_order, fans, total = array("I"), bytearray(), [], 0
-    for first, stop in _ranges(count):
-        names = dict(_names(entries, first, stop))
-        part = sorted(names, key=names.__getitem__)
-        order.extend(part)
-        in_order += b"".join([names[at] for at in part])
     counts = Counter(bytes(entries.names[: 20 * count : 20]))
-    for byte in range(256):
-        total += counts[byte]
-        fans.append(total)
+    fans = list(accumulate(counts[byte] for byte in range(256)))
+    order = array("I")
     digest = hashlib.sha1(usedforsecurity=False)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
 
@@ -354,19 +353,26 @@ def write_index(path: Path, entries: Entries, checksum: bytes) -> None:
             stream.write(data)
 
         put(b"\xfftOc\x00\x00\x00\x02" + struct.pack(">256L", *fans))
-        put(in_order)
-        crcs, offsets = entries.crcs, entries.offsets
-        put(_big_endian(array("I", [crcs[at] for at in order])))
-        large = array("Q")
-        small = array("I")
-        for at in order:
-            offset = offsets[at]
-            if offset > 0x7FFFFFFF:
-                small.append(0x80000000 | len(large))
-                large.append(offset)
-            else:
-                small.append(offset)
-        put(_big_endian(small))
+        for first, stop in _ranges(count):
+            names = dict(_names(entries, first, stop))
+            part = sorted(names, key=names.__getitem__)
+            order.extend(part)
+            put(b"".join([names[at] for at in part]))
+            del names, part
+        parts = [order[at : at + _AT_A_TIME] for at in range(0, count, _AT_A_TIME)]
+        crcs, offsets, large = entries.crcs, entries.offsets, array("Q")
+        for some in parts:
+            put(_big_endian(array("I", [crcs[at] for at in some])))
+        for some in parts:
+            small = array("I")
+            for at in some:
+                offset = offsets[at]
+                if offset > _SMALL_MAX:
+                    small.append(0x80000000 | len(large))
+                    large.append(offset)
+                else:
+                    small.append(offset)
+            put(_big_endian(small))
         put(_big_endian(large))
         put(checksum)
         stream.write(digest.digest())

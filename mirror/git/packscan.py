@@ -34,6 +34,8 @@ _HEADER_MAX = 32
 # Nothing follows the last entry but the pack's checksum.
 TRAILER = 20
 _PIECE = 1 << 20
+# The first byte of a zlib stream with the largest window that there is.
+_ZLIB_FIRST_MAX = 0x78
 # Columns of more bytes are kept in files, so that the kernel can let go of them.
 _IN_MEMORY_MAX = 8 << 20
 # For so many entries there is room at once; a pack that claims more must first deliver.
@@ -202,6 +204,7 @@ class PackScan:
         self._stream = stream
         self._buffer = bytearray()
         self._at = 0  # where in the pack the buffer begins
+        self._look_from = _GATHERED  # so much in the buffer is worth another look
         self._count: int | None = None
         self._digest = sha1(usedforsecurity=False)
         self._large: _Large | None = None
@@ -215,8 +218,10 @@ class PackScan:
         self._stream.write(data)
         self.received += len(data)
         self._buffer += data
-        if len(self._buffer) >= _GATHERED:
+        if len(self._buffer) >= self._look_from:
             self._scan(is_last=False)
+            # What is left was looked at in vain: not again for every few bytes more.
+            self._look_from = len(self._buffer) + _GATHERED
         return len(data)
 
     def finish(self) -> bytes:
@@ -282,6 +287,8 @@ class PackScan:
                     back, begin = distance(data, begin, offset)
                 elif kind == NAME_DELTA:
                     base, begin = data[begin : begin + 20], begin + 20
+                if data[begin] > _ZLIB_FIRST_MAX:  # ISA-L would take it, C git does not
+                    raise PackDamaged(f"the object at {offset} cannot be inflated")
             except IndexError:
                 break  # the end of the data, in the middle of a header
             if size > WHOLE_MAX:
