@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dulwich.errors import HangupException
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
@@ -156,5 +157,7 @@ def understood(error: Exception) -> Exception:
     if isinstance(error, MirrorError):
         return error
     text = str(error).strip().splitlines()
+    if isinstance(error, HangupException):
+        return GitUnreachable("the git server hung up")
     detail = "".join(sign for sign in (text[0] if text else "") if sign.isprintable())[:200]
     return GitFailed(f"the git server broke the protocol ({type(error).__name__}): {detail}")

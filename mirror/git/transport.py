@@ -35,6 +35,9 @@ RATE_OVER = 600.0
 # What a server that understood our request for refs can do for certain.
 _VERSION_2 = frozenset({b"ls-refs", b"fetch=shallow", b"object-format=sha1"})
 _FETCH = pkt_line(b"command=fetch\n")
+_LIST = pkt_line(b"command=ls-refs\n")
+# What is left of an answer that is not wanted is read, in so few pieces, so that its connection can be kept.
+_LEFT_PIECES_MAX = 4
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ def origin(url: str) -> tuple[str, str, int | None]:
 
 # One for the process: a worker that looks after many repositories of a host keeps its connection.
 _POOL = urllib3.PoolManager(
-    retries=Retry(total=0, redirect=0, raise_on_redirect=False), cert_reqs="CERT_REQUIRED"
+    # Whatever goes wrong comes as it is.
+    retries=Retry(total=False, redirect=False, raise_on_redirect=False),
+    cert_reqs="CERT_REQUIRED",
 )
 # Origins that do not answer a request for refs that comes out of the blue.
 _NOT_DIRECT: set[tuple[str, str, int | None]] = set()
@@ -81,6 +86,7 @@ class HttpClient(AbstractHttpGitClient):
         self._login = login
         self._timeout = Timeout(connect=min(CONNECT_TIMEOUT, silence_timeout), read=silence_timeout)
         self._clock = clock
+        self._moved_to: str | None = None
         self.advertised: Refs | None = None
         self.received_bytes = 0
 
@@ -109,24 +115,21 @@ class HttpClient(AbstractHttpGitClient):
         response = self._send(url, self._request_headers(headers), lsrefs.request(USER_AGENT))
         kind = (response.headers.get("Content-Type") or "").split(";")[0].strip()
         if response.status != 200 or kind != headers["Accept"]:
-            response.drain_conn()
-            response.release_conn()
+            _let_go(response)
             if response.status in (400, 405, 415, 501):
                 _NOT_DIRECT.add(self._origin)
             return None
         try:
             body = bytearray()
-            read = self._reader(response)
+            read = self._reader(response, lsrefs.ADVERTISEMENT_MAX)
             while piece := read(1 << 18):
                 body += piece
-                if len(body) > lsrefs.ADVERTISEMENT_MAX:
-                    raise GitFailed(f"{self._where()} advertises more refs than any repository has")
             found = lsrefs.parse(bytes(body))
         except lsrefs.NotUnderstood:
             _NOT_DIRECT.add(self._origin)
             return None
         finally:
-            response.release_conn()
+            _let_go(response)
         return found if found.head is not None else None
 
     def _get_url(self, path: str | bytes) -> str:  # noqa: ARG002 - the URL names the repository
@@ -183,7 +186,7 @@ class HttpClient(AbstractHttpGitClient):
             target = response.headers.get("Location")
             if response.status not in (301, 302, 303, 307, 308) or not target:
                 break
-            response.release_conn()
+            _let_go(response)
             if data is not None and response.status in (301, 302, 303):
                 raise GitFailed(f"{self._where()} redirects a request with a body; not followed")
             url = urljoin(url, target)
@@ -191,7 +194,9 @@ class HttpClient(AbstractHttpGitClient):
             raise GitFailed(f"{self._where()} redirects more than {REDIRECTS_MAX} times")
         if raise_for_status:
             self._check(response)
-        return _Answer(response, url if url != asked else ""), self._reader(response)
+        is_list = data is None or (isinstance(data, bytes) and data.startswith(_LIST))
+        read = self._reader(response, lsrefs.ADVERTISEMENT_MAX if is_list else None)
+        return _Answer(response, url if url != asked else ""), read
 
     def _check(self, response: urllib3.BaseHTTPResponse) -> None:
         status = response.status
@@ -216,8 +221,9 @@ class HttpClient(AbstractHttpGitClient):
             raise GitUnreachable(f"{self._where()} answered {status}")
         raise GitFailed(f"{self._where()} answered {status}")
 
-    def _reader(self, response: urllib3.BaseHTTPResponse) -> Callable[[int], bytes]:
-        pace = _Pace(self._clock)
+    def _reader(self, response: urllib3.BaseHTTPResponse, at_most: int | None) -> Callable[[int], bytes]:
+        """What reads an answer; one of refs may not be larger than `at_most`."""
+        pace, before = _Pace(self._clock), self.received_bytes
 
         def read(size: int) -> bytes:
             try:
@@ -227,6 +233,9 @@ class HttpClient(AbstractHttpGitClient):
             except (HTTPError, OSError) as error:
                 raise GitUnreachable(f"{self._where()} broke off the transfer") from error
             self.received_bytes += len(data)
+            if at_most is not None and self.received_bytes - before > at_most:
+                response.close()
+                raise GitFailed(f"{self._where()} advertises more refs than any repository has")
             if pace.is_too_slow(len(data)):
                 response.close()
                 raise GitUnreachable(f"{self._where()} sends less than {RATE_MIN} bytes a second; given up")
@@ -244,12 +253,25 @@ class HttpClient(AbstractHttpGitClient):
         known = self.advertised
         if known is not None and service == b"git-upload-pack" and self.protocol_version == 2:
             # Asked a moment ago; what a fetch needs to know of them is their values.
-            return {name: value.encode() for name, value in known.refs.items()}, _VERSION_2, base_url, {}, {}
+            values = {name: value.encode() for name, value in known.refs.items()}
+            return values, _VERSION_2, self._moved_to or base_url, {}, {}
         found = super()._discover_references(service, base_url, protocol_version, ref_prefix)
         # fetch_pack drops the peeled values; whoever serves our mirror needs them.
-        refs, _, _, symrefs, peeled = found
+        refs, _, self._moved_to, symrefs, peeled = found
         self.advertised = lsrefs.refs_of(refs, symrefs, peeled)
         return found
+
+
+def _let_go(response: urllib3.BaseHTTPResponse) -> None:
+    """Nothing more of an answer is wanted; keep its connection where little of it is left."""
+    try:
+        for _ in range(_LEFT_PIECES_MAX):
+            if not response.read1(1 << 14):
+                response.release_conn()
+                return
+    except (HTTPError, OSError):
+        pass  # whatever was left, nobody wants it
+    response.close()
 
 
 class _Answer:
@@ -263,14 +285,7 @@ class _Answer:
 
     def close(self) -> None:
         """No more of it is wanted."""
-        try:
-            is_read = self._response.read(1) == b""
-        except (HTTPError, OSError):
-            is_read = False
-        if is_read:
-            self._response.release_conn()
-        else:
-            self._response.close()
+        _let_go(self._response)
 
 
 class _Pace:
