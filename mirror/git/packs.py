@@ -16,7 +16,7 @@ import sys
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import closing
 from itertools import accumulate
 from pathlib import Path
@@ -182,10 +182,10 @@ def _index_again(pack: Path) -> None:
             with pack.open("rb") as stream:
                 while chunk := stream.read(1 << 20):
                     scan.write(chunk)
-            checksum = scan.finish()
+            checksum, named = scan.finish(), frozenset(scan.entries.by_name)
             with closing(Resolver(pack, scan.entries)) as resolver:
                 resolver.resolve(processes=1)
-            _check_all_made(scan.entries)
+            _check_all_made(scan.entries, named)
             write_index(beside, scan.entries, checksum)
         beside.rename(pack.with_suffix(".idx"))
         sync_folder(pack.parent)
@@ -243,7 +243,7 @@ class Reception:
         is missing; then nothing is changed.
         """
         checksum, entries = self._scan.finish(), self._scan.entries
-        count = len(entries)
+        count, named = len(entries), frozenset(entries.by_name)
         if count == 0:
             return 0
         self._stream.flush()
@@ -253,7 +253,7 @@ class Reception:
         while entries.by_name and self._append_bases(store):
             is_thin = True
             self._resolver.resolve(processes=processes)
-        _check_all_made(entries)
+        _check_all_made(entries, named)
         tell("checking links")
         _check_links(self._resolver.links, entries, store)
         if is_thin:
@@ -302,10 +302,16 @@ class Reception:
         return digest.digest()
 
 
-def _check_all_made(entries: Entries) -> None:
+def _check_all_made(entries: Entries, named: Set[bytes]) -> None:
+    """Every delta must be made, and those of a base that was `named` from one that is there but once: whoever
+    looks for it by its name might find what was made from it."""
     left = sum(1 for kind in entries.kinds[: len(entries)] if kind not in WORDS)
     if left:
         raise PackDamaged(f"{left} of its deltas are made from objects that nobody has")
+    if named:
+        bases = [name for _, name in _names(entries, 0, 256) if name in named]
+        if len(bases) > len(named):
+            raise PackDamaged("what some of its deltas are made from comes more than once")
 
 
 def _ranges(count: int) -> Iterator[tuple[int, int]]:
