@@ -1,0 +1,127 @@
+"""What a tree links to is found without reading what it took over, whatever it took over and from where."""
+
+from __future__ import annotations
+
+import mmap
+import random
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirror.git import treelinks
+from mirror.git.deltas import applied, sizes_of
+from mirror.git.packread import links_of
+from mirror.git.treelinks import links_and_marks, links_of_large, new_links_and_marks
+from tests.git.crafted import copy, delta, insert
+
+# Values with few different bytes, some of which look like parts of entries: so that bytes taken over from
+# the middle of an entry make other entries, and the same values come again.
+PARTS = [b"100644 a\0", b"160000 m\0", b"0160000 z\0", b"40000 d\0", b"\0", b"1", b"160000 ", b"\xff" * 7]
+
+
+def value(rng: random.Random) -> bytes:
+    out = b""
+    while len(out) < 20:
+        out += rng.choice(PARTS)
+    return out[:20]
+
+
+def entry(rng: random.Random) -> bytes:
+    mode = rng.choice([b"100644", b"100755", b"120000", b"40000", b"160000", b"0160000", b"040000"])
+    return mode + b" " + b"n" * rng.randrange(1, 30) + b"\0" + value(rng)
+
+
+def a_tree(rng: random.Random, most: int) -> bytes:
+    return b"".join(entry(rng) for _ in range(rng.randrange(most)))
+
+
+def read_plainly(tree: bytes) -> tuple[set[bytes], list[int]] | None:
+    """Links and marks of a well-formed tree, entry by entry; None for others."""
+    links, marks, at = set(), [0], 0
+    while at < len(tree):
+        found = re.compile(rb"([^\0]+)\0(.{20})", re.DOTALL).match(tree, at)
+        if found is None:
+            return None
+        if not re.match(rb"0?160000 ", found[1]):
+            links.add(found[2])
+        at = found.end()
+        marks.append(at)
+    return links, marks
+
+
+def a_delta(rng: random.Random, base: bytes) -> bytes:
+    """A delta that takes over parts of `base`, along its entries or across them, and puts in others."""
+    read = read_plainly(base)
+    assert read is not None
+    marks = read[1]
+    size, instructions = 0, []
+    for _ in range(rng.randrange(8)):
+        kind = rng.randrange(5)
+        if kind == 0 or not base:
+            new = entry(rng)
+        elif kind == 1:
+            new = value(rng)[: rng.randrange(1, 21)]
+        else:
+            begin, end = sorted(rng.choices(marks, k=2))
+            if kind == 3:
+                begin, end = sorted(rng.choices(range(len(base) + 1), k=2))
+            elif kind == 4:
+                begin, end = max(0, begin - rng.randrange(25)), min(len(base), end + rng.randrange(25))
+            if end > begin:
+                instructions.append(copy(begin, end - begin))
+                size += end - begin
+            continue
+        instructions.append(insert(new))
+        size += len(new)
+    return delta(len(base), size, *instructions)
+
+
+@given(st.integers(0, 2**64))
+@settings(derandomize=True, max_examples=4000, deadline=None)
+def test_nothing_new_is_missed_and_nothing_is_made_up(seed: int) -> None:
+    rng = random.Random(seed)
+    tree = a_tree(rng, 12)
+    for _ in range(rng.randrange(1, 5)):  # a chain: marks that were found so are used for the next
+        read = read_plainly(tree)
+        assert read is not None
+        links, marks = links_and_marks(tree)
+        assert marks is not None and (links, marks) == read
+        one = a_delta(rng, tree)
+        _, size, at = sizes_of(one, 0)
+        result = b"".join(applied(tree, one, at, 0))
+        assert len(result) == size
+        expected = read_plainly(result)
+        found = new_links_and_marks(result, one, at, marks)
+        if expected is None:
+            assert found == (None, None)
+            assert links_and_marks(result)[1] is None
+            return
+        new, new_marks = found
+        assert new is not None and new <= expected[0] <= links | new
+        assert new_marks == expected[1]
+        tree = result
+
+
+@given(st.integers(0, 2**64))
+@settings(derandomize=True, max_examples=300, deadline=None)
+def test_every_way_to_read_a_whole_tree_finds_the_same(seed: int) -> None:
+    """Of malformed trees, too."""
+    rng = random.Random(seed)
+    tree = a_tree(rng, 8)[rng.choice([0, 0, 1, 9]) :] or b"x"
+    links, _ = links_and_marks(tree)
+    assert links == links_of(b"tree", tree)
+    with mmap.mmap(-1, len(tree)) as mapped:
+        mapped[:] = tree
+        assert set().union(*links_of_large(mapped)) == links
+
+
+def test_a_large_tree_is_not_held() -> None:
+    """Links of large trees come some at a time."""
+    rng = random.Random(1)
+    tree = b"".join(b"100644 f\0" + rng.randbytes(20) for _ in range(3 * treelinks._AT_A_TIME))
+    with mmap.mmap(-1, len(tree)) as mapped:
+        mapped[:] = tree
+        some = list(links_of_large(mapped))
+    assert max(map(len, some)) == treelinks._AT_A_TIME
+    assert set().union(*some) == links_of(b"tree", tree)
