@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +61,9 @@ class GitBackend:
 
     `cut` bytes of a pack answer are sent, then the connection is dropped; `corrupt` flips a bit at
     that offset; `stall` sends that many bytes and then nothing; `redirect` sends every request to
-    another base URL; `status` answers with that status and an HTML page.
+    another base URL; `status` answers with that status and an HTML page. Every pack of more than
+    `break_above` bytes is cut there; `is_old` is a server that knows no protocol version 2; `instead` may
+    answer a request itself, and says whether it did. `connections` are the clients' addresses.
     """
 
     def __init__(self, root: Path, *, user: str | None = None, password: str = "") -> None:
@@ -73,6 +76,10 @@ class GitBackend:
         self.stall: int | None = None
         self.redirect: str | None = None
         self.status: int | None = None
+        self.break_above: int | None = None
+        self.is_old = False
+        self.instead: Callable[[BaseHTTPRequestHandler, bytes], bool] | None = None
+        self.connections: set[object] = set()
         self.requests: list[tuple[str, dict[str, str]]] = []
         self._released = threading.Event()
 
@@ -115,6 +122,9 @@ class GitBackend:
     def serve(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         """Answer one request through http-backend."""
         self.requests.append((handler.path, dict(handler.headers)))
+        self.connections.add(handler.client_address)
+        if self.instead is not None and self.instead(handler, body):
+            return
         if self.redirect is not None:
             self._plain(handler, 302, {"Location": self.redirect + handler.path})
         elif self.expected is not None and handler.headers.get("Authorization") != self.expected:
@@ -154,7 +164,7 @@ class GitBackend:
             "REMOTE_ADDR": "127.0.0.1",
             "REMOTE_USER": "ann",
             "HTTP_CONTENT_ENCODING": handler.headers.get("Content-Encoding", ""),
-            "GIT_PROTOCOL": handler.headers.get("Git-Protocol", ""),
+            "GIT_PROTOCOL": "" if self.is_old else handler.headers.get("Git-Protocol", ""),
         }
         done = subprocess.run(
             ["git", "http-backend"], input=body, capture_output=True, env=environment, check=False
@@ -173,7 +183,10 @@ class GitBackend:
         if pack and self.corrupt is not None:
             content = bytearray(content)  # type: ignore[assignment]
             content[self.corrupt] ^= 0x10  # type: ignore[index]
-        if pack and self.cut is not None:
+        if pack and self.break_above is not None and len(content) > self.break_above:
+            handler.wfile.write(content[: self.break_above])
+            handler.close_connection = True
+        elif pack and self.cut is not None:
             handler.wfile.write(content[: self.cut])
             handler.close_connection = True
         elif pack and self.stall is not None:
