@@ -113,6 +113,9 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
             except (OSError, MemoryError):
                 raise
             except Exception as error:
+                # At once it is a refusal; in the middle of a pack whatever carried it broke off.
+                if isinstance(error, HangupException) and pack.received:
+                    raise GitUnreachable("the git server hung up in the middle of a pack") from error
                 raise understood(error) from error
             if pack.received == 0:
                 raise GitFailed("the git server sent nothing of what it advertises; nothing was changed")
@@ -157,7 +160,5 @@ def understood(error: Exception) -> Exception:
     if isinstance(error, MirrorError):
         return error
     text = str(error).strip().splitlines()
-    if isinstance(error, HangupException):
-        return GitUnreachable("the git server hung up")
     detail = "".join(sign for sign in (text[0] if text else "") if sign.isprintable())[:200]
     return GitFailed(f"the git server broke the protocol ({type(error).__name__}): {detail}")
