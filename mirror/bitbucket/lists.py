@@ -50,7 +50,7 @@ class _Reading:
     """One reading of a list from its first page to its last."""
 
     before: int = 0
-    keys: set[str] = field(default_factory=set)
+    keys: set[bytes] = field(default_factory=set)
     sizes: list[int] = field(default_factory=list)
 
     def is_sound(self) -> bool:
@@ -78,18 +78,20 @@ async def pages(
     once more for what was missed. Raises ListShort where that is no better; BadAnswer for loops, for
     what is not a list and for a later page that is refused; and whatever asking for the first raises.
     """
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     for again in (False, True):
         start = None if again else resume
         reading = _Reading(start.got if start is not None else 0)
+        if not again:
+            reading.keys = seen  # the same so far, and long lists have many
         async for page in _walk(client, endpoint, query, parts, start):
             fresh = []
             for value in page.values:
-                key = fields.identity(value) or _digest(value)
-                reading.keys.add(key)
+                key = _key(value)
                 if key not in seen:
                     seen.add(key)
                     fresh.append(value)
+                reading.keys.add(key)
             if page.size is not None:
                 reading.sizes.append(page.size)
             if fresh or not again:
@@ -177,7 +179,7 @@ class _Walk:
         if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
             raise BadAnswer(f"{name}: the answer is not a list of objects", endpoint=name)
         if values:
-            print_of = _digest(values).encode()
+            print_of = _digest(values)
             if print_of in self.prints:
                 raise BadAnswer(
                     f"{self.endpoint.name}: the same page came twice", endpoint=self.endpoint.name
@@ -236,6 +238,14 @@ async def _walk(
         yield Page(tuple(values), number, fields.list_size(data), url)
 
 
-def _digest(value: object) -> str:
+def _key(value: JsonObject) -> bytes:
+    """What tells one entry of a list from the others, in few bytes: a list may have many."""
+    identity = fields.identity(value)
+    if identity is None:
+        return _digest(value)
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def _digest(value: object) -> bytes:
     text = json.dumps(value, ensure_ascii=True, sort_keys=True, default=str)
-    return "digest:" + hashlib.sha256(text.encode("ascii")).hexdigest()
+    return hashlib.sha256(b"digest:" + text.encode("ascii")).digest()[:16]

@@ -45,9 +45,10 @@ def note_heads(work: Work, heads: Iterable[str], once: Iterable[str]) -> None:
             due.append(commit)
     state["asked"] = {commit: asked[commit] for commit in current if commit in asked}
     known = set(current)
-    queue = [one for one in state.get("queue") or [] if one not in known]
+    queue = [one for one in state.get("queue") or () if one not in known]
     queue += [one for one in sorted(set(once) - known - set(queue)) if one not in asked]
-    state["due"], state["queue"] = due, queue
+    # Quick to take one from: there may be as many as there are commits.
+    state["due"], state["queue"] = dict.fromkeys(due), dict.fromkeys(queue)
 
 
 def walked(work: Work) -> frozenset[str]:
@@ -63,12 +64,15 @@ def note_walked(work: Work, tips: Iterable[str]) -> None:
 def to_ask(work: Work) -> list[str]:
     """The commits that are to be asked about, heads first."""
     state = work.part_state(PART)
-    return [*(state.get("due") or []), *(state.get("queue") or [])]
+    return [*(state.get("due") or ()), *(state.get("queue") or ())]
 
 
 async def fill(work: Work) -> None:
     """Ask about them, as far as idle requests go."""
     order = to_ask(work)
+    state = work.part_state(PART)
+    for name in ("due", "queue"):
+        state[name] = dict.fromkeys(state.get(name) or ())  # 0.3 kept lists
     for start in range(0, len(order), BATCH):
         if work.stopped is not None:
             return
@@ -110,11 +114,11 @@ async def _ask_of(work: Work, commit: str) -> None:
     if whole or held is not None or document["comments"] is not None:
         work.put(path, document)
     if whole:
-        if commit in (state.get("due") or []):
-            state["due"].remove(commit)
+        if commit in state["due"]:
+            del state["due"][commit]
             state.setdefault("asked", {})[commit] = time_text(work.clock.now())
-        elif commit in (state.get("queue") or []):
-            state["queue"].remove(commit)
+        else:
+            state["queue"].pop(commit, None)
 
 
 async def _reports(client: Client, names: dict[str, str | int]) -> Json:

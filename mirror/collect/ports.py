@@ -18,12 +18,18 @@ from mirror.model import Clock, Json, JsonObject, Progress, Repository, time_fro
 
 CHECKPOINT_SECONDS = 30.0
 CHECKPOINT_DOCUMENTS = 500
+CHECKPOINT_BYTES = 32 * 1024 * 1024
 # After so many failures of the server in one repository it is left for the next run.
 TROUBLE_MAX = 5
 
 
 class Draft(Protocol):
     """Documents on their way to a snapshot; `store` has the real one."""
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held in memory until the next checkpoint."""
+        ...
 
     def get(self, path: str) -> Json | None:
         """The document at `path`, or None."""
@@ -137,7 +143,11 @@ class Work:
     def is_checkpoint_due(self) -> bool:
         """Whether enough was done since the last one. No more than that is asked again after a kill."""
         waited = self.clock.monotonic() - self.last_checkpoint
-        return waited >= CHECKPOINT_SECONDS or self.uncommitted >= CHECKPOINT_DOCUMENTS
+        return (
+            waited >= CHECKPOINT_SECONDS
+            or self.uncommitted >= CHECKPOINT_DOCUMENTS
+            or self.draft.held >= CHECKPOINT_BYTES
+        )
 
     def tick(self) -> None:
         """A checkpoint where one is due."""

@@ -6,7 +6,9 @@ one pack for each commit and fsynced before any ref names them.
 
 from __future__ import annotations
 
+import hashlib
 import stat
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +27,9 @@ _TAGS = b"refs/tags/"
 _FILE = stat.S_IFREG | 0o644
 _FOLDER = stat.S_IFDIR
 
+# So many entries of folders that were read lately are held.
+_ENTRIES_HELD = 20_000
+
 # name -> (mode, id) of one level of a tree
 _Level = dict[bytes, tuple[int, str]]
 
@@ -38,6 +43,9 @@ class Documents:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._repo = open_repository(path)
+        # By id, so they never change.
+        self._levels: OrderedDict[str, _Level] = OrderedDict()
+        self._entries_held = 0
 
     @classmethod
     def create(cls, path: Path) -> Documents:
@@ -116,10 +124,24 @@ class Documents:
 
     def level(self, tree: str) -> _Level:
         """The entries of one tree: name to mode and id."""
+        return dict(self._level(tree))
+
+    def _level(self, tree: str) -> _Level:
+        """As `level`, to be read only. Those read lately are held: each document is found by way of the
+        same few folders."""
+        held = self._levels.get(tree)
+        if held is not None:
+            self._levels.move_to_end(tree)
+            return held
         found = self.thing(tree)
         if not isinstance(found, Tree):
             raise GitFailed(f"{self.path.name}: {tree} is not a tree")
-        return {entry.path: (entry.mode, entry.sha.decode("ascii")) for entry in found.iteritems()}
+        level = {entry.path: (entry.mode, entry.sha.decode("ascii")) for entry in found.iteritems()}
+        self._levels[tree] = level
+        self._entries_held += len(level)
+        while self._entries_held > _ENTRIES_HELD:
+            self._entries_held -= len(self._levels.popitem(last=False)[1])
+        return level
 
     def find(self, tree: str, path: str) -> tuple[int, str] | None:
         """Mode and id of what stands at `path` in a tree, or None."""
@@ -127,7 +149,7 @@ class Documents:
         for part in path.encode("utf-8").split(b"/") if path else []:
             if not stat.S_ISDIR(mode):
                 return None
-            entry = self.level(identifier).get(part)
+            entry = self._level(identifier).get(part)
             if entry is None:
                 return None
             mode, identifier = entry
@@ -157,7 +179,7 @@ class Documents:
         yield from (path for path, _ in self._walk(entry[1], f"{prefix}/" if prefix else ""))
 
     def _walk(self, tree: str, prefix: str) -> Iterator[tuple[str, str]]:
-        for name, (mode, identifier) in self.level(tree).items():
+        for name, (mode, identifier) in self._level(tree).items():
             path = prefix + name.decode("utf-8", "surrogateescape")
             if stat.S_ISDIR(mode):
                 yield from self._walk(identifier, path + "/")
@@ -177,8 +199,8 @@ class Documents:
     ) -> Iterator[tuple[str, str | None, str | None]]:
         if old == new:
             return
-        before = self.level(old) if old else {}
-        after = self.level(new) if new else {}
+        before = self._level(old) if old else {}
+        after = self._level(new) if new else {}
         for name in sorted(before.keys() | after.keys()):
             one, two = before.get(name), after.get(name)
             if one == two:
@@ -234,18 +256,31 @@ class TreeEdit:
         self._pack = pack or PackWriter(documents.path / "objects")
         self._changed: dict[str, str | None] = {}
         self._content: dict[str, bytes] = {}
+        self._held = 0
+
+    @property
+    def held(self) -> int:
+        """How many bytes of documents are held in memory until they are published."""
+        return self._held
 
     def put(self, path: str, data: bytes) -> None:
         """Set the document at `path`."""
-        if self.get(path) == data:
+        if self.holds(path, data):
             return
         self._changed[path] = self._pack.add("blob", data)
+        self._held += len(data) - len(self._content.get(path, b""))
         self._content[path] = data
 
     def remove(self, path: str) -> None:
         """Remove the document at `path`, if there is one."""
         self._changed[path] = None
-        self._content.pop(path, None)
+        self._held -= len(self._content.pop(path, b""))
+
+    def holds(self, path: str, data: bytes) -> bool:
+        """Whether the document at `path` is `data`, as edited so far. It need not be read for that."""
+        name = hashlib.sha1(b"blob %d\0" % len(data), usedforsecurity=False)
+        name.update(data)
+        return self.blob_id(path) == name.hexdigest()
 
     def blob_id(self, path: str) -> str | None:
         """The blob id of the document at `path` as edited so far."""
@@ -288,7 +323,7 @@ class TreeEdit:
     def _publish(self, tree: str) -> None:
         self._pack.publish()
         self._documents.refresh()
-        self._base, self._changed, self._content = tree, {}, {}
+        self._base, self._changed, self._content, self._held = tree, {}, {}, 0
 
     def _write_level(self, tree: str | None, changes: dict[bytes, str | None]) -> str | None:
         """Write one folder with `changes` below it; None where nothing is left in it."""

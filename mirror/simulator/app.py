@@ -252,7 +252,10 @@ class App:
         query = wanted.get("q") if route.filters else None
         sort = wanted.get("sort") if route.sorts(self.switches) else None
         items, render = listing.items, listing.render
-        if query or sort:
+        key = listing.keys.get((sort or "").removeprefix("-"))
+        if sort and key is not None and not query:
+            items = sorted(items, key=key, reverse=sort.startswith("-"))
+        elif query or sort:
             # Filters look at what is given, so everything is rendered; otherwise only the page is.
             items, render = [render(one) for one in items], _as_it_is
             items = paging.filtered(items, query) if query else items

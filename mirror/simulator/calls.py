@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlencode
@@ -68,10 +68,12 @@ class Moved(Exception):
 
 @dataclass(frozen=True)
 class Listing:
-    """A list: what is in it and how to render one. Only the page that is given is rendered."""
+    """A list: what is in it and how to render one. Only the page that is given is rendered, where it can
+    be sorted by `keys`: by field, what sorts the things themselves as their renderings would be."""
 
     items: Sequence[Any]
     render: Callable[[Any], Document]
+    keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
 Answered = Document | Listing | Response
@@ -166,10 +168,10 @@ class Call:
         repository = self.builds()
         if not key.isdigit():
             need_braces(key)
-        for one in repository.pipelines.values():
-            if one.uuid == key or str(one.number) == key:
-                return one
-        raise Hidden("Pipeline not found")
+        found = repository.pipeline(key)
+        if found is None:
+            raise Hidden("Pipeline not found")
+        return found
 
     def hidden(self, entry: Document) -> Document:
         """What a list's entry leaves out: the people of a pull request."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
 
+@functools.lru_cache(maxsize=10_000)
 def braced(*parts: str) -> str:
     """A uuid that is the same whenever the same things are made."""
     return "{" + str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(parts))) + "}"

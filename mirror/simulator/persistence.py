@@ -26,7 +26,8 @@ KINDS: dict[str, type] = {
 
 
 class Writer:
-    """Turns values into JSON. Paths are written relative to `root`; `world` is left out."""
+    """Turns values into JSON. Paths are written relative to `root`; `world` is left out, and so are
+    fields that are not compared: they can be found again."""
 
     def __init__(self, root: Path, world: object, kinds: dict[str, type]) -> None:
         self._root = root
@@ -63,7 +64,7 @@ class Writer:
             return {"$same": known}
         assert is_dataclass(value), type(value)
         number = self._seen[id(value)] = len(self._seen)
-        content = {one.name: self.value(getattr(value, one.name)) for one in fields(value)}
+        content = {one.name: self.value(getattr(value, one.name)) for one in fields(value) if one.compare}
         return {"$number": number, "$kind": self._names[type(value)], **content}
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mirror.simulator.world import SimWorkspace, World
 
 Person = tuple[str, str]
+Activity = tuple[dict[str, Any], PullRequest]
 Changes = dict[tuple[bytes, ...], bytes | None]
 NOBODY: Person = ("Ann Example", "ann@example.org")
 
@@ -53,6 +54,11 @@ class SimRepository:
     reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     # What the issue tracker had besides issues: milestones, versions and components.
     tracker: dict[str, list[str]] = field(default_factory=dict)
+    # Found again where they are asked for, so that large repositories answer quickly.
+    _pipelines_by_uuid: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    _all_activity: tuple[list[tuple[int, int]], list[Activity]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def world(self) -> World:
@@ -235,6 +241,16 @@ class SimRepository:
             fork.contributions.append(pull)
         return pull
 
+    def activity(self) -> list[Activity]:
+        """What happened to all pull requests, the newest first."""
+        # Entries are only ever added.
+        stand = [(pull.id, len(pull.activity)) for pull in self.pull_requests.values()]
+        if self._all_activity is None or self._all_activity[0] != stand:
+            entries = [(entry, pull) for pull in self.pull_requests.values() for entry in pull.activity]
+            entries.sort(key=_when, reverse=True)
+            self._all_activity = stand, entries
+        return self._all_activity[1]
+
     def add_issue(
         self, title: str, *, author: User, content: str = "", comments: Sequence[str] = ()
     ) -> Issue:
@@ -269,6 +285,14 @@ class SimRepository:
             }
         )  # fmt: skip
 
+    def pipeline(self, key: str) -> Pipeline | None:
+        """The pipeline of a uuid, or of a number."""
+        if key.isdigit():
+            return self.pipelines.get(int(key))
+        if key not in self._pipelines_by_uuid:
+            self._pipelines_by_uuid = {one.uuid: number for number, one in self.pipelines.items()}
+        return self.pipelines.get(self._pipelines_by_uuid.get(key, -1))
+
     def add_pipeline(
         self,
         *,
@@ -287,6 +311,13 @@ class SimRepository:
             pipeline.steps.append(Step(uuid_, name, log, now))
         self.pipelines[number] = pipeline
         return pipeline
+
+
+def _when(item: Activity) -> datetime:
+    [found] = item[0].values()
+    when = found["date"] if isinstance(found, dict) else found.created
+    assert isinstance(when, datetime)
+    return when
 
 
 def _tree(repo: Repo, base: ObjectID | None, changes: Changes) -> ObjectID:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from starlette.responses import Response
 
 from mirror.simulator.builds import Step
 from mirror.simulator.calls import Answered, Call, Hidden, Listing, Route, always, need_braces, number
-from mirror.simulator.discussions import STATES, PullRequest
+from mirror.simulator.discussions import STATES
 from mirror.simulator.paging import BadRequest
-from mirror.simulator.render_places import Document
 from mirror.simulator.routes_places import PLACES, R, commits_between
 from mirror.simulator.routes_settings import SETTINGS
 from mirror.simulator.switches import Switches
@@ -67,16 +64,7 @@ def _all_activity(call: Call) -> Answered:
     """The same entries as those of each pull request, the newest first."""
     if not call.switches.activity_of_all:
         raise Hidden("There is no API hosted at this URL.")
-    entries = [(entry, pull) for pull in call.repository().pull_requests.values() for entry in pull.activity]
-    entries.sort(key=_when, reverse=True)
-    return Listing(entries, lambda item: call.render.activity(*item))
-
-
-def _when(item: tuple[Document, PullRequest]) -> datetime:
-    [found] = item[0].values()
-    when = found["date"] if isinstance(found, dict) else found.created
-    assert isinstance(when, datetime)
-    return when
+    return Listing(call.repository().activity(), lambda item: call.render.activity(*item))
 
 
 def _commits(call: Call) -> Answered:
@@ -123,7 +111,7 @@ def _attachment(call: Call) -> Answered:
 
 def _pipelines(call: Call) -> Answered:
     pipelines = sorted(call.builds().pipelines.values(), key=lambda one: one.created)
-    return Listing(pipelines, call.render.pipeline)
+    return Listing(pipelines, call.render.pipeline, {"created_on": lambda one: one.created})
 
 
 def _pipeline(call: Call) -> Answered:

@@ -49,9 +49,9 @@ def _find(world: World, parts: list[str]) -> bytes | None:
 def _log(world: World, pipeline: str, step: str) -> bytes | None:
     for workspace in world.workspaces.values():
         for repository in workspace.repositories.values():
-            for one in repository.pipelines.values():
-                if one.uuid == pipeline:
-                    return next((each.log for each in one.steps if each.uuid == step), None)
+            found = repository.pipeline(pipeline)
+            if found is not None:
+                return next((one.log for one in found.steps if one.uuid == step), None)
     return None
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Callable, Container, Iterable, Iterat
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.git.consolidate import consolidate
 from mirror.git.documents import Documents, TreeEdit
 from mirror.logs import get_logger
 from mirror.model import Clock, Json, JsonObject, dumps, is_snapshot_id, loads
@@ -163,6 +164,11 @@ class WorkDraft:
         """The documents written or removed since the last checkpoint, equal or not."""
         return frozenset(self._touched)
 
+    @property
+    def held(self) -> int:
+        """How many bytes are held in memory until the next checkpoint."""
+        return 0 if self._begun is None else self._begun.edit.held
+
     def get(self, path: str) -> Json | None:
         """The document at `path` as it is now, or None."""
         with damage_in(f"{self._file} ({path})"):
@@ -185,7 +191,7 @@ class WorkDraft:
     def put_bytes(self, path: str, data: bytes) -> bool:
         """As `put`, of canonical bytes, and for the store's own documents too."""
         with damage_in(f"{self._file} ({path})"):
-            if self.edit.get(path) == data:
+            if self.edit.holds(path, data):
                 return False
         self._touched.add(path)
         self.edit.put(path, data)
@@ -243,6 +249,10 @@ class WorkDraft:
             when=self._clock.now(),
             parent=begun.parent,
         )
+        # A long turn makes many packs, and each is two files that are open.
+        with damage_in(self._file):
+            if consolidate(begun.documents.path):
+                begun.documents.refresh()
         begun.base = begun.documents.tree_of(begun.parent)
         begun.edit = begun.documents.edit(begun.base)
         self._touched.clear()
