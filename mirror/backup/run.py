@@ -124,7 +124,7 @@ async def run(
     """
     order = _Order(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
-        budget or Budget(clock, reserve=config.limits.api_reserve, limit=config.limits.api_limit), transport,
+        budget or _budget(config, clock, progress), transport,
         clock.monotonic() + config.limits.window.total_seconds(),
     )  # fmt: skip
     if dry_run:
@@ -133,6 +133,7 @@ async def run(
     with create_or_open(config.store, now=started, command="mirror backup") as store:
         ledger = _Ledger(store.new_run_id(started), started)
         _log.info("backup.started", run=ledger.identifier, store=str(config.store))
+        order.budget.share(store.usage(order.budget.id, clock))
         try:
             async with WorkerPool(config.limits.git_workers, environment=environment) as workers:
                 for workspace in config.workspaces:
@@ -141,7 +142,14 @@ async def run(
         except asyncio.CancelledError:
             ledger.problems.append(Problem(130, "the run was stopped"))
             raise RunCancelled(_write(order, store, ledger)) from None
+        finally:
+            order.budget.exchange()
         return _write(order, store, ledger)
+
+
+def _budget(config: Config, clock: Clock, progress: Progress | None) -> Budget:
+    limits = config.limits
+    return Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit, progress=progress)
 
 
 def _write(order: _Order, store: StoreWriter, ledger: _Ledger) -> Run:

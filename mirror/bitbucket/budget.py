@@ -2,12 +2,14 @@
 
 Bitbucket counts over a rolling hour: 1,000 for most, up to 10,000 for access tokens of large paid
 workspaces. Headers and refusals teach the true limit. A reserve is never touched, so that a
-restore can begin at any time.
+restore can begin at any time. A journal tells what other processes used, and an earlier one that was
+killed.
 """
 
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,13 +17,19 @@ from enum import IntEnum
 
 from mirror.bitbucket.failures import RateLimited
 from mirror.logs import get_logger
-from mirror.model import Clock, time_text
+from mirror.model import Clock, NoProgress, Progress, Use, UseJournal, time_text
 
 HOUR = 3600.0
 LIMIT_DEFAULT = 1000
 LIMIT_MAX = 10_000
 # A refusal teaches no limit below this: a burst may be refused at the hour's very beginning.
 LIMIT_LEAST = 60
+# A shorter wait is only for those who go first.
+TOLD_FROM = 0.01
+LOGGED_EVERY = 60.0
+# After so many requests, or seconds, the journal is told of them and asked for those of others.
+EXCHANGE_REQUESTS = 50
+EXCHANGE_SECONDS = 30.0
 # A refusal that names no time is waited out for at most the window itself.
 WAIT_MAX = HOUR
 
@@ -47,12 +55,32 @@ class _Ledger:
     # Until when a limit that a refusal taught is believed; headers are believed until they change.
     taught_until: float = 0.0
     is_told: bool = False
+    # When each request was made, by ourselves; by whom ever, as headers tell of the rest; by others, as
+    # the journal tells of them. The last two may well speak of the same ones.
     made: deque[float] = field(default_factory=deque)
+    told: deque[float] = field(default_factory=deque)
+    others: deque[float] = field(default_factory=deque)
     blocked_until: float = 0.0
     # Who waits: worth and turn. The first of them has the next request.
     waiting: list[tuple[int, int]] = field(default_factory=list)
-    # When the last wait that was logged ends: many requests wait for the same moment.
+    # When the last wait that was logged ends, and whether somebody is told of one now.
     logged_until: float = 0.0
+    is_shown: bool = False
+
+    @property
+    def used(self) -> int:
+        """How many requests of the last hour there were."""
+        return len(self.made) + max(len(self.told), len(self.others))
+
+    def forget(self, before: float) -> None:
+        """Requests from before then count no more."""
+        for several in (self.made, self.told, self.others):
+            while several and several[0] <= before:
+                several.popleft()
+
+    def nth(self, number: int) -> float:
+        """When the request of this number was made, counted from the oldest."""
+        return sorted([*self.made, *max(self.told, self.others, key=len)])[number]
 
 
 class Budget:
@@ -60,26 +88,65 @@ class Budget:
 
     `reserve` requests of each hour are left unused. `limit` is what each hour is taken to allow until
     the server tells. `patience` is how long, in seconds, one request may wait in all before
-    RateLimited is raised.
+    RateLimited is raised. `progress` is told of waiting. `id` tells this budget's use from others'.
     """
 
     def __init__(
-        self, clock: Clock, *, reserve: int = 0, limit: int = LIMIT_DEFAULT, patience: float = 2 * HOUR
+        self,
+        clock: Clock,
+        *,
+        reserve: int = 0,
+        limit: int = LIMIT_DEFAULT,
+        patience: float = 2 * HOUR,
+        progress: Progress | None = None,
     ) -> None:
         self._clock = clock
-        self._reserve = max(0, reserve)
-        self._limit = limit
         self.patience = patience
+        self.progress = progress or NoProgress()
+        self.id = secrets.token_hex(8)
         self._ledgers: dict[tuple[str, str], _Ledger] = {}
         self._turns = itertools.count()
+        self._journal: UseJournal | None = None
+        self._exchanged, self._since_then = 0.0, 0
+        self.allow(reserve=reserve, limit=limit)
+
+    def allow(self, *, reserve: int, limit: int) -> None:
+        """What each hour allows from now on, where no server has told, and what is left of it."""
+        self._reserve, self._limit = max(0, reserve), limit
+        for ledger in self._ledgers.values():
+            if not ledger.is_told and not ledger.taught_until:
+                ledger.limit = limit
+
+    def share(self, journal: UseJournal) -> None:
+        """Tell `journal` of what is used from now on, and believe what it tells of others."""
+        self._journal = journal
+        self.exchange()
+
+    def exchange(self) -> None:
+        """Bring the journal up to date, and what is known of others."""
+        if self._journal is None:
+            return
+        now = self._clock.monotonic()
+        self._exchanged, self._since_then = now, 0
+        own = [
+            Use(*key, tuple(now - one for one in ledger.made), max(0.0, ledger.blocked_until - now))
+            for key, ledger in self._ledgers.items()
+        ]
+        for ledger, other in zip(self._ledgers.values(), self._journal.exchange(own), strict=True):
+            ledger.others = deque(sorted(now - max(one, 0.0) for one in other.made))
+            ledger.blocked_until = max(ledger.blocked_until, now + min(other.blocked, WAIT_MAX))
 
     def _ledger(self, identity: str, group: str) -> _Ledger:
-        ledger = self._ledgers.setdefault((identity, group), _Ledger(self._limit))
+        ledger = self._ledgers.get((identity, group))
+        is_new = ledger is None
+        if ledger is None:
+            ledger = self._ledgers[identity, group] = _Ledger(self._limit)
         now = self._clock.monotonic()
+        if is_new or self._since_then >= EXCHANGE_REQUESTS or now - self._exchanged >= EXCHANGE_SECONDS:
+            self.exchange()
         if ledger.taught_until and now >= ledger.taught_until:
             ledger.limit, ledger.taught_until = self._limit, 0.0
-        while ledger.made and ledger.made[0] <= now - HOUR:
-            ledger.made.popleft()
+        ledger.forget(now - HOUR)
         return ledger
 
     def left(self, identity: str, group: str) -> int:
@@ -87,12 +154,12 @@ class Budget:
         ledger = self._ledger(identity, group)
         if self._clock.monotonic() < ledger.blocked_until:
             return 0
-        return max(0, self._allowed(ledger) - len(ledger.made))
+        return max(0, self._allowed(ledger) - ledger.used)
 
     def used(self, identity: str, group: str) -> tuple[int, int]:
         """Requests made in the last hour, and the limit as far as it is known."""
         ledger = self._ledger(identity, group)
-        return len(ledger.made), ledger.limit
+        return ledger.used, ledger.limit
 
     def _allowed(self, ledger: _Ledger) -> int:
         # A reserve larger than the limit must not stop everything for ever.
@@ -123,7 +190,7 @@ class Budget:
             while True:
                 wait = self._wait(self._ledger(identity, group), worth, turn)
                 if wait is None:
-                    ledger.made.append(self._clock.monotonic())
+                    self._made(ledger, 1)
                     return
                 if self._clock.monotonic() + wait > latest:
                     raise self._refusal(wait)
@@ -131,6 +198,13 @@ class Budget:
                 await self._clock.sleep(max(wait, 0.001))
         finally:
             ledger.waiting.remove(turn)
+            if not ledger.waiting and ledger.is_shown:
+                ledger.is_shown = False
+                self.progress.report(_subject(group), "done")
+
+    def _made(self, ledger: _Ledger, requests: int) -> None:
+        ledger.made.extend([self._clock.monotonic()] * requests)
+        self._since_then += requests
 
     def _wait(self, ledger: _Ledger, worth: Worth, turn: tuple[int, int]) -> float | None:
         """For how long this one must wait; None where it may go."""
@@ -142,10 +216,10 @@ class Budget:
             allowed = max(1, allowed - ledger.limit // 4)
         # Who waits with more worth has been counted in already.
         before = sum(1 for one in ledger.waiting if one < turn)
-        if len(ledger.made) + before < allowed:
+        if ledger.used + before < allowed:
             return None
-        if len(ledger.made) >= allowed:
-            return ledger.made[len(ledger.made) - allowed] + HOUR - now
+        if ledger.used >= allowed:
+            return ledger.nth(ledger.used - allowed) + HOUR - now
         return 0.001
 
     def _refusal(self, wait: float) -> RateLimited:
@@ -155,22 +229,29 @@ class Budget:
         return error
 
     def _tell(self, group: str, ledger: _Ledger, wait: float) -> None:
-        now = self._clock.monotonic()
-        if now + wait < ledger.logged_until + 1:
+        if wait < TOLD_FROM:
             return
-        ledger.logged_until = now + wait
+        resumes = self._clock.now() + timedelta(seconds=wait)
+        ledger.is_shown = True
+        told = f"resumes {resumes:%H:%M} UTC, {ledger.used:,} of {ledger.limit:,} used"
+        self.progress.report(_subject(group), told)
+        # Many wait for the same moment, and one after the other for the next free request.
+        ends = self._clock.monotonic() + wait
+        if ends < ledger.logged_until + LOGGED_EVERY:
+            return
+        ledger.logged_until = ends
         _log.info(
             "budget.waiting",
             group=group,
-            used=len(ledger.made),
+            used=ledger.used,
             limit=ledger.limit,
             reserve=ledger.limit - self._allowed(ledger),
-            resumes=time_text(self._clock.now() + timedelta(seconds=wait)),
+            resumes=time_text(resumes),
         )
 
     def count(self, identity: str, group: str, requests: int) -> None:
         """Count requests that were made without asking first (a renewal's second try)."""
-        self._ledger(identity, group).made.extend([self._clock.monotonic()] * requests)
+        self._made(self._ledger(identity, group), requests)
 
     def block(self, identity: str, group: str, seconds: float) -> None:
         """A refusal: nothing more for `seconds` (bounded by the window).
@@ -180,8 +261,9 @@ class Budget:
         ledger = self._ledger(identity, group)
         now = self._clock.monotonic()
         ledger.blocked_until = max(ledger.blocked_until, now + min(max(seconds, 0.0), WAIT_MAX))
-        if not ledger.is_told and LIMIT_LEAST <= len(ledger.made) < ledger.limit:
-            ledger.limit, ledger.taught_until = len(ledger.made), now + HOUR
+        if not ledger.is_told and LIMIT_LEAST <= ledger.used < ledger.limit:
+            ledger.limit, ledger.taught_until = ledger.used, now + HOUR
+        self.exchange()
 
     def learn(self, identity: str, group: str, *, limit: int | None, remaining: int | None) -> None:
         """What the headers of an answer say of the limit and of what others have used of it."""
@@ -191,6 +273,9 @@ class Budget:
         ledger.limit, ledger.is_told, ledger.taught_until = limit, True, 0.0
         if remaining is not None and 0 <= remaining <= limit:
             # Somebody else may use the same identity; count what we did not make ourselves.
-            unseen = (limit - remaining) - len(ledger.made)
-            now = self._clock.monotonic()
-            ledger.made.extend([now] * max(0, unseen))
+            unseen = (limit - remaining) - len(ledger.made) - len(ledger.told)
+            ledger.told.extend([self._clock.monotonic()] * max(0, unseen))
+
+
+def _subject(group: str) -> str:
+    return "rate limit" if group == "api" else f"rate limit of {group}"

@@ -233,6 +233,7 @@ class _Service:
             _log.error("daemon.reload_refused", fault=str(error))
         else:
             self.config = config
+            self._budget.allow(reserve=config.limits.api_reserve, limit=config.limits.api_limit)
             self._plan()
             _log.info("daemon.reloaded", store=str(config.store))
         self._notifier.send(READY=1)

@@ -5,7 +5,7 @@ Rooms import the names from here: `from mirror.model import Repository, Snapshot
 
 from mirror.model.canonical import Json, JsonObject, NotCanonical, Number, dumps, loads
 from mirror.model.pointers import pointers
-from mirror.model.ports import Clock, NoProgress, Progress
+from mirror.model.ports import Clock, NoProgress, Progress, Use, UseJournal
 from mirror.model.runs import (
     Finding,
     Outcome,
@@ -42,7 +42,7 @@ from mirror.model.things import (
 __all__ = [
     "Clock", "Finding", "Head", "Json", "JsonObject", "NoProgress", "NotCanonical", "Number",
     "Outcome", "Part", "PartState", "Problem", "Progress", "RefChange", "Refs", "Repository", "Run",
-    "RunEntry", "RunKind", "Selector", "Snapshot", "Verified", "Workspace", "dumps", "is_hash",
-    "is_snapshot_id", "is_uuid", "loads", "name_from_json", "name_to_json", "pointers", "run_time",
-    "snapshot_id", "snapshot_time", "time_from_text", "time_text",
+    "RunEntry", "RunKind", "Selector", "Snapshot", "Use", "UseJournal", "Verified", "Workspace", "dumps",
+    "is_hash", "is_snapshot_id", "is_uuid", "loads", "name_from_json", "name_to_json", "pointers",
+    "run_time", "snapshot_id", "snapshot_time", "time_from_text", "time_text",
 ]  # fmt: skip

@@ -5,6 +5,8 @@ Only the edges (`cli`, `daemon`) hold the real ones; tests hold their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -22,6 +24,26 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait; other work goes on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Use:
+    """What one identity asked of one group of resources: how long ago each request was, in seconds, and
+    for how many seconds more nothing may be asked."""
+
+    identity: str
+    group: str
+    made: tuple[float, ...] = ()
+    blocked: float = 0.0
+
+
+class UseJournal(Protocol):
+    """Where the use of the last hour is kept, for other processes and for the next one."""
+
+    def exchange(self, own: Sequence[Use]) -> Sequence[Use]:
+        """Keep what this process used, and give what others did of the same, in the same order. Never
+        fails: where nothing can be kept or read, nobody else used anything."""
         ...
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 from mirror.errors import MirrorError, UsageError
 from mirror.logs import get_logger
 from mirror.model import (
+    Clock,
     JsonObject,
     NotCanonical,
     Repository,
@@ -36,6 +37,7 @@ from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder, read_s
 from mirror.store.records import FormerName, Missing, RepositoryRecord, StoreRecord, WorkspaceRecord
 from mirror.store.runs import read_run, run_ids
 from mirror.store.seal import is_sealed, sealed
+from mirror.store.usage import UsageJournal
 
 __all__ = [
     "Absence", "RepositoryWriter", "StoreWriter", "Taken", "WorkspaceWriter", "create_or_open",
@@ -150,6 +152,11 @@ class StoreWriter:
     def close(self) -> None:
         """Let go of open files."""
         self.reader.close()
+
+    def usage(self, writer: str, clock: Clock) -> UsageJournal:
+        """What this process (`writer`, hex digits) and others use of the rate limits, told each other."""
+        salt = read_store_record(self._path).id
+        return UsageJournal(self._path, salt=salt, writer=writer, clock=clock)
 
     def adopt_workspace(self, workspace: Workspace, now: datetime) -> WorkspaceWriter:
         """The folder of a workspace as Bitbucket names it now, made where there is none.

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from mirror.bitbucket.answers import rate_headers, wait_told
 from mirror.bitbucket.budget import HOUR, Budget
 from mirror.bitbucket.endpoints import REPOSITORY
 from mirror.bitbucket.failures import RateLimited
+from mirror.model import Use, UseJournal
 from tests.auth.helpers import BEGAN
-from tests.bitbucket.helpers import FakeClock, Server, client_for, token
+from tests.bitbucket.helpers import API, FakeClock, Server, client_for, token
 
 WHERE = {"workspace": "acme", "repository": "website"}
 
@@ -240,3 +243,105 @@ def test_where_no_header_tells_it_a_refusal_teaches_the_limit_for_an_hour() -> N
     budget.learn("one", "api", limit=2000, remaining=1000)
     budget.block("one", "api", 60)
     assert budget.used("one", "api") == (1000, 2000)
+
+
+class Board:
+    """A journal in memory: what budgets tell each other."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.told: dict[str, list[tuple[float, Use]]] = {}
+
+    def of(self, name: str) -> UseJournal:
+        board = self
+
+        class Journal:
+            def exchange(self, own: Sequence[Use]) -> Sequence[Use]:
+                board.told[name] = [(board.clock.monotonic(), one) for one in own]
+                return [board.others(name, one) for one in own]
+
+        return Journal()
+
+    def others(self, name: str, own: Use) -> Use:
+        now, found, blocked = self.clock.monotonic(), [], 0.0
+        for other, told in self.told.items():
+            for when, one in told:
+                if other != name and (one.identity, one.group) == (own.identity, own.group):
+                    found += [age + now - when for age in one.made]
+                    blocked = max(blocked, one.blocked - (now - when))
+        return Use(own.identity, own.group, tuple(found), blocked)
+
+
+async def test_a_budget_begun_anew_goes_on_where_the_killed_one_was() -> None:
+    clock = FakeClock()
+    board = Board(clock)
+    killed = Budget(clock, reserve=100)
+    killed.share(board.of("killed"))
+    for _ in range(880):
+        await killed.acquire("me", "api")
+    # The last few were not told; the reserve is larger.
+    anew = Budget(clock, reserve=100)
+    anew.share(board.of("anew"))
+    assert anew.left("me", "api") <= 900 - 850
+    assert anew.left("somebody else", "api") == 900
+    clock.elapsed += HOUR
+    anew.exchange()
+    assert anew.left("me", "api") == 900
+
+
+async def test_two_at_once_stay_together_within_the_limit() -> None:
+    clock = FakeClock()
+    board = Board(clock)
+    server = Limited(clock, 1000)
+    budgets = [Budget(clock, reserve=100, patience=9 * HOUR) for _ in range(2)]
+    for name, budget in enumerate(budgets):
+        budget.share(board.of(str(name)))
+    for turn in range(3000):
+        await budgets[turn % 2].acquire("me", "api")
+        assert server(httpx.Request("GET", API)).status_code == 200, turn
+    assert server.refused == 0
+    assert clock.elapsed >= 2 * HOUR
+
+
+def test_a_refusal_is_told_to_others_at_once() -> None:
+    clock = FakeClock()
+    board = Board(clock)
+    one, other = Budget(clock), Budget(clock)
+    one.share(board.of("one"))
+    one.block("me", "api", 600)
+    other.share(board.of("other"))
+    assert other.left("me", "api") == 0
+    clock.elapsed += 601
+    assert other.left("me", "api") == 1000
+
+
+def test_what_headers_tell_of_others_is_not_counted_twice() -> None:
+    clock = FakeClock()
+    board = Board(clock)
+    one, other = Budget(clock), Budget(clock)
+    one.count("me", "api", 300)
+    one.share(board.of("one"))
+    other.learn("me", "api", limit=1000, remaining=700)
+    other.share(board.of("other"))
+    assert other.used("me", "api") == (300, 1000)
+
+
+async def test_waiting_is_seen() -> None:
+    """Until when, and how many were used, in the log and by whoever watches."""
+    clock = FakeClock()
+    seen: list[tuple[str, str]] = []
+
+    class Watcher:
+        def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
+            seen.append((subject, stage))
+
+    budget = Budget(clock, reserve=188, progress=Watcher())
+    with capture_logs() as logs:
+        for _ in range(812):
+            await budget.acquire("me", "api")
+        assert not seen
+        clock.elapsed += 60
+        await budget.acquire("me", "api")
+    assert seen == [("rate limit", "resumes 03:00 UTC, 812 of 1,000 used"), ("rate limit", "done")]
+    [told] = [one for one in logs if one["event"] == "budget.waiting"]
+    assert (told["used"], told["limit"], told["resumes"]) == (812, 1000, "2026-11-23T03:00:00Z")
