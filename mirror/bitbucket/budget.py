@@ -28,7 +28,7 @@ LIMIT_LEAST = 60
 TOLD_FROM = 0.01
 LOGGED_EVERY = 60.0
 # After so many requests, or seconds, the journal is told of them and asked for those of others.
-EXCHANGE_REQUESTS = 50
+EXCHANGE_REQUESTS = 20
 EXCHANGE_SECONDS = 30.0
 # A refusal that names no time is waited out for at most the window itself.
 WAIT_MAX = HOUR

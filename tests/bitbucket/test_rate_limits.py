@@ -282,7 +282,7 @@ async def test_a_budget_begun_anew_goes_on_where_the_killed_one_was() -> None:
     # The last few were not told; the reserve is larger.
     anew = Budget(clock, reserve=100)
     anew.share(board.of("anew"))
-    assert anew.left("me", "api") <= 900 - 850
+    assert anew.left("me", "api") <= 900 - 860
     assert anew.left("somebody else", "api") == 900
     clock.elapsed += HOUR
     anew.exchange()

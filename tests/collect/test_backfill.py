@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.bitbucket.budget import EXCHANGE_REQUESTS
 from mirror.model import Selector
 from mirror.simulator import Simulator, Switches, World
 from mirror.simulator.sample import SCOPES
@@ -174,3 +175,21 @@ def test_where_nobody_kills_it_nothing_is_asked_twice(tmp_path: Path, switches: 
     assert set(codes[:-1]) == {75} and codes[-1] == 0 and len(codes) > 4
     again = {path: n for path, n in asked.items() if n > 1 and not EACH_RUN.search(path.rstrip("?"))}
     assert again == {}
+
+
+def test_a_killed_run_leaves_the_reserve_to_others(tmp_path: Path) -> None:
+    """The next one knows what it used of the hour, but for the last few requests."""
+    clock = SharedClock(tmp_path / "clock")
+    world = World(tmp_path / "upstream", clock=clock.now, limit=300)
+    fill(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    reserve = 200
+    with Simulator(world) as simulator:
+        runner = Runner(tmp_path, simulator, token, store="store")
+        text = runner.config.read_text().replace("window: 3h", "window: 10m")
+        runner.config.write_text(text.replace("api_reserve: 0", f"api_reserve: {reserve}"))
+        assert runner.killed_after(90)
+        assert runner.to_the_end() == 75
+        made = sum(1 for one in simulator.requests if one.kind == "api")
+    # What was on its way when it was killed was asked, too.
+    assert made <= world.limit - reserve + EXCHANGE_REQUESTS + CONCURRENCY
