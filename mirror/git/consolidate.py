@@ -2,7 +2,8 @@
 
 Each snapshot and each checkpoint is a pack of its own. Every pack costs each reader two open files,
 so a thousand of them would be more than a process may open. Where packs are joined, each document and
-each folder is kept as what differs from its next version at the same path; the newest is whole.
+each folder is kept as what differs from its next version at the same path; the newest is whole. A pack
+that has many objects is not joined again, so that neither time nor memory grows with what is there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 from dulwich.object_store import PackCapableObjectStore
@@ -22,18 +24,21 @@ from mirror.git.packs import PackWriter
 from mirror.git.refs import close, open_repository
 
 PACKS_MAX = 50
+# About so many objects are joined at a time; a pack of half as many is large.
+OBJECTS_MAX = 20_000
 # So many steps from the newest version at most, as C git does it.
 DEPTH_MAX = 50
 # What is larger is kept whole; of what was read lately so many bytes are held.
 DELTA_BYTES_MAX = 16 << 20
 HELD_MAX = 32 << 20
-_KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+_COMMIT = 1
+_KINDS = {_COMMIT: "commit", 2: "tree", 3: "blob", 4: "tag"}
 # What else may stand beside a pack; all of it can be made again.
 _BESIDE = (".rev", ".bitmap", ".mtimes")
 
 
 def consolidate(path: Path) -> int:
-    """Merge the small packs of the repository at `path` where it has more than PACKS_MAX.
+    """Merge the small packs of the repository at `path` where it has more than PACKS_MAX of them.
 
     Returns how many packs were merged. Every object is read and hashed on the way, and the old
     packs go only after the new one is durable, so a kill at any point loses nothing. The caller
@@ -46,13 +51,15 @@ def consolidate(path: Path) -> int:
             _remove(index.with_suffix(".pack"))  # the rest of a merge that was interrupted
     # A pack without an index is not ours to judge: it may be all that is left of its objects.
     packs = [
-        pack
+        _Pack(pack, pack.stat().st_size, objects)
         for pack in folder.glob("pack-*.pack")
-        if pack.with_suffix(".idx").exists() and not pack.with_suffix(".keep").exists()
+        if pack.with_suffix(".idx").exists()
+        and not pack.with_suffix(".keep").exists()
+        and (objects := _objects(pack)) <= OBJECTS_MAX // 2
     ]
     if len(packs) <= PACKS_MAX:
         return 0
-    chosen = _choose({pack: pack.stat().st_size for pack in packs})
+    chosen = _choose(packs)
     new = _merge(path, chosen)
     if not new:
         return 0
@@ -65,22 +72,42 @@ def consolidate(path: Path) -> int:
     return len(chosen)
 
 
+@dataclass(frozen=True)
+class _Pack:
+    """A pack that may be merged."""
+
+    path: Path
+    size: int
+    objects: int
+
+
+def _objects(pack: Path) -> int:
+    """How many objects a pack says that it has. Raises GitFailed where it is not one."""
+    with pack.open("rb") as stream:
+        head = stream.read(12)
+    if len(head) < 12 or head[:4] != b"PACK":
+        raise GitFailed(f"{pack.name} is damaged: it does not begin as a pack does")
+    return int.from_bytes(head[8:], "big")
+
+
 def _remove(pack: Path) -> None:
     """Remove a pack and then what stands beside it: an index alone holds nothing and is told apart."""
     for suffix in (".pack", ".idx", *_BESIDE):
         pack.with_suffix(suffix).unlink(missing_ok=True)
 
 
-def _choose(sizes: dict[Path, int]) -> list[Path]:
+def _choose(packs: list[_Pack]) -> list[Path]:
     """The smallest packs, as far as they are worth it: a big one is copied only when the small
     ones together come near its size, so that each byte is copied a few times in all its life."""
     chosen: list[Path] = []
-    total = 0
-    for pack, size in sorted(sizes.items(), key=lambda item: (item[1], item[0])):
-        if len(chosen) > PACKS_MAX // 2 and size > 2 * total:
+    size = objects = 0
+    for pack in sorted(packs, key=lambda one: (one.size, one.path)):
+        if len(chosen) > PACKS_MAX // 2 and pack.size > 2 * size:
             break
-        chosen.append(pack)
-        total += size
+        if len(chosen) > 1 and objects + pack.objects > OBJECTS_MAX:
+            break
+        chosen.append(pack.path)
+        size, objects = size + pack.size, objects + pack.objects
     return chosen
 
 
@@ -90,13 +117,19 @@ def _merge(path: Path, packs: list[Path]) -> str:
     repository = open_repository(path)
     try:
         names: list[str] = []
+        commits: list[str] = []
         for pack in packs:
             index = load_pack_index(str(pack.with_suffix(".idx")), repository.object_format)
             try:
-                names += [name.hex() for name, _, _ in index.iterentries()]
+                with pack.open("rb") as stream:
+                    for binary, offset, _ in index.iterentries():
+                        names.append(binary.hex())
+                        stream.seek(offset)
+                        if stream.read(1)[0] >> 4 & 7 == _COMMIT:  # we never keep one as a delta
+                            commits.append(names[-1])
             finally:
                 index.close()
-        Joiner(repository.object_store, writer, names).join()
+        Joiner(repository.object_store, writer, names, commits).join()
         new = writer.publish()
     except (OSError, MemoryError, GitFailed):
         raise
@@ -110,12 +143,20 @@ def _merge(path: Path, packs: list[Path]) -> str:
 
 class Joiner:
     """Writes the objects `names` into a pack, each as a delta against its next version where that is
-    among them. Each is hashed on its way."""
+    among them. Each is hashed on its way. `commits` are those that tell which version came after which;
+    where they are not known, every object is looked at."""
 
-    def __init__(self, store: PackCapableObjectStore, writer: PackWriter, names: list[str]) -> None:
+    def __init__(
+        self,
+        store: PackCapableObjectStore,
+        writer: PackWriter,
+        names: list[str],
+        commits: list[str] | None = None,
+    ) -> None:
         self._store = store
         self._writer = writer
         self._names = names
+        self._commits = names if commits is None else commits
         self._among = set(names)
         self._next: dict[str, str] = {}  # an object to its next version at the same path
         self._depth: dict[str, int] = {}
@@ -185,7 +226,7 @@ class Joiner:
 
     def _find_versions(self) -> None:
         """Which object took the place of which, commit by commit."""
-        for name in self._names:
+        for name in self._commits:
             kind, data = self._read(name)
             if _KINDS[kind] != "commit":
                 continue
