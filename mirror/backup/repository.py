@@ -240,6 +240,7 @@ def work_of(
         progress=tools.progress,
         full=tools.full,
         until=until,
+        agreed=frozenset(tools.config.accept_missing),
     )
     work.last_checkpoint = tools.clock.monotonic()
     return work

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mirror.browse.past import Failing, LostRefs, Past, past_of
-from mirror.model import JsonObject, Selector, Snapshot, time_text
+from mirror.model import JsonObject, Part, Selector, Snapshot, time_text
 from mirror.store.reader import RepositoryFolder, RunRecord, Store, StoreDamaged, WorkspaceFolder
 
 _HEADS = "pull_request_heads"
@@ -29,7 +29,9 @@ class RepositoryStatus:
     last_confirmed: datetime | None
     snapshots: int
     bytes: int
+    # By part: what could be had and is not there; and what nobody can have this way.
     missing: dict[str, str] = field(default_factory=dict)
+    out_of_reach: dict[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
     lost_refs: LostRefs = field(default_factory=LostRefs)
@@ -48,6 +50,16 @@ class RepositoryStatus:
 
 
 @dataclass(frozen=True)
+class WorkspaceStatus:
+    """What belongs to a workspace and to no repository."""
+
+    name: str
+    last_snapshot: str | None
+    missing: dict[str, str]
+    out_of_reach: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Status:
     """The store as a whole. `last_good_backup` is when the last backup that ended with 0 began."""
 
@@ -58,6 +70,7 @@ class Status:
     last_verify: JsonObject | None
     damage: tuple[str, ...] = ()
     last_prune: JsonObject | None = None
+    workspaces: tuple[WorkspaceStatus, ...] = ()
     # Losses that tripped a mass-loss brake and that nobody accepted yet.
     losses: tuple[str, ...] = ()
     # How many runs were looked at, since when, and whether these are all.
@@ -75,8 +88,27 @@ class Status:
             "losses": list(self.losses),
             "damage": list(self.damage),
             "past": self.past,
+            "workspaces": [dict(one.__dict__) for one in self.workspaces],
             "repositories": [one.to_json() for one in self.repositories],
         }
+
+
+def out_of_reach(parts: Mapping[str, Part]) -> dict[str, str]:
+    """Of a snapshot or a run: what is settled although it is not there, by part. That is no failure."""
+    return {name: part.told for name, part in parts.items() if part.is_settled and part.told}
+
+
+def summed(several: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
+    """What is out of reach, of several repositories and workspaces (by name): a line for each thing, and
+    of how many it is said."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, beyond in several:
+        for part, text in beyond.items():
+            names.setdefault((part, text), []).append(name)
+    return [
+        f"{part}: {text} ({found[0] if len(found) == 1 else f'in {len(found)} repositories'})"
+        for (part, text), found in names.items()
+    ]
 
 
 def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
@@ -96,6 +128,7 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
             last_good_backup=past.last_good_backup,
             last_verify=_summary(past.last.get("verify")),
             last_prune=_summary(past.last.get("prune")),
+            workspaces=tuple(_workspace(one, damage) for one in store.workspaces(selectors, note)),
             losses=_losses(store.workspaces((), note), note),
             damage=tuple(dict.fromkeys(damage)),
             past=past.to_json(),
@@ -124,6 +157,21 @@ def _summary(last: RunRecord | None) -> JsonObject | None:
     }
 
 
+def _workspace(folder: WorkspaceFolder, damage: list[str]) -> WorkspaceStatus:
+    last: Snapshot | None = None
+    try:
+        last = folder.metadata.latest()
+    except (StoreDamaged, OSError) as error:
+        damage.append(f"{folder.metadata.file}: {error}")
+    parts = last.parts if last is not None else {}
+    return WorkspaceStatus(
+        name=folder.slug,
+        last_snapshot=last.id if last is not None else None,
+        missing={name: str(part.told) for name, part in parts.items() if not part.is_settled},
+        out_of_reach=out_of_reach(parts),
+    )
+
+
 def _repository(folder: RepositoryFolder, past: Past, damage: list[str]) -> RepositoryStatus:
     told = past.told.get(folder.uuid)
     entry = told.entry if told is not None else None
@@ -134,12 +182,7 @@ def _repository(folder: RepositoryFolder, past: Past, damage: list[str]) -> Repo
         damage.append(f"{folder.metadata.file}: {error}")
     last = taken[-1] if taken else None
     complete = next((one for one in reversed(taken) if one.is_complete), None)
-    missing = {
-        name: f"{part.state}: {part.reason}" if part.reason else str(part.state)
-        for name, part in (last.parts.items() if last is not None else ())
-        # Of a part of many kinds, some may be out of reach for good: complete, with more to say.
-        if part.state not in ("complete", "skipped") or part.reason
-    }
+    parts = last.parts if last is not None else {}
     changes = entry["ref_changes"] if entry is not None else []
     state = str(entry["outcome"]) if entry is not None else "unknown"
     if folder.gone_since is not None:
@@ -155,7 +198,8 @@ def _repository(folder: RepositoryFolder, past: Past, damage: list[str]) -> Repo
         last_confirmed=told.confirmed if told is not None else None,
         snapshots=len(taken),
         bytes=_size(folder.root / folder.place),
-        missing=missing,
+        missing={name: str(part.told) for name, part in parts.items() if not part.is_settled},
+        out_of_reach=out_of_reach(parts),
         problems=tuple(problem["text"] for problem in (entry["problems"] if entry is not None else ())),
         rewritten=tuple(
             f"{change['name']} {change['kind']}"

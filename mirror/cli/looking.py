@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from mirror import browse
 from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
-from mirror.cli.output import size
+from mirror.cli.output import Output, size
 from mirror.errors import worst
 from mirror.model import dumps, time_text
 
@@ -32,13 +33,18 @@ async def run_status(context: Context) -> int:
                 time_text(one.last_confirmed) if one.last_confirmed else "never",
                 one.snapshots,
                 size(one.bytes),
-                ", ".join(one.missing) or "-",
+                ", ".join(f"{part} ({text.partition(':')[0]})" for part, text in one.missing.items()) or "-",
             )
             for one in found.repositories
         ],
     )
     for one in found.repositories:
         _tell_more(context, one)
+    for workspace in found.workspaces:
+        for part, text in workspace.missing.items():
+            out.line(f"  {workspace.name}: {part} {text}")
+    beyond = [(one.name, one.out_of_reach) for one in found.repositories]
+    tell_out_of_reach(out, beyond + [(one.name, one.out_of_reach) for one in found.workspaces])
     out.line()
     if not found.past["all"]:
         out.line(f"Of all runs the last {found.past['runs']} were looked at, since {found.past['since']}.")
@@ -75,6 +81,16 @@ def _tell_more(context: Context, one: RepositoryStatus) -> None:
     if any(number for name, number in heads.items() if name != "pinned"):
         told = ", ".join(f"{number} {name}" for name, number in heads.items() if number)
         out.line(f"  {one.name}: heads of pull requests: {told}")
+
+
+def tell_out_of_reach(out: Output, several: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+    """What could not be had and is no failure: what the credentials can never read, what is gone."""
+    lines = browse.summed(several)
+    if lines:
+        out.line()
+        out.line("Not to be had, which is no failure:")
+    for text in lines:
+        out.line(f"  {text}")
 
 
 def _status_codes(context: Context, found: Status) -> list[int]:

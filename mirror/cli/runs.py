@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from mirror import backup, restore, verify
+from mirror import backup, browse, restore, verify
 from mirror.cli.context import Context
+from mirror.cli.looking import tell_out_of_reach
 from mirror.config import Config
 from mirror.errors import MirrorError, UsageError
 from mirror.git.transport import GitLogin
@@ -76,6 +77,7 @@ def _show_run(context: Context, run: Run, config: Config) -> None:
         out.line(f"{len(problems)} problem(s):", style="bold")
         for text in problems:
             out.line(f"  {text}")
+    tell_out_of_reach(out, [(entry.full_name, browse.out_of_reach(entry.parts)) for entry in run.entries])
     out.line()
     seconds = (run.ended - run.started).total_seconds()
     facts = f"{len(repositories)} repositories, {run.facts.get('requests', 0)} requests, {seconds:.1f} s"

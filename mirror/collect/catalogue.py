@@ -45,6 +45,11 @@ class Row:
         """The kind as parts and documents name it."""
         return self.kind.replace("'", "").replace(" ", "_")
 
+    @property
+    def agreed_as(self) -> str:
+        """What `accept_missing` calls it, where it is one kind of many: `settings/deploy-keys`."""
+        return f"{self.part}/{self.name.replace('_', '-')}"
+
 
 _OFF = "switched off or never set up; the last good copy is kept"
 _KEPT = "the last good copy is kept"

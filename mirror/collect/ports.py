@@ -71,7 +71,8 @@ class Work:
 
     `state` is changed as cursors move; `save` keeps it, and is called only after a checkpoint that
     covers it. `full` ignores cursors. `until` (monotonic) is how long the rate limit may be waited
-    for where it is not the first things that are asked.
+    for where it is not the first things that are asked. `agreed` are parts and kinds
+    (`settings/deploy-keys`) whose absence is known and agreed.
     """
 
     client: Client
@@ -83,6 +84,7 @@ class Work:
     progress: Progress
     full: bool = False
     until: float | None = None
+    agreed: frozenset[str] = frozenset()
     uncommitted: int = 0
     last_checkpoint: float = 0.0
     # By part: what could not be had, in words; and why asking was given up for now.

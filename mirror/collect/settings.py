@@ -12,7 +12,7 @@ from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.endpoints import Endpoint
-from mirror.bitbucket.failures import ApiError, Denied, NotFound
+from mirror.bitbucket.failures import ApiError, Denied, NotFound, RateLimited
 from mirror.bitbucket.lists import all_of, pages
 from mirror.collect.catalogue import Row, rows
 from mirror.collect.outcomes import child_of, part_of
@@ -81,7 +81,7 @@ class Round:
         if self._work.stopped is None and not failed:
             self._state.pop("done", None)
             self._state["asked"] = time_text(self._work.clock.now())
-        self._state["parts"] = {name: part.to_json() for name, part in self._parts().items()}
+        self._state["kinds"] = {row.name: self._stand(row) for row in self._rows}
         self._work.checkpoint()
 
     def _mark(self, row: Row, error: MirrorError) -> JsonObject:
@@ -107,33 +107,14 @@ class Round:
             return next(self._work.draft.paths(folder), None) is not None
         return self._work.draft.get(row.document) is not None
 
-    def _parts(self) -> dict[str, Part]:
-        return {
-            name: self._part([row for row in self._rows if row.part == name])
-            for name in dict.fromkeys(row.part for row in self._rows)
-        }
-
-    def _part(self, several: Sequence[Row]) -> Part:
-        """What a snapshot says of all kinds of one part together."""
-        states: dict[PartState, list[Row]] = {}
-        for row in several:
-            mark = self._marks.get(row.name)
-            asked = row.name in self._done
-            state = PartState(mark["state"]) if mark else PartState.COMPLETE if asked else PartState.PARTIAL
-            states.setdefault(state, []).append(row)
-        counts = {f"kinds_{state}": len(found) for state, found in sorted(states.items())}
-        told = "; ".join(
-            f"{state}: {', '.join(row.kind for row in found)}"
-            for state, found in sorted(states.items())
-            if state is not PartState.COMPLETE
-        )
-        scopes = {self._marks[row.name].get("scope") for row in states.get(PartState.DENIED, [])} - {None}
-        for state in (PartState.DENIED, PartState.PARTIAL, PartState.COMPLETE):
-            if state in states:
-                break
-        else:
-            state = PartState.UNAVAILABLE if PartState.UNAVAILABLE in states else PartState.GONE
-        return Part(state, counts, told or None, ", ".join(sorted(scopes)) or None)
+    def _stand(self, row: Row) -> JsonObject:
+        """How a kind stands after this round."""
+        mark = self._marks.get(row.name)
+        asked = PartState.COMPLETE if row.name in self._done else PartState.PARTIAL
+        stand = {"part": row.part, "kind": row.kind, "state": mark["state"] if mark else str(asked)}
+        if mark and mark.get("scope"):
+            stand["scope"] = mark["scope"]
+        return {**stand, "agreed_as": row.agreed_as}
 
 
 def is_out_of_reach(work: Work, row: Row, error: MirrorError) -> bool:
@@ -165,24 +146,29 @@ async def _merge_strategies(work: Work, client: Client, row: Row) -> None:
 
 
 async def _environments(work: Work, client: Client, row: Row) -> None:
-    """Each with its variables."""
+    """Each with its variables. Those that could not be had of one do not keep the others out."""
     found = await all_of(client, row.endpoint, None, **work.names)
+    fault: ApiError | None = None
     for one in found:
         uuid = fields.uuid_of(one, "environment")
         path = f"environments/{uuid.strip('{}')}.json"
         held = work.draft.get(path)
         document: JsonObject = {"environment": fields.stable(one), "variables": None, "_parts": {}}
         try:
+            if isinstance(fault, Denied | RateLimited):
+                raise fault  # as for the one before
             names = {**work.names, "environment": uuid}
             document["variables"] = await ask(client, endpoints.ENVIRONMENT_VARIABLES, names)
         except ApiError as error:
+            fault = error
             document["variables"] = held.get("variables") if isinstance(held, dict) else None
             document["_parts"] = {"variables": child_of(error)}
-            work.put(path, document)
-            raise
         work.put(path, document)
     seen = {fields.uuid_of(one, "environment").strip("{}") for one in found}
     mark_gone(work, "environments", seen, "environment")
+    is_agreed = isinstance(fault, Denied) and "settings/environment-variables" in work.agreed
+    if fault is not None and not is_agreed:
+        raise fault
 
 
 async def _deployments(work: Work, client: Client, row: Row) -> None:
@@ -276,6 +262,48 @@ async def collect_settings(work: Work, worth: Worth, wanted: Sequence[str]) -> N
 
 
 def parts(work: Work) -> dict[str, Part]:
-    """What snapshots say of the parts, as the last round left them."""
-    saved = work.part_state(_STATE).get("parts")
-    return {name: Part.from_json(data) for name, data in (saved or {}).items() if name != "issues"}
+    """What snapshots say of the parts, as the last round left their kinds."""
+    state = work.part_state(_STATE)
+    kinds = state.get("kinds")
+    if kinds is None:  # 0.3 kept the parts themselves
+        found = {name: Part.from_json(data) for name, data in (state.get("parts") or {}).items()}
+    else:
+        names = dict.fromkeys(one["part"] for one in kinds.values())
+        found = {name: _part([one for one in kinds.values() if one["part"] == name], work) for name in names}
+    found.pop("issues", None)
+    return found
+
+
+def _part(kinds: Sequence[JsonObject], work: Work) -> Part:
+    """What a snapshot says of all kinds of one part together. Where the absence of one is agreed, it is
+    told, and the part is no less complete."""
+    states: dict[PartState, list[JsonObject]] = {}
+    for one in kinds:
+        states.setdefault(PartState(one["state"]), []).append(one)
+    counts = {f"kinds_{state}": len(found) for state, found in sorted(states.items())}
+    told = "; ".join(
+        f"{state}: {', '.join(sorted(_named(one, work) for one in found))}"
+        for state, found in sorted(states.items())
+        if state is not PartState.COMPLETE
+    )
+    lacking = {
+        state: [one for one in states.get(state, []) if not _is_agreed(one, work)]
+        for state in (PartState.DENIED, PartState.PARTIAL)
+    }
+    scopes = {str(one["scope"]) for one in lacking[PartState.DENIED] if "scope" in one}
+    state = next((state for state, found in lacking.items() if found), None)
+    if state is None:
+        settled = states.keys() - lacking.keys()
+        no_more = settled and PartState.COMPLETE not in settled and not states.keys() & lacking.keys()
+        order = (PartState.UNAVAILABLE, PartState.GONE)
+        state = next(one for one in order if one in settled) if no_more else PartState.COMPLETE
+    return Part(state, counts, told or None, ", ".join(sorted(scopes)) or None)
+
+
+def _is_agreed(kind: JsonObject, work: Work) -> bool:
+    return kind["agreed_as"] in work.agreed
+
+
+def _named(kind: JsonObject, work: Work) -> str:
+    lacks = kind["state"] in (PartState.DENIED, PartState.PARTIAL)
+    return f"{kind['kind']} (agreed)" if lacks and _is_agreed(kind, work) else str(kind["kind"])

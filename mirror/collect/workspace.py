@@ -65,8 +65,10 @@ async def _projects(work: Work, client: Client, row: Row) -> None:
         work.tick()
     mark_gone(work, "projects", seen, "project")
     for one in rows(level="project"):
-        if one.name in refused and not settings.is_out_of_reach(work, one, refused[one.name]):
-            raise refused[one.name]
+        fault = refused.get(one.name)
+        if fault is None or one.agreed_as in work.agreed or settings.is_out_of_reach(work, one, fault):
+            continue
+        raise fault
 
 
 def _mark(work: Work, row: Row, error: ApiError) -> JsonObject:

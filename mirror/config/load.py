@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -186,7 +188,7 @@ def _faults(error: ValidationError, data: Any, lines: Mapping[Place, int]) -> It
     for one in error.errors(include_url=False, include_input=False, include_context=True):
         place = _real_place(one["loc"], data, one["type"])
         line = next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None)
-        problem, remedy = _words(one, place)
+        problem, remedy = _words(one, place, data)
         yield Fault(line, _dotted(place), problem, remedy)
 
 
@@ -207,7 +209,7 @@ def _real_place(place: Sequence[str | int], data: Any, kind: str) -> Place:
     return tuple(real)
 
 
-def _words(one: Any, place: Place) -> tuple[str, str]:
+def _words(one: Any, place: Place, data: Any) -> tuple[str, str]:
     kind = one["type"]
     key = str(place[-1]) if place else ""
     if kind == "extra_forbidden":
@@ -224,7 +226,11 @@ def _words(one: Any, place: Place) -> tuple[str, str]:
         return "has no kind", "add one of the kinds that config.example.yaml shows"
     if kind in ("union_tag_invalid", "literal_error"):
         expected = str(one.get("ctx", {}).get("expected_tags") or one.get("ctx", {}).get("expected", ""))
-        return "is not one of those that are known", f"use one of {expected}"
+        # The value itself is not repeated: it may be a secret that was put in the wrong place.
+        value = functools.reduce(lambda inside, part: inside[part], place, data)
+        near = difflib.get_close_matches(str(value), re.findall(r"'([^']*)'", expected), 1, 0.7)
+        remedy = f"did you mean {near[0]}?" if near else f"use one of {expected}"
+        return "is not one of those that are known", remedy
     message = str(one["msg"]).removeprefix("Value error, ")
     if key in SECRET_KEYS:
         return "does not name where the secret is", FOUR_WAYS

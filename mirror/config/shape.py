@@ -222,6 +222,20 @@ PartName = Literal[
     "code", "profile", "pull_requests", "issues", "pipelines", "pipeline_logs", "downloads", "settings",
     "snippets", "commit_comments",
 ]  # fmt: skip
+# Single kinds of settings, as the catalogue has them; a test holds them together.
+KindName = Literal[
+    "settings/members", "settings/roles", "settings/repository-permissions", "settings/workspace-webhooks",
+    "settings/workspace-variables", "settings/workspace-runners", "settings/projects",
+    "settings/project-default-reviewers", "settings/project-branching-model",
+    "settings/project-branching-model-settings", "settings/project-deploy-keys",
+    "settings/project-users-permissions", "settings/project-groups-permissions",
+    "settings/branch-restrictions", "settings/branching-model", "settings/branching-model-settings",
+    "settings/default-reviewers", "settings/deploy-keys", "settings/webhooks", "settings/users-permissions",
+    "settings/groups-permissions", "settings/override-settings", "settings/merge-strategies",
+    "settings/watchers", "settings/forks", "settings/pipelines-configuration", "settings/variables",
+    "settings/schedules", "settings/known-hosts", "settings/ssh-key-pair", "settings/caches",
+    "settings/runners", "settings/environments", "settings/environment-variables", "settings/deployments",
+]  # fmt: skip
 
 
 class WorkspaceShape(_Shape):
@@ -237,8 +251,10 @@ class WorkspaceShape(_Shape):
     include: list[Text] = Field(["*"], description="Repository slugs, globs, or project:KEY.", min_length=1)
     exclude: list[Text] = Field([], description="The same, to leave out; it wins over include.")
     parts: PartsShape = Field(default_factory=PartsShape, description="Which parts to back up.")
-    accept_missing: list[PartName] = Field(
-        [], description="Parts whose absence is known and agreed; they do not make a run incomplete."
+    accept_missing: list[Literal[PartName, KindName]] = Field(
+        [],
+        description="Parts, or single kinds of settings, whose absence is known and agreed; they do not make "
+        "a run incomplete.",
     )
     retention: RetentionShape | None = Field(
         None, description="Which snapshots are kept, instead of the top-level section."

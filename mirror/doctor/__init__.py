@@ -288,8 +288,12 @@ async def _probe(
             text = f"this kind of credential can never read: {kinds}"
             return Check(name, "ok", text, "add a user's API token to the credentials to have it"), None
         remedy = f"give the credential the scope {endpoint.scope} ({endpoint.api_token_scope})"
-        state: State = "ok" if row.part in workspace.accept_missing else "fail"
-        return Check(name, state, f"will not be backed up: {kinds}: {error.message}", remedy, 3), None
+        agreed = row.part in workspace.accept_missing or all(
+            one.agreed_as in workspace.accept_missing for one in several
+        )
+        state: State = "ok" if agreed else "fail"
+        what = f"will not be backed up{', as agreed' if agreed else ''}"
+        return Check(name, state, f"{what}: {kinds}: {error.message}", remedy, 3), None
     except NotFound as error:
         if row.part == "settings":
             return Check(name, "ok", f"{kinds}: never set up in {first.full_name}"), None

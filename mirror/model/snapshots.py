@@ -74,6 +74,17 @@ class Part:
             PartState.SKIPPED,
         )
 
+    @property
+    def told(self) -> str | None:
+        """What there is to tell of it besides that it is there, in words for a person; None where that is
+        all, or where it is switched off."""
+        if self.state is PartState.SKIPPED or (self.state is PartState.COMPLETE and not self.reason):
+            return None
+        if self.state is PartState.COMPLETE:
+            return self.reason
+        text = f"{self.state}: {self.reason}" if self.reason else str(self.state)
+        return f"{text} (scope {self.scope})" if self.scope and self.scope not in text else text
+
     def to_json(self) -> JsonObject:
         """As `snapshot.json` holds it."""
         data: dict[str, Any] = {"state": str(self.state), "counts": dict(self.counts)}

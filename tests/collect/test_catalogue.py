@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -14,6 +14,7 @@ from mirror.auth.credentials import ApiToken, WorkspaceAccessToken
 from mirror.bitbucket import fields
 from mirror.collect.catalogue import CATALOGUE, Row, rows
 from mirror.config import load
+from mirror.config.shape import KindName
 from mirror.model import Json, JsonObject, Run, Selector, loads
 from mirror.simulator import Simulator, Switches, World
 from mirror.simulator.render import Renderer
@@ -36,6 +37,7 @@ class Held:
     website: RepositoryFolder
     workspace: WorkspaceFolder
     simulator: Simulator
+    store: Store
 
     @property
     def render(self) -> Renderer:
@@ -80,7 +82,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
         with Store.open(config.store) as store:
             website = store.repository(Selector.parse("acme/website"))
             [workspace] = store.workspaces()
-            yield Held(world, run, website, workspace, simulator)
+            yield Held(world, run, website, workspace, simulator, store)
 
 
 def canonical(value: Any) -> Json:
@@ -273,6 +275,10 @@ def test_what_is_said_about_commits(held: Held) -> None:
     assert kept["annotations"] == [
         canonical(held.render.annotation(report["date"], one)) for one in report["annotations"]
     ]
+
+
+def test_every_kind_of_setting_may_be_agreed_to_be_missing() -> None:
+    assert set(get_args(KindName)) == {row.agreed_as for row in CATALOGUE if row.part == "settings"}
 
 
 def test_every_row_is_in_one_of_these_tests() -> None:

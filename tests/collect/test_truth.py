@@ -11,6 +11,7 @@ import pytest
 from mirror.config import load
 from mirror.model import Run, RunEntry, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
+from mirror.simulator.people import braced
 from mirror.simulator.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
@@ -45,7 +46,7 @@ async def test_the_best_workspace_token_ends_well_and_says_what_it_can_never_see
     assert run.exit_code == 0
     website, workspace = entry(run), entry(run, "acme")
     assert website.parts["settings"].state == "complete"
-    assert "unavailable: users' permissions, groups' permissions" in (website.parts["settings"].reason or "")
+    assert "unavailable: groups' permissions, users' permissions" in (website.parts["settings"].reason or "")
     assert workspace.parts["snippets"].state == "unavailable"
     marks = document(place, "settings/_parts.json")
     assert marks["users_permissions"] == {"state": "unavailable"}
@@ -89,6 +90,61 @@ async def test_a_missing_scope_is_denied_and_named_and_keeps_what_was(tmp_path: 
     assert (part.state, part.scope) == ("denied", "webhook")
     assert document(place, "settings/webhooks.json") == hooks
     assert document(place, "settings/_parts.json")["webhooks"] == {"state": "denied", "scope": "webhook"}
+
+
+async def test_the_absence_of_one_kind_can_be_agreed_and_is_told_all_the_same(tmp_path: Path) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES - {"webhook"})
+    agreement = "    accept_missing: [settings/webhooks, settings/workspace-webhooks]\n"
+    with Simulator(world) as simulator:
+        place = Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+        assert (await place.run()).exit_code == 3
+        place.config = load(write_config(tmp_path, simulator, token, more=agreement))
+        # At once, and not with the next round over the settings.
+        run = await place.run()
+        assert run.exit_code == 0
+        part = entry(run).parts["settings"]
+        assert (part.state, part.scope) == ("complete", None)
+        assert "denied: webhooks (agreed)" in (part.reason or "") and part.counts["kinds_denied"] == 1
+        assert document(place, "settings/_parts.json")["webhooks"] == {"state": "denied", "scope": "webhook"}
+        # What was not agreed still counts.
+        world.revoke(token)
+        less = world.add_workspace_access_token("acme", SCOPES - {"webhook", "runner"})
+        place.config = load(write_config(tmp_path, simulator, less, more=agreement))
+        place.clock.elapsed += 2 * DAY
+        run = await place.run()
+    assert run.exit_code == 3
+    part = entry(run).parts["settings"]
+    assert (part.state, part.scope) == ("denied", "runner")
+
+
+async def test_the_variables_of_one_environment_keep_no_other_out(tmp_path: Path) -> None:
+    """Nor do they keep the run from ending well, where that is agreed."""
+    world = World(tmp_path / "upstream")
+    populate(world)
+    website = world.workspaces["acme"].repositories["website"]
+    [first] = website.settings["environments"]
+    more = [{**first, "uuid": braced("environment", str(number))} for number in range(2)]
+    website.settings["environments"] += more
+    token = world.add_workspace_access_token("acme", SCOPES)
+    agreement = "    accept_missing: [settings/environment-variables]\n"
+    where = "GET /2.0/repositories/acme/website/deployments_config/*"
+    with Simulator(world) as simulator:
+        place = Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+        simulator.order(Fault(where, status=403, times=100))
+        assert (await place.run()).exit_code == 3
+        with place.store() as store:
+            folder = store.repository(Selector.parse("acme/website"))
+            latest = folder.metadata.latest()
+            assert latest is not None
+            paths = folder.metadata.paths(latest, "environments")
+        assert len(paths) == 3
+        for path in paths:
+            assert document(place, path)["_parts"]["variables"]["state"] == "denied"
+        place.config = load(write_config(tmp_path, simulator, token, more=agreement))
+        place.clock.elapsed += 2 * DAY
+        assert (await place.run()).exit_code == 0
 
 
 async def test_a_kind_that_went_keeps_its_documents_marked_with_when(place: Place) -> None:

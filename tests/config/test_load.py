@@ -107,6 +107,18 @@ def test_what_is_no_configuration_says_so(text: str, words: str) -> None:
     assert any(words in problem for _, problem, _ in faults(text).values()), faults(text)
 
 
+def test_a_misspelt_kind_of_setting_is_told_with_the_nearest() -> None:
+    text = "store: x\ncredential: {kind: workspace_access_token, token: {env: T}}\n"
+    text += (
+        "workspaces:\n  - workspace: a\n    accept_missing: [issues, settings/deploy-kyes, nothing-like-it]\n"
+    )
+    [near, far] = faults(text).values()
+    assert near == (5, "is not one of those that are known", "did you mean settings/deploy-keys?")
+    assert far[2].startswith("use one of 'code', ")
+    good = read(text.replace("deploy-kyes, nothing-like-it", "deploy-keys"))
+    assert good.workspaces[0].accept_missing == ("issues", "settings/deploy-keys")
+
+
 def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"store: caf\xe9\n")
     for path, words in (
