@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import stat
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,9 @@ class Secret:
         raise TypeError("a secret is not to be written down")
 
 
-def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -> Secret:
-    """Read the secret at `source` now; one trailing newline is dropped.
+async def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -> Secret:
+    """Read the secret at `source` now; one trailing newline is dropped. Other work goes on while a
+    command runs.
 
     Raises UsageError, saying what to do and never what was read.
     """
@@ -88,7 +90,7 @@ def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -> Secr
             text = _read_credential(str(source.value), environment)
         case "command":
             command = (source.value,) if isinstance(source.value, str) else source.value
-            text = _run(command, environment)
+            text = await _run(command, environment)
     text = text.removesuffix("\n").removesuffix("\r")
     if not text.strip():
         raise UsageError(f"the secret from {source} is empty", hint="put the secret there")
@@ -142,34 +144,49 @@ def _read_credential(name: str, environment: Mapping[str, str]) -> str:
     return _decode(data, f"the systemd credential {name}")
 
 
-def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
+async def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
     if not command:
         raise UsageError("the secret command is empty", hint="name a program and its arguments")
     program = command[0]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # it may tell more than we may show
-            timeout=COMMAND_TIMEOUT,
-            check=False,
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,  # it may tell more than we may show
             env=dict(environment),
         )
-    except subprocess.TimeoutExpired:
-        raise UsageError(
-            f"the secret command {program} took longer than {COMMAND_TIMEOUT:.0f} s",
-            hint="make it answer without asking anybody",
-        ) from None
     except (OSError, ValueError) as error:
         raise UsageError(
             f"the secret command {program} cannot be started: {_reason(error)}", hint="give its full path"
         ) from None
-    if done.returncode != 0:
+    try:
+        async with asyncio.timeout(COMMAND_TIMEOUT):
+            data = await _output(process)
+            code = await process.wait() if len(data) <= SECRET_BYTES_MAX else 0
+    except TimeoutError:
         raise UsageError(
-            f"the secret command {program} ended with {done.returncode}", hint="run it by hand to see why"
-        )
-    return _decode(done.stdout, f"what the secret command {program} printed")
+            f"the secret command {program} took longer than {COMMAND_TIMEOUT:.0f} s",
+            hint="make it answer without asking anybody",
+        ) from None
+    finally:
+        # Whatever it is at: it is not left behind.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if code != 0:
+        raise UsageError(f"the secret command {program} ended with {code}", hint="run it by hand to see why")
+    return _decode(data, f"what the secret command {program} printed")
+
+
+async def _output(process: asyncio.subprocess.Process) -> bytes:
+    """What it prints, as far as that may be a secret."""
+    assert process.stdout is not None
+    data = b""
+    while len(data) <= SECRET_BYTES_MAX and (piece := await process.stdout.read(SECRET_BYTES_MAX)):
+        data += piece
+    return data
 
 
 def _decode(data: bytes, what: str) -> str:

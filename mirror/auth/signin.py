@@ -118,8 +118,8 @@ def _check_kind(kind: str, secret: Secret) -> None:
         )
 
 
-def _token(kind: str, source: SecretSource, environment: Mapping[str, str]) -> Secret:
-    secret = read_secret(source, environment=environment)
+async def _token(kind: str, source: SecretSource, environment: Mapping[str, str]) -> Secret:
+    secret = await read_secret(source, environment=environment)
     value = secret.reveal()
     if not value.isascii() or not value.isprintable() or " " in value:
         raise UsageError(
@@ -141,7 +141,7 @@ def _user(kind: str, name: str, what: str) -> str:
     return name
 
 
-def sign_in(
+async def sign_in(
     credential: Credential, *, environment: Mapping[str, str], oauth_url: str, api_url: str, clock: Clock
 ) -> SignIn:
     """Read the secrets of `credential` now and make it ready to sign.
@@ -150,7 +150,7 @@ def sign_in(
     """
     kind = credential.kind
     if isinstance(credential, WorkspaceAccessToken | ProjectAccessToken | RepositoryAccessToken):
-        token = _token(kind, credential.token, environment)
+        token = await _token(kind, credential.token, environment)
         return SignIn(
             kind,
             f"{kind} from {credential.token}",
@@ -161,7 +161,7 @@ def sign_in(
         )
     if isinstance(credential, ApiToken):
         email = _user(kind, credential.email, "e-mail address")
-        token = _token(kind, credential.token, environment)
+        token = await _token(kind, credential.token, environment)
         identity = f"user:{_fingerprint(email.lower())}"
         auth = BasicAuth(email, token, api_url)
         return SignIn(
@@ -169,25 +169,25 @@ def sign_in(
         )
     if isinstance(credential, AppPassword):
         username = _user(kind, credential.username, "user name")
-        password = read_secret(credential.password, environment=environment)
+        password = await read_secret(credential.password, environment=environment)
         _check_kind(kind, password)
         identity = f"user:{_fingerprint(username.lower())}"
         auth = BasicAuth(username, password, api_url)
         return SignIn(kind, f"{kind} of {username}", identity, auth, None, (username, password))
     if isinstance(credential, OAuthConsumer):
         client_id = _user(kind, credential.client_id, "client id")
-        secret = read_secret(credential.client_secret, environment=environment)
+        secret = await read_secret(credential.client_secret, environment=environment)
         identity = f"consumer:{_fingerprint(client_id)}"
         return SignIn(
             kind, f"{kind} {client_id}", identity, ConsumerAuth(client_id, secret, oauth_url, clock, api_url)
         )
-    return _installation(credential, environment, oauth_url, api_url, clock)
+    return await _installation(credential, environment, oauth_url, api_url, clock)
 
 
-def _installation(
+async def _installation(
     credential: ConnectJwt, environment: Mapping[str, str], oauth_url: str, api_url: str, clock: Clock
 ) -> SignIn:
-    secret = read_secret(credential.shared_secret, environment=environment)
+    secret = await read_secret(credential.shared_secret, environment=environment)
     return SignIn(
         credential.kind,
         f"{credential.kind} {credential.app_key}",

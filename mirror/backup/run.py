@@ -190,10 +190,10 @@ def _check_selectors(order: _Order, ledger: _Ledger) -> None:
             ledger.fail(UsageError(f"{selector} matches nothing that is backed up"))
 
 
-def _client(order: _Order, workspace: WorkspaceConfig) -> Client:
+async def _client(order: _Order, workspace: WorkspaceConfig) -> Client:
     urls = order.config.bitbucket
     sign_ins = [
-        sign_in(
+        await sign_in(
             credential,
             environment=order.environment,
             oauth_url=urls.oauth_url,
@@ -220,7 +220,7 @@ async def _workspaces(
     if config.workspace is not None and not _selected(order, config.workspace):
         return
     try:
-        async with _client(order, config) as client:
+        async with await _client(order, config) as client:
             try:
                 for workspace in await workspaces_of(client, config.workspace):
                     if _selected(order, workspace.slug):
@@ -384,7 +384,7 @@ async def _dry_run(order: _Order) -> Run:
     ledger = _Ledger(identifier, started)
     for config in order.config.workspaces:
         try:
-            async with _client(order, config) as client:
+            async with await _client(order, config) as client:
                 for workspace in await workspaces_of(client, config.workspace):
                     if not _selected(order, workspace.slug):
                         continue

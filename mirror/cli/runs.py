@@ -234,7 +234,7 @@ async def _configured_login(context: Context, config: Config, workspace: str) ->
 
     entry = next((one for one in config.workspaces if one.workspace == workspace), config.workspaces[0])
     urls = config.bitbucket
-    signed = sign_in(
+    signed = await sign_in(
         entry.credentials[0],
         environment=context.environment,
         oauth_url=urls.oauth_url,

@@ -6,6 +6,10 @@ import contextlib
 import socket
 from collections.abc import Mapping
 
+# What systemd waits for may take so long to be taken; anything else is dropped where nobody takes it now.
+PATIENCE = 5.0
+_WAITED_FOR = frozenset({"READY", "RELOADING", "STOPPING"})
+
 
 class Notifier:
     """Sends states to the socket that `NOTIFY_SOCKET` names; without one, to nobody."""
@@ -24,4 +28,6 @@ class Notifier:
             return
         message = "\n".join(f"{name}={value}" for name, value in states.items())
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            # Its queue may be full, and a service that waits for that is as good as dead.
+            sock.settimeout(PATIENCE if _WAITED_FOR & states.keys() else 0)
             sock.sendto(message.encode("utf-8"), self._address)

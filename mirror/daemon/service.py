@@ -48,7 +48,7 @@ async def serve(
     """
     config = load_config()
     service = _Service(config, load_config, clock, environment)
-    service.prove(config)
+    await service.prove(config)
     return await service.run(started)
 
 
@@ -70,10 +70,12 @@ class _Service:
         self._turn = asyncio.Lock()
         self._stop = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[None]] = set()
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._signals = 0
 
-    def prove(self, config: Config) -> None:
+    async def prove(self, config: Config) -> None:
         """Raise where the configuration cannot work: no schedule, no store, no secret."""
         if not any(trigger for _, trigger in _triggers(config)):
             raise UsageError(
@@ -85,7 +87,7 @@ class _Service:
         for workspace in config.workspaces:
             for credential in workspace.credentials:
                 urls = config.bitbucket
-                sign_in(
+                await sign_in(
                     credential,
                     environment=self._environment,
                     oauth_url=urls.oauth_url,
@@ -106,7 +108,7 @@ class _Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
         watchdog = asyncio.ensure_future(self._feed_watchdog())
         self._scheduler.start()
         self._plan()
@@ -121,7 +123,8 @@ class _Service:
             await self._stop.wait()
             return await self._end()
         finally:
-            watchdog.cancel()
+            for task in (watchdog, *self._reloads):
+                task.cancel()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
@@ -219,13 +222,22 @@ class _Service:
         journal.finish()
         return run
 
-    def _reload(self) -> None:
-        """SIGHUP: the new configuration, if it is a good one."""
+    def _told_to_reload(self) -> None:
+        task = asyncio.ensure_future(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        """SIGHUP: the new configuration, if it is a good one. What runs meanwhile goes on."""
+        async with self._reloading:
+            await self._read_again()
+
+    async def _read_again(self) -> None:
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._notifier.send(RELOADING=1, MONOTONIC_USEC=microseconds)
         try:
             config = self._load()
-            self.prove(config)
+            await self.prove(config)
         except ConfigError as error:
             for fault in error.faults:
                 _log.error("daemon.reload_refused", fault=fault.text(error.path))

@@ -174,7 +174,9 @@ async def _client(
 ) -> AsyncIterator[Client]:
     urls = config.bitbucket
     signed = [
-        sign_in(one, environment=environment, oauth_url=urls.oauth_url, api_url=urls.api_url, clock=clock)
+        await sign_in(
+            one, environment=environment, oauth_url=urls.oauth_url, api_url=urls.api_url, clock=clock
+        )
         for one in workspace.credentials
     ]
     # Somebody is waiting: no patience with rate limits here.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 import httpx
 
@@ -38,6 +40,20 @@ class FakeClock:
         await asyncio.sleep(0)
 
 
+T = TypeVar("T")
+
+
+def at_once(waiting: Coroutine[Any, Any, T]) -> T:
+    """What comes of a coroutine that has nothing to wait for."""
+    try:
+        waiting.send(None)
+    except StopIteration as done:
+        found: T = done.value
+        return found
+    waiting.close()
+    raise AssertionError("it waits for something")
+
+
 def variable(name: str) -> SecretSource:
     """A secret in the environment."""
     return SecretSource("env", name)
@@ -52,12 +68,14 @@ def signed(
     oauth_url: str = OAUTH,
 ) -> SignIn:
     """`credential`, whose secret is in the variable SECRET, ready to sign."""
-    return sign_in(
-        credential,
-        environment={"SECRET": secret},
-        oauth_url=oauth_url,
-        api_url=api_url,
-        clock=clock or FakeClock(),
+    return at_once(
+        sign_in(
+            credential,
+            environment={"SECRET": secret},
+            oauth_url=oauth_url,
+            api_url=api_url,
+            clock=clock or FakeClock(),
+        )
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -21,7 +23,7 @@ def private(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def test_file_environment_credential_and_command_give_the_same_secret(tmp_path: Path) -> None:
+async def test_file_environment_credential_and_command_give_the_same_secret(tmp_path: Path) -> None:
     file = private(tmp_path / "token", VALUE + "\n")
     environment = {"TOKEN": VALUE, "CREDENTIALS_DIRECTORY": str(tmp_path)}
     sources = [
@@ -30,35 +32,35 @@ def test_file_environment_credential_and_command_give_the_same_secret(tmp_path: 
         SecretSource("credential", "token"),
         SecretSource("command", (sys.executable, "-c", f"print({VALUE!r})")),
     ]
-    assert [read_secret(one, environment=environment).reveal() for one in sources] == [VALUE] * 4
+    assert [(await read_secret(one, environment=environment)).reveal() for one in sources] == [VALUE] * 4
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", ""])
-def test_one_line_end_is_dropped(tmp_path: Path, ending: str) -> None:
+async def test_one_line_end_is_dropped(tmp_path: Path, ending: str) -> None:
     file = private(tmp_path / "token", VALUE + ending)
-    assert read_secret(SecretSource("file", str(file)), environment={}).reveal() == VALUE
+    assert (await read_secret(SecretSource("file", str(file)), environment={})).reveal() == VALUE
 
 
-def test_a_file_that_everybody_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
+async def test_a_file_that_everybody_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
     file = private(tmp_path / "token", VALUE)
     file.chmod(0o644)
     with pytest.raises(UsageError) as caught:
-        read_secret(SecretSource("file", str(file)), environment={})
+        await read_secret(SecretSource("file", str(file)), environment={})
     assert str(file) in caught.value.message
     assert caught.value.hint == f"run: chmod o-rwx {file}"
     file.chmod(0o640)
-    assert read_secret(SecretSource("file", str(file)), environment={}).reveal() == VALUE
+    assert (await read_secret(SecretSource("file", str(file)), environment={})).reveal() == VALUE
 
 
 @pytest.mark.parametrize(
     "content", ["", "\n", "   \n", f"{VALUE}\nsecond line\n", f"{VALUE}\0", b"\xff\xfe\xfd" * 9, "x" * 70_000]
 )
-def test_what_cannot_be_a_secret_is_refused_without_repeating_it(
+async def test_what_cannot_be_a_secret_is_refused_without_repeating_it(
     tmp_path: Path, content: str | bytes
 ) -> None:
     file = private(tmp_path / "token", content)
     with pytest.raises(UsageError) as caught:
-        read_secret(SecretSource("file", str(file)), environment={})
+        await read_secret(SecretSource("file", str(file)), environment={})
     assert VALUE not in str(caught.value)
     assert caught.value.hint
 
@@ -80,54 +82,54 @@ def test_what_cannot_be_a_secret_is_refused_without_repeating_it(
     ],
     ids=str,
 )
-def test_a_secret_that_is_not_there_says_what_to_do(tmp_path: Path, source: SecretSource) -> None:
+async def test_a_secret_that_is_not_there_says_what_to_do(tmp_path: Path, source: SecretSource) -> None:
     environment = {"EMPTY": "", "CREDENTIALS_DIRECTORY": str(tmp_path)}
     with pytest.raises(UsageError) as caught:
-        read_secret(source, environment=environment)
+        await read_secret(source, environment=environment)
     assert caught.value.exit_code == 2
     assert caught.value.hint
 
 
-def test_a_directory_is_not_a_secret_file(tmp_path: Path) -> None:
+async def test_a_directory_is_not_a_secret_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
-        read_secret(SecretSource("file", str(tmp_path)), environment={})
+        await read_secret(SecretSource("file", str(tmp_path)), environment={})
 
 
-def test_credentials_without_systemd_say_how_to_load_them() -> None:
+async def test_credentials_without_systemd_say_how_to_load_them() -> None:
     with pytest.raises(UsageError, match="CREDENTIALS_DIRECTORY") as caught:
-        read_secret(SecretSource("credential", "token"), environment={})
+        await read_secret(SecretSource("credential", "token"), environment={})
     assert caught.value.hint is not None
     assert "LoadCredential=token" in caught.value.hint
 
 
-def test_what_a_command_writes_to_stderr_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_what_a_command_writes_to_stderr_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
     script = f"import sys; print({VALUE!r}, file=sys.stderr); raise SystemExit(1)"
     with pytest.raises(UsageError) as caught:
-        read_secret(SecretSource("command", (sys.executable, "-c", script)), environment={})
+        await read_secret(SecretSource("command", (sys.executable, "-c", script)), environment={})
     out, err = capfd.readouterr()
     assert VALUE not in out + err + str(caught.value) + str(caught.value.hint)
 
 
-def test_the_arguments_of_a_command_are_not_shown() -> None:
+async def test_the_arguments_of_a_command_are_not_shown() -> None:
     source = SecretSource("command", ("/nowhere/vault", "--password", VALUE))
     with pytest.raises(UsageError) as caught:
-        read_secret(source, environment={})
+        await read_secret(source, environment={})
     assert VALUE not in str(caught.value) + str(source)
 
 
-def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
+async def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     script = "import sys; print(sys.argv[1])"
     source = SecretSource("command", (sys.executable, "-c", script, f"$(touch {witness})"))
-    assert read_secret(source, environment={}).reveal() == f"$(touch {witness})"
+    assert (await read_secret(source, environment={})).reveal() == f"$(touch {witness})"
     assert not witness.exists()
 
 
-def test_a_token_written_where_a_name_belongs_is_not_repeated() -> None:
+async def test_a_token_written_where_a_name_belongs_is_not_repeated() -> None:
     token = "ATCTT3xFfGN0misplaced_token_value"
     for source in (SecretSource("env", token), SecretSource("credential", token + "/+=")):
         with pytest.raises(UsageError) as caught:
-            read_secret(source, environment={"CREDENTIALS_DIRECTORY": "/nowhere"})
+            await read_secret(source, environment={"CREDENTIALS_DIRECTORY": "/nowhere"})
         assert token not in str(caught.value) + str(source) + str(caught.value.hint)
 
 
@@ -143,3 +145,49 @@ def test_secrets_are_equal_by_value() -> None:
     assert Secret(VALUE) == Secret(VALUE) != Secret(VALUE + "x")
     assert Secret(VALUE) != VALUE
     assert len({Secret(VALUE), Secret(VALUE)}) == 1
+
+
+async def test_other_work_goes_on_while_a_command_runs(tmp_path: Path) -> None:
+    """The command waits for what only the other work does."""
+    go = tmp_path / "go"
+    script = (
+        f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.01)\n"
+        "print('s3cret-value')"
+    )
+    reading = asyncio.ensure_future(
+        read_secret(SecretSource("command", (sys.executable, "-c", script)), environment={})
+    )
+    await asyncio.sleep(0.05)
+    assert not reading.done()
+    go.touch()
+    assert (await reading).reveal() == "s3cret-value"
+
+
+@pytest.mark.parametrize("how", ["too long", "stopped"])
+async def test_a_command_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    number = tmp_path / "pid"
+    script = (
+        f"import os, pathlib, time\npathlib.Path({str(number)!r}).write_text(str(os.getpid()))\n"
+        "time.sleep(1000)"
+    )
+    if how == "too long":
+        monkeypatch.setattr("mirror.auth.secrets.COMMAND_TIMEOUT", 5.0)
+    reading = asyncio.ensure_future(
+        read_secret(SecretSource("command", (sys.executable, "-c", script)), environment={})
+    )
+    while not number.exists() or not number.read_text():
+        await asyncio.sleep(0.01)
+    if how == "stopped":
+        reading.cancel()
+    with pytest.raises((UsageError, asyncio.CancelledError)):
+        await reading
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
+
+
+async def test_a_command_that_prints_without_end_is_ended() -> None:
+    script = "while True: print('x' * 1000)"
+    with pytest.raises(UsageError, match="larger than a secret"):
+        await read_secret(SecretSource("command", (sys.executable, "-c", script)), environment={})

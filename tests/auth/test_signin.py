@@ -27,6 +27,7 @@ from mirror.auth.credentials import (
 from mirror.auth.secrets import Secret, SecretSource, read_secret
 from mirror.auth.signin import ForeignOrigin, SignIn, sign_in
 from mirror.errors import CredentialRefused, UsageError
+from tests.auth.helpers import at_once
 from tests.clock import FakeClock
 
 API = "https://api.example.org/2.0"
@@ -35,8 +36,9 @@ SOURCE = SecretSource("env", "SECRET")
 
 
 def made(credential: Credential, secret: str = "s3cret-value", clock: FakeClock | None = None) -> SignIn:
-    return sign_in(
-        credential, environment={"SECRET": secret}, oauth_url=OAUTH, api_url=API, clock=clock or FakeClock()
+    environment = {"SECRET": secret}
+    return at_once(
+        sign_in(credential, environment=environment, oauth_url=OAUTH, api_url=API, clock=clock or FakeClock())
     )
 
 
@@ -186,7 +188,7 @@ def test_a_secret_of_another_kind_is_told_apart(credential: Credential, secret: 
     assert secret not in caught.value.message + (caught.value.hint or "")
 
 
-def test_secrets_come_from_four_places(tmp_path: Path) -> None:
+async def test_secrets_come_from_four_places(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("from a file\n")
     file.chmod(0o600)
@@ -203,7 +205,7 @@ def test_secrets_come_from_four_places(tmp_path: Path) -> None:
         SecretSource("command", ("echo", "from a command")): "from a command",
     }
     for source, value in sources.items():
-        assert read_secret(source, environment=environment).reveal() == value
+        assert (await read_secret(source, environment=environment)).reveal() == value
 
 
 @pytest.mark.parametrize(
@@ -219,16 +221,16 @@ def test_secrets_come_from_four_places(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_secret_that_cannot_be_read_says_what_to_do(source: SecretSource) -> None:
+async def test_a_secret_that_cannot_be_read_says_what_to_do(source: SecretSource) -> None:
     with pytest.raises(UsageError) as caught:
-        read_secret(source, environment={"PATH": "/usr/bin:/bin"})
+        await read_secret(source, environment={"PATH": "/usr/bin:/bin"})
     assert caught.value.hint
 
 
-def test_a_file_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
+async def test_a_file_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("hunter2-hunter2")
     file.chmod(0o644)
     with pytest.raises(UsageError, match="everybody") as caught:
-        read_secret(SecretSource("file", str(file)), environment={})
+        await read_secret(SecretSource("file", str(file)), environment={})
     assert "hunter2" not in caught.value.message

@@ -30,6 +30,7 @@ from mirror.bitbucket.failures import (
     ServerTrouble,
 )
 from mirror.bitbucket.lists import all_of, pages
+from tests.auth.helpers import at_once
 from tests.clock import FakeClock
 
 API = "https://api.example.org/2.0"
@@ -41,12 +42,14 @@ def client(
 ) -> Client:
     clock = clock or FakeClock()
     signed = [
-        sign_in(
-            WorkspaceAccessToken(SecretSource("env", "S")),
-            environment={"S": secret},
-            oauth_url="https://example.org/token",
-            api_url=API,
-            clock=clock,
+        at_once(
+            sign_in(
+                WorkspaceAccessToken(SecretSource("env", "S")),
+                environment={"S": secret},
+                oauth_url="https://example.org/token",
+                api_url=API,
+                clock=clock,
+            )
         )
         for secret in secrets
     ]
@@ -116,7 +119,7 @@ async def test_a_retired_endpoint_names_its_announcement() -> None:
 
 async def test_an_app_password_is_told_why_it_is_refused() -> None:
     clock = FakeClock()
-    one = sign_in(
+    one = await sign_in(
         AppPassword("ann", SecretSource("env", "S")),
         environment={"S": "secret-word"},
         oauth_url="https://example.org/token",
@@ -346,7 +349,7 @@ async def test_the_credential_and_cookies_stay_at_home() -> None:
     storage = Recorder(give(200, b"the log", Content_Type="text/plain"))
     api = Recorder(give(307, Location=f"{storage.url}/log", Set_Cookie="session=secret"))
     clock = FakeClock()
-    one = sign_in(
+    one = await sign_in(
         WorkspaceAccessToken(SecretSource("env", "S")),
         environment={"S": "t0ken"},
         oauth_url=f"{api.url}/token",

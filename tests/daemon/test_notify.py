@@ -1,0 +1,27 @@
+"""systemd is told how the service is; where it does not listen, the service goes on."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from mirror.daemon import notify
+from mirror.daemon.notify import Notifier
+
+
+def test_a_queue_that_nobody_empties_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the watchdog itself would stop the service."""
+    monkeypatch.setattr(notify, "PATIENCE", 0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        notifier.send(STATUS="first")
+        for _ in range(1000):
+            notifier.send(WATCHDOG=1)
+        notifier.send(STOPPING=1)
+        assert listener.recv(100) == b"STATUS=first"
+        assert listener.recv(100) == b"WATCHDOG=1"
