@@ -142,7 +142,7 @@ def _is_confirmed(path: Path, job: FetchJob, old: Mapping[bytes, str], accepted:
     head = accepted.head
     if {name: value for name, value in old.items() if not name.startswith(OURS)} != accepted.refs:
         return False
-    if head is not None and (head.kind == "detached" or head.value != _head_value(path)):
+    if head is not None and (head.kind == "detached" or head.value != _head_value(path, old)):
         return False
     if job.since is not None and not {*_tips(accepted), *_pins(old).values()} <= job.since:
         return False
@@ -250,7 +250,7 @@ def _publish(
     for value in keep:
         new[KEEP + value.encode("ascii")] = value
     _, peeled_before = read_packed(path)
-    head_moves = accepted.head is not None and accepted.head.value != _head_value(path)
+    head_moves = accepted.head is not None and accepted.head.value != _head_value(path, old)
     if new != old or head_moves or not (path / "packed-refs").exists():
         peeled = {name: value for name, value in peeled_before.items() if new.get(name) == old.get(name)}
         peeled.update(accepted.peeled)
@@ -271,8 +271,8 @@ def _pins(refs: Mapping[bytes, str]) -> dict[int, str]:
     }
 
 
-def _head_value(path: Path) -> bytes | None:
-    head: Head | None = read_head(path)
+def _head_value(path: Path, refs: Mapping[bytes, str]) -> bytes | None:
+    head: Head | None = read_head(path, refs)
     return head.value if head is not None else None
 
 

@@ -127,6 +127,12 @@ class Resolver:
         for names in in_processes(roots, processes, work):
             self._forget(names)
 
+    def content(self, at: int) -> bytes | None:
+        """The content of an entry that was made; None where it is too large for memory."""
+        with self._maker(_Links(self._links), HELD_MAX) as maker:
+            content = maker.content(at)
+        return content if isinstance(content, bytes) else None
+
     def _take(self, child: Child[list[bytes]]) -> None:
         self._ahead = None
         self._forget(child.answer())
@@ -246,7 +252,7 @@ class _Maker:
     def make(self, root: int) -> None:
         """Make all that is made from `root`, and note its links."""
         kind = self._entries.kinds[root]
-        content = self._again(root)
+        content = self.content(root)
         self._entries.done[root] = 1
         self._push(root, content, self._entries.name(root), self._follow(kind, content))
         stack, following, bases = self._stack, self._next_child, self._entries.bases
@@ -268,7 +274,7 @@ class _Maker:
         """Make the entry `at` from its base."""
         entries = self._entries
         if base.content is None:
-            base.content = self._again(base.at)
+            base.content = self.content(base.at)
             self._held += base.size
         delta = self._inflate(at)
         offset = entries.offsets[at]
@@ -333,7 +339,7 @@ class _Maker:
         self._found.add(links)
         return marks
 
-    def _again(self, at: int) -> Content:
+    def content(self, at: int) -> Content:
         """The content of an entry that is made, or whose base is."""
         chain, bases = [at], self._entries.bases
         while (base := bases[chain[-1]]) != NONE:

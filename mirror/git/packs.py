@@ -256,6 +256,7 @@ class Reception:
         _check_all_made(entries, named)
         tell("checking links")
         _check_links(self._resolver.links, entries, store)
+        self._check_collisions(store, count)
         if is_thin:
             checksum = self._seal()
         self._stream.flush()
@@ -268,6 +269,24 @@ class Reception:
         beside.rename(final.with_suffix(".idx"))
         sync_folder(self._folder)
         return count
+
+    def _check_collisions(self, store: DiskObjectStore, count: int) -> None:
+        """What came under a name that we hold must be what we hold; only its own hash could be made to lie.
+
+        Of what is too large to be made in memory only the name is known.
+        """
+        if not store.packs:
+            return
+        entries = self._scan.entries
+        for at in range(count):
+            identifier = ObjectID(entries.name(at).hex().encode("ascii"))
+            if identifier not in store or (content := self._resolver.content(at)) is None:
+                continue
+            if store.get_raw(identifier) != (entries.kinds[at], content):
+                raise GitFailed(
+                    f"the server sent another object as {identifier.decode('ascii')}, which is held: "
+                    "a collision of SHA-1; nothing was changed"
+                )
 
     def _append_bases(self, store: DiskObjectStore) -> bool:
         """Append those objects of ours that deltas of a thin pack are made from; were there any?"""

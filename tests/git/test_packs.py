@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from dulwich.object_store import DiskObjectStore
 from dulwich.pack import write_pack_index_v2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from benchmarks.made import make
 from mirror.git import packresolve, packs, packscan
 from mirror.git.bare import create
+from mirror.git.failures import GitFailed
 from mirror.git.packs import sweep, write_index
 from mirror.git.packscan import Entries, PackScan
 from tests.git.backend import git, need_git
@@ -339,3 +341,33 @@ def test_small_pieces_cost_no_more_looks_than_large_ones(
             scan.write(data[at : at + 100])
         assert scan.finish() == hashlib.sha1(data[:-20]).digest()
     assert len(looks) <= len(data) // packscan._GATHERED + 2
+
+
+def test_another_object_under_a_name_that_is_held_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No two contents of one SHA-1 are at hand, so what is held is made to read as another."""
+    need_git()
+    made, mirror = tmp_path / "made.git", tmp_path / "m.git"
+    git("init", "-q", "--bare", "-b", "main", str(made))
+    blob = git("hash-object", "-w", "--stdin", cwd=made, stdin=b"one").strip()
+    other = git("hash-object", "-w", "--stdin", cwd=made, stdin=b"two").strip()
+    packs = [
+        subprocess.run(
+            ["git", "pack-objects", "--stdout", "-q"],
+            cwd=made,
+            input=text.encode(),
+            capture_output=True,
+            check=True,
+        ).stdout
+        for text in (f"{blob}\n", f"{blob}\n{other}\n")
+    ]
+    create(mirror)
+    receive(mirror, packs[0])
+    before = sorted(path.name for path in (mirror / "objects" / "pack").iterdir())
+    monkeypatch.setattr(DiskObjectStore, "get_raw", lambda _self, _name: (3, b"not one"))
+    with pytest.raises(GitFailed, match=f"as {blob}, which is held"):
+        receive(mirror, packs[1])
+    assert sorted(path.name for path in (mirror / "objects" / "pack").iterdir()) == before
+    monkeypatch.undo()
+    assert receive(mirror, packs[1])[0] == 2
