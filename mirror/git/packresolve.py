@@ -46,10 +46,10 @@ LARGE = 16 << 20
 SHARE_FROM = 20_000
 # So many new entries are worth a process that goes ahead.
 AHEAD_FROM = 30_000
-# How many links are remembered as met, so that they are not written down again.
-_LATELY = 100_000
-# Links are written and read by so many bytes, twenty for each.
-_LINKS_WRITTEN, _LINKS_READ = 20 << 10, 20 * 50_000
+# How many links are held at once: what is met again meanwhile is written down but once.
+_MET_MAX = 100_000
+# Links are read by so many bytes, twenty for each.
+_LINKS_READ = 20 * 50_000
 # Large entries are inflated from so many bytes at a time.
 _PIECE = 1 << 20
 
@@ -187,22 +187,18 @@ class _Links:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._lately: set[bytes] = set()
-        self._new = bytearray()
+        self._met: set[bytes] = set()
 
     def add(self, found: set[bytes]) -> None:
-        found -= self._lately
-        if found:
-            if len(self._lately) > _LATELY:
-                self._lately.clear()
-            self._lately |= found
-            self._new += b"".join(found)
-            if len(self._new) >= _LINKS_WRITTEN:
-                self.flush()
+        self._met |= found
+        if len(self._met) > _MET_MAX:
+            self.flush()
 
     def flush(self) -> None:
-        while self._new:
-            del self._new[: os.write(self._descriptor, self._new)]
+        data = memoryview(b"".join(self._met))
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        self._met.clear()
 
 
 class _Made:

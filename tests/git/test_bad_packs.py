@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import random
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror.git import packresolve, packscan
 from mirror.git.bare import create
+from mirror.git.deltas import applied
 from mirror.git.failures import GitFailed
 from tests.git.backend import need_git
 from tests.git.crafted import (
@@ -224,6 +227,21 @@ def test_a_malformed_pack_is_refused_in_every_way(
         monkeypatch.setattr(packresolve, "AHEAD_FROM", 1)
         monkeypatch.setattr(packscan, "_GATHERED", 1)
     refused(tmp_path / "m.git", data, text, processes=2, sizes=(20,) * 100)
+
+
+def test_a_delta_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is larger than it says is not written to its end."""
+    monkeypatch.setattr(packresolve, "LARGE", 2)
+    pieces = []
+
+    def counted(*words: Any) -> Iterator[bytes]:
+        for piece in applied(*words):
+            pieces.append(piece)
+            yield piece
+
+    monkeypatch.setattr(packresolve, "applied", counted)
+    refused(tmp_path / "m.git", BAD["a result that fills the disk"][0], "another size")
+    assert 0 < len(pieces) < 3
 
 
 def test_any_flipped_bit_is_found(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ BOUNDS = {
     "columns in files": [(packscan, "_IN_MEMORY_MAX", 0)],
     "columns grow": [(packscan, "_ROOM", 3)],
     "few at a time": [(packs, "_TOGETHER", 5), (packs, "_AT_A_TIME", 7)],
-    "links forgotten": [(packresolve, "_LATELY", 3), (packresolve, "_LINKS_WRITTEN", 20)],
+    "links forgotten": [(packresolve, "_MET_MAX", 3), (packresolve, "_LINKS_READ", 20)],
     "every tree by what it takes over": [(packresolve, "SHORT", 0)],
     "all together": [
         (packresolve, "LARGE", 3000),
