@@ -14,6 +14,7 @@ import struct
 import sys
 import zlib
 from array import array
+from binascii import unhexlify
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,9 +58,9 @@ def links_of(kind: bytes, data: bytes | mmap.mmap) -> set[bytes]:
         return set(_TREE_LINKS.findall(data))
     if kind == b"commit" and (found := _COMMIT_LINKS.match(data)):
         parents = found[2].split()[1::2]
-        return {bytes.fromhex(one.decode("ascii")) for one in (found[1], *parents)}
+        return set(map(unhexlify, (found[1], *parents)))
     if kind == b"tag" and (found := _TAG_LINK.match(data)):
-        return {bytes.fromhex(found[1].decode("ascii"))}
+        return {unhexlify(found[1])}
     return set()
 
 
