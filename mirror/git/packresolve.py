@@ -43,9 +43,9 @@ HELD_MAX = 48 << 20
 # Deltas whose result is larger are applied in files.
 LARGE = 16 << 20
 # Fewer entries than this are not worth another process.
-SHARE_FROM = 20_000
+SHARE_FROM = 10_000
 # So many new entries are worth a process that goes ahead.
-AHEAD_FROM = 30_000
+AHEAD_FROM = 5_000
 # How many links are held at once: what is met again meanwhile is written down but once.
 _MET_MAX = 100_000
 # Links are read by so many bytes, twenty for each.
@@ -92,7 +92,8 @@ class Resolver:
     def is_ready_to_go_ahead(self) -> bool:
         """Whether enough has come since the last time, and nobody is at work on that."""
         entries = self._entries
-        if entries.by_name or len(entries) < self._ahead_until + AHEAD_FROM:
+        # Each time all entries are looked at again, so the more there are the more must have come.
+        if entries.by_name or len(entries) < self._ahead_until * 5 // 4 + AHEAD_FROM:
             return False
         return self._ahead is None or self._ahead.is_over()
 
