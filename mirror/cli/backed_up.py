@@ -15,7 +15,8 @@ _HEAD = """# What is backed up
 Besides code (every ref under its own name; LFS objects not yet), each of the kinds below. This page is
 made from the catalogue (`mirror/collect/catalogue.py`), and a test keeps it so.
 
-*Part* is what snapshots, `mirror status` and the configuration (`parts:`, `accept_missing:`) call it.
+*Part* is what snapshots, `mirror status` and the configuration (`parts:`, `accept_missing:`) call it; of
+settings `accept_missing:` takes single kinds, too (`settings/deploy-keys`).
 *Scope* is what the credential needs: as access tokens and OAuth consumers call it, and as users' API
 tokens do. *Page* is how many come with one request. A † marks what no access token can ever read,
 whatever its scopes, a ‡ what project and repository access tokens cannot: it is *unavailable* to them,
