@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirror.errors import UsageError
 from mirror.model import Json, JsonObject, Selector, Snapshot, name_to_json, time_text
-from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder, is_own_document
+from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder, is_own_document, ref_of
 
 
 def _folder(store: Store, selector: Selector) -> RepositoryFolder | WorkspaceFolder:
@@ -132,8 +132,10 @@ def _fields(folder: RepositoryFolder | WorkspaceFolder, before: At, after: At, n
 
 def _ref_changes(folder: RepositoryFolder | WorkspaceFolder, before: At, after: At) -> tuple[Change, ...]:
     def values(when: At) -> Mapping[bytes, str]:
-        found = folder.metadata.code_refs(when.snapshot)
-        return found[0].refs if found is not None else {}
+        found: dict[bytes, str] = {}
+        for mirror, told in folder.metadata.mirrors(when.snapshot).items():
+            found |= {ref_of(mirror, name): value for name, value in told.refs.refs.items()}
+        return found
 
     old, new = values(before), values(after)
     changes = []

@@ -19,7 +19,14 @@ from mirror.model import Head, Json, Refs, dumps, loads
 from mirror.store import layout
 from mirror.store.disk import write_file
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
-from mirror.store.refs_document import is_own_document, is_shard, refs_from_documents, refs_to_documents
+from mirror.store.refs_document import (
+    Mirrored,
+    is_own_document,
+    mirror_and_ref,
+    mirror_edits,
+    mirror_from_documents,
+    mirror_of_document,
+)
 from mirror.store.removals import Erased, Erasure, WithoutPeople, erasures_json
 from mirror.store.seal import sealed
 from mirror.store.snapshots import damage_in
@@ -29,6 +36,7 @@ from mirror.store.tidying import (
     in_order,
     kept_trees,
     remove_everything,
+    remove_mirror,
     remove_refs,
     rewritten,
     tidy,
@@ -76,11 +84,16 @@ async def erase(
             )
             _tell(writer, erasure)
             writer.documents.set_refs(dict(plan.refs))
-        if erasure.ref is not None and isinstance(folder, RepositoryFolder) and folder.code.exists():
-            name = erasure.ref
-            values |= {value for ref, value in read_all(folder.code).items() if ref == name}
-            remove_refs(folder.code, lambda ref, _: ref == name)
-        freed = await tidy(writer, workers, lock, rewrite=True, collect=erasure.ref is not None, gone=values)
+        freed = Freed(code=_remove_mirror_of(writer, erasure))
+        gone: dict[str, set[str]] = {}
+        if erasure.ref is not None:
+            mirror, name = mirror_and_ref(erasure.ref)
+            path = folder.mirrors().get(mirror)
+            if path is not None:
+                values |= {value for ref, value in read_all(path).items() if ref == name}
+                remove_refs(path, lambda ref, _: ref == name)
+            gone[mirror] = values
+        freed += await tidy(writer, workers, lock, rewrite=True, gone=gone)
     erasure = replace(erasure, done=True)
     _tell(writer, erasure)
     return Result(erasure, freed)
@@ -94,9 +107,12 @@ def holds(writer: AnyWriter, erasure: Erasure, without_people: WithoutPeople) ->
     with damage_in(folder.metadata.file):
         trees = kept_trees(writer)
         if erasure.document is not None:
-            return any(documents.find(tree, erasure.document) is not None for tree in trees)
+            mirrored = mirror_of_document(erasure.document) in folder.mirrors()
+            return mirrored or any(documents.find(tree, erasure.document) is not None for tree in trees)
         if erasure.ref is not None:
-            mirrored = isinstance(folder, RepositoryFolder) and erasure.ref in read_all(folder.code)
+            mirror, name = mirror_and_ref(erasure.ref)
+            path = folder.mirrors().get(mirror)
+            mirrored = path is not None and name in read_all(path)
             return mirrored or bool(_values(documents, trees, erasure.ref))
         change = _change(documents, erasure, without_people)
         return any(
@@ -139,13 +155,22 @@ def _refs_sha256(documents: Documents, tree: str) -> str | None:
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
+def _remove_mirror_of(writer: AnyWriter, erasure: Erasure) -> int:
+    """Remove the mirror of what an erased document is about; returns the bytes freed."""
+    mirror = None if erasure.document is None else mirror_of_document(erasure.document)
+    return 0 if mirror is None else remove_mirror(writer, mirror)
+
+
 def _change(documents: Documents, erasure: Erasure, without_people: WithoutPeople) -> Change:
     """What the erasure does to a snapshot's documents."""
+    target = erasure.document
     if erasure.ref is not None:
         ref = erasure.ref
         return Change(edits=lambda tree: _without_ref(documents, tree, ref))
     erased = Erased([erasure], without_people)
-    target = erasure.document
+    if target is not None and (mirror := mirror_of_document(target)) is not None:
+        stone = dumps(erasure.tombstone)
+        return Change(edits=lambda tree: _without_thing(documents, tree, target, mirror, stone))
 
     def document(path: str, data: bytes) -> bytes | None:
         if is_own_document(path) or (target is not None and path != target):
@@ -160,35 +185,57 @@ def _change(documents: Documents, erasure: Erasure, without_people: WithoutPeopl
     return Change(document, inside)
 
 
+def _without_thing(
+    documents: Documents, tree: str, path: str, mirror: str, stone: bytes
+) -> dict[str, bytes | None]:
+    """A snapshot's documents as they are without a thing that has a mirror of its own."""
+    edits = {
+        one: data
+        for one, data in _mirror_edits(documents, tree, mirror, None).items()
+        if documents.find(tree, one) is not None
+    }
+    return {**edits, path: stone} if documents.find(tree, path) is not None else edits
+
+
 def _without_ref(documents: Documents, tree: str, ref: bytes) -> dict[str, bytes | None]:
     """The documents of a snapshot's refs as they are without `ref` (one of upstream's, or a pin)."""
-    known = _refs_of(documents, tree)
-    if known is None:
+    mirror, name = mirror_and_ref(ref)
+    told = _told(documents, tree, mirror)
+    if told is None:
         return {}
-    refs, pins = known
-    head = refs.head
-    if head is not None and head.value == ref:
-        head = Head("unborn", ref)
-    left = {name: value for name, value in refs.refs.items() if name != ref}
-    kept_pins = {number: value for number, value in pins.items() if pin_name(number) != ref}
-    if len(left) == len(refs.refs) and len(kept_pins) == len(pins):
+    refs, head = told.refs.refs, told.refs.head
+    left = {one: value for one, value in refs.items() if one != name}
+    pins = {number: value for number, value in told.pins.items() if pin_name(number) != name}
+    if len(left) == len(refs) and len(pins) == len(told.pins):
         return {}
-    new: dict[str, bytes | None] = dict(refs_to_documents(Refs(left, head), kept_pins))
-    old = (path for path in documents.paths(tree, layout.REFS_SHARDS) if is_shard(path))
-    return {**{path: None for path in old if path not in new}, **new}
+    if head is not None and head.value == name:
+        head = Head("unborn", name)
+    return _mirror_edits(documents, tree, mirror, replace(told, refs=Refs(left, head), pins=pins))
 
 
-def _refs_of(documents: Documents, tree: str) -> tuple[Refs, dict[int, str]] | None:
-    return refs_from_documents(lambda path: documents.read(tree, path))
+def _mirror_edits(
+    documents: Documents, tree: str, mirror: str, told: Mirrored | None
+) -> dict[str, bytes | None]:
+    return mirror_edits(
+        mirror,
+        told,
+        lambda path: documents.read(tree, path),
+        lambda folder: documents.paths(tree, folder),
+    )
+
+
+def _told(documents: Documents, tree: str, mirror: str) -> Mirrored | None:
+    return mirror_from_documents(mirror, lambda path: documents.read(tree, path))
 
 
 def _values(documents: Documents, trees: Iterable[str], ref: bytes) -> set[str]:
     """Every hash that `ref` has in one of the trees."""
     values = set()
+    mirror, name = mirror_and_ref(ref)
     for tree in trees:
-        known = _refs_of(documents, tree)
-        if known is not None:
-            named = {**known[0].refs, **{pin_name(number): value for number, value in known[1].items()}}
-            if ref in named:
-                values.add(named[ref])
+        told = _told(documents, tree, mirror)
+        if told is not None:
+            named = {**told.refs.refs, **{pin_name(number): value for number, value in told.pins.items()}}
+            if name in named:
+                values.add(named[name])
     return values

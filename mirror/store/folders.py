@@ -28,25 +28,27 @@ from mirror.model import (
     snapshot_time,
 )
 from mirror.store import layout
-from mirror.store.disk import sweep, write_file
+from mirror.store.disk import make_folder, sweep, write_file
 from mirror.store.drafts import Deposit, WorkDraft, checkpoints_since, tip_of
 from mirror.store.failures import Malformed, StoreDamaged
 from mirror.store.locks import FolderLock, hold
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.records import read_small
 from mirror.store.refs_document import (
-    code_of,
-    files_of,
-    is_shard,
+    MAIN_MIRROR,
+    WIKI_MIRROR,
+    Mirrored,
+    mirror_edits,
     refs_from_documents,
-    refs_to_documents,
-    sharded_of,
 )
 from mirror.store.removals import Erased, read_dropped
 from mirror.store.snapshots import damage_in, read_snapshot
 
 Folder = TypeVar("Folder", RepositoryFolder, WorkspaceFolder)
 _log = get_logger("store")
+_NO_MIRRORS: Mapping[str, Mirrored] = {}
+# The state file tells of these what the last snapshot said. A workspace's documents are opened anyway.
+_PRINTED = frozenset({MAIN_MIRROR, WIKI_MIRROR})
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class FolderWriter(Generic[Folder]):
         self._opened: Documents | None = None
         # What the state file says, where the documents are just as it left them.
         self._trusted: JsonObject | None = None
-        self._taken: tuple[Taken, str | None] | None = None
+        self._taken: tuple[Taken, JsonObject] | None = None
         self._drafts: list[WorkDraft] = []  # to be closed with the lock
 
     @property
@@ -141,6 +143,14 @@ class FolderWriter(Generic[Folder]):
             self.documents.set_refs({layout.WORK: None})
         (self._path / layout.STATE_FILE).unlink(missing_ok=True)
         self._trusted = None
+
+    def mirror(self, name: str) -> Path:
+        """Where the mirror of this name is, or is to be made; the folder that it stands in is there."""
+        self._locked()
+        path = self.folder.mirror(name)
+        if not path.parent.is_dir():
+            make_folder(path.parent)
+        return path
 
     def kept_ids(self) -> tuple[str, ...]:
         """The ids of every snapshot that is kept, sorted."""
@@ -225,29 +235,40 @@ class FolderWriter(Generic[Folder]):
         parts: Mapping[str, Part],
         refs: Refs | None = None,
         pins: Mapping[int, str] | None = None,
+        mirrors: Mapping[str, Mirrored] = _NO_MIRRORS,
     ) -> Taken:
         """Make the draft the next snapshot, if anything changed; the draft is used up.
 
-        `begun` is when work on this folder began. `refs` None leaves the refs as the last snapshot
-        has them (they could not be read now), `pins` None the pull request pins.
+        `begun` is when work on this folder began. `refs` None leaves the refs of the code as the last
+        snapshot has them (they could not be read now), `pins` None the pull request pins. `mirrors` are
+        the other mirrors of which there is something to tell.
         """
-        digest = None if refs is None or pins is None else _refs_print(refs, pins)
-        confirmed = self._confirmed(draft, parts, digest, asked=refs is not None)
+        told = dict(mirrors)
+        if refs is not None and pins is not None:
+            told[MAIN_MIRROR] = Mirrored(refs, pins)
+        prints = {mirror: _print_of(told[mirror]) for mirror in told.keys() & _PRINTED}
+        is_printed = prints.keys() == told.keys() and (refs is None or pins is not None)
+        confirmed = self._confirmed(draft, parts, prints) if is_printed else None
         if confirmed is not None:
             return confirmed
+        prints = {**_prints_of(self._last), **prints}
+        if refs is not None and pins is None:
+            prints.pop(MAIN_MIRROR, None)
         documents = self.documents
         tags: dict[str, str]
         last: Snapshot | None
         with damage_in(self.folder.metadata.file):
-            if refs is not None:
-                _put_refs(draft, refs, pins)
+            if refs is not None and pins is None:
+                told[MAIN_MIRROR] = Mirrored(refs, _pins_of(draft))
+            for mirror in sorted(told):  # the code first: its document tells of the wiki, too
+                _put_mirror(draft, mirror, told[mirror])
             tip = tip_of(documents)
             last = None if tip is None else read_snapshot(documents, tip)
             tags = {name: commit for name, commit in documents.tags().items() if is_snapshot_id(name)}
             if last is not None and tip in tags.values() and self._is_same(documents, draft, last, parts):
                 _settle(draft, last)
                 taken_again = Taken(last, changed=False, refs_sha256=_refs_sha256(documents, last.tree))
-                self._taken = taken_again, digest
+                self._taken = taken_again, prints
                 return taken_again
             taken = Snapshot(
                 id=_next_id(begun, [*tags, *([last.id] if last is not None else [])]),
@@ -262,15 +283,15 @@ class FolderWriter(Generic[Folder]):
             read_back = read_snapshot(documents, documents.tags()[taken.id])
         assert read_back.tree == tree and read_back.id == taken.id
         done = Taken(read_back, changed=True, refs_sha256=_refs_sha256(documents, tree))
-        self._taken = done, digest
+        self._taken = done, prints
         return done
 
     def _confirmed(
-        self, draft: WorkDraft, parts: Mapping[str, Part], digest: str | None, *, asked: bool
+        self, draft: WorkDraft, parts: Mapping[str, Part], prints: Mapping[str, str]
     ) -> Taken | None:
         """The last snapshot, where the state file alone tells that nothing has changed since."""
         last = self._last if self._trusted is not None and not draft.is_begun else None
-        if last is None or (asked and (digest is None or digest != last["refs"])):
+        if last is None or not prints.items() <= _prints_of(last).items():
             return None
         if layout.WORK.encode() in read_all(self._path / layout.METADATA):
             return None  # an earlier run has left work that is in no snapshot yet
@@ -330,34 +351,34 @@ def _state(data: JsonObject) -> JsonObject:
     raise Malformed("it is not of the form that this version writes")
 
 
-def _refs_print(refs: Refs, pins: Mapping[int, str]) -> str:
-    """What tells refs and pins from others."""
-    lines = [b"%s %s\n" % (value.encode("ascii"), name) for name, value in sorted(refs.refs.items())]
+def _prints_of(last: JsonObject | None) -> dict[str, str]:
+    """What the state file tells of mirrors by name; version 0.3 told it of the code alone, in one word."""
+    found = None if last is None else last["refs"]
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _print_of(told: Mirrored) -> str:
+    """What tells what is told of a mirror from anything else."""
+    refs, pins, head = told.refs.refs, told.pins, told.refs.head
+    lines = [b"%s %s\n" % (value.encode("ascii"), name) for name, value in sorted(refs.items())]
     lines += [b"%s %d\n" % (value.encode("ascii"), number) for number, value in sorted(pins.items())]
-    head = b"-" if refs.head is None else refs.head.kind.encode("ascii") + b" " + refs.head.value
-    return hashlib.sha256(head + b"\n" + b"".join(lines)).hexdigest()
+    first = b"-" if head is None else head.kind.encode("ascii") + b" " + head.value
+    if told.gone_since is not None:
+        first += b" gone " + told.gone_since.encode("ascii")
+    return hashlib.sha256(first + b"\n" + b"".join(lines)).hexdigest()
 
 
-def _put_refs(draft: WorkDraft, refs: Refs, pins: Mapping[int, str] | None) -> None:
-    if pins is None:
-        known = refs_from_documents(draft.edit.get)
-        pins = {} if known is None else known[1]
-    documents = refs_to_documents(refs, pins)
-    there = {path for path in draft.edit.paths(layout.REFS_SHARDS) if is_shard(path)}
-    for path in sorted(there - documents.keys()):
-        draft.remove_any(path)
-    held = _held_shards(draft)
-    for path, data in documents.items():
-        # Of many shards few change, and to compare each with what is there is to read them all.
-        if path not in there or held.get(path) != hashlib.sha256(data).hexdigest():
+def _pins_of(draft: WorkDraft) -> Mapping[int, str]:
+    known = refs_from_documents(draft.edit.get)
+    return {} if known is None else known[1]
+
+
+def _put_mirror(draft: WorkDraft, mirror: str, told: Mirrored) -> None:
+    for path, data in mirror_edits(mirror, told, draft.edit.get, draft.edit.paths).items():
+        if data is None:
+            draft.remove_any(path)
+        else:
             draft.put_bytes(path, data)
-
-
-def _held_shards(draft: WorkDraft) -> JsonObject:
-    """The shards that the draft has: path to sha256."""
-    data = draft.edit.get(layout.REFS_DOCUMENT)
-    sharded = None if data is None else sharded_of(code_of(data))
-    return {} if sharded is None else files_of(sharded)
 
 
 def _settle(draft: WorkDraft, last: Snapshot) -> None:

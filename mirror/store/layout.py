@@ -27,7 +27,10 @@ VERIFYING = "cache/verifying.jsonl"
 WORKSPACE_FILE = "workspace.json"
 REPOSITORY_FILE = "repository.json"
 METADATA = "metadata.git"
+# A mirror is called `code`, `wiki` or `snippets/<name>`; its repository has that name and `.git`.
 CODE = "code.git"
+WIKI = "wiki.git"
+SNIPPETS = "snippets"
 FILES = "files"
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
@@ -44,7 +47,7 @@ MAIN = "refs/heads/main"
 WORK = "refs/mirror/work"
 SNAPSHOT_DOCUMENT = "snapshot.json"
 REFS_DOCUMENT = "refs.json"
-REFS_SHARDS = "refs/"
+REFS_DOCUMENTS = "refs/"
 LFS_DOCUMENTS = "lfs/"
 
 NAME_MAX = 100
@@ -104,6 +107,13 @@ def may_belong_to(folder: str, uuid: str) -> bool:
 def slug_of(folder: str) -> str:
     """The slug that a folder's name began with."""
     return _SUFFIX.sub("", folder)
+
+
+def mirror_place(mirror: str) -> str:
+    """Where the mirror of this name stands, below its folder; ValueError where no mirror is called so."""
+    if mirror not in ("code", "wiki") and not mirror.startswith(f"{SNIPPETS}/"):
+        raise ValueError(f"no mirror is called {mirror!r}")
+    return f"{check_path(mirror)}.git"
 
 
 def stored_file(sha256: str, *, compressed: bool) -> str:

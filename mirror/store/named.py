@@ -1,4 +1,4 @@
-"""Every hash that snapshots name in the mirror, and which of the snapshots do.
+"""Every hash that snapshots name in a mirror, and which of the snapshots do.
 
 Snapshots share most of their refs' documents, so each document is read once, however many snapshots
 have it: fifty thousand refs in a hundred snapshots cost as much as fifty thousand refs and the changes.
@@ -12,28 +12,35 @@ from dataclasses import dataclass, field
 
 from mirror.git.documents import Documents
 from mirror.model import JsonObject, loads
-from mirror.store import layout
 from mirror.store.failures import Malformed
-from mirror.store.refs_document import check_count, code_of, files_of, head_of, sharded_of, values_of
-
-_SHARDS = "refs/code"
+from mirror.store.refs_document import (
+    MAIN_MIRROR,
+    check_count,
+    content_of,
+    files_of,
+    head_of,
+    home_of,
+    sharded_of,
+    shards_of,
+    values_of,
+)
 
 
 class Named(Mapping[str, tuple[str, ...]]):
     """Hashes, each with the ids of the snapshots that name it.
 
-    `has_code`: some snapshot tells of refs, if only that there are none.
+    `is_told`: some snapshot tells of refs, if only that there are none.
     """
 
     def __init__(self) -> None:
-        self.has_code = False
+        self.is_told = False
         self._ids: list[str] = []
         self._bits: dict[str, int] = {}
         self._told: dict[int, tuple[str, ...]] = {}
 
     def begin(self, identifier: str) -> int:
         """A further snapshot; returns its bit."""
-        self.has_code = True
+        self.is_told = True
         self._ids.append(identifier)
         return 1 << len(self._ids) - 1
 
@@ -68,8 +75,8 @@ class _Document:
 
 
 @dataclass
-class _Code:
-    """One `refs.json`: the hashes in it, and its shards, where it has some."""
+class _Home:
+    """One document that tells of a mirror: the hashes in it, and its shards, where it has some."""
 
     hashes: tuple[str, ...]
     sharded: JsonObject | None
@@ -87,26 +94,33 @@ class _Shard:
 
 @dataclass
 class NamedReader:
-    """Reads the refs' documents of one snapshot after another, each document once."""
+    """Reads what one snapshot after another tells of a mirror, each document once."""
 
+    mirror: str = MAIN_MIRROR
     named: Named = field(default_factory=Named)
-    _codes: dict[str, _Code] = field(default_factory=dict)
+    _homes: dict[str, _Home | None] = field(default_factory=dict)
     _shards: dict[str, _Shard] = field(default_factory=dict)
     _documents: dict[str, _Document] = field(default_factory=dict)
 
-    def add(self, documents: Documents, identifier: str, tree: str) -> None:
-        """Take up the snapshot `identifier`. Raises ValueError, and GitFailed where its documents are
-        damaged; nothing is taken up then."""
-        entry = documents.find(tree, layout.REFS_DOCUMENT)
-        if entry is None:
-            return
-        blob = entry[1]
-        code = self._codes.get(blob)
-        if code is None:
-            code = self._codes[blob] = _read_code(documents.blob(blob))
-        found = {blob: code.hashes}
-        if code.sharded is not None:
-            found.update(self._shards_of(documents, tree, code.sharded))
+    def knows(self, blob: str) -> bool:
+        """Whether the document of this blob was read."""
+        return blob in self._homes
+
+    def read(self, blob: str, data: bytes) -> None:
+        """Read a document that may tell of the mirror. Raises ValueError."""
+        self._homes[blob] = _read_home(self.mirror, data)
+
+    def found(self, documents: Documents, tree: str, blob: str) -> dict[str, tuple[str, ...]] | None:
+        """The documents of a snapshot that has the document `blob`, with the hashes in each; None where
+        it does not tell of the mirror. Raises ValueError, and GitFailed where shards are damaged."""
+        home = self._homes[blob]
+        if home is None:
+            return None
+        shards = self._shards_of(documents, tree, home.sharded) if home.sharded is not None else ()
+        return {blob: home.hashes, **dict(shards)}
+
+    def note(self, identifier: str, found: dict[str, tuple[str, ...]]) -> None:
+        """The snapshot `identifier` has these documents."""
         bit = self.named.begin(identifier)
         for name, hashes in found.items():
             self._documents.setdefault(name, _Document(hashes)).bits |= bit
@@ -114,22 +128,23 @@ class NamedReader:
     def _shards_of(
         self, documents: Documents, tree: str, sharded: JsonObject
     ) -> Iterator[tuple[str, tuple[str, ...]]]:
-        folder = documents.find(tree, _SHARDS)
+        path, place = home_of(self.mirror), shards_of(self.mirror)
+        folder = documents.find(tree, place)
         level = documents.level(folder[1]) if folder is not None else {}
         refs = pins = 0
-        for path, digest in files_of(sharded).items():
-            parent, _, name = path.rpartition("/")
-            entry = level.get(name.encode("utf-8")) if parent == _SHARDS else None
+        for file, digest in files_of(sharded, path).items():
+            parent, _, name = file.rpartition("/")
+            entry = level.get(name.encode("utf-8")) if parent == place else None
             if entry is None:
-                raise Malformed(f"{path} is missing")
+                raise Malformed(f"{file} is missing")
             shard = self._shards.get(entry[1])
             if shard is None:
-                shard = self._shards[entry[1]] = _read_shard(documents.blob(entry[1]), path)
+                shard = self._shards[entry[1]] = _read_shard(self.mirror, documents.blob(entry[1]), file)
             if shard.digest != digest:
-                raise Malformed(f"{path} is not the one that refs.json names")
+                raise Malformed(f"{file} is not the one that {path} names")
             refs, pins = refs + shard.refs, pins + shard.pins
             yield entry[1], shard.hashes
-        check_count(sharded, refs, pins)
+        check_count(self.mirror, sharded, refs, pins)
 
     def done(self) -> Named:
         """What was taken up."""
@@ -138,17 +153,39 @@ class NamedReader:
         return self.named
 
 
-def _read_code(data: bytes) -> _Code:
-    code = code_of(data)
-    head, sharded = head_of(code), sharded_of(code)
+def take_up(
+    documents: Documents, readers: Iterable[NamedReader], identifier: str, tree: str, blob: str
+) -> None:
+    """Let `readers` take up the snapshot `identifier`, of whose mirrors the one document `blob` tells.
+
+    Raises ValueError, and GitFailed where documents are damaged; nothing is taken up then.
+    """
+    data: bytes | None = None
+    taken = []
+    for reader in readers:
+        if not reader.knows(blob):
+            data = documents.blob(blob) if data is None else data
+            reader.read(blob, data)
+        found = reader.found(documents, tree, blob)
+        if found is not None:
+            taken.append((reader, found))
+    for reader, found in taken:
+        reader.note(identifier, found)
+
+
+def _read_home(mirror: str, data: bytes) -> _Home | None:
+    content, path = content_of(mirror, data), home_of(mirror)
+    if content is None:
+        return None
+    head, sharded = head_of(content, path), sharded_of(content, path)
     told = [head.value.decode("ascii", "replace")] if head is not None and head.kind == "detached" else []
     if sharded is None:
-        refs, pins = values_of(code, layout.REFS_DOCUMENT)
+        refs, pins = values_of(mirror, content, path)
         told += [*refs.values(), *pins.values()]
-    return _Code(tuple(told), sharded)
+    return _Home(tuple(told), sharded)
 
 
-def _read_shard(data: bytes, path: str) -> _Shard:
-    refs, pins = values_of(loads(data), path)
+def _read_shard(mirror: str, data: bytes, path: str) -> _Shard:
+    refs, pins = values_of(mirror, loads(data), path)
     hashes = (*refs.values(), *pins.values())
     return _Shard(hashlib.sha256(data).hexdigest(), hashes, len(refs), len(pins))

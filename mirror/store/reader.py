@@ -26,7 +26,7 @@ from mirror.store.records import (
     WorkspaceRecord,
     read_small,
 )
-from mirror.store.refs_document import is_own_document
+from mirror.store.refs_document import Mirrored, is_own_document, ref_of
 from mirror.store.removals import Erased, Erasure, Pruned, read_dropped, read_erasures, read_pruned
 from mirror.store.runs import RunRecord
 from mirror.store.seal import seal_fault
@@ -34,9 +34,9 @@ from mirror.store.selection import Candidate, matches_any, select
 from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
 
 __all__ = [
-    "At", "Brake", "Erased", "Erasure", "FormerName", "Missing", "RepositoryFolder", "RunRecord",
+    "At", "Brake", "Erased", "Erasure", "FormerName", "Mirrored", "Missing", "RepositoryFolder", "RunRecord",
     "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder",
-    "is_own_document",
+    "is_own_document", "ref_of",
 ]  # fmt: skip
 
 # The keys of small files in format 1 as version 0.1 wrote it, without seals.
@@ -95,6 +95,21 @@ class _Folder:
     def pruned(self) -> Pruned | None:
         """The snapshots that retention let go last, if any. Raises StoreDamaged."""
         return read_pruned(self.root, self.place)
+
+    def mirror(self, name: str) -> Path:
+        """Where the mirror of this name (`code`, `wiki`, `snippets/…`) is, or would be."""
+        return self.root / self.place / layout.mirror_place(name)
+
+    def mirrors(self) -> dict[str, Path]:
+        """The mirrors that are on the disk, by name: bare git repositories."""
+        top = self.root / self.place
+        places = [layout.CODE, layout.WIKI]
+        places += [f"{layout.SNIPPETS}/{name}" for name in folder_names(top / layout.SNIPPETS)]
+        return {
+            place.removesuffix(".git"): top / place
+            for place in places
+            if place.endswith(".git") and (top / place).is_dir()
+        }
 
     def relative(self, path: str | Path = "") -> str:
         """Where `path` (below this folder, or absolute) stands, relative to the store."""

@@ -12,6 +12,7 @@ from mirror.model import Json, JsonObject, name_from_json, name_to_json, time_fr
 from mirror.store import layout
 from mirror.store.failures import Malformed
 from mirror.store.records import read_small
+from mirror.store.refs_document import MAIN_MIRROR, mirror_and_ref
 
 # A document without some people, given by the digests of their names; the store knows no person's form.
 WithoutPeople = Callable[[Json, Collection[str]], Json]
@@ -117,8 +118,13 @@ class Erased:
 
     @property
     def refs(self) -> frozenset[bytes]:
-        """The refs that were erased."""
-        return frozenset(one.ref for one in self._erasures if one.ref is not None)
+        """The refs of the code that were erased."""
+        return self.refs_of(MAIN_MIRROR)
+
+    def refs_of(self, mirror: str) -> frozenset[bytes]:
+        """The refs of a mirror that were erased."""
+        named = (mirror_and_ref(one.ref) for one in self._erasures if one.ref is not None)
+        return frozenset(name for where, name in named if where == mirror)
 
     def has(self, path: str) -> bool:
         """Whether the document at `path` was erased."""

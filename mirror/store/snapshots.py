@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +20,16 @@ from mirror.git.failures import GitFailed
 from mirror.model import Json, Refs, Snapshot, is_snapshot_id, loads, snapshot_id, snapshot_time, time_text
 from mirror.store import layout
 from mirror.store.failures import Malformed, StoreDamaged
-from mirror.store.named import Named, NamedReader
-from mirror.store.refs_document import refs_from_documents
+from mirror.store.named import Named, NamedReader, take_up
+from mirror.store.refs_document import (
+    MAIN_MIRROR,
+    WIKI_MIRROR,
+    Mirrored,
+    home_of,
+    mirror_from_documents,
+    mirrors_told_of,
+    refs_from_documents,
+)
 
 T = TypeVar("T")
 OnDamage = Callable[[StoreDamaged], None]
@@ -104,6 +113,7 @@ class SnapshotReader:
         self._opened = opened
         self._confirmed = confirmed
         self._known: dict[str, Snapshot] = {}  # by commit
+        self._told: dict[tuple[str, str], Mirrored] = {}  # by mirror and the blob of the document
 
     @property
     def path(self) -> Path:
@@ -211,28 +221,57 @@ class SnapshotReader:
                 lambda path: self._ask(lambda documents: documents.read(snapshot.tree, path))
             )
 
+    def mirrors(self, snapshot: Snapshot) -> dict[str, Mirrored]:
+        """What a snapshot says of each mirror that it knows of, by name (`code`, `wiki`, …)."""
+        found = {}
+        for mirror, blob in self._telling(snapshot).items():
+            told = self._told.get((mirror, blob))
+            if told is None:
+                with damage_in(f"{self.file} ({snapshot.id}:{home_of(mirror)})"):
+                    told = self._ask(partial(_told, tree=snapshot.tree, mirror=mirror))
+            if told is not None:
+                found[mirror] = told
+                if "/" in mirror:  # there may be very many, and hardly any changes
+                    self._told[mirror, blob] = told
+        return found
+
     def named(
         self,
         snapshots: Iterable[Snapshot],
         on_damage: Callable[[Snapshot, StoreDamaged], None] | None = None,
-    ) -> Named:
-        """Every hash that `snapshots` name in the mirror, with the ids of those that do.
+    ) -> dict[str, Named]:
+        """Every hash that `snapshots` name, by mirror, with the ids of those that do. Mirrors of which
+        none tells are left out.
 
         One whose refs cannot be read raises StoreDamaged, or goes to `on_damage` where that is given.
         """
-        reader = NamedReader()
+        readers: dict[str, NamedReader] = {}
         for snapshot in snapshots:
             try:
-                self._name(reader, snapshot)
+                self._name(readers, snapshot)
             except StoreDamaged as damage:
                 if on_damage is None:
                     raise
                 on_damage(snapshot, damage)
-        return reader.done()
+        found = {mirror: reader.done() for mirror, reader in readers.items()}
+        return {mirror: named for mirror, named in found.items() if named.is_told}
 
-    def _name(self, reader: NamedReader, snapshot: Snapshot) -> None:
+    def _name(self, readers: dict[str, NamedReader], snapshot: Snapshot) -> None:
+        by_home: dict[str, list[NamedReader]] = {}
+        telling = self._telling(snapshot)
+        for mirror in telling:
+            by_home.setdefault(home_of(mirror), []).append(readers.setdefault(mirror, NamedReader(mirror)))
+        for home, several in by_home.items():
+            blob = telling[several[0].mirror]
+            with damage_in(f"{self.file} ({snapshot.id}:{home})"):
+                self._ask(
+                    partial(take_up, readers=several, identifier=snapshot.id, tree=snapshot.tree, blob=blob)
+                )
+
+    def _telling(self, snapshot: Snapshot) -> dict[str, str]:
+        """The mirrors that a snapshot may tell of, each with the blob of the document that does."""
         with damage_in(f"{self.file} ({snapshot.id}:{layout.REFS_DOCUMENT})"):
-            self._ask(lambda documents: reader.add(documents, snapshot.id, snapshot.tree))
+            return self._ask(partial(_telling, tree=snapshot.tree))
 
     def refs_sha256(self, snapshot: Snapshot) -> str | None:
         """The sha256 of the snapshot's `refs.json`, or None where it has none."""
@@ -269,6 +308,24 @@ class SnapshotReader:
                 raise Malformed(f"the tag {name} stands at the snapshot {snapshot.id}")
         self._known[commit] = snapshot
         return snapshot
+
+
+def _told(documents: Documents, *, tree: str, mirror: str) -> Mirrored | None:
+    return mirror_from_documents(mirror, lambda path: documents.read(tree, path))
+
+
+def _telling(documents: Documents, *, tree: str) -> dict[str, str]:
+    """The mirrors that the documents of a tree may tell of, each with the blob of the one that does."""
+    found: dict[str, str] = {}
+    entry = documents.find(tree, layout.REFS_DOCUMENT)
+    if entry is not None:
+        found = dict.fromkeys((MAIN_MIRROR, WIKI_MIRROR), entry[1])
+    folder = f"{layout.REFS_DOCUMENTS}{layout.SNIPPETS}"
+    snippets = documents.find(tree, folder)
+    for name, (_, blob) in documents.level(snippets[1]).items() if snippets is not None else ():
+        for mirror in mirrors_told_of([f"{folder}/{name.decode('utf-8', 'surrogateescape')}"]):
+            found[mirror] = blob
+    return found
 
 
 def read_snapshot(documents: Documents, commit: str) -> Snapshot:

@@ -7,7 +7,7 @@ is told by a file that is written before the first tag goes, and marked as done 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,6 @@ from mirror.store.disk import sync_folder, write_file
 from mirror.store.drafts import checkpoints_since, tip_of
 from mirror.store.failures import StoreDamaged
 from mirror.store.folders import FolderWriter
-from mirror.store.named import Named
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.removals import Pruned
 from mirror.store.seal import sealed
@@ -107,19 +106,22 @@ async def tidy(
     *,
     rewrite: bool = False,
     collect: bool = False,
-    gone: Collection[str] = (),
+    gone: Mapping[str, Collection[str]] | None = None,
 ) -> Freed:
-    """Free what no kept snapshot needs: documents, keep refs, objects of the code, files.
+    """Free what no kept snapshot needs: documents, keep refs, objects of mirrors, files.
 
-    History is rewritten only when more than half of it is untagged, unless `rewrite`; objects of the
-    code are looked for where a keep ref goes or a hash is `gone`, unless `collect`. `lock` is the
-    descriptor of the folder's lock. Raises StoreDamaged and GitFailed: what is damaged is left alone.
+    History is rewritten only when more than half of it is untagged, unless `rewrite`; objects of a
+    mirror are looked for where a keep ref goes or hashes are `gone` from it, unless `collect`. `lock` is
+    the descriptor of the folder's lock. Raises StoreDamaged and GitFailed: what is damaged is left alone.
     """
     freed = Freed(documents=tidy_documents(writer, rewrite=rewrite))
     folder = writer.folder
     listed = listed_by(writer.documents, kept_trees(writer))
-    if isinstance(folder, RepositoryFolder):
-        freed += await _tidy_code(folder, workers, lock, set(gone), always=collect)
+    named, went = folder.metadata.named(folder.metadata.snapshots()), gone or {}
+    for mirror, path in folder.mirrors().items():
+        always = collect or mirror in went
+        kept, lost = set(named.get(mirror, ())), set(went.get(mirror, ()))
+        freed += await _tidy_mirror(path, workers, lock, kept, lost, always=always)
     return freed + Freed(files=remove_files(unlisted_files(folder, listed)))
 
 
@@ -241,46 +243,35 @@ def drop_logs(writer: AnyWriter, sha256s: Collection[str], now: datetime, listed
     return remove_files([found.path for found in there if found is not None])
 
 
-def named_by(folder: RepositoryFolder, snapshots: Iterable[Snapshot]) -> Named:
-    """Every hash that the snapshots name in the mirror. Raises StoreDamaged."""
-    return folder.metadata.named(snapshots)
-
-
 def check_held(folder: AnyFolder, snapshots: Iterable[Snapshot]) -> None:
     """Raise StoreDamaged unless each hash that the snapshots name is the value of some ref."""
-    if not isinstance(folder, RepositoryFolder):
-        return
-    named = named_by(folder, snapshots)
-    file = f"{folder.relative(folder.code)}/packed-refs"
-    with damage_in(file):
-        fault = packed_fault(folder.code) if named else None
-        unheld = named.keys() - set(read_all(folder.code).values()) if named else set()
-    if fault is not None or unheld:
-        raise StoreDamaged(file, fault or f"no ref holds {min(unheld)}, which a snapshot names")
+    for mirror, named in folder.metadata.named(snapshots).items():
+        path = folder.mirror(mirror)
+        file = f"{folder.relative(path)}/packed-refs"
+        with damage_in(file):
+            fault = packed_fault(path) if named else None
+            unheld = named.keys() - set(read_all(path).values()) if named else set()
+        if fault is not None or unheld:
+            raise StoreDamaged(file, fault or f"no ref holds {min(unheld)}, which a snapshot names")
 
 
-def unneeded_keeps(folder: RepositoryFolder, named: Collection[str]) -> set[str]:
+def unneeded_keeps(mirror: Path, named: Collection[str]) -> set[str]:
     """The hashes whose keep ref nothing needs: no kept snapshot (`named`) names them."""
-    if not (folder.code / "packed-refs").exists():
+    if not (mirror / "packed-refs").exists():
         return set()
-    return {
-        value for name, value in read_all(folder.code).items() if name.startswith(KEEP) and value not in named
-    }
+    return {value for name, value in read_all(mirror).items() if name.startswith(KEEP) and value not in named}
 
 
-async def _tidy_code(
-    folder: RepositoryFolder, workers: WorkerPool, lock: int, gone: set[str], *, always: bool
+async def _tidy_mirror(
+    path: Path, workers: WorkerPool, lock: int, named: set[str], gone: set[str], *, always: bool
 ) -> Freed:
-    named = named_by(folder, folder.metadata.snapshots())
-    if not folder.code.exists():
-        return Freed()
-    unneeded = unneeded_keeps(folder, named)
+    unneeded = unneeded_keeps(path, named)
     if unneeded:
-        remove_refs(folder.code, lambda name, value: name.startswith(KEEP) and value in unneeded)
+        remove_refs(path, lambda name, value: name.startswith(KEEP) and value in unneeded)
     if not gone and not unneeded and not always:
         return Freed()
     job = CollectJob(
-        str(folder.code),
+        str(path),
         tuple(sorted(named)),
         tuple(sorted(gone | unneeded)),
         always,
@@ -290,11 +281,11 @@ async def _tidy_code(
     return Freed(code=result.freed, still_held=result.still_held)
 
 
-def remove_refs(code: Path, goes: Callable[[bytes, str], bool]) -> None:
+def remove_refs(mirror: Path, goes: Callable[[bytes, str], bool]) -> None:
     """Remove the refs of a mirror that `goes` means, in one durable step."""
-    _, peeled = read_packed(code)
-    refs = {name: value for name, value in read_all(code).items() if not goes(name, value)}
-    write_packed(code, refs, {name: peeled[name] for name in peeled if name in refs}, read_head(code))
+    _, peeled = read_packed(mirror)
+    refs = {name: value for name, value in read_all(mirror).items() if not goes(name, value)}
+    write_packed(mirror, refs, {name: peeled[name] for name in peeled if name in refs}, read_head(mirror))
 
 
 async def foretell(
@@ -316,14 +307,14 @@ async def foretell(
     paths = unlisted_files(folder, listed) if drop else []
     paths += [found.path for one in sorted(logs) if (found := folder.find_file(one)) is not None]
     freed += Freed(files=sum(path.stat().st_size for path in set(paths)))
-    if not isinstance(folder, RepositoryFolder):
-        return freed
-    named = named_by(folder, kept)
-    gone = unneeded_keeps(folder, named) if drop else set()
-    if gone:
-        others = {value for value in read_all(folder.code).values() if value not in gone} | named.keys()
-        answer = await workers.run(UsageJob(str(folder.code), tuple(sorted(gone)), tuple(sorted(others))))
-        freed += Freed(code=answer.size)
+    named = folder.metadata.named(kept) if drop else {}
+    for mirror, path in folder.mirrors().items() if drop else ():
+        held = set(named.get(mirror, ()))
+        gone = unneeded_keeps(path, held)
+        if gone:
+            others = {value for value in read_all(path).values() if value not in gone} | held
+            answer = await workers.run(UsageJob(str(path), tuple(sorted(gone)), tuple(sorted(others))))
+            freed += Freed(code=answer.size)
     return freed
 
 
@@ -339,16 +330,28 @@ def remove_everything(writer: AnyWriter) -> int:
     documents.set_refs({name.decode("utf-8", "surrogateescape"): None for name in refs})
     compact(documents, [])
     freed = max(0, freed - _pack_bytes(documents.path))
-    for name in (layout.CODE, layout.FILES):
-        top = writer.path / name
-        if top.exists():
-            freed += sum(file.stat().st_size for file in top.rglob("*") if file.is_file())
-            away = writer.folder.root / layout.TEMPORARY / f"{writer.folder.folder}.{name}.new"
-            shutil.rmtree(away, ignore_errors=True)
-            top.rename(away)
-            sync_folder(writer.path)
-            shutil.rmtree(away)
+    for name in (layout.CODE, layout.WIKI, layout.SNIPPETS, layout.FILES):
+        freed += _remove_folder(writer, name)
     (writer.path / layout.STATE_FILE).unlink(missing_ok=True)
+    return freed
+
+
+def remove_mirror(writer: AnyWriter, mirror: str) -> int:
+    """Remove a mirror as a whole; returns the bytes freed."""
+    return _remove_folder(writer, layout.mirror_place(mirror))
+
+
+def _remove_folder(writer: AnyWriter, name: str) -> int:
+    """Remove a folder, in one step as others see it; returns the bytes freed."""
+    top = writer.path / name
+    if not top.exists():
+        return 0
+    freed = sum(file.stat().st_size for file in top.rglob("*") if file.is_file())
+    away = writer.folder.root / layout.TEMPORARY / f"{writer.folder.folder}.{top.name}.new"
+    shutil.rmtree(away, ignore_errors=True)
+    top.rename(away)
+    sync_folder(top.parent)
+    shutil.rmtree(away)
     return freed
 
 

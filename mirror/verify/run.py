@@ -243,9 +243,12 @@ async def _folder(order: _Order, folder: Folder, ledger: _Ledger) -> None:
             finished = bool(checked.snapshots or (known is not None and known.snapshots))
             job = CheckJob(str(folder.metadata.path), tuple(folder_commits(folder)), finished=finished)
             await _objects(order, folder, job, {}, ledger)
-        if isinstance(folder, RepositoryFolder) and (checked.named or folder.code.exists()):
-            job = CheckJob(str(folder.code), tuple(sorted(checked.named)), finished=checked.has_code)
-            await _objects(order, folder, job, checked.named, ledger)
+        for mirror in sorted(checked.named.keys() | folder.mirrors().keys()):
+            named = checked.named.get(mirror, {})
+            path = folder.mirror(mirror)
+            if named or path.exists():
+                job = CheckJob(str(path), tuple(sorted(named)), finished=mirror in checked.named)
+                await _objects(order, folder, job, named, ledger)
         order.progress.report(name, "files")
         files = await asyncio.to_thread(check_files, folder, checked)
         ledger.add(files.findings)

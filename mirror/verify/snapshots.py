@@ -17,17 +17,16 @@ from mirror.verify.records import Expected
 
 @dataclass
 class Checked:
-    """What was found of one folder. `named` are the hashes that snapshots name in the mirror, each
-    with the snapshots that do; `pointers` the files that documents point to, `lfs` the LFS objects that
-    are listed as held, likewise."""
+    """What was found of one folder. `named` are by mirror the hashes that snapshots name there, each
+    with the snapshots that do (none where they tell only that there are no refs); `pointers` the files
+    that documents point to, `lfs` the LFS objects that are listed as held, likewise."""
 
     findings: list[Finding] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
-    named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    named: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     pointers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     lfs: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    has_code: bool = False  # some snapshot tells of refs, if only that there are none
 
 
 def check_snapshots(
@@ -53,8 +52,7 @@ def check_snapshots(
         _compare_with_runs(folder, expected, there, checked)
     _check_repositories(folder, checked)
     _check_order(folder, checked)
-    if isinstance(folder, RepositoryFolder):
-        _check_refs(folder, checked)
+    _check_refs(folder, checked)
     if level == "objects":
         _check_documents(folder, checked)
     return checked
@@ -102,7 +100,7 @@ def _let_go(
 
 def _check_repositories(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
     """The refs and HEAD of the folder's git repositories are as they were written."""
-    paths = [folder.metadata.path, *([folder.code] if isinstance(folder, RepositoryFolder) else [])]
+    paths = [folder.metadata.path, *folder.mirrors().values()]
     for path in paths:
         if not path.exists():
             continue
@@ -144,64 +142,80 @@ def _check_order(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -
             )
 
 
-def _check_refs(folder: RepositoryFolder, checked: Checked) -> None:
+def _check_refs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
     """The keep rule: every hash that a snapshot names is the direct value of some ref."""
 
     def note(snapshot: Snapshot, damage: StoreDamaged) -> None:
         finding = Finding(damage.file, damage.problem, folder.full_name, None, (snapshot.id,))
         checked.findings.append(finding)
 
-    named = folder.metadata.named(checked.snapshots, note)
-    checked.named, checked.has_code = named, named.has_code
-    if not checked.named:
-        return
-    place = folder.relative(folder.code)
+    checked.named = folder.metadata.named(checked.snapshots, note)
+    named = {mirror: one for mirror, one in checked.named.items() if one}
+    left = {mirror for mirror, one in named.items() if _check_held(folder, mirror, one, checked)}
+    for snapshot in reversed(checked.snapshots):
+        if not left:
+            return
+        try:
+            mirrors = folder.metadata.mirrors(snapshot)
+        except StoreDamaged:
+            continue
+        for mirror in sorted(left & mirrors.keys()):
+            if mirrors[mirror].refs.head is not None:
+                left.discard(mirror)
+                _check_head(folder, mirror, snapshot, mirrors[mirror].refs, checked)
+
+
+def _check_held(
+    folder: RepositoryFolder | WorkspaceFolder,
+    mirror: str,
+    named: Mapping[str, tuple[str, ...]],
+    checked: Checked,
+) -> bool:
+    """Whether the refs of a mirror can be read; what they do not hold is found."""
+    path = folder.mirror(mirror)
+    file = f"{folder.relative(path)}/packed-refs"
     try:
-        held = direct_values(folder.code)
+        held = direct_values(path)
     except (OSError, ValueError) as error:
         everything = tuple(snapshot.id for snapshot in checked.snapshots)
         text = f"its refs cannot be read: {error}"
-        checked.findings.append(Finding(f"{place}/packed-refs", text, folder.full_name, None, everything))
-        return
-    _check_head(folder, checked)
-    for value in sorted(checked.named.keys() - held):
+        checked.findings.append(Finding(file, text, folder.full_name, None, everything))
+        return False
+    for value in sorted(named.keys() - held):
         text = "a hash that a snapshot names is no longer the value of any ref"
-        checked.findings.append(
-            Finding(f"{place}/packed-refs", text, folder.full_name, value, checked.named[value])
-        )
+        checked.findings.append(Finding(file, text, folder.full_name, value, named[value]))
+    return True
 
 
-def _check_head(folder: RepositoryFolder, checked: Checked) -> None:
-    """The mirror's HEAD is what the last snapshot that knows the code says."""
-    for snapshot in reversed(checked.snapshots):
-        try:
-            found = folder.metadata.code_refs(snapshot)
-        except StoreDamaged:
-            continue
-        if found is None or found[0].head is None:
-            continue
-        head = read_head(folder.code)
-        # A writer that was killed between the refs and the snapshot has said what HEAD was to be.
-        if head is None or head.value not in (found[0].head.value, head_promised(folder.code)):
-            text = "it is not what the last snapshot says"
-            file = f"{folder.relative(folder.code)}/HEAD"
-            checked.findings.append(Finding(file, text, folder.full_name, None, (snapshot.id,)))
-        _compare_refs(folder, found[0], checked)
-        return
+def _check_head(
+    folder: RepositoryFolder | WorkspaceFolder, mirror: str, snapshot: Snapshot, refs: Refs, checked: Checked
+) -> None:
+    """A mirror's HEAD is what the last snapshot that knows it says."""
+    path = folder.mirror(mirror)
+    head = read_head(path)
+    assert refs.head is not None
+    # A writer that was killed between the refs and the snapshot has said what HEAD was to be.
+    if head is None or head.value not in (refs.head.value, head_promised(path)):
+        text = "it is not what the last snapshot says"
+        file = f"{folder.relative(path)}/HEAD"
+        checked.findings.append(Finding(file, text, folder.full_name, None, (snapshot.id,)))
+    _compare_refs(folder, path, refs, checked)
 
 
-def _compare_refs(folder: RepositoryFolder, wanted: Refs, checked: Checked) -> None:
-    """The mirror's refs against the last snapshot's.
+def _compare_refs(
+    folder: RepositoryFolder | WorkspaceFolder, path: Path, wanted: Refs, checked: Checked
+) -> None:
+    """A mirror's refs against the last snapshot's.
 
     Only a warning: a run that was killed between the two leaves them apart, too, and the next backup
     sets it right. What snapshots need is held by value, and was checked.
     """
-    now = read_refs(folder.code).refs
+    now = read_refs(path).refs
     expected = {name: value for name, value in wanted.refs.items() if not name.startswith(b"refs/mirror/")}
     differing = {name for name in now.keys() | expected.keys() if now.get(name) != expected.get(name)}
     if differing:
         text = f"{len(differing)} refs are not what the last snapshot says; the next backup sets them right"
-        file = f"{folder.relative(folder.code)}/packed-refs"
+        file = f"{folder.relative(path)}/packed-refs"
         first = name_to_json(min(differing))
         checked.findings.append(Finding(file, text, folder.full_name, first, (), "warning"))
 

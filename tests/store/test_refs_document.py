@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from mirror.model import Head, Refs, dumps, loads
 from mirror.store import refs_document
-from mirror.store.refs_document import refs_from_documents, refs_to_documents
+from mirror.store.refs_document import (
+    Mirrored,
+    is_own_document,
+    mirror_and_ref,
+    mirror_edits,
+    mirror_from_documents,
+    mirrors_told_of,
+    ref_of,
+    refs_from_documents,
+    refs_to_documents,
+)
 
 A, B = "a" * 40, "b" * 40
 
@@ -33,6 +43,56 @@ def test_whatever_is_written_is_read_back(
     assert refs_from_documents(documents.get) == (Refs(refs, head), pins)
     assert all(data == dumps(loads(data)) for data in documents.values())
     assert len(documents) == 1 or len(refs) + len(pins) > most
+
+
+mirrored = st.builds(
+    Mirrored,
+    st.builds(Refs, st.dictionaries(names, hashes, max_size=12), heads),
+    gone_since=st.none() | st.just("2026-11-23T02:00:00Z"),
+)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    code=mirrored,
+    told=st.lists(st.tuples(st.sampled_from(["wiki", "snippets/a", "snippets/b"]), mirrored), max_size=6),
+    most=st.sampled_from([3, 5000]),
+)
+def test_what_is_told_of_one_mirror_changes_that_of_no_other(
+    code: Mirrored, told: list[tuple[str, Mirrored]], most: int
+) -> None:
+    """However often it is told anew, and with or without shards."""
+    documents: dict[str, bytes] = {}
+    expected: dict[str, Mirrored] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refs_document, "REFS_MAX", most)
+        for mirror, one in [("code", code), *told]:
+            edits = mirror_edits(
+                mirror,
+                one,
+                documents.get,
+                lambda folder: [path for path in documents if path.startswith(folder)],
+            )
+            for path, data in edits.items():
+                if data is None:
+                    del documents[path]
+                else:
+                    documents[path] = data
+            expected[mirror] = one
+    assert {name: mirror_from_documents(name, documents.get) for name in expected} == expected
+    assert set(mirrors_told_of(documents)) == {name for name in expected if "/" in name}
+    assert all(is_own_document(path) for path in documents)
+    # An older version reads the code alone, from where it always was.
+    assert refs_from_documents(documents.get) == (code.refs, {})
+    for mirror in ("snippets/a", "snippets/b"):
+        for path in mirror_edits(mirror, None, documents.get, lambda folder: [*documents]):
+            documents.pop(path, None)
+    assert not [path for path in documents if path.startswith("refs/snippets/")]
+
+
+@given(mirror=st.sampled_from(["code", "wiki", "snippets/a~12ab34cd"]), name=names)
+def test_refs_of_several_mirrors_are_told_apart(mirror: str, name: bytes) -> None:
+    assert mirror_and_ref(ref_of(mirror, name)) == (mirror, name)
 
 
 def test_the_form_is_the_documented_one() -> None:

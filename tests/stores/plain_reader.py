@@ -57,19 +57,21 @@ class Snapshot:
     facts: Any  # its snapshot.json
     documents: dict[str, bytes]  # all of them, by path
 
-    def code(self) -> tuple[Any, dict[bytes, str], dict[int, str]] | None:
-        """Head, refs, and heads of pull requests; None where they were never known."""
-        if "refs.json" not in self.documents:
-            return None
-        code = json.loads(self.documents["refs.json"])["code"]
-        for path, digest in code.get("sharded", {}).get("files", {}).items():
-            check(sha256(self.documents[path]) == digest, path)
-            for kind, values in json.loads(self.documents[path]).items():
-                code.setdefault(kind, {}).update(values)
-        refs, pins = code.get("refs", {}), code.get("pull_requests", {})
-        said = code.get("sharded", {"refs": len(refs), "pull_requests": len(pins)})
-        check((said["refs"], said["pull_requests"]) == (len(refs), len(pins)), "the number of refs")
-        return code["head"], {name(n): v for n, v in refs.items()}, {int(n): v for n, v in pins.items()}
+    def mirrors(self) -> Iterator[tuple[str, Any, dict[bytes, str]]]:
+        """Each mirror whose refs are known: its name, its head and its refs."""
+        code = json.loads(self.documents.get("refs.json", b"{}"))
+        told = {mirror: ("refs.json", code[mirror]) for mirror in ("code", "wiki") if mirror in code}
+        for path, data in self.documents.items():
+            if re.fullmatch(r"refs/snippets/[^/]+\.json", path):
+                told[path[5:-5]] = path, json.loads(data)["snippet"]
+        for mirror, (path, content) in told.items():
+            for shard, digest in content.get("sharded", {}).get("files", {}).items():
+                check(sha256(self.documents[shard]) == digest, shard)
+                for kind, values in json.loads(self.documents[shard]).items():
+                    content.setdefault(kind, {}).update(values)
+            for kind, count in content.get("sharded", {}).items():
+                check(kind == "files" or count == len(content.get(kind, {})), path)
+            yield mirror, content["head"], {name(n): v for n, v in content.get("refs", {}).items()}
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Folder:
         return data
 
     def bring_back(self, snapshot: Snapshot, target: Path) -> None:
-        """The code to `target`/code.git, the documents and files beside it."""
+        """The code to `target`/code.git, other mirrors, the documents and files beside it."""
         log = self.path / "dropped.json"
         dropped = log.read_text() if log.exists() else ""
         wanted = {f"metadata/{path}": data for path, data in snapshot.documents.items()}
@@ -124,11 +126,12 @@ class Folder:
         for path, data in wanted.items():
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             (target / path).write_bytes(data)
-        if code := snapshot.code():
-            bare, objects = target / "code.git", str(self.path / "code.git" / "objects")
+        for mirror, head, told in snapshot.mirrors():
+            bare, objects = target / f"{mirror}.git", str(self.path / f"{mirror}.git" / "objects")
+            bare.parent.mkdir(parents=True, exist_ok=True)
             git(bare, "init", "-q", "--bare")
-            [(kind, at)] = (code[0] or {"unborn": "refs/heads/main"}).items()
-            refs = {ref: value for ref, value in code[1].items() if not ref.startswith(b"refs/mirror/")}
+            [(kind, at)] = (head or {"unborn": "refs/heads/main"}).items()
+            refs = {ref: value for ref, value in told.items() if not ref.startswith(b"refs/mirror/")}
             lines = b"".join(b"create %s %s\n" % (ref, value.encode()) for ref, value in refs.items())
             git(bare, "update-ref", "--stdin", stdin=lines, GIT_ALTERNATE_OBJECT_DIRECTORIES=objects)
             point = ("update-ref", "--no-deref") if kind == "detached" else ("symbolic-ref",)
