@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mirror.backup.repository import Tools
+from mirror.backup.tools import Tools
 from mirror.discovery import Discovered
 from mirror.errors import MirrorError
 from mirror.logs import get_logger

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from mirror import __version__
 from mirror.backup.heads import Ask, Heads, look_elsewhere
 from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
+from mirror.backup.mirrors import fetch_mirror, login_for_git, part_of_refs
+from mirror.backup.tools import Tools
+from mirror.backup.wiki import backup_wiki
 from mirror.bitbucket.budget import Worth
-from mirror.bitbucket.client import Client
 from mirror.bitbucket.people import without_people
 from mirror.collect import commits, heads
 from mirror.collect import repository as collecting
@@ -25,17 +27,14 @@ from mirror.config.settings import WorkspaceConfig
 from mirror.errors import CredentialRefused, Locked, MirrorError, TryLater
 from mirror.git.failures import GitUnauthorized
 from mirror.git.heads import HeadsJob, HeadsResult
-from mirror.git.mirrors import FetchJob, FetchResult, GitLogin
+from mirror.git.mirrors import FetchJob, FetchResult
 from mirror.git.refs import OURS, set_back
-from mirror.git.workers import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import (
-    Clock,
     Outcome,
     Part,
     PartState,
     Problem,
-    Progress,
     RefChange,
     Refs,
     Repository,
@@ -45,33 +44,11 @@ from mirror.model import (
 from mirror.store.drafts import WorkDraft
 from mirror.store.erasing import finish_erasures
 from mirror.store.reader import Erased, Erasure
-from mirror.store.writer import RepositoryWriter, StoreWriter, Taken, WorkspaceWriter
+from mirror.store.writer import RepositoryWriter, Taken, WorkspaceWriter
 
 _log = get_logger("backup")
 # The order in which what is due is asked for.
 ORDER = (Worth.OPEN, Worth.CLOSED, Worth.OLD, Worth.IDLE)
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What every repository of a workspace is backed up with.
-
-    `until` (monotonic) is how long the run may wait for requests; `others` tells how many
-    repositories have not had their turn, and need requests, too.
-    """
-
-    store: StoreWriter
-    client: Client
-    workers: WorkerPool
-    config: WorkspaceConfig
-    git_url: str
-    silence_timeout: float
-    clock: Clock
-    progress: Progress
-    full: bool
-    lock_wait: float
-    until: float
-    others: Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -85,11 +62,13 @@ class Backed:
 @dataclass(frozen=True)
 class Rest:
     """What `fill_repository` needs to know of the turn before: the parts that could not be read, the
-    part that is the code, the problem with it, and the pull requests whose head is pinned."""
+    parts that are the code and the wiki, the problem with the code, and the pull requests whose head is
+    pinned."""
 
     repository: Repository
     unread: Mapping[str, Part]
     code: Part
+    wiki: Part
     code_problem: MirrorError | None
     pinned: frozenset[int] | None
 
@@ -138,7 +117,7 @@ async def fill_repository(
         if not last:
             return before
         code = heads.counted(work, rest.code, rest.pinned)
-        parts = {"code": code, **collecting.parts(work, wanted, dict(rest.unread))}
+        parts = {"code": code, "wiki": rest.wiki, **collecting.parts(work, wanted, dict(rest.unread))}
         taken = writer.snapshot(draft, begun=begun, program=__version__, parts=parts)
         work.checkpoint_state()
         problems = problems_of(tools.config, parts, work.passing, rest.code_problem)
@@ -278,7 +257,9 @@ async def _under_lock(
             heads.note_pinned(work, found.unpinned)
         pins, code, code_problem = found.pins, found.judged(code), found.problem
     pinned = None if pins is None else frozenset(pins)
-    parts = {"code": heads.counted(work, code, pinned), **collecting.parts(work, wanted, unread)}
+    wiki = await backup_wiki(tools, writer, work, erased, lock, code_came=result is not None)
+    from_git = {"code": heads.counted(work, code, pinned), "wiki": wiki.part}
+    parts = {**from_git, **collecting.parts(work, wanted, unread)}
     taken = writer.snapshot(
         draft,
         begun=begun,
@@ -286,11 +267,13 @@ async def _under_lock(
         parts=parts,
         refs=result.refs if result is not None else None,
         pins=pins,
+        mirrors=wiki.mirrors,
     )
     work.checkpoint_state()
     problems = problems_of(tools.config, parts, work.passing, code_problem)
-    entry = _entry(writer, taken, parts, result.changes if result is not None else (), problems)
-    rest = Rest(repository, unread, code, code_problem, pinned)
+    changes = (*(result.changes if result is not None else ()), *wiki.changes)
+    entry = _entry(writer, taken, parts, changes, problems)
+    rest = Rest(repository, unread, code, wiki.part, code_problem, pinned)
     waits = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
     return Backed(entry, rest if waits else None)
 
@@ -339,32 +322,20 @@ async def _fetch(
 ) -> tuple[FetchResult | None, Part, MirrorError | None]:
     name = repository.full_name
     try:
-        login = await tools.client.git_login()
         job = FetchJob(
             mirror=str(writer.folder.code),
             url=_address(tools, name),
-            login=GitLogin(*login) if login is not None else None,
+            login=await login_for_git(tools),
             pins=dict(told),
             erased=erased,
             silence_timeout=tools.silence_timeout,
             since=since,
         )
-        result = await tools.workers.run(
-            job, lock_fd=lock, progress=lambda text: tools.progress.report(name, f"git: {text}")
-        )
+        result = await fetch_mirror(tools, job, name=name, mirror="code", lock=lock)
     except MirrorError as error:
         state = PartState.DENIED if isinstance(error, GitUnauthorized) else PartState.PARTIAL
         _log.warning("backup.fetch_failed", repository=name, reason=error.message)
         return None, Part(state, {}, error.message), error
-    for change in result.changes:
-        if change.kind in ("rewritten", "removed"):
-            _log.warning(
-                "backup.ref_" + change.kind,
-                repository=name,
-                ref=name_to_json(change.name),
-                old=change.old,
-                new=change.new,
-            )
     counts = {"refs": len(result.refs.refs)}
     ours = sorted(ref for ref in result.refs.refs if ref.startswith(OURS))
     if ours:
@@ -373,11 +344,7 @@ async def _fetch(
         _log.warning(
             "backup.refs_in_our_place", repository=name, count=len(ours), first=name_to_json(ours[0])
         )
-    if result.refused:
-        first, reason = result.refused[0]
-        text = f"{len(result.refused)} refs refused, the first {name_to_json(first)!r}: {reason}"
-        return result, Part(PartState.PARTIAL, counts, text), None
-    return result, Part(PartState.COMPLETE, counts), None
+    return result, part_of_refs(result, counts), None
 
 
 def _address(tools: Tools, full_name: str) -> str:
@@ -389,12 +356,11 @@ def _asking(tools: Tools, writer: RepositoryWriter, repository: Repository, lock
     own = repository.full_name
 
     async def ask(place: heads.Elsewhere) -> HeadsResult:
-        login = await tools.client.git_login()
         job = HeadsJob(
             mirror=str(writer.folder.code),
             url=_address(tools, place.name or own),
             wants=place.wants,
-            login=GitLogin(*login) if login is not None else None,
+            login=await login_for_git(tools),
             own=place.name == heads.OWN,
             silence_timeout=tools.silence_timeout,
         )

@@ -18,7 +18,8 @@ import httpx
 from mirror import __version__
 from mirror.auth.signin import sign_in
 from mirror.backup.brake import apply_brake
-from mirror.backup.repository import ORDER, Backed, Tools, backup_repository, fill_repository
+from mirror.backup.repository import ORDER, Backed, backup_repository, fill_repository
+from mirror.backup.tools import Tools
 from mirror.backup.workspace import backup_workspace
 from mirror.bitbucket.budget import Budget
 from mirror.bitbucket.client import Client

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from mirror import __version__
-from mirror.backup.repository import Tools, problems_of, work_of
+from mirror.backup.repository import problems_of, work_of
+from mirror.backup.snippets import PART as SNIPPETS
+from mirror.backup.snippets import Snippets, mirror_snippets, part_of_snippets
+from mirror.backup.tools import Tools
 from mirror.bitbucket import fields
 from mirror.bitbucket.people import without_people
 from mirror.collect.workspace import collect_workspace
@@ -39,7 +42,8 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
                 home, workers=tools.workers, lock=lock.fileno, without_people=without_people
             )
             begun = tools.clock.now()
-            draft = home.work(Erased(home.folder.erasures(), without_people))
+            erased = Erased(home.folder.erasures(), without_people)
+            draft = home.work(erased)
             profile = fields.merged(draft.get(PROFILE), fields.stable(workspace.profile))
             draft.put(PROFILE, profile)
             draft.put(REPOSITORIES, {one.uuid: one.full_name for one in found.repositories})
@@ -50,7 +54,13 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
             parts |= await collect_workspace(
                 work, with_settings=wanted.settings, with_snippets=wanted.snippets
             )
-            taken = home.snapshot(draft, begun=begun, program=__version__, parts=parts)
+            mirrored = Snippets()
+            if wanted.snippets:
+                mirrored = await mirror_snippets(tools, home, work, erased, lock.fileno)
+                parts[SNIPPETS] = part_of_snippets(home, work, parts[SNIPPETS], mirrored)
+            taken = home.snapshot(
+                draft, begun=begun, program=__version__, parts=parts, mirrors=mirrored.mirrors
+            )
             work.checkpoint_state()
             kept = home.kept_ids()
     except Locked as error:
@@ -77,5 +87,6 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
         tree=taken.snapshot.tree,
         kept=kept,
         parts=parts,
+        ref_changes=tuple(mirrored.changes),
         problems=problems,
     )

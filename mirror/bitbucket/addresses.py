@@ -43,6 +43,19 @@ class Root:
         )
 
 
+def clone_address(href: str, git_url: str) -> str | None:
+    """The address that a thing says it can be cloned from, without the user name that may stand in it.
+
+    None where it is not below `git_url`: the credential goes there and nowhere else.
+    """
+    try:
+        found = httpx.URL(href)
+        address = str(found.copy_with(username=None, password=None, query=None, fragment=None))
+    except (httpx.InvalidURL, TypeError, ValueError):
+        return None
+    return address if Root(git_url).owns(address) else None
+
+
 def redirect_target(response: httpx.Response, what: str) -> str | None:
     """Where `response` redirects to; None where it is no redirect.
 

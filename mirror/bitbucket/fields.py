@@ -182,6 +182,13 @@ def snippet_files(data: Json) -> dict[str, str]:
     return found
 
 
+def clone_addresses(data: Json) -> list[str]:
+    """The addresses over HTTP that a thing says it can be cloned from."""
+    links = _get(data, "links", "clone")
+    found = [_text(one, "href") for one in links] if isinstance(links, list) else []
+    return [href for href in found if href is not None and href.lower().startswith(("https:", "http:"))]
+
+
 def is_same_file(one: Json, other: Json) -> bool:
     """Whether two entries of a list of files tell of the same content, as far as they say."""
     return all(_get(one, name) == _get(other, name) for name in ("name", "size", "created_on"))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-
-from mirror.bitbucket import endpoints, fields
+from mirror.bitbucket import fields
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.failures import ApiError, Denied
 from mirror.bitbucket.lists import all_of
-from mirror.collect import settings
+from mirror.collect import settings, snippets
 from mirror.collect.catalogue import Row, rows
 from mirror.collect.outcomes import child_of
 from mirror.collect.ports import Work
-from mirror.collect.settings import Names, Round, ask, mark_gone
+from mirror.collect.settings import Round, ask, mark_gone
 from mirror.model import JsonObject, Part, PartState
 
 
@@ -77,79 +75,7 @@ def _mark(work: Work, row: Row, error: ApiError) -> JsonObject:
     return child_of(error)
 
 
-# -- snippets
-
-
-def snippet_path(identifier: str) -> str:
-    """Where the document of a snippet stands. Ids differ by case, names in the store may not."""
-    name = identifier.lower()
-    if name != identifier:
-        name += "~" + hashlib.sha256(identifier.encode()).hexdigest()[:8]
-    return f"snippets/{name}.json"
-
-
-async def _snippets(work: Work, client: Client, row: Row) -> None:
-    """Each with its files (where it changed), comments and commits."""
-    seen = set()
-    fault: ApiError | None = None
-    for listed in await all_of(client, row.endpoint, None, **work.names):
-        identifier = fields.snippet_id(listed)
-        path = snippet_path(identifier)
-        seen.add(path.rpartition("/")[2].removesuffix(".json"))
-        held = work.draft.get(path)
-        document: JsonObject = {"comments": None, "commits": None, "files": None}
-        document = (
-            {**document, **held, "_parts": {}} if isinstance(held, dict) else {**document, "_parts": {}}
-        )
-        names = {**work.names, "snippet": identifier}
-        for name, bring in (("files", _files), ("comments", _comments), ("commits", _commits)):
-            try:
-                await bring(work, client, document, listed, names)
-            except ApiError as error:
-                fault = error
-                document["_parts"][name] = child_of(error)
-        document.setdefault("snippet", fields.stable(listed))
-        work.put(path, document)
-        work.tick()
-    mark_gone(work, "snippets", seen, "snippet")
-    if fault is not None:
-        raise fault
-
-
-async def _files(work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names) -> None:
-    before = document.get("snippet")
-    files = document.get("files")
-    unchanged = before is not None and fields.updated_on(before) == fields.updated_on(listed)
-    if unchanged and files is not None and all(work.draft.has_file(one["sha256"]) for one in files.values()):
-        return
-    answer = await client.get(endpoints.SNIPPET, None, **names)
-    snippet = fields.stable(answer.object("snippet"))
-    kept: JsonObject = {}
-    for name, node in fields.snippet_files(snippet).items():
-        async with client.download(endpoints.SNIPPET_FILE, node=node, name=name, **names) as chunks:
-            kept[name] = await work.draft.put_file(chunks, name)
-    document["snippet"], document["files"] = snippet, kept
-
-
-async def _comments(
-    work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names
-) -> None:
-    del work, listed
-    document["comments"] = await ask(client, endpoints.SNIPPET_COMMENTS, names)
-
-
-async def _commits(
-    work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names
-) -> None:
-    del work, listed
-    found = await all_of(client, endpoints.SNIPPET_COMMITS, None, **names)
-    document["commits"] = [fields.stable(one) for one in found]
-
-
 _SPECIAL: dict[str, settings.Collect] = {
     "projects": _projects,
-    "snippets": _snippets,
-    "snippet_files": settings.with_another,
-    "snippet_comments": settings.with_another,
-    "snippet_commits": settings.with_another,
+    **snippets.SPECIAL,
 }

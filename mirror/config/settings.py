@@ -32,6 +32,7 @@ class Parts:
     downloads: bool = True
     settings: bool = True
     snippets: bool = True
+    wiki: bool = True
     # Those of heads; "all": of every commit.
     commit_comments: bool | Literal["all"] = True
 

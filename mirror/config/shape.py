@@ -153,7 +153,10 @@ class PartsShape(_Shape):
     pipeline_logs: bool = Field(True, description="The logs of pipeline steps; needs pipelines.")
     downloads: bool = Field(True, description="The files of the downloads section.")
     settings: bool = Field(True, description="Settings of the workspace, its projects and repositories.")
-    snippets: bool = Field(True, description="Snippets; access tokens can never read them.")
+    snippets: bool = Field(
+        True, description="Snippets, their git repositories too; access tokens can never read them."
+    )
+    wiki: bool = Field(True, description="Wikis, where Bitbucket still has them.")
     commit_comments: bool | Literal["all"] = Field(
         True,
         description="Comments and code insights of the heads of branches and pull requests; "
@@ -220,7 +223,7 @@ class BrakeShape(_Shape):
 
 PartName = Literal[
     "code", "profile", "pull_requests", "issues", "pipelines", "pipeline_logs", "downloads", "settings",
-    "snippets", "commit_comments",
+    "snippets", "commit_comments", "wiki",
 ]  # fmt: skip
 # Single kinds of settings, as the catalogue has them; a test holds them together.
 KindName = Literal[

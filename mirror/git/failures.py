@@ -2,6 +2,7 @@
 
     GitFailed (MirrorError, 1)
     ├── GitNotFound              no such repository, or not for this credential
+    ├── GitForbidden             the credential may not read this one
     └── PushRefused              the target would not take the refs
     GitUnauthorized (12)         the credential itself was refused
     GitUnreachable (75)          the network, or a server in trouble: try again later
@@ -20,6 +21,10 @@ class GitFailed(MirrorError):
 
 class GitNotFound(GitFailed):
     """The server knows no such repository, or hides it from this credential."""
+
+
+class GitForbidden(GitFailed):
+    """The credential is good, and may not read this repository."""
 
 
 class PushRefused(GitFailed):

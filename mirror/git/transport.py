@@ -21,7 +21,7 @@ from urllib3.util import Retry, Timeout
 
 from mirror import __version__
 from mirror.git import lsrefs
-from mirror.git.failures import GitFailed, GitNotFound, GitUnauthorized, GitUnreachable
+from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnauthorized, GitUnreachable
 from mirror.model import Refs
 
 # Bitbucket has refused clients whose User-Agent did not begin like git's own.
@@ -214,7 +214,7 @@ class HttpClient(AbstractHttpGitClient):
                 hint="run `mirror doctor` to see which credential, and whether it has expired",
             )
         if status == 403:
-            raise GitFailed(f"{self._where()} does not let this credential read the repository (403)")
+            raise GitForbidden(f"{self._where()} does not let this credential read the repository (403)")
         if status in (404, 410):
             raise GitNotFound(f"{self._where()} knows no such repository, or hides it ({status})")
         if status == 429 or status >= 500:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -280,14 +279,32 @@ class Snippet:
     created: datetime
     updated: datetime
     files: dict[str, bytes]
+    git: SimRepository
     comments: list[Comment] = field(default_factory=list)
-    changes: int = 1
 
     @property
     def commit(self) -> str:
         """The hash of what it is now."""
-        return hashlib.sha1(f"{self.id} {self.changes}".encode(), usedforsecurity=False).hexdigest()
+        value = self.git.branch("main")
+        assert value is not None
+        return value
 
-    def edit(self, files: dict[str, bytes], when: datetime) -> None:
-        """Other files."""
-        self.files, self.updated, self.changes = files, when, self.changes + 1
+    @property
+    def address(self) -> str:
+        """Where it is cloned from, below the git server's own address."""
+        title = "-".join(self.title.lower().split())
+        return f"snippets/{self.git.workspace.slug}/{self.id}/{title}.git"
+
+    def edit(self, files: dict[str, bytes]) -> None:
+        """Other files, by somebody at the web page: it is updated now."""
+        self.updated = self.git.world.now()
+        self.commit_files(files)
+
+    def commit_files(self, files: dict[str, bytes], *, parents: Sequence[str] | None = None) -> str:
+        """A commit with just `files`; `parents` other than the tip's is a force-push."""
+        gone: dict[str, bytes | None] = {name: None for name in self.files if name not in files}
+        author = (self.author.name, self.author.email)
+        self.files = files
+        return self.git.commit(
+            "main", {**(gone if parents is None else {}), **files}, "Edited\n", author=author, parents=parents
+        )

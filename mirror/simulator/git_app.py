@@ -17,6 +17,7 @@ from mirror.simulator.world import World
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Bitbucket.org HTTP"'}
 NOT_FOUND = "Repository not found"
+NO_SCOPE = "Your credentials lack one or more required privilege scopes."
 
 
 class GitApp:
@@ -49,14 +50,17 @@ class GitApp:
 
     def _repository(self, request: Request, path: str, body: bytes, token: Token | None) -> Response:
         head, _, tail = path.strip("/").partition(".git/")
-        query = dict(parse_qsl(request.url.query))
-        service = query.get("service", "") if tail == "info/refs" else tail
+        wiki = tail.startswith("wiki/")
+        action = tail.removeprefix("wiki/")
+        service = dict(parse_qsl(request.url.query)).get("service", "") if action == "info/refs" else action
         if service not in git_http.SERVICES:
             return Response("not found", 404)
-        workspace, _, slug = unquote(head).partition("/")
-        repository = self._world.repository(workspace, slug)
+        first, _, rest = unquote(head).partition("/")
+        if first == "snippets":
+            return self._snippet(request, rest, service, body, token)
+        repository = self._world.repository(first, rest)
         if repository is None and self._switches.renamed_repositories_redirect:
-            moved = self._world.moved_to(workspace, slug)
+            moved = self._world.moved_to(first, rest)
             if moved is not None:
                 more = f"?{request.url.query}" if request.url.query else ""
                 where = f"/{moved.full_name}.git/{tail}{more}"
@@ -66,15 +70,46 @@ class GitApp:
         if repository is None:
             return Response(NOT_FOUND, 404)
         refused = self._refusal(token or ANONYMOUS, repository, service)
-        return refused or self._serve(request, repository, service, body)
+        if refused is not None:
+            return refused
+        return (
+            self._wiki(request, repository, service, body, token)
+            if wiki
+            else self._serve(request, repository, service, body)
+        )
+
+    def _wiki(
+        self, request: Request, repository: SimRepository, service: str, body: bytes, token: Token | None
+    ) -> Response:
+        if self._switches.wikis_need_scope and not has_scope(token or ANONYMOUS, "wiki"):
+            return Response(NO_SCOPE, 403)
+        if self._switches.wikis and repository.wiki is not None:
+            return self._serve(request, repository.wiki, service, body)
+        if self._switches.absent_wikis_are_401:
+            return Response("", 401, CHALLENGE)
+        return Response(NOT_FOUND, 410 if self._switches.absent_wikis_are_410 else 404)
+
+    def _snippet(
+        self, request: Request, name: str, service: str, body: bytes, token: Token | None
+    ) -> Response:
+        """A snippet at `snippets/<workspace>/<id>/<title>.git`."""
+        slug, _, rest = name.partition("/")
+        workspace = self._world.workspace(slug)
+        snippet = workspace.snippets.get(rest.partition("/")[0]) if workspace is not None else None
+        if token is None:
+            return Response("", 401, CHALLENGE)
+        if snippet is None or not sees(token, snippet.git):
+            return Response(NOT_FOUND, 404)
+        scope = "snippet" if service == "git-upload-pack" else "snippet:write"
+        if not has_scope(token, scope):
+            return Response(NO_SCOPE, 403)
+        return self._serve(request, snippet.git, service, body)
 
     def _refusal(self, token: Token, repository: SimRepository, service: str) -> Response | None:
         if not sees(token, repository):
             return Response(NOT_FOUND, 404)
         scope = "repository" if service == "git-upload-pack" else "repository:write"
-        if not has_scope(token, scope):
-            return Response("Your credentials lack one or more required privilege scopes.", 403)
-        return None
+        return None if has_scope(token, scope) else Response(NO_SCOPE, 403)
 
     def _serve(self, request: Request, repository: SimRepository, service: str, body: bytes) -> Response:
         is_v2 = (

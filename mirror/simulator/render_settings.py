@@ -106,6 +106,7 @@ class Settings(Places):
     def snippet(self, snippet: Snippet, workspace: str, *, listed: bool) -> Document:
         """A snippet; in a list it names no files."""
         own = f"{self.api}/snippets/{workspace}/{snippet.id}"
+        scheme, _, rest = self.git.partition("://")
         shown: Document = {
             "type": "snippet",
             "id": snippet.id,
@@ -115,7 +116,14 @@ class Settings(Places):
             "updated_on": core_time(snippet.updated),
             "creator": self.user(snippet.author),
             "is_private": True,
-            "links": {"self": link(own), "comments": link(f"{own}/comments")},
+            "links": {
+                "self": link(own),
+                "comments": link(f"{own}/comments"),
+                "clone": [
+                    {"name": "https", "href": f"{scheme}://{workspace}@{rest}/{snippet.address}"},
+                    {"name": "ssh", "href": f"git@bitbucket.org:{snippet.address}"},
+                ],
+            },
         }
         if not listed:
             shown["files"] = {

@@ -54,6 +54,8 @@ class SimRepository:
     reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     # What the issue tracker had besides issues: milestones, versions and components.
     tracker: dict[str, list[str]] = field(default_factory=dict)
+    # Its wiki is a git repository, too.
+    wiki: SimRepository | None = None
     # Found again where they are asked for, so that large repositories answer quickly.
     _pipelines_by_uuid: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _all_activity: tuple[list[tuple[int, int]], list[Activity]] | None = field(
@@ -69,6 +71,11 @@ class SimRepository:
     def full_name(self) -> str:
         """`workspace/slug`."""
         return f"{self.workspace.slug}/{self.slug}"
+
+    def add_wiki(self) -> SimRepository:
+        """A wiki, empty yet; it is served where wikis are still there."""
+        self.wiki = bare(self.workspace, self.slug, self.git_path.with_stem(f"{self.git_path.stem}-wiki"))
+        return self.wiki
 
     # -- refs
 
@@ -318,6 +325,15 @@ def _when(item: Activity) -> datetime:
     when = found["date"] if isinstance(found, dict) else found.created
     assert isinstance(when, datetime)
     return when
+
+
+def bare(workspace: SimWorkspace, slug: str, path: Path, *, private: bool = True) -> SimRepository:
+    """A git repository that stands for itself, such as a wiki or a snippet."""
+    path.mkdir(parents=True)
+    Repo.init_bare(str(path), default_branch=b"main").close()
+    now = workspace.world.now()
+    uuid = braced("git", workspace.slug, path.name)
+    return SimRepository(workspace, slug, uuid, path, "", private, "", now, now)
 
 
 def _tree(repo: Repo, base: ObjectID | None, changes: Changes) -> ObjectID:

@@ -76,6 +76,8 @@ def _extras(workspace: SimWorkspace, ann: User, bob: User) -> None:
     assert tip is not None
     website.comment_on_commit(tip, "This made the shop twice as fast.", author=bob)
     website.report(tip, "Coverage", ["Line 12 is never reached"])
+    wiki = website.add_wiki()
+    wiki.commit("main", {"Home.md": b"# How the shop works\n"}, "A first page\n", author=_person(ann))
     snippet = workspace.add_snippet("Deploy by hand", {"deploy.sh": b"make deploy\n"}, author=ann)
     snippet.comments.append(Comment(workspace.world.number(), "Not on Fridays.", bob, workspace.world.now()))
 

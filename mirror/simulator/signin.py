@@ -36,6 +36,7 @@ _LONG = {
     "webhook": "read:webhook:bitbucket",
     "runner": "read:runner:bitbucket",
     "snippet": "read:snippet:bitbucket",
+    "wiki": "read:wiki:bitbucket",
     "repository:admin": "admin:repository:bitbucket",
     "project:admin": "admin:project:bitbucket",
 }

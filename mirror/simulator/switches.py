@@ -125,6 +125,14 @@ class Switches:
     git_protocol_v2: bool = True
     # git's partial clones work (`--filter`).
     git_filter: bool = True
+    # Wikis are still there, as git repositories beside the code.
+    wikis: bool = False
+    # git answers 410 for a wiki that is not there, instead of 404.
+    absent_wikis_are_410: bool = False
+    # git answers 401 for a wiki that is not there, even to who has signed in.
+    absent_wikis_are_401: bool = False
+    # git wants the scope `wiki` for a wiki, which no access token can have.
+    wikis_need_scope: bool = False
     # git serves any object that is wanted, not only the tips of refs.
     git_serves_any_hash: bool = False
 

@@ -21,7 +21,7 @@ from mirror.simulator.builds import Pipeline, Step
 from mirror.simulator.discussions import STATES, Comment, Issue, PullRequest, Snippet, Task
 from mirror.simulator.people import Token, User, braced
 from mirror.simulator.persistence import KINDS, Reader, Writer
-from mirror.simulator.repository import SimRepository
+from mirror.simulator.repository import SimRepository, bare
 from mirror.simulator.switches import Switches
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "Step", "Task", "Token", "User", "World", "braced",
 ]  # fmt: skip
 
-FORMAT = 1
+FORMAT = 2
 FILE = "world.json"
 TICK = timedelta(microseconds=1)
 
@@ -234,10 +234,14 @@ class SimWorkspace:
     project_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     snippets: dict[str, Snippet] = field(default_factory=dict)
 
-    def add_snippet(self, title: str, files: dict[str, bytes], *, author: User) -> Snippet:
-        """A new snippet."""
-        now = self.world.now()
-        snippet = Snippet(f"s{self.world.number()}", title, author, now, now, files)
+    def add_snippet(
+        self, title: str, files: dict[str, bytes], *, author: User, identifier: str = ""
+    ) -> Snippet:
+        """A new snippet; each is a git repository."""
+        now, identifier = self.world.now(), identifier or f"s{self.world.number()}"
+        path = self.world.root / self.slug / f"snippet-{len(self.snippets)}-{identifier}.git"
+        snippet = Snippet(identifier, title, author, now, now, {}, bare(self, identifier, path))
+        snippet.commit_files(files)
         self.snippets[snippet.id] = snippet
         return snippet
 

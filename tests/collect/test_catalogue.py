@@ -70,7 +70,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
         "read:workspace:bitbucket", "read:pullrequest:bitbucket", "read:project:bitbucket",
     }  # fmt: skip
     token = world.add_api_token(ann, scopes)
-    switches = Switches(issue_tracker=True)
+    switches = Switches(issue_tracker=True, wikis=True)
     with Simulator(world, switches=switches) as simulator:
         config = load(write_config(folder, simulator, token))
         [entry] = config.workspaces

@@ -235,3 +235,50 @@ def test_a_spoilt_pack_is_no_clone(simulator: Simulator, tmp_path: Path, kind: s
     refusal("clone", "-q", "--mirror", address(simulator), str(tmp_path / "clone"))
     assert not (tmp_path / "clone").exists()
     git("clone", "-q", "--mirror", address(simulator), str(tmp_path / "clone"))
+
+
+@pytest.mark.parametrize(
+    ("switches", "said"),
+    [
+        (Switches(), "not found"),
+        (Switches(absent_wikis_are_410=True), "410"),
+        (Switches(absent_wikis_are_401=True), "Authentication failed"),
+        (Switches(wikis=True, wikis_need_scope=True), "403"),
+        (Switches(wikis=True), None),
+    ],
+    ids=["404", "410", "401", "no scope", "there"],
+)
+def test_a_wiki_is_a_git_repository_where_there_still_is_one(
+    world: World, tmp_path: Path, switches: Switches, said: str | None
+) -> None:
+    with Simulator(world, switches=switches) as running:
+        url = address(running) + "/wiki"
+        if said is None:
+            git("clone", "-q", "--mirror", url, str(tmp_path / "wiki"))
+            wiki = world.workspaces["acme"].repositories["website"].wiki
+            assert wiki is not None and refs_of(tmp_path / "wiki") == wiki.refs()
+        else:
+            assert said in refusal("clone", "-q", url, str(tmp_path / "wiki"))
+        assert "not found" in refusal(
+            "clone", "-q", address(running, "api") + "/wiki-of", str(tmp_path / "x")
+        )
+
+
+def test_a_snippet_is_a_git_repository_of_whom_may_read_snippets(world: World, tmp_path: Path) -> None:
+    [snippet] = world.workspaces["acme"].snippets.values()
+    with Simulator(world) as running:
+        base = address(running, scopes=SCOPES | {"snippet"}).partition("/acme/")[0]
+        git("clone", "-q", f"{base}/{snippet.address}", str(tmp_path / "snippet"))
+        assert git("rev-parse", "HEAD", cwd=tmp_path / "snippet").strip() == snippet.commit
+        assert (tmp_path / "snippet" / "deploy.sh").read_bytes() == snippet.files["deploy.sh"]
+        narrow = address(running).partition("/acme/")[0]
+        assert "403" in refusal("clone", "-q", f"{narrow}/{snippet.address}", str(tmp_path / "no"))
+        missing = f"{base}/snippets/acme/none/none.git"
+        assert "not found" in refusal("clone", "-q", missing, str(tmp_path / "no"))
+        anonymous = f"{running.git_url}/{snippet.address}"
+        assert (
+            httpx.get(
+                f"{anonymous}/info/refs?service=git-upload-pack", headers={"User-Agent": "git/2"}
+            ).status_code
+            == 401
+        )

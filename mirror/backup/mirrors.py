@@ -1,0 +1,87 @@
+"""Bringing one mirror up to date, and telling what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from mirror.backup.tools import Tools
+from mirror.errors import MirrorError, TryLater
+from mirror.git.failures import GitFailed, GitUnauthorized
+from mirror.git.mirrors import FetchJob, FetchResult, GitLogin, probe
+from mirror.logs import get_logger
+from mirror.model import Part, PartState, RefChange, name_to_json
+from mirror.store.reader import ref_of
+
+_PROBE_SILENCE = 30.0
+_log = get_logger("backup")
+
+
+async def login_for_git(tools: Tools) -> GitLogin | None:
+    """How git signs in. Raises CredentialRefused, or TryLater where the sign-in server cannot say."""
+    found = await tools.client.git_login()
+    return GitLogin(*found) if found is not None else None
+
+
+async def fetch_mirror(tools: Tools, job: FetchJob, *, name: str, mirror: str, lock: int) -> FetchResult:
+    """Fetch a mirror of what is called `name`; what upstream rewrote or removed is logged.
+
+    `lock` is the descriptor of the folder's lock. Raises the errors of `mirror.git.failures`.
+    """
+    what = "git" if mirror == "code" else mirror
+    result = await tools.workers.run(
+        job, lock_fd=lock, progress=lambda text: tools.progress.report(name, f"{what}: {text}")
+    )
+    for change in result.changes:
+        if change.kind in ("rewritten", "removed"):
+            ref = name_to_json(ref_of(mirror, change.name))
+            _log.warning(
+                "backup.ref_" + change.kind, repository=name, ref=ref, old=change.old, new=change.new
+            )
+    return result
+
+
+async def fetch_if_there(
+    tools: Tools, job: FetchJob, *, name: str, mirror: str, lock: int
+) -> FetchResult | MirrorError:
+    """As fetch_mirror, of what need not be there: else it is told why git does not give it.
+
+    Whatever is no git repository is absent: 404, 410, 401 or 403, a page, a way to elsewhere. Nothing is
+    made on the disk then. Raises TryLater where nobody can say, and what else goes wrong with one that
+    is there.
+    """
+    if not Path(job.mirror).exists() and (absence := await _absence(job)) is not None:
+        return absence
+    try:
+        return await fetch_mirror(tools, job, name=name, mirror=mirror, lock=lock)
+    except (GitFailed, GitUnauthorized):
+        absence = await _absence(job)
+        if absence is None:
+            raise
+        return absence
+
+
+async def _absence(job: FetchJob) -> MirrorError | None:
+    silence = min(_PROBE_SILENCE, job.silence_timeout)
+    try:
+        await asyncio.to_thread(probe, job.url, job.login, silence_timeout=silence)
+    except TryLater:
+        raise
+    except MirrorError as error:
+        return error
+    return None
+
+
+def part_of_refs(result: FetchResult, counts: Mapping[str, int]) -> Part:
+    """What a snapshot says of a mirror that was fetched."""
+    if not result.refused:
+        return Part(PartState.COMPLETE, counts)
+    first, reason = result.refused[0]
+    text = f"{len(result.refused)} refs refused, the first {name_to_json(first)!r}: {reason}"
+    return Part(PartState.PARTIAL, counts, text)
+
+
+def changes_of(mirror: str, result: FetchResult) -> tuple[RefChange, ...]:
+    """The refs of a mirror that moved, by the names that tell mirrors apart."""
+    return tuple(RefChange(ref_of(mirror, one.name), one.old, one.new, one.kind) for one in result.changes)

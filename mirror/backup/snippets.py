@@ -1,0 +1,137 @@
+"""Snippets as git repositories: each is one, besides what the API tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from mirror.backup.mirrors import changes_of, fetch_if_there, login_for_git, part_of_refs
+from mirror.backup.tools import Tools
+from mirror.bitbucket.addresses import clone_address
+from mirror.collect import snippets
+from mirror.collect.ports import Work
+from mirror.collect.snippets import Due
+from mirror.errors import MirrorError, TryLater
+from mirror.git.mirrors import FetchJob, GitLogin
+from mirror.logs import get_logger
+from mirror.model import Part, PartState, RefChange
+from mirror.store.reader import Erased, Mirrored
+from mirror.store.writer import WorkspaceWriter
+
+PART = snippets.PART
+# So many are fetched at a time, as far as there are workers.
+_WIDTH = 4
+_log = get_logger("backup")
+
+
+@dataclass
+class Snippets:
+    """What came of the snippets' mirrors: what to tell of each that was fetched, and what went wrong."""
+
+    mirrors: dict[str, Mirrored] = field(default_factory=dict)
+    changes: list[RefChange] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    are_passing: bool = True
+
+
+async def mirror_snippets(
+    tools: Tools, home: WorkspaceWriter, work: Work, erased: Erased, lock: int
+) -> Snippets:
+    """Fetch each snippet that moved since its mirror was fetched; all of them now and then.
+
+    What goes wrong with one is noted, and it is due again in the next run. That git does not give a
+    snippet is a fact, and asked again when the snippet moves, or in the next sweep.
+    """
+    result = Snippets()
+    due = snippets.to_mirror(work)
+    if not due:
+        return result
+    try:
+        login = await login_for_git(tools)
+    except MirrorError as error:
+        result.faults.append(error.message)
+        result.are_passing = isinstance(error, TryLater)
+        return result
+    one = _One(tools, home, work, erased, lock, login, result)
+    slots = asyncio.Semaphore(_WIDTH)
+
+    async def turn(each: Due) -> None:
+        async with slots:
+            await one.fetch(each)
+
+    async with asyncio.TaskGroup() as group:
+        for each in due:
+            group.create_task(turn(each))
+    return result
+
+
+@dataclass(frozen=True)
+class _One:
+    tools: Tools
+    home: WorkspaceWriter
+    work: Work
+    erased: Erased
+    lock: int
+    login: GitLogin | None
+    result: Snippets
+
+    async def fetch(self, due: Due) -> None:
+        """Fetch the mirror of one snippet. Never raises for what git or Bitbucket does."""
+        result, git_url = self.result, self.tools.git_url
+        addresses = [own for href in due.addresses if (own := clone_address(href, git_url)) is not None]
+        if not addresses:
+            self._fault(due, "its clone address is not one of the configured git server; not followed")
+            return
+        try:
+            job = FetchJob(
+                mirror=str(self.home.mirror(due.mirror)),
+                url=addresses[0],
+                login=self.login,
+                erased=self.erased.refs_of(due.mirror),
+                silence_timeout=self.tools.silence_timeout,
+            )
+            fetched = await fetch_if_there(
+                self.tools, job, name=self.work.repository.workspace, mirror=due.mirror, lock=self.lock
+            )
+        except MirrorError as error:
+            self._fault(due, error.message, passing=isinstance(error, TryLater))
+            return
+        except OSError as error:
+            self._fault(due, f"{error.strerror}: {error.filename}")
+            return
+        if isinstance(fetched, MirrorError):
+            _log.warning("backup.snippet_absent", snippet=due.mirror, reason=fetched.message)
+            snippets.note_mirrored(self.work, due, is_there=False)
+            return
+        result.mirrors[due.mirror] = Mirrored(fetched.refs)
+        result.changes += changes_of(due.mirror, fetched)
+        part = part_of_refs(fetched, {})
+        if part.reason is None:
+            snippets.note_mirrored(self.work, due, is_there=True)
+        else:
+            self._fault(due, part.reason)
+
+    def _fault(self, due: Due, text: str, *, passing: bool = False) -> None:
+        _log.warning("backup.snippet_failed", snippet=due.mirror, reason=text)
+        self.result.faults.append(f"{due.mirror}: {text}")
+        self.result.are_passing = self.result.are_passing and passing
+
+
+def part_of_snippets(home: WorkspaceWriter, work: Work, part: Part, mirrored: Snippets) -> Part:
+    """What a snapshot says of the snippets, of which `part` tells what the API gave."""
+    held, faults, absent = len(home.folder.mirrors()), mirrored.faults, snippets.without_repository(work)
+    texts = [part.reason] if part.reason else []
+    if absent:
+        texts.append(f"git does not give {len(absent)} of them, such as {min(absent)}")
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        texts.append(f"{min(faults)}{more}")
+    if not texts and not held:
+        return part
+    counts = {**part.counts, **({"mirrors": held} if held else {})}
+    part = replace(part, counts=counts, reason="; ".join(texts) or None)
+    if faults and part.state is PartState.COMPLETE:
+        if mirrored.are_passing:
+            work.passing.add(PART)
+        return replace(part, state=PartState.PARTIAL)
+    return part

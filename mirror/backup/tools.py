@@ -1,0 +1,34 @@
+"""What every repository and workspace of a run is backed up with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mirror.bitbucket.client import Client
+from mirror.config.settings import WorkspaceConfig
+from mirror.git.workers import WorkerPool
+from mirror.model import Clock, Progress
+from mirror.store.writer import StoreWriter
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every repository of a workspace is backed up with.
+
+    `until` (monotonic) is how long the run may wait for requests; `others` tells how many
+    repositories have not had their turn, and need requests, too.
+    """
+
+    store: StoreWriter
+    client: Client
+    workers: WorkerPool
+    config: WorkspaceConfig
+    git_url: str
+    silence_timeout: float
+    clock: Clock
+    progress: Progress
+    full: bool
+    lock_wait: float
+    until: float
+    others: Callable[[], int]

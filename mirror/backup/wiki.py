@@ -1,0 +1,126 @@
+"""A repository's wiki: a git repository beside its code, where there still is one.
+
+Bitbucket announced that wikis end in August 2026, so that there is none is a fact and no failure. It is
+asked for again seldom, and what was there once is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from mirror.backup.mirrors import changes_of, fetch_if_there, login_for_git, part_of_refs
+from mirror.backup.tools import Tools
+from mirror.collect.outcomes import is_passing
+from mirror.collect.ports import Work, moment
+from mirror.errors import MirrorError
+from mirror.git.failures import GitForbidden, GitUnauthorized
+from mirror.git.mirrors import FetchJob
+from mirror.logs import get_logger
+from mirror.model import JsonObject, Part, PartState, RefChange, time_text
+from mirror.store.reader import Erased, Mirrored
+from mirror.store.writer import RepositoryWriter
+
+PART = "wiki"
+# Where there was none it is asked for again after so long, and up to half of that more.
+EVERY = timedelta(days=28)
+# One that was there and is not is asked for in each run for so long: a server may be mistaken.
+UNSURE = timedelta(days=2)
+_log = get_logger("backup")
+
+
+@dataclass(frozen=True)
+class Wiki:
+    """What came of a wiki: what the snapshot says of it, and of its mirror where there is news."""
+
+    part: Part
+    mirrors: Mapping[str, Mirrored] = field(default_factory=dict)
+    changes: tuple[RefChange, ...] = ()
+
+
+async def backup_wiki(
+    tools: Tools, writer: RepositoryWriter, work: Work, erased: Erased, lock: int, *, code_came: bool
+) -> Wiki:
+    """Bring the mirror of a repository's wiki up to date where that is due.
+
+    `code_came`: the code was fetched just now. Otherwise the wiki is not asked for: what the answer
+    would say of the network or the credential is for the code to tell.
+    """
+    if not tools.config.parts.wiki:
+        return Wiki(Part(PartState.SKIPPED))
+    state = work.part_state(PART)
+    path = writer.mirror(PART)
+    if not _is_due(work, state, held=path.exists()):
+        return Wiki(Part.from_json(state["part"]))
+    if not code_came:
+        work.passing.add(PART)
+        return Wiki(Part(PartState.PARTIAL, {}, "not asked for, because the code could not be fetched"))
+    url = f"{tools.git_url.rstrip('/')}/{work.repository.workspace}/{work.repository.slug}.git/wiki"
+    name = work.repository.full_name
+    try:
+        job = FetchJob(
+            mirror=str(path),
+            url=url,
+            login=await login_for_git(tools),
+            erased=erased.refs_of(PART),
+            silence_timeout=tools.silence_timeout,
+        )
+        result = await fetch_if_there(tools, job, name=name, mirror=PART, lock=lock)
+    except MirrorError as error:
+        _log.warning("backup.wiki_failed", repository=name, reason=error.message)
+        if is_passing(error):
+            work.passing.add(PART)
+        return Wiki(Part(PartState.PARTIAL, {}, error.message))
+    if isinstance(result, MirrorError):
+        return _absent(writer, work, state, result)
+    state.clear()
+    part = part_of_refs(result, {"refs": len(result.refs.refs)})
+    return Wiki(part, {PART: Mirrored(result.refs)}, changes_of(PART, result))
+
+
+def _is_due(work: Work, state: JsonObject, *, held: bool) -> bool:
+    """Whether to ask for a wiki: in each run where there is one, else seldom, and not of all at a time."""
+    if "part" not in state:
+        return True
+    since = moment(state.get("since"))
+    if held and since is not None and work.clock.now() - since < UNSURE:
+        return True
+    share = hashlib.sha256(work.repository.uuid.encode()).digest()[0] / 255
+    return work.is_due(state, "asked", EVERY * (1 + share / 2))
+
+
+def _absent(writer: RepositoryWriter, work: Work, state: JsonObject, error: MirrorError) -> Wiki:
+    """There is no wiki: what it was stays in every later snapshot, marked with since when it is gone."""
+    now = time_text(work.clock.now())
+    state["asked"] = now
+    if "part" in state and ("since" in state or not writer.mirror(PART).exists()):
+        return Wiki(Part.from_json(state["part"]))
+    told = _last_told(writer)
+    if told is not None:
+        since = told.gone_since or now
+        text = f"gone since {since}, its last copy is kept: {_why(error)}"
+        part = Part(PartState.GONE, {"refs": len(told.refs.refs)}, text)
+        state["since"] = since
+        told = Mirrored(told.refs, gone_since=since)
+        _log.warning("backup.wiki_gone", repository=work.repository.full_name, reason=error.message)
+    elif isinstance(error, GitUnauthorized | GitForbidden):
+        text = f"there is none, or none for this credential: {_why(error)}"
+        part = Part(PartState.UNAVAILABLE, {}, text)
+    else:
+        part = Part(PartState.GONE, {}, f"there is none, or no longer: {error.message}")
+    state["part"] = part.to_json()
+    return Wiki(part, {PART: told} if told is not None else {})
+
+
+def _why(error: MirrorError) -> str:
+    """Why there is none. That git wants somebody else to sign in says nothing of the credential here:
+    the code came with it."""
+    return "git lets nobody in there (401)" if isinstance(error, GitUnauthorized) else error.message
+
+
+def _last_told(writer: RepositoryWriter) -> Mirrored | None:
+    """What the last snapshot says of the wiki."""
+    latest = writer.folder.metadata.latest()
+    return None if latest is None else writer.folder.metadata.mirrors(latest).get(PART)

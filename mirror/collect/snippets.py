@@ -1,0 +1,175 @@
+"""Snippets: what the API tells of each, and which of their git repositories are to be fetched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mirror.bitbucket import endpoints, fields
+from mirror.bitbucket.client import Client
+from mirror.bitbucket.failures import ApiError
+from mirror.bitbucket.lists import all_of
+from mirror.collect import settings
+from mirror.collect.catalogue import Row
+from mirror.collect.outcomes import child_of
+from mirror.collect.ports import Work
+from mirror.collect.settings import Names, ask, mark_gone
+from mirror.model import JsonObject, time_text
+
+PART = "snippets"
+FOLDER = "snippets"
+# A push may move nothing that the API tells of a snippet.
+SWEEP_EVERY = timedelta(days=7)
+_STATE = "snippet_mirrors"
+
+
+def snippet_path(identifier: str) -> str:
+    """Where the document of a snippet stands. Ids differ by case, names in the store may not."""
+    name = identifier.lower()
+    if name != identifier:
+        name += "~" + hashlib.sha256(identifier.encode()).hexdigest()[:8]
+    return f"{FOLDER}/{name}.json"
+
+
+def _mirror_of(path: str) -> str:
+    return path.removesuffix(".json")
+
+
+async def collect_snippets(work: Work, client: Client, row: Row) -> None:
+    """Each with its files (where it changed), comments and commits."""
+    seen = set()
+    fault: ApiError | None = None
+    for listed in await all_of(client, row.endpoint, None, **work.names):
+        identifier = fields.snippet_id(listed)
+        path = snippet_path(identifier)
+        seen.add(path.rpartition("/")[2].removesuffix(".json"))
+        if work.draft.is_erased(path):
+            continue
+        held = work.draft.get(path)
+        document: JsonObject = {"comments": None, "commits": None, "files": None}
+        document = (
+            {**document, **held, "_parts": {}} if isinstance(held, dict) else {**document, "_parts": {}}
+        )
+        names = {**work.names, "snippet": identifier}
+        for name, bring in (("files", _files), ("comments", _comments), ("commits", _commits)):
+            try:
+                await bring(work, client, document, listed, names)
+            except ApiError as error:
+                fault = error
+                document["_parts"][name] = child_of(error)
+        document.setdefault("snippet", fields.stable(listed))
+        work.put(path, document)
+        _note_listed(work, path, document)
+        work.tick()
+    mark_gone(work, FOLDER, seen, "snippet")
+    if fault is not None:
+        raise fault
+
+
+async def _files(work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names) -> None:
+    before = document.get("snippet")
+    files = document.get("files")
+    unchanged = before is not None and fields.updated_on(before) == fields.updated_on(listed)
+    if unchanged and files is not None and all(work.draft.has_file(one["sha256"]) for one in files.values()):
+        return
+    answer = await client.get(endpoints.SNIPPET, None, **names)
+    snippet = fields.stable(answer.object("snippet"))
+    kept: JsonObject = {}
+    for name, node in fields.snippet_files(snippet).items():
+        async with client.download(endpoints.SNIPPET_FILE, node=node, name=name, **names) as chunks:
+            kept[name] = await work.draft.put_file(chunks, name)
+    document["snippet"], document["files"] = snippet, kept
+
+
+async def _comments(
+    work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names
+) -> None:
+    del work, listed
+    document["comments"] = await ask(client, endpoints.SNIPPET_COMMENTS, names)
+
+
+async def _commits(
+    work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names
+) -> None:
+    del work, listed
+    found = await all_of(client, endpoints.SNIPPET_COMMITS, None, **names)
+    document["commits"] = [fields.stable(one) for one in found]
+
+
+SPECIAL: dict[str, settings.Collect] = {
+    "snippets": collect_snippets,
+    "snippet_files": settings.with_another,
+    "snippet_comments": settings.with_another,
+    "snippet_commits": settings.with_another,
+}
+
+
+# -- their git repositories
+
+
+@dataclass(frozen=True)
+class Due:
+    """A snippet whose mirror is to be fetched: what the mirror is called, the addresses that it may be
+    cloned from, and what tells whether it moved since."""
+
+    mirror: str
+    addresses: tuple[str, ...]
+    version: str
+
+
+def _version(document: JsonObject) -> str:
+    """What tells whether a snippet moved: its last update, and the newest of its commits."""
+    commits = document.get("commits") or [None]
+    return f"{fields.updated_on(document.get('snippet'))} {fields.commit_hash(commits[0])}"
+
+
+def _note_listed(work: Work, path: str, document: JsonObject) -> None:
+    """The mirror of a snippet that moved since it was fetched is due."""
+    state, mirror = work.part_state(_STATE), _mirror_of(path)
+    due: list[str] = state.setdefault("due", [])
+    if (state.get("fetched") or {}).get(mirror) != _version(document) and mirror not in due:
+        due.append(mirror)
+
+
+def to_mirror(work: Work) -> list[Due]:
+    """The snippets whose mirrors are to be fetched: those that moved, and now and then all."""
+    state = work.part_state(_STATE)
+    if work.is_due(state, "swept", SWEEP_EVERY):
+        paths = [path for path in work.draft.paths(FOLDER) if _is_there(work, path)]
+        state["due"] = [_mirror_of(path) for path in paths]
+        state["swept"] = time_text(work.clock.now())
+    found = []
+    for mirror in state.get("due") or []:
+        document = work.draft.get(f"{mirror}.json")
+        if isinstance(document, dict) and "snippet" in document:
+            addresses = tuple(fields.clone_addresses(document["snippet"]))
+            found.append(Due(mirror, addresses, _version(document)))
+    state["due"] = [one.mirror for one in found]  # without those that were erased meanwhile
+    return found
+
+
+def _is_there(work: Work, path: str) -> bool:
+    """Whether a snippet is still there upstream, as far as its document tells."""
+    document = work.draft.get(path)
+    return (
+        isinstance(document, dict)
+        and "snippet" in document
+        and "snippet" not in (document.get("_parts") or {})
+    )
+
+
+def note_mirrored(work: Work, due: Due, *, is_there: bool) -> None:
+    """The mirror of a snippet was fetched; or git does not give it, and nothing more can be done."""
+    state = work.part_state(_STATE)
+    state.setdefault("fetched", {})[due.mirror] = due.version
+    state["due"] = [one for one in state.get("due") or [] if one != due.mirror]
+    absent = {*(state.get("absent") or [])} - {due.mirror}
+    state["absent"] = sorted(absent if is_there else {*absent, due.mirror})
+
+
+def without_repository(work: Work) -> Collection[str]:
+    """The snippets that git does not give."""
+    found: list[str] = work.part_state(_STATE).get("absent") or []
+    return found
