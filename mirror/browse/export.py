@@ -11,11 +11,14 @@ from pathlib import Path
 from mirror.errors import MirrorError, UsageError
 from mirror.git.copies import checkout
 from mirror.model import JsonObject, Selector, loads, pointers, time_text
-from mirror.store.reader import At, RepositoryFolder, Store
+from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder
 
 CODE = "code"
+# What belongs to a workspace and to no repository is written here; no repository can be called so.
+WORKSPACE = "~workspace"
 METADATA = "metadata"
 FILES = "files"
+Folder = RepositoryFolder | WorkspaceFolder
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,9 @@ def export(
 ) -> list[Exported]:
     """Write what `selector` means to the folder `target`, as it was `at`.
 
-    One repository: `code`, `metadata` and `files` in it; several: the same below
-    `workspace/repository`. Raises UsageError where the folder is not empty.
+    One repository: `code`, `wiki` where there is one, `metadata` and `files` in it; several: the same
+    below `workspace/repository`, and of a whole workspace what is its own below
+    `workspace/~workspace`. Raises UsageError where the folder is not empty.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is not an empty folder; nothing was written")
@@ -63,19 +67,17 @@ def export(
         folders = store.repositories([selector])
         if not folders:
             raise UsageError(f"{selector} has no repository in this store")
-        chosen = [(folder, folder.metadata.at(at)) for folder in folders]
-        return [
-            _export(
-                folder,
-                when,
-                target if selector.is_exact else target / folder.workspace_slug / folder.slug,
-                tell,
-            )
-            for folder, when in chosen
+        homes = store.workspaces([selector]) if selector.repository is None else []
+        chosen: list[tuple[Folder, At, Path]] = [
+            (one, one.metadata.at(at), target / one.slug / WORKSPACE) for one in homes if one.metadata.tags()
         ]
+        for folder in folders:
+            place = target if selector.is_exact else target / folder.workspace_slug / folder.slug
+            chosen.append((folder, folder.metadata.at(at), place))
+        return [_export(*one, tell) for one in chosen]
 
 
-def _export(folder: RepositoryFolder, when: At, target: Path, tell: Callable[[str, str], None]) -> Exported:
+def _export(folder: Folder, when: At, target: Path, tell: Callable[[str, str], None]) -> Exported:
     name, snapshot = folder.full_name, when.snapshot
     unfinished = target.with_name(f".{target.name}.exporting-{secrets.token_hex(4)}")
     documents = files = refs = 0
@@ -85,13 +87,13 @@ def _export(folder: RepositoryFolder, when: At, target: Path, tell: Callable[[st
         tell(name, "documents")
         documents, files, missing = _write_tree(folder, when, unfinished)
         problems += missing
-        code = folder.metadata.code_refs(snapshot)
-        if code is None:
+        mirrors = folder.metadata.mirrors(snapshot)
+        if isinstance(folder, RepositoryFolder) and CODE not in mirrors:
             problems.append((3, f"{name}: the snapshot has no code, which could not be read then"))
-        else:
-            tell(name, "code")
-            refs = len(code[0].refs)
-            checkout(folder.code, unfinished / CODE, code[0])
+        for mirror, told in mirrors.items():
+            tell(name, mirror)
+            refs += len(told.refs.refs)
+            checkout(folder.mirror(mirror), unfinished / mirror, told.refs)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             target.rmdir()
@@ -106,7 +108,9 @@ def _export(folder: RepositoryFolder, when: At, target: Path, tell: Callable[[st
     return Exported(name, when, str(target), documents, files, refs, tuple(problems))
 
 
-def _write_tree(folder: RepositoryFolder, when: At, target: Path) -> tuple[int, int, list[tuple[int, str]]]:
+def _write_tree(
+    folder: RepositoryFolder | WorkspaceFolder, when: At, target: Path
+) -> tuple[int, int, list[tuple[int, str]]]:
     documents, files, problems = 0, 0, []
     dropped = folder.dropped()
     for path in folder.metadata.paths(when.snapshot):

@@ -12,8 +12,9 @@ _TITLES: dict[Level, str] = {
 
 _HEAD = """# What is backed up
 
-Besides code (every ref under its own name; LFS objects not yet), each of the kinds below. This page is
-made from the catalogue (`mirror/collect/catalogue.py`), and a test keeps it so.
+Besides code (every ref under its own name; LFS objects not yet), wikis and snippets' repositories (see
+below), each of the kinds in these tables. This page is made from the catalogue
+(`mirror/collect/catalogue.py`), and a test keeps it so.
 
 *Part* is what snapshots, `mirror status` and the configuration (`parts:`, `accept_missing:`) call it; of
 settings `accept_missing:` takes single kinds, too (`settings/deploy-keys`).
@@ -40,6 +41,20 @@ Nothing that was there is dropped: what is gone upstream keeps its last good doc
 snapshot, and a mark (`_parts`, `settings/_parts.json`) says since when.
 """
 
+_GIT = """
+## What else is a git repository
+
+- *Wikis* (part `wiki`): Bitbucket announced that they end in August 2026. Where git still gives one it is
+  mirrored in each run, as the code is. That there is none (404, 410, 401, 403) is a fact and no failure:
+  it is asked for again after four to six weeks, or with `--full`. One that was there and goes stays, in
+  every later snapshot, marked with since when.
+- *Snippets* (part `snippets`): each is mirrored when its last update or its newest commit is another, and
+  all of them once a week. One that is deleted upstream stays. An address to clone from that is not the
+  configured git server's is refused and told; that git does not give a snippet is told and no failure.
+
+What was rewritten or removed stays as it does in code.
+"""
+
 _NEVER = """
 ## Never, because Bitbucket does not give it
 
@@ -51,13 +66,14 @@ _NEVER = """
   has them. Snapshots and `mirror status` count them: pinned, patched, lost, or not known yet.
 - Branch restrictions of projects, and who is in which group: there is no public API for either.
 - Pictures pasted into comments: they are links to a place that no API lists.
-- Issues and wikis of 2026-08-20 and later: Bitbucket removed them. What was saved before stays.
+- Issues of 2026-08-20 and later, and wikis where they are gone: Bitbucket removed them. What was saved
+  before stays.
 - What effective settings come to (`effective-branching-model`, `effective-default-reviewers`): it
   follows from the repository's and the project's own, which are kept.
 
 ## Not yet
 
-Git LFS objects; wikis and snippets as git repositories; comments of commits that are no branch's and no
+Git LFS objects; comments of commits that are no branch's and no
 pull request's head; statuses that a build sends to a pull request after it was closed and asked about.
 """
 
@@ -67,7 +83,7 @@ def page() -> str:
     parts = [_HEAD]
     for level, title in _TITLES.items():
         parts.append(f"\n## {title}\n\n{_table([row for row in CATALOGUE if row.level == level])}")
-    return "".join([*parts, _UPKEEP, _NEVER])
+    return "".join([*parts, _UPKEEP, _GIT, _NEVER])
 
 
 def _table(several: list[Row]) -> str:

@@ -213,8 +213,9 @@ def _add_restore(commands: _Commands) -> None:
     )
     _at(restore)
     restore.add_argument(
-        "--only", metavar="PARTS", type=_parts, default=PARTS, help="code, metadata, or both (default)"
-    )
+        "--only", metavar="PARTS", type=_parts, default=PARTS,
+        help="some of code, metadata, wiki, snippets (default: all that there is)",
+    )  # fmt: skip
     restore.add_argument(
         "--overwrite", action="store_true", help="replace what is there under the same names"
     )

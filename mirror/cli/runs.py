@@ -192,7 +192,8 @@ def _show_restore(context: Context, report: Report) -> None:
         confirmed = f", last confirmed {item.last_confirmed}" if item.last_confirmed else ""
         different = f", next different {item.next_different}" if item.next_different else ""
         out.line(f"  as of snapshot {item.snapshot} (taken {item.taken}{confirmed}{different})")
-        out.line(f"  {item.refs} refs, {item.documents} documents")
+        others = "".join(f", {count} refs of {mirror}" for mirror, count in item.mirrors.items())
+        out.line(f"  {item.refs} refs, {item.documents} documents{others}")
         if item.logs_let_go:
             out.line(
                 f"  {item.logs_let_go} step logs are not there: retention has let them go", style="yellow"
@@ -203,8 +204,8 @@ def _show_restore(context: Context, report: Report) -> None:
             out.line(f"  problem: {text}", style="yellow")
         if item.push is not None and not failed and not report.dry_run:
             out.line(f"  {len(item.push['pushed'])} pushed, {len(item.push['unchanged'])} already there")
-    if not report.dry_run and report.exit_code == 0 and report.items and report.items[0].documents:
-        first = report.items[0]
+    first = report.items[0] if report.items and not report.dry_run and report.exit_code == 0 else None
+    if first is not None and first.refs and first.push is None:
         out.line(f"Work with it: git clone {first.target}/{restore.CODE}")
 
 

@@ -233,6 +233,7 @@ async def _discovered_checks(
         return checks
     checks += await _scope_checks(workspace, client, found, clock)
     checks.append(await _git_sign_in(config, client, found))
+    checks.append(await _wiki(config, workspace, client, found))
     used, limit = client.budget.used(client.sign_ins[0].identity, "api")
     checks.append(Check(f"{slug}: requests", "ok", f"{used} of {limit} an hour used just now"))
     return checks
@@ -330,6 +331,22 @@ async def _git_sign_in(config: Config, client: Client, found: Discovered) -> Che
     except MirrorError as error:
         return _failed(name, error)
     return Check(name, "ok", f"{first.full_name} can be cloned ({refs} refs)")
+
+
+async def _wiki(config: Config, workspace: WorkspaceConfig, client: Client, found: Discovered) -> Check:
+    """Whether there is a wiki beside the first repository's code. That there is none is no fault."""
+    first, name = found.repositories[0], f"{found.workspace.slug}: wiki"
+    if not workspace.parts.wiki:
+        return Check(name, "ok", "switched off in the configuration")
+    url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git/wiki"
+    try:
+        login = await client.git_login()
+        refs = await asyncio.to_thread(probe, url, GitLogin(*login) if login else None)
+    except TryLater as error:
+        return _failed(name, error)
+    except MirrorError:
+        return Check(name, "ok", f"{first.full_name} has none, or none for this credential")
+    return Check(name, "ok", f"that of {first.full_name} can be cloned ({refs} refs)")
 
 
 async def record(

@@ -29,10 +29,16 @@ from mirror.model import (
     time_text,
 )
 from mirror.restore.tree import write_documents
-from mirror.store.reader import At, RepositoryFolder, Store
+from mirror.store.layout import mirror_place
+from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder
 
-PARTS = frozenset({"code", "metadata"})
+PARTS = frozenset({"code", "metadata", "wiki", "snippets"})
 CODE = "code.git"
+# What belongs to a workspace and to no repository is written here; no repository can be called so.
+WORKSPACE = "~workspace"
+_OF_REPOSITORY = frozenset({"code", "metadata", "wiki"})
+_OF_WORKSPACE = frozenset({"metadata", "snippets"})
+Folder = RepositoryFolder | WorkspaceFolder
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Item:
     next_different: str | None
     target: str
     refs: int = 0
+    # The other mirrors (`wiki`, `snippets/…`), each with how many refs.
+    mirrors: Mapping[str, int] = field(default_factory=dict)
     documents: int = 0
     # Step logs that the snapshot points to and that retention has let go since.
     logs_let_go: int = 0
@@ -57,7 +65,7 @@ class Item:
     def to_json(self) -> JsonObject:
         """As results hold it."""
         data: dict[str, Any] = dict(self.__dict__)
-        data["not_whole"] = dict(self.not_whole)
+        data["not_whole"], data["mirrors"] = dict(self.not_whole), dict(self.mirrors)
         data["problems"] = [{"code": code, "text": text} for code, text in self.problems]
         return data
 
@@ -105,17 +113,18 @@ async def run(
 ) -> Report:
     """Restore what `selector` means from the store at `path`, as it was `at`.
 
-    `target` is a folder (one repository: its `code.git` and `metadata`; several: the same below
-    `workspace/repository`), or the URL of a git repository that the refs are pushed to. Raises
-    UsageError, NoStore and StoreDamaged before anything is touched; what happens to one repository
-    is in its item.
+    `target` is a folder (one repository: its `code.git`, `wiki.git` and `metadata`; several: the same
+    below `workspace/repository`, and of a whole workspace what is its own below
+    `workspace/~workspace`), or the URL of a git repository that the refs of the code (or, with `only`
+    that, the wiki) are pushed to. Raises UsageError, NoStore and StoreDamaged before anything is
+    touched; what happens to one repository is in its item.
     """
     tell = progress or NoProgress()
     with Store.open(path) as store:
         folders = store.repositories([selector])
         if not folders:
             raise UsageError(f"{selector} has no repository in this store")
-        chosen = [(folder, folder.metadata.at(at)) for folder in folders]
+        chosen = [(folder, folder.metadata.at(at)) for folder in folders if only & _OF_REPOSITORY]
         async with WorkerPool(2, environment=environment) as pool:
             if is_url(target):
                 if len(chosen) != 1:
@@ -123,15 +132,32 @@ async def run(
                         f"{selector} means {len(chosen)} repositories, and a URL can take one",
                         hint="name one repository, or restore to a folder",
                     )
-                item = await _push(*chosen[0], target, pool, login, overwrite, dry_run, tell)
+                mirror = "wiki" if only == {"wiki"} else "code"
+                item = await _push(*chosen[0], mirror, target, pool, login, overwrite, dry_run, tell)
                 return Report((item,), dry_run)
             base = Path(target).absolute()
             _check_folder(base, only if selector.is_exact else None, overwrite)
+            order = _Order(only, overwrite, dry_run, pool, tell, may_lack=not selector.is_exact)
             items = []
             for folder, when in chosen:
                 place = base if selector.is_exact else base / place_of(folder, folders)
-                items.append(await _to_folder(folder, when, place, only, overwrite, dry_run, pool, tell))
+                items.append(await _to_folder(order, folder, when, place))
+            if selector.repository is None and only & _OF_WORKSPACE:
+                homes = store.workspaces([selector])
+                items += [await _own_to_folder(order, one, at, base / one.slug / WORKSPACE) for one in homes]
             return Report(tuple(items), dry_run)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is asked of a restore to a folder; `may_lack`: of several, some may have no wiki."""
+
+    only: frozenset[str]
+    overwrite: bool
+    dry_run: bool
+    pool: WorkerPool
+    progress: Progress
+    may_lack: bool
 
 
 def place_of(folder: RepositoryFolder, others: Sequence[RepositoryFolder]) -> Path:
@@ -180,7 +206,7 @@ def _check_folder(base: Path, only: frozenset[str] | None, overwrite: bool) -> N
         )
 
 
-def _item(folder: RepositoryFolder, when: At, target: str, **more: Any) -> Item:
+def _item(folder: Folder, when: At, target: str, **more: Any) -> Item:
     snapshot = when.snapshot
     return Item(
         repository=folder.full_name,
@@ -198,68 +224,74 @@ def _item(folder: RepositoryFolder, when: At, target: str, **more: Any) -> Item:
     )
 
 
-def _code(folder: RepositoryFolder, snapshot: Snapshot) -> Refs:
-    found = folder.metadata.code_refs(snapshot)
-    if found is None:
+def _wanted(folder: Folder, snapshot: Snapshot, only: frozenset[str], *, may_lack: bool) -> dict[str, Refs]:
+    """The refs of each mirror of a snapshot that is asked for, by the mirror's name."""
+    told = folder.metadata.mirrors(snapshot)
+    needed = {"code"} & only if isinstance(folder, RepositoryFolder) else set()
+    if only == {"wiki"} and not may_lack:
+        needed = {"wiki"}
+    for lacking in sorted(needed - told.keys()):
         raise MirrorError(
-            f"{folder.full_name}: the snapshot {snapshot.id} has no code, which could not be read then",
+            f"{folder.full_name}: the snapshot {snapshot.id} has no {lacking}, which could not be read then",
             hint="choose another snapshot with --at; mirror snapshots lists them",
         )
-    return found[0]
+    return {mirror: one.refs for mirror, one in told.items() if mirror.partition("/")[0] in only}
 
 
-async def _to_folder(
-    folder: RepositoryFolder,
-    when: At,
-    place: Path,
-    only: frozenset[str],
-    overwrite: bool,
-    dry_run: bool,
-    pool: WorkerPool,
-    progress: Progress,
-) -> Item:
-    """One repository, made beside its place and moved there once it is whole."""
-    name, snapshot = folder.full_name, when.snapshot
-    unfinished = place.with_name(f".{place.name}.restoring-{secrets.token_hex(4)}")
-    refs, documents, let_go, problems = 0, 0, 0, []
+async def _own_to_folder(order: _Order, home: WorkspaceFolder, at: str, place: Path) -> Item:
+    """What belongs to a workspace and to no repository."""
     try:
-        if "code" in only:
-            code = _code(folder, snapshot)
-            refs = len(code.refs)
+        when = home.metadata.at(at)
+    except UsageError as error:  # its repositories have snapshots from before its own first one
+        return Item(home.full_name, "", "", None, None, str(place), problems=((3, error.message),))
+    return await _to_folder(order, home, when, place)
+
+
+async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> Item:
+    """One repository (or a workspace's own), made beside its place and moved there once it is whole."""
+    name, snapshot, only = folder.full_name, when.snapshot, order.only
+    unfinished = place.with_name(f".{place.name}.restoring-{secrets.token_hex(4)}")
+    mirrors: dict[str, Refs] = {}
+    documents, let_go, problems = 0, 0, []
+    try:
+        mirrors = _wanted(folder, snapshot, only, may_lack=order.may_lack)
         if "metadata" in only:
             documents = len(folder.metadata.paths(snapshot))
-        if not dry_run:
+        if not order.dry_run and (mirrors or "metadata" in only):
             unfinished.mkdir(parents=True)
-            if "code" in only:
-                progress.report(name, "code")
-                await _restore_code(folder, code, unfinished / CODE, pool)
+            for mirror, refs in mirrors.items():
+                order.progress.report(name, mirror)
+                await _restore_mirror(folder, mirror, refs, unfinished / mirror_place(mirror), order.pool)
             if "metadata" in only:
-                progress.report(name, "documents")
+                order.progress.report(name, "documents")
                 _, let_go = await asyncio.to_thread(write_documents, folder, snapshot, unfinished)
-            _move_into_place(unfinished, place, overwrite)
+            _move_into_place(unfinished, place, order.overwrite)
     except MirrorError as error:
         problems.append((error.exit_code, error.message))
     except OSError as error:
         problems.append((1, f"{error.strerror}: {error.filename}"))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        progress.report(name, "done")
+        order.progress.report(name, "done")
+    counts = {mirror: len(refs.refs) for mirror, refs in mirrors.items()}
     return _item(
-        folder, when, str(place), refs=refs, documents=documents, logs_let_go=let_go, problems=tuple(problems)
-    )
+        folder, when, str(place), refs=counts.pop("code", 0), mirrors=counts, documents=documents,
+        logs_let_go=let_go, problems=tuple(problems),
+    )  # fmt: skip
 
 
-async def _restore_code(folder: RepositoryFolder, code: Refs, target: Path, pool: WorkerPool) -> None:
+async def _restore_mirror(folder: Folder, mirror: str, refs: Refs, target: Path, pool: WorkerPool) -> None:
     """Copy, then read back: the refs must be those of the snapshot, and all that they reach there."""
-    await asyncio.to_thread(copy_at, folder.code, target, code)
+    await asyncio.to_thread(copy_at, folder.mirror(mirror), target, refs)
     back = read_refs(target)
-    if dict(back.refs) != {n: v for n, v in code.refs.items() if not n.startswith(b"refs/mirror/")}:
-        raise DamageFound(f"{folder.full_name}: the restored refs are not those of the snapshot")
+    if dict(back.refs) != {n: v for n, v in refs.refs.items() if not n.startswith(b"refs/mirror/")}:
+        raise DamageFound(f"{folder.full_name}: the restored refs of {mirror} are not those of the snapshot")
     result = await pool.run(CheckJob(str(target), tuple(sorted(set(back.refs.values()))), in_store=False))
     if result.problems:
         first = result.problems[0]
         raise DamageFound(
-            f"{folder.full_name}: the restored code is damaged: {first.object or first.file} {first.problem}",
+            f"{folder.full_name}: the restored {mirror} is damaged: {first.object or first.file}"
+            f" {first.problem}",
             hint="run mirror verify; an older snapshot may be whole",
         )
 
@@ -285,6 +317,7 @@ def _move_into_place(unfinished: Path, place: Path, overwrite: bool) -> None:
 async def _push(
     folder: RepositoryFolder,
     when: At,
+    mirror: str,
     url: str,
     pool: WorkerPool,
     login: GitLogin | None,
@@ -293,9 +326,9 @@ async def _push(
     progress: Progress,
 ) -> Item:
     name = folder.full_name
-    code = _code(folder, when.snapshot)
-    wanted = {ref: value for ref, value in code.refs.items() if not ref.startswith(b"refs/mirror/")}
-    job = PushJob(str(folder.code), url, login, wanted, overwrite, dry_run)
+    refs = _wanted(folder, when.snapshot, frozenset({mirror}), may_lack=False)[mirror].refs
+    wanted = {ref: value for ref, value in refs.items() if not ref.startswith(b"refs/mirror/")}
+    job = PushJob(str(folder.mirror(mirror)), url, login, wanted, overwrite, dry_run)
     problems: list[tuple[int, str]] = []
     result: PushResult | None = None
     try:
