@@ -136,7 +136,7 @@ async def steps(made: Made) -> dict[str, Callable[[], Any]]:
 
     def removal() -> None:
         check_held(folder, snapshots)
-        unneeded = unneeded_keeps(folder, folder.metadata.named(snapshots))
+        unneeded = unneeded_keeps(code, folder.metadata.named(snapshots)["code"])
         remove_refs(code, lambda name, value: name.startswith(KEEP) and value in unneeded)
 
     return {

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mirror import __version__
+from mirror.backup import lfs
 from mirror.backup.heads import Ask, Heads, look_elsewhere
 from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
 from mirror.backup.mirrors import fetch_mirror, login_for_git, part_of_refs
@@ -27,6 +29,7 @@ from mirror.config.settings import WorkspaceConfig
 from mirror.errors import CredentialRefused, Locked, MirrorError, TryLater
 from mirror.git.failures import GitUnauthorized
 from mirror.git.heads import HeadsJob, HeadsResult
+from mirror.git.lfs import LfsJob
 from mirror.git.mirrors import FetchJob, FetchResult
 from mirror.git.refs import OURS, set_back
 from mirror.logs import get_logger
@@ -61,15 +64,15 @@ class Backed:
 
 @dataclass(frozen=True)
 class Rest:
-    """What `fill_repository` needs to know of the turn before: the parts that could not be read, the
-    parts that are the code and the wiki, the problem with the code, and the pull requests whose head is
-    pinned."""
+    """What `fill_repository` needs to know of the turn before: the parts that could not be read, those that
+    git gave (the code, its LFS objects, the wiki), the problem with the code, which of them a later try may
+    mend, and the pull requests whose head is pinned."""
 
     repository: Repository
     unread: Mapping[str, Part]
-    code: Part
-    wiki: Part
+    git: Mapping[str, Part]
     code_problem: MirrorError | None
+    git_passing: frozenset[str]
     pinned: frozenset[int] | None
 
 
@@ -116,12 +119,12 @@ async def fill_repository(
         await collecting.fill(work, wanted, worth)
         if not last:
             return before
-        code = heads.counted(work, rest.code, rest.pinned)
-        parts = {"code": code, "wiki": rest.wiki, **collecting.parts(work, wanted, dict(rest.unread))}
+        code = heads.counted(work, rest.git["code"], rest.pinned)
+        parts = {**rest.git, "code": code, **collecting.parts(work, wanted, dict(rest.unread))}
         taken = writer.snapshot(draft, begun=begun, program=__version__, parts=parts)
         work.checkpoint_state()
-        problems = problems_of(tools.config, parts, work.passing, rest.code_problem)
-        entry = _entry(writer, taken, parts, before.entry.ref_changes, problems)
+        problems = problems_of(tools.config, parts, work.passing | rest.git_passing, rest.code_problem)
+        entry = _entry(writer, taken, parts, before.entry.ref_changes, problems, before.entry.facts)
         if before.entry.outcome is Outcome.SAVED and entry.outcome is Outcome.CONFIRMED:
             entry = replace(entry, outcome=Outcome.SAVED)
         return Backed(replace(entry, seconds=before.entry.seconds))
@@ -257,9 +260,11 @@ async def _under_lock(
             heads.note_pinned(work, found.unpinned)
         pins, code, code_problem = found.pins, found.judged(code), found.problem
     pinned = None if pins is None else frozenset(pins)
+    objects = await _lfs(tools, writer, repository, lock, code_problem, came=result is not None)
     wiki = await backup_wiki(tools, writer, work, erased, lock, code_came=result is not None)
-    from_git = {"code": heads.counted(work, code, pinned), "wiki": wiki.part}
-    parts = {**from_git, **collecting.parts(work, wanted, unread)}
+    of_git = {"code": code, lfs.PART: objects.part, "wiki": wiki.part}
+    counted = {**of_git, "code": heads.counted(work, code, pinned)}
+    parts = {**counted, **collecting.parts(work, wanted, unread)}
     taken = writer.snapshot(
         draft,
         begun=begun,
@@ -267,13 +272,15 @@ async def _under_lock(
         parts=parts,
         refs=result.refs if result is not None else None,
         pins=pins,
+        lfs=objects.objects,
         mirrors=wiki.mirrors,
     )
     work.checkpoint_state()
-    problems = problems_of(tools.config, parts, work.passing, code_problem)
+    passing = frozenset({lfs.PART} if objects.passing else ())
+    problems = problems_of(tools.config, parts, work.passing | passing, code_problem)
     changes = (*(result.changes if result is not None else ()), *wiki.changes)
-    entry = _entry(writer, taken, parts, changes, problems)
-    rest = Rest(repository, unread, code, wiki.part, code_problem, pinned)
+    entry = _entry(writer, taken, parts, changes, problems, objects.facts)
+    rest = Rest(repository, unread, of_git, code_problem, passing, pinned)
     waits = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
     return Backed(entry, rest if waits else None)
 
@@ -371,6 +378,32 @@ def _asking(tools: Tools, writer: RepositoryWriter, repository: Repository, lock
     return ask
 
 
+async def _lfs(
+    tools: Tools,
+    writer: RepositoryWriter,
+    repository: Repository,
+    lock: int,
+    code_problem: MirrorError | None,
+    *,
+    came: bool,
+) -> lfs.Held:
+    """The LFS objects of what git has; where it could not be read now, as they were."""
+    if not tools.config.parts.lfs:
+        return lfs.OFF
+    if not came:
+        return lfs.as_before(writer.folder.metadata.latest(), code_problem)
+    name = repository.full_name
+    job = LfsJob(
+        mirror=str(writer.folder.code),
+        url=_address(tools, name),
+        login=await login_for_git(tools),
+        silence_timeout=tools.silence_timeout,
+    )
+    return await lfs.hold_objects(
+        tools.workers, job, name, lock, lambda text: tools.progress.report(name, f"lfs: {text}")
+    )
+
+
 def problems_of(
     config: WorkspaceConfig,
     parts: Mapping[str, Part],
@@ -396,6 +429,7 @@ def _entry(
     parts: Mapping[str, Part],
     changes: tuple[RefChange, ...],
     problems: tuple[Problem, ...],
+    facts: Mapping[str, Any],
 ) -> RunEntry:
     good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED
     outcome = Outcome.PARTIAL if problems else good
@@ -412,4 +446,5 @@ def _entry(
         parts=parts,
         ref_changes=changes,
         problems=problems,
+        facts=facts,
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.errors import MirrorError, UsageError
 from mirror.git.copies import checkout
+from mirror.git.failures import GitFailed
+from mirror.git.lfs import LfsFindJob, find, is_sound
+from mirror.git.lfs_transfer import object_path
+from mirror.git.lfs_walk import LFS
 from mirror.model import JsonObject, Selector, loads, pointers, time_text
 from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder
 
@@ -94,6 +98,10 @@ def _export(folder: Folder, when: At, target: Path, tell: Callable[[str, str], N
             tell(name, mirror)
             refs += len(told.refs.refs)
             checkout(folder.mirror(mirror), unfinished / mirror, told.refs)
+        if isinstance(folder, RepositoryFolder) and CODE in mirrors:
+            tell(name, "LFS objects")
+            tips = list(mirrors[CODE].refs.refs.values())
+            problems += _copy_objects(folder, when, unfinished / CODE / ".git", tips)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             target.rmdir()
@@ -132,6 +140,29 @@ def _write_tree(
                 shutil.copyfileobj(stream, out)
             files += 1
     return documents, files, problems
+
+
+def _copy_objects(
+    folder: RepositoryFolder, when: At, git_folder: Path, tips: Sequence[str]
+) -> list[tuple[int, str]]:
+    """Copy the LFS objects that `tips` reach to where git-lfs looks for them; returns what is wrong."""
+    listed = folder.metadata.lfs(when.snapshot) or {}
+    problems = []
+    try:
+        reached = find(LfsFindJob(str(folder.code), tuple(tips))).objects
+    except GitFailed as error:  # the code may be whole for all that
+        return [(4, error.message)]
+    for oid in reached:
+        source = folder.lfs_object(oid)
+        target = object_path(git_folder / LFS, oid)
+        if source is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not is_sound(source, oid, target):
+                target.unlink()
+                problems.append((4, f"{folder.full_name}: the LFS object {oid} is damaged"))
+        elif listed.get(oid, (0, False))[1]:
+            problems.append((4, f"{folder.full_name}: the LFS object {oid} is missing"))
+    return problems
 
 
 def _file_name(pointer: JsonObject) -> str:

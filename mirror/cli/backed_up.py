@@ -12,8 +12,8 @@ _TITLES: dict[Level, str] = {
 
 _HEAD = """# What is backed up
 
-Besides code (every ref under its own name; LFS objects not yet), wikis and snippets' repositories (see
-below), each of the kinds in these tables. This page is made from the catalogue
+Besides code (every ref under its own name, and every Git LFS object that any of them reaches), wikis and
+snippets' repositories (see below), each of the kinds in these tables. This page is made from the catalogue
 (`mirror/collect/catalogue.py`), and a test keeps it so.
 
 *Part* is what snapshots, `mirror status` and the configuration (`parts:`, `accept_missing:`) call it; of
@@ -73,7 +73,7 @@ _NEVER = """
 
 ## Not yet
 
-Git LFS objects; comments of commits that are no branch's and no
+Comments of commits that are no branch's and no
 pull request's head; statuses that a build sends to a pull request after it was closed and asked about.
 """
 

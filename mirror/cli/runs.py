@@ -193,10 +193,15 @@ def _show_restore(context: Context, report: Report) -> None:
         different = f", next different {item.next_different}" if item.next_different else ""
         out.line(f"  as of snapshot {item.snapshot} (taken {item.taken}{confirmed}{different})")
         others = "".join(f", {count} refs of {mirror}" for mirror, count in item.mirrors.items())
-        out.line(f"  {item.refs} refs, {item.documents} documents{others}")
+        objects = f", {item.lfs_objects} LFS objects" if item.lfs_objects else ""
+        out.line(f"  {item.refs} refs, {item.documents} documents{others}{objects}")
         if item.logs_let_go:
             out.line(
                 f"  {item.logs_let_go} step logs are not there: retention has let them go", style="yellow"
+            )
+        if item.lfs_absent:
+            out.line(
+                f"  {item.lfs_absent} LFS objects are not there: no backup could get them", style="yellow"
             )
         for part, reason in item.not_whole.items():
             out.line(f"  not whole in that snapshot: {part} {reason}")

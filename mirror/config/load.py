@@ -46,7 +46,6 @@ from mirror.retention import Policy
 NOT_BUILT = {
     "notify", "ping", "web",
     "schedule.drill",
-    "parts.lfs", "parts.downloads", "parts.settings", "parts.snippets",
 }  # fmt: skip
 SECRET_KEYS = {"token", "client_secret", "password", "shared_secret"}
 FOUR_WAYS = "name where it is: {file: …}, {env: …}, {credential: …} or {command: …}"

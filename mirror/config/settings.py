@@ -33,6 +33,7 @@ class Parts:
     settings: bool = True
     snippets: bool = True
     wiki: bool = True
+    lfs: bool = True
     # Those of heads; "all": of every commit.
     commit_comments: bool | Literal["all"] = True
 

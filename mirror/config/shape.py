@@ -157,6 +157,7 @@ class PartsShape(_Shape):
         True, description="Snippets, their git repositories too; access tokens can never read them."
     )
     wiki: bool = Field(True, description="Wikis, where Bitbucket still has them.")
+    lfs: bool = Field(True, description="Git LFS objects, of every ref and every commit.")
     commit_comments: bool | Literal["all"] = Field(
         True,
         description="Comments and code insights of the heads of branches and pull requests; "
@@ -223,7 +224,7 @@ class BrakeShape(_Shape):
 
 PartName = Literal[
     "code", "profile", "pull_requests", "issues", "pipelines", "pipeline_logs", "downloads", "settings",
-    "snippets", "commit_comments", "wiki",
+    "snippets", "commit_comments", "wiki", "lfs",
 ]  # fmt: skip
 # Single kinds of settings, as the catalogue has them; a test holds them together.
 KindName = Literal[

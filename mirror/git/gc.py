@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
+from mirror.git.lfs_walk import forget
 from mirror.git.process import die_with_parent
 from mirror.git.refs import packed_fault, read_all
 
@@ -108,6 +109,7 @@ def collect(job: CollectJob) -> CollectResult:
             for suffix in _REPLACED:
                 pack.with_suffix(suffix).unlink(missing_ok=True)
     sync_folder(objects / "pack")
+    forget(path)
     # Loose objects are in the new pack now, or nothing reaches them.
     for file in objects.glob("[0-9a-f][0-9a-f]/*"):
         file.unlink(missing_ok=True)

@@ -8,11 +8,25 @@ from typing import overload
 from mirror.git.check import CheckJob, CheckResult, check
 from mirror.git.gc import CollectJob, CollectResult, UsageJob, UsageResult, collect, usage
 from mirror.git.heads import HeadsJob, HeadsResult, pin_heads
+from mirror.git.lfs import (
+    LfsFindJob,
+    LfsFindResult,
+    LfsJob,
+    LfsPushJob,
+    LfsPushResult,
+    LfsResult,
+    bring,
+    find,
+    hold,
+)
 from mirror.git.mirrors import FetchJob, FetchResult, fetch
 from mirror.git.push import PushJob, PushResult, push
 
-Job = FetchJob | HeadsJob | CheckJob | PushJob | CollectJob | UsageJob
-Result = FetchResult | HeadsResult | CheckResult | PushResult | CollectResult | UsageResult
+Job = FetchJob | HeadsJob | CheckJob | PushJob | CollectJob | UsageJob | LfsJob | LfsPushJob | LfsFindJob
+Result = (
+    FetchResult | HeadsResult | CheckResult | PushResult | CollectResult | UsageResult
+    | LfsResult | LfsPushResult | LfsFindResult
+)  # fmt: skip
 
 
 @overload
@@ -37,6 +51,18 @@ def run_job(
 ) -> UsageResult: ...
 @overload
 def run_job(
+    job: LfsJob, *, tell: Callable[[str], None], clock: Callable[[], float] | None = ...
+) -> LfsResult: ...
+@overload
+def run_job(
+    job: LfsPushJob, *, tell: Callable[[str], None], clock: Callable[[], float] | None = ...
+) -> LfsPushResult: ...
+@overload
+def run_job(
+    job: LfsFindJob, *, tell: Callable[[str], None], clock: Callable[[], float] | None = ...
+) -> LfsFindResult: ...
+@overload
+def run_job(
     job: PushJob, *, tell: Callable[[str], None], clock: Callable[[], float] | None = ...
 ) -> PushResult: ...
 def run_job(job: Job, *, tell: Callable[[str], None], clock: Callable[[], float] | None = None) -> Result:
@@ -51,4 +77,10 @@ def run_job(job: Job, *, tell: Callable[[str], None], clock: Callable[[], float]
         return collect(job)
     if isinstance(job, UsageJob):
         return usage(job)
+    if isinstance(job, LfsJob):
+        return hold(job, tell=tell)
+    if isinstance(job, LfsPushJob):
+        return bring(job, tell=tell)
+    if isinstance(job, LfsFindJob):
+        return find(job, tell=tell)
     return push(job, tell=tell)

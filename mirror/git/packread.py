@@ -113,7 +113,7 @@ class PackIndex:
     """
 
     def __init__(self, path: Path) -> None:
-        self._data = _map(path)
+        self._data = map_file(path)
         data = self._data
         if len(data) < 1072 or data[:8] != b"\xfftOc\x00\x00\x00\x02":
             raise PackDamaged("it is no index of version 2")
@@ -171,7 +171,8 @@ def _numbers(code: str, data: bytes) -> array[int]:
     return found
 
 
-def _map(path: Path) -> mmap.mmap:
+def map_file(path: Path) -> mmap.mmap:
+    """A file as mapped bytes. Raises PackDamaged where it is empty, and OSError."""
     with path.open("rb") as stream:
         try:
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
@@ -200,7 +201,7 @@ class PackReader:
         # From here on an entry is its place in the pack's own order.
         self._by_name = array("I", sorted(range(len(offsets)), key=offsets.__getitem__))
         self._offsets = array("Q", (offsets[at] for at in self._by_name))
-        self._data = _map(pack)
+        self._data = map_file(pack)
         self._end = len(self._data) - 20
         self._first_child = array("I", [_NONE]) * len(self._offsets)
         self._next_child = array("I", [_NONE]) * len(self._offsets)
@@ -354,7 +355,7 @@ class PackReader:
             self._first_child[parent] = self._next_child[child]
             try:
                 base = content.data if content.data is not None else self._again(parent)
-                data = _applied(base, self._inflate(child))
+                data = applied(base, self._inflate(child))
             except _UNREADABLE as error:
                 self._fail(child, str(error))
                 continue
@@ -379,7 +380,7 @@ class PackReader:
             chain.append(self._bases[chain[-1]])
         data = self._inflate(chain.pop())
         while chain:
-            data = _applied(data, self._inflate(chain.pop()))
+            data = applied(data, self._inflate(chain.pop()))
         return data
 
     def _check(self, at: int, word: bytes, data: bytes | None) -> None:
@@ -408,7 +409,8 @@ class PackReader:
             self._first_child[one] = _NONE
 
 
-def _applied(base: bytes, delta: bytes) -> bytes:
+def applied(base: bytes, delta: bytes) -> bytes:
+    """What a delta makes of its base. Raises PackDamaged."""
     try:
         return b"".join(apply_delta(base, delta))
     except Exception as error:

@@ -23,6 +23,7 @@ from mirror.git.failures import GitFailed
 from mirror.git.gc import CollectJob, CollectResult, UsageJob, UsageResult
 from mirror.git.heads import HeadsJob, HeadsResult
 from mirror.git.jobs import Job, Result
+from mirror.git.lfs import LfsFindJob, LfsFindResult, LfsJob, LfsPushJob, LfsPushResult, LfsResult
 from mirror.git.mirrors import FetchJob, FetchResult
 from mirror.git.push import PushJob, PushResult
 from mirror.git.worker import LENGTH
@@ -161,6 +162,18 @@ class WorkerPool:
     async def run(
         self, job: PushJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
     ) -> PushResult: ...
+    @overload
+    async def run(
+        self, job: LfsJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> LfsResult: ...
+    @overload
+    async def run(
+        self, job: LfsPushJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> LfsPushResult: ...
+    @overload
+    async def run(
+        self, job: LfsFindJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> LfsFindResult: ...
     async def run(
         self, job: Job, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
     ) -> Result:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from mirror.errors import DamageFound, MirrorError, UsageError, worst
 from mirror.git.check import CheckJob
 from mirror.git.copies import copy_at
+from mirror.git.failures import GitFailed
 from mirror.git.mirrors import read_refs
 from mirror.git.push import PushJob, PushResult
 from mirror.git.transport import GitLogin
@@ -28,6 +29,7 @@ from mirror.model import (
     name_to_json,
     time_text,
 )
+from mirror.restore import lfs
 from mirror.restore.tree import write_documents
 from mirror.store.layout import mirror_place
 from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder
@@ -57,6 +59,9 @@ class Item:
     documents: int = 0
     # Step logs that the snapshot points to and that retention has let go since.
     logs_let_go: int = 0
+    # LFS objects that were restored, and those that the refs reach and the store never had.
+    lfs_objects: int = 0
+    lfs_absent: int = 0
     # Parts that the snapshot does not hold in full, each with the reason.
     not_whole: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[tuple[int, str], ...] = ()
@@ -253,6 +258,7 @@ async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> It
     unfinished = place.with_name(f".{place.name}.restoring-{secrets.token_hex(4)}")
     mirrors: dict[str, Refs] = {}
     documents, let_go, problems = 0, 0, []
+    objects = lfs.Objects()
     try:
         mirrors = _wanted(folder, snapshot, only, may_lack=order.may_lack)
         if "metadata" in only:
@@ -261,7 +267,10 @@ async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> It
             unfinished.mkdir(parents=True)
             for mirror, refs in mirrors.items():
                 order.progress.report(name, mirror)
-                await _restore_mirror(folder, mirror, refs, unfinished / mirror_place(mirror), order.pool)
+                target = unfinished / mirror_place(mirror)
+                await _restore_mirror(folder, mirror, refs, target, order.pool)
+                if mirror == "code" and isinstance(folder, RepositoryFolder):
+                    objects = await _objects_to_folder(order, folder, snapshot, refs, target)
             if "metadata" in only:
                 order.progress.report(name, "documents")
                 _, let_go = await asyncio.to_thread(write_documents, folder, snapshot, unfinished)
@@ -276,8 +285,18 @@ async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> It
     counts = {mirror: len(refs.refs) for mirror, refs in mirrors.items()}
     return _item(
         folder, when, str(place), refs=counts.pop("code", 0), mirrors=counts, documents=documents,
-        logs_let_go=let_go, problems=tuple(problems),
+        logs_let_go=let_go, lfs_objects=objects.restored, lfs_absent=objects.absent, problems=tuple(problems),
     )  # fmt: skip
+
+
+async def _objects_to_folder(
+    order: _Order, folder: RepositoryFolder, snapshot: Snapshot, refs: Refs, target: Path
+) -> lfs.Objects:
+    """Put the LFS objects that the restored refs reach beside them."""
+    oids = await lfs.reached_by(folder, list(refs.refs.values()), order.pool)
+    return await lfs.to_folder(
+        folder, snapshot, oids, target, lambda text: order.progress.report(folder.full_name, text)
+    )
 
 
 async def _restore_mirror(folder: Folder, mirror: str, refs: Refs, target: Path, pool: WorkerPool) -> None:
@@ -331,7 +350,11 @@ async def _push(
     job = PushJob(str(folder.mirror(mirror)), url, login, wanted, overwrite, dry_run)
     problems: list[tuple[int, str]] = []
     result: PushResult | None = None
+    objects = lfs.Objects()
     try:
+        if mirror == "code":
+            objects = await _push_objects(folder, when.snapshot, job, pool, progress)
+            problems += objects.problems
         result = await pool.run(job, progress=lambda text: progress.report(name, f"push: {text}"))
         if result.would_overwrite and not overwrite:
             first = name_to_json(result.would_overwrite[0])
@@ -348,9 +371,31 @@ async def _push(
         when,
         url,
         refs=len(wanted),
+        lfs_objects=objects.restored,
+        lfs_absent=objects.absent,
         problems=tuple(problems),
         push=_push_json(result) if result is not None else None,
     )
+
+
+async def _push_objects(
+    folder: RepositoryFolder, snapshot: Snapshot, job: PushJob, pool: WorkerPool, progress: Progress
+) -> lfs.Objects:
+    """Bring LFS objects to where the refs are about to be pushed: pointers are worth nothing before."""
+    tips = list(job.refs.values())
+    try:
+        oids = await lfs.reached_by(folder, tips, pool)
+    except GitFailed as error:  # the code may be whole for all that
+        return lfs.Objects(problems=((4, error.message),))
+    if not oids or job.dry_run:
+        return lfs.Objects(len(oids))
+    foretold = await pool.run(replace(job, dry_run=True))
+    if foretold.would_overwrite and not job.overwrite:
+        return lfs.Objects(len(oids))
+    return await lfs.to_url(
+        folder, snapshot, oids, tips, job.url, job.login, pool,
+        lambda text: progress.report(folder.full_name, f"lfs: {text}"),
+    )  # fmt: skip
 
 
 def _push_json(result: PushResult) -> JsonObject:

@@ -29,6 +29,7 @@ from mirror.simulator.calls import (
 )
 from mirror.simulator.faults import Fault, Faults
 from mirror.simulator.git_app import GitApp
+from mirror.simulator.lfs import LfsApp
 from mirror.simulator.limits import Limits
 from mirror.simulator.paging import BadRequest, Manners
 from mirror.simulator.people import Token
@@ -69,7 +70,8 @@ class App:
         self.limits = Limits(world, switches)
         self.requests: list[Asked] = []
         self.api = self.git = self.storage = ""
-        self._git_app = GitApp(world, switches, self.sign_in, self.limits)
+        self.lfs = LfsApp(world, switches, lambda: (self.git, self.storage))
+        self._git_app = GitApp(world, switches, self.sign_in, self.limits, self.lfs)
 
     @property
     def render(self) -> Renderer:
@@ -141,7 +143,9 @@ class App:
     def _stored(
         self, request: Request, raw: str, body: bytes, fault: Fault | None
     ) -> tuple[Response, str | None]:
-        del raw, body, fault
+        del raw, fault
+        if request.url.path.startswith("/storage/lfs/"):
+            return self.lfs.stored(request, body), None
         return stored(self.world, request.url.path, dict(request.headers)), None
 
     def _token(self, request: Request, body: bytes) -> Response:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mirror.simulator import git_http, git_v2
+from mirror.simulator.lfs import PREFIX, LfsApp
 from mirror.simulator.limits import Limits
 from mirror.simulator.people import Token
 from mirror.simulator.repository import SimRepository
@@ -23,7 +24,10 @@ NO_SCOPE = "Your credentials lack one or more required privilege scopes."
 class GitApp:
     """Smart HTTP over the world's repositories."""
 
-    def __init__(self, world: World, switches: Switches, sign_in: SignIn, limits: Limits) -> None:
+    def __init__(
+        self, world: World, switches: Switches, sign_in: SignIn, limits: Limits, lfs: LfsApp
+    ) -> None:
+        self._lfs = lfs
         self._world = world
         self._switches = switches
         self._sign_in = sign_in
@@ -43,6 +47,11 @@ class GitApp:
         count = self._limits.count(who, path)
         if count.is_over:
             return self._limits.refuse(who, count), who.identity
+        head, _, tail = path.strip("/").partition(f".git/{PREFIX}")
+        if tail:
+            workspace, _, slug = unquote(head).partition("/")
+            found = self._world.repository(workspace, slug)
+            return self._lfs.answer(request, found, tail, token, body), who.identity
         # Bitbucket once wanted git's own name there, and every git client still says it.
         if "git/" not in request.headers.get("user-agent", ""):
             return Response("unsupported client", 403), who.identity

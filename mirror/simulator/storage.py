@@ -18,6 +18,11 @@ def stored(world: World, path: str, headers: dict[str, str]) -> Response:
     content = _find(world, path.split("/"))
     if content is None:
         return _xml("NoSuchKey", 404, "The specified key does not exist.")
+    return ranged(content, headers)
+
+
+def ranged(content: bytes, headers: dict[str, str]) -> Response:
+    """As much of `content` as the headers ask for."""
     found = _RANGE.fullmatch(headers.get("range", ""))
     if found is None:
         return Response(content, media_type="application/octet-stream")
@@ -62,6 +67,11 @@ def _attachment(world: World, key: str, name: str) -> bytes | None:
                 if issue.key == key:
                     return next((one.content for one in issue.attachments if one.name == name), None)
     return None
+
+
+def denied(message: str) -> Response:
+    """The refusal of what is not signed, or no longer."""
+    return _xml("AccessDenied", 403, message)
 
 
 def _xml(code: str, status: int, message: str) -> Response:

@@ -136,6 +136,19 @@ class Switches:
     # git serves any object that is wanted, not only the tips of refs.
     git_serves_any_hash: bool = False
 
+    # -- Git LFS
+
+    # LFS answers 403 to the unknown where the repository is private, not 401.
+    lfs_anonymous_is_403: bool = True
+    # LFS takes access tokens and OAuth tokens; otherwise it is for users' own credentials alone.
+    lfs_takes_access_tokens: bool = True
+    # When an action lapses is told as a time of day, not in seconds from now.
+    lfs_expiry_is_a_time: bool = False
+    # The media store gives parts of objects.
+    lfs_ranges: bool = True
+    # What was uploaded must be confirmed.
+    lfs_wants_verify: bool = True
+
     @classmethod
     def default(cls) -> Switches:
         """What is thought likeliest."""

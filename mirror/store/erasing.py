@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 
 from mirror.git.documents import Documents
 from mirror.git.history import Change, distinct_documents
-from mirror.git.refs import pin_name, read_all
+from mirror.git.lfs import LfsFindJob
+from mirror.git.refs import KEEP, pin_name, read_all
 from mirror.git.workers import WorkerPool
 from mirror.model import Head, Json, Refs, dumps, loads
 from mirror.store import layout
 from mirror.store.disk import write_file
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.refs_document import (
+    MAIN_MIRROR,
     Mirrored,
     is_own_document,
     mirror_and_ref,
@@ -36,6 +38,7 @@ from mirror.store.tidying import (
     in_order,
     kept_trees,
     remove_everything,
+    remove_files,
     remove_mirror,
     remove_refs,
     rewritten,
@@ -71,7 +74,9 @@ async def erase(
         with damage_in(folder.metadata.file):
             trees = kept_trees(writer)
             values = set() if erasure.ref is None else _values(writer.documents, trees, erasure.ref)
-            change = _change(writer.documents, erasure, without_people)
+        needed = await _lfs_needed(writer, erasure, trees, values, workers, lock)
+        with damage_in(folder.metadata.file):
+            change = _change(writer.documents, erasure, without_people, needed)
             plan = rewritten(writer.documents, in_order(writer.documents), change)
             refs = {name: _refs_sha256(writer.documents, tree) for name, tree in plan.trees.items()}
             # What did not change needs no word; a second try adds to what the first one told.
@@ -92,6 +97,8 @@ async def erase(
             if path is not None:
                 values |= {value for ref, value in read_all(path).items() if ref == name}
                 remove_refs(path, lambda ref, _: ref == name)
+            if needed is not None:
+                remove_files([path for path in folder.lfs_objects() if path.name not in needed])
             gone[mirror] = values
         freed += await tidy(writer, workers, lock, rewrite=True, gone=gone)
     erasure = replace(erasure, done=True)
@@ -161,12 +168,59 @@ def _remove_mirror_of(writer: AnyWriter, erasure: Erasure) -> int:
     return 0 if mirror is None else remove_mirror(writer, mirror)
 
 
-def _change(documents: Documents, erasure: Erasure, without_people: WithoutPeople) -> Change:
+async def _lfs_needed(
+    writer: AnyWriter,
+    erasure: Erasure,
+    trees: Iterable[str],
+    values: set[str],
+    workers: WorkerPool,
+    lock: int,
+) -> set[str] | None:
+    """The LFS objects that are reached once the erased ref, which had `values`, is gone. None where that
+    is not asked: nothing of LFS is there, or no ref is erased."""
+    folder, documents = writer.folder, writer.documents
+    if erasure.ref is None or not isinstance(folder, RepositoryFolder) or not folder.code.exists():
+        return None
+    mirror, ref = mirror_and_ref(erasure.ref)
+    if mirror != MAIN_MIRROR:
+        return None
+    named: set[str] = set()
+    with damage_in(folder.metadata.file):
+        listed = any(path for tree in trees for path in documents.paths(tree, layout.LFS_DOCUMENTS))
+        if not listed and not any(folder.lfs_objects()):
+            return None
+        for tree in trees:
+            told = _told(documents, tree, MAIN_MIRROR)
+            if told is not None:
+                named |= {value for name, value in told.refs.refs.items() if name != ref}
+                named |= {value for number, value in told.pins.items() if pin_name(number) != ref}
+                if told.refs.head is not None and told.refs.head.kind == "detached":
+                    named.add(told.refs.head.value.decode("ascii"))
+    tips = {
+        value
+        for name, value in read_all(folder.code).items()
+        if name != ref and not (name.startswith(KEEP) and value in values and value not in named)
+    }
+    found = await workers.run(LfsFindJob(str(folder.code), tuple(sorted(tips))), lock_fd=lock)
+    return set(found.objects)
+
+
+def _change(
+    documents: Documents,
+    erasure: Erasure,
+    without_people: WithoutPeople,
+    lfs_needed: set[str] | None = None,
+) -> Change:
     """What the erasure does to a snapshot's documents."""
     target = erasure.document
     if erasure.ref is not None:
         ref = erasure.ref
-        return Change(edits=lambda tree: _without_ref(documents, tree, ref))
+        return Change(
+            edits=lambda tree: {
+                **_without_ref(documents, tree, ref),
+                **({} if lfs_needed is None else _without_objects(documents, tree, lfs_needed)),
+            }
+        )
     erased = Erased([erasure], without_people)
     if target is not None and (mirror := mirror_of_document(target)) is not None:
         stone = dumps(erasure.tombstone)
@@ -226,6 +280,17 @@ def _mirror_edits(
 
 def _told(documents: Documents, tree: str, mirror: str) -> Mirrored | None:
     return mirror_from_documents(mirror, lambda path: documents.read(tree, path))
+
+
+def _without_objects(documents: Documents, tree: str, needed: set[str]) -> dict[str, bytes | None]:
+    """A snapshot's lists of LFS objects as they are with only those that are `needed`."""
+    found: dict[str, bytes | None] = {}
+    for path in documents.paths(tree, layout.LFS_DOCUMENTS):
+        content = loads(documents.read(tree, path) or b"{}")
+        left = {oid: one for oid, one in content.items() if oid in needed}
+        if len(left) < len(content):
+            found[path] = dumps(left) if left else None
+    return found
 
 
 def _values(documents: Documents, trees: Iterable[str], ref: bytes) -> set[str]:

@@ -31,6 +31,7 @@ from mirror.store import layout
 from mirror.store.disk import make_folder, sweep, write_file
 from mirror.store.drafts import Deposit, WorkDraft, checkpoints_since, tip_of
 from mirror.store.failures import Malformed, StoreDamaged
+from mirror.store.lfs_document import Objects, lfs_to_documents
 from mirror.store.locks import FolderLock, hold
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.records import read_small
@@ -46,6 +47,8 @@ from mirror.store.snapshots import damage_in, read_snapshot
 
 Folder = TypeVar("Folder", RepositoryFolder, WorkspaceFolder)
 _log = get_logger("store")
+# What the state file calls what tells the list of LFS objects.
+_LFS = "lfs"
 _NO_MIRRORS: Mapping[str, Mirrored] = {}
 # The state file tells of these what the last snapshot said. A workspace's documents are opened anyway.
 _PRINTED = frozenset({MAIN_MIRROR, WIKI_MIRROR})
@@ -235,19 +238,22 @@ class FolderWriter(Generic[Folder]):
         parts: Mapping[str, Part],
         refs: Refs | None = None,
         pins: Mapping[int, str] | None = None,
+        lfs: Objects | None = None,
         mirrors: Mapping[str, Mirrored] = _NO_MIRRORS,
     ) -> Taken:
         """Make the draft the next snapshot, if anything changed; the draft is used up.
 
         `begun` is when work on this folder began. `refs` None leaves the refs of the code as the last
-        snapshot has them (they could not be read now), `pins` None the pull request pins. `mirrors` are
-        the other mirrors of which there is something to tell.
+        snapshot has them (they could not be read now), `pins` None the pull request pins, `lfs` None the
+        list of LFS objects. `mirrors` are the other mirrors of which there is something to tell.
         """
         told = dict(mirrors)
         if refs is not None and pins is not None:
             told[MAIN_MIRROR] = Mirrored(refs, pins)
         prints = {mirror: _print_of(told[mirror]) for mirror in told.keys() & _PRINTED}
         is_printed = prints.keys() == told.keys() and (refs is None or pins is not None)
+        if lfs is not None:
+            prints[_LFS] = _print_of_lfs(lfs)
         confirmed = self._confirmed(draft, parts, prints) if is_printed else None
         if confirmed is not None:
             return confirmed
@@ -262,6 +268,8 @@ class FolderWriter(Generic[Folder]):
                 told[MAIN_MIRROR] = Mirrored(refs, _pins_of(draft))
             for mirror in sorted(told):  # the code first: its document tells of the wiki, too
                 _put_mirror(draft, mirror, told[mirror])
+            if lfs is not None:
+                _put_lfs(draft, lfs)
             tip = tip_of(documents)
             last = None if tip is None else read_snapshot(documents, tip)
             tags = {name: commit for name, commit in documents.tags().items() if is_snapshot_id(name)}
@@ -371,6 +379,22 @@ def _print_of(told: Mirrored) -> str:
 def _pins_of(draft: WorkDraft) -> Mapping[int, str]:
     known = refs_from_documents(draft.edit.get)
     return {} if known is None else known[1]
+
+
+def _print_of_lfs(objects: Objects) -> str:
+    """What tells a list of LFS objects from any other."""
+    digest = hashlib.sha256()
+    for path, data in sorted(lfs_to_documents(objects).items()):
+        digest.update(path.encode() + b"\0" + hashlib.sha256(data).digest())
+    return digest.hexdigest()
+
+
+def _put_lfs(draft: WorkDraft, objects: Objects) -> None:
+    documents = lfs_to_documents(objects)
+    for path in set(draft.edit.paths(layout.LFS_DOCUMENTS)) - documents.keys():
+        draft.remove_any(path)
+    for path, data in documents.items():
+        draft.put_bytes(path, data)
 
 
 def _put_mirror(draft: WorkDraft, mirror: str, told: Mirrored) -> None:

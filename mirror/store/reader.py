@@ -123,10 +123,15 @@ class _Folder:
 
     def lfs_objects(self) -> Iterator[Path]:
         """Every LFS object of the mirror; its name is its sha256."""
-        top = self.root / self.place / layout.LFS
-        for path in sorted(top.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*")):
-            if layout.is_sha256(path.name):
+        base = self.root / self.place
+        for path in sorted((base / layout.LFS).glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*")):
+            if layout.is_sha256(path.name) and path == base / layout.lfs_object(path.name):
                 yield path
+
+    def lfs_object(self, oid: str) -> Path | None:
+        """The LFS object of this sha256, or None where it is not held."""
+        path = self.root / self.place / layout.lfs_object(oid)
+        return path if layout.is_sha256(oid) and path.is_file() else None
 
     def find_file(self, sha256: str) -> StoredFile | None:
         """The stored file of these plain bytes, or None."""

@@ -263,7 +263,7 @@ def _object(value: Any, document: str) -> JsonObject:
 
 
 def is_own_document(path: str) -> bool:
-    """Whether a document is the store's own (`snapshot.json`, `refs.json`, and all below `refs/`) and not
-    one of Bitbucket's."""
+    """Whether a document is the store's own (`snapshot.json`, `refs.json`, all below `refs/`, the lists of
+    LFS objects) and not one of Bitbucket's."""
     own = (layout.SNAPSHOT_DOCUMENT, layout.REFS_DOCUMENT)
-    return path in own or path.startswith(layout.REFS_DOCUMENTS)
+    return path in own or path.startswith((layout.REFS_DOCUMENTS, layout.LFS_DOCUMENTS))

@@ -20,6 +20,7 @@ from mirror.git.failures import GitFailed
 from mirror.model import Json, Refs, Snapshot, is_snapshot_id, loads, snapshot_id, snapshot_time, time_text
 from mirror.store import layout
 from mirror.store.failures import Malformed, StoreDamaged
+from mirror.store.lfs_document import knows_lfs, lfs_from_documents
 from mirror.store.named import Named, NamedReader, take_up
 from mirror.store.refs_document import (
     MAIN_MIRROR,
@@ -272,6 +273,19 @@ class SnapshotReader:
         """The mirrors that a snapshot may tell of, each with the blob of the document that does."""
         with damage_in(f"{self.file} ({snapshot.id}:{layout.REFS_DOCUMENT})"):
             return self._ask(partial(_telling, tree=snapshot.tree))
+
+    def lfs(self, snapshot: Snapshot) -> dict[str, tuple[int, bool]] | None:
+        """The LFS objects that a snapshot lists: size, and whether each is held.
+
+        None where it lists none because nobody looked. Raises StoreDamaged.
+        """
+        if not knows_lfs(snapshot.parts):
+            return None
+        with damage_in(f"{self.file} ({snapshot.id}:{layout.LFS_DOCUMENTS})"):
+            paths = self.paths(snapshot, layout.LFS_DOCUMENTS)
+            return lfs_from_documents(
+                paths, lambda path: self._ask(lambda documents: documents.read(snapshot.tree, path))
+            )
 
     def refs_sha256(self, snapshot: Snapshot) -> str | None:
         """The sha256 of the snapshot's `refs.json`, or None where it has none."""

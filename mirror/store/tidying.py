@@ -7,7 +7,7 @@ is told by a file that is written before the first tag goes, and marked as done 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,16 @@ from mirror.git.history import (
     reachable,
     rewrite,
 )
-from mirror.git.refs import KEEP, packed_fault, read_all, read_head, read_packed, write_packed
+from mirror.git.refs import (
+    KEEP,
+    OURS,
+    packed_fault,
+    read_all,
+    read_head,
+    read_packed,
+    read_refs,
+    write_packed,
+)
 from mirror.git.workers import WorkerPool
 from mirror.model import Json, JsonObject, Snapshot, is_snapshot_id, loads, pointers, time_text
 from mirror.store import layout
@@ -32,6 +41,7 @@ from mirror.store.disk import sync_folder, write_file
 from mirror.store.drafts import checkpoints_since, tip_of
 from mirror.store.failures import StoreDamaged
 from mirror.store.folders import FolderWriter
+from mirror.store.lfs_document import knows_lfs
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.removals import Pruned
 from mirror.store.seal import sealed
@@ -75,7 +85,6 @@ class Listed:
 
     files: dict[str, list[datetime | None]] = field(default_factory=dict)
     lfs: set[str] = field(default_factory=set)
-    knows_lfs: bool = False
 
 
 def begin_pruning(writer: AnyWriter, run: str, drop: Collection[str]) -> None:
@@ -122,7 +131,8 @@ async def tidy(
         always = collect or mirror in went
         kept, lost = set(named.get(mirror, ())), set(went.get(mirror, ()))
         freed += await _tidy_mirror(path, workers, lock, kept, lost, always=always)
-    return freed + Freed(files=remove_files(unlisted_files(folder, listed)))
+    unlisted = unlisted_files(folder, listed, folder.metadata.snapshots())
+    return freed + Freed(files=remove_files(unlisted))
 
 
 def tidy_documents(writer: AnyWriter, *, rewrite: bool) -> int:
@@ -193,7 +203,6 @@ def listed_by(
         for path, blob in distinct_documents(documents, trees):
             data = documents.blob(blob)
             if path.startswith(layout.LFS_DOCUMENTS):
-                listed.knows_lfs = True
                 listed.lfs.update(loads(data))
             elif b'"sha256"' in data:
                 value = loads(data)
@@ -202,15 +211,27 @@ def listed_by(
     return listed
 
 
-def unlisted_files(folder: AnyFolder, listed: Listed) -> list[Path]:
-    """The stored files and LFS objects that nothing kept lists.
-
-    Where no kept snapshot knows of LFS at all, its objects are not judged.
-    """
+def unlisted_files(folder: AnyFolder, listed: Listed, kept: Sequence[Snapshot]) -> list[Path]:
+    """The stored files and LFS objects that nothing kept lists; `kept` are the snapshots that stay."""
     found = [stored.path for stored in folder.files(lambda _: None) if stored.sha256 not in listed.files]
-    if listed.knows_lfs:
+    if isinstance(folder, RepositoryFolder) and _lists_lfs(folder, kept):
         found += [path for path in folder.lfs_objects() if path.name not in listed.lfs]
     return found
+
+
+def _lists_lfs(folder: RepositoryFolder, kept: Sequence[Snapshot]) -> bool:
+    """Whether the snapshots list every LFS object that anything kept may need.
+
+    Not so where one of them was taken without looking for LFS, and where a run that was killed has
+    brought refs (and objects) that are in no snapshot yet.
+    """
+    if not kept or not all(knows_lfs(one.parts) for one in kept):
+        return False
+    known = folder.metadata.code_refs(kept[-1])
+    if known is None or not folder.code.exists():
+        return False
+    upstream = {name: value for name, value in known[0].refs.items() if not name.startswith(OURS)}
+    return read_refs(folder.code).refs == upstream
 
 
 def remove_files(paths: Iterable[Path]) -> int:
@@ -304,7 +325,7 @@ async def foretell(
         sizes = packed_sizes(documents.path)
     freed = Freed(documents=sum(sizes.get(blob, 0) for blob in goes))
     listed = listed_by(documents, kept_tree)
-    paths = unlisted_files(folder, listed) if drop else []
+    paths = unlisted_files(folder, listed, kept) if drop else []
     paths += [found.path for one in sorted(logs) if (found := folder.find_file(one)) is not None]
     freed += Freed(files=sum(path.stat().st_size for path in set(paths)))
     named = folder.metadata.named(kept) if drop else {}

@@ -7,13 +7,13 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from mirror.model import Finding
-from mirror.store.layout import FILES, LFS
+from mirror.store.layout import FILES, lfs_object
 from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder
 from mirror.verify.snapshots import Checked
 
@@ -53,7 +53,9 @@ def check_files(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) ->
     except StoreDamaged as damage:
         note(damage)
         dropped = {}
-    _missing(folder, checked.pointers.keys() - there - dropped.keys(), checked.pointers, FILES, result)
+    for sha256 in sorted(checked.pointers.keys() - there - dropped.keys()):
+        text, place = "a file that a document points to is missing", f"{FILES}/{sha256[:2]}/{sha256}"
+        _missing(folder, sha256, text, place, checked.pointers, result)
     _check_lfs(folder, checked, result)
     return result
 
@@ -68,21 +70,21 @@ def _check_lfs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked, res
             snapshots = tuple(sorted(set(checked.lfs.get(path.name, ()))))
             file = folder.relative(path)
             result.findings.append(Finding(file, problem, folder.full_name, path.name, snapshots))
-    _missing(folder, checked.lfs.keys() - there, checked.lfs, LFS, result)
+    for sha256 in sorted(checked.lfs.keys() - there):
+        text = "an LFS object that a snapshot lists as held is missing"
+        _missing(folder, sha256, text, lfs_object(sha256), checked.lfs, result)
 
 
 def _missing(
     folder: RepositoryFolder | WorkspaceFolder,
-    sha256s: Collection[str],
-    users: Mapping[str, tuple[str, ...]],
+    sha256: str,
+    text: str,
     place: str,
+    users: Mapping[str, tuple[str, ...]],
     result: FilesChecked,
 ) -> None:
-    for sha256 in sorted(sha256s):
-        text = "a file that a document points to is missing"
-        snapshots = tuple(sorted(set(users[sha256])))
-        file = folder.relative(f"{place}/{sha256[:2]}/{sha256}")
-        result.findings.append(Finding(file, text, folder.full_name, sha256, snapshots))
+    snapshots = tuple(sorted(set(users[sha256])))
+    result.findings.append(Finding(folder.relative(place), text, folder.full_name, sha256, snapshots))
 
 
 def _fault(path: Path, sha256: str, size: int | None, *, compressed: bool) -> str | None:

@@ -53,7 +53,7 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
         "workspaces:\n"
         "  - workspace: acme\n"
         "    credential: {kind: api_token, token: {env: T}}\n"
-        "    parts: {issues: perhaps, lfs: true}\n"
+        "    parts: {issues: perhaps}\n"
         "    include: []\n"
         "schedule: {backup: 'every now', verify: '* * *', timezone: Mars/Olympus}\n"
         "limits: {git_workers: 0, silence_timeout: soon}\n"
@@ -61,13 +61,12 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
     )
     assert {key: line for key, (line, _, _) in found.items()} == {
         "stor": 2, "notify": 3, "workspaces[0].credential.email": 6, "workspaces[0].parts.issues": 7,
-        "workspaces[0].parts.lfs": 7, "workspaces[0].include": 8, "schedule.backup": 9, "schedule.verify": 9,
+        "workspaces[0].include": 8, "schedule.backup": 9, "schedule.verify": 9,
         "schedule.timezone": 9, "limits.git_workers": 10, "limits.silence_timeout": 10,
         "bitbucket.api_url": 11, "bitbucket.git_url": 11,
     }  # fmt: skip
     assert "did you mean store?" in found["stor"][2]
-    for key in ("notify", "workspaces[0].parts.lfs"):
-        assert "not built" in found[key][1]
+    assert "not built" in found["notify"][1]
     assert all(remedy for _, _, remedy in found.values())
 
 

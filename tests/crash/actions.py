@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.simulator import Simulator, World
+from mirror.simulator.lfs import add_object
 from mirror.simulator.sample import BRANCH_LOST, BRANCH_LOST_IN, REWRITTEN, SCOPES, SLUG, populate
 from tests.crash.zygote import Zygote
 from tests.e2e.helpers import write_config
@@ -25,7 +26,8 @@ def small(world: World) -> None:
     """One repository with a bit of everything, so that every step of a run can be tried."""
     ann = world.add_user("Ann Archer", "ann@acme.example")
     website = world.add_workspace(SLUG, "Acme").add_repository(REWRITTEN, description="The shop window")
-    first = website.commit("main", {"index.html": b"<h1>Hello</h1>\n"}, "Begin\n")
+    logo = add_object(website, b"a logo, as Git LFS keeps it\n" * 40)
+    first = website.commit("main", {"index.html": b"<h1>Hello</h1>\n", "logo.png": logo}, "Begin\n")
     website.tag("v1", first, "The first\n")
     website.commit("topic", {"topic.txt": b"1\n"}, "A topic\n", parents=[first])
     website.commit("old", {"old.txt": b"1\n"}, "An old branch\n", parents=[first])
@@ -37,7 +39,8 @@ def changes(world: World) -> None:
     """Pushes, a force-push, a deleted branch, a new pull request and pipeline."""
     ann = world.add_user("Ann Archer", "ann@acme.example")
     website = world.workspaces[SLUG].repositories[REWRITTEN]
-    tip = website.commit("main", {"more.html": b"<p>More</p>\n"}, "More\n")
+    hero = add_object(website, b"a picture, as Git LFS keeps it\n" * 40)
+    tip = website.commit("main", {"more.html": b"<p>More</p>\n", "hero.png": hero}, "More\n")
     again = website.commit("rewrite", {"topic.txt": b"2\n"}, "Another topic\n", parents=())
     website.force("topic" if website.has_branch("topic") else "feature/blog", again)
     website.delete_ref(b"refs/heads/rewrite")

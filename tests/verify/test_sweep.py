@@ -26,7 +26,17 @@ from tests.crash.points import SEED, SOAK
 from tests.e2e.helpers import write_config
 from tests.git.backend import need_git
 
-REBUILDABLE = ("state.json", "index.json", "INDEX.md", "lock", "cache/", "tmp/", ".rev", ".bitmap")
+REBUILDABLE = (
+    "state.json",
+    "index.json",
+    "INDEX.md",
+    "lock",
+    "cache/",
+    "tmp/",
+    "lfs/pointers.json",
+    ".rev",
+    ".bitmap",
+)
 FLIPS = 100 if SOAK else 2
 
 
