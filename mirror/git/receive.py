@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dulwich.errors import HangupException
+from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
@@ -50,7 +51,7 @@ def receive(client: HttpClient, path: Path, tips: Iterable[str], order: Sequence
     held = set(old.values())
     with closed_after(open_repository(path)) as repository:
         new = sorted(set(tips) - held)
-        missing = {tip for tip in new if ObjectID(tip.encode("ascii")) not in repository.object_store}
+        missing = {one.decode("ascii") for one in _lacking(repository.object_store, new)}
     if not missing:
         return 0
     wants = [tip for tip in dict.fromkeys([*order, *sorted(missing)]) if tip in missing]
@@ -104,7 +105,7 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
     with closed_after(open_repository(path)) as repository:
         store = repository.object_store
         # An earlier group may have brought some.
-        wanted = [one for tip in tips if (one := ObjectID(tip.encode("ascii"))) not in store]
+        wanted = _lacking(store, tips)
         if not wanted:
             return 0
         with Reception(path / "objects") as pack:
@@ -121,6 +122,13 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
                 raise GitFailed("the git server sent nothing of what it advertises; nothing was changed")
             # What was there before passed the same check when it came.
             return pack.publish(store, processes=os.cpu_count() or 1, tell=tell)
+
+
+def _lacking(store: DiskObjectStore, tips: Iterable[str]) -> list[ObjectID]:
+    """Those of `tips` that are not there. dulwich would look for new packs for each that it does not find."""
+    packs = list(store.packs)
+    names = (ObjectID(tip.encode("ascii")) for tip in tips)
+    return [one for one in names if not any(one in pack for pack in packs) and not store.contains_loose(one)]
 
 
 def _heads(client: HttpClient, path: Path) -> Iterator[str]:
