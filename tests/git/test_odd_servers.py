@@ -68,6 +68,7 @@ def of_the_blue(
 RESULT = {"Content-Type": "application/x-git-upload-pack-result"}
 PAGE = {"Content-Type": "text/html"}
 LINE = b"%s refs/heads/main\n" % (b"1" * 40)
+FULL = pkt_line(b"%s HEAD symref-target:refs/heads/main\n" % (b"1" * 40)) + pkt_line(LINE)
 BLUE: dict[str, tuple[int, dict[str, str], bytes]] = {
     "not allowed": (405, PAGE, b"no"),
     "not found": (404, PAGE, b"no"),
@@ -82,9 +83,9 @@ BLUE: dict[str, tuple[int, dict[str, str], bytes]] = {
     "an error": (200, RESULT, pkt_line(b"ERR access denied or repository not exported\n")),
     "a short error": (200, RESULT, pkt_line(b"ERR\n") + b"0000"),
     "an error and an end": (200, RESULT, pkt_line(b"ERR no\n") + b"0000"),
-    "no end": (200, RESULT, pkt_line(LINE)),
-    "cut in a line": (200, RESULT, pkt_line(LINE)[:-4]),
-    "more after the end": (200, RESULT, pkt_line(LINE) + b"0000" + pkt_line(LINE)),
+    "no end": (200, RESULT, FULL),
+    "cut in a line": (200, RESULT, FULL[:-4]),
+    "more after the end": (200, RESULT, FULL + b"0000" + FULL),
     "a packet that cannot be": (200, RESULT, b"0003"),
     "a negative packet": (200, RESULT, b"-001"),
     "a line of one word": (200, RESULT, pkt_line(b"word\n") + b"0000"),
