@@ -16,7 +16,7 @@ import sys
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import closing
 from itertools import accumulate
 from pathlib import Path
@@ -279,9 +279,15 @@ class Reception:
         if not store.packs:
             return
         entries = self._scan.entries
-        for at in range(count):
-            identifier = ObjectID(entries.name(at).hex().encode("ascii"))
-            if identifier not in store or (content := self._resolver.content(at)) is None:
+        for begin in range(0, count, _AT_A_TIME):
+            end = min(begin + _AT_A_TIME, count)
+            some = {ObjectID(entries.name(at).hex().encode("ascii")): at for at in range(begin, end)}
+            self._check_same(store, {name: some[name] for name in present(store, some)})
+
+    def _check_same(self, store: DiskObjectStore, places: Mapping[ObjectID, int]) -> None:
+        entries = self._scan.entries
+        for identifier, at in places.items():
+            if (content := self._resolver.content(at)) is None:
                 continue
             if store.get_raw(identifier) != (entries.kinds[at], content):
                 raise GitFailed(
@@ -320,6 +326,17 @@ class Reception:
         stream.write(digest.digest())
         stream.truncate()
         return digest.digest()
+
+
+def present(store: DiskObjectStore, names: Iterable[ObjectID]) -> set[ObjectID]:
+    """Those of `names` that are in `store`. dulwich looks for new packs for each that it does not find."""
+    packs = list(store.packs)
+    has_loose = any(len(one.name) == 2 for one in Path(store.path).iterdir())
+    return {
+        one
+        for one in names
+        if any(one in pack for pack in packs) or (has_loose and store.contains_loose(one))
+    }
 
 
 def _check_all_made(entries: Entries, named: Set[bytes]) -> None:

@@ -18,7 +18,7 @@ from dulwich.refs import Ref
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnreachable
-from mirror.git.packs import Reception
+from mirror.git.packs import Reception, present
 from mirror.git.refs import (
     OURS,
     WORK,
@@ -51,7 +51,7 @@ def receive(client: HttpClient, path: Path, tips: Iterable[str], order: Sequence
     held = set(old.values())
     with closed_after(open_repository(path)) as repository:
         new = sorted(set(tips) - held)
-        missing = {one.decode("ascii") for one in _lacking(repository.object_store, new)}
+        missing = set(_lacking(repository.object_store, new))
     if not missing:
         return 0
     wants = [tip for tip in dict.fromkeys([*order, *sorted(missing)]) if tip in missing]
@@ -105,7 +105,7 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
     with closed_after(open_repository(path)) as repository:
         store = repository.object_store
         # An earlier group may have brought some.
-        wanted = _lacking(store, tips)
+        wanted = [ObjectID(tip.encode("ascii")) for tip in _lacking(store, tips)]
         if not wanted:
             return 0
         with Reception(path / "objects") as pack:
@@ -124,11 +124,11 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
             return pack.publish(store, processes=os.cpu_count() or 1, tell=tell)
 
 
-def _lacking(store: DiskObjectStore, tips: Iterable[str]) -> list[ObjectID]:
-    """Those of `tips` that are not there. dulwich would look for new packs for each that it does not find."""
-    packs = list(store.packs)
-    names = (ObjectID(tip.encode("ascii")) for tip in tips)
-    return [one for one in names if not any(one in pack for pack in packs) and not store.contains_loose(one)]
+def _lacking(store: DiskObjectStore, tips: Iterable[str]) -> list[str]:
+    """Those of `tips` that are not there."""
+    names = {tip: ObjectID(tip.encode("ascii")) for tip in tips}
+    there = present(store, names.values())
+    return [tip for tip, name in names.items() if name not in there]
 
 
 def _heads(client: HttpClient, path: Path) -> Iterator[str]:
