@@ -18,6 +18,7 @@ from mirror.backup.heads import Ask, Heads, look_elsewhere
 from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
 from mirror.backup.mirrors import fetch_mirror, login_for_git, part_of_refs
 from mirror.backup.tools import Tools
+from mirror.backup.upkeep import keep_up
 from mirror.backup.wiki import backup_wiki
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.people import without_people
@@ -34,6 +35,7 @@ from mirror.git.mirrors import FetchJob, FetchResult
 from mirror.git.refs import OURS, set_back
 from mirror.logs import get_logger
 from mirror.model import (
+    JsonObject,
     Outcome,
     Part,
     PartState,
@@ -279,10 +281,23 @@ async def _under_lock(
     passing = frozenset({lfs.PART} if objects.passing else ())
     problems = problems_of(tools.config, parts, work.passing | passing, code_problem)
     changes = (*(result.changes if result is not None else ()), *wiki.changes)
-    entry = _entry(writer, taken, parts, changes, problems, objects.facts)
+    kept_up = await _keep_up(tools, writer, repository, lock) if result is not None else {}
+    entry = _entry(writer, taken, parts, changes, problems, {**objects.facts, **kept_up})
     rest = Rest(repository, unread, of_git, code_problem, passing, pinned)
     waits = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
     return Backed(entry, rest if waits else None)
+
+
+async def _keep_up(tools: Tools, writer: RepositoryWriter, repository: Repository, lock: int) -> JsonObject:
+    """Join the packs of what this folder mirrors where it is worth it; what the run record tells of it."""
+    return await keep_up(
+        dict(writer.folder.mirrors()),
+        repository=repository.full_name,
+        lock=lock,
+        workers=tools.workers,
+        clock=tools.clock,
+        progress=tools.progress,
+    )
 
 
 async def _check_identity(

@@ -200,7 +200,7 @@ def _repository(folder: RepositoryFolder, past: Past, damage: list[str]) -> Repo
         bytes=_size(folder.root / folder.place),
         missing={name: str(part.told) for name, part in parts.items() if not part.is_settled},
         out_of_reach=out_of_reach(parts),
-        problems=tuple(problem["text"] for problem in (entry["problems"] if entry is not None else ())),
+        problems=_problems(entry) if entry is not None else (),
         rewritten=tuple(
             f"{change['name']} {change['kind']}"
             for change in changes
@@ -219,6 +219,14 @@ def _heads(last: Snapshot | None) -> dict[str, int]:
         return {}
     names = {"pinned": _HEADS, **{name: f"{_HEADS}_{name}" for name in ("patched", "lost", "unknown")}}
     return {name: code.counts.get(key, 0) for name, key in names.items()}
+
+
+def _problems(entry: JsonObject) -> tuple[str, ...]:
+    """What the last backup's entry of a repository tells, that of upkeep too, which fails no run."""
+    found = [problem["text"] for problem in entry["problems"]]
+    upkeep = entry.get("facts", {}).get("upkeep", {})
+    found += [f"upkeep of {name}: {one['problem']}" for name, one in upkeep.items() if "problem" in one]
+    return tuple(found)
 
 
 def _size(folder: Path) -> int:

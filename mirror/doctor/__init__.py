@@ -30,6 +30,7 @@ from mirror.collect.catalogue import CATALOGUE, Row
 from mirror.config.settings import Config, Parts, WorkspaceConfig
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater, worst
+from mirror.git import cgit
 from mirror.git.mirrors import GitLogin, probe
 from mirror.model import Clock, JsonObject, Repository, dumps
 from mirror.store.reader import Store
@@ -158,10 +159,17 @@ def _lock_check(place: Path) -> Check:
 
 
 def _git_check(environment: Mapping[str, str]) -> Check:
-    found = shutil.which("git", path=environment.get("PATH", ""))
+    """Which way upkeep goes: packs are joined by ourselves, what else helps is done by C git."""
+    ours = "small packs of mirrors are joined by mirror itself"
+    found = cgit.find(environment.get("PATH", ""))
     if found is None:
-        return Check("git", "ok", "C git is not installed; backup, verify and restore do without it")
-    return Check("git", "ok", f"C git is at {found}; it is used for nothing but your own convenience")
+        text = f"{ours}; C git is not installed: large mirrors get no graph of commits, prune frees no code"
+        return Check("upkeep", "ok", text, "install git to have both")
+    version = cgit.version(found)
+    if version is None:
+        return Check("upkeep", "warn", f"{ours}; {found} does not run", "mend it, or take it off the PATH")
+    text = f"{ours}; {version} ({found}) writes the graph of commits of large ones, and frees code for prune"
+    return Check("upkeep", "ok", text)
 
 
 @asynccontextmanager

@@ -18,13 +18,18 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Commit, ObjectID, ShaFile, Tag, Tree
 
 from mirror.git.bare import config_fault
-from mirror.git.packread import Links, PackDamaged, PackIndex, PackReader
-from mirror.git.refs import KEEP, closed_after, name_fault, read_all, read_packed
+from mirror.git.packentry import PackDamaged
+from mirror.git.packread import Links, PackIndex, PackReader
+from mirror.git.refs import KEEP, closed_after, name_fault, open_objects, read_all, read_packed
 from mirror.model import is_hash
 
 # Enough to tell what is wrong; a disk that is gone would otherwise name every object.
 PROBLEMS_MAX = 1000
 _GITLINK = 0o160000
+# So many times it is begun again where packs go while they are read.
+_TRIES = 5
+# What git derives from the objects, below their folder. It can be made again.
+_DERIVED = ("info/commit-graph", "info/commit-graphs/*.graph", "pack/multi-pack-index")
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,21 @@ def direct_values(path: Path) -> set[str]:
 
 def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> CheckResult:
     """Do `job`. Never raises for damage."""
+    for _ in range(_TRIES):
+        packs = _pack_files(Path(job.path))
+        result = _check(job, tell)
+        # What upkeep removed while it was read is in another pack, and one that has just come had no index
+        # yet: no damage, but to be looked at again.
+        if not result.problems or _pack_files(Path(job.path)) == packs:
+            break
+    return result
+
+
+def _pack_files(path: Path) -> set[str]:
+    return {file.name for file in (path / "objects" / "pack").glob("pack-*")}
+
+
+def _check(job: CheckJob, tell: Callable[[str], None]) -> CheckResult:
     path = Path(job.path)
     problems: list[ObjectProblem] = []
     objects = 0
@@ -97,9 +117,10 @@ def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> Che
         tell("links")
         _check_links(path, job.named, problems)
     # Half a pack is what a writer that was killed leaves, unless something now lacks its objects.
+    derived = list(_check_derived(path / "objects"))
     if len(problems) == before:
         halves = [replace(half, severity="warning") for half in halves]
-    return CheckResult(objects, tuple([*halves, *problems][:PROBLEMS_MAX]))
+    return CheckResult(objects, tuple([*halves, *problems, *derived][:PROBLEMS_MAX]))
 
 
 def _check_files(path: Path, problems: list[ObjectProblem], *, in_store: bool) -> None:
@@ -132,6 +153,18 @@ def _check_files(path: Path, problems: list[ObjectProblem], *, in_store: bool) -
         for ref, value in refs.items()
         if ref.startswith(KEEP) and ref[len(KEEP) :] != value.encode("ascii")
     )
+
+
+def _check_derived(objects: Path) -> Iterator[ObjectProblem]:
+    """What git derived and is damaged: no loss, but it misleads C git's readers."""
+    for file in (file for pattern in _DERIVED for file in objects.glob(pattern)):
+        try:
+            computed, stated = _hash_file(file)
+        except OSError:
+            continue  # it has just been made again
+        if computed != stated:
+            text = "its content does not match its checksum; remove it, it can be made again"
+            yield ObjectProblem(text, f"objects/{file.relative_to(objects)}", severity="warning")
 
 
 def _hash_file(path: Path) -> tuple[bytes, bytes]:
@@ -236,7 +269,7 @@ def _check_loose(loose: list[tuple[str, Path]], links: Links, problems: list[Obj
 def _check_links(path: Path, named: Iterable[str], problems: list[ObjectProblem]) -> None:
     """Walk from every named hash; each object on the way must be there."""
     try:
-        store = DiskObjectStore(str(path / "objects"))
+        store = open_objects(path)
     except Exception as error:  # noqa: BLE001 - damage raises anything
         problems.append(ObjectProblem(f"objects cannot be opened: {error}", "objects"))
         return

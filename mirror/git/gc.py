@@ -9,15 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.git import cgit
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.lfs_walk import forget
-from mirror.git.process import die_with_parent
 from mirror.git.refs import packed_fault, read_all
 
 # For so many hashes it is asked which refs still reach them.
@@ -78,7 +76,7 @@ def collect(job: CollectJob) -> CollectResult:
             f"{path.name}: nothing was freed: its packed-refs: {fault or f'no ref holds {min(unheld)}'}",
             hint="run mirror verify; bring the folder back from a copy of the store",
         )
-    git = shutil.which("git")
+    git = cgit.find()
     if git is None:
         return CollectResult(None)
     held = _holders(git, path, job.gone) if job.tell_holders else ()
@@ -91,7 +89,7 @@ def collect(job: CollectJob) -> CollectResult:
         for pack in (objects / "pack").glob("pack-*.pack")
         if pack.with_suffix(".idx").exists() and not pack.with_suffix(".keep").exists()
     ]
-    names = _run(
+    names = cgit.run(
         git, path, "pack-objects", "--all", "--honor-pack-keep", "--non-empty", "--delta-base-offset", "-q",
         str(objects / "pack" / "pack"),
     ).split()  # fmt: skip
@@ -121,14 +119,14 @@ def _holders(git: str, path: Path, gone: tuple[str, ...]) -> tuple[str, ...]:
     names: set[str] = set()
     for value in gone[:HOLDERS_MAX]:
         with contextlib.suppress(GitFailed):  # no commit, or no longer there
-            answer = _run(git, path, "for-each-ref", "--format=%(refname)", f"--contains={value}")
+            answer = cgit.run(git, path, "for-each-ref", "--format=%(refname)", f"--contains={value}")
             names.update(answer.decode("utf-8", "backslashreplace").split())
     return tuple(sorted(names))
 
 
 def usage(job: UsageJob) -> UsageResult:
     """Do `job`. Raises GitFailed where git finds the repository damaged."""
-    git = shutil.which("git")
+    git = cgit.find()
     if git is None:
         return UsageResult(None)
     return UsageResult(_size_of(git, Path(job.path), job.gone, tuple(f"^{value}" for value in job.kept)))
@@ -140,36 +138,11 @@ def _size_of(git: str, path: Path, gone: tuple[str, ...], kept: tuple[str, ...])
         return 0
     others = ("--not", "--all") if kept == ("--all",) else ()
     lines = [*gone, *(() if others else kept)]
-    answer = _run(
+    answer = cgit.run(
         git, path, "rev-list", "--objects", "--disk-usage", "--ignore-missing", "--stdin", *others,
         stdin="".join(f"{line}\n" for line in lines).encode("ascii"),
     )  # fmt: skip
     return int(answer)
-
-
-def _run(git: str, path: Path, *words: str, stdin: bytes = b"") -> bytes:
-    """Run git over a repository of ours: no configuration but its own, and its end with ours."""
-    parent = os.getpid()
-    # close_fds=False hands on what was made inheritable, the folder's lock, and nothing else.
-    process = subprocess.Popen(
-        [git, f"--git-dir={path}", "-c", "core.fsync=all", *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        close_fds=False,
-        preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - a worker has one thread
-    )
-    try:
-        answer, errors = process.communicate(stdin)
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-        raise
-    if process.returncode:
-        first = errors.decode("utf-8", "replace").strip().splitlines()
-        raise GitFailed(f"git {words[0]} failed in {path.name}: {first[0] if first else process.returncode}")
-    return answer
 
 
 def _sync(path: Path) -> None:

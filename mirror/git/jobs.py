@@ -21,10 +21,14 @@ from mirror.git.lfs import (
 )
 from mirror.git.mirrors import FetchJob, FetchResult, fetch
 from mirror.git.push import PushJob, PushResult, push
+from mirror.git.upkeep import UpkeepJob, UpkeepResult, keep_up
 
-Job = FetchJob | HeadsJob | CheckJob | PushJob | CollectJob | UsageJob | LfsJob | LfsPushJob | LfsFindJob
+Job = (
+    FetchJob | HeadsJob | CheckJob | PushJob | CollectJob | UsageJob | UpkeepJob
+    | LfsJob | LfsPushJob | LfsFindJob
+)  # fmt: skip
 Result = (
-    FetchResult | HeadsResult | CheckResult | PushResult | CollectResult | UsageResult
+    FetchResult | HeadsResult | CheckResult | PushResult | CollectResult | UsageResult | UpkeepResult
     | LfsResult | LfsPushResult | LfsFindResult
 )  # fmt: skip
 
@@ -63,6 +67,10 @@ def run_job(
 ) -> LfsFindResult: ...
 @overload
 def run_job(
+    job: UpkeepJob, *, tell: Callable[[str], None], clock: Callable[[], float] | None = ...
+) -> UpkeepResult: ...
+@overload
+def run_job(
     job: PushJob, *, tell: Callable[[str], None], clock: Callable[[], float] | None = ...
 ) -> PushResult: ...
 def run_job(job: Job, *, tell: Callable[[str], None], clock: Callable[[], float] | None = None) -> Result:
@@ -83,4 +91,6 @@ def run_job(job: Job, *, tell: Callable[[str], None], clock: Callable[[], float]
         return bring(job, tell=tell)
     if isinstance(job, LfsFindJob):
         return find(job, tell=tell)
+    if isinstance(job, UpkeepJob):
+        return keep_up(job, tell=tell)
     return push(job, tell=tell)

@@ -27,7 +27,8 @@ from dulwich.objects import ObjectID
 from mirror.git.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
 from mirror.git.lfs_pointers import Pointer, pointers_of_loose, pointers_of_pack
-from mirror.git.packread import Links, PackDamaged, PackIndex, links_of
+from mirror.git.packentry import PackDamaged
+from mirror.git.packread import Links, PackIndex, links_of
 from mirror.git.refs import closed_after, open_repository, read_all
 
 # Below the repository: objects as git-lfs keeps them, and what we remember of the walk.

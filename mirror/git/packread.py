@@ -22,6 +22,8 @@ from pathlib import Path
 
 from dulwich.pack import apply_delta
 
+from mirror.git.packentry import PackDamaged, read_distance, read_header
+
 # Contents that are held while deltas are resolved, in bytes.
 HELD_MAX = 96 << 20
 # An object that nothing is made from and that is larger is hashed piece by piece.
@@ -39,10 +41,6 @@ _COMMIT_LINKS = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)"
 _TAG_LINK = re.compile(rb"object ([0-9a-f]{40})\n")
 
 Found = Callable[[str, str | None], None]
-
-
-class PackDamaged(Exception):
-    """The file is not what its format says; the text says where."""
 
 
 # What a damaged entry may raise on the way.
@@ -134,9 +132,31 @@ class PackIndex:
         """The checksum of the pack that it is the index of."""
         return self._data[-40:-20]
 
+    def check(self) -> None:
+        """Raise PackDamaged unless all of it is what its own checksum says."""
+        digest = hashlib.sha1(usedforsecurity=False)
+        with memoryview(self._data) as view:
+            digest.update(view[:-20])
+        if digest.digest() != self._data[-20:]:
+            raise PackDamaged("its content does not match its checksum")
+
+    def names(self) -> bytes:
+        """All names, 20 bytes each, in order."""
+        return self._data[self._names : self._crcs]
+
     def name(self, at: int) -> bytes:
         """The name of the object at place `at` of the sorted list."""
         return self._data[self._names + 20 * at : self._names + 20 * at + 20]
+
+    def __contains__(self, name: bytes) -> bool:
+        low = struct.unpack_from(">L", self._data, 8 + 4 * (name[0] - 1))[0] if name[0] else 0
+        high = struct.unpack_from(">L", self._data, 8 + 4 * name[0])[0]
+        while low < high:
+            middle = (low + high) // 2
+            if (found := self.name(middle)) == name:
+                return True
+            low, high = (middle + 1, high) if found < name else (low, middle)
+        return False
 
     def crcs(self) -> array[int]:
         """The crc32 of each entry, in the order of names."""
@@ -157,7 +177,7 @@ class PackIndex:
 
     def prefixes(self) -> array[int]:
         """The first 8 bytes of each name, as sorted numbers."""
-        names = self._data[self._names : self._crcs]
+        names = self.names()
         found = array("Q", (int.from_bytes(names[at : at + 8], "big") for at in range(0, len(names), 20)))
         if any(found[at] > found[at + 1] for at in range(len(found) - 1)):
             raise PackDamaged("its names are not in order")
@@ -259,8 +279,8 @@ class PackReader:
         roots = []
         for at, offset in enumerate(self._offsets):
             try:
-                kind, size, start = self._header(offset)
-                distance, begin = self._distance(start) if kind == _OFFSET_DELTA else (0, start)
+                kind, size, start = read_header(self._data, offset)
+                distance, begin = read_distance(self._data, start) if kind == _OFFSET_DELTA else (0, start)
                 self._sizes[at], self._starts[at] = size, begin
             except _UNREADABLE as error:
                 self._fail(at, str(error))
@@ -284,33 +304,6 @@ class PackReader:
             self._next_child[at] = self._first_child[base]
             self._first_child[base] = at
         return roots
-
-    def _header(self, offset: int) -> tuple[int, int, int]:
-        """The kind and size of an entry, and where what follows begins."""
-        data, at = self._data, offset
-        byte = data[at]
-        kind, size, shift = byte >> 4 & 7, byte & 15, 4
-        while byte & 0x80:
-            at += 1
-            byte = data[at]
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            if shift > 70:
-                raise PackDamaged(f"the size of the object at {offset} has no end")
-        return kind, size, at + 1
-
-    def _distance(self, at: int) -> tuple[int, int]:
-        """How far before a delta its base is, and where its bytes begin."""
-        data = self._data
-        byte = data[at]
-        distance = byte & 0x7F
-        while byte & 0x80:
-            at += 1
-            byte = data[at]
-            distance = (distance + 1 << 7) | (byte & 0x7F)
-            if distance > self._end:
-                raise PackDamaged("a delta points outside of the pack")
-        return distance, at + 1
 
     def _inflate(self, at: int) -> bytes:
         size, inflater = self._sizes[at], zlib.decompressobj()

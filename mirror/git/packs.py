@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import closing
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
@@ -28,6 +28,7 @@ from dulwich.pack import write_pack_index_v2
 
 from mirror.git.durable import sweep_files, sync_folder
 from mirror.git.failures import GitFailed
+from mirror.git.packentry import distance, header
 from mirror.git.packresolve import Resolver
 from mirror.git.packscan import WORDS, Entries, PackDamaged, PackScan
 
@@ -69,15 +70,15 @@ class PackWriter:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             self._file = os.fdopen(descriptor, "w+b")
             self._file.write(b"PACK" + struct.pack(">LL", 2, 0))
-        self._write(identifier, _entry_header(_TYPES[kind], len(data)) + zlib.compress(data, 6))
+        self._write(identifier, header(_TYPES[kind], len(data)) + zlib.compress(data, 6))
         return identifier.hex()
 
     def add_delta(self, identifier: str, delta: bytes, base: str) -> None:
         """Add the object `identifier` as a delta against `base`, which was added before it."""
         name, (begin, _) = bytes.fromhex(identifier), self._entries[bytes.fromhex(base)]
         if name not in self._entries:
-            header = _entry_header(_OFFSET_DELTA, len(delta)) + _distance(self._offset - begin)
-            self._write(name, header + zlib.compress(delta, 6))
+            head = header(_OFFSET_DELTA, len(delta)) + distance(self._offset - begin)
+            self._write(name, head + zlib.compress(delta, 6))
 
     def has(self, identifier: str) -> bool:
         """Whether an object was added."""
@@ -128,27 +129,6 @@ class PackWriter:
             self._file = None
         self._path.unlink(missing_ok=True)
         self._path.with_suffix(".idx").unlink(missing_ok=True)
-
-
-def _entry_header(kind: int, size: int) -> bytes:
-    first = (kind << 4) | (size & 0x0F)
-    size >>= 4
-    out = bytearray()
-    while size:
-        out.append(first | 0x80)
-        first = size & 0x7F
-        size >>= 7
-    out.append(first)
-    return bytes(out)
-
-
-def _distance(back: int) -> bytes:
-    """How far before itself a delta's base begins, as packs write it."""
-    out = bytearray([back & 0x7F])
-    while back := back >> 7:
-        back -= 1
-        out.insert(0, 0x80 | (back & 0x7F))
-    return bytes(out)
 
 
 def sweep(repository: Path) -> None:
@@ -304,10 +284,10 @@ class Reception:
                 kind, data = store.get_raw(ObjectID(name.hex().encode("ascii")))
             except KeyError:
                 continue
-            header = _entry_header(kind, len(data))
-            entry = header + zlib.compress(data)
+            head = header(kind, len(data))
+            entry = head + zlib.compress(data)
             self._stream.write(entry)
-            at = entries.add(kind, entries.end, entries.end + len(header), len(data), zlib.crc32(entry), name)
+            at = entries.add(kind, entries.end, entries.end + len(head), len(data), zlib.crc32(entry), name)
             entries.done[at] = 1
             entries.end += len(entry)
         self._stream.flush()
@@ -357,7 +337,7 @@ def _ranges(count: int) -> Iterator[tuple[int, int]]:
     return ((first, min(first + step, 256)) for first in range(0, 256, step))
 
 
-def _names(entries: Entries, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
+def _names(entries: Indexed, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
     """The places and names of the entries whose names' first byte is from `first` on and before `stop`."""
     count, is_every = len(entries), stop - first == 256
     for begin in range(0, count, _AT_A_TIME):
@@ -379,7 +359,19 @@ def _check_links(links: Callable[[], Iterator[bytes]], entries: Entries, store: 
                     )
 
 
-def write_index(path: Path, entries: Entries, checksum: bytes) -> None:
+class Indexed(Protocol):
+    """What an index tells of each entry; `names` holds twenty bytes for each."""
+
+    @property
+    def names(self) -> bytearray | memoryview: ...
+    @property
+    def offsets(self) -> array[int] | memoryview: ...
+    @property
+    def crcs(self) -> array[int] | memoryview: ...
+    def __len__(self) -> int: ...
+
+
+def write_index(path: Path, entries: Indexed, checksum: bytes) -> None:
     """Write the index (version 2) of a pack to the new file `path`, and fsync it.
 
     It is what `git index-pack` would write, byte for byte.

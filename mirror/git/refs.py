@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from dulwich.object_store import DiskObjectStore
 from dulwich.refs import check_ref_format
 from dulwich.repo import Repo
 
@@ -206,7 +207,22 @@ def read_refs(path: Path, *, ours: bool = False) -> Refs:
 
 def open_repository(path: Path) -> Repo:
     """dulwich's view of the bare repository at `path`; the caller closes it."""
-    return Repo(str(path), bare=True)
+    return Repo(str(path), bare=True, object_store=open_objects(path))
+
+
+class _Objects(DiskObjectStore):
+    """Reads objects and nothing that is derived from them: damage there would be taken for theirs."""
+
+    def get_commit_graph(self) -> None:
+        """There is none for us."""
+
+    def get_midx(self) -> None:
+        """There is none for us."""
+
+
+def open_objects(path: Path) -> DiskObjectStore:
+    """dulwich's view of the objects of the repository at `path`; the caller closes it."""
+    return _Objects(str(path / "objects"))
 
 
 class _Closable(Protocol):

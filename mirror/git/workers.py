@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, overload
 
 import mirror
+from mirror.git import cgit
 from mirror.git.check import CheckJob, CheckResult
 from mirror.git.failures import GitFailed
 from mirror.git.gc import CollectJob, CollectResult, UsageJob, UsageResult
@@ -26,6 +27,7 @@ from mirror.git.jobs import Job, Result
 from mirror.git.lfs import LfsFindJob, LfsFindResult, LfsJob, LfsPushJob, LfsPushResult, LfsResult
 from mirror.git.mirrors import FetchJob, FetchResult
 from mirror.git.push import PushJob, PushResult
+from mirror.git.upkeep import UpkeepJob, UpkeepResult
 from mirror.git.worker import LENGTH
 
 # What a worker may need of the environment: where certificates and programs are. Nothing secret.
@@ -128,6 +130,11 @@ class WorkerPool:
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
 
+    @property
+    def has_git(self) -> bool:
+        """Whether workers find C git."""
+        return cgit.find(self._environment.get("PATH", "")) is not None
+
     async def __aenter__(self) -> WorkerPool:
         return self
 
@@ -158,6 +165,10 @@ class WorkerPool:
     async def run(
         self, job: UsageJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
     ) -> UsageResult: ...
+    @overload
+    async def run(
+        self, job: UpkeepJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> UpkeepResult: ...
     @overload
     async def run(
         self, job: PushJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None

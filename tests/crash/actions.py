@@ -104,6 +104,13 @@ class Action:
 # With 1, the packs of documents are merged in every run.
 _MERGING = {"mirror.git.consolidate.PACKS_MAX": 1}
 
+# The mirror's packs are joined at once, and those that were joined go at once.
+_UPKEEP = {
+    "mirror.git.upkeep.PACKS_MAX": 1,
+    "mirror.git.upkeep.GRACE": 0,
+    "mirror.git.upkeep.GRAPH_LEAST": 0,
+}
+
 
 def _erase(*what: str) -> Action:
     """An erasure; it may be that the next backup has finished it, and nothing is left to erase."""
@@ -122,6 +129,7 @@ ACTIONS: dict[str, Action] = {
     "second": Action(before=(BACKUP, changes)),
     "unchanged": Action(before=(BACKUP,)),
     "merging": Action(before=(BACKUP, changes), settings=_MERGING),
+    "upkeep": Action(before=(BACKUP, changes, BACKUP, again), settings=_UPKEEP),
     "prune": Action(
         ("prune", "--json"),
         before=(BACKUP, changes, BACKUP, again, BACKUP),

@@ -1,0 +1,56 @@
+"""C git, where it is installed: for what it does better, and never for cloning and fetching."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from mirror.git.failures import GitFailed
+from mirror.git.process import die_with_parent
+
+
+def find(path: str | None = None) -> str | None:
+    """Where C git is, by `path` (a PATH; None: this process's own); None where it is not installed."""
+    return shutil.which("git", path=path)
+
+
+def version(git: str) -> str | None:
+    """What `git` says it is ("git version 2.39.5"); None where it does not run."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run([git, "version"], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+    return None
+
+
+def run(git: str, repository: Path, *words: str, stdin: bytes = b"") -> bytes:
+    """Run `git` over a repository of ours; returns what it prints.
+
+    A worker's environment keeps it from any configuration but the repository's own, and it ends with
+    us. Raises GitFailed.
+    """
+    parent = os.getpid()
+    # close_fds=False hands on what was made inheritable, the folder's lock, and nothing else.
+    process = subprocess.Popen(
+        [git, f"--git-dir={repository}", "-c", "core.fsync=all", "-c", "core.hooksPath=/dev/null", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        close_fds=False,
+        preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - a worker has one thread
+    )
+    try:
+        answer, errors = process.communicate(stdin)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        raise
+    if process.returncode:
+        first = errors.decode("utf-8", "replace").strip().splitlines()
+        text = first[0] if first else process.returncode
+        raise GitFailed(f"git {words[0]} failed in {repository.name}: {text}")
+    return answer
