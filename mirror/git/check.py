@@ -18,6 +18,7 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Commit, ObjectID, ShaFile, Tag, Tree
 
 from mirror.git.bare import config_fault
+from mirror.git.jobs import Clock, Tell
 from mirror.git.packentry import PackDamaged
 from mirror.git.packread import Links, PackIndex, PackReader
 from mirror.git.refs import KEEP, closed_after, name_fault, open_objects, read_all, read_packed
@@ -44,6 +45,10 @@ class CheckJob:
     named: tuple[str, ...] = ()
     in_store: bool = True
     finished: bool = True
+
+    def do(self, tell: Tell, _clock: Clock, /) -> CheckResult:
+        """See `check`."""
+        return check(self, tell=tell)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from mirror.git import cgit
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
+from mirror.git.jobs import Clock, Tell
 from mirror.git.lfs_walk import forget
 from mirror.git.refs import packed_fault, read_all
 
@@ -38,6 +39,10 @@ class CollectJob:
     always: bool = False
     tell_holders: bool = False
 
+    def do(self, _tell: Tell, _clock: Clock, /) -> CollectResult:
+        """See `collect`."""
+        return collect(self)
+
 
 @dataclass(frozen=True)
 class CollectResult:
@@ -57,6 +62,10 @@ class UsageJob:
     path: str
     gone: tuple[str, ...]
     kept: tuple[str, ...]
+
+    def do(self, _tell: Tell, _clock: Clock, /) -> UsageResult:
+        """See `usage`."""
+        return usage(self)
 
 
 @dataclass(frozen=True)

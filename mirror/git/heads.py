@@ -7,7 +7,7 @@ not advertise. Only pins are written: no ref of the mirror moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from dulwich.refs import Ref
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnauthorized
+from mirror.git.jobs import Clock, Tell
 from mirror.git.mirrors import resolve
 from mirror.git.packs import Reception
 from mirror.git.receive import Haves, understood
@@ -39,9 +40,6 @@ ASKS_MAX = 12
 # So far back in our own history we look for something that a fork has, too.
 WALK_MAX = 2000
 
-Tell = Callable[[str], None]
-Clock = Callable[[], float]
-
 
 @dataclass(frozen=True)
 class HeadsJob:
@@ -58,6 +56,10 @@ class HeadsJob:
     login: GitLogin | None = None
     own: bool = False
     silence_timeout: float = 300.0
+
+    def do(self, tell: Tell, clock: Clock, /) -> HeadsResult:
+        """See `pin_heads`."""
+        return pin_heads(self, tell=tell, clock=clock)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirror.git.jobs import Clock, Tell
 from mirror.git.lfs_server import BATCH_MAX, Answer, LfsFailed, LfsServer, Operation
 from mirror.git.lfs_transfer import DiskFailed, Download, make_folders, object_path, upload
 from mirror.git.lfs_walk import LFS, objects_reached
@@ -21,7 +22,6 @@ from mirror.git.watch import Watch
 
 _NOT_ASKED = "not asked for, because of what went wrong before"
 
-Tell = Callable[[str], None]
 Wanted = tuple[str, int]
 
 
@@ -40,6 +40,10 @@ class LfsJob:
     silence_timeout: float = 300.0
     width: int = 4
     pause: float = 1.0
+
+    def do(self, tell: Tell, _clock: Clock, /) -> LfsResult:
+        """See `hold`."""
+        return hold(self, tell=tell)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,10 @@ class LfsPushJob:
     width: int = 4
     pause: float = 1.0
 
+    def do(self, tell: Tell, _clock: Clock, /) -> LfsPushResult:
+        """See `bring`."""
+        return bring(self, tell=tell)
+
 
 @dataclass(frozen=True)
 class LfsPushResult:
@@ -91,6 +99,10 @@ class LfsFindJob:
 
     path: str
     tips: tuple[str, ...]
+
+    def do(self, tell: Tell, _clock: Clock, /) -> LfsFindResult:
+        """See `find`."""
+        return find(self, tell=tell)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from dulwich.objects import ObjectID
 
 from mirror.git.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
+from mirror.git.jobs import Tell
 from mirror.git.lfs_pointers import Pointer, pointers_of_loose, pointers_of_pack
 from mirror.git.packentry import PackDamaged
 from mirror.git.packread import Links, PackIndex, links_of
@@ -48,7 +49,6 @@ _UNREADABLE = (
 )  # fmt: skip
 
 Found = Mapping[str, tuple[int, ...]]
-Tell = Callable[[str], None]
 
 
 @dataclass

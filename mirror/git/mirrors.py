@@ -19,6 +19,7 @@ from dulwich.objects import Commit, ObjectID, Tag
 from mirror.errors import MirrorError
 from mirror.git import bare
 from mirror.git.failures import GitFailed
+from mirror.git.jobs import Clock, Tell
 from mirror.git.packs import sweep
 from mirror.git.receive import receive, understood
 from mirror.git.refs import (
@@ -49,8 +50,6 @@ _NUMBERS = re.compile(rb"(\d+)")
 # How many commits are walked to tell a fast-forward from a rewrite; beyond, it counts as rewritten.
 WALK_MAX = 200_000
 
-Tell = Callable[[str], None]
-
 
 def _silent(_: str) -> None:
     """Tell nobody."""
@@ -73,6 +72,10 @@ class FetchJob:
     erased: frozenset[bytes] = frozenset()
     silence_timeout: float = 300.0
     since: frozenset[str] | None = None
+
+    def do(self, tell: Tell, clock: Clock, /) -> FetchResult:
+        """See `fetch`."""
+        return fetch(self, tell=tell, clock=clock)
 
 
 @dataclass(frozen=True)

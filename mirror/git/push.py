@@ -13,6 +13,7 @@ from dulwich.objects import ObjectID
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, PushRefused
+from mirror.git.jobs import Clock, Tell
 from mirror.git.refs import close, open_repository
 from mirror.git.transport import GitLogin, HttpClient
 
@@ -32,6 +33,10 @@ class PushJob:
     overwrite: bool = False
     dry_run: bool = False
     silence_timeout: float = 300.0
+
+    def do(self, tell: Tell, _clock: Clock, /) -> PushResult:
+        """See `push`."""
+        return push(self, tell=tell)
 
 
 @dataclass(frozen=True)

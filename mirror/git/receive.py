@@ -8,7 +8,7 @@ is taken in groups of refs, the oldest first. What a group brought is held by re
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dulwich.errors import HangupException
@@ -18,6 +18,7 @@ from dulwich.refs import Ref
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnreachable
+from mirror.git.jobs import Tell
 from mirror.git.packs import Reception, present
 from mirror.git.refs import (
     OURS,
@@ -36,8 +37,6 @@ HAVES_MAX = 256
 # break before a run gives up.
 GROUPS = 8
 BREAKS_MAX = 3
-
-Tell = Callable[[str], None]
 
 
 def receive(client: HttpClient, path: Path, tips: Iterable[str], order: Sequence[str], tell: Tell) -> int:
@@ -109,8 +108,14 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
         if not wanted:
             return 0
         with Reception(path / "objects") as pack:
+
+            def write(data: bytes) -> int:
+                client.is_preparing = False
+                return pack.write(data)
+
+            client.is_preparing = True
             try:
-                client.fetch_pack(b"", wants, Haves(_heads(client, path)), pack.write, progress)
+                client.fetch_pack(b"", wants, Haves(_heads(client, path)), write, progress)
             except (OSError, MemoryError):
                 raise
             except Exception as error:

@@ -87,6 +87,9 @@ class HttpClient(AbstractHttpGitClient):
         self._timeout = Timeout(connect=min(CONNECT_TIMEOUT, silence_timeout), read=silence_timeout)
         self._clock = clock
         self._moved_to: str | None = None
+        # Set while a server gets a pack ready, which of a giant takes long; what it tells of that meanwhile
+        # is little.
+        self.is_preparing = False
         self.advertised: Refs | None = None
         self.received_bytes = 0
 
@@ -236,7 +239,9 @@ class HttpClient(AbstractHttpGitClient):
             if at_most is not None and self.received_bytes - before > at_most:
                 response.close()
                 raise GitFailed(f"{self._where()} advertises more refs than any repository has")
-            if pace.is_too_slow(len(data)):
+            if self.is_preparing:
+                pace.begin()
+            elif pace.is_too_slow(len(data)):
                 response.close()
                 raise GitUnreachable(f"{self._where()} sends less than {RATE_MIN} bytes a second; given up")
             return data
@@ -293,7 +298,11 @@ class _Pace:
 
     def __init__(self, clock: Callable[[], float] | None) -> None:
         self._clock = clock
-        self._since = clock() if clock is not None else 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """It counts from now on."""
+        self._since = self._clock() if self._clock is not None else 0.0
         self._bytes = 0
 
     def is_too_slow(self, more: int) -> bool:

@@ -22,6 +22,7 @@ from pathlib import Path
 from mirror.git import cgit
 from mirror.git.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
+from mirror.git.jobs import Clock, Tell
 from mirror.git.joining import join
 from mirror.git.packentry import PackDamaged
 from mirror.git.packread import PackIndex
@@ -60,6 +61,10 @@ class UpkeepJob:
     path: str
     now: float
     limits: Limits = field(default_factory=Limits)
+
+    def do(self, tell: Tell, _clock: Clock, /) -> UpkeepResult:
+        """See `keep_up`."""
+        return keep_up(self, tell=tell)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed
-from mirror.git.jobs import run_job
+from mirror.git.jobs import Job
 from mirror.git.process import die_with_parent
 
 LENGTH = struct.Struct(">Q")
@@ -56,12 +56,12 @@ def send(connection: socket.socket, message: Any) -> None:
     connection.sendall(LENGTH.pack(len(data)) + data)
 
 
-def _answer(connection: socket.socket, job: Any) -> tuple[str, Any]:
+def _answer(connection: socket.socket, job: Job[Any]) -> tuple[str, Any]:
     def tell(text: str) -> None:
         send(connection, ("progress", text))
 
     try:
-        return "result", run_job(job, tell=tell, clock=time.monotonic)
+        return "result", job.do(tell, time.monotonic)
     except MirrorError as error:
         return "error", error
     except OSError as error:

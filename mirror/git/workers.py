@@ -15,21 +15,15 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import mirror
 from mirror.git import cgit
-from mirror.git.check import CheckJob, CheckResult
 from mirror.git.failures import GitFailed
-from mirror.git.gc import CollectJob, CollectResult, UsageJob, UsageResult
-from mirror.git.heads import HeadsJob, HeadsResult
-from mirror.git.jobs import Job, Result
-from mirror.git.lfs import LfsFindJob, LfsFindResult, LfsJob, LfsPushJob, LfsPushResult, LfsResult
-from mirror.git.mirrors import FetchJob, FetchResult
-from mirror.git.push import PushJob, PushResult
-from mirror.git.upkeep import UpkeepJob, UpkeepResult
+from mirror.git.jobs import Job
 from mirror.git.worker import LENGTH
 
+_T = TypeVar("_T")
 # What a worker may need of the environment: where certificates and programs are. Nothing secret.
 _PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "LC_ALL", "TMPDIR")
 # A git that a worker starts reads no configuration but the repository's own.
@@ -73,7 +67,7 @@ class _Worker:
         ours.setblocking(False)
         return cls(process, ours)
 
-    async def do(self, job: Job, lock: int | None, progress: Callable[[str], None] | None) -> Any:
+    async def do(self, job: Job[Any], lock: int | None, progress: Callable[[str], None] | None) -> Any:
         loop = asyncio.get_running_loop()
         data = pickle.dumps(job)
         message = LENGTH.pack(len(data)) + data
@@ -145,49 +139,9 @@ class WorkerPool:
         for worker in workers:
             await worker.stop()
 
-    @overload
     async def run(
-        self, job: FetchJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> FetchResult: ...
-    @overload
-    async def run(
-        self, job: HeadsJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> HeadsResult: ...
-    @overload
-    async def run(
-        self, job: CheckJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> CheckResult: ...
-    @overload
-    async def run(
-        self, job: CollectJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> CollectResult: ...
-    @overload
-    async def run(
-        self, job: UsageJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> UsageResult: ...
-    @overload
-    async def run(
-        self, job: UpkeepJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> UpkeepResult: ...
-    @overload
-    async def run(
-        self, job: PushJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> PushResult: ...
-    @overload
-    async def run(
-        self, job: LfsJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> LfsResult: ...
-    @overload
-    async def run(
-        self, job: LfsPushJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> LfsPushResult: ...
-    @overload
-    async def run(
-        self, job: LfsFindJob, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> LfsFindResult: ...
-    async def run(
-        self, job: Job, *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> Result:
+        self, job: Job[_T], *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
+    ) -> _T:
         """Do `job` in a worker. `lock_fd` is held by the worker, too, for as long as the job runs.
 
         Raises what the job raises, and GitFailed where the worker itself died.
@@ -195,7 +149,7 @@ class WorkerPool:
         async with self._place():
             worker = self._idle.pop() if self._idle else await self._start()
             try:
-                result: Result = await worker.do(job, lock_fd, progress)
+                result: _T = await worker.do(job, lock_fd, progress)
             except (EOFError, ConnectionError, BrokenPipeError):
                 await self._drop(worker)
                 raise GitFailed("a git worker died; the mirror it worked on is as it was") from None

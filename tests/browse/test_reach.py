@@ -27,7 +27,7 @@ async def test_with_the_best_token_nothing_is_missing_and_what_it_cannot_see_is_
     assert code == 0
     assert {name: one.missing for one in found.repositories for name in [one.name] if one.missing} == {}
     [website] = [one for one in found.repositories if one.name == "acme/website"]
-    assert set(website.out_of_reach) == {"settings", "issues"}
+    assert set(website.out_of_reach) == {"settings", "issues", "wiki"}
     assert website.out_of_reach["issues"].startswith("gone: ")
     assert "unavailable: groups' permissions, users' permissions" in website.out_of_reach["settings"]
     [acme] = found.workspaces

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -239,8 +240,11 @@ class SlowClock:
 
 
 def test_what_is_too_slow_is_given_up(
-    backend: GitBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: GitBackend, upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Counted from the pack's first byte on: a server may take long to get it ready."""
+    blob = git("hash-object", "-w", "--stdin", cwd=upstream, stdin=os.urandom(2_000_000)).strip()
+    git("update-ref", "refs/tags/large", blob, cwd=upstream)
     monkeypatch.setattr(transport, "RATE_MIN", 10**9)
     with pytest.raises(GitUnreachable, match="bytes a second; given up"):
         get(backend, tmp_path / "m.git", clock=SlowClock())
