@@ -210,6 +210,7 @@ async def _client(order: _Order, workspace: WorkspaceConfig) -> Client:
         concurrency=order.config.limits.api_concurrency,
         budget=order.budget,
         transport=order.transport,
+        until=order.until,
     )
 
 

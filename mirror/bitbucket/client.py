@@ -84,7 +84,8 @@ class Client:
     """Talks to one API with one or several sign-ins. An async context manager.
 
     With several, each request goes by the one with the most requests left; what one may not read
-    is asked with the next. `requests` counts what was sent to the API.
+    is asked with the next. `until` (monotonic) is how long it waits for the budget, where that is not its
+    patience. `requests` counts what was sent to the API.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Client:
         budget: Budget | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         jitter: random.Random | None = None,
+        until: float | None = None,
     ) -> None:
         self.clock = clock
         self.budget = budget or Budget(clock)
@@ -110,7 +112,7 @@ class Client:
         )
         self._only: SignIn | None = None
         self._worth = Worth.FIRST
-        self._until: float | None = None
+        self._until = until
         self._tally = _Tally()
         self._told: set[str] = set()
         self._page_sizes: dict[str, int] = {}
@@ -163,9 +165,9 @@ class Client:
 
     def of_worth(self, worth: Worth, *, until: float | None = None) -> Client:
         """The same client, asking for what is worth so much; it waits for the budget no longer than
-        `until` (monotonic). It is not to be closed itself."""
+        `until` (monotonic), where that is given. It is not to be closed itself."""
         view = copy.copy(self)
-        view._worth, view._until = worth, until
+        view._worth, view._until = worth, self._until if until is None else until
         return view
 
     def spare(self) -> int:

@@ -105,6 +105,7 @@ async def _ask_of(work: Work, commit: str) -> None:
                 document[name] = fields.ordered(await all_of(client, endpoint, None, **names))
             else:
                 document[name] = await _reports(client, names)
+            work.answered(endpoint)
         except (NotFound, Gone):
             marks[name] = {"state": str(PartState.GONE)}
         except MirrorError as error:

@@ -415,6 +415,7 @@ async def _ask_child(
         work.failed(kind.part, f"{kind.noun} {number}", error, child.endpoint)
         return False
     parts.pop(child.name, None)
+    work.answered(child.endpoint)
     return True
 
 

@@ -184,6 +184,7 @@ async def _steps(work: Work, number: int, place: dict[str, str | int], document:
         return False
     document["steps"] = [fields.stable(step) for step in steps]
     document["_parts"].pop("steps", None)
+    work.answered(endpoints.PIPELINE_STEPS)
     return True
 
 
@@ -205,6 +206,7 @@ async def _logs(work: Work, number: int, place: dict[str, str | int], document: 
             client = work.asking(Worth.OLD)
             async with client.download(endpoints.STEP_LOG, step=uuid, **place) as chunks:
                 logs[uuid] = await work.draft.put_file(chunks, f"{number}-{uuid.strip('{}')}.log", text=True)
+            work.answered(endpoints.STEP_LOG)
         except (NotFound, Gone):
             expired.append(uuid)  # never written, or past Bitbucket's own keeping
         except MirrorError as error:
@@ -231,6 +233,7 @@ async def _test_reports(work: Work, number: int, place: dict[str, str | int], do
         uuid = fields.uuid_of(step, "step")
         try:
             reports[uuid] = await _one_report(work, {**place, "step": uuid})
+            work.answered(endpoints.TEST_REPORT)
         except (NotFound, Gone):
             continue
         except MirrorError as error:

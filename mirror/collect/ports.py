@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.endpoints import Endpoint
-from mirror.bitbucket.failures import ApiError, Denied, RateLimited
+from mirror.bitbucket.failures import ApiError, Denied, NotFound, RateLimited
 from mirror.errors import MirrorError, TryLater
 from mirror.model import Clock, Json, JsonObject, Progress, Repository, time_from_text
 
@@ -21,6 +21,8 @@ CHECKPOINT_DOCUMENTS = 500
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 # After so many failures of the server in one repository it is left for the next run.
 TROUBLE_MAX = 5
+# After so many refusals of one address, one after the other, it is not asked any more in this turn.
+REFUSALS_MAX = 8
 
 
 class Draft(Protocol):
@@ -91,6 +93,8 @@ class Work:
     faults: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     # By endpoint: the part, and the refusal for want of a scope.
     denied: dict[str, tuple[str, Denied]] = field(default_factory=dict)
+    # By endpoint: how often it refused in a row, without telling a scope.
+    refusals: Counter[str] = field(default_factory=Counter)
     # Parts that asking again later may complete.
     passing: set[str] = field(default_factory=set)
     stopped: TryLater | None = None
@@ -172,14 +176,22 @@ class Work:
         self.save(self.state)
 
     def may_ask(self, endpoint: Endpoint) -> bool:
-        """Whether it is worth asking there: not where the credential lacks the scope, nor where the
-        rate limit or the server have made an end for now."""
-        return self.stopped is None and endpoint.name not in self.denied
+        """Whether it is worth asking there: not where the credential lacks the scope, where nothing but
+        refusals came, nor where the rate limit or the server have made an end for now."""
+        if self.stopped is not None or endpoint.name in self.denied:
+            return False
+        return self.refusals[endpoint.name] < REFUSALS_MAX
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """Note that it answers: a refusal there is of one thing."""
+        self.refusals.pop(endpoint.name, None)
 
     def failed(self, part: str, what: str, error: MirrorError, endpoint: Endpoint) -> None:
         """Note that something could not be had. Raises what concerns everything."""
         if isinstance(error, Denied) and error.required:
             self.denied[endpoint.name] = part, error
+        elif isinstance(error, Denied | NotFound):
+            self.refusals[endpoint.name] += 1
         if isinstance(error, RateLimited):
             self.stopped = error
             return

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mirror.collect.numbered import BATCH
+from mirror.collect.ports import REFUSALS_MAX
 from mirror.config import load
 from mirror.model import Run, RunEntry, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
@@ -305,3 +310,37 @@ async def test_every_commit_is_asked_about_once_where_that_is_wanted(tmp_path: P
         assert (await place.run()).exit_code == 0
         asked = {one.path.split("/")[6] for one in simulator.requests if "/commit/" in one.path}
         assert asked == {website.branch("main")}
+
+
+async def test_an_address_that_refuses_everything_is_not_asked_for_everything(place: Place) -> None:
+    """Without a word of a scope it might be one thing that is hidden; after a few it is not."""
+    website = place.acme.repositories["website"]
+    ann = place.world.users["ann@acme.example"]
+    for number in range(60):
+        website.open_pull_request(source="main", title=f"Topic {number}", author=ann).comment(
+            "Why?", author=ann
+        )
+    where = "GET /2.0/repositories/acme/website/pullrequests/*/comments"
+    place.simulator.order(Fault(where, status=403, times=10_000))
+
+    def asked() -> int:
+        return sum(fnmatchcase(f"GET {one.path}", where) for one in place.simulator.requests)
+
+    run = await place.run()
+    assert run.exit_code == 3
+    part = entry(run).parts["pull_requests"]
+    assert part.state == "partial" and part.counts["pull_requests_to_ask"] >= 60
+    assert asked() <= REFUSALS_MAX + BATCH
+    place.simulator.app.faults.clear()
+    assert (await place.run()).exit_code == 0
+    assert all(document(place, f"pull-requests/0/{number}.json")["comments"] for number in range(20, 60))
+
+
+async def test_a_run_waits_no_longer_than_its_window_for_the_first_things_either(place: Place) -> None:
+    limits = replace(place.config.limits, window=timedelta(minutes=10))
+    place.config = replace(place.config, limits=limits)
+    place.world.limit = 4
+    began = place.clock.elapsed
+    run = await place.run()
+    assert run.exit_code == 75
+    assert place.clock.elapsed - began <= 3600 + 600  # the place's own hour before each run, and the window
