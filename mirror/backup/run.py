@@ -136,7 +136,11 @@ async def run(
         _log.info("backup.started", run=ledger.identifier, store=str(config.store))
         order.budget.share(store.usage(order.budget.id, clock))
         try:
-            async with WorkerPool(config.limits.git_workers, environment=environment) as workers:
+            async with WorkerPool(
+                config.limits.git_workers,
+                environment=environment,
+                memory=config.limits.git_memory << 20,
+            ) as workers:
                 for workspace in config.workspaces:
                     await _workspaces(order, store, workers, workspace, ledger)
             _check_selectors(order, ledger)

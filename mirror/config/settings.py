@@ -108,10 +108,12 @@ def _by_cores() -> int:
 class Limits:
     """How much at a time. `api_limit` requests of each hour are taken to be allowed until Bitbucket says
     otherwise, and `api_reserve` of them are left unused; `window` is for how long
-    one run waits for requests before it leaves the rest to the next. `git_workers` processes do git work."""
+    one run waits for requests before it leaves the rest to the next. `git_workers` processes do git work,
+    with `git_memory` MiB to take packs in."""
 
     api_concurrency: int = 8
     git_workers: int = field(default_factory=_by_cores)
+    git_memory: int = 256
     api_limit: int = 1000
     api_reserve: int = 100
     silence_timeout: timedelta = timedelta(minutes=5)

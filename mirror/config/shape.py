@@ -311,6 +311,12 @@ class LimitsShape(_Shape):
         validate_default=True,
         description="For how long one run waits for requests before it leaves the rest to the next.",
     )
+    git_memory: int = Field(
+        256,
+        ge=32,
+        le=65_536,
+        description="MiB that git workers may use together to take packs in; the rest goes through files.",
+    )
     silence_timeout: Duration = Field(
         timedelta(minutes=5), description="How long a git server may be silent.", examples=["5m"]
     )

@@ -35,7 +35,7 @@ from mirror.git.packscan import WORDS, Entries, PackDamaged, PackScan
 _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _OFFSET_DELTA = 6
 # So many names are held at once while links are checked or an index is sorted.
-_TOGETHER = 1 << 20
+TOGETHER = 1 << 20
 _AT_A_TIME = 1 << 16
 # Offsets in a pack that are larger are kept apart in its index.
 _SMALL_MAX = 0x7FFFFFFF
@@ -332,8 +332,8 @@ def _check_all_made(entries: Entries, named: Set[bytes]) -> None:
 
 
 def _ranges(count: int) -> Iterator[tuple[int, int]]:
-    """Ranges of a name's first byte, each with no more than `_TOGETHER` of `count` names or so."""
-    step = max(1, 256 * _TOGETHER // max(count, _TOGETHER))
+    """Ranges of a name's first byte, each with no more than `TOGETHER` of `count` names or so."""
+    step = max(1, 256 * TOGETHER // max(count, TOGETHER))
     return ((first, min(first + step, 256)) for first in range(0, 256, step))
 
 

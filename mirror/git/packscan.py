@@ -37,7 +37,7 @@ _PIECE = 1 << 20
 # The first byte of a zlib stream with the largest window that there is.
 _ZLIB_FIRST_MAX = 0x78
 # Columns of more bytes are kept in files, so that the kernel can let go of them.
-_IN_MEMORY_MAX = 8 << 20
+IN_MEMORY_MAX = 8 << 20
 # For so many entries there is room at once; a pack that claims more must first deliver.
 _ROOM = 1 << 22
 
@@ -120,7 +120,7 @@ class Entries:
         self._room = room
 
     def _map(self, size: int) -> mmap.mmap:
-        if size <= _IN_MEMORY_MAX:
+        if size <= IN_MEMORY_MAX:
             return mmap.mmap(-1, size)
         with tempfile.TemporaryFile(prefix="tmp_pack_", dir=self._folder) as stream:
             stream.truncate(size)

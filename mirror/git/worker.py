@@ -1,8 +1,8 @@
 """A worker process: takes jobs from its parent over a socket, one at a time, and answers.
 
-Started as `python -m mirror.git.worker <socket descriptor> <parent's process id>`. Jobs, logins
-among them, come over the socket alone. It dies with its parent: by the kernel's signal, and
-because the socket ends.
+Started as `python -m mirror.git.worker <socket descriptor> <parent's process id> <bytes of memory>`.
+Jobs, logins among them, come over the socket alone. It dies with its parent: by the kernel's signal,
+and because the socket ends.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from typing import Any
 
 from mirror.errors import MirrorError
+from mirror.git.bounds import bound
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import Job
 from mirror.git.process import die_with_parent
@@ -78,6 +79,7 @@ def main() -> None:
     # The parent decides about interrupts; a Ctrl-C at the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
+    bound(int(sys.argv[3]))
     # dulwich closes files in destructors; what goes wrong there has been told as the job's own error.
     sys.unraisablehook = lambda _: None
     connection = socket.socket(fileno=int(sys.argv[1]))

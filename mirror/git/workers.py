@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import mirror
 from mirror.git import cgit
+from mirror.git.bounds import MEMORY
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import Job
 from mirror.git.worker import LENGTH
@@ -40,7 +41,7 @@ class _Worker:
         self.connection = connection
 
     @classmethod
-    async def start(cls, environment: Mapping[str, str]) -> _Worker:
+    async def start(cls, environment: Mapping[str, str], memory: int) -> _Worker:
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -50,6 +51,7 @@ class _Worker:
                 "mirror.git.worker",
                 str(theirs.fileno()),
                 str(os.getpid()),
+                str(memory),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -111,15 +113,22 @@ class WorkerPool:
 
     A job that takes longer than `long_after` seconds gives its place to the next, and goes on: a few
     giants do not hold up a thousand dwarfs. So there may be twice as many workers, never more.
-    `environment` is the process's own; only what names certificates and programs is passed on.
+    `environment` is the process's own; only what names certificates and programs is passed on. `memory`
+    (bytes) is what they may use together to take packs in.
     """
 
     def __init__(
-        self, size: int, *, environment: Mapping[str, str] | None = None, long_after: float = LONG_AFTER
+        self,
+        size: int,
+        *,
+        environment: Mapping[str, str] | None = None,
+        long_after: float = LONG_AFTER,
+        memory: int = MEMORY,
     ) -> None:
         self._slots = asyncio.Semaphore(max(1, size))
         self._more = max(1, size)  # how many jobs may yet give their place away
         self._long_after = long_after
+        self._memory = memory // max(1, size)
         self._environment = environment or {}
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
@@ -186,7 +195,7 @@ class WorkerPool:
                 self._more += 1
 
     async def _start(self) -> _Worker:
-        worker = await _Worker.start(self._environment)
+        worker = await _Worker.start(self._environment, self._memory)
         self._all.add(worker)
         return worker
 

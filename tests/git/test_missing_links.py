@@ -112,7 +112,7 @@ def test_a_tree_that_took_over_all_but_an_entry_is_not_taken_at_its_word(
         monkeypatch.setattr(packscan, "_GATHERED", 100)
     elif bounds == "in processes":
         monkeypatch.setattr(packresolve, "SHARE_FROM", 1)
-        monkeypatch.setattr(packs, "_TOGETHER", 2)
+        monkeypatch.setattr(packs, "TOGETHER", 2)
     pieces, lost = CHANGES[change]
     pack = Crafted()
     pack.whole(BLOB, TEXT)

@@ -185,9 +185,9 @@ BOUNDS = {
     "looked at all the time": [(packscan, "_GATHERED", 1)],
     "shared out": [(packresolve, "SHARE_FROM", 1), (packresolve, "HELD_MAX", 0)],
     "going ahead": [(packresolve, "AHEAD_FROM", 50), (packscan, "_GATHERED", 2000)],
-    "columns in files": [(packscan, "_IN_MEMORY_MAX", 0)],
+    "columns in files": [(packscan, "IN_MEMORY_MAX", 0)],
     "columns grow": [(packscan, "_ROOM", 3)],
-    "few at a time": [(packs, "_TOGETHER", 5), (packs, "_AT_A_TIME", 7)],
+    "few at a time": [(packs, "TOGETHER", 5), (packs, "_AT_A_TIME", 7)],
     "links forgotten": [(packresolve, "_MET_MAX", 3), (packresolve, "_LINKS_READ", 20)],
     "every tree by what it takes over": [(packresolve, "SHORT", 0)],
     "all together": [
@@ -198,9 +198,9 @@ BOUNDS = {
         (packresolve, "SHORT", 0),
         (packscan, "WHOLE_MAX", 900),
         (packscan, "_GATHERED", 500),
-        (packscan, "_IN_MEMORY_MAX", 1000),
+        (packscan, "IN_MEMORY_MAX", 1000),
         (packscan, "_ROOM", 30),
-        (packs, "_TOGETHER", 9),
+        (packs, "TOGETHER", 9),
     ],
 }
 
@@ -294,7 +294,7 @@ def test_an_object_may_come_twice(tmp_path: Path) -> None:
 def test_offsets_of_many_gigabytes_are_written_as_they_should(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packs, "_TOGETHER", 100)
+    monkeypatch.setattr(packs, "TOGETHER", 100)
     monkeypatch.setattr(packs, "_AT_A_TIME", 13)
     rng = random.Random(1)
     rows, offset = [], 12

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mirror.git import packresolve, packs, packscan
+from mirror.git.bounds import MEMORY, bound
 from mirror.git.failures import GitUnreachable
 from mirror.git.mirrors import FetchJob
 from mirror.git.workers import WorkerPool
@@ -49,3 +51,20 @@ async def test_giants_do_not_hold_up_dwarfs(repository: Path, tmp_path: Path) ->
             assert not any(giant.done() for giant in giants[:2])
             ends = await asyncio.gather(*giants, return_exceptions=True)
             assert all(isinstance(end, GitUnreachable) for end in ends)
+
+
+def test_memory_bounds_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less memory: more goes through files, at every place that holds something."""
+    places = [
+        (packresolve, "HELD_MAX"),
+        (packresolve, "LARGE"),
+        (packscan, "IN_MEMORY_MAX"),
+        (packs, "TOGETHER"),
+    ]
+    for module, name in places:
+        monkeypatch.setattr(module, name, getattr(module, name))
+    usual = [getattr(module, name) for module, name in places]
+    bound(MEMORY)
+    assert [getattr(module, name) for module, name in places] == usual
+    bound(MEMORY // 4)
+    assert [getattr(module, name) for module, name in places] == [one // 4 for one in usual]
