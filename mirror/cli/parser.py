@@ -253,7 +253,11 @@ def _add_letting_go(commands: _Commands) -> None:
     erase.add_argument(
         "--person", metavar="UUID", help="a person, by uuid or account id, wherever they stand"
     )
-    erase.add_argument("--ref", metavar="NAME", help="a ref by its full name, such as refs/heads/leak")
+    erase.add_argument(
+        "--ref",
+        metavar="NAME",
+        help="a ref by its full name: refs/heads/leak, wiki:refs/heads/leak",
+    )
     erase.add_argument("--reason", metavar="TEXT", required=True, help="why; kept with the tombstone")
     erase.add_argument("-y", "--yes", action="store_true", help="do not ask")
     _lock_wait(erase)

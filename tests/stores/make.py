@@ -18,7 +18,8 @@ from mirror import backup, prune
 from mirror.config import Retention, load
 from mirror.model import Selector
 from mirror.retention import Policy
-from mirror.simulator import Simulator, World
+from mirror.simulator import Simulator, Switches, World
+from mirror.simulator.lfs import add_object
 from mirror.simulator.sample import SCOPES, accident, populate
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
@@ -27,18 +28,22 @@ HERE = Path(__file__).parent
 
 
 async def make(version: str) -> None:
-    """Two backups with an accident between, and what upstream had before it; then, of a repository of
-    its own, snapshots that retention let go and a document that was erased."""
+    """Two backups with an accident between, and what upstream had before it, an LFS object, a wiki and
+    snippets among it; then, of a repository of its own, snapshots that retention let go and a document
+    that was erased."""
     folder = Path(tempfile.mkdtemp())
     clock = FakeClock()
     world = World(folder / "upstream", clock=clock.now)
     populate(world)
-    token = world.add_workspace_access_token("acme", SCOPES)
+    website = world.workspaces["acme"].repositories["website"]
+    website.commit("design", {"logo.psd": add_object(website, b"A logo\n" * 500)}, "A logo\n")
+    # No real access token has this scope; what is kept of snippets is to be in the store all the same.
+    token = world.add_workspace_access_token("acme", SCOPES | {"snippet"})
     before = {
         name: {ref.decode(): value for ref, value in repository.refs().items()}
         for name, repository in world.workspaces["acme"].repositories.items()
     }
-    with Simulator(world) as simulator:
+    with Simulator(world, switches=Switches(wikis=True)) as simulator:
         config = load(write_config(folder, simulator, token))
         await backup.run(config, clock=clock, environment=os.environ)
         clock.elapsed += 3600
