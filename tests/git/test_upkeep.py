@@ -121,6 +121,29 @@ def test_what_is_not_its_own_is_left_alone(history: History) -> None:
 
 
 @pytest.mark.git
+def test_what_an_interrupted_upkeep_left_is_made_good(history: History) -> None:
+    """Half a pack goes; a pack whose index did not come gets it; an index goes whose joined pack has gone."""
+    history.fetches(4)
+    before, folder = objects(history.mirror), history.mirror / "objects" / "pack"
+    first, second, *_ = packs(history.mirror)
+    for name in (f"objects/pack/tmp_pack_{'0' * 16}", f"{RETIRED}.tmp-{'0' * 8}"):
+        (history.mirror / name).touch()
+        assert is_due(job(history.mirror), with_git=True)
+        keep_up(job(history.mirror))
+        assert not (history.mirror / name).exists()
+    first.with_suffix(".idx").unlink()
+    assert is_due(job(history.mirror), with_git=True)
+    keep_up(job(history.mirror))
+    assert objects(history.mirror) == before
+    keep_up(job(history.mirror, packs=1))
+    second.unlink()
+    assert keep_up(job(history.mirror, NOW + DAY, packs=1)).removed == 3
+    assert len(list(folder.iterdir())) == 2
+    assert objects(history.mirror) == before
+    check_sound(history.mirror)
+
+
+@pytest.mark.git
 @pytest.mark.parametrize("what", [".pack", ".idx"])
 def test_damage_stops_it_and_nothing_is_removed(history: History, what: str) -> None:
     history.fetches(22)
