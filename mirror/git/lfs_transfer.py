@@ -65,6 +65,7 @@ class Download:
                 self._resume(stream)
                 if not self._is_right():
                     self._fetch_all(answer, stream)
+                stream.flush()
                 os.fsync(stream.fileno())
             self._publish()
         except OSError as error:
