@@ -136,7 +136,9 @@ def sweep(repository: Path) -> None:
 
     What was on its way is removed. A pack whose index did not come any more gets it.
     """
-    sweep_files(repository)
+    for folder in (repository, repository / "lfs"):
+        if folder.is_dir():
+            sweep_files(folder)
     for folder in (repository / "objects", repository / "objects" / "pack"):
         if folder.is_dir():
             for path in folder.iterdir():

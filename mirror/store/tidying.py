@@ -24,6 +24,7 @@ from mirror.git.history import (
     reachable,
     rewrite,
 )
+from mirror.git.packs import sweep
 from mirror.git.refs import (
     KEEP,
     OURS,
@@ -286,6 +287,8 @@ def unneeded_keeps(mirror: Path, named: Collection[str]) -> set[str]:
 async def _tidy_mirror(
     path: Path, workers: WorkerPool, lock: int, named: set[str], gone: set[str], *, always: bool
 ) -> Freed:
+    if path.exists():
+        sweep(path)
     unneeded = unneeded_keeps(path, named)
     if unneeded:
         remove_refs(path, lambda name, value: name.startswith(KEEP) and value in unneeded)
