@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirror.git.durable import sweep_files
 from mirror.git.jobs import Clock, Tell
 from mirror.git.lfs_server import BATCH_MAX, Answer, LfsFailed, LfsServer, Operation
 from mirror.git.lfs_transfer import DiskFailed, Download, make_folders, object_path, upload
@@ -284,7 +285,9 @@ def batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
 
 
 def _sweep(lfs: Path, wanted: set[str]) -> None:
-    """Remove what earlier runs left of objects that nobody wants any more."""
+    """Remove what killed runs left, and of objects that nobody wants any more."""
+    if lfs.is_dir():
+        sweep_files(lfs)
     for part in (lfs / "incomplete").glob("*.part"):
         if part.stem not in wanted:
             part.unlink(missing_ok=True)

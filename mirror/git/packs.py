@@ -136,9 +136,7 @@ def sweep(repository: Path) -> None:
 
     What was on its way is removed. A pack whose index did not come any more gets it.
     """
-    for folder in (repository, repository / "lfs"):
-        if folder.is_dir():
-            sweep_files(folder)
+    sweep_files(repository)
     for folder in (repository / "objects", repository / "objects" / "pack"):
         if folder.is_dir():
             for path in folder.iterdir():

@@ -66,6 +66,13 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     populate(world)
     enrich(world)
     ann = world.users["ann@acme.example"]
+    # Of this one git has nothing any more.
+    upstream = world.workspaces["acme"].repositories["website"]
+    main = upstream.branch("main")
+    assert main is not None
+    upstream.commit("vanished", {"vanished.txt": b"Here\n"}, "Work\n", parents=[main])
+    upstream.open_pull_request(source="vanished", title="Vanished", author=ann).decline(author=ann)
+    upstream.delete_ref(b"refs/heads/vanished")
     scopes = {long_name(scope) for scope in ALL_SCOPES} | {
         "read:workspace:bitbucket", "read:pullrequest:bitbucket", "read:project:bitbucket",
     }  # fmt: skip
