@@ -102,9 +102,10 @@ class _Worker:
 
     async def stop(self) -> None:
         """Kill it and wait for its end."""
-        self.connection.close()
+        # In this order: one that ends by itself meanwhile would be reaped behind asyncio's back.
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
+        self.connection.close()
         await self.process.wait()
 
 

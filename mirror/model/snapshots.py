@@ -82,7 +82,8 @@ class Part:
             return None
         if self.state is PartState.COMPLETE:
             return self.reason
-        text = f"{self.state}: {self.reason}" if self.reason else str(self.state)
+        prefix, reason = f"{self.state}: ", self.reason or ""
+        text = (reason if reason.startswith(prefix) else prefix + reason) if reason else str(self.state)
         return f"{text} (scope {self.scope})" if self.scope and self.scope not in text else text
 
     def to_json(self) -> JsonObject:
