@@ -73,16 +73,22 @@ class Round:
                 if isinstance(error, TryLater):
                     failed = True  # the next run asks again
                     continue
+            # Before the row counts as done: whoever is killed here would leave what was denied as complete.
+            self._put_marks()
             self._done.append(row.name)
             self._state["done"] = list(self._done)
             self._work.tick()
-        if self._marks or self._work.draft.get(MARKS) is not None:
-            self._work.put(MARKS, self._marks)
+        self._put_marks()
         if self._work.stopped is None and not failed:
             self._state.pop("done", None)
             self._state["asked"] = time_text(self._work.clock.now())
         self._state["kinds"] = {row.name: self._stand(row) for row in self._rows}
         self._work.checkpoint()
+
+    def _put_marks(self) -> None:
+        held = self._work.draft.get(MARKS)
+        if self._marks != (held or {}):
+            self._work.put(MARKS, dict(self._marks))
 
     def _mark(self, row: Row, error: MirrorError) -> JsonObject:
         """Why a kind could not be had. When it went is kept from the first time on."""

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from mirror.collect.numbered import BATCH
-from mirror.collect.ports import REFUSALS_MAX
+from mirror.collect.ports import REFUSALS_MAX, Work
+from mirror.collect.settings import MARKS
 from mirror.config import load
 from mirror.model import Run, RunEntry, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
@@ -44,6 +45,24 @@ def document(place: Place, path: str, name: str = "acme/website") -> Any:
         latest = folder.metadata.latest()
         assert latest is not None
         return folder.metadata.read(latest, path)
+
+
+async def test_what_cannot_be_had_is_marked_before_it_counts_as_asked(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at any checkpoint, the next run does not take it for something that is complete."""
+    told: list[bool] = []
+    tick = Work.tick
+
+    def checked(work: Work) -> None:
+        if "users_permissions" in (work.part_state("settings").get("done") or []):
+            marks = work.draft.get(MARKS)
+            told.append(isinstance(marks, dict) and "users_permissions" in marks)
+        tick(work)
+
+    monkeypatch.setattr(Work, "tick", checked)
+    assert (await place.run()).exit_code == 0
+    assert told and all(told)
 
 
 async def test_the_best_workspace_token_ends_well_and_says_what_it_can_never_see(place: Place) -> None:
