@@ -258,8 +258,12 @@ async def _under_lock(
         is_filled = is_filled and _has_room(tools, work, wanted)
         if is_filled:
             await _fill(work, wanted)
+            before = set(found.pins)
             await look_elsewhere(work, found, ask, own_only=True)
+            since_then = {number: value for number, value in found.pins.items() if number not in before}
+            collecting.note_pinned_since(work, wanted, since_then)
             heads.note_pinned(work, found.unpinned)
+            await collecting.fill(work, wanted, Worth.IDLE)
         pins, code, code_problem = found.pins, found.judged(code), found.problem
     pinned = None if pins is None else frozenset(pins)
     objects = await _lfs(tools, writer, repository, lock, code_problem, came=result is not None)

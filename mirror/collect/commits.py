@@ -51,6 +51,16 @@ def note_heads(work: Work, heads: Iterable[str], once: Iterable[str]) -> None:
     state["due"], state["queue"] = dict.fromkeys(due), dict.fromkeys(queue)
 
 
+def note_more(work: Work, heads: Iterable[str], once: Iterable[str]) -> None:
+    """Remember commits that turned up since, likewise."""
+    state = work.part_state(PART)
+    asked, due = state.get("asked") or {}, dict.fromkeys(state.get("due") or ())
+    due.update(dict.fromkeys(commit for commit in heads if commit not in asked))
+    state["due"] = due
+    more = {commit: None for commit in once if commit not in asked and commit not in due}
+    state["queue"] = {**dict.fromkeys(state.get("queue") or ()), **more}
+
+
 def walked(work: Work) -> frozenset[str]:
     """From where on every commit has been noted, where every commit is wanted."""
     return frozenset(work.part_state(PART).get("walked") or ())

@@ -158,6 +158,17 @@ def note_fetched(
     heads.note_pinned(work, unpinned)
 
 
+def note_pinned_since(work: Work, wanted: Wanted, pinned: Mapping[int, str]) -> None:
+    """Heads that were pinned after `note_fetched`: what is said about them is asked for, too."""
+    if wanted.commit_comments:
+        is_open = work.numbers("pull_requests")["open"]
+        commits.note_more(
+            work,
+            [value for number, value in pinned.items() if number in is_open],
+            [value for number, value in pinned.items() if number not in is_open],
+        )
+
+
 def _lacks(work: Work, number: int) -> tuple[str, ...]:
     """What the document of a pull request lacks of what git does not have."""
     document = work.draft.get(numbered.document_path(PULL_REQUESTS, number))
