@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
 from mirror.backup.tools import Tools
-from mirror.errors import MirrorError, TryLater
+from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnauthorized
-from mirror.git.mirrors import FetchJob, FetchResult, GitLogin, probe
+from mirror.git.mirrors import FetchJob, FetchResult, GitLogin, ProbeJob
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, RefChange, name_to_json
 from mirror.store.reader import ref_of
@@ -51,26 +50,22 @@ async def fetch_if_there(
     made on the disk then. Raises TryLater where nobody can say, and what else goes wrong with one that
     is there.
     """
-    if not Path(job.mirror).exists() and (absence := await _absence(job)) is not None:
+    if not Path(job.mirror).exists() and (absence := await _absence(tools, job)) is not None:
         return absence
     try:
         return await fetch_mirror(tools, job, name=name, mirror=mirror, lock=lock)
     except (GitFailed, GitUnauthorized):
-        absence = await _absence(job)
+        absence = await _absence(tools, job)
         if absence is None:
             raise
         return absence
 
 
-async def _absence(job: FetchJob) -> MirrorError | None:
+async def _absence(tools: Tools, job: FetchJob) -> MirrorError | None:
+    """Why git does not give it; None where it does. In a worker, which a run that is stopped does not
+    wait for."""
     silence = min(_PROBE_SILENCE, job.silence_timeout)
-    try:
-        await asyncio.to_thread(probe, job.url, job.login, silence_timeout=silence)
-    except TryLater:
-        raise
-    except MirrorError as error:
-        return error
-    return None
+    return await tools.workers.run(ProbeJob(job.url, job.login, silence))
 
 
 def part_of_refs(result: FetchResult, counts: Mapping[str, int]) -> Part:

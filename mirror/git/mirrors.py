@@ -16,7 +16,7 @@ from typing import Any
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Commit, ObjectID, Tag
 
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, TryLater
 from mirror.git import bare
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import Clock, Tell
@@ -76,6 +76,25 @@ class FetchJob:
     def do(self, tell: Tell, clock: Clock, /) -> FetchResult:
         """See `fetch`."""
         return fetch(self, tell=tell, clock=clock)
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    """Ask whether there is a git repository at `url`: None where there is, else why not."""
+
+    url: str
+    login: GitLogin | None = None
+    silence_timeout: float = 30.0
+
+    def do(self, _tell: Tell, _clock: Clock, /) -> MirrorError | None:
+        """See `probe`. Raises TryLater where nobody can say."""
+        try:
+            probe(self.url, self.login, silence_timeout=self.silence_timeout)
+        except TryLater:
+            raise
+        except MirrorError as error:
+            return error
+        return None
 
 
 @dataclass(frozen=True)
