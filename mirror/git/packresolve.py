@@ -215,7 +215,7 @@ class _Made:
         # What is mapped from a file takes no memory to speak of.
         self.size = len(content) if isinstance(content, bytes) else 0
         if marks is not None:
-            self.size += 40 * len(marks)
+            self.size += len(marks)
 
 
 class _Maker:

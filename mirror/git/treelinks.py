@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 
@@ -21,8 +20,9 @@ _SUBMODULE = (b"160000 ", b"0160000 ")  # names a commit of another repository
 SHORT = 2048
 _AT_A_TIME = 10_000
 
-# Where each entry of a tree begins, and where the last one ends.
-Marks = list[int]
+# As long as a tree and one byte more: not zero where an entry begins, and where the last one ends. What
+# makes one tree of another makes its marks of the other's, by the same copies.
+Marks = bytearray
 
 
 def links_and_marks(tree: bytes) -> tuple[set[bytes], Marks | None]:
@@ -30,8 +30,10 @@ def links_and_marks(tree: bytes) -> tuple[set[bytes], Marks | None]:
     the links are those that can be read."""
     entries = _ENTRY.findall(tree)
     links = {entry[-20:] for entry in entries if not entry.startswith(_SUBMODULE)}
-    marks = list(accumulate(map(len, entries), initial=0))
-    return links, marks if marks[-1] == len(tree) else None
+    marks, end = bytearray(len(tree) + 1), 0
+    for end in accumulate(map(len, entries), initial=0):
+        marks[end] = 1
+    return links, marks if end == len(tree) else None
 
 
 def links_of_large(tree: mmap.mmap) -> Iterator[set[bytes]]:
@@ -56,8 +58,8 @@ def new_links_and_marks(
     then its entries are not to be told apart so.
     """
     links: set[bytes] = set()
-    marks: Marks = [0]
-    find, count, stop_of_delta = tree.find, len(base), len(delta)
+    marks = bytearray(len(tree) + 1)
+    find, stop_of_delta = tree.find, len(delta)
     here = stop = 0  # where the next entry begins; where what the instructions made so far ends
     while at < stop_of_delta:
         code = delta[at]
@@ -71,21 +73,20 @@ def new_links_and_marks(
             source += size
             stop += size
         while here < stop:
-            if code >= 0x80:
-                first = bisect_left(base, here + back)
-                if first < count and base[first] == here + back:
-                    last = bisect_right(base, source, first)
-                    if last > first + 1:
-                        taken = base[first + 1 : last]
-                        marks += [mark - back for mark in taken] if back else taken
-                        here = marks[-1]
-                        if here == stop:
-                            break
+            if code >= 0x80 and base[here + back]:
+                last = base.rfind(1, here + back + 1, source + 1)
+                if last > 0:
+                    marks[here : last - back] = base[here + back : last]
+                    here = last - back
+                    continue
             end = find(b"\0", here)
             if end <= here:
                 return None, None
             if not tree.startswith(_SUBMODULE, here):
                 links.add(tree[end + 1 : end + 21])
+            marks[here] = 1
             here = end + 21
-            marks.append(here)
-    return (links, marks) if here == len(tree) else (None, None)
+    if here != len(tree):
+        return None, None
+    marks[here] = 1
+    return links, marks
