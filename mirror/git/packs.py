@@ -29,8 +29,9 @@ from dulwich.pack import write_pack_index_v2
 from mirror.git.durable import sweep_files, sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.packentry import distance, header
-from mirror.git.packresolve import Resolver
+from mirror.git.packresolve import SHARE_FROM, Resolver
 from mirror.git.packscan import WORDS, Entries, PackDamaged, PackScan
+from mirror.git.parallel import meanwhile
 
 _TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 _OFFSET_DELTA = 6
@@ -235,21 +236,25 @@ class Reception:
             is_thin = True
             self._resolver.resolve(processes=processes)
         _check_all_made(entries, named)
-        tell("checking links")
-        _check_links(self._resolver.links, entries, store)
-        self._check_collisions(store, count)
         if is_thin:
             checksum = self._seal()
         self._stream.flush()
-        os.fsync(self._stream.fileno())
+        tell("checking links")
         beside = self._path.with_suffix(".idx")
-        write_index(beside, entries, checksum)
+        with meanwhile(lambda: self._check(store, count), in_child=processes > 1 and count >= SHARE_FROM):
+            write_index(beside, entries, checksum)
         final = self._folder / f"pack-{checksum.hex()}"
         # The index is what makes git look for a pack, so it comes last.
         self._path.rename(final.with_suffix(".pack"))
         beside.rename(final.with_suffix(".idx"))
         sync_folder(self._folder)
         return count
+
+    def _check(self, store: DiskObjectStore, count: int) -> None:
+        """Whether it may become part of the repository; and that it is on the disk."""
+        _check_links(self._resolver.links, self._scan.entries, store)
+        self._check_collisions(store, count)
+        os.fsync(self._stream.fileno())
 
     def _check_collisions(self, store: DiskObjectStore, count: int) -> None:
         """What came under a name that we hold must be what we hold; only its own hash could be made to lie.

@@ -49,7 +49,7 @@ class Child(Generic[_T]):
             data = stream.read()
         os.waitpid(self._process, 0)
         if not data:
-            raise GitFailed("a process that resolved deltas died; nothing was changed")
+            raise GitFailed("a process that took in a part of a pack died; nothing was changed")
         result: _T | GitFailed = pickle.loads(data)  # noqa: S301 - our own child
         if isinstance(result, GitFailed):
             raise result
@@ -61,6 +61,23 @@ class Child(Generic[_T]):
             os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
         os.close(self._answer)
+
+
+@contextlib.contextmanager
+def meanwhile(work: Callable[[], object], *, in_child: bool) -> Iterator[None]:
+    """Do `work` while the body runs, or before it where it is not worth a child process. Raises what it
+    raises, at the latest after the body."""
+    if not in_child:
+        work()
+        yield
+        return
+    child = Child(work)
+    try:
+        yield
+    except BaseException:
+        child.kill()
+        raise
+    child.answer()
 
 
 def _live(parent: int, answer: int, work: Callable[[], object]) -> None:
