@@ -8,18 +8,21 @@ stays the direct value of some ref, whatever anybody's garbage collection does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Commit, ObjectID, Tag
 
+from mirror import __version__
 from mirror.errors import MirrorError, TryLater
 from mirror.git import bare
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import Clock, Tell
+from mirror.git.looks import Look
 from mirror.git.packs import sweep
 from mirror.git.receive import receive, understood
 from mirror.git.refs import (
@@ -101,12 +104,13 @@ class ProbeJob:
 class FetchResult:
     """What a fetch found and did.
 
-    `refs` is all that was advertised and accepted. `refused` names refs that cannot be mirrored
-    under their name, each with the reason. `pins` is the full hash of every pull request head that
-    is pinned; `unpinned` are those wanted but not held.
+    `advertised` is all that was advertised and accepted; None: just what the mirror has. `refused`
+    names refs that cannot be mirrored under their name, each with the reason. `pins` is the full hash
+    of every pull request head that is pinned; `unpinned` are those wanted but not held.
     """
 
-    refs: Refs
+    mirror: str
+    advertised: Refs | None
     changes: tuple[RefChange, ...] = ()
     refused: tuple[tuple[bytes, str], ...] = ()
     pins: Mapping[int, str] = field(default_factory=dict)
@@ -114,6 +118,11 @@ class FetchResult:
     received_objects: int = 0
     received_bytes: int = 0
     commits: tuple[str, ...] = ()
+
+    @cached_property
+    def refs(self) -> Refs:
+        """All that was advertised and accepted."""
+        return self.advertised if self.advertised is not None else read_refs(Path(self.mirror))
 
 
 def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | None = None) -> FetchResult:
@@ -126,10 +135,24 @@ def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | N
     path = Path(job.mirror)
     bare.create(path)
     client = HttpClient(job.url, login=job.login, silence_timeout=job.silence_timeout, clock=clock)
+    look = Look(path, *_asked(job))
+    advertised = _listed(client, look.is_known)
+    if advertised is None:
+        assert look.found is not None
+        return FetchResult(job.mirror, None, pins=look.found.pins, unpinned=look.found.unpinned)
+    result = _taken_in(job, client, advertised, tell)
+    if client.answer is not None and not result.refused and _has_all_of(path, result.refs):
+        look.keep(client.answer, result.unpinned)
+    return result
+
+
+def _taken_in(job: FetchJob, client: HttpClient, advertised: Refs, tell: Tell) -> FetchResult:
+    """Make the mirror what is `advertised`."""
+    path = Path(job.mirror)
     old = read_all(path)
-    accepted, refused = _accept(_listed(client), job.erased, old)
+    accepted, refused = _accept(advertised, job.erased, old)
     if _is_confirmed(path, job, old, accepted):
-        return FetchResult(refs=accepted, refused=refused, pins=_pins(old))
+        return FetchResult(job.mirror, accepted, refused=refused, pins=_pins(old))
     sweep(path)
     count = receive(client, path, _tips(accepted), _order(accepted), tell)
     with closed_after(open_repository(path)) as repository:
@@ -139,7 +162,8 @@ def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | N
         wanted_pins = {n: value for n, value in wanted_pins.items() if pin_name(n) not in job.erased}
         changes, pins = _publish(path, store, old, accepted, wanted_pins)
         return FetchResult(
-            refs=accepted,
+            job.mirror,
+            accepted,
             changes=changes,
             refused=refused,
             pins=pins,
@@ -150,9 +174,22 @@ def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | N
         )
 
 
-def _listed(client: HttpClient) -> Refs:
+def _has_all_of(path: Path, refs: Refs) -> bool:
+    held = read_refs(path)
+    return (held.refs, held.head) == (refs.refs, refs.head)
+
+
+def _asked(job: FetchJob) -> Iterator[str]:
+    """What the outcome of a look depends on beside the server's answer and the mirror's refs."""
+    yield __version__
+    yield repr(sorted(job.pins.items()))
+    yield repr(sorted(job.erased))
+    yield repr(None if job.since is None else sorted(job.since))
+
+
+def _listed(client: HttpClient, is_known: Callable[[bytes], bool] = lambda _: False) -> Refs | None:
     try:
-        return client.list_refs()
+        return client.list_refs(is_known)
     except (MirrorError, OSError, MemoryError):
         raise
     except Exception as error:
@@ -162,6 +199,8 @@ def _listed(client: HttpClient) -> Refs:
 def _is_confirmed(path: Path, job: FetchJob, old: Mapping[bytes, str], accepted: Refs) -> bool:
     """Whether the mirror is already all that was asked for, told without a look at any object."""
     head = accepted.head
+    if any(name.startswith(WORK) for name in old):
+        return False
     if {name: value for name, value in old.items() if not name.startswith(OURS)} != accepted.refs:
         return False
     if head is not None and (head.kind == "detached" or head.value != _head_value(path, old)):
@@ -363,4 +402,5 @@ def probe(url: str, login: GitLogin | None, *, silence_timeout: float = 30.0) ->
 
     Raises the errors of `mirror.git.failures`.
     """
-    return len(_listed(HttpClient(url, login=login, silence_timeout=silence_timeout)).refs)
+    refs = _listed(HttpClient(url, login=login, silence_timeout=silence_timeout))
+    return 0 if refs is None else len(refs.refs)

@@ -33,6 +33,7 @@ _HEAD = b"mirror-head="
 _SUM = b"mirror-sha256="
 # One ref of packed-refs, or a comment: what does not fit into a chain of these is damage.
 _LINE = re.compile(rb"([0-9a-f]{40}) ([^\r\n]+)\n(?:\^([0-9a-f]{40})\n)?|#[^\n]*\n|\n")
+_PIN = re.compile(rb"^([0-9a-f]{40}) " + PULL_REQUESTS + rb"(\d+)/from$", re.MULTILINE)
 # Names of this form need no closer look, unless they hold one of `_SUSPECT`.
 _PLAIN = re.compile(rb"refs(?:/[A-Za-z0-9_+-][A-Za-z0-9_+.-]*)+")
 _SUSPECT = (b"..", b".lock")
@@ -41,6 +42,13 @@ _SUSPECT = (b"..", b".lock")
 def pin_name(number: int) -> bytes:
     """The ref that pins the head of a pull request."""
     return PULL_REQUESTS + b"%d/from" % number
+
+
+def pins_in(packed: bytes) -> dict[int, str]:
+    """The pull request heads that the content of packed-refs pins."""
+    first = packed.find(b" " + PULL_REQUESTS)
+    found = _PIN.finditer(packed, max(0, first - 40)) if first >= 0 else ()
+    return {int(number): value.decode("ascii") for value, number in (one.groups() for one in found)}
 
 
 def name_fault(name: bytes) -> str | None:

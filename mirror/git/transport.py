@@ -91,24 +91,34 @@ class HttpClient(AbstractHttpGitClient):
         # is little.
         self.is_preparing = False
         self.advertised: Refs | None = None
+        self.answer: bytes | None = None  # the one it was read from, where a single request was enough
         self.received_bytes = 0
 
-    def list_refs(self) -> Refs:
-        """What the server advertises, also in `advertised`, by a single request where it can be.
+    def list_refs(self, is_known: Callable[[bytes], bool] = lambda _: False) -> Refs | None:
+        """What the server advertises, also in `advertised`, by a single request where it can be. None
+        where `is_known` says of the answer to that request that it need not be read.
 
         Raises the errors of `mirror.git.failures`, and what dulwich raises where the server breaks the
         protocol.
         """
-        if self._origin not in _NOT_DIRECT and (found := self._list_directly()) is not None:
-            self.advertised, self.protocol_version = found, 2
-            return found
+        if self._origin not in _NOT_DIRECT and (answer := self._list_directly()) is not None:
+            if is_known(answer):
+                return None
+            try:
+                found = lsrefs.parse(answer)
+            except lsrefs.NotUnderstood:
+                _NOT_DIRECT.add(self._origin)
+            else:
+                if found.head is not None:
+                    self.answer, self.advertised, self.protocol_version = answer, found, 2
+                    return found
         self._discover_references(b"git-upload-pack", self._base_url)
         assert self.advertised is not None
         return self.advertised
 
-    def _list_directly(self) -> Refs | None:
-        """The answer to a request for refs without any before it; None where it must be asked for in
-        the usual way: the server does not understand, has moved, or tells no HEAD."""
+    def _list_directly(self) -> bytes | None:
+        """The answer to a request for refs without any before it; None where the server does not
+        understand, or has moved."""
         headers = {
             "Content-Type": "application/x-git-upload-pack-request",
             "Accept": "application/x-git-upload-pack-result",
@@ -127,13 +137,9 @@ class HttpClient(AbstractHttpGitClient):
             read = self._reader(response, lsrefs.ADVERTISEMENT_MAX)
             while piece := read(1 << 18):
                 body += piece
-            found = lsrefs.parse(bytes(body))
-        except lsrefs.NotUnderstood:
-            _NOT_DIRECT.add(self._origin)
-            return None
         finally:
             _let_go(response)
-        return found if found.head is not None else None
+        return bytes(body)
 
     def _get_url(self, path: str | bytes) -> str:  # noqa: ARG002 - the URL names the repository
         return self._base_url

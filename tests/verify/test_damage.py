@@ -22,7 +22,16 @@ from tests.e2e.helpers import write_config
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 # Caches, and what people read: rebuilt by the next run.
-REBUILDABLE = ("state.json", "index.json", "INDEX.md", "lock", "cache/", "tmp/", "lfs/pointers.json")
+REBUILDABLE = (
+    "state.json",
+    "index.json",
+    "INDEX.md",
+    "lock",
+    "cache/",
+    "tmp/",
+    "lfs/pointers.json",
+    "looked",
+)
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ REBUILDABLE = (
     "cache/",
     "tmp/",
     "lfs/pointers.json",
+    "looked",
     ".rev",
     ".bitmap",
 )
