@@ -7,6 +7,7 @@ from mirror.backup.repository import problems_of, work_of
 from mirror.backup.snippets import PART as SNIPPETS
 from mirror.backup.snippets import Snippets, mirror_snippets, part_of_snippets
 from mirror.backup.tools import Tools
+from mirror.backup.upkeep import keep_up
 from mirror.bitbucket import fields
 from mirror.bitbucket.people import without_people
 from mirror.collect.workspace import collect_workspace
@@ -63,6 +64,15 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
             )
             work.checkpoint_state()
             kept = home.kept_ids()
+            fetched = {name: path for name, path in home.folder.mirrors().items() if name in mirrored.mirrors}
+            kept_up = await keep_up(
+                fetched,
+                repository=workspace.slug,
+                lock=lock.fileno,
+                workers=tools.workers,
+                clock=tools.clock,
+                progress=tools.progress,
+            )
     except Locked as error:
         problem = Problem(error.exit_code, error.message)
         return RunEntry(**{**entry.__dict__, "outcome": Outcome.LOCKED, "problems": (problem,)})
@@ -89,4 +99,5 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
         parts=parts,
         ref_changes=tuple(mirrored.changes),
         problems=problems,
+        facts=kept_up,
     )

@@ -12,6 +12,7 @@ import pytest
 from mirror import prune, restore, verify
 from mirror.browse import export
 from mirror.config import Retention, load
+from mirror.git import upkeep
 from mirror.model import JsonObject, Part, Run, RunEntry, Selector, Snapshot
 from mirror.prune import What
 from mirror.retention import Policy
@@ -22,6 +23,7 @@ from mirror.simulator.sample import SCOPES, populate
 from mirror.store.reader import WorkspaceFolder
 from tests.e2e.helpers import write_config
 from tests.git.backend import git, need_git
+from tests.git.fetched import packs
 from tests.place import Place
 from tests.stores import plain_reader
 
@@ -294,4 +296,23 @@ async def test_killed_before_the_snapshot_they_are_fetched_again(
     run = await place.run()
     assert (run.exit_code, part(run).counts["mirrors"]) == (0, 3)
     assert len(home(place).metadata.mirrors(_latest(place))) == 3
+    await sound(place)
+
+
+async def test_the_packs_of_one_that_was_edited_often_are_joined(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "PACKS_MAX", 1)
+    await place.run()
+    snippet = place.acme.snippets["kYpJ"]
+    snippet.edit({"a.txt": b"edited\n"})
+    place.clock.elapsed += 2 * DAY
+    run = await place.run()
+    [(name, facts)] = entry(run).facts["upkeep"].items()
+    assert home(place).mirror(name) == mirror_of(place, snippet)
+    assert facts == {"joined": 2, "removed": 0, "graph": False}
+    place.clock.elapsed += 7 * DAY
+    run = await place.run()
+    assert entry(run).facts["upkeep"] == {name: {"joined": 0, "removed": 2, "graph": False}}
+    assert len(packs(mirror_of(place, snippet))) == 1
     await sound(place)
