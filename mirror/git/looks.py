@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.git.durable import write_file
+from mirror.git.durable import sweep_files, write_file
 from mirror.git.refs import WORK, pins_in
 
 FILE = "looked"
@@ -50,9 +50,11 @@ class Look:
         return True
 
     def keep(self, answer: bytes, unpinned: tuple[int, ...]) -> None:
-        """Keep that a look found the mirror to be what `answer` says, but for these heads."""
+        """Keep that a look found the mirror to be what `answer` says, but for these heads. The caller holds
+        the writer's lock."""
         refs = self._standing()
         if refs is not None:
+            sweep_files(self._path)  # one that was killed here is followed by one that comes here
             words = [self._digest(answer, refs, unpinned), *map(str, unpinned)]
             write_file(self._path / FILE, " ".join(words).encode("ascii") + b"\n")
 
