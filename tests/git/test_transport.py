@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -185,6 +186,30 @@ def test_a_giant_comes_in_groups_of_refs(
     assert is_equal(mirror, upstream)
     assert work_refs(mirror) == []
     assert not list(mirror.glob("objects/**/tmp*"))
+
+
+def test_groups_come_the_oldest_first_and_so_do_the_halves_of_those_that_broke(
+    backend: GitBackend, upstream: Path, tmp_path: Path
+) -> None:
+    """So each brings little more than what the one before it led to."""
+    names = {}
+    for line in git("for-each-ref", "--format=%(objectname) %(refname)", cwd=upstream).splitlines():
+        value, name = line.split()
+        names[value] = name.rpartition("/")[2]
+    asked = []
+
+    def instead(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
+        if b"command=fetch" in data:
+            asked.append({names[one.decode()] for one in re.findall(rb"want ([0-9a-f]{40})", data)})
+        return False
+
+    backend.instead, backend.break_above = instead, 30_000  # all is 240,000, and a tag of two 20,000 more
+    get(backend, tmp_path / "m.git")
+    tags = [f"v{number}" for number in range(12)]
+    pairs = [tags[at : at + 2] for at in range(0, 12, 2)]
+    every = [[pair, *([one] for one in pair)] for pair in pairs]
+    # The branches' own commits came with the tags.
+    assert asked == [set(names.values()), *(set(group) for groups in every for group in groups)]
 
 
 def test_a_giant_comes_over_several_runs(
