@@ -30,7 +30,7 @@ from mirror.collect.catalogue import CATALOGUE, Row
 from mirror.config.settings import Config, Parts, WorkspaceConfig
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater, worst
-from mirror.git import cgit
+from mirror.git import cgit, lfs_server
 from mirror.git.mirrors import GitLogin, probe
 from mirror.model import Clock, JsonObject, Repository, dumps
 from mirror.store.reader import Store
@@ -242,6 +242,7 @@ async def _discovered_checks(
     checks += await _scope_checks(workspace, client, found, clock)
     checks.append(await _git_sign_in(config, client, found))
     checks.append(await _wiki(config, workspace, client, found))
+    checks.append(await _lfs(config, workspace, client, found))
     used, limit = client.budget.used(client.sign_ins[0].identity, "api")
     checks.append(Check(f"{slug}: requests", "ok", f"{used} of {limit} an hour used just now"))
     return checks
@@ -355,6 +356,25 @@ async def _wiki(config: Config, workspace: WorkspaceConfig, client: Client, foun
     except MirrorError:
         return Check(name, "ok", f"{first.full_name} has none, or none for this credential")
     return Check(name, "ok", f"that of {first.full_name} can be cloned ({refs} refs)")
+
+
+async def _lfs(config: Config, workspace: WorkspaceConfig, client: Client, found: Discovered) -> Check:
+    """Whether the first repository's LFS objects could be asked for. That it has none is no fault."""
+    first, name = found.repositories[0], f"{found.workspace.slug}: lfs"
+    if not workspace.parts.lfs:
+        return Check(name, "ok", "switched off in the configuration")
+    try:
+        login = await client.git_login()
+        url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git"
+        await asyncio.to_thread(lfs_server.probe, url, GitLogin(*login) if login else None)
+    except MirrorError as error:
+        return _failed(name, error)
+    except lfs_server.LfsFailed as failure:
+        if failure.status in (404, 410, 501):
+            return Check(name, "ok", f"{first.full_name} has none: {failure.text}")
+        remedy = "objects would be told as missing: use another credential, or set parts: {lfs: false}"
+        return Check(name, "warn", failure.text, remedy)
+    return Check(name, "ok", f"objects of {first.full_name} can be asked for")
 
 
 async def record(

@@ -212,6 +212,16 @@ class LfsServer:
         return self.watch.monotonic() + when.timestamp() - self.watch.now()
 
 
+def probe(url: str, login: GitLogin | None, *, silence_timeout: float = 30.0) -> None:
+    """Ask the LFS server of the repository at `url` about an object that nobody has. Raises LfsFailed
+    where it does not answer as one."""
+    server = LfsServer(url, login, silence_timeout=silence_timeout, connections=1, pause=1.0, watch=Watch())
+    try:
+        server.batch("download", [("0" * 64, 1)])
+    finally:
+        server.close()
+
+
 def is_passing(status: int) -> bool:
     """Whether what is refused with this status may go better later."""
     return status in (408, 425, 429, 500, 502, 503, 504)
