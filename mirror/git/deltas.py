@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 
+from mirror.git.packentry import DELTA_MIN
 from mirror.git.packscan import SIZE_MAX, PackDamaged
 
 # What a delta is made of or makes: in memory, or mapped from a file where it is large.
@@ -16,6 +17,8 @@ def sizes_of(delta: Content, offset: int) -> tuple[int, int, int]:
 
     Raises PackDamaged, which names the `offset` of the entry.
     """
+    if len(delta) < DELTA_MIN:
+        raise PackDamaged(f"the delta at {offset} is cut short")
     try:
         byte = delta[0]
         at, base, shift = 1, byte & 0x7F, 7

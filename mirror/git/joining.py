@@ -25,8 +25,15 @@ from pathlib import Path
 
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
-from mirror.git.packentry import PackDamaged, distance, header, read_distance, read_header
-from mirror.git.packread import PackIndex, applied, map_file
+from mirror.git.packentry import (
+    PackDamaged,
+    applied,
+    distance,
+    header,
+    read_distance,
+    read_header,
+)
+from mirror.git.packread import PackIndex, map_file
 from mirror.git.packs import write_index
 
 # So many deltas follow each other at most, as C git does it. One that makes something larger than

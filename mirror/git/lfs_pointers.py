@@ -12,8 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from mirror.git.packentry import PackDamaged
-from mirror.git.packread import PackIndex, applied, map_file
+from mirror.git.packentry import PackDamaged, applied
+from mirror.git.packread import PackIndex, map_file
 
 # git-lfs itself takes nothing longer for a pointer; the shortest is a little over 100 bytes.
 POINTER_MAX = 1024

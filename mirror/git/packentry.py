@@ -1,8 +1,17 @@
-"""How an entry of a pack begins: its kind and size, and how far before itself a delta's base is."""
+"""How an entry of a pack begins: its kind and size, and how far before itself a delta's base is; and what
+a delta makes of its base."""
 
 from __future__ import annotations
 
 import mmap
+
+from dulwich.pack import apply_delta
+
+# C git refuses deltas that are shorter.
+DELTA_MIN = 4
+# An instruction to copy what no base has. dulwich stops in silence before such a one, also where it is the
+# last of a delta, which C git refuses. With this behind it, it is not the last, and dulwich raises.
+_IMPOSSIBLE = b"\xff" * 8
 
 
 class PackDamaged(Exception):
@@ -63,3 +72,13 @@ def distance(back: int) -> bytes:
         back -= 1
         out.insert(0, 0x80 | (back & 0x7F))
     return bytes(out)
+
+
+def applied(base: bytes, delta: bytes) -> bytes:
+    """What `delta` makes of `base`. Raises PackDamaged for whatever C git refuses."""
+    if len(delta) < DELTA_MIN:
+        raise PackDamaged("its delta is cut short")
+    try:
+        return b"".join(apply_delta(base, delta + _IMPOSSIBLE))
+    except Exception as error:
+        raise PackDamaged(f"its delta is no delta of its base: {error}") from error

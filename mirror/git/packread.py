@@ -20,9 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dulwich.pack import apply_delta
-
-from mirror.git.packentry import PackDamaged, read_distance, read_header
+from mirror.git.packentry import PackDamaged, applied, read_distance, read_header
 
 # Contents that are held while deltas are resolved, in bytes.
 HELD_MAX = 96 << 20
@@ -400,11 +398,3 @@ class PackReader:
                 todo.append((child, "what it is made from cannot be read"))
                 child = self._next_child[child]
             self._first_child[one] = _NONE
-
-
-def applied(base: bytes, delta: bytes) -> bytes:
-    """What a delta makes of its base. Raises PackDamaged."""
-    try:
-        return b"".join(apply_delta(base, delta))
-    except Exception as error:
-        raise PackDamaged(f"its delta is no delta of its base: {error}") from error

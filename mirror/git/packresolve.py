@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha1
 from pathlib import Path
 
-from dulwich.pack import apply_delta
 from isal import isal_zlib
 
+from mirror.git import packentry
 from mirror.git.deltas import Content, applied, sizes_of
 from mirror.git.packread import links_of
 from mirror.git.packscan import (
@@ -385,6 +385,6 @@ class _Maker:
             return self._in_file(applied(base, delta, begin, offset), size, offset)
         try:
             # It holds both sizes against what is there.
-            return b"".join(apply_delta(base, delta))
-        except Exception as error:
+            return packentry.applied(base, delta)
+        except packentry.PackDamaged as error:
             raise PackDamaged(f"the delta at {offset} does not fit its base") from error

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from dulwich.pack import write_pack_index_v2
 
 from benchmarks.made import make
 from mirror.git import packread
+from mirror.git.bare import create
 from mirror.git.check import CheckJob, check
 from mirror.git.packread import Links, PackIndex, PackReader
 from tests.git.backend import git, need_git
+from tests.git.crafted import BLOB, Crafted, copy, delta, header, is_refused_by_git, name_of
 
 pytestmark = pytest.mark.git
 
@@ -115,3 +119,38 @@ def test_a_damaged_entry_is_named_with_all_that_is_made_from_it(repository: Path
     named = {name for text, name in read(path)[1] if "checked" not in text}
     assert victim[0] in named
     assert named <= below
+
+
+BASE = b"some text that others are made from\n" * 10
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        delta(len(BASE), 30, copy(0, 30), copy(5000, 30)),
+        delta(len(BASE), 30, copy(0, 30), copy(0, 30)),
+        delta(len(BASE), 0),
+    ],
+    ids=["a last copy from beyond the base", "a last copy too many", "no instruction"],
+)
+def test_a_delta_that_c_git_refuses_is_damage_though_its_result_has_the_right_hash(
+    tmp_path: Path, wrong: bytes
+) -> None:
+    pack = Crafted()
+    first, made = pack.whole(BLOB, BASE), BASE[: 30 if len(wrong) > 4 else 0]
+    pack.offset_delta(first, wrong)
+    data = pack.done()
+    assert is_refused_by_git(tmp_path / "git", data)
+    mirror = tmp_path / "m.git"
+    create(mirror)
+    file = mirror / "objects" / "pack" / "pack-wrong.pack"
+    file.write_bytes(data)
+    starts = {
+        12: name_of(BLOB, BASE),
+        12 + len(header(BLOB, len(BASE)) + zlib.compress(BASE)): name_of(BLOB, made),
+    }
+    entries = sorted((name, offset, 0) for offset, name in starts.items())
+    with file.with_suffix(".idx").open("wb") as index:
+        write_pack_index_v2(index, entries, data[-20:])
+    problems = check(CheckJob(str(mirror), (name_of(BLOB, made).hex(),))).problems
+    assert any("cannot be read" in text for text in map(str, problems))
