@@ -7,6 +7,7 @@ the file is gone or damaged, the answer is read as ever.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -43,35 +44,36 @@ class Look:
             unpinned = tuple(map(int, numbers))
         except (OSError, ValueError):
             return False
-        refs = self._standing()
-        if refs is None or digest != self._digest(answer, refs, unpinned):
+        standing = self._standing()
+        if standing is None or digest != self._digest(answer, standing, unpinned):
             return False
-        self.found = Found(pins_in(refs), unpinned)
+        self.found = Found(pins_in(standing[1]), unpinned)
         return True
 
     def keep(self, answer: bytes, unpinned: tuple[int, ...]) -> None:
         """Keep that a look found the mirror to be what `answer` says, but for these heads. The caller holds
         the writer's lock."""
-        refs = self._standing()
-        if refs is not None:
+        standing = self._standing()
+        if standing is None:
+            return
+        words = [self._digest(answer, standing, unpinned), *map(str, unpinned)]
+        with contextlib.suppress(OSError):  # without it the next look is slower, and that is all
             sweep_files(self._path)  # one that was killed here is followed by one that comes here
-            words = [self._digest(answer, refs, unpinned), *map(str, unpinned)]
             write_file(self._path / FILE, " ".join(words).encode("ascii") + b"\n")
 
-    def _standing(self) -> bytes | None:
-        """The mirror's refs as they are on the disk; None where they are not as we write them."""
+    def _standing(self) -> tuple[bytes, bytes] | None:
+        """HEAD and the mirror's refs as they are on the disk; None where they are not as we write them."""
         if any(files for _, _, files in os.walk(self._path / "refs")):
             return None
         try:
-            refs = (self._path / "packed-refs").read_bytes()
+            head, refs = ((self._path / name).read_bytes() for name in ("HEAD", "packed-refs"))
         except OSError:
             return None
-        return None if b" " + WORK in refs else refs
+        return None if b" " + WORK in refs else (head, refs)
 
-    def _digest(self, answer: bytes, refs: bytes, unpinned: tuple[int, ...]) -> str:
+    def _digest(self, answer: bytes, standing: tuple[bytes, bytes], unpinned: tuple[int, ...]) -> str:
         digest = hashlib.sha256()
-        head = (self._path / "HEAD").read_bytes()
-        for part in (self._asked, repr(unpinned).encode(), answer, head, refs):
+        for part in (self._asked, repr(unpinned).encode(), answer, *standing):
             digest.update(b"%d " % len(part))
             digest.update(part)
         return digest.hexdigest()

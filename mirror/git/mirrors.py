@@ -89,10 +89,10 @@ class ProbeJob:
     login: GitLogin | None = None
     silence_timeout: float = 30.0
 
-    def do(self, _tell: Tell, _clock: Clock, /) -> MirrorError | None:
+    def do(self, _tell: Tell, clock: Clock, /) -> MirrorError | None:
         """See `probe`. Raises TryLater where nobody can say."""
         try:
-            probe(self.url, self.login, silence_timeout=self.silence_timeout)
+            probe(self.url, self.login, silence_timeout=self.silence_timeout, clock=clock)
         except TryLater:
             raise
         except MirrorError as error:
@@ -141,7 +141,9 @@ def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | N
         assert look.found is not None
         return FetchResult(job.mirror, None, pins=look.found.pins, unpinned=look.found.unpinned)
     result = _taken_in(job, client, advertised, tell)
-    if client.answer is not None and not result.refused and _has_all_of(path, result.refs):
+    is_all = not result.refused and _has_all_of(path, result.refs)
+    # What was told only now may not have been heard: the run that asked may end before it has noted it.
+    if client.answer is not None and is_all and _is_noted(job, result.refs, result.pins):
         look.keep(client.answer, result.unpinned)
     return result
 
@@ -205,12 +207,17 @@ def _is_confirmed(path: Path, job: FetchJob, old: Mapping[bytes, str], accepted:
         return False
     if head is not None and (head.kind == "detached" or head.value != _head_value(path, old)):
         return False
-    if job.since is not None and not {*_tips(accepted), *_pins(old).values()} <= job.since:
+    if not _is_noted(job, accepted, _pins(old)):
         return False
     return (path / "packed-refs").exists() and all(
         pin_name(number) in job.erased or old.get(pin_name(number), " ").startswith(text)
         for number, text in job.pins.items()
     )
+
+
+def _is_noted(job: FetchJob, refs: Refs, pins: Mapping[int, str]) -> bool:
+    """Whether whoever asks knows every commit that can be reached, or wants to know none."""
+    return job.since is None or {*_tips(refs), *pins.values()} <= job.since
 
 
 def _order(refs: Refs) -> list[str]:
@@ -397,10 +404,12 @@ def _reached(store: DiskObjectStore, tips: Iterable[str], seen: set[ObjectID]) -
     return found
 
 
-def probe(url: str, login: GitLogin | None, *, silence_timeout: float = 30.0) -> int:
+def probe(
+    url: str, login: GitLogin | None, *, silence_timeout: float = 30.0, clock: Clock | None = None
+) -> int:
     """Ask a git server for its refs and nothing else; returns how many there are.
 
     Raises the errors of `mirror.git.failures`.
     """
-    refs = _listed(HttpClient(url, login=login, silence_timeout=silence_timeout))
+    refs = _listed(HttpClient(url, login=login, silence_timeout=silence_timeout, clock=clock))
     return 0 if refs is None else len(refs.refs)

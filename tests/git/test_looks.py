@@ -141,3 +141,28 @@ def test_what_was_refused_is_told_by_every_look(job: FetchJob, upstream: Path, t
     with (upstream / "packed-refs").open("a") as file:
         file.write(f"{tip} refs/tags/{'n' * 1100}\n")
     assert [len(fetch(job).refused) for _ in range(3)] == [1, 1, 1]
+
+
+def test_commits_are_told_until_they_are_noted(job: FetchJob, upstream: Path) -> None:
+    """A run that dies before it has noted them asks the same again."""
+    every = set(git("rev-list", "--all", cwd=upstream).split())
+    job = replace(job, since=frozenset())
+    assert [set(fetch(job).commits) for _ in range(3)] == [every] * 3
+    tips = {*git("for-each-ref", "--format=%(objectname)", cwd=upstream).split()}
+    job = replace(job, since=frozenset(tips))
+    assert [fetch(job).commits for _ in range(2)] == [(), ()]
+    assert fetch(job).advertised is None
+
+
+def test_a_head_that_was_lost_comes_back(job: FetchJob) -> None:
+    first = fetch(job)
+    (Path(job.mirror) / "HEAD").unlink()
+    fetch(job)
+    assert read_refs(Path(job.mirror)).head == first.refs.head
+
+
+def test_where_a_look_cannot_be_kept_the_fetch_is_as_good(job: FetchJob) -> None:
+    (Path(job.mirror) / FILE).mkdir(parents=True)
+    fetch(job)
+    assert told(fetch(job)) == told(replace(fetch(job), changes=()))
+    assert fetch(job).advertised is not None
