@@ -32,6 +32,8 @@ RESETS_MAX = 3
 # What stays below this rate (bytes a second, over so many seconds) is given up.
 RATE_MIN = 1000
 RATE_OVER = 600.0
+# So much of an answer is waited for at a time.
+_READ_MAX = 1 << 14
 # What a server that understood our request for refs can do for certain.
 _VERSION_2 = frozenset({b"ls-refs", b"fetch=shallow", b"object-format=sha1"})
 _FETCH = pkt_line(b"command=fetch\n")
@@ -234,7 +236,7 @@ class HttpClient(AbstractHttpGitClient):
         """What reads an answer; one of refs may not be larger than `at_most`."""
         pace, before = _Pace(self._clock), self.received_bytes
 
-        def read(size: int) -> bytes:
+        def piece(size: int) -> bytes:
             try:
                 data = response.read(size)
             except ReadTimeoutError as error:
@@ -251,6 +253,14 @@ class HttpClient(AbstractHttpGitClient):
                 response.close()
                 raise GitUnreachable(f"{self._where()} sends less than {RATE_MIN} bytes a second; given up")
             return data
+
+        def read(size: int) -> bytes:
+            # What trickles would not be noticed while much is waited for.
+            pieces = []
+            while size > 0 and (data := piece(min(size, _READ_MAX))):
+                pieces.append(data)
+                size -= len(data)
+            return b"".join(pieces)
 
         return read
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from mirror.git import receive, transport
 from mirror.git.failures import GitFailed, GitNotFound, GitUnreachable
-from mirror.git.mirrors import FetchJob, fetch, probe, read_refs
+from mirror.git.mirrors import FetchJob, ProbeJob, fetch, probe, read_refs
 from tests.git.backend import GitBackend, git
 from tests.git.served import GET, LOGIN, POST, get, is_equal, make_upstream, paths, state
 
@@ -282,3 +283,32 @@ def test_what_is_fast_enough_is_not(
     monkeypatch.setattr(transport, "RATE_MIN", 0.0001)
     get(backend, tmp_path / "m.git", clock=SlowClock())
     assert is_equal(tmp_path / "m.git", upstream)
+
+
+@pytest.mark.parametrize("how", [ProbeJob, FetchJob])
+def test_a_list_that_trickles_is_given_up(
+    backend: GitBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: type[ProbeJob] | type[FetchJob]
+) -> None:
+    """Long before much of it has come."""
+    monkeypatch.setattr(transport, "_READ_MAX", 4)
+    over = threading.Event()
+
+    def instead(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/x-git-upload-pack-result")
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while not over.wait(0.01):
+                handler.wfile.write(b"0")
+        handler.close_connection = True
+        return True
+
+    backend.instead = instead
+    url = f"{backend.url}/up.git"
+    job = ProbeJob(url) if how is ProbeJob else FetchJob(str(tmp_path / "m.git"), url)
+    try:
+        with pytest.raises(GitUnreachable, match="bytes a second; given up"):
+            job.do(lambda _: None, SlowClock())
+    finally:
+        over.set()
