@@ -33,7 +33,7 @@ RESETS_MAX = 3
 RATE_MIN = 1000
 RATE_OVER = 600.0
 # So much of an answer is waited for at a time.
-_READ_MAX = 1 << 14
+_READ_MAX = 1 << 16
 # What a server that understood our request for refs can do for certain.
 _VERSION_2 = frozenset({b"ls-refs", b"fetch=shallow", b"object-format=sha1"})
 _FETCH = pkt_line(b"command=fetch\n")
