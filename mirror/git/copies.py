@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dulwich.index import build_index_from_tree
-from dulwich.object_store import DiskObjectStore, peel_sha
 from dulwich.objects import Commit, ObjectID
 
 from mirror.git.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
-from mirror.git.refs import OURS, closed_after, open_repository, write_head, write_packed
+from mirror.git.refs import OURS, closed_after, open_repository, top_of, write_head, write_packed
 from mirror.model import Head, Refs
 
 _TRIES = 10
@@ -74,17 +73,10 @@ def _copy(mirror: Path, target: Path, refs: Refs, *, bare: bool, tell: Callable[
                 )
         tops = {}
         for name, value in wanted.items():
-            top = _peel(repository.object_store, value)
+            top = top_of(repository.object_store, value)
             if top is not None:
                 tops[name] = top
     write_packed(target, wanted, tops)
-
-
-def _peel(store: DiskObjectStore, value: str) -> str | None:
-    """What an annotated tag points to in the end; None for anything else."""
-    _, top = peel_sha(store, ObjectID(value.encode("ascii")))
-    found = top.id.decode("ascii")
-    return found if found != value else None
 
 
 def _copy_objects(source: Path, target: Path, tell: Callable[[str], None]) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from dulwich.object_store import DiskObjectStore
+from dulwich.object_store import DiskObjectStore, peel_sha
+from dulwich.objects import ObjectID
 from dulwich.refs import check_ref_format
 from dulwich.repo import Repo
 
@@ -136,6 +137,14 @@ def write_packed(
     write_file(path / "packed-refs", first + digest + body)
 
 
+def top_of(store: DiskObjectStore, value: str) -> str | None:
+    """What an annotated tag points to in the end; None for anything else. Raises KeyError where either
+    is not there."""
+    _, top = peel_sha(store, ObjectID(value.encode("ascii")))
+    found = top.id.decode("ascii")
+    return found if found != value else None
+
+
 def set_back(path: Path, refs: Mapping[bytes, str], pins: Mapping[int, str], head: Head | None) -> None:
     """Make refs and pins of the repository at `path` what they were, after what came turned out to be
     another's. Values that they have now are kept, as ever."""
@@ -145,8 +154,15 @@ def set_back(path: Path, refs: Mapping[bytes, str], pins: Mapping[int, str], hea
     new |= {pin_name(number): value for number, value in pins.items()}
     lost = {value for name, value in old.items() if new.get(name) != value}
     new |= {KEEP + value.encode("ascii"): value for value in lost}
-    top = {name: value for name, value in peeled.items() if new.get(name) == old[name]}
-    write_packed(path, new, top, head)
+    tops: dict[bytes, str | None] = {
+        name: value for name, value in peeled.items() if new.get(name) == old[name]
+    }
+    with closed_after(open_repository(path)) as repository:
+        store = repository.object_store
+        for name, value in refs.items():
+            if old.get(name) != value and ObjectID(value.encode("ascii")) in store:
+                tops[name] = top_of(store, value)
+    write_packed(path, new, {name: top for name, top in tops.items() if top is not None}, head)
     if head is not None:
         write_head(path, head)
 

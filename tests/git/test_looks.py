@@ -10,7 +10,7 @@ import pytest
 
 from mirror.git.looks import FILE
 from mirror.git.mirrors import FetchJob, FetchResult, fetch, read_refs
-from mirror.git.refs import read_packed, write_packed
+from mirror.git.refs import read_packed, set_back, write_packed
 from tests.git.backend import GitBackend, git, need_git
 
 pytestmark = pytest.mark.git
@@ -165,4 +165,16 @@ def test_where_a_look_cannot_be_kept_the_fetch_is_as_good(job: FetchJob) -> None
     (Path(job.mirror) / FILE).mkdir(parents=True)
     fetch(job)
     assert told(fetch(job)) == told(replace(fetch(job), changes=()))
+    assert fetch(job).advertised is not None
+
+
+def test_tags_that_are_set_back_lead_where_they_led(job: FetchJob, upstream: Path) -> None:
+    refs = fetch(job).refs
+    mirror = Path(job.mirror)
+    before = git("show-ref", "--dereference", "--tags", cwd=mirror)
+    git("update-ref", "-d", "refs/tags/v1", cwd=upstream)
+    git("update-ref", "refs/tags/v2", "main~1", cwd=upstream)
+    fetch(job)
+    set_back(mirror, refs.refs, {}, refs.head)
+    assert git("show-ref", "--dereference", "--tags", cwd=mirror) == before
     assert fetch(job).advertised is not None
