@@ -16,6 +16,7 @@ from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed, GitUnreachable
 from mirror.git.lfs_http import place, seconds_asked
 from mirror.git.lfs_server import MEDIA_TYPE, Action, Answer, LfsFailed, LfsServer, is_passing
+from mirror.git.transport import RATE_MIN, Pace
 
 _CHUNK = 256 << 10
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -38,6 +39,10 @@ def object_path(lfs: Path, oid: str) -> Path:
 def part_path(lfs: Path, oid: str) -> Path:
     """Where an object stands that is not whole yet."""
     return lfs / "incomplete" / f"{oid}.part"
+
+
+class TooSlow(LfsFailed):
+    """What is left would take for ever."""
 
 
 class Download:
@@ -110,6 +115,8 @@ class Download:
                 if wrong > 1:
                     raise LfsFailed(f"{place(action.href)} sends other bytes than those of this object")
             except LfsFailed as failure:
+                if isinstance(failure, TooSlow):
+                    raise
                 if failure.status in _LAPSED and renewed < _RENEWALS:
                     renewed += 1
                     action = self._renewed()
@@ -163,6 +170,7 @@ class Download:
         raise refusal(status, action.href, seconds_asked(response, self._server.watch.now()))
 
     def _read(self, response: Any, action: Action, stream: BinaryIO) -> None:
+        pace = Pace(self._server.watch.monotonic)
         while True:
             try:
                 # What has come is taken at once: it must outlive a connection that breaks off.
@@ -178,6 +186,9 @@ class Download:
             self._digest.update(chunk)
             self._have += len(chunk)
             self.received += len(chunk)
+            if pace.is_too_slow(len(chunk)):
+                text = f"{place(action.href)} sends less than {RATE_MIN} bytes a second; given up"
+                raise TooSlow(text, passing=True)
 
     def _publish(self) -> None:
         """Give it its name, durably."""

@@ -234,7 +234,7 @@ class HttpClient(AbstractHttpGitClient):
 
     def _reader(self, response: urllib3.BaseHTTPResponse, at_most: int | None) -> Callable[[int], bytes]:
         """What reads an answer; one of refs may not be larger than `at_most`."""
-        pace, before = _Pace(self._clock), self.received_bytes
+        pace, before = Pace(self._clock), self.received_bytes
 
         def piece(size: int) -> bytes:
             try:
@@ -309,7 +309,7 @@ class _Answer:
         _let_go(self._response)
 
 
-class _Pace:
+class Pace:
     """Whether what comes is too slow to be waited for."""
 
     def __init__(self, clock: Callable[[], float] | None) -> None:

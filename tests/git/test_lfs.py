@@ -534,3 +534,26 @@ def test_git_lfs_finds_them_in_the_mirror(scene: Scene, tmp_path: Path) -> None:
     lfs = ["-c", "filter.lfs.smudge=git-lfs smudge -- %f", "-c", "filter.lfs.process=git-lfs filter-process"]
     git(*lfs, "clone", "-q", f"file://{scene.mirror}", str(clone))
     assert (clone / "a.bin").read_bytes() == data
+
+
+class Hurry(Patience):
+    """Every look at it is hours later."""
+
+    looks = 0
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return 10_000.0 * self.looks
+
+
+def test_what_trickles_is_given_up_and_gone_on_with_later(scene: Scene) -> None:
+    [oid] = scene.commit(content(1, 2_000_000))
+    scene.fetch()
+    patient, scene.watch = scene.watch, Hurry()
+    result = scene.hold()
+    assert "bytes a second; given up" in result.missing[oid] and result.passing
+    assert 0 < part_path(scene.lfs, oid).stat().st_size < 2_000_000
+    assert len(scene.asked()) == 1  # asking again at once would trickle again
+    scene.watch = patient
+    assert scene.hold().missing == {}
+    assert scene.held() == {oid}
