@@ -26,7 +26,7 @@ from mirror.model import is_hash
 
 # Enough to tell what is wrong; a disk that is gone would otherwise name every object.
 PROBLEMS_MAX = 1000
-_GITLINK = 0o160000
+_FOLDER, _FILES = 0o040000, (0o100000, 0o120000)  # C git takes any other type for a submodule
 # So many times it is begun again where packs go while they are read.
 _TRIES = 5
 # What git derives from the objects, below their folder. It can be made again.
@@ -324,7 +324,7 @@ def _links(kind: int, data: bytes) -> tuple[list[bytes], list[bytes]]:
         return [found.object[1]], []
     if isinstance(found, Tree):
         entries = list(found.iteritems())
-        folders = [entry.sha for entry in entries if entry.mode & 0o170000 == 0o040000]
-        files = [entry.sha for entry in entries if entry.mode & 0o170000 not in (0o040000, _GITLINK)]
+        folders = [entry.sha for entry in entries if entry.mode & 0o170000 == _FOLDER]
+        files = [entry.sha for entry in entries if entry.mode & 0o170000 in _FILES]
         return [*folders], [*files]
     return [], []

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.git.packentry import PackDamaged, applied, read_distance, read_header
+from mirror.git.treelinks import links_of_tree
 
 # Contents that are held while deltas are resolved, in bytes.
 HELD_MAX = 96 << 20
@@ -31,12 +32,9 @@ _LATELY = 400_000
 _COMMIT, _TREE, _BLOB, _TAG, _OFFSET_DELTA, _NAME_DELTA = 1, 2, 3, 4, 6, 7
 _NAMES = {_COMMIT: b"commit", _TREE: b"tree", _BLOB: b"blob", _TAG: b"tag"}
 _NONE = 0xFFFFFFFF
-_TREE_LINKS = re.compile(rb"[^\0]+\0(.{20})", re.DOTALL)
-# A submodule names a commit of another repository.
-_SUBMODULE = b"160000 "
-_TREE_LINKS_BUT_SUBMODULES = re.compile(rb"0?160000 [^\0]+\0.{20}|[^\0]+\0(.{20})", re.DOTALL)
-_COMMIT_LINKS = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)")
-_TAG_LINK = re.compile(rb"object ([0-9a-f]{40})\n")
+# C git reads names in capital letters, too.
+_COMMIT_LINKS = re.compile(rb"tree ([0-9a-fA-F]{40})\n((?:parent [0-9a-fA-F]{40}\n)*)")
+_TAG_LINK = re.compile(rb"object ([0-9a-fA-F]{40})\n")
 
 Found = Callable[[str, str | None], None]
 
@@ -49,9 +47,7 @@ def links_of(kind: bytes, data: bytes | mmap.mmap) -> set[bytes]:
     """The names (20 bytes each) of the objects that an object of `kind` needs. Trees must be in memory."""
     if kind == b"tree":
         assert isinstance(data, bytes)
-        if _SUBMODULE in data:
-            return set(_TREE_LINKS_BUT_SUBMODULES.findall(data)) - {b""}
-        return set(_TREE_LINKS.findall(data))
+        return links_of_tree(data)
     if kind == b"commit" and (found := _COMMIT_LINKS.match(data)):
         parents = found[2].split()[1::2]
         return set(map(unhexlify, (found[1], *parents)))

@@ -14,8 +14,19 @@ from itertools import accumulate
 
 from mirror.git.deltas import Content, copied
 
-_ENTRY = re.compile(rb"[^\0]+\0.{20}", re.DOTALL)
-_SUBMODULE = (b"160000 ", b"0160000 ")  # names a commit of another repository
+# Of a mode, which is a number, C git heeds the bits that tell the type: any digits may stand before them.
+# The modes that git writes itself are tried first.
+_FOLDER = rb"40000 |(?=(?:[0-7]*[0246])?4[0-7]{4} )"
+_FILE = rb"100644 |100755 |120000 |(?=[0-7]*[1357][02][0-7]{4} )|(?![0-7]+ )"  # or a link, or no mode at all
+# Anything else is a submodule to C git, which names a commit of another repository.
+_NO_SUBMODULE = re.compile(rb"%s|%s" % (_FILE, _FOLDER))
+_USUAL = (b"100644 ", b"40000 ", b"100755 ", b"120000 ")  # quicker than the pattern
+_REST = rb"[^\0]+\0"
+_ENTRY = re.compile(_REST + rb".{20}", re.DOTALL)
+_LINK = re.compile(rb"(?:%s|%s)%s(.{20})|%s.{20}" % (_FILE, _FOLDER, _REST, _REST), re.DOTALL)
+_KINDS = re.compile(
+    rb"(?:%s)%s(.{20})|(?:%s)%s(.{20})|%s.{20}" % (_FILE, _REST, _FOLDER, _REST, _REST), re.DOTALL
+)
 # Shorter trees are read whole: that is quicker than to see what was taken over.
 SHORT = 2048
 _AT_A_TIME = 10_000
@@ -25,11 +36,24 @@ _AT_A_TIME = 10_000
 Marks = bytearray
 
 
+def links_of_tree(tree: bytes) -> set[bytes]:
+    """The names that a tree links to, twenty bytes each; of a malformed one those that can be read."""
+    links = set(_LINK.findall(tree))
+    links.discard(b"")
+    return links
+
+
+def files_and_folders(tree: bytes) -> list[tuple[bytes, bytes]]:
+    """For each entry of a tree the name that it links to: as a file (or symbolic link), or as a folder. The
+    other of the two is empty; of a submodule both are."""
+    return _KINDS.findall(tree)
+
+
 def links_and_marks(tree: bytes) -> tuple[set[bytes], Marks | None]:
     """The names that a tree links to, twenty bytes each, and its marks. A malformed one has no marks, and
     the links are those that can be read."""
     entries = _ENTRY.findall(tree)
-    links = {entry[-20:] for entry in entries if not entry.startswith(_SUBMODULE)}
+    links = {entry[-20:] for entry in entries if entry.startswith(_USUAL) or _NO_SUBMODULE.match(entry)}
     marks, end = bytearray(len(tree) + 1), 0
     for end in accumulate(map(len, entries), initial=0):
         marks[end] = 1
@@ -40,7 +64,7 @@ def links_of_large(tree: mmap.mmap) -> Iterator[set[bytes]]:
     """The names that a tree links to, some at a time."""
     links: set[bytes] = set()
     for entry in _ENTRY.finditer(tree):
-        if not entry[0].startswith(_SUBMODULE):
+        if _NO_SUBMODULE.match(entry[0]):
             links.add(entry[0][-20:])
             if len(links) == _AT_A_TIME:
                 yield links
@@ -82,7 +106,7 @@ def new_links_and_marks(
             end = find(b"\0", here)
             if end <= here:
                 return None, None
-            if not tree.startswith(_SUBMODULE, here):
+            if tree.startswith(_USUAL, here) or _NO_SUBMODULE.match(tree, here):
                 links.add(tree[end + 1 : end + 21])
             marks[here] = 1
             here = end + 21

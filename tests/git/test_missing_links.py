@@ -8,6 +8,7 @@ import pytest
 
 from mirror.git import packresolve, packs, packscan, treelinks
 from mirror.git.bare import create
+from mirror.git.check import CheckJob, check
 from mirror.git.failures import GitFailed
 from tests.git.backend import git, need_git
 from tests.git.crafted import (
@@ -53,6 +54,7 @@ MISALIGNED = b"\xbb" * 8 + b"100644 abcde"
 ROWS = [row(b"file-%04d" % n) for n in range(50)]
 ROWS += [row(b"module", HIDDEN, b"160000"), row(b"abcde100644 name")]
 ROWS += [row(b"more-%04d" % n) for n in range(70)]
+ROWS += [row(b"odd", HIDDEN, b"140000")]  # a submodule to C git; without its first byte it is a folder
 WIDE = b"".join(ROWS)
 PLACES = [sum(map(len, ROWS[:at])) for at in range(len(ROWS) + 1)]
 
@@ -90,7 +92,7 @@ CHANGES: dict[str, tuple[tuple[bytes | tuple[int, int], ...], bytes]] = {
         BLOB_NAME[:7] + BLOB_NAME[6:13] + BLOB_NAME[14:],
     ),
     "a submodule that is none any more": (((0, PLACES[50]), b"100644", (PLACES[50] + 6, END)), HIDDEN),
-    "a submodule without its first byte": (((0, PLACES[50]), (PLACES[50] + 1, END)), HIDDEN),
+    "a submodule without its first byte": (((0, PLACES[-2]), (PLACES[-2] + 1, END)), HIDDEN),
     "what a submodule hides": (((0, PLACES[50]), (MODULE, END)), MISALIGNED),
     "what a submodule hides, from the first byte": (((MODULE, END),), MISALIGNED),
     "what a submodule hides, copied with what is before": (((0, AT), (MODULE, END)), MISALIGNED),
@@ -153,6 +155,10 @@ WHOLE = {
     ],
     "a tree without its blob": [(TREE, row(b"a", LOST))],
     "a tree without its tree": [(TREE, row(b"a", LOST, b"40000"))],
+    "a tree without its tree, with a zero in front": [(TREE, row(b"a", LOST, b"040000"))],
+    "a tree without what has odd rights": [(TREE, row(b"a", LOST, b"00100600"))],
+    "a commit without its tree, in capitals": [(COMMIT, commit(LOST).replace(b"aa", b"AA"))],
+    "a tag without its object, in capitals": [(TAG, tag(b"commit", LOST).replace(b"aa", b"AA"))],
     "a tree without its link": [(TREE, row(b"a", LOST, b"120000"))],
     "a tree without the last of many": [(BLOB, TEXT), (TREE, WIDE + row(b"z", LOST))],
     "a tree without one beside a submodule": [(TREE, row(b"a", b"\1" * 20, b"160000") + row(b"b", LOST))],
@@ -178,13 +184,16 @@ def test_what_lacks_what_it_names_is_refused(
     assert files(tmp_path / "m.git") == before
 
 
-@pytest.mark.parametrize("mode", [b"160000", b"0160000"])
+@pytest.mark.parametrize("mode", [b"160000", b"0160000", b"00160000", b"160644", b"1160000", b"60000", b"0"])
 def test_the_commit_of_a_submodule_is_nobodys_loss(tmp_path: Path, mode: bytes) -> None:
-    """Also where its mode has a zero in front, as old tools wrote it: C git reads a number."""
+    """Also where its mode is an odd one, as old tools wrote it: C git reads a number, and takes whatever is
+    no file, symbolic link or folder for a submodule."""
     need_git()
     pack = Crafted()
     pack.whole(BLOB, TEXT)
-    pack.whole(TREE, row(b"a", b"\1" * 20, mode))
+    narrow = row(b"a", b"\1" * 20, mode)
+    pack.whole(TREE, narrow)
+    last = WIDE + row(b"y", b"\3" * 20, mode)
     wide = pack.whole(TREE, WIDE + row(b"z", b"\2" * 20, mode))
     rest = copy(0, END) + insert(row(b"y", b"\3" * 20, mode))
     pack.offset_delta(
@@ -192,6 +201,12 @@ def test_the_commit_of_a_submodule_is_nobodys_loss(tmp_path: Path, mode: bytes) 
     )
     assert receive(tmp_path / "m.git", pack.done()) == (4, {BLOB_NAME})
     assert "missing" not in git("fsck", cwd=tmp_path / "m.git", check=False)
+    named = tuple(name_of(TREE, one).hex() for one in (narrow, last))
+    assert check(CheckJob(str(tmp_path / "m.git"), named, in_store=False)).problems == ()
+    # Something else is wrong, so that it walks from what is named.
+    (tmp_path / "m.git" / "packed-refs").write_bytes(b"nonsense\n")
+    [problem] = check(CheckJob(str(tmp_path / "m.git"), named, in_store=False)).problems
+    assert problem.file == "packed-refs"
 
 
 def test_what_is_there_already_need_not_come_again(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import mmap
 import random
 import re
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,12 +15,42 @@ from mirror.git import treelinks
 from mirror.git.deltas import applied, sizes_of
 from mirror.git.packentry import DELTA_MIN
 from mirror.git.packread import links_of
-from mirror.git.treelinks import Marks, links_and_marks, links_of_large, new_links_and_marks
+from mirror.git.treelinks import (
+    Marks,
+    files_and_folders,
+    links_and_marks,
+    links_of_large,
+    new_links_and_marks,
+)
+from tests.git.backend import git, need_git
 from tests.git.crafted import copy, delta, insert
 
 # Values with few different bytes, some of which look like parts of entries: so that bytes taken over from
 # the middle of an entry make other entries, and the same values come again.
 PARTS = [b"100644 a\0", b"160000 m\0", b"0160000 z\0", b"40000 d\0", b"\0", b"1", b"160000 ", b"\xff" * 7]
+
+# As git writes them, with zeros in front, and with other bits than git gives them; some are of no type.
+USUAL = [b"100644", b"100755", b"120000", b"40000", b"160000"]
+ODD = [
+    b"0160000",
+    b"00160000",
+    b"160644",
+    b"1160000",
+    b"040000",
+    b"0040755",
+    b"240000",
+    b"100664",
+    b"0120777",
+]
+NO_TYPE = [b"0", b"644", b"60000", b"20000", b"140000", b"170000", b"130000", b"110000", b"10000"]
+MODES = USUAL * 3 + ODD + NO_TYPE + [b"8160000"]
+_MODE = re.compile(rb"([0-7]+) ")
+
+
+def is_submodule(entry: bytes) -> bool:
+    """What C git makes of a mode: what is no file, symbolic link or folder is a submodule."""
+    mode = _MODE.match(entry)
+    return mode is not None and int(mode[1], 8) & 0o170000 not in (0o100000, 0o120000, 0o040000)
 
 
 def value(rng: random.Random) -> bytes:
@@ -29,7 +61,7 @@ def value(rng: random.Random) -> bytes:
 
 
 def entry(rng: random.Random) -> bytes:
-    mode = rng.choice([b"100644", b"100755", b"120000", b"40000", b"160000", b"0160000", b"040000"])
+    mode = rng.choice(MODES)
     return mode + b" " + b"n" * rng.randrange(1, 30) + b"\0" + value(rng)
 
 
@@ -44,7 +76,7 @@ def read_plainly(tree: bytes) -> tuple[set[bytes], list[int]] | None:
         found = re.compile(rb"([^\0]+)\0(.{20})", re.DOTALL).match(tree, at)
         if found is None:
             return None
-        if not re.match(rb"0?160000 ", found[1]):
+        if not is_submodule(found[1]):
             links.add(found[2])
         at = found.end()
         marks.append(at)
@@ -118,6 +150,9 @@ def test_every_way_to_read_a_whole_tree_finds_the_same(seed: int) -> None:
     tree = a_tree(rng, 8)[rng.choice([0, 0, 1, 9]) :] or b"x"
     links, _ = links_and_marks(tree)
     assert links == links_of(b"tree", tree)
+    rows = files_and_folders(tree)
+    assert {one for row in rows for one in row} - {b""} == links
+    assert all(b"" in row for row in rows)
     with mmap.mmap(-1, len(tree)) as mapped:
         mapped[:] = tree
         assert set().union(*links_of_large(mapped)) == links
@@ -132,3 +167,20 @@ def test_a_large_tree_is_not_held() -> None:
         some = list(links_of_large(mapped))
     assert max(map(len, some)) == treelinks._AT_A_TIME
     assert set().union(*some) == links_of(b"tree", tree)
+
+
+@pytest.mark.git
+@pytest.mark.parametrize("mode", sorted({*USUAL, *ODD, *NO_TYPE}))
+def test_an_entry_is_what_c_git_takes_it_for(tmp_path: Path, mode: bytes) -> None:
+    need_git()
+    git("init", "-q", "--bare", str(tmp_path))
+    name = b"\1" * 20
+    tree = mode + b" a\0" + name
+    words = ("hash-object", "-w", "--literally", "-t", "tree", "--stdin")
+    identifier = git(*words, cwd=tmp_path, stdin=tree).strip()
+    kind = git("ls-tree", identifier, cwd=tmp_path).split()[1]
+    expected = {"tree": (b"", name), "blob": (name, b""), "commit": (b"", b"")}
+    assert files_and_folders(tree) == [expected[kind]]
+    # What git cannot do without is what we look for.
+    asked = git("rev-list", "--objects", "--missing=print", identifier, cwd=tmp_path)
+    assert links_of(b"tree", tree) == ({name} if f"?{name.hex()}" in asked else set())
