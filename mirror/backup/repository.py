@@ -106,7 +106,8 @@ async def fill_repository(
 ) -> Backed:
     """Ask for what is due and worth so much, waiting for the rate limit where need be.
 
-    With `last` the outcome is made a snapshot; until then it is kept as work towards one.
+    With `last` the outcome is made a snapshot; until then it is kept as work towards one. Where that fails,
+    what the turn before came to stays told, and is partial.
     """
     rest = before.rest
     assert rest is not None
@@ -131,7 +132,17 @@ async def fill_repository(
             entry = replace(entry, outcome=Outcome.SAVED)
         return Backed(replace(entry, seconds=before.entry.seconds))
 
-    return await _locked(tools, home, rest.repository, turn)
+    done = await _locked(tools, home, rest.repository, turn)
+    if done.entry.outcome not in (Outcome.FAILED, Outcome.LOCKED):
+        return done
+    # What the turn before saved is in the store, whatever became of the rest.
+    entry = replace(
+        before.entry,
+        outcome=Outcome.PARTIAL,
+        problems=(*before.entry.problems, *done.entry.problems),
+        seconds=before.entry.seconds + done.entry.seconds,
+    )
+    return Backed(entry)
 
 
 async def _locked(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
+import importlib
 import os
 import signal
 import subprocess
@@ -10,11 +14,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror import backup
 from mirror.auth.credentials import ProjectAccessToken, RepositoryAccessToken
+from mirror.backup import repository
+from mirror.collect import repository as collecting
 from mirror.config import load
 from mirror.model import Outcome, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
@@ -237,8 +244,6 @@ async def test_a_dry_run_writes_nothing(place: Place) -> None:
 
 
 async def test_a_locked_repository_is_told_and_the_others_go_on(place: Place) -> None:
-    import fcntl
-
     await place.run()
     [lock] = place.config.store.glob("workspaces/*/repositories/api~*/lock")
     with lock.open("r+b") as stream:
@@ -247,6 +252,46 @@ async def test_a_locked_repository_is_told_and_the_others_go_on(place: Place) ->
     assert outcomes(run)["acme/api"] == Outcome.LOCKED
     assert outcomes(run)["acme/website"] == "confirmed"
     assert run.exit_code == 11
+
+
+@pytest.mark.parametrize("why", ["the disk is full", "somebody holds the lock"])
+async def test_what_the_first_turn_saved_is_told_though_the_rest_failed(
+    place: Place, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """The rest waits for requests until every repository has had its turn."""
+
+    def waits(*_: object) -> bool:
+        return False
+
+    async def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "metadata.git")
+
+    runs = importlib.import_module("mirror.backup.run")
+    real = runs._fill
+
+    async def locked(*given: Any) -> None:
+        with contextlib.ExitStack() as stack:
+            for path in place.config.store.glob("workspaces/*/repositories/*/lock"):
+                fcntl.flock(stack.enter_context(path.open("r+b")), fcntl.LOCK_EX)
+            await real(*given)
+
+    monkeypatch.setattr(repository, "_has_room", waits)
+    if why == "the disk is full":
+        monkeypatch.setattr(collecting, "activity", fails)
+    else:
+        monkeypatch.setattr(runs, "_fill", locked)
+    run = await place.run("acme/website")
+    [entry] = run.entries
+    with place.store() as store:
+        folder = store.repository(Selector.parse("acme/website"))
+        latest = folder.metadata.latest()
+    assert latest is not None
+    assert (entry.outcome, entry.snapshot, entry.tree) == (Outcome.PARTIAL, latest.id, latest.tree)
+    assert entry.kept == (latest.id,)
+    assert {one.name for one in entry.ref_changes} >= {b"refs/heads/main"}
+    assert {one.code for one in entry.problems} == {75, 1 if why == "the disk is full" else 11}
+    monkeypatch.undo()
+    assert (await place.run("acme/website")).exit_code == 0
 
 
 async def test_the_rate_limit_is_waited_out(tmp_path: Path) -> None:
