@@ -14,7 +14,8 @@ from mirror.logs import get_logger
 from mirror.model import Part, PartState
 
 _log = get_logger("backup")
-# After so many places that could not be reached the others are left for the next run.
+# After so many places that could not be reached the others are left for the next run, which asks them
+# before these.
 TROUBLE_MAX = 2
 
 Ask = Callable[[Elsewhere], Awaitable[HeadsResult]]
@@ -52,7 +53,9 @@ async def look_elsewhere(work: Work, found: Heads, ask: Ask, *, own_only: bool =
         try:
             result = await ask(place)
         except MirrorError as error:
-            trouble += isinstance(error, TryLater)
+            if isinstance(error, TryLater):
+                trouble += 1
+                heads.note_trouble(work, place)
             found.problem = found.problem or error
             found.unasked.update(place.wants)
             _log.warning("backup.heads_not_asked", **_about(work, place), reason=error.message)

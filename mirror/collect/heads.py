@@ -19,8 +19,8 @@ from mirror.model import Json, JsonObject, Part, PartState, is_hash, time_text
 UNPINNED_MAX = 20_000
 # A place that refused, or that lacked a head, is asked for it again then.
 AGAIN_AFTER = timedelta(days=7)
-# So many forks are asked in one turn, those with the newest pull requests first.
-FORKS_MAX = 200
+# So many places are asked in one turn; of forks, those with the newest pull requests first.
+PLACES_MAX = 200
 # The repository itself, asked by hash.
 OWN = ""
 
@@ -106,7 +106,8 @@ def note_pinned(work: Work, unpinned: Collection[int]) -> None:
 
 def elsewhere(work: Work, unpinned: Collection[int], *, own_only: bool = False) -> list[Elsewhere]:
     """Where the heads that are not pinned are to be asked for now: of each fork, and by hash of the
-    repository itself. A place that has none, or refused, is asked again only after a while."""
+    repository itself. A place that has none, or refused, is asked again only after a while; those that
+    could not be reached when they were last asked come last, so that they keep nobody from being asked."""
     state, told = _state(work), told_heads(work)
     forks, asked = state.get("forks") or {}, state.get("asked") or {}
     places: dict[str, dict[int, str]] = {}
@@ -119,15 +120,25 @@ def elsewhere(work: Work, unpinned: Collection[int], *, own_only: bool = False) 
             places.setdefault(fork, {})[number] = head
         elif is_hash(head) and _is_due(work, asked.get(OWN), number, head):
             places.setdefault(OWN, {})[number] = head
-    own = places.pop(OWN, {})
-    found = [Elsewhere(name, wants) for name, wants in list(places.items())[:FORKS_MAX]]
-    return [*found, *([Elsewhere(OWN, own)] if own else [])]
+    if OWN in places:
+        places[OWN] = places.pop(OWN)  # after the forks
+
+    def trouble(name: str) -> str:
+        return (asked.get(name) or {}).get("trouble") or ""
+
+    return [Elsewhere(name, places[name]) for name in sorted(places, key=trouble)[:PLACES_MAX]]
 
 
 def _is_due(work: Work, entry: JsonObject | None, number: int, head: str) -> bool:
     if entry is None or work.is_due(entry, "at", AGAIN_AFTER):
         return True
     return not entry.get("refused") and (entry.get("lacks") or {}).get(str(number)) != head
+
+
+def note_trouble(work: Work, place: Elsewhere) -> None:
+    """Remember that a place could not be reached, until it answers."""
+    asked: JsonObject = _state(work).setdefault("asked", {})
+    asked.setdefault(place.name, {})["trouble"] = time_text(work.clock.now())
 
 
 def note_asked(work: Work, place: Elsewhere, lacking: Collection[int], *, refused: bool) -> None:

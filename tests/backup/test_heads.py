@@ -39,11 +39,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield found
 
 
-def contribute(place: Place, workspace: str = "guests", *, private: bool = False) -> SimRepository:
-    """A fork of the website with a pull request from it, number 4."""
+def contribute(
+    place: Place, workspace: str = "guests", *, private: bool = False, name: str = "website-fork"
+) -> SimRepository:
+    """A fork of the website with a pull request from it, the first of them number 4."""
     website = place.acme.repositories["website"]
     home = place.world.workspaces[workspace]
-    fork = home.add_repository("website-fork", private=private, parent=website)
+    fork = home.add_repository(name, private=private, parent=website)
     fork.commit("idea", {"idea.txt": b"An idea\n"}, "An idea\n", parents=[website.refs()[b"refs/heads/main"]])
     ann = place.world.users["ann@acme.example"]
     website.open_pull_request(source="idea", title="An idea", author=ann, fork=fork)
@@ -155,6 +157,31 @@ async def test_a_fork_that_cannot_be_reached_is_asked_by_the_next_run(place: Pla
     run = await place.run("acme/website")
     assert run.exit_code == 0 and heads(run) == [4, 0, 0, None]
     assert pin(place, 4) == fork.refs()[b"refs/heads/idea"]
+
+
+async def test_forks_that_never_answer_keep_no_other_place_from_being_asked(tmp_path: Path) -> None:
+    """Theirs are the newer pull requests, and there are more of them than one run bears."""
+    with made(tmp_path, git_serves_any_hash=True) as place:
+        good = contribute(place, name="good")
+        for name in ("silent-1", "silent-2", "silent-3"):
+            contribute(place, name=name)
+        website = place.acme.repositories["website"]
+        tip = website.refs()[b"refs/heads/main"]
+        website.commit("ours", {"ours.txt": b"Ours\n"}, "Ours\n", parents=[tip])
+        ann = place.world.users["ann@acme.example"]
+        own = website.open_pull_request(source="ours", title="Ours", author=ann)
+        own.merge(author=ann, squash=True)
+        place.simulator.order(Fault("*/silent-*.git/*", status=503, times=10_000))
+        run = await place.run("acme/website")
+        assert (run.exit_code, asked(place, "good.git")) == (75, [])
+        run = await place.run("acme/website")
+        assert run.exit_code == 75
+        assert pin(place, 4) == good.refs()[b"refs/heads/idea"]
+        assert pin(place, own.id) == own.source_hash
+        # None of the silent ones is left out for ever, either.
+        place.simulator.faults.clear()
+        run = await place.run("acme/website")
+        assert (run.exit_code, heads(run)) == (0, [8, 0, 0, None])
 
 
 @pytest.mark.parametrize("short", [True, False])
