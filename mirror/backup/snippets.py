@@ -40,7 +40,8 @@ async def mirror_snippets(
     """Fetch each snippet that moved since its mirror was fetched; all of them now and then.
 
     What goes wrong with one is noted, and it is due again in the next run. That git does not give a
-    snippet is a fact, and asked again when the snippet moves, or in the next sweep.
+    snippet is a fact, where it gave it before only after days; it is asked again when the snippet moves,
+    or in the next sweep.
     """
     result = Snippets()
     due = snippets.to_mirror(work)
@@ -100,16 +101,22 @@ class _One:
             self._fault(due, f"{error.strerror}: {error.filename}")
             return
         if isinstance(fetched, MirrorError):
-            _log.warning("backup.snippet_absent", snippet=due.mirror, reason=fetched.message)
-            snippets.note_mirrored(self.work, due, is_there=False)
+            self._refused(due, fetched)
             return
         result.mirrors[due.mirror] = Mirrored(fetched.refs)
         result.changes += changes_of(due.mirror, fetched)
         part = part_of_refs(fetched, {})
         if part.reason is None:
-            snippets.note_mirrored(self.work, due, is_there=True)
+            snippets.note_mirrored(self.work, due)
         else:
             self._fault(due, part.reason)
+
+    def _refused(self, due: Due, error: MirrorError) -> None:
+        """Git does not give a snippet, though the list has it."""
+        if not snippets.note_refused(self.work, due, is_held=self.home.mirror(due.mirror).exists()):
+            self._fault(due, f"git gave it before, and does not now: {error.message}")
+            return
+        _log.warning("backup.snippet_absent", snippet=due.mirror, reason=error.message)
 
     def _fault(self, due: Due, text: str, *, passing: bool = False) -> None:
         _log.warning("backup.snippet_failed", snippet=due.mirror, reason=text)

@@ -50,7 +50,8 @@ _GIT = """
   every later snapshot, marked with since when.
 - *Snippets* (part `snippets`): each is mirrored when its last update or its newest commit is another, and
   all of them once a week. One that is deleted upstream stays. An address to clone from that is not the
-  configured git server's is refused and told; that git does not give a snippet is told and no failure.
+  configured git server's is refused and told; that git does not give a snippet is told and no failure,
+  where it gave it before only after three days.
 
 What was rewritten or removed stays as it does in code.
 """

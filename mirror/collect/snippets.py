@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeGuard
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client import Client
@@ -14,14 +15,16 @@ from mirror.bitbucket.lists import all_of
 from mirror.collect import settings
 from mirror.collect.catalogue import Row
 from mirror.collect.outcomes import child_of
-from mirror.collect.ports import Work
+from mirror.collect.ports import Work, moment
 from mirror.collect.settings import Names, ask, mark_gone
-from mirror.model import JsonObject, time_text
+from mirror.model import Json, JsonObject, time_text
 
 PART = "snippets"
 FOLDER = "snippets"
 # A push may move nothing that the API tells of a snippet.
 SWEEP_EVERY = timedelta(days=7)
+# Where git no longer gives one that the list still has, its server may be mistaken for so long.
+UNSURE = timedelta(days=3)
 _STATE = "snippet_mirrors"
 
 
@@ -137,22 +140,20 @@ def to_mirror(work: Work) -> list[Due]:
     """The snippets whose mirrors are to be fetched: those that moved, and now and then all."""
     state = work.part_state(_STATE)
     if work.is_due(state, "swept", SWEEP_EVERY):
-        paths = [path for path in work.draft.paths(FOLDER) if _is_there(work, path)]
-        state["due"] = [_mirror_of(path) for path in paths]
+        state["due"] = [_mirror_of(path) for path in work.draft.paths(FOLDER)]
         state["swept"] = time_text(work.clock.now())
     found = []
     for mirror in state.get("due") or []:
         document = work.draft.get(f"{mirror}.json")
-        if isinstance(document, dict) and "snippet" in document:
+        if _is_there(document):
             addresses = tuple(fields.clone_addresses(document["snippet"]))
             found.append(Due(mirror, addresses, _version(document)))
-    state["due"] = [one.mirror for one in found]  # without those that were erased meanwhile
+    state["due"] = [one.mirror for one in found]  # without those that went or were erased meanwhile
     return found
 
 
-def _is_there(work: Work, path: str) -> bool:
+def _is_there(document: Json | None) -> TypeGuard[JsonObject]:
     """Whether a snippet is still there upstream, as far as its document tells."""
-    document = work.draft.get(path)
     return (
         isinstance(document, dict)
         and "snippet" in document
@@ -160,13 +161,28 @@ def _is_there(work: Work, path: str) -> bool:
     )
 
 
-def note_mirrored(work: Work, due: Due, *, is_there: bool) -> None:
-    """The mirror of a snippet was fetched; or git does not give it, and nothing more can be done."""
+def note_mirrored(work: Work, due: Due) -> None:
+    """The mirror of a snippet was fetched."""
     state = work.part_state(_STATE)
     state.setdefault("fetched", {})[due.mirror] = due.version
     state["due"] = [one for one in state.get("due") or [] if one != due.mirror]
-    absent = {*(state.get("absent") or [])} - {due.mirror}
-    state["absent"] = sorted(absent if is_there else {*absent, due.mirror})
+    state["absent"] = [one for one in state.get("absent") or [] if one != due.mirror]
+    state.get("unsure", {}).pop(due.mirror, None)
+
+
+def note_refused(work: Work, due: Due, *, is_held: bool) -> bool:
+    """Git does not give a snippet; returns whether that is a fact, after which it waits for its next move
+    or sweep. Of one that `is_held` it is none at once, and that it moved is not forgotten."""
+    state, now = work.part_state(_STATE), work.clock.now()
+    if is_held:
+        since = state.setdefault("unsure", {}).setdefault(due.mirror, time_text(now))
+        if now - (moment(since) or now) < UNSURE:
+            return False
+    else:
+        state.setdefault("fetched", {})[due.mirror] = due.version
+    state["due"] = [one for one in state.get("due") or [] if one != due.mirror]
+    state["absent"] = sorted({*(state.get("absent") or []), due.mirror})
+    return True
 
 
 def without_repository(work: Work) -> Collection[str]:

@@ -253,6 +253,48 @@ async def test_that_git_does_not_give_one_is_a_fact(place: Place, status: int) -
     await sound(place)
 
 
+@pytest.mark.parametrize("status", [404, 401, 403])
+async def test_one_that_was_given_before_and_is_not_now_is_told_and_asked_for_until_it_comes(
+    place: Place, status: int
+) -> None:
+    await place.run()
+    snippet = place.acme.snippets["kypj"]
+    snippet.edit({"a.txt": b"edited\n"})
+    place.simulator.order(Fault("/snippets/acme/kypj/*", status=status, times=1000))
+    told = []
+    for _ in range(5):
+        asked(place)
+        place.clock.elapsed += DAY - 3600
+        run = await place.run()
+        assert "kypj" in asked(place)
+        told.append((run.exit_code, str(part(run).state)))
+    assert told == [(3, "partial")] * 3 + [(0, "complete")] * 2
+    assert part(run).reason == "git does not give 1 of them, such as snippets/kypj"
+    place.simulator.faults.clear()
+    place.clock.elapsed += DAY
+    run = await place.run()
+    assert (run.exit_code, part(run).reason) == (0, None)
+    assert git("rev-parse", "main", cwd=home(place).mirror("snippets/kypj")).strip() == snippet.commit
+    # The next time it is not taken for a fact at once, either.
+    snippet.edit({"a.txt": b"edited again\n"})
+    place.simulator.order(Fault("/snippets/acme/kypj/*", status=status, times=1000))
+    place.clock.elapsed += DAY
+    assert (await place.run()).exit_code == 3
+    await sound(place)
+
+
+async def test_one_that_is_deleted_while_git_refused_it_is_no_longer_a_fault(place: Place) -> None:
+    await place.run()
+    place.acme.snippets["kypj"].edit({"a.txt": b"edited\n"})
+    place.simulator.order(Fault("/snippets/acme/kypj/*", status=404, times=1000))
+    place.clock.elapsed += DAY
+    assert (await place.run()).exit_code == 3
+    del place.acme.snippets["kypj"]
+    place.clock.elapsed += 2 * DAY
+    run = await place.run()
+    assert (run.exit_code, part(run).counts["mirrors"]) == (0, 3)
+
+
 async def test_trouble_with_one_stops_no_other_and_it_is_tried_again(place: Place) -> None:
     place.simulator.order(Fault("/snippets/acme/kypj/*", status=500, times=50))
     run = await place.run()
