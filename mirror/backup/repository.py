@@ -299,7 +299,8 @@ async def _under_lock(
     kept_up = await _keep_up(tools, writer, repository, lock) if result is not None else {}
     entry = _entry(writer, taken, parts, changes, problems, {**objects.facts, **kept_up})
     rest = Rest(repository, unread, of_git, code_problem, passing, pinned)
-    waits = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
+    is_more = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
+    waits = is_more and not wiki.is_anothers
     return Backed(entry, rest if waits else None)
 
 

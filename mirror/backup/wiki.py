@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
 from mirror.backup.mirrors import changes_of, fetch_if_there, login_for_git, part_of_refs
 from mirror.backup.tools import Tools
 from mirror.collect.outcomes import is_passing
 from mirror.collect.ports import Work, moment
 from mirror.errors import MirrorError
 from mirror.git.failures import GitForbidden, GitUnauthorized
-from mirror.git.mirrors import FetchJob
+from mirror.git.mirrors import FetchJob, FetchResult
+from mirror.git.refs import set_back
 from mirror.logs import get_logger
-from mirror.model import JsonObject, Part, PartState, RefChange, time_text
+from mirror.model import JsonObject, Part, PartState, RefChange, Refs, time_text
 from mirror.store.reader import Erased, Mirrored
 from mirror.store.writer import RepositoryWriter
 
@@ -33,11 +35,15 @@ _log = get_logger("backup")
 
 @dataclass(frozen=True)
 class Wiki:
-    """What came of a wiki: what the snapshot says of it, and of its mirror where there is news."""
+    """What came of a wiki: what the snapshot says of it, and of its mirror where there is news.
+
+    `is_anothers`: the repository's name means another one by now.
+    """
 
     part: Part
     mirrors: Mapping[str, Mirrored] = field(default_factory=dict)
     changes: tuple[RefChange, ...] = ()
+    is_anothers: bool = False
 
 
 async def backup_wiki(
@@ -68,6 +74,15 @@ async def backup_wiki(
             silence_timeout=tools.silence_timeout,
         )
         result = await fetch_if_there(tools, job, name=name, mirror=PART, lock=lock)
+        if is_suspect(result) if isinstance(result, FetchResult) else path.exists() and "since" not in state:
+            # Asked after the code, too; but LFS objects may have come for hours since.
+            await check_identity(tools.client, work.repository)
+    except AnotherRepository as error:
+        told = _last_told(writer)
+        refs = told.refs if told is not None else Refs({})
+        set_back(path, refs.refs, {}, refs.head)
+        work.passing.add(PART)
+        return Wiki(Part(PartState.PARTIAL, {}, error.message), is_anothers=True)
     except MirrorError as error:
         _log.warning("backup.wiki_failed", repository=name, reason=error.message)
         if is_passing(error):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror import backup, prune, restore, verify
+from mirror.backup import repository
 from mirror.browse import diff
 from mirror.config import Retention, load
 from mirror.git.documents import Documents
+from mirror.git.mirrors import read_refs
 from mirror.model import Part, Run, RunEntry, Selector
 from mirror.prune import What
 from mirror.retention import Policy
@@ -217,6 +220,57 @@ async def test_one_that_is_gone_is_asked_for_until_that_is_sure_and_may_come_bac
     folder = folder_of(place)
     told = [folder.metadata.mirrors(one)["wiki"].gone_since for one in folder.metadata.snapshots()]
     assert told[0] is None and told[1] is not None and told[-1] is None
+    await sound(place)
+
+
+@pytest.mark.parametrize(
+    ("is_known", "has_wiki"),
+    [(True, True), (True, False), (False, True)],
+    ids=["another wiki", "none", "another wiki, first seen"],
+)
+async def test_what_a_name_gives_that_changed_hands_after_the_code_is_not_this_ones(
+    place: Place, monkeypatch: pytest.MonkeyPatch, is_known: bool, has_wiki: bool
+) -> None:
+    """LFS objects come between the code and the wiki, and may take hours."""
+    old = place.acme.repositories["website"]
+    before = refs(wiki_of(place))
+    if is_known:
+        assert (await place.run()).exit_code == 0
+    made: list[SimRepository] = []
+    real: Callable[..., Awaitable[Any]] = repository._lfs
+
+    async def lfs(tools: Any, writer: Any, of: Any, *given: Any, **more: Any) -> Any:
+        if of.uuid == old.uuid:
+            place.acme.delete_repository("website")
+            made.append(place.acme.add_repository("website"))
+            made[0].commit("main", {"other.txt": b"something else\n"}, "Something else\n")
+            if has_wiki:
+                made[0].add_wiki().commit("main", {"Other.md": b"# Other\n"}, "Other\n")
+        return await real(tools, writer, of, *given, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repository, "_lfs", lfs)
+        run = await place.run()
+    found = entry(run)
+    assert run.exit_code == 75 and str(found.parts["wiki"].state) == "partial"
+    assert made[0].uuid in (found.parts["wiki"].reason or "")
+    assert [one for one in found.ref_changes if one.name.startswith(b"wiki:")] == []
+    with place.store() as store:
+        folder = next(one for one in store.repositories() if one.uuid == old.uuid)
+    latest = folder.metadata.latest()
+    assert latest is not None
+    told = folder.metadata.mirrors(latest).get("wiki")
+    there = {name.decode(): value for name, value in read_refs(folder.mirror("wiki")).refs.items()}
+    assert there == (before if is_known else {})
+    assert (told is not None and told.gone_since is None) if is_known else told is None
+    code = folder.metadata.code_refs(latest)
+    assert code is not None and code[0].refs == old.refs(), "the code came before, and is kept"
+    await sound(place)
+    await place.run()
+    with place.store() as store:
+        other = next(one for one in store.repositories() if one.uuid == made[0].uuid)
+    expected = made[0].wiki.refs() if made[0].wiki is not None else None
+    assert (read_refs(other.mirror("wiki")).refs if other.mirror("wiki").exists() else None) == expected
     await sound(place)
 
 
