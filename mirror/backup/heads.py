@@ -31,13 +31,16 @@ class Heads:
     problem: MirrorError | None = None
     unasked: set[int] = field(default_factory=set)
 
-    def judged(self, code: Part) -> Part:
-        """The part of the code: incomplete where somebody could not be asked."""
+    def judged(self, code: Part) -> tuple[Part, MirrorError | None]:
+        """The part of the code: incomplete where somebody could not be asked; and why it is incomplete, where
+        that alone is the reason. What else is missing of it no later run may mend."""
         missed = len(self.unasked & self.unpinned)
-        if self.problem is None or not missed or code.state is not PartState.COMPLETE:
-            return code
+        if self.problem is None or not missed:
+            return code, None
         text = f"heads of {missed} pull requests could not be asked for: {self.problem.message}"
-        return replace(code, state=PartState.PARTIAL, reason=text)
+        if code.state is PartState.COMPLETE:
+            return replace(code, state=PartState.PARTIAL, reason=text), self.problem
+        return replace(code, reason=f"{code.reason}; {text}"), None
 
 
 async def look_elsewhere(work: Work, found: Heads, ask: Ask, *, own_only: bool = False) -> None:

@@ -275,7 +275,8 @@ async def _under_lock(
             collecting.note_pinned_since(work, wanted, since_then)
             heads.note_pinned(work, found.unpinned)
             await collecting.fill(work, wanted, Worth.IDLE)
-        pins, code, code_problem = found.pins, found.judged(code), found.problem
+        pins = found.pins
+        code, code_problem = found.judged(code)
     pinned = None if pins is None else frozenset(pins)
     objects = await _lfs(tools, writer, repository, lock, code_problem, came=result is not None)
     wiki = await backup_wiki(tools, writer, work, erased, lock, code_came=result is not None)

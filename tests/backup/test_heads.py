@@ -159,6 +159,25 @@ async def test_a_fork_that_cannot_be_reached_is_asked_by_the_next_run(place: Pla
     assert pin(place, 4) == fork.refs()[b"refs/heads/idea"]
 
 
+async def test_a_fork_that_cannot_be_reached_makes_nothing_passing_of_refs_that_are_refused(
+    place: Place,
+) -> None:
+    fork = contribute(place)
+    website = place.acme.repositories["website"]
+    line = f"{website.refs()[b'refs/heads/main']} refs/tags/{'n' * 1100}\n"
+    with (website.git_path / "packed-refs").open("a") as packed:
+        packed.write(line)
+    run = await place.run("acme/website")
+    refused = entry(run).parts["code"]
+    assert (run.exit_codes, str(refused.state)) == ((3,), "partial") and refused.reason is not None
+    fork.commit("idea", {"idea.txt": b"Better\n"}, "Better\n", parents=[])
+    place.simulator.order(Fault("*/website-fork.git/*", status=503, times=1000))
+    run = await place.run("acme/website")
+    reason = entry(run).parts["code"].reason or ""
+    assert run.exit_codes == (3,)
+    assert reason.startswith(f"{refused.reason}; heads of 1 pull requests could not be asked for: ")
+
+
 async def test_forks_that_never_answer_keep_no_other_place_from_being_asked(tmp_path: Path) -> None:
     """Theirs are the newer pull requests, and there are more of them than one run bears."""
     with made(tmp_path, git_serves_any_hash=True) as place:
