@@ -1,7 +1,8 @@
 """A repository's wiki: a git repository beside its code, where there still is one.
 
 Bitbucket announced that wikis end in August 2026, so that there is none is a fact and no failure. It is
-asked for again seldom, and what was there once is kept.
+asked for again seldom, and what was there once is kept. That one which is held is refused is told as missing
+for some days before it is taken for gone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mirror.backup.tools import Tools
 from mirror.collect.outcomes import is_passing
 from mirror.collect.ports import Work, moment
 from mirror.errors import MirrorError
-from mirror.git.failures import GitForbidden, GitUnauthorized
+from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors import FetchJob, FetchResult
 from mirror.git.refs import set_back
 from mirror.logs import get_logger
@@ -28,8 +29,11 @@ from mirror.store.writer import RepositoryWriter
 PART = "wiki"
 # Where there was none it is asked for again after so long, and up to half of that more.
 EVERY = timedelta(days=28)
-# One that was there and is not is asked for in each run for so long: a server may be mistaken.
-UNSURE = timedelta(days=2)
+# One that was there and is not is asked for in each run for so long: a server may be mistaken. Afterwards
+# it is asked for once a day for so much longer, whenever in the day the run is.
+UNSURE = timedelta(days=3)
+LOOK_FOR = timedelta(days=30)
+DAILY = timedelta(hours=20)
 _log = get_logger("backup")
 
 
@@ -96,12 +100,17 @@ async def backup_wiki(
 
 
 def _is_due(work: Work, state: JsonObject, *, held: bool) -> bool:
-    """Whether to ask for a wiki: in each run where there is one, else seldom, and not of all at a time."""
+    """Whether to ask for a wiki: in each run where there is one, else seldom, and not of all at a time;
+    of one that went, ever less."""
     if "part" not in state:
         return True
     since = moment(state.get("since"))
-    if held and since is not None and work.clock.now() - since < UNSURE:
-        return True
+    if held and since is not None:
+        gone_for = work.clock.now() - since
+        if gone_for < UNSURE:
+            return True
+        if gone_for < UNSURE + LOOK_FOR:
+            return work.is_due(state, "asked", DAILY)
     share = hashlib.sha256(work.repository.uuid.encode()).digest()[0] / 255
     return work.is_due(state, "asked", EVERY * (1 + share / 2))
 
@@ -114,7 +123,10 @@ def _absent(writer: RepositoryWriter, work: Work, state: JsonObject, error: Mirr
         return Wiki(Part.from_json(state["part"]))
     told = _last_told(writer)
     if told is not None:
-        since = told.gone_since or now
+        unclear = _unclear(work, state, told, error)
+        if unclear is not None:
+            return Wiki(unclear)
+        since = told.gone_since or state.get("unclear") or now
         text = f"gone since {since}, its last copy is kept: {_why(error)}"
         part = Part(PartState.GONE, {"refs": len(told.refs.refs)}, text)
         state["since"] = since
@@ -127,6 +139,21 @@ def _absent(writer: RepositoryWriter, work: Work, state: JsonObject, error: Mirr
         part = Part(PartState.GONE, {}, f"there is none, or no longer: {error.message}")
     state["part"] = part.to_json()
     return Wiki(part, {PART: told} if told is not None else {})
+
+
+def _unclear(work: Work, state: JsonObject, told: Mirrored, error: MirrorError) -> Part | None:
+    """What is said for a while of one that is held, where an answer need not mean that it is gone: a
+    credential that may not, or a page for the time being. None where it is gone."""
+    if told.gone_since is not None or isinstance(error, GitNotFound):
+        return None
+    now = work.clock.now()
+    if now - (moment(state.setdefault("unclear", time_text(now))) or now) >= UNSURE:
+        return None
+    text = f"not given any more, its last copy is kept: {_why(error)}"
+    if isinstance(error, GitUnauthorized | GitForbidden):
+        return Part(PartState.DENIED, {}, text)
+    work.passing.add(PART)
+    return Part(PartState.PARTIAL, {}, text)
 
 
 def _why(error: MirrorError) -> str:

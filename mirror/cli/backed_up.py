@@ -47,7 +47,9 @@ _GIT = """
 - *Wikis* (part `wiki`): Bitbucket announced that they end in August 2026. Where git still gives one it is
   mirrored in each run, as the code is. That there is none (404, 410, 401, 403) is a fact and no failure:
   it is asked for again after four to six weeks, or with `--full`. One that was there and goes stays, in
-  every later snapshot, marked with since when.
+  every later snapshot, marked with since when; it is asked for in each run for three days, and once a day
+  for 30 more. Where it is refused (401, 403), or a page comes in its place, that is told as missing for
+  those three days, and only then counts as gone.
 - *Snippets* (part `snippets`): each is mirrored when its last update or its newest commit is another, and
   all of them once a week. One that is deleted upstream stays. An address to clone from that is not the
   configured git server's is refused and told; that git does not give a snippet is told and no failure,

@@ -274,6 +274,55 @@ async def test_what_a_name_gives_that_changed_hands_after_the_code_is_not_this_o
     await sound(place)
 
 
+UNCLEAR: dict[str, tuple[dict[str, Any], int, str]] = {
+    "401": ({"status": 401}, 3, "denied"),
+    "403": ({"status": 403}, 3, "denied"),
+    "a page": ({"kind": "html"}, 75, "partial"),
+}
+
+
+@pytest.mark.parametrize(("fault", "code", "state"), UNCLEAR.values(), ids=UNCLEAR)
+async def test_one_that_is_held_and_refused_is_told_as_missing_before_it_counts_as_gone(
+    place: Place, fault: dict[str, Any], code: int, state: str
+) -> None:
+    await place.run()
+    place.simulator.order(Fault("*/website.git/wiki*", times=100_000, **fault))
+    told = []
+    for _ in range(5):
+        place.clock.elapsed += DAY - 3600
+        run = await place.run("acme/website")
+        told.append((run.exit_code, str(wiki_part(run).state)))
+    assert told == [(code, state)] * 3 + [(0, "gone")] * 2
+    folder = folder_of(place)
+    gone = [folder.metadata.mirrors(one)["wiki"].gone_since for one in folder.metadata.snapshots()]
+    first_refused = gone[-1]
+    assert gone == [None, None, first_refused] and first_refused is not None
+    place.simulator.faults.clear()
+    wiki_of(place).commit("main", {"New.md": b"# New\n"}, "New\n")
+    place.clock.elapsed += DAY - 3600
+    run = await place.run("acme/website")
+    assert (run.exit_code, str(wiki_part(run).state)) == (0, "complete")
+    assert read_refs(folder_of(place).mirror("wiki")).refs == wiki_of(place).refs()
+    # The next time it is not taken for gone at once, either.
+    place.simulator.order(Fault("*/website.git/wiki*", times=100_000, **fault))
+    assert (await place.run("acme/website")).exit_code == code
+    await sound(place)
+
+
+async def test_one_that_is_gone_is_asked_for_daily_for_a_month_and_seldom_afterwards(place: Place) -> None:
+    await place.run()
+    place.acme.repositories["website"].wiki = None
+    await place.run("acme/website")
+    found = []
+    for _ in range(40):
+        asked(place)
+        # A daily run is not always at the same minute.
+        place.clock.elapsed += DAY - 3600 - 60
+        assert (await place.run("acme/website")).exit_code == 0
+        found.append(asked(place))
+    assert found == [1] * 33 + [0] * 7
+
+
 async def test_nothing_new_in_a_wiki_costs_git_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     await place.run()
     opened: list[str] = []
