@@ -8,7 +8,7 @@ its turn.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,14 +67,13 @@ class Backed:
 @dataclass(frozen=True)
 class Rest:
     """What `fill_repository` needs to know of the turn before: the parts that could not be read, those that
-    git gave (the code, its LFS objects, the wiki), the problem with the code, which of them a later try may
-    mend, and the pull requests whose head is pinned."""
+    git gave (the code, its LFS objects, the wiki), the exit codes of what these lack, and the pull requests
+    whose head is pinned."""
 
     repository: Repository
     unread: Mapping[str, Part]
     git: Mapping[str, Part]
-    code_problem: MirrorError | None
-    git_passing: frozenset[str]
+    codes: Mapping[str, int]
     pinned: frozenset[int] | None
 
 
@@ -126,7 +125,7 @@ async def fill_repository(
         parts = {**rest.git, "code": code, **collecting.parts(work, wanted, dict(rest.unread))}
         taken = writer.snapshot(draft, begun=begun, program=__version__, parts=parts)
         work.checkpoint_state()
-        problems = problems_of(tools.config, parts, work.passing | rest.git_passing, rest.code_problem)
+        problems = problems_of(tools.config, parts, {**work.codes, **rest.codes})
         entry = _entry(writer, taken, parts, before.entry.ref_changes, problems, before.entry.facts)
         if before.entry.outcome is Outcome.SAVED and entry.outcome is Outcome.CONFIRMED:
             entry = replace(entry, outcome=Outcome.SAVED)
@@ -294,12 +293,13 @@ async def _under_lock(
         mirrors=wiki.mirrors,
     )
     work.checkpoint_state()
-    passing = frozenset({lfs.PART} if objects.passing else ())
-    problems = problems_of(tools.config, parts, work.passing | passing, code_problem)
+    codes = {**work.codes, **_codes_of(code_problem, objects)}
+    problems = problems_of(tools.config, parts, codes)
     changes = (*(result.changes if result is not None else ()), *wiki.changes)
     kept_up = await _keep_up(tools, writer, repository, lock) if result is not None else {}
     entry = _entry(writer, taken, parts, changes, problems, {**objects.facts, **kept_up})
-    rest = Rest(repository, unread, of_git, code_problem, passing, pinned)
+    git_codes = {name: number for name, number in codes.items() if name in of_git}
+    rest = Rest(repository, unread, of_git, git_codes, pinned)
     is_more = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
     waits = is_more and not wiki.is_anothers
     return Backed(entry, rest if waits else None)
@@ -436,23 +436,26 @@ async def _lfs(
     )
 
 
+def _codes_of(code_problem: MirrorError | None, objects: lfs.Held) -> dict[str, int]:
+    """The exit codes of what the code and its LFS objects lack, as far as a later try may mend it, or another
+    credential."""
+    codes = {}
+    if isinstance(code_problem, TryLater | CredentialRefused):
+        codes["code"] = code_problem.exit_code
+    if objects.passing:
+        codes[lfs.PART] = TryLater.exit_code
+    return codes
+
+
 def problems_of(
-    config: WorkspaceConfig,
-    parts: Mapping[str, Part],
-    passing: Collection[str],
-    code: MirrorError | None,
+    config: WorkspaceConfig, parts: Mapping[str, Part], codes: Mapping[str, int]
 ) -> tuple[Problem, ...]:
-    problems = []
-    for name, part in parts.items():
-        if part.is_settled or name in config.accept_missing:
-            continue
-        number = 3
-        if name in passing:
-            number = 75
-        if name == "code" and isinstance(code, TryLater | CredentialRefused):
-            number = code.exit_code
-        problems.append(Problem(number, f"{name} {part.state}: {part.reason or 'no reason given'}", name))
-    return tuple(problems)
+    """What is missing in a snapshot's `parts`; `codes` are the exit codes where it is not 3."""
+    return tuple(
+        Problem(codes.get(name, 3), f"{name} {part.state}: {part.reason or 'no reason given'}", name)
+        for name, part in parts.items()
+        if not part.is_settled and name not in config.accept_missing
+    )
 
 
 def _entry(

@@ -11,7 +11,7 @@ from mirror.bitbucket.addresses import clone_address
 from mirror.collect import snippets
 from mirror.collect.ports import Work
 from mirror.collect.snippets import Due
-from mirror.errors import MirrorError, TryLater
+from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.git.mirrors import FetchJob, GitLogin
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, RefChange
@@ -52,6 +52,8 @@ async def mirror_snippets(
     except MirrorError as error:
         result.faults.append(error.message)
         result.are_passing = isinstance(error, TryLater)
+        if isinstance(error, CredentialRefused):
+            work.refused.add(PART)
         return result
     one = _One(tools, home, work, erased, lock, login, result)
     slots = asyncio.Semaphore(_WIDTH)

@@ -17,7 +17,7 @@ from mirror.backup.mirrors import changes_of, fetch_if_there, login_for_git, par
 from mirror.backup.tools import Tools
 from mirror.collect.outcomes import is_passing
 from mirror.collect.ports import Work, moment
-from mirror.errors import MirrorError
+from mirror.errors import CredentialRefused, MirrorError
 from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors import FetchJob, FetchResult
 from mirror.git.refs import set_back
@@ -91,6 +91,8 @@ async def backup_wiki(
         _log.warning("backup.wiki_failed", repository=name, reason=error.message)
         if is_passing(error):
             work.passing.add(PART)
+        elif isinstance(error, CredentialRefused) and not isinstance(error, GitUnauthorized):
+            work.refused.add(PART)
         return Wiki(Part(PartState.PARTIAL, {}, error.message))
     if isinstance(result, MirrorError):
         return _absent(writer, work, state, result)

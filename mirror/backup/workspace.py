@@ -85,7 +85,7 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
             **{**entry.__dict__, "problems": (Problem(1, f"{error.strerror}: {error.filename}"),)}
         )
     # A narrow token can never read the workspace itself, so that alone is no failure of the run.
-    problems = problems_of(tools.config, parts, work.passing, None)
+    problems = problems_of(tools.config, parts, work.codes)
     good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED
     return RunEntry(
         kind="workspace",

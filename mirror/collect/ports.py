@@ -13,7 +13,7 @@ from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, NotFound, RateLimited
-from mirror.errors import MirrorError, TryLater
+from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.model import Clock, Json, JsonObject, Progress, Repository, time_from_text
 
 CHECKPOINT_SECONDS = 30.0
@@ -97,6 +97,8 @@ class Work:
     refusals: Counter[str] = field(default_factory=Counter)
     # Parts that asking again later may complete.
     passing: set[str] = field(default_factory=set)
+    # Parts for which nobody could sign in.
+    refused: set[str] = field(default_factory=set)
     stopped: TryLater | None = None
     trouble: int = 0
     # What was asked for and could not be had, so that it is not asked for twice in one turn.
@@ -107,6 +109,12 @@ class Work:
     def names(self) -> dict[str, str | int]:
         """What every address of the repository names."""
         return {"workspace": self.repository.workspace, "repository": self.repository.slug}
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """By part the exit code of what it lacks, where that is another than of what is just missing."""
+        passing = dict.fromkeys(self.passing, TryLater.exit_code)
+        return passing | dict.fromkeys(self.refused, CredentialRefused.exit_code)
 
     def asking(self, worth: Worth) -> Client:
         """The client for what is worth so much."""

@@ -12,6 +12,7 @@ import pytest
 from mirror import prune, restore, verify
 from mirror.browse import export
 from mirror.config import Retention, load
+from mirror.errors import CredentialRefused
 from mirror.git import upkeep
 from mirror.model import JsonObject, Part, Run, RunEntry, Selector, Snapshot
 from mirror.prune import What
@@ -305,6 +306,20 @@ async def test_trouble_with_one_stops_no_other_and_it_is_tried_again(place: Plac
     run = await place.run()
     assert (run.exit_code, str(part(run).state), asked(place)) == (0, "complete", ["kypj"])
     await sound(place)
+
+
+async def test_a_sign_in_that_is_refused_before_the_snippets_is_told_as_such(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_: object) -> None:
+        raise CredentialRefused("the sign-in server refused the credential")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mirror.backup.snippets.login_for_git", refused)
+        run = await place.run()
+    assert (run.exit_codes, str(part(run).state)) == ((12,), "partial")
+    run = await place.run()
+    assert (run.exit_code, part(run).counts["mirrors"]) == (0, 3)
 
 
 def _latest(place: Place) -> Snapshot:

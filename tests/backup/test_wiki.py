@@ -15,6 +15,7 @@ from mirror import backup, prune, restore, verify
 from mirror.backup import repository
 from mirror.browse import diff
 from mirror.config import Retention, load
+from mirror.errors import CredentialRefused
 from mirror.git.documents import Documents
 from mirror.git.mirrors import read_refs
 from mirror.model import Part, Run, RunEntry, Selector
@@ -365,6 +366,34 @@ async def test_a_credential_that_is_refused_as_a_whole_is_not_a_wiki_that_went(p
     told = folder_of(place).metadata
     latest = told.latest()
     assert latest is not None and told.mirrors(latest)["wiki"].gone_since is None
+
+
+async def test_a_sign_in_that_is_refused_before_the_wiki_is_told_as_such(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret may be revoked between the code and the wiki."""
+
+    async def refused(_: object) -> None:
+        raise CredentialRefused("the sign-in server refused the credential")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mirror.backup.wiki.login_for_git", refused)
+        run = await place.run()
+    assert (run.exit_codes, str(wiki_part(run).state)) == ((12,), "partial")
+    assert str(entry(run).parts["code"].state) == "complete"
+    assert (await place.run()).exit_code == 0
+
+
+async def test_trouble_with_a_wiki_is_no_worse_where_the_rest_is_asked_for_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(repository, "_has_room", waits)
+    place.simulator.order(Fault("/acme/website.git/wiki/*", status=500, times=20))
+    run = await place.run()
+    assert (run.exit_codes, str(wiki_part(run).state)) == ((75,), "partial")
 
 
 async def test_switched_off_it_is_neither_asked_for_nor_lost(place: Place) -> None:
