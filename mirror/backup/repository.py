@@ -14,6 +14,7 @@ from typing import Any
 
 from mirror import __version__
 from mirror.backup import lfs
+from mirror.backup.failures import understood
 from mirror.backup.heads import Ask, Heads, look_elsewhere
 from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
 from mirror.backup.mirrors import fetch_mirror, login_for_git, part_of_refs
@@ -78,7 +79,7 @@ class Rest:
 
 
 async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Repository) -> Backed:
-    """Bring one repository's copy up to date. Never raises for what Bitbucket or the disk does.
+    """Bring one repository's copy up to date. Whatever goes wrong with it is told by its entry.
 
     A credential refused as a whole is raised: it concerns every other repository, too.
     """
@@ -170,11 +171,9 @@ async def _locked(
         done = Backed(_failed(repository, folder, Outcome.LOCKED, error))
     except CredentialRefused:
         raise
-    except MirrorError as error:
-        done = Backed(_failed(repository, folder, Outcome.FAILED, error))
-    except OSError as error:
-        text = f"{error.strerror or type(error).__name__}: {error.filename or folder}"
-        done = Backed(_failed(repository, folder, Outcome.FAILED, MirrorError(text)))
+    except Exception as error:  # noqa: BLE001 - one repository's failure is its entry's, whatever it is
+        fault = understood(error, folder or repository.full_name)
+        done = Backed(_failed(repository, folder, Outcome.FAILED, fault))
     seconds = done.entry.seconds + clock.monotonic() - began
     return replace(done, entry=replace(done.entry, seconds=seconds))
 

@@ -18,6 +18,7 @@ import httpx
 from mirror import __version__
 from mirror.auth.signin import sign_in
 from mirror.backup.brake import apply_brake
+from mirror.backup.failures import understood
 from mirror.backup.repository import ORDER, Backed, backup_repository, fill_repository
 from mirror.backup.tools import Tools
 from mirror.backup.workspace import backup_workspace
@@ -233,8 +234,8 @@ async def _workspaces(
                         await _workspace(order, store, workers, client, config, workspace, ledger)
             finally:
                 ledger.requests += client.requests
-    except MirrorError as error:
-        ledger.fail(error, where)
+    except Exception as error:  # noqa: BLE001 - the record is written, whatever it is
+        ledger.fail(understood(error, str(order.config.store)), where)
 
 
 def _selected(order: _Order, workspace: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
+from mirror.backup.failures import understood
 from mirror.backup.mirrors import changes_of, fetch_if_there, login_for_git, part_of_refs
 from mirror.backup.tools import Tools
 from mirror.bitbucket.addresses import clone_address
@@ -79,29 +80,29 @@ class _One:
     result: Snippets
 
     async def fetch(self, due: Due) -> None:
-        """Fetch the mirror of one snippet. Never raises for what git or Bitbucket does."""
+        """Fetch the mirror of one snippet. Whatever goes wrong is noted."""
+        try:
+            await self._fetch(due)
+        except Exception as error:  # noqa: BLE001 - one that fails never stops the others
+            fault = understood(error, due.mirror)
+            self._fault(due, fault.message, passing=isinstance(fault, TryLater))
+
+    async def _fetch(self, due: Due) -> None:
         result, git_url = self.result, self.tools.git_url
         addresses = [own for href in due.addresses if (own := clone_address(href, git_url)) is not None]
         if not addresses:
             self._fault(due, "its clone address is not one of the configured git server; not followed")
             return
-        try:
-            job = FetchJob(
-                mirror=str(self.home.mirror(due.mirror)),
-                url=addresses[0],
-                login=self.login,
-                erased=self.erased.refs_of(due.mirror),
-                silence_timeout=self.tools.silence_timeout,
-            )
-            fetched = await fetch_if_there(
-                self.tools, job, name=self.work.repository.workspace, mirror=due.mirror, lock=self.lock
-            )
-        except MirrorError as error:
-            self._fault(due, error.message, passing=isinstance(error, TryLater))
-            return
-        except OSError as error:
-            self._fault(due, f"{error.strerror}: {error.filename}")
-            return
+        job = FetchJob(
+            mirror=str(self.home.mirror(due.mirror)),
+            url=addresses[0],
+            login=self.login,
+            erased=self.erased.refs_of(due.mirror),
+            silence_timeout=self.tools.silence_timeout,
+        )
+        fetched = await fetch_if_there(
+            self.tools, job, name=self.work.repository.workspace, mirror=due.mirror, lock=self.lock
+        )
         if isinstance(fetched, MirrorError):
             self._refused(due, fetched)
             return

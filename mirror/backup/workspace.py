@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mirror import __version__
+from mirror.backup.failures import understood
 from mirror.backup.repository import problems_of, work_of
 from mirror.backup.snippets import PART as SNIPPETS
 from mirror.backup.snippets import Snippets, mirror_snippets, part_of_snippets
@@ -12,7 +13,7 @@ from mirror.bitbucket import fields
 from mirror.bitbucket.people import without_people
 from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
-from mirror.errors import CredentialRefused, Locked, MirrorError
+from mirror.errors import CredentialRefused, Locked
 from mirror.model import Outcome, Part, PartState, Problem, Repository, RunEntry
 from mirror.store.erasing import finish_erasures
 from mirror.store.reader import Erased
@@ -23,7 +24,7 @@ REPOSITORIES = "repositories.json"
 
 
 async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovered) -> RunEntry:
-    """Keep what belongs to no repository. Never raises for what the disk or a lock does.
+    """Keep what belongs to no repository. Whatever goes wrong is told by the entry.
 
     A credential refused as a whole is raised.
     """
@@ -78,12 +79,9 @@ async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovere
         return RunEntry(**{**entry.__dict__, "outcome": Outcome.LOCKED, "problems": (problem,)})
     except CredentialRefused:
         raise
-    except MirrorError as error:
-        return RunEntry(**{**entry.__dict__, "problems": (Problem(error.exit_code, error.message),)})
-    except OSError as error:
-        return RunEntry(
-            **{**entry.__dict__, "problems": (Problem(1, f"{error.strerror}: {error.filename}"),)}
-        )
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and tells of it
+        fault = understood(error, home.folder.place)
+        return RunEntry(**{**entry.__dict__, "problems": (Problem(fault.exit_code, fault.message),)})
     # A narrow token can never read the workspace itself, so that alone is no failure of the run.
     problems = problems_of(tools.config, parts, work.codes)
     good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED

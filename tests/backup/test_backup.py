@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mirror import backup
 from mirror.auth.credentials import ProjectAccessToken, RepositoryAccessToken
@@ -34,6 +35,14 @@ from tests.place import Place
 
 def outcomes(run: Run) -> dict[str, str]:
     return {entry.full_name: str(entry.outcome) for entry in run.entries}
+
+
+def recorded(place: Place) -> str:
+    """The id of the last run that left a record."""
+    with place.store() as store:
+        last = store.last_run("backup")
+    assert last is not None
+    return str(last.data["id"])
 
 
 @pytest.fixture
@@ -252,6 +261,61 @@ async def test_a_locked_repository_is_told_and_the_others_go_on(place: Place) ->
     assert outcomes(run)["acme/api"] == Outcome.LOCKED
     assert outcomes(run)["acme/website"] == "confirmed"
     assert run.exit_code == 11
+
+
+async def test_a_bug_met_in_one_repository_fails_it_alone_and_is_told_as_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[..., Awaitable[Any]] = collecting.survey
+
+    async def broken(work: Any, wanted: Any) -> Any:
+        if work.repository.slug == "api":
+            raise ExceptionGroup("side by side", [TypeError("not a list, https://x:hunter2@host/")])
+        return await real(work, wanted)
+
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(collecting, "survey", broken)
+        run = await place.run()
+    told = outcomes(run)
+    assert told.pop("acme/api") == "failed" and set(told.values()) == {"saved"}
+    assert run.exit_codes == (1,)
+    [problem] = next(one.problems for one in run.entries if one.full_name == "acme/api")
+    assert problem.text == ("unexpected TypeError: not a list, https://[redacted]@host/; please report it")
+    [logged] = [one for one in logs if one["event"] == "backup.unexpected"]
+    assert isinstance(logged["exc_info"], ExceptionGroup)
+    assert recorded(place) == run.id
+    assert (await place.run()).exit_code == 0
+
+
+@pytest.mark.parametrize("where", ["collect_workspace", "discover"])
+async def test_a_bug_met_beside_the_repositories_is_told_in_the_runs_record(
+    place: Place, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise KeyError("uuid")
+
+    room = {"collect_workspace": "workspace", "discover": "run"}[where]
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.import_module(f"mirror.backup.{room}"), where, broken)
+        run = await place.run()
+    problems = [*run.problems, *(problem for entry in run.entries for problem in entry.problems)]
+    [problem] = problems
+    assert problem.code == run.exit_code == 1
+    assert problem.text.endswith("unexpected KeyError: 'uuid'; please report it")
+    assert recorded(place) == run.id
+    assert (await place.run()).exit_code == 0
+
+
+async def test_a_disk_that_is_full_among_things_done_side_by_side_fails_the_repository_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise ExceptionGroup("side by side", [OSError(errno.ENOSPC, "No space left on device", "files")])
+
+    monkeypatch.setattr(collecting, "survey", full)
+    run = await place.run("acme/api")
+    assert [problem.text for problem in run.entries[0].problems] == ["No space left on device: files"]
+    assert recorded(place) == run.id
 
 
 @pytest.mark.parametrize("why", ["the disk is full", "somebody holds the lock"])

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror import prune, restore, verify
+from mirror.backup.mirrors import fetch_if_there
 from mirror.browse import export
 from mirror.config import Retention, load
 from mirror.errors import CredentialRefused
@@ -25,7 +27,7 @@ from mirror.store.reader import WorkspaceFolder
 from tests.e2e.helpers import write_config
 from tests.git.backend import git, need_git
 from tests.git.fetched import packs
-from tests.place import Place
+from tests.place import Killed, Place
 from tests.stores import plain_reader
 
 DAY = 86400.0
@@ -322,6 +324,29 @@ async def test_a_sign_in_that_is_refused_before_the_snippets_is_told_as_such(
     assert (run.exit_code, part(run).counts["mirrors"]) == (0, 3)
 
 
+async def test_a_bug_met_with_one_stops_no_other_and_is_told_as_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*given: Any, mirror: str, **more: Any) -> Any:
+        if mirror == "snippets/kypj":
+            raise KeyError("values")
+        return await fetch_if_there(*given, mirror=mirror, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mirror.backup.snippets.fetch_if_there", broken)
+        run = await place.run()
+    assert (run.exit_code, str(part(run).state)) == (3, "partial")
+    assert part(run).reason == "snippets/kypj: unexpected KeyError: 'values'; please report it"
+    assert len(home(place).metadata.mirrors(_latest(place))) == 2
+    with place.store() as store:
+        last = store.last_run("backup")
+    assert last is not None and last.data["id"] == run.id
+    asked(place)
+    run = await place.run()
+    assert (run.exit_code, asked(place)) == (0, ["kypj"])
+    await sound(place)
+
+
 def _latest(place: Place) -> Snapshot:
     latest = home(place).metadata.latest()
     assert latest is not None
@@ -345,10 +370,10 @@ async def test_killed_before_the_snapshot_they_are_fetched_again(
     with monkeypatch.context() as patched:
 
         def killed(*_: object, **__: object) -> None:
-            raise RuntimeError("killed")
+            raise Killed
 
         patched.setattr("mirror.store.folders.FolderWriter._commit", killed)
-        with pytest.raises((RuntimeError, ExceptionGroup)):
+        with pytest.raises(BaseExceptionGroup):
             await place.run()
     run = await place.run()
     assert (run.exit_code, part(run).counts["mirrors"]) == (0, 3)

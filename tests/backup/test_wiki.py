@@ -27,7 +27,7 @@ from mirror.simulator.sample import SCOPES, populate
 from mirror.store.reader import RepositoryFolder
 from tests.e2e.helpers import write_config
 from tests.git.backend import git, need_git
-from tests.place import Place
+from tests.place import Killed, Place
 from tests.stores import plain_reader
 
 DAY = 86400.0
@@ -483,11 +483,11 @@ async def test_killed_while_a_first_wiki_came_the_next_run_completes(
     """The mirror is on the disk and no snapshot tells of it."""
 
     def killed(*_: object, **__: object) -> None:
-        raise RuntimeError("killed")
+        raise Killed
 
     with monkeypatch.context() as patched:
         patched.setattr("mirror.store.folders.FolderWriter.snapshot", killed)
-        with pytest.raises(ExceptionGroup):
+        with pytest.raises(BaseExceptionGroup):
             await place.run()
     await asyncio.sleep(0)
     run = await place.run()

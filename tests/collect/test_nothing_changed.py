@@ -14,7 +14,7 @@ from mirror.model import Selector
 from mirror.simulator import Simulator, World
 from mirror.simulator.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
-from tests.place import Place
+from tests.place import Killed, Place
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ async def test_work_that_a_killed_run_left_is_not_called_confirmed(place: Place)
     with pytest.MonkeyPatch.context() as patched:
 
         def killed(*_: object, **__: object) -> None:
-            raise RuntimeError("killed")
+            raise Killed
 
         patched.setattr("mirror.store.folders.FolderWriter.snapshot", killed)
-        with pytest.raises(ExceptionGroup):
+        with pytest.raises(BaseExceptionGroup):
             await place.run()
     run = await place.run()
     [entry] = [one for one in run.entries if one.full_name == "acme/api"]
