@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import struct
 import zlib
 from collections import deque
@@ -31,16 +30,15 @@ from mirror.git.lfs_pointers import Pointer, pointers_of_loose, pointers_of_pack
 from mirror.git.packentry import PackDamaged
 from mirror.git.packread import Links, PackIndex, links_of
 from mirror.git.refs import closed_after, open_repository, read_all
+from mirror.git.treelinks import files_and_folders
 
 # Below the repository: objects as git-lfs keeps them, and what we remember of the walk.
 LFS = "lfs"
 MEMORY = f"{LFS}/pointers.json"
 
-_SCHEMA = 1
+_SCHEMA = 2
 _COMMIT, _TREE, _BLOB, _TAG = 1, 2, 3, 4
 _NAMES = {_COMMIT: b"commit", _TAG: b"tag"}
-_ENTRY = re.compile(rb"(\d+) [^\0]+\0(.{20})", re.DOTALL)
-_FOLDER, _SUBMODULE = b"40000", b"160000"
 
 # What a damaged pack or object may raise, in our readers and in dulwich's.
 _UNREADABLE = (
@@ -149,11 +147,11 @@ def _walk(
             kind, data = store.get_raw(ObjectID(name.hex().encode("ascii")))
             if kind == _TREE:
                 links = set()
-                for mode, link in _ENTRY.findall(data):
-                    if mode == _FOLDER:
-                        links.add(link)
-                    elif link in wanted and mode != _SUBMODULE:
-                        found.add(link)
+                for file, folder in files_and_folders(data):
+                    if folder:
+                        links.add(folder)
+                    elif file in wanted:
+                        found.add(file)
             elif kind in _NAMES:
                 links = links_of(_NAMES[kind], data)
             else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,9 @@ from mirror.errors import MirrorError
 from mirror.git import lfs_walk
 from mirror.git.lfs_pointers import parse_pointer, pointers_of_loose, pointers_of_pack
 from mirror.git.lfs_walk import MEMORY, objects_reached
+from mirror.git.refs import write_packed
 from tests.git.backend import git, need_git
+from tests.git.crafted import BLOB, COMMIT, TREE, Crafted, name_of, receive
 
 pytestmark = pytest.mark.git
 
@@ -232,6 +236,50 @@ def test_a_submodule_is_not_followed(work: Work) -> None:
     work.git("commit", "-q", "-m", "module")
     work.pack()
     assert set(objects_reached(work.bare).values()) == {(1,)}
+
+
+WHO = b"author A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n"
+
+
+def handmade(path: Path, mode: bytes, change: Callable[[bytes], bytes] = bytes) -> None:
+    """A repository whose only pointer is in a folder of that mode; `change` makes the commit another one."""
+    pack, text = Crafted(), pointer(7)
+    folder = b"100644 x.bin\0" + name_of(BLOB, text)
+    top = mode + b" d\0" + name_of(TREE, folder)
+    commit = change(b"tree %s\n%s\nx\n" % (name_of(TREE, top).hex().encode(), WHO))
+    for kind, data in ((BLOB, text), (TREE, folder), (TREE, top), (COMMIT, commit)):
+        pack.whole(kind, data)
+    receive(path, pack.done())
+    write_packed(path, {b"refs/heads/main": name_of(COMMIT, commit).hex()}, {})
+
+
+def listed_by_git_lfs(path: Path) -> list[str]:
+    return [line.split()[0] for line in git("lfs", "ls-files", "--all", "--long", cwd=path).splitlines()]
+
+
+@pytest.mark.parametrize("mode", [b"40000", b"040000", b"0040000", b"40755", b"160000", b"160644", b"60000"])
+def test_a_folder_is_entered_however_its_mode_is_written(tmp_path: Path, mode: bytes) -> None:
+    handmade(tmp_path / "m.git", mode)
+    found = objects_reached(tmp_path / "m.git")
+    assert list(found) == listed_by_git_lfs(tmp_path / "m.git")
+    assert bool(found) == (b"4" in mode[:3])
+
+
+def test_a_commit_that_names_its_tree_in_capitals_is_followed(tmp_path: Path) -> None:
+    handmade(tmp_path / "m.git", b"40000", lambda data: data[:5] + data[5:45].upper() + data[45:])
+    assert list(objects_reached(tmp_path / "m.git")) == listed_by_git_lfs(tmp_path / "m.git") != []
+
+
+def test_what_an_earlier_version_remembered_is_looked_for_anew(tmp_path: Path) -> None:
+    """It went by folders that it did not know for folders."""
+    handmade(tmp_path / "m.git", b"040000")
+    wanted = objects_reached(tmp_path / "m.git", remember=True)
+    memory = tmp_path / "m.git" / MEMORY
+    content = json.loads(memory.read_bytes().partition(b"\n")[2])
+    data = json.dumps({**content, "schema": 1, "found": []}).encode()
+    memory.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+    assert objects_reached(tmp_path / "m.git", remember=True) == wanted != {}
+    assert json.loads(memory.read_bytes().partition(b"\n")[2]) == content
 
 
 def test_pointers_that_disagree_about_a_size_are_all_told(work: Work) -> None:
