@@ -8,8 +8,9 @@ not advertise. Only pins are written: no ref of the mirror moves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from dulwich.object_store import DiskObjectStore
@@ -19,6 +20,7 @@ from dulwich.refs import Ref
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnauthorized
 from mirror.git.jobs import Clock, Tell
+from mirror.git.lfs_walk import reached_by_commits
 from mirror.git.mirrors import resolve
 from mirror.git.packs import Reception
 from mirror.git.receive import Haves, understood
@@ -39,6 +41,8 @@ from mirror.model import is_hash
 ASKS_MAX = 12
 # So far back in our own history we look for something that a fork has, too.
 WALK_MAX = 2000
+# So many commits of it are read to see whether our refs reach what a fork has.
+REACH_MAX = 20_000
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ class _Server:
         self._client = HttpClient(job.url, login=login, silence_timeout=job.silence_timeout, clock=clock)
         self._path = path
         self._tell = tell
+        self._common: list[str] | None = None
 
     def _tips(self) -> list[str]:
         """The values of the refs that it advertises."""
@@ -207,10 +212,12 @@ class _Server:
 
             if not chosen:
                 return
-            haves = Haves(_common(store, self._tips(), read_all(self._path)))
+            if self._common is None:
+                # No ref moves before all is done, so it stays as it is.
+                self._common = list(_common(store, self._tips(), read_all(self._path)))
             with Reception(self._path / "objects") as pack:
                 with _protocol():
-                    self._client.fetch_pack(b"", wants, haves, pack.write, self._progress)
+                    self._client.fetch_pack(b"", wants, Haves(self._common), pack.write, self._progress)
                 if pack.received:
                     pack.publish(store, processes=1, tell=self._tell)
 
@@ -237,14 +244,33 @@ def _held(store: DiskObjectStore, values: Iterable[str]) -> set[ObjectID]:
 def _common(store: DiskObjectStore, theirs: Iterable[str], ours: Mapping[bytes, str]) -> Iterator[str]:
     """What both sides may have, what tells most first: branches of ours that they have, too; the past of
     our first ones, ever more sparsely, because a fork may have been left behind long ago; whatever else
-    they advertise and we hold."""
+    they advertise and our refs have or our branches reach.
+
+    What we hold and no ref reaches (a pack that was left over, or let go and not freed) is not told of.
+    Else it would not come again, and whoever looks only through new packs for what is newly reached, as
+    the search for LFS objects does, would not see it.
+    """
     shared = {one.decode("ascii") for one in _held(store, theirs)}
     tips = [value for name, value in ours.items() if name.startswith(b"refs/heads/")]
     yield from [tip for tip in tips if tip in shared][:64]
     for tip in tips[:3]:
         yield from _past(store, tip)
-    yield from sorted(shared)
+    direct = shared.intersection(ours.values())
+    yield from sorted(direct)
+    if direct < shared:
+        yield from sorted(_reached(store, tips, shared - direct))
     yield from tips
+
+
+def _reached(store: DiskObjectStore, tips: Iterable[str], values: set[str]) -> set[str]:
+    """Those of `values` that `tips` reach by commits and tags, as far as some of them tell."""
+    left = set(values)
+    with suppress(KeyError):  # something of ours is not there: then no more than what was found
+        for name in islice(reached_by_commits(store, tips), REACH_MAX):
+            left.discard(name.hex())
+            if not left:
+                break
+    return values - left
 
 
 def _past(store: DiskObjectStore, tip: str) -> Iterator[str]:

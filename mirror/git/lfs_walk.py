@@ -14,7 +14,7 @@ import json
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,19 +166,28 @@ def _still_reached(store: DiskObjectStore, tips: Iterable[str], before: set[str]
     """Whether `tips` reach all the values that refs had `before`, by commits and tags alone: then they
     reach all that those did."""
     left = {bytes.fromhex(value) for value in before}
-    todo = deque(bytes.fromhex(tip) for tip in sorted(tips))
-    seen = set(todo)
-    while left and todo:
-        name = todo.popleft()
+    for name in reached_by_commits(store, tips) if left else ():
         left.discard(name)
+        if not left:
+            break
+    return not left
+
+
+def reached_by_commits(store: DiskObjectStore, tips: Iterable[str]) -> Iterator[bytes]:
+    """The names of `tips`, and of what they reach by commits and tags alone, the nearest first. Raises
+    KeyError where one of them is not there."""
+    todo = deque(bytes.fromhex(tip) for tip in sorted(set(tips)))
+    seen = set(todo)
+    while todo:
+        name = todo.popleft()
         kind, data = store.get_raw(ObjectID(name.hex().encode("ascii")))
+        yield name
         if kind in _NAMES:
             links = links_of(_NAMES[kind], data) - seen
             if kind == _COMMIT:
                 links.discard(bytes.fromhex(data[5:45].decode("ascii")))  # its tree
             seen |= links
             todo += links
-    return not left
 
 
 def _recall(path: Path) -> _Memory:

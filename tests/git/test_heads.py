@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from mirror.git import heads as heads_module
 from mirror.git.check import CheckJob, check, direct_values
 from mirror.git.failures import GitUnauthorized, GitUnreachable
 from mirror.git.heads import HeadsJob, HeadsResult, pin_heads
+from mirror.git.lfs_walk import objects_reached
 from mirror.git.mirrors import FetchJob, GitLogin, fetch, read_refs
+from mirror.store.tidying import remove_refs
 from tests.git.backend import GitBackend, git, need_git
 
 pytestmark = pytest.mark.git
@@ -22,6 +25,14 @@ def commit(work: Path, text: str) -> str:
     git("add", ".", cwd=work)
     git("commit", "-qm", text, cwd=work)
     return git("rev-parse", "HEAD", cwd=work).strip()
+
+
+def lfs_commit(work: Path, oid: str) -> str:
+    """A commit with a pointer to an LFS object, below a folder."""
+    (work / "data").mkdir(exist_ok=True)
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid * 32}\nsize 5000\n"
+    (work / "data" / f"{oid}.bin").write_text(text)
+    return commit(work, f"{oid}\n")
 
 
 @pytest.fixture
@@ -107,6 +118,61 @@ def test_only_what_is_new_comes_from_a_fork_that_was_left_behind(
     [_, small] = sorted(path.stat().st_size for path in (mirror / "objects/pack").glob("*.idx"))[::-1]
     # A commit, a tree and a blob; the header and tables of an index take 1072 bytes.
     assert small <= 1072 + 4 * 28 + 3 * 28
+
+
+def test_a_fork_that_was_left_behind_farther_than_we_look_is_known_by_what_it_advertises(
+    backend: GitBackend, work: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads_module, "WALK_MAX", 1)
+    heads = fork(backend, work, "one")
+    ask(backend, mirror, {1: heads["one"]})
+    assert min(path.stat().st_size for path in (mirror / "objects/pack").glob("*.idx")) <= 1072 + 7 * 28
+
+
+def test_lfs_objects_of_what_was_let_go_and_comes_back_with_a_head_are_seen(
+    backend: GitBackend, work: Path, mirror: Path
+) -> None:
+    """Its objects are still in a pack, where nothing that is new was to be found."""
+    git("clone", "-q", "--bare", str(work), str(backend.root / "fork.git"))
+    up = f"{backend.url}/up.git"
+    old = lfs_commit(work, "ab")
+    git("push", "-q", str(backend.root / "up.git"), "main", cwd=work)
+    git("push", "-q", str(backend.root / "fork.git"), "main", cwd=work)
+    fetch(FetchJob(str(mirror), up, GitLogin("ann", "secret")))
+    git("update-ref", "refs/heads/main", "main~1", cwd=backend.root / "up.git")
+    fetch(FetchJob(str(mirror), up, GitLogin("ann", "secret")))
+    assert list(objects_reached(mirror, remember=True)) == ["ab" * 32]
+    # As prune lets it go where there is no C git.
+    remove_refs(mirror, lambda _, value: value == old)
+    assert objects_reached(mirror, remember=True) == {}
+    head = commit(work, "On top\n")
+    git("push", "-q", str(backend.root / "fork.git"), "main:topic", cwd=work)
+    assert ask(backend, mirror, {1: head}).pins == {1: head}
+    assert list(objects_reached(mirror, remember=True)) == ["ab" * 32]
+
+
+def test_lfs_objects_that_came_before_a_fork_broke_off_are_seen_with_the_next_head(
+    backend: GitBackend, work: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lfs_commit(work, "cd")  # so that there is something to remember
+    git("push", "-q", str(backend.root / "up.git"), "main", cwd=work)
+    fetch(FetchJob(str(mirror), f"{backend.url}/up.git", GitLogin("ann", "secret")))
+    git("clone", "-q", "--bare", str(work), str(backend.root / "fork.git"))
+    old = lfs_commit(work, "ab")
+    git("push", "-q", str(backend.root / "fork.git"), "main:topic", "main:stays", cwd=work)
+
+    def breaks_off(*_: object) -> set[str]:
+        raise GitUnreachable("it answered 503")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(heads_module._Server, "by_hash", breaks_off)
+        with pytest.raises(GitUnreachable):
+            ask(backend, mirror, {1: old, 2: "e" * 40})  # the branch came, what was to follow did not
+    assert list(objects_reached(mirror, remember=True)) == ["cd" * 32]
+    head = commit(work, "The pull request moves on\n")
+    git("push", "-q", str(backend.root / "fork.git"), "main:topic", cwd=work)
+    assert ask(backend, mirror, {1: head}).pins == {1: head}
+    assert list(objects_reached(mirror, remember=True)) == ["ab" * 32, "cd" * 32]
 
 
 def test_a_head_that_no_branch_has_comes_by_its_full_hash(
