@@ -62,7 +62,7 @@ def seconds_asked(response: urllib3.BaseHTTPResponse, now: float) -> float | Non
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
 
 

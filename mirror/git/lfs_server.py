@@ -21,6 +21,7 @@ BATCH_MAX = 100
 _ANSWER_MAX = 8 << 20
 # An action that lapses within so many seconds is asked for anew.
 _MARGIN = 10.0
+_LASTS_MAX = 1e9  # no number that a server may write is too large to be added
 # How often a request that may go better later is tried, and for how long a server may make us wait.
 TRIES = 4
 WAIT_MAX = 60.0
@@ -101,7 +102,8 @@ class LfsServer:
         }
         asked = self.watch.monotonic()
         data = self._ask(json.dumps(content).encode("ascii"))
-        if data.get("transfer", "basic") != "basic" or data.get("hash_algo", "sha256") != "sha256":
+        # What is left blank is what everybody speaks.
+        if (data.get("transfer") or "basic", data.get("hash_algo") or "sha256") != ("basic", "sha256"):
             raise LfsFailed("the LFS server speaks no transfer that we do")
         listed = data.get("objects")
         if not isinstance(listed, list):
@@ -110,7 +112,7 @@ class LfsServer:
         return {
             one["oid"]: self._answer(one, asked)
             for one in listed
-            if isinstance(one, dict) and one.get("oid") in wanted
+            if isinstance(one, dict) and isinstance(one.get("oid"), str) and one["oid"] in wanted
         }
 
     def _ask(self, body: bytes) -> dict[str, Any]:
@@ -200,7 +202,7 @@ class LfsServer:
         """When an action lapses; `expires_in` is preferred, because it needs no two clocks to agree."""
         seconds = data.get("expires_in")
         if isinstance(seconds, int | float) and seconds > 0:
-            return asked + float(seconds)
+            return asked + float(min(seconds, _LASTS_MAX))
         text = data.get("expires_at")
         try:
             when = datetime.fromisoformat(text) if isinstance(text, str) else None

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -398,6 +398,50 @@ def test_a_server_that_answers_with_nonsense(
     [oid] = scene.commit(content(1))
     scene.fetch()
     assert oid in answered(scene, monkeypatch, lambda _: document).missing
+
+
+ODD: dict[str, Callable[[dict[str, Any]], None]] = {
+    "an id that is a list": lambda document: document["objects"].append({"oid": ["x"]}),
+    "an id that is an object": lambda document: document["objects"].append({"oid": {}}),
+    "a time that never ends": lambda document: lasting(document, expires_in=10**400),
+    "a time without end": lambda document: lasting(document, expires_in=float("inf")),
+    "a time that is none": lambda document: lasting(document, expires_in=float("nan"), expires_at=7),
+    "the last of all days": lambda document: lasting(document, expires_at="9999-12-31T23:59:59-14:00"),
+    "a transfer that is null": lambda document: document.update(transfer=None),
+    "a transfer left blank": lambda document: document.update(transfer=""),
+    "a hash that is null": lambda document: document.update(hash_algo=None),
+    "a hash left blank": lambda document: document.update(hash_algo=""),
+}
+
+
+def lasting(document: dict[str, Any], **words: object) -> None:
+    for one in document["objects"]:
+        action = one["actions"]["download"]
+        action.pop("expires_in", None)
+        action.update(words)
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_answer_keeps_no_object_away(scene: Scene, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    oids = scene.commit(content(1), content(2))
+    scene.fetch()
+
+    def change(document: dict[str, Any]) -> dict[str, Any]:
+        ODD[what](document)
+        return document
+
+    assert answered(scene, monkeypatch, change).missing == {}
+    assert scene.held() == set(oids)
+
+
+@pytest.mark.parametrize("where", [MEDIA, BATCH])
+def test_a_server_that_names_no_day_to_wait_for(scene: Scene, where: str) -> None:
+    scene.commit(content(1))
+    scene.fetch()
+    after = (("Retry-After", "Mon, 01 Jan 2024 00:00:00 +99999999999999"),)
+    scene.simulator.order(Fault(where, status=503, headers=after))
+    assert scene.hold().missing == {}
+    assert scene.watch.slept == [0.5]
 
 
 def test_a_redirect_to_another_origin_gets_no_headers(scene: Scene, tmp_path: Path) -> None:
