@@ -28,7 +28,10 @@ from mirror.git.packs import sweep
 from mirror.git.refs import (
     KEEP,
     OURS,
+    PULL_REQUESTS,
+    WORK,
     packed_fault,
+    pin_name,
     read_all,
     read_head,
     read_packed,
@@ -231,8 +234,11 @@ def _lists_lfs(folder: RepositoryFolder, kept: Sequence[Snapshot]) -> bool:
     known = folder.metadata.code_refs(kept[-1])
     if known is None or not folder.code.exists():
         return False
-    upstream = {name: value for name, value in known[0].refs.items() if not name.startswith(OURS)}
-    return read_refs(folder.code).refs == upstream
+    told = {name: value for name, value in known[0].refs.items() if not name.startswith(OURS)}
+    told |= {pin_name(number): value for number, value in known[1].items()}
+    held = read_refs(folder.code, ours=True).refs
+    brought = (PULL_REQUESTS, WORK)
+    return told == {one: held[one] for one in held if not one.startswith(OURS) or one.startswith(brought)}
 
 
 def remove_files(paths: Iterable[Path]) -> int:

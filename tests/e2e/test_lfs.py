@@ -22,6 +22,7 @@ from mirror import prune, restore, verify
 from mirror.browse.export import export
 from mirror.browse.status import status
 from mirror.config import Retention, load
+from mirror.git.lfs_transfer import object_path
 from mirror.git.transport import GitLogin
 from mirror.model import Run, RunEntry, Selector
 from mirror.retention import Policy
@@ -302,10 +303,17 @@ async def test_prune_lets_go_of_what_no_kept_snapshot_lists(place: Place) -> Non
     assert (await place.run()).exit_code == 0
 
 
+async def with_two_snapshots(place: Place) -> str:
+    """So that there is something to prune; returns the object that both list."""
+    [oid] = commit(place, 1)
+    await place.run()
+    place.acme.repositories["game"].commit("main", {"readme": b"more"}, "More\n")
+    await place.run()
+    return oid
+
+
 async def test_what_came_and_is_in_no_snapshot_yet_is_not_let_go(place: Place) -> None:
-    [first] = commit(place, 1)
-    await place.run()
-    await place.run()
+    first = await with_two_snapshots(place)
     [second] = commit(place, 2)
     # As a run that is killed before its snapshot leaves it.
     with pytest.MonkeyPatch.context() as patch:
@@ -314,6 +322,33 @@ async def test_what_came_and_is_in_no_snapshot_yet_is_not_let_go(place: Place) -
     assert held(place) == {first, second}
     await pruned(place, keep_last=1)
     assert held(place) == {first, second}
+
+
+async def test_what_came_with_a_head_and_is_in_no_snapshot_yet_is_not_let_go(place: Place) -> None:
+    """Only a pin tells of it: no ref of the repository itself moved."""
+    first = await with_two_snapshots(place)
+    repository = place.acme.repositories["game"]
+    fork = place.acme.add_repository("game-fork", parent=repository)
+    tip = repository.branch("main")
+    assert tip is not None
+    fork.commit("idea", {"2.bin": add_object(repository, content(2))}, "An idea\n", parents=[tip])
+    ann = place.world.add_user("Ann", "ann@acme.example")
+    repository.open_pull_request(source="idea", title="An idea", author=ann, fork=fork)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mirror.store.folders.FolderWriter.snapshot", _die)
+        await place.run("acme/game")
+    both = {first, oid_of(content(2))}
+    assert held(place) == both
+    await pruned(place, keep_last=1)
+    assert held(place) == both
+    # Once it is in a snapshot it is listed, and what nothing lists may go again.
+    assert (await place.run("acme/game")).exit_code == 0
+    with place.store() as store:
+        stray = object_path(store.repository(Selector("acme", "game")).code / "lfs", "ab" * 32)
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"of nothing")
+    await pruned(place, keep_last=1)
+    assert held(place) == both
 
 
 def _die(*_: object, **__: object) -> None:
