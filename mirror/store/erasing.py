@@ -98,7 +98,8 @@ async def erase(
                 values |= {value for ref, value in read_all(path).items() if ref == name}
                 remove_refs(path, lambda ref, _: ref == name)
             if needed is not None:
-                remove_files([path for path in folder.lfs_objects() if path.name not in needed])
+                objects = [*folder.lfs_objects(), *folder.lfs_parts()]
+                remove_files([path for path in objects if path.stem not in needed])
             gone[mirror] = values
         freed += await tidy(writer, workers, lock, rewrite=True, gone=gone)
     erasure = replace(erasure, done=True)
@@ -187,7 +188,7 @@ async def _lfs_needed(
     named: set[str] = set()
     with damage_in(folder.metadata.file):
         listed = any(path for tree in trees for path in documents.paths(tree, layout.LFS_DOCUMENTS))
-        if not listed and not any(folder.lfs_objects()):
+        if not listed and not any(folder.lfs_objects()) and not folder.lfs_parts():
             return None
         for tree in trees:
             told = _told(documents, tree, MAIN_MIRROR)

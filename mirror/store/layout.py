@@ -42,6 +42,7 @@ BRAKE_FILE = "brake.json"
 # All small files of a folder; each carries its own seal.
 SMALL_FILES = (WORKSPACE_FILE, REPOSITORY_FILE, PRUNED_FILE, DROPPED_FILE, ERASURES_FILE, BRAKE_FILE)
 LFS = "code.git/lfs/objects"
+LFS_PARTS = "code.git/lfs/incomplete"
 
 MAIN = "refs/heads/main"
 WORK = "refs/mirror/work"

@@ -128,6 +128,10 @@ class _Folder:
             if layout.is_sha256(path.name) and path == base / layout.lfs_object(path.name):
                 yield path
 
+    def lfs_parts(self) -> list[Path]:
+        """LFS objects that are not whole yet; the stem of each name is the sha256 it is to have."""
+        return sorted((self.root / self.place / layout.LFS_PARTS).glob("*.part"))
+
     def lfs_object(self, oid: str) -> Path | None:
         """The LFS object of this sha256, or None where it is not held."""
         path = self.root / self.place / layout.lfs_object(oid)

@@ -22,7 +22,7 @@ from mirror import prune, restore, verify
 from mirror.browse.export import export
 from mirror.browse.status import status
 from mirror.config import Retention, load
-from mirror.git.lfs_transfer import object_path
+from mirror.git.lfs_transfer import object_path, part_path
 from mirror.git.transport import GitLogin
 from mirror.model import Run, RunEntry, Selector
 from mirror.retention import Policy
@@ -367,12 +367,18 @@ async def test_an_erased_ref_takes_its_objects_along(place: Place) -> None:
     repository.delete_ref(b"refs/heads/secret")
     await place.run()
     assert held(place) == {stays, both, goes}
+    with place.store() as store:
+        parts = store.repository(Selector("acme", "game")).code / "lfs"
+    # As runs that were killed leave it: of what is erased, and of what is still needed.
+    for oid in (stays, goes):
+        part_path(parts, oid).write_bytes(content(3)[:1000])
     run = await prune.erase(
         place.config.store, Selector("acme", "game"), prune.What(ref="refs/heads/secret"),
         reason="asked for", by="ann", clock=place.clock, environment=os.environ,
     )  # fmt: skip
     assert run.exit_code == 0, run
     assert held(place) == {stays, both}
+    assert list((parts / "incomplete").iterdir()) == [part_path(parts, stays)]
     with place.store() as store:
         folder = store.repository(Selector("acme", "game"))
         for snapshot in folder.metadata.snapshots():
