@@ -213,18 +213,18 @@ class _Holding:
         self, wanted: Sequence[Wanted], pool: ThreadPoolExecutor, running: dict[Future[None], Download]
     ) -> str | None:
         """Begin one download after the other; returns why to stop, where there is reason to."""
+        stop = None
         for oid, size, answer in self._answers(wanted):
             if any(one.oid == oid for one in running.values()):
-                self._settle(running, 0)  # of another size: first see what comes of that one
-            if oid in self._done.sizes:
-                continue
-            download = Download(self._server, self._lfs, oid, size)
-            running[pool.submit(download.run, answer)] = download
-            # Actions lapse, so no more of them are asked for than are soon used.
-            stop = self._settle(running, 2 * self._width)
+                stop = self._settle(running, 0)  # of another size: first see what comes of that one
+            if stop is None and oid not in self._done.sizes:
+                download = Download(self._server, self._lfs, oid, size)
+                running[pool.submit(download.run, answer)] = download
+                # Actions lapse, so no more of them are asked for than are soon used.
+                stop = self._settle(running, 2 * self._width)
             if stop is not None:
-                return stop
-        return None
+                break
+        return stop
 
     def _answers(self, wanted: Sequence[Wanted]) -> Iterator[tuple[str, int, Answer]]:
         for batch in batches(wanted):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -475,9 +476,9 @@ def test_batches_have_each_object_once() -> None:
     assert all(len({oid for oid, _ in batch}) == len(batch) <= BATCH_MAX for batch in found)
 
 
-def test_a_disk_that_is_full_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    oids = scene.commit(*(content(number) for number in range(6)))
-    scene.fetch()
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """While no object gets its name."""
     real = Path.rename
 
     def rename(self: Path, target: Path) -> Path:
@@ -485,8 +486,15 @@ def test_a_disk_that_is_full_is_told(scene: Scene, monkeypatch: pytest.MonkeyPat
             raise OSError(28, "No space left on device")
         return real(self, target)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "rename", rename)
+        yield
+
+
+def test_a_disk_that_is_full_is_told(scene: Scene) -> None:
+    oids = scene.commit(*(content(number) for number in range(6)))
+    scene.fetch()
+    with full_disk():
         result = scene.hold(width=1)
     assert set(result.missing) == set(oids)
     assert all("No space left" in reason for reason in result.missing.values())
@@ -495,6 +503,17 @@ def test_a_disk_that_is_full_is_told(scene: Scene, monkeypatch: pytest.MonkeyPat
     # What had come by then is not asked for again.
     assert scene.hold().received_bytes < 6 * 5000
     assert scene.held() == set(oids)
+
+
+def test_a_disk_that_is_full_is_not_tried_with_another_size(scene: Scene) -> None:
+    oid = oid_of(content(1))
+    add_object(scene.repository, content(1))
+    scene.repository.commit("main", {"a": pointer(oid, 5000), "b": pointer(oid, 5001)}, "x\n")
+    scene.fetch()
+    with full_disk():
+        result = scene.hold()
+    assert "No space left" in result.missing[oid]
+    assert len(scene.asked()) == 1
 
 
 # -- the other way
