@@ -47,11 +47,12 @@ async def hold_objects(
     return Held(part_of(result), result.objects, result.passing, _facts(result))
 
 
-def as_before(last: Snapshot | None, why: MirrorError | None) -> Held:
-    """Where the code could not be fetched, its LFS objects are what they were. `why` it could not."""
+def as_before(last: Snapshot | None, why: MirrorError | None, *, was_passing: bool) -> Held:
+    """Where the code could not be fetched, its LFS objects are what they were. `why` it could not;
+    `was_passing`: what was missing before may be had later."""
     before = last.parts.get(PART) if last is not None else None
     if before is not None and before.state is not PartState.SKIPPED:
-        return Held(before)
+        return Held(before, passing=was_passing)
     part = Part(PartState.PARTIAL, {}, "the code could not be fetched")
     return Held(part, passing=isinstance(why, TryLater))
 

@@ -276,7 +276,7 @@ async def _under_lock(
         pins = found.pins
         code, code_problem = found.judged(code)
     pinned = None if pins is None else frozenset(pins)
-    objects = await _lfs(tools, writer, repository, lock, code_problem, came=result is not None)
+    objects = await _lfs(tools, writer, work, lock, code_problem, came=result is not None)
     wiki = await backup_wiki(tools, writer, work, erased, lock, code_came=result is not None)
     of_git = {"code": code, lfs.PART: objects.part, "wiki": wiki.part}
     counted = {**of_git, "code": heads.counted(work, code, pinned)}
@@ -412,7 +412,7 @@ def _asking(tools: Tools, writer: RepositoryWriter, repository: Repository, lock
 async def _lfs(
     tools: Tools,
     writer: RepositoryWriter,
-    repository: Repository,
+    work: Work,
     lock: int,
     code_problem: MirrorError | None,
     *,
@@ -421,18 +421,21 @@ async def _lfs(
     """The LFS objects of what git has; where it could not be read now, as they were."""
     if not tools.config.parts.lfs:
         return lfs.OFF
+    state, name = work.part_state(lfs.PART), work.repository.full_name
     if not came:
-        return lfs.as_before(writer.folder.metadata.latest(), code_problem)
-    name = repository.full_name
+        was_passing = state.get("passing") is True
+        return lfs.as_before(writer.folder.metadata.latest(), code_problem, was_passing=was_passing)
     job = LfsJob(
         mirror=str(writer.folder.code),
         url=_address(tools, name),
         login=await login_for_git(tools),
         silence_timeout=tools.silence_timeout,
     )
-    return await lfs.hold_objects(
+    held = await lfs.hold_objects(
         tools.workers, job, name, lock, lambda text: tools.progress.report(name, f"lfs: {text}")
     )
+    state["passing"] = held.passing
+    return held
 
 
 def _codes_of(code_problem: MirrorError | None, objects: lfs.Held) -> dict[str, int]:

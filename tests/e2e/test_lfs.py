@@ -254,6 +254,28 @@ async def test_a_network_that_fails_is_another_failure(place: Place) -> None:
     assert game(run).parts["lfs"].state == "complete"
 
 
+@pytest.mark.parametrize("lasting", [False, True])
+async def test_what_is_missing_stays_what_it_is_while_the_code_cannot_be_had(
+    place: Place, lasting: bool
+) -> None:
+    """What may be had later and what nobody has are told apart, though nobody is asked for it now."""
+    [oid] = commit(place, 1, keep=not lasting)
+    if not lasting:
+        place.simulator.order(Fault("POST */info/lfs/*", status=500, times=99))
+    expected = 3 if lasting else 75
+    assert (await place.run()).exit_code == expected
+    place.simulator.faults.clear()
+    for _ in range(2):
+        place.simulator.order(Fault("/acme/game.git/*", status=500, times=99))
+        run = await place.run()
+        assert run.exit_code == expected
+        assert oid[:12] in str(game(run).parts["lfs"].reason)
+        place.simulator.faults.clear()
+    assert (await place.run()).exit_code == (3 if lasting else 0)
+    place.simulator.order(Fault("/acme/game.git/*", status=500, times=99))
+    assert (await place.run()).exit_code == expected
+
+
 async def test_switched_off_nobody_is_asked_and_nothing_goes(place: Place) -> None:
     [oid] = commit(place, 1)
     await place.run()
