@@ -36,9 +36,15 @@ _AT_A_TIME = 10_000
 Marks = bytearray
 
 
+def _end(tree: Content) -> int:
+    """Where the last of a tree's entries ends at the latest: what is malformed after it is not looked through
+    from each of its bytes on."""
+    return tree.rfind(b"\0", 0, max(0, len(tree) - 20)) + 21
+
+
 def links_of_tree(tree: bytes) -> set[bytes]:
     """The names that a tree links to, twenty bytes each; of a malformed one those that can be read."""
-    links = set(_LINK.findall(tree))
+    links = set(_LINK.findall(tree, 0, _end(tree)))
     links.discard(b"")
     return links
 
@@ -46,13 +52,13 @@ def links_of_tree(tree: bytes) -> set[bytes]:
 def files_and_folders(tree: bytes) -> list[tuple[bytes, bytes]]:
     """For each entry of a tree the name that it links to: as a file (or symbolic link), or as a folder. The
     other of the two is empty; of a submodule both are."""
-    return _KINDS.findall(tree)
+    return _KINDS.findall(tree, 0, _end(tree))
 
 
 def links_and_marks(tree: bytes) -> tuple[set[bytes], Marks | None]:
     """The names that a tree links to, twenty bytes each, and its marks. A malformed one has no marks, and
     the links are those that can be read."""
-    entries = _ENTRY.findall(tree)
+    entries = _ENTRY.findall(tree, 0, _end(tree))
     links = {entry[-20:] for entry in entries if entry.startswith(_USUAL) or _NO_SUBMODULE.match(entry)}
     marks, end = bytearray(len(tree) + 1), 0
     for end in accumulate(map(len, entries), initial=0):
@@ -63,7 +69,7 @@ def links_and_marks(tree: bytes) -> tuple[set[bytes], Marks | None]:
 def links_of_large(tree: mmap.mmap) -> Iterator[set[bytes]]:
     """The names that a tree links to, some at a time."""
     links: set[bytes] = set()
-    for entry in _ENTRY.finditer(tree):
+    for entry in _ENTRY.finditer(tree, 0, _end(tree)):
         if _NO_SUBMODULE.match(entry[0]):
             links.add(entry[0][-20:])
             if len(links) == _AT_A_TIME:

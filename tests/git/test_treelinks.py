@@ -20,6 +20,7 @@ from mirror.git.treelinks import (
     files_and_folders,
     links_and_marks,
     links_of_large,
+    links_of_tree,
     new_links_and_marks,
 )
 from tests.git.backend import git, need_git
@@ -167,6 +168,20 @@ def test_a_large_tree_is_not_held() -> None:
         some = list(links_of_large(mapped))
     assert max(map(len, some)) == treelinks._AT_A_TIME
     assert set().union(*some) == links_of(b"tree", tree)
+
+
+@pytest.mark.parametrize("begin", [b"1", b"a", b"100644 a", b"40000 1"])
+@pytest.mark.parametrize("stop", [b"", b"\0" + b"x" * 19])
+def test_a_tree_that_never_comes_to_an_end_is_read_once(begin: bytes, stop: bytes) -> None:
+    """To look for an entry from each of its bytes on would take hours."""
+    whole = b"100644 a\0" + b"\1" * 20
+    tree = whole + begin[:-1] + begin[-1:] * 1_000_000 + stop
+    assert links_of_tree(tree) == {b"\1" * 20}
+    assert links_and_marks(tree) == ({b"\1" * 20}, None)
+    assert files_and_folders(tree) == [(b"\1" * 20, b"")]
+    with mmap.mmap(-1, len(tree)) as mapped:
+        mapped[:] = tree
+        assert list(links_of_large(mapped)) == [{b"\1" * 20}]
 
 
 @pytest.mark.git
