@@ -425,10 +425,16 @@ async def _lfs(
     if not came:
         was_passing = state.get("passing") is True
         return lfs.as_before(writer.folder.metadata.latest(), code_problem, was_passing=was_passing)
+    try:
+        login = await login_for_git(tools)
+    except MirrorError as error:
+        if isinstance(error, CredentialRefused):
+            work.refused.add(lfs.PART)
+        return lfs.Held(Part(PartState.PARTIAL, {}, error.message), passing=isinstance(error, TryLater))
     job = LfsJob(
         mirror=str(writer.folder.code),
         url=_address(tools, name),
-        login=await login_for_git(tools),
+        login=login,
         silence_timeout=tools.silence_timeout,
     )
     held = await lfs.hold_objects(

@@ -22,8 +22,12 @@ from structlog.testing import capture_logs
 from mirror import backup
 from mirror.auth.credentials import ProjectAccessToken, RepositoryAccessToken
 from mirror.backup import repository
+from mirror.backup.mirrors import login_for_git
+from mirror.backup.tools import Tools
 from mirror.collect import repository as collecting
 from mirror.config import load
+from mirror.errors import CredentialRefused, MirrorError, TryLater
+from mirror.git.mirrors import GitLogin
 from mirror.model import Outcome, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
 from mirror.simulator.sample import SCOPES, accident, populate
@@ -427,3 +431,29 @@ def test_a_stopped_run_says_so_and_keeps_what_it_finished(tmp_path: Path) -> Non
         last = store.last_run("backup")
         assert last is not None
         assert last.data["exit_code"] == 130
+
+
+@pytest.mark.parametrize(("error", "code"), [(TryLater, 75), (CredentialRefused, 12)])
+async def test_a_sign_in_that_fails_after_the_code_came_costs_lfs_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: type[MirrorError], code: int
+) -> None:
+    """The code is in the snapshot all the same."""
+    only = replace(place.config.workspaces[0], include=("handbook",))
+    place.config = replace(place.config, workspaces=(only,))
+    asked = 0
+
+    async def once(tools: Tools) -> GitLogin | None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise error("the sign-in server did not help")
+        return await login_for_git(tools)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mirror.backup.repository.login_for_git", once)
+        run = await place.run()
+    [entry] = [one for one in run.entries if one.kind == "repository"]
+    assert run.exit_codes == (code,)
+    assert entry.snapshot and str(entry.parts["code"].state) == "complete"
+    assert str(entry.parts["lfs"].state) == "partial"
+    assert (await place.run()).exit_code == 0
