@@ -190,8 +190,15 @@ def clone_addresses(data: Json) -> list[str]:
 
 
 def is_same_file(one: Json, other: Json) -> bool:
-    """Whether two entries of a list of files tell of the same content, as far as they say."""
-    return all(_get(one, name) == _get(other, name) for name in ("name", "size", "created_on"))
+    """Whether two entries of a list of files tell of the same content. A name alone does not: a file that
+    is uploaded again replaces the one of its name."""
+    is_told = any(_get(one, name) is not None for name in ("size", "created_on"))
+    return is_told and all(_get(one, name) == _get(other, name) for name in ("name", "size", "created_on"))
+
+
+def file_size(data: Json) -> int | None:
+    """How many bytes a listed file says it has; None where it does not say."""
+    return _number(data, "size")
 
 
 def starts_with(commit: Json, digits: str | None) -> bool:

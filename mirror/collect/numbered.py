@@ -95,9 +95,9 @@ async def _attachments(work: Work, worth: Worth, number: int, document: JsonObje
     kept = []
     for one in found:
         name = fields.file_name(one)
-        before = held.get(name)
-        content = before.get("_content") if before is not None else None
-        if not content or not work.draft.has_file(content["sha256"]):
+        before = held.get(name, {})
+        content = before.get("_content")
+        if not (content and fields.is_same_file(before, one) and work.draft.has_file(content["sha256"])):
             async with client.download(
                 endpoints.ISSUE_ATTACHMENT, id=number, name=name, **work.names
             ) as chunks:

@@ -210,26 +210,31 @@ async def _downloads(work: Work, client: Client, row: Row) -> None:
     kept: list[JsonObject] = []
     fault: ApiError | None = None
     for one in await all_of(client, row.endpoint, None, **work.names):
-        name, entry = fields.file_name(one), {**one}
-        old = before.pop(name, {})
-        if (
-            old.get("_content")
-            and fields.is_same_file(old, one)
-            and work.draft.has_file(old["_content"]["sha256"])
-        ):
-            entry["_content"] = old["_content"]
-        else:
+        name = fields.file_name(one)
+        old = {key: value for key, value in before.pop(name, {}).items() if key != "_gone"}
+        content = old.get("_content")
+        if not (fields.is_same_file(old, one) and _is_whole(work, one, content)):
             try:
                 async with client.download(endpoints.DOWNLOAD, name=name, **work.names) as chunks:
-                    entry["_content"] = await work.draft.put_file(chunks, name)
+                    content = await work.draft.put_file(chunks, name)
             except ApiError as error:
-                fault, entry["_content"] = error, old.get("_content")
-        kept.append(entry)
+                fault = error
+                if content:  # as a whole: beside the new size and time the old bytes would pass for the new
+                    kept.append(old)
+                    continue
+        kept.append({**one, "_content": content})
     gone = {"state": str(PartState.GONE), "since": time_text(work.clock.now())}
     kept += [{"_gone": gone, **one} for one in before.values()]
     work.put(row.document, sorted((fields.stable(one) for one in kept), key=fields.file_name))
     if fault is not None:
         raise fault
+
+
+def _is_whole(work: Work, listed: JsonObject, content: JsonObject | None) -> bool:
+    """Whether the content of a listed file is held, and as large as the list says."""
+    if not content or not work.draft.has_file(content["sha256"]):
+        return False
+    return fields.file_size(listed) in (None, content["size"])
 
 
 async def with_another(work: Work, client: Client, row: Row) -> None:
