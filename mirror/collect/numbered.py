@@ -18,7 +18,7 @@ from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotFound
 from mirror.bitbucket.lists import all_of
 from mirror.collect import heads
-from mirror.collect.outcomes import child_of, part_with
+from mirror.collect.outcomes import child_of, not_all, part_with
 from mirror.collect.ports import Work, moment, together
 from mirror.collect.walks import Walk
 from mirror.errors import MirrorError
@@ -88,21 +88,31 @@ async def _patch(work: Work, worth: Worth, number: int, document: JsonObject) ->
 
 
 async def _attachments(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
-    """What is attached to an issue, each with its file."""
+    """What is attached to an issue, each with its file. One that cannot be had keeps no other out."""
     client = work.asking(worth)
     found = await all_of(client, endpoints.ISSUE_ATTACHMENTS, None, id=number, **work.names)
     held = {one.get("name"): one for one in document.get("attachments") or [] if isinstance(one, dict)}
-    kept = []
+    kept: list[JsonObject] = []
+    faults: list[ApiError] = []
     for one in found:
         name = fields.file_name(one)
         before = held.get(name, {})
         content = before.get("_content")
         if not (content and fields.is_same_file(before, one) and work.draft.has_file(content["sha256"])):
-            async with client.download(
-                endpoints.ISSUE_ATTACHMENT, id=number, name=name, **work.names
-            ) as chunks:
-                content = await work.draft.put_file(chunks, name)
+            try:
+                async with client.download(
+                    endpoints.ISSUE_ATTACHMENT, id=number, name=name, **work.names
+                ) as chunks:
+                    content = await work.draft.put_file(chunks, name)
+            except ApiError as error:
+                faults.append(error)
+                if content:
+                    kept.append(before)
+                    continue
         kept.append({**one, "_content": content})
+    if faults:
+        document["attachments"] = fields.ordered(kept)
+        raise not_all(faults)
     return fields.ordered(kept)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mirror.bitbucket.failures import Denied, Gone, NotFound
+from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound
 from mirror.collect.catalogue import never_readable
 from mirror.collect.ports import Work
 from mirror.errors import CredentialRefused, MirrorError, TryLater
@@ -39,6 +39,14 @@ def child_of(error: MirrorError) -> JsonObject:
     if isinstance(error, Gone | NotFound):
         return {"state": str(PartState.GONE)}
     return {"state": str(PartState.PARTIAL)}
+
+
+def not_all(faults: Sequence[ApiError]) -> ApiError:
+    """What is told of a list that came, where some of what belongs to its entries did not: a refusal, which
+    a better credential mends, or that it is not all. The 404 of one thing never means that the list is gone.
+    """
+    denied = next((one for one in faults if isinstance(one, Denied)), None)
+    return denied or BadAnswer(f"{len(faults)} could not be had, such as {faults[0].message}")
 
 
 def part_with(work: Work, part: str, counts: dict[str, int], due: Mapping[str, int], *, noun: str) -> Part:

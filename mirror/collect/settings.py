@@ -12,10 +12,10 @@ from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.endpoints import Endpoint
-from mirror.bitbucket.failures import ApiError, Denied, NotFound, RateLimited
+from mirror.bitbucket.failures import ApiError, Denied, NotFound
 from mirror.bitbucket.lists import all_of, pages
 from mirror.collect.catalogue import Row, rows
-from mirror.collect.outcomes import child_of, part_of
+from mirror.collect.outcomes import child_of, not_all, part_of
 from mirror.collect.ports import Work
 from mirror.errors import MirrorError, TryLater
 from mirror.model import Json, JsonObject, Part, PartState, time_text
@@ -124,10 +124,11 @@ class Round:
 
 
 def is_out_of_reach(work: Work, row: Row, error: MirrorError) -> bool:
-    """Whether something was refused because no credential of this kind can ever read it."""
+    """Whether a row itself was refused because no credential of this kind can ever read it."""
+    if not isinstance(error, Denied | NotFound) or error.endpoint != row.endpoint.name:
+        return False
     kinds = [one.kind for one in work.client.sign_ins]
-    may_be = isinstance(error, Denied | NotFound) and bool(kinds)
-    return may_be and all(kind in row.never_for for kind in kinds)
+    return bool(kinds) and all(kind in row.never_for for kind in kinds)
 
 
 async def ask(client: Client, endpoint: Endpoint, names: Names) -> Json:
@@ -154,27 +155,26 @@ async def _merge_strategies(work: Work, client: Client, row: Row) -> None:
 async def _environments(work: Work, client: Client, row: Row) -> None:
     """Each with its variables. Those that could not be had of one do not keep the others out."""
     found = await all_of(client, row.endpoint, None, **work.names)
-    fault: ApiError | None = None
+    faults: list[ApiError] = []
     for one in found:
         uuid = fields.uuid_of(one, "environment")
         path = f"environments/{uuid.strip('{}')}.json"
         held = work.draft.get(path)
         document: JsonObject = {"environment": fields.stable(one), "variables": None, "_parts": {}}
         try:
-            if isinstance(fault, Denied | RateLimited):
-                raise fault  # as for the one before
+            if faults and isinstance(faults[-1], Denied):
+                raise faults[-1]  # as for the one before
             names = {**work.names, "environment": uuid}
             document["variables"] = await ask(client, endpoints.ENVIRONMENT_VARIABLES, names)
         except ApiError as error:
-            fault = error
+            faults.append(error)
             document["variables"] = held.get("variables") if isinstance(held, dict) else None
             document["_parts"] = {"variables": child_of(error)}
         work.put(path, document)
     seen = {fields.uuid_of(one, "environment").strip("{}") for one in found}
     mark_gone(work, "environments", seen, "environment")
-    is_agreed = isinstance(fault, Denied) and "settings/environment-variables" in work.agreed
-    if fault is not None and not is_agreed:
-        raise fault
+    if faults and "settings/environment-variables" not in work.agreed:
+        raise not_all(faults)
 
 
 async def _deployments(work: Work, client: Client, row: Row) -> None:
@@ -208,7 +208,7 @@ async def _downloads(work: Work, client: Client, row: Row) -> None:
     held = work.draft.get(row.document)
     before = {fields.file_name(one): one for one in held or []}
     kept: list[JsonObject] = []
-    fault: ApiError | None = None
+    faults: list[ApiError] = []
     for one in await all_of(client, row.endpoint, None, **work.names):
         name = fields.file_name(one)
         old = {key: value for key, value in before.pop(name, {}).items() if key != "_gone"}
@@ -218,7 +218,7 @@ async def _downloads(work: Work, client: Client, row: Row) -> None:
                 async with client.download(endpoints.DOWNLOAD, name=name, **work.names) as chunks:
                     content = await work.draft.put_file(chunks, name)
             except ApiError as error:
-                fault = error
+                faults.append(error)
                 if content:  # as a whole: beside the new size and time the old bytes would pass for the new
                     kept.append(old)
                     continue
@@ -226,8 +226,8 @@ async def _downloads(work: Work, client: Client, row: Row) -> None:
     gone = {"state": str(PartState.GONE), "since": time_text(work.clock.now())}
     kept += [{"_gone": gone, **one} for one in before.values()]
     work.put(row.document, sorted((fields.stable(one) for one in kept), key=fields.file_name))
-    if fault is not None:
-        raise fault
+    if faults:
+        raise not_all(faults)
 
 
 def _is_whole(work: Work, listed: JsonObject, content: JsonObject | None) -> bool:

@@ -14,7 +14,7 @@ from mirror.bitbucket.failures import ApiError
 from mirror.bitbucket.lists import all_of
 from mirror.collect import settings
 from mirror.collect.catalogue import Row
-from mirror.collect.outcomes import child_of
+from mirror.collect.outcomes import child_of, not_all
 from mirror.collect.ports import Work, moment
 from mirror.collect.settings import Names, ask, mark_gone
 from mirror.model import Json, JsonObject, time_text
@@ -43,7 +43,7 @@ def _mirror_of(path: str) -> str:
 async def collect_snippets(work: Work, client: Client, row: Row) -> None:
     """Each with its files (where it changed), comments and commits."""
     seen = set()
-    fault: ApiError | None = None
+    faults: list[ApiError] = []
     for listed in await all_of(client, row.endpoint, None, **work.names):
         identifier = fields.snippet_id(listed)
         path = snippet_path(identifier)
@@ -51,39 +51,50 @@ async def collect_snippets(work: Work, client: Client, row: Row) -> None:
         if work.draft.is_erased(path):
             continue
         held = work.draft.get(path)
-        document: JsonObject = {"comments": None, "commits": None, "files": None}
-        document = (
-            {**document, **held, "_parts": {}} if isinstance(held, dict) else {**document, "_parts": {}}
-        )
+        old: JsonObject = held if isinstance(held, dict) else {}
+        marks = {name: mark for name, mark in (old.get("_parts") or {}).items() if name != "snippet"}
+        document: JsonObject = {"comments": None, "commits": None, "files": None, **old, "_parts": marks}
         names = {**work.names, "snippet": identifier}
         for name, bring in (("files", _files), ("comments", _comments), ("commits", _commits)):
             try:
                 await bring(work, client, document, listed, names)
+                marks.pop(name, None)
             except ApiError as error:
-                fault = error
-                document["_parts"][name] = child_of(error)
+                faults.append(error)
+                marks[name] = child_of(error)
         document.setdefault("snippet", fields.stable(listed))
         work.put(path, document)
         _note_listed(work, path, document)
         work.tick()
     mark_gone(work, FOLDER, seen, "snippet")
-    if fault is not None:
-        raise fault
+    if faults:
+        raise not_all(faults)
 
 
 async def _files(work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names) -> None:
+    """Each file, where the snippet changed. One that cannot be had keeps no other out, and what is held of
+    it; all are due again then."""
     before = document.get("snippet")
-    files = document.get("files")
+    held: JsonObject = document.get("files") or {}
     unchanged = before is not None and fields.updated_on(before) == fields.updated_on(listed)
-    if unchanged and files is not None and all(work.draft.has_file(one["sha256"]) for one in files.values()):
+    is_whole = document.get("files") is not None and "files" not in document["_parts"]
+    if unchanged and is_whole and all(work.draft.has_file(one["sha256"]) for one in held.values()):
         return
     answer = await client.get(endpoints.SNIPPET, None, **names)
     snippet = fields.stable(answer.object("snippet"))
     kept: JsonObject = {}
+    faults: list[ApiError] = []
     for name, node in fields.snippet_files(snippet).items():
-        async with client.download(endpoints.SNIPPET_FILE, node=node, name=name, **names) as chunks:
-            kept[name] = await work.draft.put_file(chunks, name)
+        try:
+            async with client.download(endpoints.SNIPPET_FILE, node=node, name=name, **names) as chunks:
+                kept[name] = await work.draft.put_file(chunks, name)
+        except ApiError as error:
+            faults.append(error)
+            if name in held:
+                kept[name] = held[name]
     document["snippet"], document["files"] = snippet, kept
+    if faults:
+        raise not_all(faults)
 
 
 async def _comments(

@@ -1,0 +1,147 @@
+"""What of a list's entries could not be had is told, and keeps neither the others nor what was out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror.config import load
+from mirror.model import Part, Run, Selector
+from mirror.simulator import Fault, Simulator, Switches, World
+from mirror.simulator.people import braced
+from mirror.simulator.sample import SCOPES, populate
+from tests.e2e.helpers import write_config
+from tests.place import Place
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    # No real access token has these scopes; what follows is of credentials that have.
+    token = world.add_workspace_access_token("acme", SCOPES | {"issue", "snippet"})
+    with Simulator(world, switches=Switches(issue_tracker=True)) as simulator:
+        config = load(write_config(tmp_path, simulator, token))
+        only = replace(config.workspaces[0], include=("website",))
+        yield Place(tmp_path, simulator, replace(config, workspaces=(only,)))
+
+
+def part(run: Run, name: str, of: str = "acme/website") -> Part:
+    [found] = [one for one in run.entries if one.full_name == of]
+    return found.parts[name]
+
+
+def documents(place: Place, of: str = "acme/website") -> dict[str, Any]:
+    with place.store() as store:
+        several = store.workspaces() if of == "acme" else [store.repository(Selector.parse(of))]
+        [metadata] = [one.metadata for one in several]
+        latest = metadata.latest()
+        assert latest is not None
+        return {path: metadata.read(latest, path) for path in metadata.paths(latest)}
+
+
+async def settled(place: Place) -> Run:
+    """A run in which the settings are due."""
+    place.clock.elapsed += 8 * DAY
+    return await place.run()
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_one_download_that_is_not_there_does_not_make_them_gone(place: Place, status: int) -> None:
+    place.acme.repositories["website"].upload("broken.zip", b"broken")
+    place.simulator.order(Fault("GET */downloads/broken.zip", status=status, times=50))
+    run = await place.run()
+    assert run.exit_code != 0 and str(part(run, "downloads").state) == "partial"
+    held = {one["name"]: one["_content"] is not None for one in documents(place)["downloads.json"]}
+    assert held == {"catalogue.pdf": True, "broken.zip": False}
+    assert documents(place)["settings/_parts.json"]["downloads"] == {"state": "partial"}
+    place.simulator.faults.clear()
+    assert (await settled(place)).exit_code == 0
+    assert all(one["_content"] for one in documents(place)["downloads.json"])
+
+
+async def test_variables_that_are_not_there_do_not_make_the_environments_gone(place: Place) -> None:
+    website = place.acme.repositories["website"]
+    [first] = website.settings["environments"]
+    second = {**first, "uuid": braced("environment", "second")}
+    website.settings["environments"].append(second)
+    where = f"GET */deployments_config/environments/{first['uuid']}/*"
+    place.simulator.order(Fault(where, status=404, times=50))
+    run = await place.run()
+    assert run.exit_code != 0 and str(part(run, "settings").state) == "partial"
+    found = documents(place)
+    assert found["settings/_parts.json"]["environments"] == {"state": "partial"}
+    assert found[f"environments/{first['uuid'].strip('{}')}.json"]["variables"] is None
+    assert found[f"environments/{second['uuid'].strip('{}')}.json"]["variables"] is not None
+
+
+async def test_a_refusal_is_told_though_other_faults_came_after_it(place: Place) -> None:
+    website = place.acme.repositories["website"]
+    website.downloads.clear()
+    website.upload("a.zip", b"a")
+    website.upload("b.zip", b"b")
+    place.simulator.order(Fault("GET */downloads/a.zip", status=403, times=50))
+    place.simulator.order(Fault("GET */downloads/b.zip", status=404, times=50))
+    run = await place.run()
+    assert run.exit_code == 3 and str(part(run, "downloads").state) == "denied"
+
+
+@pytest.mark.parametrize("status", [404, 410, 403])
+async def test_one_file_of_a_snippet_keeps_no_other_out_and_is_asked_for_again(
+    place: Place, status: int
+) -> None:
+    ann = place.world.users["ann@acme.example"]
+    snippet = place.acme.add_snippet(
+        "Three", {"a.txt": b"a", "b.txt": b"b", "c.txt": b"c"}, author=ann, identifier="zzz"
+    )
+    where = "GET */snippets/acme/zzz/*/files/b.txt"
+    place.simulator.order(Fault(where, status=status, times=50))
+    told = "denied" if status == 403 else "partial"
+    run = await place.run()
+    assert run.exit_code != 0 and str(part(run, "snippets", "acme").state) == told
+    kept = documents(place, "acme")["snippets/zzz.json"]
+    assert set(kept["files"]) == {"a.txt", "c.txt"} and kept["_parts"]["files"]["state"] == told
+    assert kept["comments"] is not None and kept["commits"] is not None
+    # Though it was not updated since.
+    place.simulator.faults.clear()
+    assert (await settled(place)).exit_code == 0
+    first = documents(place, "acme")["snippets/zzz.json"]
+    assert set(first["files"]) == {"a.txt", "b.txt", "c.txt"} and first["_parts"] == {}
+    # What was held of it stays.
+    snippet.edit({"a.txt": b"aa", "b.txt": b"bb"})
+    place.simulator.order(Fault(where, status=status, times=50))
+    assert (await settled(place)).exit_code != 0
+    kept = documents(place, "acme")["snippets/zzz.json"]
+    assert kept["files"]["b.txt"] == first["files"]["b.txt"]
+    assert kept["files"]["a.txt"]["size"] == 2
+    place.simulator.faults.clear()
+    assert (await settled(place)).exit_code == 0
+    assert documents(place, "acme")["snippets/zzz.json"]["files"]["b.txt"]["size"] == 2
+
+
+async def test_one_attachment_keeps_no_other_out_and_is_asked_for_again(place: Place) -> None:
+    ann = place.world.users["ann@acme.example"]
+    issue = place.acme.repositories["website"].add_issue("Broken", author=ann)
+    for name in ("a.png", "b.png", "c.png"):
+        issue.attach(name, name.encode())
+    place.simulator.order(Fault("GET */attachments/b.png", status=404, times=50))
+    run = await place.run()
+    assert run.exit_code == 3 and str(part(run, "issues").state) == "partial"
+    path = f"issues/0/{issue.id}.json"
+    held = {one["name"]: one["_content"] is not None for one in documents(place)[path]["attachments"]}
+    assert held == {"a.png": True, "b.png": False, "c.png": True}
+    place.simulator.faults.clear()
+    assert (await place.run()).exit_code == 0
+    assert all(one["_content"] for one in documents(place)[path]["attachments"])
+
+
+async def test_a_list_that_is_not_there_is_gone(place: Place) -> None:
+    place.simulator.order(Fault("GET */acme/website/downloads", status=404, times=50))
+    run = await place.run()
+    assert (run.exit_code, str(part(run, "downloads").state)) == (0, "gone")
