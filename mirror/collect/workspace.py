@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from mirror.bitbucket import fields
 from mirror.bitbucket.client import Client
-from mirror.bitbucket.failures import ApiError, Denied
+from mirror.bitbucket.failures import ApiError, Denied, Gone
 from mirror.bitbucket.lists import all_of
 from mirror.collect import settings, snippets
 from mirror.collect.catalogue import Row, rows
-from mirror.collect.outcomes import child_of
+from mirror.collect.outcomes import child_of, not_all
 from mirror.collect.ports import Work
 from mirror.collect.settings import Round, ask, mark_gone
 from mirror.model import JsonObject, Part, PartState
@@ -39,6 +39,7 @@ async def _projects(work: Work, client: Client, row: Row) -> None:
     """Each project with its settings. What is refused for one for want of a scope is not asked of the
     others."""
     refused: dict[str, ApiError] = {}
+    faults: list[ApiError] = []
     seen = set()
     for project in await all_of(client, row.endpoint, None, **work.names):
         key = fields.project_key(project)
@@ -57,16 +58,22 @@ async def _projects(work: Work, client: Client, row: Row) -> None:
                 document[name] = await ask(client, one.endpoint, {**work.names, "project": key})
             except ApiError as error:
                 marks[name] = _mark(work, one, error)
+                if _is_missed(work, one, error):
+                    faults.append(error)
                 if isinstance(error, Denied):
                     refused[one.name] = error
         work.put(path, {**document, "_parts": marks})
         work.tick()
     mark_gone(work, "projects", seen, "project")
-    for one in rows(level="project"):
-        fault = refused.get(one.name)
-        if fault is None or one.agreed_as in work.agreed or settings.is_out_of_reach(work, one, fault):
-            continue
-        raise fault
+    if faults:
+        raise not_all(faults)
+
+
+def _is_missed(work: Work, row: Row, error: ApiError) -> bool:
+    """Whether what a project lacks is a gap: it is none where that is agreed, out of reach, or retired."""
+    if row.agreed_as in work.agreed or isinstance(error, Gone):
+        return False
+    return not settings.is_out_of_reach(work, row, error)
 
 
 def _mark(work: Work, row: Row, error: ApiError) -> JsonObject:

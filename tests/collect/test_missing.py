@@ -141,6 +141,40 @@ async def test_one_attachment_keeps_no_other_out_and_is_asked_for_again(place: P
     assert all(one["_content"] for one in documents(place)[path]["attachments"])
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("GET */projects/*/branching-model", kind="html", times=500),
+        Fault("GET */projects/*/branching-model", status=404, times=500),
+    ],
+    ids=["a web page", "404"],
+)
+async def test_a_project_whose_setting_could_not_be_read_is_told_and_asked_for_again(
+    place: Place, fault: Fault
+) -> None:
+    await place.run()
+    before = {path: data for path, data in documents(place, "acme").items() if path.startswith("projects/")}
+    assert len(before) == 3
+    place.simulator.order(fault)
+    run = await settled(place)
+    assert run.exit_code != 0 and str(part(run, "settings", "acme").state) == "partial"
+    held = documents(place, "acme")
+    assert held["settings/_parts.json"]["projects"] == {"state": "partial"}
+    for path, data in before.items():
+        assert "branching_model" in held[path]["_parts"] and data["branching_model"] is not None
+        assert held[path]["branching_model"] == data["branching_model"]
+    place.simulator.faults.clear()
+    assert (await settled(place)).exit_code == 0
+    held = documents(place, "acme")
+    assert {path: held[path] for path in before} == before
+
+
+async def test_a_setting_of_projects_that_is_retired_is_no_gap(place: Place) -> None:
+    place.simulator.order(Fault("GET */projects/*/branching-model", status=410, times=500))
+    run = await place.run()
+    assert (run.exit_code, str(part(run, "settings", "acme").state)) == (0, "complete")
+
+
 async def test_a_list_that_is_not_there_is_gone(place: Place) -> None:
     place.simulator.order(Fault("GET */acme/website/downloads", status=404, times=50))
     run = await place.run()
