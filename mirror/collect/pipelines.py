@@ -260,7 +260,7 @@ async def _one_report(work: Work, place: dict[str, str | int]) -> JsonObject:
             found = await all_of(client, endpoints.TEST_CASE_REASONS, None, case=uuid, **place)
             reasons = fields.ordered(found)
         kept.append({"case": case, "reasons": reasons})
-    return {"report": fields.stable(answer.data), "cases": kept}
+    return {"report": fields.stable(answer.object("test report")), "cases": kept}
 
 
 _ASK = {"steps": _steps, "logs": _logs, "test_reports": _test_reports}

@@ -132,10 +132,11 @@ def is_out_of_reach(work: Work, row: Row, error: MirrorError) -> bool:
 
 
 async def ask(client: Client, endpoint: Endpoint, names: Names) -> Json:
-    """What an endpoint gives: a list, in an order of our own, or a single thing."""
+    """What an endpoint gives: a list, in an order of our own, or a single thing. Raises BadAnswer where it
+    is neither."""
     if endpoint.page_size:
         return fields.ordered(await all_of(client, endpoint, None, **names))
-    return fields.stable((await client.get(endpoint, None, **names)).data)
+    return fields.stable((await client.get(endpoint, None, **names)).object(endpoint.name))
 
 
 async def plain(work: Work, client: Client, row: Row) -> None:

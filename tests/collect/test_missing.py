@@ -12,7 +12,11 @@ import pytest
 from mirror.config import load
 from mirror.model import Part, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
+from mirror.simulator.answers import answer
 from mirror.simulator.people import braced
+from mirror.simulator.render import Renderer
+from mirror.simulator.render_settings import Settings
+from mirror.simulator.repository import SimRepository
 from mirror.simulator.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
@@ -173,6 +177,46 @@ async def test_a_setting_of_projects_that_is_retired_is_no_gap(place: Place) -> 
     place.simulator.order(Fault("GET */projects/*/branching-model", status=410, times=500))
     run = await place.run()
     assert (run.exit_code, str(part(run, "settings", "acme").state)) == (0, "complete")
+
+
+@pytest.mark.parametrize("odd", [None, [], "model"], ids=["null", "a list", "a text"])
+async def test_a_setting_that_is_no_object_never_replaces_one(
+    place: Place, odd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.run()
+    before = documents(place)["settings/branching-model.json"]
+    settle = Settings.settled
+
+    def settled_oddly(self: Settings, value: Any, repository: SimRepository) -> Any:
+        is_it = isinstance(value, dict) and value.get("type") == "branching_model"
+        return answer(odd) if is_it else settle(self, value, repository)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Settings, "settled", settled_oddly)
+        run = await settled(place)
+    assert run.exit_code != 0 and str(part(run, "settings").state) == "partial"
+    held = documents(place)
+    assert held["settings/branching-model.json"] == before
+    assert held["settings/_parts.json"]["branching_model"] == {"state": "partial"}
+
+
+async def test_a_test_report_that_is_no_object_is_missing_until_it_comes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested = next(iter(place.acme.repositories["website"].pipelines.values()))
+    tested.steps[0].tests = {"test_money": None}
+    with monkeypatch.context() as patched:
+        patched.setattr(Renderer, "test_report", lambda *_: answer(None))
+        run = await place.run()
+    assert run.exit_code == 3 and str(part(run, "pipelines").state) == "partial"
+    assert (await place.run()).exit_code == 0
+    reports = [
+        report["report"]
+        for path, data in documents(place).items()
+        if path.startswith("pipelines/")
+        for report in (data["test_reports"] or {}).values()
+    ]
+    assert reports and all("number_of_test_cases" in one for one in reports)
 
 
 async def test_a_list_that_is_not_there_is_gone(place: Place) -> None:
