@@ -171,9 +171,12 @@ def snippet_id(data: Json) -> str:
 
 
 def snippet_files(data: Json) -> dict[str, str]:
-    """The files of a snippet: name to the commit that its address names."""
-    found = {}
-    for name, file in (_get(data, "files") or {}).items():
+    """The files of a snippet: name to the commit that its address names. Raises BadAnswer where it does
+    not tell."""
+    found, files = {}, _get(data, "files")
+    if not isinstance(files, Mapping):
+        raise BadAnswer("a snippet came without its files")
+    for name, file in files.items():
         address = (_text(file, "links", "self", "href") or "").partition("/files/")[0]
         node = address.rpartition("/")[2]
         if re.fullmatch(r"[0-9a-f]{7,40}", node) is None:

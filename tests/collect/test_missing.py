@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from mirror.config import load
-from mirror.model import Part, Run, Selector
+from mirror.model import JsonObject, Part, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
 from mirror.simulator.answers import answer
+from mirror.simulator.discussions import Snippet
 from mirror.simulator.people import braced
 from mirror.simulator.render import Renderer
 from mirror.simulator.render_settings import Settings
@@ -127,6 +128,29 @@ async def test_one_file_of_a_snippet_keeps_no_other_out_and_is_asked_for_again(
     place.simulator.faults.clear()
     assert (await settled(place)).exit_code == 0
     assert documents(place, "acme")["snippets/zzz.json"]["files"]["b.txt"]["size"] == 2
+
+
+@pytest.mark.parametrize("odd", [[{"a.txt": {}}], None, "a.txt"], ids=["a list", "null", "a text"])
+async def test_a_snippet_that_does_not_tell_its_files_keeps_no_other_out(
+    place: Place, odd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, render = place.world.users["ann@acme.example"], Settings.snippet
+    for name in ("aaa", "zzz"):
+        place.acme.add_snippet("Some", {"a.txt": b"a"}, author=ann, identifier=name)
+
+    def odd_files(self: Settings, snippet: Snippet, workspace: str, *, listed: bool) -> JsonObject:
+        shown = render(self, snippet, workspace, listed=listed)
+        return shown if listed or snippet.id != "zzz" else {**shown, "files": odd}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Settings, "snippet", odd_files)
+        run = await place.run()
+    assert run.exit_code != 0 and str(part(run, "snippets", "acme").state) == "partial"
+    held = documents(place, "acme")
+    assert (held["snippets/zzz.json"]["files"], set(held["snippets/aaa.json"]["files"])) == (None, {"a.txt"})
+    assert held["snippets/zzz.json"]["_parts"] == {"files": {"state": "partial"}}
+    assert (await settled(place)).exit_code == 0
+    assert set(documents(place, "acme")["snippets/zzz.json"]["files"]) == {"a.txt"}
 
 
 async def test_one_attachment_keeps_no_other_out_and_is_asked_for_again(place: Place) -> None:
