@@ -88,7 +88,9 @@ def load_text(text: str, name: str, *, folder: Path, source: Path | None = None)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else None
-        problem = str(getattr(error, "problem", None) or "cannot be understood")
+        # A name in it is left out: it may be a secret that was put in the wrong place.
+        told = str(getattr(error, "problem", None) or "cannot be understood")
+        problem = re.sub(r"(alias|anchor|handle) ['\"].*", r"\1", told)
         raise ConfigError(name, [Fault(line, "", f"is not YAML: {problem}", "correct it there")]) from None
     if root is None:
         raise ConfigError(name, [Fault(None, "", "is empty", "begin with config.example.yaml")])
@@ -104,7 +106,7 @@ def load_text(text: str, name: str, *, folder: Path, source: Path | None = None)
     except ValidationError as error:
         faults += [fault for fault in _faults(error, data, lines) if fault.key not in known]
     if faults:
-        raise ConfigError(name, sorted(faults, key=lambda fault: (fault.line or 0, fault.key)))
+        raise ConfigError(name, sorted(set(faults), key=lambda fault: (fault.line or 0, fault.key)))
     return _config(checked, folder, source)
 
 
@@ -150,13 +152,23 @@ def _plain(node: Node, place: Place, lines: dict[Place, int], faults: list[Fault
         return result
     if isinstance(node, SequenceNode):
         return [_plain(item, (*place, index), lines, faults) for index, item in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node) if isinstance(node, ScalarNode) else None
+    try:
+        return yaml.SafeLoader("").construct_object(node) if isinstance(node, ScalarNode) else None
+    except (yaml.YAMLError, ValueError):  # their words repeat the value
+        remedy = FOUR_WAYS if SECRET_KEYS & set(place) else "write it plainly, without a tag"
+        line = node.start_mark.line + 1
+        faults.append(Fault(line, _dotted(place), "has a value that YAML cannot read", remedy))
+        return None
 
 
 def _dotted(place: Place) -> str:
-    text = ""
+    """A place for people. What stands below a secret's key and does not belong there may be the secret."""
+    text, in_secret = "", False
     for part in place:
+        if in_secret and isinstance(part, str) and part not in shape.SecretShape.model_fields:
+            break
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        in_secret = in_secret or part in SECRET_KEYS
     return text
 
 
@@ -211,6 +223,8 @@ def _real_place(place: Sequence[str | int], data: Any, kind: str) -> Place:
 def _words(one: Any, place: Place, data: Any) -> tuple[str, str]:
     kind = one["type"]
     key = str(place[-1]) if place else ""
+    if kind == "extra_forbidden" and SECRET_KEYS & set(place[:-1]):
+        return "does not name where the secret is", FOUR_WAYS
     if kind == "extra_forbidden":
         if {key, ".".join(str(part) for part in place[-2:])} & NOT_BUILT:
             return "is known, but not built in this version", "remove it"

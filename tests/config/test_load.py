@@ -85,6 +85,31 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(token: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("!vault s3cr3t", "cannot read"),
+        ("!!int s3cr3t", "cannot read"),
+        ("{file: !vault s3cr3t}", "cannot read"),
+        ("!s3cr3t!x y", "is not YAML"),
+        ("*s3cr3t", "is not YAML: found undefined alias; "),
+        ("{s3cr3t}", "does not name where"),
+        ("{env: T, s3cr3t: , s3cr3tly: }", "does not name where"),
+        ("{s3cr3t: 1, s3cr3t: 2}", "stands twice"),
+        ("{file: {s3cr3t: 1, s3cr3t: 2}}", "stands twice"),
+        ("[{s3cr3t: 1, s3cr3t: 2}]", "must not stand here"),
+    ],
+)
+def test_what_stands_below_a_secrets_key_is_told_by_its_line_and_never_repeated(
+    value: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        read(GOOD.replace("{file: acme.token}", value))
+    assert {fault.line for fault in caught.value.faults} == {4}
+    assert "s3cr3t" not in caught.value.message
+    assert len(set(caught.value.faults)) == len(caught.value.faults)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "is empty"),
