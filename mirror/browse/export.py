@@ -15,34 +15,32 @@ from mirror.git.lfs import LfsFindJob, find, is_sound
 from mirror.git.lfs_transfer import object_path
 from mirror.git.lfs_walk import LFS
 from mirror.model import JsonObject, Selector, loads, pointers, time_text
-from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder
+from mirror.store.reader import At, RepositoryFolder, Store
+from mirror.store.taking_out import WORKSPACE, Folder, choose, problem_of
 
 CODE = "code"
-# What belongs to a workspace and to no repository is written here; no repository can be called so.
-WORKSPACE = "~workspace"
 METADATA = "metadata"
 FILES = "files"
-Folder = RepositoryFolder | WorkspaceFolder
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One repository's export."""
+    """One repository's export. `when` is None where it had no snapshot then."""
 
     name: str
-    when: At
+    when: At | None
     target: str
-    documents: int
-    files: int
-    refs: int
+    documents: int = 0
+    files: int = 0
+    refs: int = 0
     problems: tuple[tuple[int, str], ...] = ()
 
     def to_json(self) -> JsonObject:
         """As `--json` prints it."""
         return {
             "repository": self.name,
-            "snapshot": self.when.snapshot.id,
-            "taken": time_text(self.when.taken),
+            "snapshot": self.when.snapshot.id if self.when else None,
+            "taken": time_text(self.when.taken) if self.when else None,
             "target": self.target,
             "documents": self.documents,
             "files": self.files,
@@ -63,7 +61,8 @@ def export(
 
     One repository: `code`, `wiki` where there is one, `metadata` and `files` in it; several: the same
     below `workspace/repository`, and of a whole workspace what is its own below
-    `workspace/~workspace`. Raises UsageError where the folder is not empty.
+    `workspace/~workspace`. Raises UsageError where the folder is not empty; what happens to one of
+    several is in its own export, also that it had no snapshot then.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is not an empty folder; nothing was written")
@@ -72,13 +71,19 @@ def export(
         if not folders:
             raise UsageError(f"{selector} has no repository in this store")
         homes = store.workspaces([selector]) if selector.repository is None else []
-        chosen: list[tuple[Folder, At, Path]] = [
-            (one, one.metadata.at(at), target / one.slug / WORKSPACE) for one in homes if one.metadata.tags()
+        places: list[tuple[Folder, Path]] = [
+            (one, target / one.slug / WORKSPACE) for one in homes if one.metadata.tags()
         ]
-        for folder in folders:
-            place = target if selector.is_exact else target / folder.workspace_slug / folder.slug
-            chosen.append((folder, folder.metadata.at(at), place))
-        return [_export(*one, tell) for one in chosen]
+        places += [
+            (one, target if selector.is_exact else target / one.workspace_slug / one.slug) for one in folders
+        ]
+        chosen = choose([one for one, _ in places], at)
+        return [
+            _export(folder, when, place, tell)
+            if isinstance(when, At)
+            else Exported(folder.full_name, None, str(place), problems=(problem_of(when),))
+            for (folder, place), when in zip(places, chosen, strict=True)
+        ]
 
 
 def _export(folder: Folder, when: At, target: Path, tell: Callable[[str, str], None]) -> Exported:
@@ -116,9 +121,7 @@ def _export(folder: Folder, when: At, target: Path, tell: Callable[[str, str], N
     return Exported(name, when, str(target), documents, files, refs, tuple(problems))
 
 
-def _write_tree(
-    folder: RepositoryFolder | WorkspaceFolder, when: At, target: Path
-) -> tuple[int, int, list[tuple[int, str]]]:
+def _write_tree(folder: Folder, when: At, target: Path) -> tuple[int, int, list[tuple[int, str]]]:
     documents, files, problems = 0, 0, []
     dropped = folder.dropped()
     for path in folder.metadata.paths(when.snapshot):

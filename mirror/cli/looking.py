@@ -191,10 +191,13 @@ async def run_export(context: Context) -> int:
     codes = [code for one in found for code, _ in one.problems]
     context.out.document({"exit_code": worst(codes), "items": [one.to_json() for one in found]})
     for one in found:
-        verb = "Exported" if not one.problems else "Exported in part"
-        context.out.line(f"{verb} {one.name} to {one.target}")
-        held = f"{one.documents} documents, {one.files} files, {one.refs} refs"
-        context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
+        if one.when is None:
+            context.out.line(f"Could not export {one.name} to {one.target}")
+        else:
+            verb = "Exported" if not one.problems else "Exported in part"
+            context.out.line(f"{verb} {one.name} to {one.target}")
+            held = f"{one.documents} documents, {one.files} files, {one.refs} refs"
+            context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
         for _, text in one.problems:
             context.out.line(f"  problem: {text}", style="yellow")
     return worst(codes)

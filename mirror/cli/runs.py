@@ -191,10 +191,12 @@ def _show_restore(context: Context, report: Report) -> None:
         out.line(f"{verb} {item.repository} to {item.target}", style="yellow" if failed else "green")
         confirmed = f", last confirmed {item.last_confirmed}" if item.last_confirmed else ""
         different = f", next different {item.next_different}" if item.next_different else ""
-        out.line(f"  as of snapshot {item.snapshot} (taken {item.taken}{confirmed}{different})")
+        if item.snapshot:
+            out.line(f"  as of snapshot {item.snapshot} (taken {item.taken}{confirmed}{different})")
         others = "".join(f", {count} refs of {mirror}" for mirror, count in item.mirrors.items())
         objects = f", {item.lfs_objects} LFS objects" if item.lfs_objects else ""
-        out.line(f"  {item.refs} refs, {item.documents} documents{others}{objects}")
+        if item.snapshot:
+            out.line(f"  {item.refs} refs, {item.documents} documents{others}{objects}")
         if item.logs_let_go:
             out.line(
                 f"  {item.logs_let_go} step logs are not there: retention has let them go", style="yellow"

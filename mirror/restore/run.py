@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,13 @@ from mirror.model import (
 from mirror.restore import lfs
 from mirror.restore.tree import write_documents
 from mirror.store.layout import mirror_place
-from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder
+from mirror.store.reader import At, RepositoryFolder, Store
+from mirror.store.taking_out import WORKSPACE, Folder, choose, place_of, problem_of
 
 PARTS = frozenset({"code", "metadata", "wiki", "snippets"})
 CODE = "code.git"
-# What belongs to a workspace and to no repository is written here; no repository can be called so.
-WORKSPACE = "~workspace"
 _OF_REPOSITORY = frozenset({"code", "metadata", "wiki"})
 _OF_WORKSPACE = frozenset({"metadata", "snippets"})
-Folder = RepositoryFolder | WorkspaceFolder
 
 
 @dataclass(frozen=True)
@@ -122,34 +120,43 @@ async def run(
     below `workspace/repository`, and of a whole workspace what is its own below
     `workspace/~workspace`), or the URL of a git repository that the refs of the code (or, with `only`
     that, the wiki) are pushed to. Raises UsageError, NoStore and StoreDamaged before anything is
-    touched; what happens to one repository is in its item.
+    touched; what happens to one of several is in its item, also that it had no snapshot then.
     """
     tell = progress or NoProgress()
     with Store.open(path) as store:
         folders = store.repositories([selector])
         if not folders:
             raise UsageError(f"{selector} has no repository in this store")
-        chosen = [(folder, folder.metadata.at(at)) for folder in folders if only & _OF_REPOSITORY]
+        repositories = folders if only & _OF_REPOSITORY else []
         async with WorkerPool(2, environment=environment) as pool:
             if is_url(target):
-                if len(chosen) != 1:
+                if len(repositories) != 1:
                     raise UsageError(
-                        f"{selector} means {len(chosen)} repositories, and a URL can take one",
+                        f"{selector} means {len(repositories)} repositories, and a URL can take one",
                         hint="name one repository, or restore to a folder",
                     )
+                [when] = choose(repositories, at)
+                assert isinstance(when, At)
                 mirror = "wiki" if only == {"wiki"} else "code"
-                item = await _push(*chosen[0], mirror, target, pool, login, overwrite, dry_run, tell)
+                item = await _push(
+                    repositories[0], when, mirror, target, pool, login, overwrite, dry_run, tell
+                )
                 return Report((item,), dry_run)
             base = Path(target).absolute()
             _check_folder(base, only if selector.is_exact else None, overwrite)
             order = _Order(only, overwrite, dry_run, pool, tell, may_lack=not selector.is_exact)
-            items = []
-            for folder, when in chosen:
-                place = base if selector.is_exact else base / place_of(folder, folders)
-                items.append(await _to_folder(order, folder, when, place))
+            places: list[tuple[Folder, Path]] = [
+                (one, base if selector.is_exact else base / place_of(one, folders)) for one in repositories
+            ]
             if selector.repository is None and only & _OF_WORKSPACE:
-                homes = store.workspaces([selector])
-                items += [await _own_to_folder(order, one, at, base / one.slug / WORKSPACE) for one in homes]
+                places += [(one, base / one.slug / WORKSPACE) for one in store.workspaces([selector])]
+            items = []
+            for (folder, place), found in zip(places, choose([one for one, _ in places], at), strict=True):
+                items.append(
+                    await _to_folder(order, folder, found, place)
+                    if isinstance(found, At)
+                    else _lacking(folder, place, found)
+                )
             return Report(tuple(items), dry_run)
 
 
@@ -163,13 +170,6 @@ class _Order:
     pool: WorkerPool
     progress: Progress
     may_lack: bool
-
-
-def place_of(folder: RepositoryFolder, others: Sequence[RepositoryFolder]) -> Path:
-    """Where one of several repositories is written: `workspace/repository`; where two of them have this
-    name (one is gone, and its name was used again), by the names of their folders."""
-    same = [one for one in others if one.full_name == folder.full_name]
-    return Path(folder.workspace_slug) / (folder.slug if len(same) == 1 else folder.folder)
 
 
 def is_url(target: str) -> bool:
@@ -243,13 +243,9 @@ def _wanted(folder: Folder, snapshot: Snapshot, only: frozenset[str], *, may_lac
     return {mirror: one.refs for mirror, one in told.items() if mirror.partition("/")[0] in only}
 
 
-async def _own_to_folder(order: _Order, home: WorkspaceFolder, at: str, place: Path) -> Item:
-    """What belongs to a workspace and to no repository."""
-    try:
-        when = home.metadata.at(at)
-    except UsageError as error:  # its repositories have snapshots from before its own first one
-        return Item(home.full_name, "", "", None, None, str(place), problems=((3, error.message),))
-    return await _to_folder(order, home, when, place)
+def _lacking(folder: Folder, place: Path, error: MirrorError) -> Item:
+    """One of several that has no snapshot then."""
+    return Item(folder.full_name, "", "", None, None, str(place), problems=(problem_of(error),))
 
 
 async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> Item:

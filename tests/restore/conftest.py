@@ -1,0 +1,23 @@
+"""A world whose backups are to be brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirror.config import load
+from mirror.simulator import Simulator, World
+from mirror.simulator.sample import SCOPES, populate
+from tests.e2e.helpers import write_config
+from tests.place import Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))

@@ -1,0 +1,88 @@
+"""Restore and export of several: each comes as far as it can, and what is missing is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mirror import browse, prune, restore
+from mirror.errors import UsageError
+from mirror.model import Selector
+from tests.place import Place
+
+Told = dict[str, tuple[tuple[int, str], ...]]
+OTHERS = {"acme/api", "acme/billing", "acme/handbook", "acme/website"}
+
+
+async def restored(place: Place, selector: str, target: Path, at: str = "latest") -> tuple[int, Told]:
+    report = await restore.run(
+        place.config.store, Selector.parse(selector), target=str(target), at=at, environment=os.environ
+    )
+    return report.exit_code, {item.repository: item.problems for item in report.items}
+
+
+def exported(place: Place, selector: str, target: Path, at: str = "latest") -> Told:
+    found = browse.export(place.config.store, Selector.parse(selector), target, at=at)
+    assert all(one.to_json()["repository"] == one.name for one in found)
+    return {one.name: one.problems for one in found}
+
+
+async def test_a_repository_younger_than_the_time_keeps_none_of_the_others_back(
+    place: Place, tmp_path: Path
+) -> None:
+    await place.run()
+    then = place.clock.now().isoformat()
+    place.clock.elapsed += 3 * 86400
+    place.acme.add_repository("newcomer").commit("main", {"a": b"1\n"}, "a\n")
+    await place.run()
+    for selector, base in (("acme", "restored"), ("acme/*", "by a pattern")):
+        code, told = await restored(place, selector, tmp_path / base, then)
+        assert code == 3
+        assert {name for name, problems in told.items() if not problems} >= OTHERS
+        [(code, text)] = told["acme/newcomer"]
+        assert code == 3 and "no snapshot at or before" in text
+    told = exported(place, "acme", tmp_path / "exported", then)
+    assert {name for name, problems in told.items() if not problems} == OTHERS | {"acme"}
+    assert [code for code, _ in told["acme/newcomer"]] == [3]
+    for base in ("restored", "by a pattern", "exported"):
+        assert (tmp_path / base / "acme" / "website").is_dir()
+        assert not (tmp_path / base / "acme" / "newcomer").exists()
+
+
+async def test_an_erased_repository_is_told_as_erased_beside_the_others(place: Place, tmp_path: Path) -> None:
+    await place.run()
+    await prune.erase(
+        place.config.store,
+        Selector.parse("acme/billing"),
+        prune.What(),
+        reason="never ours to keep",
+        by="ann",
+        clock=place.clock,
+        environment=os.environ,
+    )
+    code, told = await restored(place, "acme", tmp_path / "restored")
+    assert code == 3
+    for several in (told, exported(place, "acme", tmp_path / "exported")):
+        assert {name for name, problems in several.items() if not problems} == OTHERS - {"acme/billing"} | {
+            "acme"
+        }
+        [(code, text)] = several["acme/billing"]
+        assert code == 3 and "was erased on" in text and "never ours to keep" in text
+    with pytest.raises(UsageError, match="was erased on"):
+        await restored(place, "acme/billing", tmp_path / "alone")
+    with pytest.raises(UsageError, match="was erased on"):
+        exported(place, "acme/billing", tmp_path / "alone")
+
+
+async def test_a_time_before_everything_is_refused_and_nothing_is_written(
+    place: Place, tmp_path: Path
+) -> None:
+    await place.run()
+    for at in ("1999-01-01", "nonsense"):
+        with pytest.raises(UsageError):
+            await restored(place, "acme", tmp_path / "out", at)
+        with pytest.raises(UsageError):
+            exported(place, "acme", tmp_path / "out", at)
+    assert not (tmp_path / "out").exists()
