@@ -16,7 +16,7 @@ from mirror.git.lfs_transfer import object_path
 from mirror.git.lfs_walk import LFS
 from mirror.model import JsonObject, Selector, loads, pointers, time_text
 from mirror.store.reader import At, RepositoryFolder, Store
-from mirror.store.taking_out import WORKSPACE, Folder, choose, problem_of
+from mirror.store.taking_out import WORKSPACE, Folder, choose, place_of, problem_of
 
 CODE = "code"
 METADATA = "metadata"
@@ -74,9 +74,7 @@ def export(
         places: list[tuple[Folder, Path]] = [
             (one, target / one.slug / WORKSPACE) for one in homes if one.metadata.tags()
         ]
-        places += [
-            (one, target if selector.is_exact else target / one.workspace_slug / one.slug) for one in folders
-        ]
+        places += [(one, target if selector.is_exact else target / place_of(one, folders)) for one in folders]
         chosen = choose([one for one, _ in places], at)
         return [
             _export(folder, when, place, tell)

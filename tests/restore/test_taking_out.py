@@ -86,3 +86,18 @@ async def test_a_time_before_everything_is_refused_and_nothing_is_written(
         with pytest.raises(UsageError):
             exported(place, "acme", tmp_path / "out", at)
     assert not (tmp_path / "out").exists()
+
+
+async def test_two_repositories_of_one_name_come_both(place: Place, tmp_path: Path) -> None:
+    await place.run()
+    del place.acme.repositories["billing"]
+    place.clock.elapsed += 86400
+    place.acme.add_repository("billing").commit("main", {"a": b"1\n"}, "a\n")
+    await place.run()
+    code, _ = await restored(place, "acme", tmp_path / "restored")
+    assert code == 0
+    found = browse.export(place.config.store, Selector.parse("acme"), tmp_path / "exported")
+    assert [one.problems for one in found if one.problems] == []
+    for base in ("restored", "exported"):
+        names = [path.name for path in (tmp_path / base / "acme").iterdir() if "billing" in path.name]
+        assert len(names) == 2 and all(name.startswith("billing~") for name in names)
