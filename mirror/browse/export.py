@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,17 @@ from mirror.git.lfs_transfer import object_path
 from mirror.git.lfs_walk import LFS
 from mirror.model import JsonObject, Selector, loads, pointers, time_text
 from mirror.store.reader import At, RepositoryFolder, Store
-from mirror.store.taking_out import WORKSPACE, Folder, choose, place_of, problem_of
+from mirror.store.taking_out import (
+    EXPORTING,
+    WORKSPACE,
+    Folder,
+    choose,
+    not_empty,
+    place_of,
+    problem_of,
+    remove_unfinished,
+    unfinished_at,
+)
 
 CODE = "code"
 METADATA = "metadata"
@@ -25,7 +34,8 @@ FILES = "files"
 
 @dataclass(frozen=True)
 class Exported:
-    """One repository's export. `when` is None where it had no snapshot then."""
+    """One repository's export; `when` is None where it had no snapshot then. `is_there`: at the target, in
+    full or in part."""
 
     name: str
     when: At | None
@@ -33,6 +43,7 @@ class Exported:
     documents: int = 0
     files: int = 0
     refs: int = 0
+    is_there: bool = False
     problems: tuple[tuple[int, str], ...] = ()
 
     def to_json(self) -> JsonObject:
@@ -45,6 +56,7 @@ class Exported:
             "documents": self.documents,
             "files": self.files,
             "refs": self.refs,
+            "is_there": self.is_there,
             "problems": [{"code": code, "text": text} for code, text in self.problems],
         }
 
@@ -64,8 +76,10 @@ def export(
     `workspace/~workspace`. Raises UsageError where the folder is not empty; what happens to one of
     several is in its own export, also that it had no snapshot then.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} is not an empty folder; nothing was written")
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is not a folder; nothing was written")
+    if target.exists() and any(target.iterdir()):
+        raise UsageError(not_empty(target), hint="name an empty folder, or a new one")
     with Store.open(path) as store:
         folders = store.repositories([selector])
         if not folders:
@@ -86,7 +100,8 @@ def export(
 
 def _export(folder: Folder, when: At, target: Path, tell: Callable[[str, str], None]) -> Exported:
     name, snapshot = folder.full_name, when.snapshot
-    unfinished = target.with_name(f".{target.name}.exporting-{secrets.token_hex(4)}")
+    unfinished = unfinished_at(target, EXPORTING)
+    is_there = False
     documents = files = refs = 0
     problems: list[tuple[int, str]] = []
     try:
@@ -105,18 +120,22 @@ def _export(folder: Folder, when: At, target: Path, tell: Callable[[str, str], N
             tell(name, "LFS objects")
             tips = list(mirrors[CODE].refs.refs.values())
             problems += _copy_objects(folder, when, unfinished / CODE / ".git", tips)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            target.rmdir()
-        unfinished.rename(target)
+        if unfinished.parent == target:
+            for child in sorted(unfinished.iterdir()):
+                child.rename(target / child.name)
+                is_there = True
+        else:
+            unfinished.rename(target)
+            is_there = True
     except MirrorError as error:
         problems.append((error.exit_code, error.message))
     except OSError as error:
         problems.append((1, f"{error.strerror}: {error.filename}"))
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        problems += remove_unfinished(unfinished)
         tell(name, "done")
-    return Exported(name, when, str(target), documents, files, refs, tuple(problems))
+    counts = (documents, files, refs) if is_there else (0, 0, 0)
+    return Exported(name, when, str(target), *counts, is_there, tuple(problems))
 
 
 def _write_tree(folder: Folder, when: At, target: Path) -> tuple[int, int, list[tuple[int, str]]]:

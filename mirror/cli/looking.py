@@ -191,11 +191,9 @@ async def run_export(context: Context) -> int:
     codes = [code for one in found for code, _ in one.problems]
     context.out.document({"exit_code": worst(codes), "items": [one.to_json() for one in found]})
     for one in found:
-        if one.when is None:
-            context.out.line(f"Could not export {one.name} to {one.target}")
-        else:
-            verb = "Exported" if not one.problems else "Exported in part"
-            context.out.line(f"{verb} {one.name} to {one.target}")
+        verb = "Could not export" if not one.is_there else "Exported in part" if one.problems else "Exported"
+        context.out.line(f"{verb} {one.name} to {one.target}")
+        if one.when is not None:
             held = f"{one.documents} documents, {one.files} files, {one.refs} refs"
             context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
         for _, text in one.problems:

@@ -33,7 +33,17 @@ from mirror.restore import lfs
 from mirror.restore.tree import write_documents
 from mirror.store.layout import mirror_place
 from mirror.store.reader import At, RepositoryFolder, Store
-from mirror.store.taking_out import WORKSPACE, Folder, choose, place_of, problem_of
+from mirror.store.taking_out import (
+    RESTORING,
+    WORKSPACE,
+    Folder,
+    choose,
+    not_empty,
+    place_of,
+    problem_of,
+    remove_unfinished,
+    unfinished_at,
+)
 
 PARTS = frozenset({"code", "metadata", "wiki", "snippets"})
 CODE = "code.git"
@@ -206,7 +216,7 @@ def _check_folder(base: Path, only: frozenset[str] | None, overwrite: bool) -> N
     if base.exists() and any(base.iterdir()) and not overwrite:
         names = " and ".join(sorted(only)) if only is not None else "the repositories"
         raise UsageError(
-            f"{base} is not empty; nothing was written",
+            not_empty(base),
             hint=f"name an empty folder, or add --overwrite to replace {names} there",
         )
 
@@ -249,9 +259,9 @@ def _lacking(folder: Folder, place: Path, error: MirrorError) -> Item:
 
 
 async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> Item:
-    """One repository (or a workspace's own), made beside its place and moved there once it is whole."""
+    """One repository (or a workspace's own), moved to its place once it is whole."""
     name, snapshot, only = folder.full_name, when.snapshot, order.only
-    unfinished = place.with_name(f".{place.name}.restoring-{secrets.token_hex(4)}")
+    unfinished = unfinished_at(place, RESTORING)
     mirrors: dict[str, Refs] = {}
     documents, let_go, problems = 0, 0, []
     objects = lfs.Objects()
@@ -276,7 +286,7 @@ async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> It
     except OSError as error:
         problems.append((1, f"{error.strerror}: {error.filename}"))
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        problems += remove_unfinished(unfinished)
         order.progress.report(name, "done")
     counts = {mirror: len(refs.refs) for mirror, refs in mirrors.items()}
     return _item(

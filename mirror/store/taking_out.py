@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from mirror.store.reader import At, RepositoryFolder, WorkspaceFolder
 
 # What belongs to a workspace and to no repository is written here; no repository can be called so.
 WORKSPACE = "~workspace"
+RESTORING, EXPORTING = "restoring", "exporting"
 Folder = RepositoryFolder | WorkspaceFolder
 
 
@@ -49,3 +52,29 @@ def place_of(folder: RepositoryFolder, others: Sequence[RepositoryFolder]) -> Pa
     name (one is gone, and its name was used again), by the names of their folders."""
     same = [one for one in others if one.full_name == folder.full_name]
     return Path(folder.workspace_slug) / (folder.slug if len(same) == 1 else folder.folder)
+
+
+def unfinished_at(place: Path, word: str) -> Path:
+    """Where that is made which comes to `place` once it is whole: on the same disk, so in the place itself
+    where that is there already (it may be a mount point), else beside it."""
+    mark = f"{word}-{secrets.token_hex(4)}"
+    return place / f".{mark}" if place.is_dir() else place.with_name(f".{place.name}.{mark}")
+
+
+def remove_unfinished(unfinished: Path) -> list[tuple[int, str]]:
+    """Remove what was not moved to its place; returns the problem of what is left all the same."""
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return [(1, f"what is not finished is left at {unfinished}")] if unfinished.exists() else []
+
+
+def not_empty(place: Path) -> str:
+    """How to say that there is something at `place`, and that it may come from one that was stopped."""
+    left = sorted(
+        path.name for word in (RESTORING, EXPORTING) for path in place.glob(f".{word}-*") if path.is_dir()
+    )
+    if not left:
+        return f"{place} is not empty; nothing was written"
+    names = ", ".join(left)
+    return (
+        f"{place} is not empty: a restore or export that was stopped left {names} there; nothing was written"
+    )

@@ -10,6 +10,7 @@ import pytest
 from mirror import browse, prune, restore
 from mirror.errors import UsageError
 from mirror.model import Selector
+from tests.e2e.helpers import mirror
 from tests.place import Place
 
 Told = dict[str, tuple[tuple[int, str], ...]]
@@ -101,3 +102,73 @@ async def test_two_repositories_of_one_name_come_both(place: Place, tmp_path: Pa
     for base in ("restored", "exported"):
         names = [path.name for path in (tmp_path / base / "acme").iterdir() if "billing" in path.name]
         assert len(names) == 2 and all(name.startswith("billing~") for name in names)
+
+
+class Watching:
+    """Notes what stands beside a target while it is being written, and may fail."""
+
+    def __init__(self, target: Path, *, failing: bool = False) -> None:
+        self.target = target
+        self.failing = failing
+        self.beside: set[str] = set()
+        self.inside: set[str] = set()
+
+    def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
+        self.beside |= {path.name for path in self.target.parent.iterdir()} - {self.target.name}
+        self.inside |= {path.name for path in self.target.iterdir()}
+        if self.failing and stage not in ("done", "documents"):
+            raise OSError(28, "No space left on device", "somewhere")
+
+
+async def test_what_goes_to_an_empty_folder_is_made_in_it_for_it_may_be_a_mount_point(
+    place: Place, tmp_path: Path
+) -> None:
+    await place.run()
+    website = Selector.parse("acme/website")
+    for name in ("restored", "exported"):
+        target = tmp_path / f"around {name}" / name
+        target.mkdir(parents=True)
+        before, watching = target.stat().st_ino, Watching(target)
+        if name == "restored":
+            report = await restore.run(
+                place.config.store, website, target=str(target), progress=watching, environment=os.environ
+            )
+            assert report.exit_code == 0
+            expected = {"code.git", "metadata", "files"}
+        else:
+            [found] = browse.export(place.config.store, website, target, tell=watching.report)
+            assert found.is_there and not found.problems and found.refs
+            expected = {"code", "metadata", "files"}
+        assert target.stat().st_ino == before  # a mount point can be neither removed nor replaced
+        assert watching.beside == set() and watching.inside
+        assert {path.name for path in target.iterdir()} - {"wiki", "wiki.git"} == expected
+
+
+async def test_an_export_that_failed_leaves_nothing_and_says_so(place: Place, tmp_path: Path) -> None:
+    await place.run()
+    target = tmp_path / "around" / "exported"
+    target.mkdir(parents=True)
+    watching = Watching(target, failing=True)
+    [found] = browse.export(place.config.store, Selector.parse("acme/website"), target, tell=watching.report)
+    assert (found.is_there, found.documents, found.files, found.refs) == (False, 0, 0, 0)
+    assert [code for code, _ in found.problems] == [1]
+    assert list(target.iterdir()) == []
+    (target.parent / "file").touch()
+    done = mirror(
+        "export",
+        "acme/website",
+        "--to",
+        str(target.parent / "file" / "x"),
+        "--store",
+        str(place.config.store),
+    )
+    assert done.returncode == 1 and "Could not export acme/website" in done.stdout
+
+
+async def test_what_a_stopped_one_left_is_named(place: Place, tmp_path: Path) -> None:
+    await place.run()
+    (tmp_path / "out" / ".restoring-0123abcd").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"was stopped left \.restoring-0123abcd there"):
+        await restored(place, "acme/website", tmp_path / "out")
+    with pytest.raises(UsageError, match=r"was stopped left \.restoring-0123abcd there"):
+        exported(place, "acme/website", tmp_path / "out")
