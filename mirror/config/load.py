@@ -61,6 +61,8 @@ _SHAPES = (
     shape.LimitsShape, shape.RetentionShape, shape.BrakeShape, shape.SecretShape, shape.AccessTokenShape,
     shape.ApiTokenShape, shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
 )  # fmt: skip
+# What the YAML library raises for a value that is not what it looks like, or is tagged as.
+_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
 Place = tuple[str | int, ...]
 
 
@@ -85,7 +87,7 @@ def load_text(text: str, name: str, *, folder: Path, source: Path | None = None)
     """The configuration in `text`; relative paths are below `folder`. Raises ConfigError."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else None
         # A name in it is left out: it may be a secret that was put in the wrong place.
@@ -136,9 +138,16 @@ def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], 
     return Config(store, BitbucketUrls(), entries)
 
 
-def _plain(node: Node, place: Place, lines: dict[Place, int], faults: list[Fault]) -> Any:
-    """The plain value of a YAML node; notes the line of each place, and keys that stand twice."""
+def _plain(
+    node: Node, place: Place, lines: dict[Place, int], faults: list[Fault], around: tuple[Node, ...] = ()
+) -> Any:
+    """The plain value of a YAML node; notes the line of each place, and keys that stand twice. `around`
+    are the nodes that it stands in: an alias may mean one of them."""
     lines.setdefault(place, node.start_mark.line + 1)
+    if any(node is one for one in around):
+        faults.append(Fault(lines[place], _dotted(place), "is an alias of what it stands in", "write it out"))
+        return None
+    around = (*around, node)
     if isinstance(node, MappingNode):
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -148,16 +157,16 @@ def _plain(node: Node, place: Place, lines: dict[Place, int], faults: list[Fault
                 line = key_node.start_mark.line + 1
                 faults.append(Fault(line, _dotted(inner), "stands twice", "keep one of them"))
             lines[inner] = key_node.start_mark.line + 1
-            result[key] = _plain(value_node, inner, lines, faults)
+            result[key] = _plain(value_node, inner, lines, faults, around)
         return result
     if isinstance(node, SequenceNode):
-        return [_plain(item, (*place, index), lines, faults) for index, item in enumerate(node.value)]
+        return [_plain(item, (*place, index), lines, faults, around) for index, item in enumerate(node.value)]
     try:
         return yaml.SafeLoader("").construct_object(node) if isinstance(node, ScalarNode) else None
-    except (yaml.YAMLError, ValueError):  # their words repeat the value
-        remedy = FOUR_WAYS if SECRET_KEYS & set(place) else "write it plainly, without a tag"
-        line = node.start_mark.line + 1
-        faults.append(Fault(line, _dotted(place), "has a value that YAML cannot read", remedy))
+    except _UNREADABLE:  # their words repeat the value
+        remedy = FOUR_WAYS if SECRET_KEYS & set(place) else "correct it"
+        problem = "cannot be read: it is no real date or number, or has a tag"
+        faults.append(Fault(node.start_mark.line + 1, _dotted(place), problem, remedy))
         return None
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -32,6 +34,12 @@ def _url(text: str) -> str:
         raise ValueError("should begin with https:// (plain http is accepted for loopback only)")
     if "@" in text.partition("://")[2].partition("/")[0]:
         raise ValueError("should not hold a user name or secret")
+    try:
+        parts = urlsplit(text)
+        if parts.hostname is None or parts.port == 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError("should be a URL with a host, and a port up to 65535 if any") from None
     return text.rstrip("/")
 
 
@@ -52,10 +60,28 @@ def _zone(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("should be a path; it holds a NUL")
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~ and the name of no user of this machine") from None
+    return text
+
+
+def _date(value: object) -> object:
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("should be a date such as 2026-12-31") from None
+
+
 Url = Annotated[str, AfterValidator(_url)]
 TriggerText = Annotated[str, AfterValidator(trigger)]
 Duration = Annotated[timedelta, BeforeValidator(duration, json_schema_input_type=str)]
 Text = Annotated[str, Field(min_length=1)]
+PathText = Annotated[Text, AfterValidator(_path)]
 
 
 class _Shape(BaseModel):
@@ -65,7 +91,9 @@ class _Shape(BaseModel):
 class SecretShape(_Shape):
     """Where a secret is: exactly one of these. The secret itself never stands in this file."""
 
-    file: Text | None = Field(None, description="A file that holds the secret; not readable by everybody.")
+    file: PathText | None = Field(
+        None, description="A file that holds the secret; not readable by everybody."
+    )
     env: Text | None = Field(None, description="An environment variable that holds the secret.")
     credential: Text | None = Field(
         None, description="A systemd credential (LoadCredential=) that holds the secret."
@@ -96,9 +124,9 @@ class ApiTokenShape(_Shape):
     kind: Literal["api_token"] = Field(description="Which kind of credential this is.")
     email: Text = Field(description="The e-mail address of the user's Atlassian account.")
     token: SecretShape = Field(description="The token.")
-    expires: Annotated[
-        date | None, BeforeValidator(lambda v: date.fromisoformat(v) if isinstance(v, str) else v)
-    ] = Field(None, description="When the token expires, so that doctor can warn in time.")
+    expires: Annotated[date | None, BeforeValidator(_date)] = Field(
+        None, description="When the token expires, so that doctor can warn in time."
+    )
 
 
 class OAuthConsumerShape(_Shape):
@@ -327,7 +355,7 @@ class ConfigShape(_Shape):
 
     model_config = ConfigDict(title="mirror configuration")
 
-    store: Text = Field(description="The folder that backups are kept in.")
+    store: PathText = Field(description="The folder that backups are kept in.")
     bitbucket: BitbucketShape = Field(default_factory=BitbucketShape, description="Where Bitbucket is.")
     credential: CredentialShape | None = Field(
         None, description="How to sign in for workspaces that do not say."

@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from mirror.config import Cron, Every, Trigger
-from mirror.errors import UsageError
+from mirror.config import Config, Cron, Every, Trigger
+from mirror.errors import ConfigError, Fault, UsageError
+
+Kind = Literal["backup", "verify", "prune"]
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def triggers(config: Config) -> tuple[tuple[Kind, Trigger | None], ...]:
+    """Each kind of run with when it is due; None: never."""
+    schedule = config.schedule
+    return ("backup", schedule.backup), ("verify", schedule.verify), ("prune", schedule.prune)
+
+
+def check(config: Config, *, now: datetime) -> None:
+    """Raise ConfigError where the schedule cannot be kept, so that the daemon would not start."""
+    faults = []
+    for kind, trigger in triggers(config):
+        try:
+            if trigger is not None:
+                make_trigger(trigger, config.schedule.timezone, start=now)
+        except UsageError as error:
+            remedy = 'give five cron fields such as "0 */4 * * *", or "every 4h"'
+            faults.append(Fault(None, f"schedule.{kind}", error.message, remedy))
+    if config.schedule.prune is not None and not any(one.retention for one in config.workspaces):
+        problem = "is set, and no retention: nothing could ever be let go"
+        remedy = "add retention: {keep_daily: 30}, or take schedule.prune out"
+        faults.append(Fault(None, "schedule.prune", problem, remedy))
+    if faults:
+        raise ConfigError(str(config.source or "the configuration"), faults)
 
 
 def _day_of_week(field: str) -> str:

@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from mirror import backup, prune, verify
 from mirror.auth.signin import sign_in
 from mirror.bitbucket.budget import Budget
-from mirror.config import Config, Trigger
+from mirror.config import Config
 from mirror.daemon.notify import Notifier
-from mirror.daemon.schedule import describe, first_run, make_trigger
+from mirror.daemon.schedule import Kind, check, describe, first_run, make_trigger, triggers
 from mirror.errors import ConfigError, MirrorError, NoStore, UsageError
 from mirror.logs import get_logger
 from mirror.model import Clock, Run, time_from_text, time_text
@@ -26,7 +26,6 @@ from mirror.store.journal import VerifyJournal
 from mirror.store.reader import Store
 from mirror.store.writer import create_or_open
 
-Kind = Literal["backup", "verify", "prune"]
 # A run that is told to stop ends within moments; systemd is asked for no more than this.
 STOP_SECONDS = 60.0
 
@@ -77,11 +76,12 @@ class _Service:
 
     async def prove(self, config: Config) -> None:
         """Raise where the configuration cannot work: no schedule, no store, no secret."""
-        if not any(trigger for _, trigger in _triggers(config)):
+        if not any(trigger for _, trigger in triggers(config)):
             raise UsageError(
                 "the configuration has no schedule, so there is nothing for a daemon to do",
                 hint='add for example: schedule: {backup: "0 */4 * * *"}',
             )
+        check(config, now=self._clock.now())
         with create_or_open(config.store, now=self._clock.now(), command="mirror daemon"):
             pass
         for workspace in config.workspaces:
@@ -94,14 +94,6 @@ class _Service:
                     api_url=urls.api_url,
                     clock=self._clock,
                 )
-        if config.schedule.prune is not None and not any(one.retention for one in config.workspaces):
-            raise UsageError(
-                "schedule.prune is set, and no retention: nothing could ever be let go",
-                hint="add retention: {keep_daily: 30}, or take schedule.prune out",
-            )
-        for _, trigger in _triggers(config):
-            if trigger is not None:
-                make_trigger(trigger, config.schedule.timezone, start=self._clock.now())
 
     async def run(self, started: Callable[[], None]) -> int:
         """Serve until told to stop."""
@@ -115,7 +107,7 @@ class _Service:
         self._notifier.send(READY=1)
         _log.info(
             "daemon.ready",
-            **{kind: describe(trigger) for kind, trigger in _triggers(self.config)},
+            **{kind: describe(trigger) for kind, trigger in triggers(self.config)},
             store=str(self.config.store),
         )
         started()
@@ -153,7 +145,7 @@ class _Service:
         self._scheduler.remove_all_jobs()
         now = self._clock.now()
         schedule = self.config.schedule
-        for kind, trigger in _triggers(self.config):
+        for kind, trigger in triggers(self.config):
             if trigger is None:
                 continue
             last = _last_began(self.config.store, kind)
@@ -269,12 +261,6 @@ class _Service:
             while True:
                 self._notifier.send(WATCHDOG=1)
                 await asyncio.sleep(seconds)
-
-
-def _triggers(config: Config) -> tuple[tuple[Kind, Trigger | None], ...]:
-    """Each kind of run with when it is due; None: never."""
-    schedule = config.schedule
-    return ("backup", schedule.backup), ("verify", schedule.verify), ("prune", schedule.prune)
 
 
 def _last_began(store: Path, kind: str) -> datetime | None:

@@ -87,9 +87,12 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(token: str) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("!vault s3cr3t", "cannot read"),
-        ("!!int s3cr3t", "cannot read"),
-        ("{file: !vault s3cr3t}", "cannot read"),
+        ("!vault s3cr3t", "cannot be read"),
+        ("!!int s3cr3t", "cannot be read"),
+        ("!!bool s3cr3t", "cannot be read"),
+        ("!!timestamp s3cr3t", "cannot be read"),
+        ("!!binary s3cr3t", "cannot be read"),
+        ("{file: !vault s3cr3t}", "cannot be read"),
         ("!s3cr3t!x y", "is not YAML"),
         ("*s3cr3t", "is not YAML: found undefined alias; "),
         ("{s3cr3t}", "does not name where"),
@@ -129,6 +132,45 @@ def test_what_stands_below_a_secrets_key_is_told_by_its_line_and_never_repeated(
 )
 def test_what_is_no_configuration_says_so(text: str, words: str) -> None:
     assert any(words in problem for _, problem, _ in faults(text).values()), faults(text)
+
+
+API_TOKEN = "store: s\ncredential: {kind: api_token, email: a@x, token: {env: T}, expires: %s}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "words"),
+    [
+        (API_TOKEN % "2026-13-45", 2, "credential.expires", "no real date"),
+        (API_TOKEN % "'2026-13-45'", 2, "credential.expires", "should be a date such as"),
+        (API_TOKEN % "soon", 2, "credential.expires", "should be a date such as"),
+        (f"{CREDENTIAL}\nstore: !!int abc\n", 2, "store", "cannot be read"),
+        (f"{CREDENTIAL}\nstore: ~nosuchuser/x\n", 2, "store", "name of no user"),
+        (f'{CREDENTIAL}\nstore: "a\\0b"\n', 2, "store", "holds a NUL"),
+        (f"store: s\n{CREDENTIAL.replace('t}', '~nosuchuser/x}')}\n", 2, "credential.token.file", "no user"),
+        (f"store: s\n{CREDENTIAL}\nworkspaces: &a\n  - *a\n", 3, "workspaces[0]", "what it stands in"),
+        (f"store: s\n{CREDENTIAL}\nbrake: &b {{share: *b}}\n", 3, "brake.share", "what it stands in"),
+        (f"store: s\n{CREDENTIAL}\nbitbucket: {{api_url: 'https://[x'}}\n", 3, "bitbucket.api_url", "a URL"),
+        (
+            f"store: s\n{CREDENTIAL}\nbitbucket: {{git_url: 'https://x:99999/'}}\n",
+            3,
+            "bitbucket.git_url",
+            "a URL",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_by_line_and_key(text: str, line: int, key: str, words: str) -> None:
+    [(found, (at, problem, _))] = faults(text).items()
+    assert (found, at) == (key, line) and words in problem
+
+
+def test_an_alias_may_stand_for_what_is_beside_it() -> None:
+    config = read(f"store: &s x\n{CREDENTIAL}\nworkspaces: [&w {{workspace: *s}}, *w]\n")
+    assert [one.workspace for one in config.workspaces] == ["x", "x"]
+
+
+def test_what_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is not YAML"):
+        read("store: " + "[" * 5000)
 
 
 def test_a_misspelt_kind_of_setting_is_told_with_the_nearest() -> None:

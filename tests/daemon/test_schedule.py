@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from mirror.config import Cron, Every
 from mirror.daemon.schedule import first_run, make_trigger
 from mirror.errors import UsageError
+from tests.e2e.helpers import mirror
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)  # a Monday
 
@@ -34,6 +36,28 @@ def test_cron_lines_mean_what_cron_means(line: str, zone: str, following: dateti
 def test_an_impossible_line_is_refused() -> None:
     with pytest.raises(UsageError):
         make_trigger(Cron("99 * * * *"), "UTC", start=NOW)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "words"),
+    [
+        ("{backup: '99 * * * *'}", "schedule.backup", "cannot be understood"),
+        ("{backup: every 4h, verify: '0 0 * * nosuchday'}", "schedule.verify", "cannot be understood"),
+        ("{prune: every 1d}", "schedule.prune", "no retention"),
+    ],
+)
+def test_config_check_refuses_what_the_daemon_would_refuse(
+    tmp_path: Path, section: str, key: str, words: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        f"store: s\ncredential: {{kind: workspace_access_token, token: {{env: T}}}}\nschedule: {section}\n"
+    )
+    for command in (("config", "check"), ("daemon",)):
+        done = mirror(*command, "-c", str(path), env={"T": "abcdefgh"})
+        assert done.returncode == 2
+        assert f"{path}: {key}: " in done.stderr and words in done.stderr
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(
