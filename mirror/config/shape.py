@@ -17,16 +17,21 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 PART_NAMES = ("pull_requests", "issues", "pipelines", "pipeline_logs")
 _DURATION = re.compile(r"(\d{1,6})\s*(s|m|h|d|w|y)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
+_LONGEST = timedelta(days=1000 * 365)
 _LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
 _CRON_FIELD = re.compile(r"[A-Za-z0-9*/,\-#?]+")
 
 
 def duration(text: object) -> timedelta:
-    """A length of time such as `30s`, `5m`, `4h`, `7d`, `2w` or `1y` (365 days). Raises ValueError."""
+    """A length of time such as `30s`, `5m`, `4h`, `7d`, `2w` or `1y` (365 days), up to `1000y`, which any
+    date of ours survives that it is added to or taken from. Raises ValueError."""
     found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None or int(found[1]) == 0:
         raise ValueError("should be a length of time such as 30s, 5m, 4h or 7d")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    length = timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    if length > _LONGEST:
+        raise ValueError("should be no longer than 1000y")
+    return length
 
 
 def _url(text: str) -> str:

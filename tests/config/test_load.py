@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,30 @@ def test_an_alias_may_stand_for_what_is_beside_it() -> None:
 def test_what_is_nested_without_end_is_refused() -> None:
     with pytest.raises(ConfigError, match="is not YAML"):
         read("store: " + "[" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("retention: {keep_within: 9999y}", "retention.keep_within"),
+        ("retention: {keep_last: 1, keep_gone: 9999y}", "retention.keep_gone"),
+        ("retention: {keep_last: 1, pipeline_logs: 9999y}", "retention.pipeline_logs"),
+        ("schedule: {backup: every 999999y}", "schedule.backup"),
+        ("limits: {window: 365001d}", "limits.window"),
+    ],
+)
+def test_a_time_longer_than_dates_reach_is_refused_where_it_is_read(section: str, key: str) -> None:
+    [(found, (line, problem, _))] = faults(f"store: s\n{CREDENTIAL}\n{section}\n").items()
+    assert (found, line) == (key, 3) and problem == "should be no longer than 1000y"
+
+
+def test_the_longest_time_reaches_from_the_first_to_the_last_date_of_ours() -> None:
+    config = read(f"store: s\n{CREDENTIAL}\nretention: {{keep_within: 1000y}}\n")
+    retention = config.workspaces[0].retention
+    assert retention is not None and retention.policy.keep_within is not None
+    for year in (2008, 2100):  # Bitbucket's first, and beyond ours
+        moment = datetime(year, 1, 1, tzinfo=UTC)
+        assert moment - retention.policy.keep_within < moment < moment + retention.policy.keep_within
 
 
 def test_a_misspelt_kind_of_setting_is_told_with_the_nearest() -> None:
