@@ -86,6 +86,7 @@ async def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -
                     f"the secret from {source} is missing: the variable is not set, or empty",
                     hint="set it for this process, or name another source for the secret",
                 )
+            text = _decode(os.fsencode(text), f"the secret from {source}")
         case "credential":
             text = _read_credential(str(source.value), environment)
         case "command":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def document_path(path: str) -> str:
     """A document's path from how a person may write it: `pull-requests/12` is enough."""
     path = path.strip("/")
     kind, _, number = path.partition("/")
-    if number.isdigit():
+    if re.fullmatch(r"[0-9]{1,18}", number):
         return f"{kind}/{int(number) // 100}/{int(number)}.json"
     return path
 

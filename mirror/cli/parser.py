@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -50,6 +51,12 @@ def _share(text: str) -> Fraction:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} should be a share such as 1/30")
     return share
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a port, up to 65535")
+    return int(text)
 
 
 def _lock_wait(parser: argparse.ArgumentParser) -> None:
@@ -278,7 +285,7 @@ def _add_service(commands: _Commands) -> None:
     commands.add("version", "print the version")
     simulator = commands.add("simulator", "a local Bitbucket to try things on", "simulator --port 9320")
     simulator.add_argument(
-        "--port", type=int, default=0, metavar="N", help="listen there (default: any free one)"
+        "--port", type=_port, default=0, metavar="N", help="listen there (default: any free one)"
     )
     simulator.add_argument("--data", metavar="DIR", type=Path, help="keep it in this folder between starts")
     demo = commands.add(

@@ -223,6 +223,10 @@ async def _login(context: Context, url: str) -> GitLogin | None:
     username, password = environment.get("MIRROR_GIT_USERNAME"), environment.get("MIRROR_GIT_PASSWORD")
     if username and password:
         register_secret(password)
+        try:
+            (username + password).encode("utf-8")
+        except UnicodeEncodeError:
+            raise UsageError("MIRROR_GIT_USERNAME or MIRROR_GIT_PASSWORD is not UTF-8 text") from None
         return GitLogin(username, password)
     path = context.config_path()
     if path is None or urlsplit(url).scheme == "file":

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from mirror.errors import DamageFound, MirrorError, UsageError, worst
 from mirror.git.check import CheckJob
@@ -190,7 +190,7 @@ def is_url(target: str) -> bool:
             hint="restore to a folder, or push to the URL of an empty repository",
         )
     if "://" in target:
-        parts = urlsplit(target)
+        parts = _parts_of(target)
         if parts.scheme not in ("http", "https", "file"):
             raise UsageError(
                 f"pushing over {parts.scheme} is not built in this version",
@@ -210,9 +210,23 @@ def is_url(target: str) -> bool:
     return False
 
 
+def _parts_of(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.port == 0 or (parts.hostname is None and parts.scheme in ("http", "https")):
+            raise ValueError
+    except ValueError:  # it is not repeated: a password may stand in it
+        raise UsageError(
+            "the target is not a URL: its host or its port cannot be", hint="see what stands after ://"
+        ) from None
+    return parts
+
+
 def _check_folder(base: Path, only: frozenset[str] | None, overwrite: bool) -> None:
     if base.exists() and not base.is_dir():
         raise UsageError(f"{base} is not a folder")
+    if base.resolve() == Path(base.anchor):
+        raise UsageError("nothing is restored to the root of the file system", hint="name a folder in it")
     if base.exists() and any(base.iterdir()) and not overwrite:
         names = " and ".join(sorted(only)) if only is not None else "the repositories"
         raise UsageError(

@@ -191,3 +191,12 @@ async def test_a_command_that_prints_without_end_is_ended() -> None:
     script = "while True: print('x' * 1000)"
     with pytest.raises(UsageError, match="larger than a secret"):
         await read_secret(SecretSource("command", (sys.executable, "-c", script)), environment={})
+
+
+async def test_a_variable_that_is_not_utf_8_is_refused_without_repeating_it() -> None:
+    environment = {"TOKEN": os.fsdecode(b"s3cret-\xff-value"), "GOOD": "p\u00e4ssw\u00f6rd"}
+    with pytest.raises(UsageError, match="env TOKEN is not UTF-8 text") as caught:
+        await read_secret(SecretSource("env", "TOKEN"), environment=environment)
+    assert "s3cret" not in caught.value.message + (caught.value.hint or "")
+    secret = await read_secret(SecretSource("env", "GOOD"), environment=environment)
+    assert secret.reveal() == "p\u00e4ssw\u00f6rd"
