@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mirror.bitbucket import fields
 from mirror.bitbucket.client import Client
-from mirror.bitbucket.failures import ApiError, Denied, Gone
+from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
 from mirror.bitbucket.lists import all_of
 from mirror.collect import settings, snippets
 from mirror.collect.catalogue import Row, rows
@@ -70,8 +70,9 @@ async def _projects(work: Work, client: Client, row: Row) -> None:
 
 
 def _is_missed(work: Work, row: Row, error: ApiError) -> bool:
-    """Whether what a project lacks is a gap: it is none where that is agreed, out of reach, or retired."""
-    if row.agreed_as in work.agreed or isinstance(error, Gone):
+    """Whether what a project lacks is a gap: it is none where that is agreed, out of reach, retired, or was
+    never set up, which is a 404 as it is for repositories."""
+    if row.agreed_as in work.agreed or isinstance(error, Gone | NotFound):
         return False
     return not settings.is_out_of_reach(work, row, error)
 

@@ -169,21 +169,11 @@ async def test_one_attachment_keeps_no_other_out_and_is_asked_for_again(place: P
     assert all(one["_content"] for one in documents(place)[path]["attachments"])
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault("GET */projects/*/branching-model", kind="html", times=500),
-        Fault("GET */projects/*/branching-model", status=404, times=500),
-    ],
-    ids=["a web page", "404"],
-)
-async def test_a_project_whose_setting_could_not_be_read_is_told_and_asked_for_again(
-    place: Place, fault: Fault
-) -> None:
+async def test_a_project_whose_setting_could_not_be_read_is_told_and_asked_for_again(place: Place) -> None:
     await place.run()
     before = {path: data for path, data in documents(place, "acme").items() if path.startswith("projects/")}
     assert len(before) == 3
-    place.simulator.order(fault)
+    place.simulator.order(Fault("GET */projects/*/branching-model", kind="html", times=500))
     run = await settled(place)
     assert run.exit_code != 0 and str(part(run, "settings", "acme").state) == "partial"
     held = documents(place, "acme")
@@ -197,10 +187,20 @@ async def test_a_project_whose_setting_could_not_be_read_is_told_and_asked_for_a
     assert {path: held[path] for path in before} == before
 
 
-async def test_a_setting_of_projects_that_is_retired_is_no_gap(place: Place) -> None:
-    place.simulator.order(Fault("GET */projects/*/branching-model", status=410, times=500))
-    run = await place.run()
+@pytest.mark.parametrize("status", [404, 410], ids=["never set up", "retired"])
+async def test_a_setting_that_projects_have_not_is_no_gap_and_one_that_is_held_stays(
+    place: Place, status: int
+) -> None:
+    """As it is for repositories."""
+    await place.run()
+    before = documents(place, "acme")
+    place.simulator.order(Fault("GET */projects/*/branching-model", status=status, times=500))
+    run = await settled(place)
     assert (run.exit_code, str(part(run, "settings", "acme").state)) == (0, "complete")
+    for path, data in documents(place, "acme").items():
+        if path.startswith("projects/"):
+            assert data["branching_model"] == before[path]["branching_model"] is not None
+            assert data["_parts"]["branching_model"]["state"] == "gone"
 
 
 @pytest.mark.parametrize("odd", [None, [], "model"], ids=["null", "a list", "a text"])
