@@ -201,8 +201,7 @@ def parts(work: Work, wanted: Wanted, unread: dict[str, Part]) -> dict[str, Part
     for name in ("settings", "downloads"):
         missing = Part(PartState.PARTIAL, {}, "not asked for yet")
         found[name] = slow.get(name, missing) if getattr(wanted, name) else off
-        if found[name].state is PartState.PARTIAL:
-            work.passing.add(name)
+        settings.note_passing(work, name, found[name])
     found["commit_comments"] = commits.part(work) if wanted.commit_comments else off
     return {**found, **unread}
 

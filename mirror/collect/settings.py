@@ -120,7 +120,8 @@ class Round:
         stand = {"part": row.part, "kind": row.kind, "state": mark["state"] if mark else str(asked)}
         if mark and mark.get("scope"):
             stand["scope"] = mark["scope"]
-        return {**stand, "agreed_as": row.agreed_as}
+        # What was answered, and yet could not be read, is asked for again by the next round only.
+        return {**stand, "agreed_as": row.agreed_as, "is_passing": row.name not in self._done}
 
 
 def is_out_of_reach(work: Work, row: Row, error: MirrorError) -> bool:
@@ -284,6 +285,19 @@ def parts(work: Work) -> dict[str, Part]:
         found = {name: _part([one for one in kinds.values() if one["part"] == name], work) for name in names}
     found.pop("issues", None)
     return found
+
+
+def note_passing(work: Work, name: str, part: Part) -> None:
+    """Note whether the next run may complete a part: where all that it lacks is still to be asked for."""
+    kinds = work.part_state(_STATE).get("kinds") or {}
+    lacking = [
+        one for one in kinds.values()
+        if one["part"] == name and one["state"] == PartState.PARTIAL and not _is_agreed(one, work)
+    ]  # fmt: skip
+    if part.state is PartState.PARTIAL and all(one.get("is_passing", True) for one in lacking):
+        work.passing.add(name)
+    else:
+        work.passing.discard(name)
 
 
 def _part(kinds: Sequence[JsonObject], work: Work) -> Part:

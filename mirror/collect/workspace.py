@@ -28,7 +28,8 @@ async def collect_workspace(work: Work, *, with_settings: bool, with_snippets: b
     missing = Part(PartState.PARTIAL, {}, "not asked for yet")
     skipped = Part(PartState.SKIPPED)
     result = {name: found.get(name, missing) if on else skipped for name, on in wanted.items()}
-    work.passing |= {name for name, part in result.items() if part.state is PartState.PARTIAL}
+    for name, part in result.items():
+        settings.note_passing(work, name, part)
     return result
 
 

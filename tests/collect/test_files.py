@@ -82,7 +82,7 @@ async def test_a_download_that_came_back_and_could_not_be_fetched_is_not_gone(pl
     assert "_gone" in document(place, "downloads.json")[0]
     website.upload("catalogue.pdf", b"again, and another")
     place.simulator.order(Fault("GET */downloads/*", kind="html", times=50))
-    assert (await settled(place)).exit_code != 0
+    assert (await settled(place)).exit_code == 3
     assert document(place, "downloads.json") == [before]
 
 

@@ -62,7 +62,7 @@ async def test_one_download_that_is_not_there_does_not_make_them_gone(place: Pla
     place.acme.repositories["website"].upload("broken.zip", b"broken")
     place.simulator.order(Fault("GET */downloads/broken.zip", status=status, times=50))
     run = await place.run()
-    assert run.exit_code != 0 and str(part(run, "downloads").state) == "partial"
+    assert run.exit_code == 3 and str(part(run, "downloads").state) == "partial"
     held = {one["name"]: one["_content"] is not None for one in documents(place)["downloads.json"]}
     assert held == {"catalogue.pdf": True, "broken.zip": False}
     assert documents(place)["settings/_parts.json"]["downloads"] == {"state": "partial"}
@@ -79,7 +79,7 @@ async def test_variables_that_are_not_there_do_not_make_the_environments_gone(pl
     where = f"GET */deployments_config/environments/{first['uuid']}/*"
     place.simulator.order(Fault(where, status=404, times=50))
     run = await place.run()
-    assert run.exit_code != 0 and str(part(run, "settings").state) == "partial"
+    assert run.exit_code == 3 and str(part(run, "settings").state) == "partial"
     found = documents(place)
     assert found["settings/_parts.json"]["environments"] == {"state": "partial"}
     assert found[f"environments/{first['uuid'].strip('{}')}.json"]["variables"] is None
@@ -109,7 +109,7 @@ async def test_one_file_of_a_snippet_keeps_no_other_out_and_is_asked_for_again(
     place.simulator.order(Fault(where, status=status, times=50))
     told = "denied" if status == 403 else "partial"
     run = await place.run()
-    assert run.exit_code != 0 and str(part(run, "snippets", "acme").state) == told
+    assert run.exit_code == 3 and str(part(run, "snippets", "acme").state) == told
     kept = documents(place, "acme")["snippets/zzz.json"]
     assert set(kept["files"]) == {"a.txt", "c.txt"} and kept["_parts"]["files"]["state"] == told
     assert kept["comments"] is not None and kept["commits"] is not None
@@ -121,7 +121,7 @@ async def test_one_file_of_a_snippet_keeps_no_other_out_and_is_asked_for_again(
     # What was held of it stays.
     snippet.edit({"a.txt": b"aa", "b.txt": b"bb"})
     place.simulator.order(Fault(where, status=status, times=50))
-    assert (await settled(place)).exit_code != 0
+    assert (await settled(place)).exit_code == 3
     kept = documents(place, "acme")["snippets/zzz.json"]
     assert kept["files"]["b.txt"] == first["files"]["b.txt"]
     assert kept["files"]["a.txt"]["size"] == 2
@@ -145,7 +145,7 @@ async def test_a_snippet_that_does_not_tell_its_files_keeps_no_other_out(
     with monkeypatch.context() as patched:
         patched.setattr(Settings, "snippet", odd_files)
         run = await place.run()
-    assert run.exit_code != 0 and str(part(run, "snippets", "acme").state) == "partial"
+    assert run.exit_code == 3 and str(part(run, "snippets", "acme").state) == "partial"
     held = documents(place, "acme")
     assert (held["snippets/zzz.json"]["files"], set(held["snippets/aaa.json"]["files"])) == (None, {"a.txt"})
     assert held["snippets/zzz.json"]["_parts"] == {"files": {"state": "partial"}}
@@ -175,7 +175,7 @@ async def test_a_project_whose_setting_could_not_be_read_is_told_and_asked_for_a
     assert len(before) == 3
     place.simulator.order(Fault("GET */projects/*/branching-model", kind="html", times=500))
     run = await settled(place)
-    assert run.exit_code != 0 and str(part(run, "settings", "acme").state) == "partial"
+    assert run.exit_code == 3 and str(part(run, "settings", "acme").state) == "partial"
     held = documents(place, "acme")
     assert held["settings/_parts.json"]["projects"] == {"state": "partial"}
     for path, data in before.items():
@@ -218,7 +218,7 @@ async def test_a_setting_that_is_no_object_never_replaces_one(
     with monkeypatch.context() as patched:
         patched.setattr(Settings, "settled", settled_oddly)
         run = await settled(place)
-    assert run.exit_code != 0 and str(part(run, "settings").state) == "partial"
+    assert run.exit_code == 3 and str(part(run, "settings").state) == "partial"
     held = documents(place)
     assert held["settings/branching-model.json"] == before
     assert held["settings/_parts.json"]["branching_model"] == {"state": "partial"}
