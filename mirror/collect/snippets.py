@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client import Client
-from mirror.bitbucket.failures import ApiError
+from mirror.bitbucket.failures import ApiError, BadAnswer
 from mirror.bitbucket.lists import all_of
 from mirror.collect import settings
 from mirror.collect.catalogue import Row
@@ -41,11 +41,18 @@ def _mirror_of(path: str) -> str:
 
 
 async def collect_snippets(work: Work, client: Client, row: Row) -> None:
-    """Each with its files (where it changed), comments and commits."""
-    seen = set()
+    """Each with its files (where it changed), comments and commits. One without an id keeps no other out;
+    whether another went cannot be said then, because it may be that one."""
+    seen: set[str] = set()
     faults: list[ApiError] = []
+    are_named = True
     for listed in await all_of(client, row.endpoint, None, **work.names):
-        identifier = fields.snippet_id(listed)
+        try:
+            identifier = fields.snippet_id(listed)
+        except BadAnswer as error:
+            faults.append(error)
+            are_named = False
+            continue
         path = snippet_path(identifier)
         seen.add(path.rpartition("/")[2].removesuffix(".json"))
         if work.draft.is_erased(path):
@@ -66,7 +73,8 @@ async def collect_snippets(work: Work, client: Client, row: Row) -> None:
         work.put(path, document)
         _note_listed(work, path, document)
         work.tick()
-    mark_gone(work, FOLDER, seen, "snippet")
+    if are_named:
+        mark_gone(work, FOLDER, seen, "snippet")
     if faults:
         raise not_all(faults)
 

@@ -153,6 +153,31 @@ async def test_a_snippet_that_does_not_tell_its_files_keeps_no_other_out(
     assert set(documents(place, "acme")["snippets/zzz.json"]["files"]) == {"a.txt"}
 
 
+async def test_a_snippet_without_an_id_keeps_no_other_out_and_none_is_taken_for_gone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, render = place.world.users["ann@acme.example"], Settings.snippet
+    place.acme.add_snippet("Old", {"a.txt": b"a"}, author=ann, identifier="old")
+    await place.run()
+
+    def nameless(self: Settings, snippet: Snippet, workspace: str, *, listed: bool) -> JsonObject:
+        shown = render(self, snippet, workspace, listed=listed)
+        return {**shown, "id": None} if snippet.id == "old" else shown
+
+    place.acme.add_snippet("New", {"b.txt": b"b"}, author=ann, identifier="new")
+    place.acme.snippets["old"].edit({"a.txt": b"aa"})  # listed first
+    with monkeypatch.context() as patched:
+        patched.setattr(Settings, "snippet", nameless)
+        run = await settled(place)
+    assert run.exit_code == 3 and str(part(run, "snippets", "acme").state) == "partial"
+    held = documents(place, "acme")
+    assert set(held["snippets/new.json"]["files"]) == {"b.txt"}
+    assert held["snippets/old.json"]["_parts"] == {}
+    del place.acme.snippets["old"]
+    assert (await settled(place)).exit_code == 0
+    assert documents(place, "acme")["snippets/old.json"]["_parts"]["snippet"]["state"] == "gone"
+
+
 async def test_one_attachment_keeps_no_other_out_and_is_asked_for_again(place: Place) -> None:
     ann = place.world.users["ann@acme.example"]
     issue = place.acme.repositories["website"].add_issue("Broken", author=ann)
