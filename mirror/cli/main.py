@@ -18,7 +18,7 @@ from mirror.cli import demo, letting_go, looking, parser, runs, service
 from mirror.cli.context import Context
 from mirror.cli.edges import SystemClock, environment
 from mirror.cli.output import Output, plain
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, UsageError
 
 Command = Callable[[Context], Awaitable[int]]
 COMMANDS: dict[str, Command] = {
@@ -57,8 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of the process."""
     try:
         options = parser.parse(argv)
-    except SystemExit as stopped:  # argparse has printed what there is to say
+    except SystemExit as stopped:  # argparse has printed what was asked for: help, or the version
         return int(stopped.code or 0)
+    except UsageError as error:
+        words = sys.argv[1:] if argv is None else argv
+        return _told(Output(as_json="--json" in words, no_colour=True), 2, error.message, error.hint)
     env = environment()
     verbosity = 1 if options.verbose else -1 if options.quiet else 0
     looks = sys.stderr.isatty() and options.command not in ("daemon",) and not options.verbose
@@ -71,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return demo.run(context, main)
         return asyncio.run(_run(COMMANDS[options.command], context))
     except MirrorError as error:
-        return _told(context, error.exit_code, error.message, error.hint)
+        return _told(out, error.exit_code, error.message, error.hint)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return _told(context, 130, "stopped", None)
+        return _told(out, 130, "stopped", None)
     except BrokenPipeError:
         # Whoever read us has gone; nothing more can be said to them.
         with contextlib.suppress(OSError):
@@ -84,11 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _trace(options, error)
         file = f"{error.filename}: " if error.filename is not None else ""
         hint = _DISK_HINTS.get(error.errno or 0, "run it again when it is mended; what was stored stays")
-        return _told(context, 1, f"{file}{error.strerror or error}", hint)
+        return _told(out, 1, f"{file}{error.strerror or error}", hint)
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare traceback
         _trace(options, error)
         return _told(
-            context, 1, f"unexpected {type(error).__name__}: {error}", "run it again with -v for details"
+            out, 1, f"unexpected {type(error).__name__}: {error}", "run it again with -v for details"
         )
 
 
@@ -109,10 +112,10 @@ async def _run(command: Command, context: Context) -> int:
     return await task
 
 
-def _told(context: Context, code: int, message: str, hint: str | None) -> int:
+def _told(out: Output, code: int, message: str, hint: str | None) -> int:
     """Tell of an error: to people on stderr, to machines on stdout."""
     error: dict[str, Any] = {"message": plain(message), "hint": plain(hint) if hint else None}
-    context.out.document({"error": error, "exit_code": code})
+    out.document({"error": error, "exit_code": code})
     sys.stderr.write(f"mirror: {error['message']}\n")
     if error["hint"]:
         sys.stderr.write(f"  {error['hint']}\n")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import NoReturn
 
 import shtab
 
 from mirror import __version__
 from mirror.config import duration
+from mirror.errors import UsageError
 from mirror.restore import PARTS
 
 EXIT_STATUS = """\
@@ -27,6 +30,13 @@ SELECTOR = (
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Keeps examples as they are written."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print, so that it is told as every other error is."""
+        self.print_usage(sys.stderr)
+        raise UsageError(message, hint=f"see {self.prog} --help")
 
 
 def _selectors(parser: argparse.ArgumentParser, number: str) -> None:
@@ -113,7 +123,7 @@ class _Commands:
 
 def build() -> argparse.ArgumentParser:
     """The whole parser."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mirror",
         description="Backs up a whole Bitbucket Cloud workspace, and brings it back.",
         epilog=EXIT_STATUS,
@@ -300,7 +310,7 @@ def completion(shell: str) -> str:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; global options get their defaults here."""
+    """Read the command line; global options get their defaults here. Raises UsageError."""
     defaults = {
         "config": None, "store": None, "json": False, "quiet": False, "verbose": False, "log_format": "auto",
     }  # fmt: skip

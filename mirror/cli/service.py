@@ -51,7 +51,9 @@ async def run_config(context: Context) -> int:
         return 0
     loaded = context.config()
     if action == "show":
-        context.out.raw(config.show(loaded))
+        context.out.document({"source": str(loaded.source), "config": config.in_force(loaded)})
+        if not context.out.as_json:
+            context.out.raw(config.show(loaded))
         return 0
     daemon.check(loaded, now=context.clock.now())
     names = [one.workspace or "every workspace of the credential" for one in loaded.workspaces]

@@ -338,7 +338,13 @@ def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Co
 
 
 def show(config: Config) -> str:
-    """The configuration in force as YAML: defaults filled in, secrets named by where they are."""
+    """The configuration in force as YAML; see `in_force`."""
+    return str(yaml.safe_dump(in_force(config), sort_keys=False, allow_unicode=True))
+
+
+def in_force(config: Config) -> dict[str, Any]:
+    """The configuration in force, in plain values as its file has them: defaults filled in, secrets named
+    by where they are."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, SecretSource):
@@ -363,9 +369,9 @@ def show(config: Config) -> str:
             return {**kind, **{name: plain(getattr(value, name)) for name in value.__dataclass_fields__}}
         return value.isoformat() if isinstance(value, date) else value
 
-    data = plain(config)
+    data: dict[str, Any] = plain(config)
     data.pop("source")
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return data
 
 
 def _duration_text(value: timedelta) -> str:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mirror.git.mirrors import read_refs
 from mirror.simulator import Simulator, Switches, World
@@ -95,6 +96,33 @@ def test_exit_codes_say_what_happened(tmp_path: Path, words: tuple[str, ...], co
     done = mirror(*[word.replace("{tmp}", str(tmp_path)) for word in words], cwd=tmp_path)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("status", "--json", "--bogus"), ("--json", "frobnicate"), ("--json",), ("backup", "--json", "-c")],
+)
+def test_a_command_line_that_cannot_be_read_is_told_to_machines_too(words: tuple[str, ...]) -> None:
+    done = mirror(*words)
+    told = json_of(done)
+    assert done.returncode == told["exit_code"] == 2
+    assert told["error"]["message"] in done.stderr and "usage: mirror" in done.stderr
+    assert mirror(*[word for word in words if word != "--json"]).stdout == ""
+
+
+def test_the_configuration_in_force_is_one_document_for_machines(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "store: s\ncredential: {kind: api_token, email: a@x, token: {env: T}, expires: 2026-12-31}\n"
+        "retention: {keep_within: 2w}\nbrake: {share: 25%}\nschedule: {backup: every 4h}\n"
+    )
+    shown = json_of(mirror("config", "show", "--json", "-c", str(path)))
+    assert shown["schema"] == 1 and shown["source"] == str(path)
+    for_people = mirror("config", "show", "-c", str(path)).stdout
+    assert shown["config"] == yaml.safe_load(for_people)
+    [workspace] = shown["config"]["workspaces"]
+    assert workspace["credentials"][0]["token"] == {"env": "T"}
+    assert workspace["credentials"][0]["expires"] == "2026-12-31"
 
 
 def test_a_refused_credential_ends_with_12_and_says_so(tmp_path: Path) -> None:
