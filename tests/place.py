@@ -28,7 +28,7 @@ class Place:
         self.config = config
         self.clock = FakeClock()
 
-    async def run(self, *selectors: str, dry_run: bool = False) -> Run:
+    async def run(self, *selectors: str, dry_run: bool = False, full: bool = False) -> Run:
         self.clock.elapsed += 3600
         return await backup.run(
             self.config,
@@ -36,6 +36,7 @@ class Place:
             clock=self.clock,
             environment=os.environ,
             dry_run=dry_run,
+            full=full,
         )
 
     def store(self) -> Store:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
-from mirror.bitbucket.failures import Gone, NotFound
-from mirror.bitbucket.lists import Resume, all_of
+from mirror.bitbucket.failures import ApiError, Gone, ListShort, NotFound
+from mirror.bitbucket.lists import Page, Resume, all_of
 from mirror.collect.outcomes import child_of, part_with
 from mirror.collect.ports import Work, together
 from mirror.collect.walks import Walk
 from mirror.errors import MirrorError
+from mirror.logs import get_logger
 from mirror.model import JsonObject, Part, PartState, time_text
 
 PART = "pipelines"
@@ -21,6 +23,10 @@ BATCH = 16
 OPEN_EVERY = timedelta(days=1)
 # In the order of asking: steps tell what logs and reports there may be.
 CHILDREN = ("steps", "logs", "test_reports")
+# In which order the list comes: `sort` may be heeded, or not, or not any more.
+ASCENDS, DESCENDS, MIXED = "ascends", "descends", "mixed"
+
+_log = get_logger("collect")
 
 
 def document_path(number: int) -> str:
@@ -41,33 +47,81 @@ async def survey(work: Work, *, with_logs: bool) -> None:
     if not isinstance(done_to, int) or work.full:
         done_to = 0
         numbers["held"] = _held(work)
+        state.pop("ascending", None)
     if with_logs and not state.get("with_logs"):
         numbers["logs"] |= numbers["held"]  # switched on since: what is held is looked at once more
+    seen = await _read(work, done_to, _start(state), with_logs=with_logs)
+    if seen is None:
+        _log.info("collect.pipelines_begun_again", repository=work.repository.full_name)
+        state.pop("ascending", None)
+        state.pop("walk", None)
+        seen = await _read(work, done_to, None, with_logs=with_logs) or set()
+    state["done_to"] = max(seen, default=done_to)
+    state["with_logs"] = with_logs
+    await _look_at_open(work, seen, with_logs=with_logs)
+    work.checkpoint()
+
+
+async def _read(work: Work, done_to: int, start: Resume | None, *, with_logs: bool) -> set[int] | None:
+    """Read the list from its first page, or from `start`, and take what is new and what was open.
+
+    Returns the numbers that came; None where the list does not go on from where it was read to before:
+    the server has changed the order since, or knows the page no more.
+    """
+    state, numbers, client = work.part_state(PART), work.numbers(PART), work.asking(Worth.FIRST)
+    size_before, size = state.get("size"), None
     walk = Walk(work, state, f"down to {done_to}")
-    client = work.asking(Worth.FIRST)
-    is_ascending = bool(state.get("ascending"))
-    async for page in walk.pages(client, endpoints.PIPELINES, None, _start(state)):
-        found = {fields.pipeline_number(value): value for value in page.values}
-        order = list(found)
-        is_ascending = is_ascending or (len(order) > 1 and order[0] < order[-1])
-        for number, value in found.items():
-            if number > done_to or number in numbers["open"]:
-                _take(work, number, value, with_logs=with_logs)
-        walk.seen |= found.keys()
-        work.progress.report(work.repository.full_name, PART, len(walk.seen), page.size)
-        if is_ascending:
-            # `sort` is not heeded: the new ones are at the end, which is gone to at once next time.
-            if page.next is not None:
-                before = page.number * client.page_size(endpoints.PIPELINES)
-                state["ascending"] = {"next": page.next, "number": page.number + 1, "before": before}
-        elif order and min(order) <= done_to:
-            break
+    trail: list[int] = []
+    try:
+        async for page in walk.pages(client, endpoints.PIPELINES, None, start):
+            found = {fields.pipeline_number(value): value for value in page.values}
+            trail, size = [*trail[-1:], *found], page.size
+            before = walk.memory.get("order", ASCENDS if start else None)
+            order = _order_with(trail, before)
+            if order == MIXED != before and (start is not None or walk.is_resumed):
+                return None
+            walk.memory["order"] = order
+            for number, value in found.items():
+                if number > done_to or number in numbers["open"] or number not in numbers["held"]:
+                    _take(work, number, value, with_logs=with_logs)
+            walk.seen |= found.keys()
+            work.progress.report(work.repository.full_name, PART, len(walk.seen), page.size)
+            if order == DESCENDS and min(walk.seen) <= done_to <= max(walk.seen):
+                break
+            _note_end(state, page, order, client.page_size(endpoints.PIPELINES))
+    except ListShort:
+        raise
+    except ApiError:
+        if start is None:
+            raise
+        return None
+    has_grown = size is not None and isinstance(size_before, int) and size > size_before
+    if start is not None and max(walk.seen, default=0) < done_to + has_grown:
+        return None  # the end of an ascending list has what was its newest, and what it grew by
     work.draft.checkpoint()
     walk.done()
-    state["done_to"] = max([done_to, *walk.seen])
-    state["with_logs"] = with_logs
-    await _look_at_open(work, walk.seen, with_logs=with_logs)
-    work.checkpoint()
+    if size is not None:
+        state["size"] = size
+    return walk.seen
+
+
+def _order_with(trail: list[int], before: str | None) -> str | None:
+    """The order of a list of which more has come, the last number of the page before with it; `before`
+    is that of the pages before. None where too little came to tell."""
+    if len(trail) < 2:
+        return before
+    rises = {one < other for one, other in pairwise(trail)}
+    order = MIXED if len(rises) > 1 else ASCENDS if rises == {True} else DESCENDS
+    return order if before in (None, order) else MIXED
+
+
+def _note_end(state: JsonObject, page: Page, order: str | None, page_size: int) -> None:
+    """Where `sort` is not heeded the new ones are at the end, which is gone to at once next time."""
+    if order in (DESCENDS, MIXED):
+        state.pop("ascending", None)
+    elif order == ASCENDS and page.next is not None:
+        before = page.number * page_size
+        state["ascending"] = {"next": page.next, "number": page.number + 1, "before": before}
 
 
 def _start(state: JsonObject) -> Resume | None:
