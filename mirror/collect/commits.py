@@ -16,7 +16,7 @@ from mirror.bitbucket.client import Client
 from mirror.bitbucket.failures import Gone, NotFound
 from mirror.bitbucket.lists import all_of
 from mirror.collect.outcomes import child_of, part_with
-from mirror.collect.ports import Work, moment, together
+from mirror.collect.ports import Work, together
 from mirror.errors import MirrorError
 from mirror.model import Json, JsonObject, Part, PartState, time_text
 
@@ -37,12 +37,7 @@ def note_heads(work: Work, heads: Iterable[str], once: Iterable[str]) -> None:
     state = work.part_state(PART)
     asked: JsonObject = state.get("asked") or {}
     current = sorted(set(heads))
-    now = work.clock.now()
-    due = []
-    for commit in current:
-        last = moment(asked.get(commit))
-        if last is None or now - last >= AGAIN_AFTER or work.full:
-            due.append(commit)
+    due = [commit for commit in current if work.is_due(asked, commit, AGAIN_AFTER)]
     state["asked"] = {commit: asked[commit] for commit in current if commit in asked}
     known = set(current)
     queue = [one for one in state.get("queue") or () if one not in known]

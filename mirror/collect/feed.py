@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.failures import ApiError
 from mirror.bitbucket.lists import Page
 from mirror.collect.numbered import OVERLAP, PULL_REQUESTS, document_path, merged_activity
-from mirror.collect.ports import Work, moment
+from mirror.collect.ports import Work, earliest, latest, moment
 from mirror.collect.walks import Walk
 from mirror.errors import TryLater
 from mirror.model import JsonObject, time_text
@@ -41,8 +41,7 @@ async def read_feed(work: Work) -> None:
         return
     if not (numbers["moved"] or "begun" in feed or work.is_due(feed, "asked", LOOK_EVERY)):
         return
-    refused = moment(feed.get("refused"))
-    if refused is not None and work.clock.now() - refused < TRY_AGAIN_AFTER and not work.full:
+    if "refused" in feed and not work.is_due(feed, "refused", TRY_AGAIN_AFTER):
         numbers["activity"] |= numbers["moved"]
         numbers["moved"].clear()
         return
@@ -62,7 +61,7 @@ async def read_feed(work: Work) -> None:
 
 async def _walk(work: Work, feed: JsonObject) -> None:
     state, numbers = work.part_state(_PART), work.numbers(_PART)
-    read_to = "" if work.full else str(state.get("activity_to") or "")
+    read_to = "" if work.full else work.cursor(state.get("activity_to")) or ""
     walk = Walk(work, feed, f"down to {read_to}")
     edge = moment(read_to)
     newest = str(walk.memory.get("newest") or read_to)
@@ -71,13 +70,13 @@ async def _walk(work: Work, feed: JsonObject) -> None:
     ended = False
     several = walk.pages(work.asking(Worth.OPEN), endpoints.PULL_REQUESTS_ACTIVITY, None)
     while (page := await _next(work, walk, several, buffer)) is not None:
-        for value in page.values:
-            entry = fields.activity(value)
-            when = moment(entry.when)
-            if edge is not None and when is not None and when < edge - OVERLAP:
-                ended = True
-                break
-            newest = max(newest, entry.when)
+        entries = [(fields.activity(value), value) for value in page.values]
+        # One that says it is older than others that follow it is not where the known ones begin.
+        while entries and edge is not None and _is_before(entries[-1][0], edge - OVERLAP):
+            entries.pop()
+            ended = True
+        for entry, value in entries:
+            newest = latest(newest, entry.when)
             if entry.number is not None:
                 buffer[entry.number].append(value)
                 walk.seen.add(entry.number)
@@ -98,7 +97,13 @@ async def _walk(work: Work, feed: JsonObject) -> None:
     walk.done()
     feed.pop("refused", None)
     feed["asked"] = time_text(work.clock.now())
-    state["activity_to"] = newest or time_text(work.clock.now())
+    begun = str(feed["begun"])
+    state["activity_to"] = earliest(newest or begun, begun)
+
+
+def _is_before(entry: fields.Activity, edge: datetime) -> bool:
+    when = moment(entry.when)
+    return when is not None and when < edge
 
 
 async def _next(

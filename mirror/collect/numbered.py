@@ -19,7 +19,7 @@ from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotF
 from mirror.bitbucket.lists import all_of
 from mirror.collect import heads
 from mirror.collect.outcomes import child_of, not_all, part_with
-from mirror.collect.ports import Work, moment, together
+from mirror.collect.ports import Work, earliest, latest, moment, together
 from mirror.collect.walks import Walk
 from mirror.errors import MirrorError
 from mirror.model import Json, JsonObject, Part, PartState, dumps, time_from_text, time_text
@@ -172,6 +172,7 @@ async def survey(work: Work, kind: Kind) -> None:
         _count_again(work, kind)
     recent: dict[str, str] = {} if sweep else dict(state.get("recent") or {})
     newest = str(walk.memory.get("newest") or cursor)
+    begun = str(walk.memory.get("begun") or time_text(work.clock.now()))
     print_of: dict[int, tuple[str, str]] = {}
     query = endpoints.updated_since(since) if since else None
     async for page in walk.pages(work.asking(Worth.FIRST), kind.listing, query):
@@ -179,21 +180,23 @@ async def survey(work: Work, kind: Kind) -> None:
             number = fields.number_of(value, kind.noun)
             walk.seen.add(number)
             when, digest = fields.updated_on(value) or "", digest_of(value)
-            newest = max(newest, when, key=_seconds)
+            newest = latest(newest, when)
             print_of[number] = when, digest
             if recent.get(str(number)) == digest:
                 continue
             if kind is PULL_REQUESTS:
                 heads.note_head(work, number, value)
             _take(work, kind, number, value, sweep=sweep)
-        walk.memory["newest"] = newest
+        walk.memory["newest"], walk.memory["begun"] = newest, begun
         work.progress.report(work.repository.full_name, kind.part, len(walk.seen), page.size)
     if sweep:
         _mark_vanished(work, kind, walk.seen)
     numbers["gone"] -= walk.seen
     work.draft.checkpoint()
     walk.done()
-    # Only now is everything that the cursor covers stored.
+    # Only now is everything that the cursor covers stored. One thing that says it is of a time to come
+    # does not keep out all that come until then.
+    newest = earliest(newest, begun)
     state["cursor"] = newest
     if sweep:
         state["swept"] = time_text(work.clock.now())
@@ -205,10 +208,10 @@ async def survey(work: Work, kind: Kind) -> None:
 
 def _plan(work: Work, state: JsonObject) -> tuple[str, bool]:
     """The cursor, and whether everything is to be looked at."""
-    cursor = state.get("cursor")
-    if work.is_due(state, "swept", SWEEP_EVERY) or (cursor != "" and moment(cursor) is None):
+    cursor = "" if state.get("cursor") == "" else work.cursor(state.get("cursor"))
+    if work.is_due(state, "swept", SWEEP_EVERY) or cursor is None:
         return "", True
-    return str(cursor), False  # the empty text: there was nothing yet
+    return cursor, False  # the empty text: there was nothing yet
 
 
 def _count_again(work: Work, kind: Kind) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from mirror.bitbucket.budget import Worth
@@ -23,6 +23,8 @@ CHECKPOINT_BYTES = 32 * 1024 * 1024
 TROUBLE_MAX = 5
 # After so many refusals of one address, one after the other, it is not asked any more in this turn.
 REFUSALS_MAX = 8
+# Before this no time is told in earnest, and a span may be taken from any after it.
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Draft(Protocol):
@@ -139,11 +141,18 @@ class Work:
         return found
 
     def is_due(self, state: JsonObject, name: str, every: timedelta) -> bool:
-        """Whether what `state` remembers as last done at `name` is that long ago, or never was."""
-        if self.full:
-            return True
+        """Whether what `state` remembers as last done at `name` is that long ago, or never was; what is
+        yet to come never was."""
         last = moment(state.get(name))
-        return last is None or self.clock.now() - last >= every
+        if self.full or last is None:
+            return True
+        return not timedelta(0) <= self.clock.now() - last < every
+
+    def cursor(self, text: object) -> str | None:
+        """A time up to which all is known; None where that is none, or yet to come: a clock was wrong, or
+        one thing upstream is."""
+        when = moment(text)
+        return str(text) if when is not None and when <= self.clock.now() else None
 
     def put(self, path: str, value: Json) -> bool:
         """Set a document, with a checkpoint where one is due."""
@@ -214,11 +223,22 @@ class Work:
 
 
 def moment(text: object) -> datetime | None:
-    """The time that a text names, or None where it names none."""
+    """The time that a text names, or None where it names none that can be reckoned with."""
     try:
-        return time_from_text(text) if isinstance(text, str) else None
-    except ValueError:
+        when = time_from_text(text) if isinstance(text, str) else None
+    except (ValueError, OverflowError):
         return None
+    return when if when is not None and when > _FIRST else None
+
+
+def latest(*texts: str) -> str:
+    """The latest of some times, in whatever form each is told; the first where none is one."""
+    return max(texts, key=lambda text: moment(text) or _FIRST)
+
+
+def earliest(one: str, other: str) -> str:
+    """The earlier of two times, in whatever form; what is no time comes before all."""
+    return min(one, other, key=lambda text: moment(text) or _FIRST)
 
 
 def numbers_text(numbers: Iterable[int]) -> str:
