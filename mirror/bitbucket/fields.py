@@ -18,6 +18,8 @@ from mirror.model import Json, JsonObject, Repository, Workspace, is_uuid
 
 _SLUG = re.compile(r"[A-Za-z0-9._~-]{1,100}")
 _DONE = "COMPLETED"
+# No thing is numbered higher; a larger one would not do as a file's name.
+_NUMBER_MAX = 2**53
 
 
 def _get(data: Json, *names: str) -> Any:
@@ -92,7 +94,7 @@ def identity(data: Json) -> str | None:
 def number_of(data: Json, what: str) -> int:
     """The number of a pull request or issue. Raises BadAnswer where it has none."""
     value = _number(data, "id")
-    if value is None or value < 1:
+    if value is None or not 1 <= value <= _NUMBER_MAX:
         raise BadAnswer(f"a {what} came without a proper id ({plain(_get(data, 'id'))})")
     return value
 
@@ -298,7 +300,7 @@ def has_participants(data: Json) -> bool:
 def pipeline_number(data: Json) -> int:
     """A pipeline's number. Raises BadAnswer where it has none."""
     value = _number(data, "build_number")
-    if value is None:
+    if value is None or value > _NUMBER_MAX:
         raise BadAnswer(f"a pipeline came without a proper number ({plain(_get(data, 'build_number'))})")
     return value
 
@@ -306,6 +308,11 @@ def pipeline_number(data: Json) -> int:
 def uuid_of(data: Json, what: str) -> str:
     """The uuid of a pipeline or step, with its braces. Raises BadAnswer where it has none."""
     return _uuid(data, what)
+
+
+def has_uuid(data: Json) -> bool:
+    """Whether a thing has a proper uuid."""
+    return is_uuid(_get(data, "uuid"))
 
 
 def is_done(data: Json) -> bool:

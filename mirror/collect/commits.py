@@ -13,7 +13,7 @@ from datetime import timedelta
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
-from mirror.bitbucket.failures import Gone, NotFound
+from mirror.bitbucket.failures import BadAnswer, Gone, NotFound
 from mirror.bitbucket.lists import all_of
 from mirror.collect.outcomes import child_of, part_with
 from mirror.collect.ports import Work, together
@@ -117,8 +117,12 @@ async def _ask_of(work: Work, commit: str) -> None:
             whole = False
             marks[name] = child_of(error)
             work.failed(PART, f"commit {commit[:12]}", error, endpoint)
-    if whole or held is not None or document["comments"] is not None:
-        work.put(path, document)
+    try:
+        if whole or held is not None or document["comments"] is not None:
+            work.put(path, document)
+    except BadAnswer as error:
+        whole = False
+        work.faults[PART].append(error.message)
     if whole:
         if commit in state["due"]:
             del state["due"][commit]

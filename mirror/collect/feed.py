@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
-from mirror.bitbucket.failures import ApiError
+from mirror.bitbucket.failures import ApiError, BadAnswer
 from mirror.bitbucket.lists import Page
 from mirror.collect.numbered import OVERLAP, PULL_REQUESTS, document_path, merged_activity
 from mirror.collect.ports import Work, earliest, latest, moment
@@ -139,7 +139,10 @@ def _put(work: Work, buffer: defaultdict[int, list[JsonObject]]) -> None:
             when = moment(entry.when)
             if entry.decides and when is not None and updated is not None and when > updated:
                 numbers[PULL_REQUESTS.key].add(number)
-        work.put(path, {**document, "activity": activity})
+        try:
+            work.put(path, {**document, "activity": activity})
+        except BadAnswer:
+            numbers["activity"].add(number)  # asked for by itself, which tells of it
     buffer.clear()
 
 

@@ -16,13 +16,13 @@ from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotFound
-from mirror.bitbucket.lists import all_of
+from mirror.bitbucket.lists import Page, all_of
 from mirror.collect import heads
 from mirror.collect.outcomes import child_of, not_all, part_with
 from mirror.collect.ports import Work, earliest, latest, moment, together
 from mirror.collect.walks import Walk
 from mirror.errors import MirrorError
-from mirror.model import Json, JsonObject, Part, PartState, dumps, time_from_text, time_text
+from mirror.model import Json, JsonObject, NotCanonical, Part, PartState, dumps, time_from_text, time_text
 
 OVERLAP = timedelta(minutes=10)
 SWEEP_EVERY = timedelta(days=7)
@@ -170,14 +170,14 @@ async def survey(work: Work, kind: Kind) -> None:
     walk = Walk(work, state, since or "everything")
     if sweep and not walk.is_resumed:
         _count_again(work, kind)
+        state.pop("left_out", None)
     recent: dict[str, str] = {} if sweep else dict(state.get("recent") or {})
     newest = str(walk.memory.get("newest") or cursor)
     begun = str(walk.memory.get("begun") or time_text(work.clock.now()))
     print_of: dict[int, tuple[str, str]] = {}
     query = endpoints.updated_since(since) if since else None
     async for page in walk.pages(work.asking(Worth.FIRST), kind.listing, query):
-        for value in page.values:
-            number = fields.number_of(value, kind.noun)
+        for number, value in _numbered(work, kind, page):
             walk.seen.add(number)
             when, digest = fields.updated_on(value) or "", digest_of(value)
             newest = latest(newest, when)
@@ -189,7 +189,7 @@ async def survey(work: Work, kind: Kind) -> None:
             _take(work, kind, number, value, sweep=sweep)
         walk.memory["newest"], walk.memory["begun"] = newest, begun
         work.progress.report(work.repository.full_name, kind.part, len(walk.seen), page.size)
-    if sweep:
+    if sweep and all(what.isdigit() for what in work.left_out(kind.part)):
         _mark_vanished(work, kind, walk.seen)
     numbers["gone"] -= walk.seen
     work.draft.checkpoint()
@@ -221,9 +221,25 @@ def _count_again(work: Work, kind: Kind) -> None:
     numbers["held"] = {int(name) for name in names if name.isdigit()}
 
 
+def _numbered(work: Work, kind: Kind, page: Page) -> list[tuple[int, JsonObject]]:
+    """The entries of a page by their numbers. One without a number is left out; it may be any of those
+    that do not come."""
+    found = []
+    for value in page.values:
+        try:
+            found.append((fields.number_of(value, kind.noun), value))
+        except BadAnswer as error:
+            work.leave_out(kind.part, error.message, error)
+    return found
+
+
 def digest_of(value: JsonObject) -> str:
     """What tells whether a thing is as it was when it was listed last."""
-    return hashlib.sha256(dumps(fields.stable(value))).hexdigest()[:16]
+    try:
+        data = dumps(fields.stable(value))
+    except NotCanonical:  # it cannot be kept, but it can be told from another
+        data = repr(value).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _seconds(text: str) -> float:
@@ -277,7 +293,14 @@ def _take(work: Work, kind: Kind, number: int, listed: JsonObject, *, sweep: boo
         heads.note_patch(work, number, old)
         if sweep and heads.is_unjudged(old):
             numbers["listed"].discard(number)
-    work.put(path, document)
+    try:
+        work.put(path, document)
+        work.left_out(kind.part).pop(str(number), None)
+    except BadAnswer as error:
+        work.leave_out(kind.part, str(number), error)
+        if not old:
+            for several in numbers.values():
+                several.discard(number)
 
 
 def _miscounts(child: Child, thing: Json, held: Json) -> bool:
@@ -374,7 +397,7 @@ async def _ask_of(work: Work, kind: Kind, number: int, names: Sequence[str], wor
             settled.append(child.name)
         else:
             work.tried.add(attempt)
-    work.put(path, document)
+    settled = work.put_children(kind.part, path, before, document, settled)
     for name in settled:
         numbers[name].discard(number)
     if "commits" in settled:

@@ -56,7 +56,7 @@ def part_with(work: Work, part: str, counts: dict[str, int], due: Mapping[str, i
     if denied:
         scope = ", ".join(denied[0].required) or None
         return Part(PartState.DENIED, counts, denied[0].message, scope)
-    faults = work.faults[part]
+    faults = [*work.faults[part], *work.left_out(part).values()]
     if due:
         counts = {**counts, f"{part}_to_ask": sum(due.values())}
     if faults:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
-from mirror.bitbucket.failures import ApiError, Gone, ListShort, NotFound
+from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotFound
 from mirror.bitbucket.lists import Page, Resume, all_of
 from mirror.collect.outcomes import child_of, part_with
 from mirror.collect.ports import Work, together
@@ -48,6 +48,7 @@ async def survey(work: Work, *, with_logs: bool) -> None:
         done_to = 0
         numbers["held"] = _held(work)
         state.pop("ascending", None)
+        state.pop("left_out", None)
     if with_logs and not state.get("with_logs"):
         numbers["logs"] |= numbers["held"]  # switched on since: what is held is looked at once more
     seen = await _read(work, done_to, _start(state), with_logs=with_logs)
@@ -74,7 +75,7 @@ async def _read(work: Work, done_to: int, start: Resume | None, *, with_logs: bo
     trail: list[int] = []
     try:
         async for page in walk.pages(client, endpoints.PIPELINES, None, start):
-            found = {fields.pipeline_number(value): value for value in page.values}
+            found = _numbered(work, page)
             trail, size = [*trail[-1:], *found], page.size
             before = walk.memory.get("order", ASCENDS if start else None)
             order = _order_with(trail, before)
@@ -103,6 +104,17 @@ async def _read(work: Work, done_to: int, start: Resume | None, *, with_logs: bo
     if size is not None:
         state["size"] = size
     return walk.seen
+
+
+def _numbered(work: Work, page: Page) -> dict[int, JsonObject]:
+    """The entries of a page by their numbers; one without a number is left out."""
+    found = {}
+    for value in page.values:
+        try:
+            found[fields.pipeline_number(value)] = value
+        except BadAnswer as error:
+            work.leave_out(PART, error.message, error)
+    return found
 
 
 def _order_with(trail: list[int], before: str | None) -> str | None:
@@ -154,8 +166,16 @@ def _take(work: Work, number: int, listed: JsonObject, *, with_logs: bool) -> No
         if (changed or document[name] is None or work.full) and (name != "logs" or with_logs):
             numbers[name].add(number)
     numbers["held"].add(number)
-    (numbers["open"].discard if fields.is_done(pipeline) else numbers["open"].add)(number)
-    work.put(path, document)
+    is_settled = fields.is_done(pipeline) and fields.has_uuid(pipeline)
+    (numbers["open"].discard if is_settled else numbers["open"].add)(number)
+    try:
+        work.put(path, document)
+        work.left_out(PART).pop(str(number), None)
+    except BadAnswer as error:
+        work.leave_out(PART, str(number), error)
+        if not old:
+            for several in numbers.values():
+                several.discard(number)
 
 
 async def _look_at_open(work: Work, seen: set[int], *, with_logs: bool) -> None:
@@ -217,13 +237,17 @@ async def _ask_of(work: Work, number: int, names: list[str]) -> None:
             numbers[name].discard(number)
         return
     document: JsonObject = {**before, "_parts": dict(before.get("_parts") or {})}
-    place = {**work.names, "pipeline": fields.uuid_of(document["pipeline"], "pipeline")}
-    # One after the other: what steps there are decides about the rest.
     due = [name for name in names if number in numbers[name] and (PART, number, name) not in work.tried]
+    try:
+        place = {**work.names, "pipeline": fields.uuid_of(document["pipeline"], "pipeline")}
+    except BadAnswer as error:
+        work.tried.update((PART, number, name) for name in due)
+        work.failed(PART, f"pipeline {number}", error, endpoints.PIPELINE)
+        return
+    # One after the other: what steps there are decides about the rest.
     settled = [name for name in due if await _ASK[name](work, number, place, document)]
     work.tried.update((PART, number, name) for name in due if name not in settled)
-    work.put(path, document)
-    for name in settled:
+    for name in work.put_children(PART, path, before, document, settled):
         numbers[name].discard(number)
 
 
@@ -278,28 +302,30 @@ async def _logs(work: Work, number: int, place: dict[str, str | int], document: 
 async def _test_reports(work: Work, number: int, place: dict[str, str | int], document: JsonObject) -> bool:
     """What each step's tests came to, by step; a step without a report has none here."""
     reports: JsonObject = {}
-    steps = document["steps"]
+    steps, whole = document["steps"], True
     for step in steps or []:
         if not fields.step_has_run(step):
             continue
         if not work.may_ask(endpoints.TEST_REPORT):
             return False
-        uuid = fields.uuid_of(step, "step")
         try:
+            uuid = fields.uuid_of(step, "step")
             reports[uuid] = await _one_report(work, {**place, "step": uuid})
             work.answered(endpoints.TEST_REPORT)
         except (NotFound, Gone):
             continue
         except MirrorError as error:
+            whole = False
             document["_parts"]["test_reports"] = child_of(error)
             work.failed(PART, f"pipeline {number}", error, endpoints.TEST_REPORT)
-            return False
     if steps is None:
         return False
     held = document.get("test_reports") or {}
-    document["test_reports"] = {**held, **reports}
-    document["_parts"].pop("test_reports", None)
-    return True
+    if whole or reports:
+        document["test_reports"] = {**held, **reports}
+    if whole:
+        document["_parts"].pop("test_reports", None)
+    return whole
 
 
 async def _one_report(work: Work, place: dict[str, str | int]) -> JsonObject:

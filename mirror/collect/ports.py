@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -12,9 +12,19 @@ from typing import Any, Protocol
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.endpoints import Endpoint
-from mirror.bitbucket.failures import ApiError, Denied, NotFound, RateLimited
+from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, NotFound, RateLimited
 from mirror.errors import CredentialRefused, MirrorError, TryLater
-from mirror.model import Clock, Json, JsonObject, Progress, Repository, time_from_text
+from mirror.model import (
+    Clock,
+    Json,
+    JsonObject,
+    NotCanonical,
+    PartState,
+    Progress,
+    Repository,
+    dumps,
+    time_from_text,
+)
 
 CHECKPOINT_SECONDS = 30.0
 CHECKPOINT_DOCUMENTS = 500
@@ -23,6 +33,8 @@ CHECKPOINT_BYTES = 32 * 1024 * 1024
 TROUBLE_MAX = 5
 # After so many refusals of one address, one after the other, it is not asked any more in this turn.
 REFUSALS_MAX = 8
+# So many entries of a list that have no number are remembered.
+LEFT_OUT_MAX = 100
 # Before this no time is told in earnest, and a span may be taken from any after it.
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -40,7 +52,7 @@ class Draft(Protocol):
         ...
 
     def put(self, path: str, value: Json) -> bool:
-        """Set a document; returns whether that changed it."""
+        """Set a document; returns whether that changed it. Raises NotCanonical where it cannot be kept."""
         ...
 
     def paths(self, prefix: str = "") -> Iterator[str]:
@@ -155,12 +167,52 @@ class Work:
         return str(text) if when is not None and when <= self.clock.now() else None
 
     def put(self, path: str, value: Json) -> bool:
-        """Set a document, with a checkpoint where one is due."""
-        changed = self.draft.put(path, value)
+        """Set a document, with a checkpoint where one is due. Raises BadAnswer where it cannot be kept."""
+        try:
+            changed = self.draft.put(path, value)
+        except NotCanonical as error:
+            raise BadAnswer(f"{path} cannot be kept: {error}") from error
         self.uncommitted += changed
         if changed:
             self.tick()
         return changed
+
+    def put_children(
+        self, part: str, path: str, before: JsonObject, document: JsonObject, names: Sequence[str]
+    ) -> list[str]:
+        """Put a document in which the children `names` are new; returns those that are kept.
+
+        Where all together are too much for one document, as many as fit are; the others keep their value
+        of `before`, are marked in `_parts`, and told of `part`.
+        """
+        try:
+            self.put(path, document)
+            return list(names)
+        except BadAnswer as error:
+            self.faults[part].append(error.message)
+        marks = {**document["_parts"], **{name: {"state": str(PartState.PARTIAL)} for name in names}}
+        kept: JsonObject = {**before, "_parts": marks}
+        fit = []
+        for name in names:
+            marks = {of: mark for of, mark in kept["_parts"].items() if of != name}
+            more = {**kept, name: document[name], "_parts": marks}
+            if can_be_kept(more):
+                kept = more
+                fit.append(name)
+        self.put(path, kept)
+        return fit
+
+    def leave_out(self, part: str, what: str, error: MirrorError) -> None:
+        """Remember that an entry of a list cannot be taken: `what` is its number, or where it has none
+        what is wrong with it. It is told of the part until it is taken, or the list read anew."""
+        found = self.part_state(part).setdefault("left_out", {})
+        if what.isdigit() or len(found) < LEFT_OUT_MAX:
+            found[what] = error.message
+
+    def left_out(self, part: str) -> JsonObject:
+        """What was left out of a part, and why."""
+        found: JsonObject = self.part_state(part).get("left_out") or {}
+        return found
 
     @property
     def is_checkpoint_due(self) -> bool:
@@ -220,6 +272,15 @@ class Work:
         elif not isinstance(error, ApiError):
             raise error
         self.faults[part].append(f"{what}: {error.message}")
+
+
+def can_be_kept(value: Json) -> bool:
+    """Whether `value` may be a document, as deep and as large as it is."""
+    try:
+        dumps(value)
+    except NotCanonical:
+        return False
+    return True
 
 
 def moment(text: object) -> datetime | None:

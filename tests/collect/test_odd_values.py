@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from mirror.config import load
-from mirror.model import Run, RunEntry, Selector
-from mirror.simulator import Simulator, World
-from mirror.simulator.discussions import PullRequest
+from mirror.model import Run, RunEntry, Selector, canonical
+from mirror.simulator import Simulator, World, app
+from mirror.simulator.answers import answer
+from mirror.simulator.builds import Pipeline, Step
+from mirror.simulator.discussions import Comment, PullRequest
 from mirror.simulator.render import Renderer
 from mirror.simulator.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
@@ -59,6 +61,18 @@ def change_pull_requests(
         return change(told(self, one, listed=listed))
 
     monkeypatch.setattr(Renderer, "pull_request", odd)
+
+
+def change_lists(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """From now on entries of lists are told as `change` has them, however they are sorted and found."""
+    told = answer
+
+    def odd(document: Any) -> Any:
+        if isinstance(document, dict) and "values" in document:
+            document = {**document, "values": [change(one) for one in document["values"]]}
+        return told(document)
+
+    monkeypatch.setattr(app, "answer", odd)
 
 
 # -- times
@@ -138,3 +152,151 @@ async def test_a_time_that_no_calendar_has_is_kept_and_ends_nothing(
         assert (await place.run(NAME)).exit_code == 0
     for number, text in told.items():
         assert document(place, f"pull-requests/0/{number}.json")["pull_request"]["updated_on"] == text
+
+
+# -- what cannot be kept, or told apart
+
+# Few bytes in an answer, many in a document.
+LONG = [1] * 40_000
+
+
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canonical, "BYTES_MAX", 300_000)
+
+
+async def test_comments_that_are_too_much_for_a_document_cost_themselves_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Renderer.comment
+    path = "pull-requests/0/1.json"
+
+    def long(self: Renderer, one: Comment, of: PullRequest) -> dict[str, Any]:
+        found = told(self, one, of)
+        return {**found, "odd": LONG} if of.id == 1 else found
+
+    with monkeypatch.context() as patched:
+        bounded(patched)
+        patched.setattr(Renderer, "comment", long)
+        for _ in range(2):
+            run = await place.run(NAME)
+            assert run.exit_code == 3
+            part = entry(run).parts["pull_requests"]
+            assert part.state == "partial" and f"{path} cannot be kept: larger than" in (part.reason or "")
+            kept = document(place, path)
+            assert kept["comments"] is None and kept["_parts"]["comments"] == {"state": "partial"}
+            assert kept["statuses"] is not None and kept["activity"]
+            assert document(place, "pull-requests/0/3.json")["comments"] is not None
+    assert (await place.run(NAME)).exit_code == 0
+    kept = document(place, path)
+    assert kept["comments"] and "comments" not in kept["_parts"]
+
+
+async def test_a_pull_request_that_is_too_much_to_keep_is_told_until_it_is_kept(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        bounded(patched)
+        change_pull_requests(patched, lambda one: {**one, "odd": LONG} if one["id"] == 2 else one)
+        for _ in range(3):
+            run = await place.run(NAME)
+            assert run.exit_code == 3
+            part = entry(run).parts["pull_requests"]
+            assert "pull-requests/0/2.json cannot be kept" in (part.reason or "")
+            assert document(place, "pull-requests/0/2.json") is None
+            assert document(place, "pull-requests/0/1.json")["comments"] is not None
+    place.clock.elapsed += 8 * DAY
+    assert (await place.run(NAME)).exit_code == 0
+    assert document(place, "pull-requests/0/2.json")["comments"] is not None
+
+
+@pytest.mark.parametrize("value", ["2", None, 10**120, -2], ids=["text", "null", "huge", "negative"])
+async def test_a_pull_request_with_an_odd_number_keeps_no_other_out_and_makes_none_vanish(
+    place: Place, monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    def odd(one: dict[str, Any]) -> dict[str, Any]:
+        is_second = one.get("type") == "pullrequest" and one["id"] == 2
+        return {**one, "id": value} if is_second else one
+
+    with monkeypatch.context() as patched:
+        change_lists(patched, odd)
+        for _ in range(2):  # also where the list brings it no more, because nothing moved
+            run = await place.run(NAME)
+            assert run.exit_code == 3
+            part = entry(run).parts["pull_requests"]
+            assert part.state == "partial" and "without a proper id" in (part.reason or "")
+            assert all(document(place, f"pull-requests/0/{number}.json")["comments"] for number in (1, 3))
+    place.clock.elapsed += 8 * DAY
+    assert (await place.run(NAME)).exit_code == 0
+    before = document(place, "pull-requests/0/2.json")
+    assert before is not None
+    change_lists(monkeypatch, odd)
+    place.clock.elapsed += 8 * DAY
+    assert (await place.run(NAME)).exit_code == 3
+    assert document(place, "pull-requests/0/2.json") == before
+
+
+@pytest.mark.parametrize("value", [None, "", "{1}"])
+async def test_a_step_without_a_uuid_costs_its_own_log_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    website = place.acme.repositories["website"]
+    made = website.add_pipeline(steps=[("build", b"Built.\n"), ("test", b"Tested.\n")])
+    told = Renderer.step
+
+    def odd(self: Renderer, step: Step, pipeline: Pipeline) -> dict[str, Any]:
+        found = told(self, step, pipeline)
+        return {**found, "uuid": value} if step is made.steps[0] else found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Renderer, "step", odd)
+        for _ in range(2):
+            run = await place.run(NAME)
+            assert run.exit_code == 3
+            for name in ("pipelines", "pipeline_logs"):
+                part = entry(run).parts[name]
+                assert f"pipeline {made.number}: a step came without a proper uuid" in (part.reason or "")
+            kept = document(place, f"pipelines/0/{made.number}.json")
+            assert len(kept["steps"]) == 2 and list(kept["logs"]) == [made.steps[1].uuid]
+
+
+async def test_a_pipeline_without_a_uuid_is_told_until_it_has_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Renderer.pipeline
+
+    def odd(self: Renderer, one: Pipeline) -> dict[str, Any]:
+        found = told(self, one)
+        return {**found, "uuid": None} if one.number == 1 else found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Renderer, "pipeline", odd)
+        for _ in range(2):
+            run = await place.run(NAME)
+            assert run.exit_code == 3
+            part = entry(run).parts["pipelines"]
+            assert "pipeline 1: a pipeline came without a proper uuid" in (part.reason or "")
+            assert document(place, "pipelines/0/1.json")["steps"] is None
+            assert document(place, "pipelines/0/2.json")["logs"]
+    assert (await place.run(NAME)).exit_code == 0
+    assert document(place, "pipelines/0/1.json")["steps"]
+
+
+async def test_a_pipeline_without_a_number_is_told_and_the_others_are_saved(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Renderer.pipeline
+
+    def odd(self: Renderer, one: Pipeline) -> dict[str, Any]:
+        found = told(self, one)
+        return {**found, "build_number": "2"} if one.number == 2 else found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Renderer, "pipeline", odd)
+        for _ in range(2):
+            run = await place.run(NAME)
+            assert run.exit_code == 3
+            assert "without a proper number" in (entry(run).parts["pipelines"].reason or "")
+            assert document(place, "pipelines/0/1.json")["logs"]
+            assert document(place, "pipelines/0/2.json") is None
+    assert (await place.run(NAME, full=True)).exit_code == 0
+    assert document(place, "pipelines/0/2.json")["logs"]
