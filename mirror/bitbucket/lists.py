@@ -20,6 +20,8 @@ from mirror.logs import get_logger
 from mirror.model import JsonObject
 
 PAGES_MAX = 200_000
+# A list that says it has one entry too many, or one of so many, counts what it does not show.
+LACKING_MAX = 100
 
 _log = get_logger("bitbucket")
 
@@ -33,6 +35,8 @@ class Page:
     number: int
     size: int | None = None
     next: str | None = None
+    # Whether it has fewer entries than it says a full page has.
+    has_room: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,10 @@ class _Reading:
     before: int = 0
     keys: set[bytes] = field(default_factory=set)
     sizes: list[int] = field(default_factory=list)
+    # Whether its last page had room for more, by the list's own word.
+    has_ended: bool = False
+    # How many came.
+    count: int = 0
 
     def is_sound(self) -> bool:
         """Whether nothing can have slipped away between two pages.
@@ -61,6 +69,16 @@ class _Reading:
         """
         shrank = any(later < earlier for earlier, later in zip(self.sizes, self.sizes[1:], strict=False))
         return not shrank and (not self.sizes or self.before + len(self.keys) >= self.sizes[0])
+
+    def is_as(self, other: _Reading) -> bool:
+        """Whether two readings from the first page to the last tell the same, and nothing is wrong with it
+        but the size: much that is lacking is missed in the same way each time."""
+        stood_still = len({*self.sizes, *other.sizes}) == 1 and self.has_ended and other.has_ended
+        are_whole = self.before == other.before == 0 and self.count == other.count and self.keys == other.keys
+        lacking = self.sizes[0] - self.count
+        return (
+            stood_still and are_whole and self.count > 0 and lacking <= max(1, self.sizes[0] // LACKING_MAX)
+        )
 
 
 async def pages(
@@ -75,14 +93,17 @@ async def pages(
     to.
 
     Where the list shrinks while it is read, or fewer entries came than it says it has, it is read
-    once more for what was missed. Raises ListShort where that is no better; BadAnswer for loops, for
-    what is not a list and for a later page that is refused; and whatever asking for the first raises.
+    once more for what was missed. Where the very same comes again, and the size is all the time the same
+    and hardly larger, it is the size that is wrong, which is logged. Raises ListShort where that is no
+    better; BadAnswer for loops, for what is not a list and for a later page that is refused; and whatever
+    asking for the first raises.
     """
     seen: set[bytes] = set()
-    for again in (False, True):
-        start = None if again else resume
+    before: _Reading | None = None
+    # What is gone on with is no whole reading, and takes two more to be compared.
+    for start in (resume, None, None) if resume is not None else (None, None):
         reading = _Reading(start.got if start is not None else 0)
-        if not again:
+        if before is None:
             reading.keys = seen  # the same so far, and long lists have many
         async for page in _walk(client, endpoint, query, parts, start):
             fresh = []
@@ -94,12 +115,17 @@ async def pages(
                 reading.keys.add(key)
             if page.size is not None:
                 reading.sizes.append(page.size)
-            if fresh or not again:
+            reading.has_ended = page.has_room
+            if fresh or before is None:
                 yield replace(page, values=tuple(fresh))
+        told, reading.count = max(reading.sizes, default=0), len(reading.keys)
         if reading.is_sound():
             return
-        told = max(reading.sizes)
-        _log.warning("bitbucket.list_unstable", endpoint=endpoint.name, told=told, got=len(seen), again=again)
+        if before is not None and reading.is_as(before):
+            _log.warning("bitbucket.list_size_wrong", endpoint=endpoint.name, told=told, got=len(seen))
+            return
+        before = reading
+        _log.warning("bitbucket.list_unstable", endpoint=endpoint.name, told=told, got=len(seen))
     raise ListShort(
         f"{endpoint.name}: the list changed while it was read, or falls short, twice "
         f"(it says it has {told} entries, and {len(seen)} came)",
@@ -235,7 +261,8 @@ async def _walk(
         values = walk.values(data)
         number, walk.number = walk.number, walk.number + 1
         url = walk.following(data, values)
-        yield Page(tuple(values), number, fields.list_size(data), url)
+        has_room = len(values) < (fields.page_length(data) or 0)
+        yield Page(tuple(values), number, fields.list_size(data), url, has_room)
 
 
 def _key(value: JsonObject) -> bytes:

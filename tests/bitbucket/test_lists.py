@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,11 +12,12 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from mirror.bitbucket import endpoints
 from mirror.bitbucket.endpoints import PIPELINES, PULL_REQUESTS, REPOSITORIES
 from mirror.bitbucket.failures import BadAnswer, Gone, ListShort, NotFound, Refused
-from mirror.bitbucket.lists import all_of, pages
+from mirror.bitbucket.lists import Resume, all_of, pages
 from mirror.errors import MirrorError
 from tests.bitbucket.helpers import API, Server, client_for, listed, token
 
@@ -299,3 +302,56 @@ def test_whatever_goes_while_it_is_read_what_stays_is_had_or_the_list_fails(
         return
     assert {value["id"] for value in server.values} <= set(got)
     assert len(got) == len(set(got))
+
+
+class LyingServer(ListServer):
+    """A list whose size is always told too large, by `more(n)` on the n-th answer."""
+
+    def __init__(self, values: list[dict[str, Any]], *, length: int, more: Callable[[int], int]) -> None:
+        super().__init__(values, length=length)
+        self.more = more
+        self.has_next = True
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(super().__call__(request).content)
+        body["size"] += self.more(len(self.asked))
+        if not self.has_next:
+            body.pop("next", None)
+        return httpx.Response(200, json=body)
+
+
+async def test_a_size_that_is_always_too_large_is_not_believed_where_the_same_comes_twice() -> None:
+    server = LyingServer(entries(1, 5), length=2, more=lambda _: 1)
+    with capture_logs() as logs:
+        assert await read(server) == [1, 2, 3, 4, 5]
+    assert len(server.asked) == 6
+    [told] = [one for one in logs if one["event"] == "bitbucket.list_size_wrong"]
+    assert (told["log_level"], told["told"], told["got"]) == ("warning", 6, 5)
+
+
+async def test_a_size_that_is_always_too_large_is_not_believed_by_one_who_goes_on_either() -> None:
+    server = LyingServer(entries(1, 5), length=2, more=lambda _: 1)
+    place = Resume(f"{API}/repositories/acme?page=3", 3, 4)
+    async with client_for(server) as client:
+        got = [one["id"] async for page in pages(client, REPOSITORIES, None, place, workspace="acme")
+               for one in page.values]  # fmt: skip
+    assert sorted(got) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("more", [2, 50])
+async def test_a_list_that_lacks_many_is_short_however_often_it_says_the_same(more: int) -> None:
+    with pytest.raises(ListShort):
+        await read(LyingServer(entries(1, 5), length=2, more=lambda _: more))
+    with pytest.raises(ListShort):
+        await read(LyingServer([], length=2, more=lambda _: 1))
+
+
+@pytest.mark.parametrize("why", ["the size varies", "others came", "a full page is the last"])
+async def test_a_size_that_is_too_large_is_believed_where_anything_may_have_been_missed(why: str) -> None:
+    count = 4 if why == "a full page is the last" else 5
+    server = LyingServer(entries(1, count), length=2, more=lambda n: n if why == "the size varies" else 1)
+    if why == "others came":
+        server.before[4] = lambda values: values.__setitem__(0, {"id": 9})
+    server.has_next = why != "a full page is the last"
+    with pytest.raises(ListShort):
+        await read(server)
