@@ -60,9 +60,14 @@ def note_commits(work: Work, number: int, document: JsonObject) -> None:
 
 
 def note_patch(work: Work, number: int, document: Json) -> None:
-    """Remember whether the document of a pull request has its patch."""
+    """Remember whether the document of a pull request has its patch. One that stays where the patch was
+    asked for and is none was another head's."""
     patched = work.numbers("pull_requests")["patched"]
-    has_patch = isinstance(document, dict) and isinstance(document.get("patch"), dict)
+    has_patch = (
+        isinstance(document, dict)
+        and isinstance(document.get("patch"), dict)
+        and "patch" not in (document.get("_parts") or {})
+    )
     (patched.add if has_patch else patched.discard)(number)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mirror.config import load
 from mirror.model import Run, RunEntry, Selector, canonical
-from mirror.simulator import Simulator, World, app
+from mirror.simulator import Fault, Simulator, World, app
 from mirror.simulator.answers import answer
 from mirror.simulator.builds import Pipeline, Step
 from mirror.simulator.discussions import Comment, PullRequest
@@ -39,9 +39,9 @@ def entry(run: Run) -> RunEntry:
     return found
 
 
-def document(place: Place, path: str) -> Any:
+def document(place: Place, path: str, name: str = NAME) -> Any:
     with place.store() as store:
-        folder = store.repository(Selector.parse(NAME))
+        folder = store.repository(Selector.parse(name))
         latest = folder.metadata.latest()
         assert latest is not None
         return folder.metadata.read(latest, path)
@@ -300,3 +300,27 @@ async def test_a_pipeline_without_a_number_is_told_and_the_others_are_saved(
             assert document(place, "pipelines/0/2.json") is None
     assert (await place.run(NAME, full=True)).exit_code == 0
     assert document(place, "pipelines/0/2.json")["logs"]
+
+
+# -- what is told of a head
+
+
+async def test_the_patch_of_a_head_that_was_replaced_is_not_taken_for_the_new_ones(place: Place) -> None:
+    """Git has neither head; the API gave the patch of the first, and has none of the second."""
+    name, path = "acme/billing", "pull-requests/0/1.json"
+    billing = place.acme.repositories["billing"]
+    run = await place.run(name)
+    [before] = [one for one in run.entries if one.full_name == name]
+    assert before.parts["code"].counts["pull_request_heads_lost"] == 0
+    assert before.parts["code"].counts["pull_request_heads_patched"] == 1
+    moved = billing.pull_requests[1]
+    moved.source_hash = "5" * 40
+    moved.edit(title="Another head", author=place.world.users["eve@acme.example"])
+    for where in ("patch/*", "pullrequests/1/patch", "pullrequests/1/commits"):
+        place.simulator.order(Fault(f"GET /2.0/repositories/{name}/{where}", status=404, times=9))
+    for _ in range(2):
+        run = await place.run(name)
+        [after] = [one for one in run.entries if one.full_name == name]
+        assert after.parts["code"].counts["pull_request_heads_lost"] == 1
+        assert after.parts["code"].counts["pull_request_heads_patched"] == 0
+    assert document(place, path, name)["patch"]["size"] > 0
