@@ -241,7 +241,7 @@ async def test_what_a_name_gives_that_changed_hands_after_the_code_is_not_this_o
     real: Callable[..., Awaitable[Any]] = repository._lfs
 
     async def lfs(tools: Any, writer: Any, of: Any, *given: Any, **more: Any) -> Any:
-        if of.uuid == old.uuid:
+        if of.repository.uuid == old.uuid:
             place.acme.delete_repository("website")
             made.append(place.acme.add_repository("website"))
             made[0].commit("main", {"other.txt": b"something else\n"}, "Something else\n")
