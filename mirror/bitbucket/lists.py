@@ -16,6 +16,7 @@ from mirror.bitbucket import fields
 from mirror.bitbucket.client import Answer, Client
 from mirror.bitbucket.endpoints import Endpoint, Query
 from mirror.bitbucket.failures import ApiError, BadAnswer, ListShort
+from mirror.errors import CredentialRefused
 from mirror.logs import get_logger
 from mirror.model import JsonObject
 
@@ -105,19 +106,26 @@ async def pages(
         reading = _Reading(start.got if start is not None else 0)
         if before is None:
             reading.keys = seen  # the same so far, and long lists have many
-        async for page in _walk(client, endpoint, query, parts, start):
-            fresh = []
-            for value in page.values:
-                key = _key(value)
-                if key not in seen:
-                    seen.add(key)
-                    fresh.append(value)
-                reading.keys.add(key)
-            if page.size is not None:
-                reading.sizes.append(page.size)
-            reading.has_ended = page.has_room
-            if fresh or before is None:
-                yield replace(page, values=tuple(fresh))
+        try:
+            async for page in _walk(client, endpoint, query, parts, start):
+                fresh = []
+                for value in page.values:
+                    key = _key(value)
+                    if key not in seen:
+                        seen.add(key)
+                        fresh.append(value)
+                    reading.keys.add(key)
+                if page.size is not None:
+                    reading.sizes.append(page.size)
+                reading.has_ended = page.has_room
+                if fresh or before is None:
+                    yield replace(page, values=tuple(fresh))
+        except CredentialRefused:
+            if before is not None:
+                raise
+            # Revoked between two pages. Whoever else may read it reads it whole: it may be another list.
+            before = reading
+            continue
         told, reading.count = max(reading.sizes, default=0), len(reading.keys)
         if reading.is_sound():
             return

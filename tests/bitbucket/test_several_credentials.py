@@ -5,9 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from mirror.bitbucket.endpoints import PULL_REQUESTS, REPOSITORY, STEP_LOG
+from mirror.bitbucket.endpoints import PULL_REQUESTS, REPOSITORIES, REPOSITORY, STEP_LOG
 from mirror.bitbucket.failures import Denied, NotFound, Refused
-from mirror.errors import UsageError
+from mirror.bitbucket.lists import all_of
+from mirror.errors import CredentialRefused, UsageError
 from tests.bitbucket.helpers import Server, client_for, listed, token
 
 WHERE = {"workspace": "acme", "repository": "website"}
@@ -125,3 +126,22 @@ async def test_without_a_credential_nothing_is_asked() -> None:
                 await empty.get(REPOSITORY, None, **WHERE)
             assert await empty.git_login() is None
     assert server.asked == []
+
+
+async def test_a_list_that_one_may_read_no_more_in_its_middle_is_read_whole_by_another() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        page = request.url.params.get("page", "1")
+        if page == "1":
+            following = str(request.url.copy_set_param("page", "2"))
+            return httpx.Response(200, json={"values": [{"uuid": "{1}"}], "next": following})
+        return httpx.Response(401, json={}) if holder(request) == "one" else listed([{"uuid": "{2}"}])
+
+    server = Server(answer)
+    async with client_for(server, token("one"), token("two")) as client:
+        found = await all_of(client, REPOSITORIES, None, workspace="acme")
+    assert [one["uuid"] for one in found] == ["{1}", "{2}"]
+    assert [holder(one) for one in server.asked][-2:] == ["two", "two"]
+    server = Server(answer)
+    async with client_for(server, token("one")) as client:
+        with pytest.raises(CredentialRefused):
+            await all_of(client, REPOSITORIES, None, workspace="acme")
