@@ -9,10 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from dulwich.pack import write_pack_index_v2
+from dulwich.errors import ApplyDeltaError
+from dulwich.pack import apply_delta, write_pack_index_v2
 
 from benchmarks.made import make
-from mirror.git import packread
+from mirror.git import packentry, packread
 from mirror.git.bare import create
 from mirror.git.check import CheckJob, check
 from mirror.git.packread import Links, PackIndex, PackReader
@@ -154,3 +155,15 @@ def test_a_delta_that_c_git_refuses_is_damage_though_its_result_has_the_right_ha
         write_pack_index_v2(index, entries, data[-20:])
     problems = check(CheckJob(str(mirror), (name_of(BLOB, made).hex(),))).problems
     assert any("cannot be read" in text for text in map(str, problems))
+
+
+def test_a_dulwich_that_refuses_such_deltas_by_itself_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = apply_delta
+
+    def strict(base: bytes, delta: bytes) -> list[bytes]:
+        if delta.endswith(packentry._IMPOSSIBLE):
+            raise ApplyDeltaError("it copies what is not there")
+        return real(base, delta)
+
+    monkeypatch.setattr(packentry, "apply_delta", strict)
+    assert packentry._is_strict()
