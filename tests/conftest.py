@@ -1,14 +1,30 @@
-"""At the end of a run it is told how much was tried to break the store's promise."""
+"""A world to back up; and at the end of a run it is told how much was tried to break the store's promise."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mirror.config import load
+from mirror.simulator import Simulator, World
+from mirror.simulator.sample import SCOPES, populate
 from tests.counts import COUNTS
+from tests.e2e.helpers import write_config
+from tests.place import Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """The sample workspace as it is by default; whoever wants another one has a fixture of this name."""
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,22 +14,12 @@ from mirror.config import load
 from mirror.git.check import CheckJob, check, direct_values
 from mirror.git.mirrors import read_refs
 from mirror.model import Run, Selector
-from mirror.simulator import Simulator, World
 from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.sample import SCOPES
 from mirror.store.reader import RepositoryFolder
 from mirror.verify.snapshots import check_snapshots
 from tests.e2e.helpers import write_config
 from tests.place import Place
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    world = World(tmp_path / "upstream")
-    populate(world)
-    token = world.add_workspace_access_token("acme", SCOPES)
-    with Simulator(world) as simulator:
-        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
 
 
 def outcomes(run: Run) -> dict[str, str]:

@@ -5,29 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from mirror import browse
 from mirror.browse import RepositoryStatus, past
-from mirror.config import load
 from mirror.model import Outcome, Problem, RefChange, Run, RunEntry, Selector, time_text
-from mirror.simulator import Fault, Simulator, World
-from mirror.simulator.sample import SCOPES, accident, populate
+from mirror.simulator import Fault
+from mirror.simulator.sample import accident
 from mirror.store.reader import Store
 from mirror.store.writer import open_store
-from tests.e2e.helpers import mirror, write_config
+from tests.e2e.helpers import mirror
 from tests.place import Place
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    world = World(tmp_path / "upstream")
-    populate(world)
-    token = world.add_workspace_access_token("acme", SCOPES)
-    with Simulator(world) as simulator:
-        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
 
 
 def status(place: Place, name: str = "acme/website") -> RepositoryStatus:

@@ -3,27 +3,13 @@ not even opened."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mirror.config import load
 from mirror.git.documents import Documents
 from mirror.model import Selector
-from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES, populate
-from tests.e2e.helpers import write_config
 from tests.place import Killed, Place
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    world = World(tmp_path / "upstream")
-    populate(world)
-    token = world.add_workspace_access_token("acme", SCOPES)
-    with Simulator(world) as simulator:
-        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
 
 
 async def test_the_documents_are_not_opened(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

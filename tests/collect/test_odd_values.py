@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mirror.config import load
 from mirror.model import Run, RunEntry, Selector, canonical
-from mirror.simulator import Fault, Simulator, World, app
+from mirror.simulator import Fault, app
 from mirror.simulator.answers import answer
 from mirror.simulator.builds import Pipeline, Step
 from mirror.simulator.discussions import Comment, PullRequest
 from mirror.simulator.render import Renderer
-from mirror.simulator.sample import SCOPES, populate
-from tests.e2e.helpers import write_config
 from tests.place import Place
 
 DAY = 86400.0
 NAME = "acme/website"
 FAR = datetime(2099, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    world = World(tmp_path / "upstream")
-    populate(world)
-    token = world.add_workspace_access_token("acme", SCOPES)
-    with Simulator(world) as simulator:
-        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
 
 
 def entry(run: Run) -> RunEntry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -23,15 +22,6 @@ from tests.e2e.helpers import write_config
 from tests.place import Place
 
 DAY = 86400.0
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    world = World(tmp_path / "upstream")
-    populate(world)
-    token = world.add_workspace_access_token("acme", SCOPES)
-    with Simulator(world) as simulator:
-        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
 
 
 def entry(run: Run, name: str = "acme/website") -> RunEntry:

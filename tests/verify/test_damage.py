@@ -17,21 +17,10 @@ from mirror.simulator.sample import SCOPES, accident, populate
 from mirror.store.writer import create_or_open
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
+from tests.verify.rebuildable import REBUILDABLE
 
 # dulwich complains of a pack that it could not open, because nobody closed it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-# Caches, and what people read: rebuilt by the next run.
-REBUILDABLE = (
-    "state.json",
-    "index.json",
-    "INDEX.md",
-    "lock",
-    "cache/",
-    "tmp/",
-    "lfs/pointers.json",
-    "looked",
-)
 
 
 @pytest.fixture(scope="module")

@@ -25,19 +25,8 @@ from tests.crash.actions import again, changes, small
 from tests.crash.points import SEED, SOAK
 from tests.e2e.helpers import write_config
 from tests.git.backend import need_git
+from tests.verify.rebuildable import REBUILDABLE
 
-REBUILDABLE = (
-    "state.json",
-    "index.json",
-    "INDEX.md",
-    "lock",
-    "cache/",
-    "tmp/",
-    "lfs/pointers.json",
-    "looked",
-    ".rev",
-    ".bitmap",
-)
 FLIPS = 100 if SOAK else 2
 
 
