@@ -70,13 +70,12 @@ async def _read(work: Work, done_to: int, start: Resume | None, *, with_logs: bo
     the server has changed the order since, or knows the page no more.
     """
     state, numbers, client = work.part_state(PART), work.numbers(PART), work.asking(Worth.FIRST)
-    size_before, size = state.get("size"), None
     walk = Walk(work, state, f"down to {done_to}")
     trail: list[int] = []
     try:
         async for page in walk.pages(client, endpoints.PIPELINES, None, start):
             found = _numbered(work, page)
-            trail, size = [*trail[-1:], *found], page.size
+            trail = [*trail[-1:], *found]
             before = walk.memory.get("order", ASCENDS if start else None)
             order = _order_with(trail, before)
             if order == MIXED != before and (start is not None or walk.is_resumed):
@@ -96,13 +95,10 @@ async def _read(work: Work, done_to: int, start: Resume | None, *, with_logs: bo
         if start is None:
             raise
         return None
-    has_grown = size is not None and isinstance(size_before, int) and size > size_before
-    if start is not None and max(walk.seen, default=0) < done_to + has_grown:
-        return None  # the end of an ascending list has what was its newest, and what it grew by
+    if start is not None and max(walk.seen, default=0) < done_to:
+        return None  # the end of an ascending list has what was its newest
     work.draft.checkpoint()
     walk.done()
-    if size is not None:
-        state["size"] = size
     return walk.seen
 
 

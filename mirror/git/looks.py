@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.git.durable import sweep_files, write_file
-from mirror.git.refs import WORK, pins_in
+from mirror.git.refs import pins_in
 
 FILE = "looked"
 
@@ -66,10 +66,9 @@ class Look:
         if any(files for _, _, files in os.walk(self._path / "refs")):
             return None
         try:
-            head, refs = ((self._path / name).read_bytes() for name in ("HEAD", "packed-refs"))
+            return (self._path / "HEAD").read_bytes(), (self._path / "packed-refs").read_bytes()
         except OSError:
             return None
-        return None if b" " + WORK in refs else (head, refs)
 
     def _digest(self, answer: bytes, standing: tuple[bytes, bytes], unpinned: tuple[int, ...]) -> str:
         digest = hashlib.sha256()

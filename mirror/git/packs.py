@@ -26,10 +26,11 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 from dulwich.pack import write_pack_index_v2
 
+from mirror.git import packresolve
 from mirror.git.durable import sweep_files, sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.packentry import distance, header
-from mirror.git.packresolve import SHARE_FROM, Resolver
+from mirror.git.packresolve import Resolver
 from mirror.git.packscan import WORDS, Entries, PackDamaged, PackScan
 from mirror.git.parallel import meanwhile
 
@@ -241,7 +242,8 @@ class Reception:
         self._stream.flush()
         tell("checking links")
         beside = self._path.with_suffix(".idx")
-        with meanwhile(lambda: self._check(store, count), in_child=processes > 1 and count >= SHARE_FROM):
+        is_worth_it = processes > 1 and count >= packresolve.SHARE_FROM
+        with meanwhile(lambda: self._check(store, count), in_child=is_worth_it):
             write_index(beside, entries, checksum)
         final = self._folder / f"pack-{checksum.hex()}"
         # The index is what makes git look for a pack, so it comes last.

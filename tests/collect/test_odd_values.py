@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -122,10 +123,24 @@ async def test_what_was_remembered_by_a_clock_that_was_ahead_hides_nothing(place
     before = document(place, "pull-requests/0/1.json")["activity"]
     pull(place, 1).comment("Once it was right", author=eve)
     pull(place, 1).decline(author=eve)
+    place.simulator.requests.clear()
     await place.run(NAME)
+    assert any(one.path.endswith("/branch-restrictions") for one in place.simulator.requests)
     kept = document(place, "pull-requests/0/1.json")
     assert kept["pull_request"]["state"] == "DECLINED"
     assert len(kept["activity"]) == len(before) + 2
+
+
+async def test_no_cursor_passes_the_time_at_which_its_reading_began(place: Place) -> None:
+    """Else everything would be read again in each run."""
+    pull(place, 2).approve(place.world.users["eve@acme.example"])
+    pull(place, 2).activity[0]["approval"]["date"] = FAR
+    pull(place, 2).updated = FAR
+    await place.run(NAME)
+    [path] = place.config.store.glob("workspaces/*/repositories/website~*/state.json")
+    state = json.loads(path.read_text())["state"]["pull_requests"]
+    now = place.clock.now()
+    assert all(datetime.fromisoformat(state[name]) <= now for name in ("cursor", "activity_to"))
 
 
 async def test_a_time_that_no_calendar_has_is_kept_and_ends_nothing(

@@ -95,7 +95,7 @@ def held_for_later(job: FetchJob, _: Path) -> FetchJob:
     path = Path(job.mirror)
     refs, peeled = read_packed(path)
     write_packed(path, {**refs, b"refs/mirror/work/x": refs[b"refs/heads/main"]}, peeled)
-    return job
+    return replace(job, pins={7: job.pins[7]})  # nothing else is to be done
 
 
 CHANGES = [
