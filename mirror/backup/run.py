@@ -58,12 +58,12 @@ class RunCancelled(Cancelled):
 
 
 @dataclass
-class _Ledger:
+class _Tally:
     """What the run has come to so far."""
 
     identifier: str
     started: datetime
-    entries: list[RunEntry] = field(default_factory=list)
+    done: dict[tuple[str, str], RunEntry] = field(default_factory=dict)  # by kind and uuid
     problems: list[Problem] = field(default_factory=list)
     pending: dict[str, Repository] = field(default_factory=dict)
     requests: int = 0
@@ -71,12 +71,19 @@ class _Ledger:
     # Repositories of which more is to be asked for, by uuid.
     rests: dict[str, Backed] = field(default_factory=dict)
 
+    @property
+    def entries(self) -> tuple[RunEntry, ...]:
+        """An entry for each repository and workspace that the run has dealt with."""
+        return tuple(self.done.values())
+
+    def add(self, entry: RunEntry) -> None:
+        """Note an entry, in the place of an earlier one of the same repository or workspace."""
+        self.done.pop((entry.kind, entry.uuid), None)
+        self.done[entry.kind, entry.uuid] = entry
+
     def note(self, done: Backed) -> None:
-        """What came of a repository's turn, in the place of what came of an earlier one."""
-        self.entries = [
-            one for one in self.entries if (one.kind, one.uuid) != ("repository", done.entry.uuid)
-        ]
-        self.entries.append(done.entry)
+        """Note what came of a repository's turn."""
+        self.add(done.entry)
         self.rests.pop(done.entry.uuid, None)
         if done.rest is not None:
             self.rests[done.entry.uuid] = done
@@ -133,8 +140,8 @@ async def run(
         return await _dry_run(order)
     started = clock.now()
     with create_or_open(config.store, now=started, command="mirror backup") as store:
-        ledger = _Ledger(store.new_run_id(started), started)
-        _log.info("backup.started", run=ledger.identifier, store=str(config.store))
+        tally = _Tally(store.new_run_id(started), started)
+        _log.info("backup.started", run=tally.identifier, store=str(config.store))
         order.budget.share(store.usage(order.budget.id, clock))
         try:
             async with WorkerPool(
@@ -143,14 +150,14 @@ async def run(
                 memory=config.limits.git_memory << 20,
             ) as workers:
                 for workspace in config.workspaces:
-                    await _workspaces(order, store, workers, workspace, ledger)
-            _check_selectors(order, ledger)
+                    await _workspaces(order, store, workers, workspace, tally)
+            _check_selectors(order, tally)
         except asyncio.CancelledError:
-            ledger.problems.append(Problem(130, "the run was stopped"))
-            raise RunCancelled(_write(order, store, ledger)) from None
+            tally.problems.append(Problem(130, "the run was stopped"))
+            raise RunCancelled(_write(order, store, tally)) from None
         finally:
             order.budget.exchange()
-        return _write(order, store, ledger)
+        return _write(order, store, tally)
 
 
 def _budget(config: Config, clock: Clock, progress: Progress | None) -> Budget:
@@ -158,21 +165,19 @@ def _budget(config: Config, clock: Clock, progress: Progress | None) -> Budget:
     return Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit, progress=progress)
 
 
-def _write(order: _Order, store: StoreWriter, ledger: _Ledger) -> Run:
+def _write(order: _Order, store: StoreWriter, tally: _Tally) -> Run:
     """The record of the run, and the index."""
-    for repository in ledger.pending.values():
-        ledger.entries.append(
-            RunEntry("repository", repository.full_name, repository.uuid, "", Outcome.PENDING)
-        )
+    for repository in tally.pending.values():
+        tally.add(RunEntry("repository", repository.full_name, repository.uuid, "", Outcome.PENDING))
     done = Run(
-        id=ledger.identifier,
+        id=tally.identifier,
         kind="backup",
-        started=ledger.started,
+        started=tally.started,
         ended=order.clock.now(),
         program=__version__,
-        entries=tuple(ledger.entries),
-        problems=tuple(ledger.problems),
-        facts={"requests": ledger.requests, "brakes": sorted(ledger.brakes)},
+        entries=tally.entries,
+        problems=tuple(tally.problems),
+        facts={"requests": tally.requests, "brakes": sorted(tally.brakes)},
     )
     store.write_run(done)
     store.rebuild_index(order.clock.now())
@@ -181,19 +186,19 @@ def _write(order: _Order, store: StoreWriter, ledger: _Ledger) -> Run:
         run=done.id,
         exit_code=done.exit_code,
         repositories=sum(1 for entry in done.entries if entry.kind == "repository"),
-        requests=ledger.requests,
+        requests=tally.requests,
     )
     return done
 
 
-def _check_selectors(order: _Order, ledger: _Ledger) -> None:
+def _check_selectors(order: _Order, tally: _Tally) -> None:
     for selector in order.selectors:
         if not any(
             selector.matches_workspace(entry.full_name.partition("/")[0])
             and selector.matches_repository(entry.full_name.partition("/")[2])
-            for entry in ledger.entries
+            for entry in tally.entries
         ):
-            ledger.fail(UsageError(f"{selector} matches nothing that is backed up"))
+            tally.fail(UsageError(f"{selector} matches nothing that is backed up"))
 
 
 async def _client(order: _Order, workspace: WorkspaceConfig) -> Client:
@@ -220,7 +225,7 @@ async def _client(order: _Order, workspace: WorkspaceConfig) -> Client:
 
 
 async def _workspaces(
-    order: _Order, store: StoreWriter, workers: WorkerPool, config: WorkspaceConfig, ledger: _Ledger
+    order: _Order, store: StoreWriter, workers: WorkerPool, config: WorkspaceConfig, tally: _Tally
 ) -> None:
     """All workspaces that one entry of the configuration stands for."""
     where = config.workspace or "workspaces of the credential"
@@ -231,11 +236,11 @@ async def _workspaces(
             try:
                 for workspace in await workspaces_of(client, config.workspace):
                     if _selected(order, workspace.slug):
-                        await _workspace(order, store, workers, client, config, workspace, ledger)
+                        await _workspace(order, store, workers, client, config, workspace, tally)
             finally:
-                ledger.requests += client.requests
+                tally.requests += client.requests
     except Exception as error:  # noqa: BLE001 - the record is written, whatever it is
-        ledger.fail(understood(error, str(order.config.store)), where)
+        tally.fail(understood(error, str(order.config.store)), where)
 
 
 def _selected(order: _Order, workspace: str) -> bool:
@@ -267,12 +272,12 @@ async def _workspace(
     client: Client,
     config: WorkspaceConfig,
     workspace: Workspace,
-    ledger: _Ledger,
+    tally: _Tally,
 ) -> None:
     held = _held(store.reader, workspace.uuid, workspace.slug)
     known = [(one.slug, None) for one in held]
     found = await discover(client, workspace, Rules(config.include, config.exclude), known=known)
-    ledger.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
+    tally.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
     home = store.adopt_workspace(found.workspace, order.clock.now())
     tools = Tools(
         store=store,
@@ -286,20 +291,20 @@ async def _workspace(
         full=order.full,
         lock_wait=order.lock_wait,
         until=order.until,
-        others=lambda: len(ledger.pending),
+        others=lambda: len(tally.pending),
     )
     wanted = _by_need(store.reader, [one for one in found.repositories if _chosen(order, one)])
-    ledger.pending = {one.uuid: one for one in wanted}
-    before = len(ledger.entries)
-    await _repositories(tools, home, wanted, ledger, 2 * order.config.limits.git_workers + 2)
-    await _fill(tools, home, ledger)
+    tally.pending = {one.uuid: one for one in wanted}
+    before = len(tally.entries)
+    await _repositories(tools, home, wanted, tally, 2 * order.config.limits.git_workers + 2)
+    await _fill(tools, home, tally)
     if not order.selectors or any(one.repository is None for one in order.selectors):
-        ledger.entries.append(await backup_workspace(tools, home, found))
-    ledger.problems += await apply_brake(tools, home, found, ledger.entries[before:])
+        tally.add(await backup_workspace(tools, home, found))
+    tally.problems += await apply_brake(tools, home, found, tally.entries[before:])
     if home.folder.has(BRAKE_FILE):
-        ledger.brakes.append(home.folder.place)
+        tally.brakes.append(home.folder.place)
     if found.is_whole and not order.selectors:
-        _mark_missing(store, held, found, order.clock.now(), ledger)
+        _mark_missing(store, held, found, order.clock.now(), tally)
 
 
 def _by_need(store: Store, repositories: Sequence[Repository]) -> list[Repository]:
@@ -315,7 +320,7 @@ def _by_need(store: Store, repositories: Sequence[Repository]) -> list[Repositor
 
 
 async def _repositories(
-    tools: Tools, home: WorkspaceWriter, wanted: Sequence[Repository], ledger: _Ledger, width: int
+    tools: Tools, home: WorkspaceWriter, wanted: Sequence[Repository], tally: _Tally, width: int
 ) -> None:
     """Back up `wanted`, a few at a time. One that fails never stops the others."""
     slots = asyncio.Semaphore(width)
@@ -330,8 +335,8 @@ async def _repositories(
             except CredentialRefused as error:
                 refused.append(error)
                 return
-            ledger.note(done)
-            ledger.pending.pop(repository.uuid, None)
+            tally.note(done)
+            tally.pending.pop(repository.uuid, None)
 
     async with asyncio.TaskGroup() as group:
         for repository in wanted:
@@ -340,14 +345,14 @@ async def _repositories(
         raise refused[0]
 
 
-async def _fill(tools: Tools, home: WorkspaceWriter, ledger: _Ledger) -> None:
+async def _fill(tools: Tools, home: WorkspaceWriter, tally: _Tally) -> None:
     """What took more requests than were left, now that every repository has had its turn: what is
     worth most first, of all of them. What outlasts the window stays for the next run."""
     for worth in ORDER:
         is_last = worth is ORDER[-1]
-        for done in list(ledger.rests.values()):
+        for done in list(tally.rests.values()):
             tools.progress.report(done.entry.full_name, f"asking for what is {worth.name.lower()}")
-            ledger.note(await fill_repository(tools, home, done, worth, last=is_last))
+            tally.note(await fill_repository(tools, home, done, worth, last=is_last))
 
 
 def _mark_missing(
@@ -355,7 +360,7 @@ def _mark_missing(
     held: Sequence[RepositoryFolder],
     found: Discovered,
     now: datetime,
-    ledger: _Ledger,
+    tally: _Tally,
 ) -> None:
     """What a whole list lacks is marked, never dropped; it counts as gone after several runs."""
     for folder in held:
@@ -367,7 +372,7 @@ def _mark_missing(
             text = f"not in the workspace's list, as {absence.runs} run(s) saw; its copy is kept"
             problems = (Problem(3, text),)
         latest = folder.metadata.latest()
-        ledger.entries.append(
+        tally.add(
             RunEntry(
                 kind="repository",
                 full_name=folder.full_name,
@@ -388,7 +393,7 @@ async def _dry_run(order: _Order) -> Run:
     """What a run would look at; nothing is written."""
     started = order.clock.now()
     identifier = f"{snapshot_id(started).lower()}-{secrets.token_hex(3)}"
-    ledger = _Ledger(identifier, started)
+    tally = _Tally(identifier, started)
     for config in order.config.workspaces:
         try:
             async with await _client(order, config) as client:
@@ -398,19 +403,17 @@ async def _dry_run(order: _Order) -> Run:
                     held = _known(order.config.store, workspace)
                     rules = Rules(config.include, config.exclude)
                     found = await discover(client, workspace, rules, known=held)
-                    ledger.problems += found.problems
-                    ledger.entries += [
-                        RunEntry("repository", one.full_name, one.uuid, "", Outcome.PENDING)
-                        for one in found.repositories
-                        if _chosen(order, one)
-                    ]
-                ledger.requests += client.requests
+                    tally.problems += found.problems
+                    for one in found.repositories:
+                        if _chosen(order, one):
+                            tally.add(RunEntry("repository", one.full_name, one.uuid, "", Outcome.PENDING))
+                tally.requests += client.requests
         except MirrorError as error:
-            ledger.fail(error, config.workspace or "")
-    _check_selectors(order, ledger)
+            tally.fail(error, config.workspace or "")
+    _check_selectors(order, tally)
     return Run(
-        ledger.identifier, "backup", started, order.clock.now(), __version__, tuple(ledger.entries),
-        tuple(ledger.problems), {"requests": ledger.requests, "dry_run": True},
+        tally.identifier, "backup", started, order.clock.now(), __version__, tally.entries,
+        tuple(tally.problems), {"requests": tally.requests, "dry_run": True},
     )  # fmt: skip
 
 

@@ -99,10 +99,16 @@ def folder_name(slug: str, uuid: str, digits: int = 8) -> str:
     return f"{plain[: NAME_MAX - 1 - 32]}~{uuid_digits(uuid)[:digits]}"
 
 
+def digits_of(folder: str) -> str | None:
+    """The first digits of the uuid in the name of a folder; None where it has none."""
+    found = _SUFFIX.search(folder)
+    return None if found is None else found.group(1)
+
+
 def may_belong_to(folder: str, uuid: str) -> bool:
     """Whether a folder of this name may be the one of `uuid`: its digits are those of the uuid."""
-    found = _SUFFIX.search(folder)
-    return found is not None and uuid_digits(uuid).startswith(found.group(1))
+    digits = digits_of(folder)
+    return digits is not None and uuid_digits(uuid).startswith(digits)
 
 
 def slug_of(folder: str) -> str:

@@ -4,7 +4,6 @@ a read-only disk, and while somebody else writes."""
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +17,7 @@ from mirror.model import JsonObject, Selector, time_text
 from mirror.store import layout, runs
 from mirror.store.brake import Brake, read_brake
 from mirror.store.failures import StoreDamaged, StoreTooNew
+from mirror.store.places import Places, folder_names
 from mirror.store.records import (
     FormerName,
     Missing,
@@ -253,6 +253,7 @@ class Store:
         self.path = path
         self._record = record
         self._opened = OpenDocuments()
+        self.places = Places(path)
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -463,13 +464,10 @@ class Store:
 
         Raises StoreDamaged where a folder that may be the one cannot be read.
         """
-        for workspace in folder_names(self.path / layout.WORKSPACES):
-            base = self.path / layout.WORKSPACES / workspace / layout.REPOSITORIES
-            for name in folder_names(base):
-                if layout.may_belong_to(name, uuid):
-                    found = _sound(self._repository(workspace, name))
-                    if found.uuid.lower() == uuid.lower():
-                        return found
+        for workspace, name in self.places.repositories(uuid):
+            found = _sound(self._repository(workspace, name))
+            if found.uuid.lower() == uuid.lower():
+                return found
         return None
 
 
@@ -495,15 +493,6 @@ def _store_record(data: JsonObject) -> StoreRecord:
             hint="use the version of mirror that wrote it, or a newer one",
         )
     return StoreRecord.from_json(data)
-
-
-def folder_names(folder: Path) -> list[str]:
-    """The folders in `folder` that may be the store's own, sorted; none where it is not there."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if layout.is_name(entry.name) and entry.is_dir())
-    except FileNotFoundError:
-        return []
 
 
 def _candidate(

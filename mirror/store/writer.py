@@ -308,7 +308,10 @@ class StoreWriter:
         if found is None:
             parent = f"{workspace.place}/{layout.REPOSITORIES}"
             record = RepositoryRecord(repository.uuid, repository.full_name, now)
-            self._make(parent, repository.slug, repository.uuid, layout.REPOSITORY_FILE, record.to_json())
+            name = self._make(
+                parent, repository.slug, repository.uuid, layout.REPOSITORY_FILE, record.to_json()
+            )
+            self.reader.places.made(workspace.folder, name)
         else:
             record = _renamed(found.record, repository.full_name, now)
             self._write_record(found, replace(record, missing=None, gone_since=None))
@@ -316,8 +319,8 @@ class StoreWriter:
         assert placed is not None
         return placed
 
-    def _make(self, parent: str, slug: str, uuid: str, file: str, record: JsonObject) -> None:
-        """A new folder with its record inside, in one step."""
+    def _make(self, parent: str, slug: str, uuid: str, file: str, record: JsonObject) -> str:
+        """A new folder with its record inside, in one step; returns its name."""
         make_folder(self._path / parent)
         names = (layout.folder_name(slug, uuid, digits) for digits in range(8, 33))
         name = next(name for name in names if not (self._path / parent / name).exists())
@@ -327,6 +330,7 @@ class StoreWriter:
         unfinished.rename(self._path / parent / name)
         sync_folder(self._path / parent)
         _log.info("store.folder_made", folder=f"{parent}/{name}")
+        return name
 
     def _fresh(self, folder: RepositoryFolder | RepositoryWriter) -> RepositoryFolder:
         """The folder as its file says now: another process may have changed it."""

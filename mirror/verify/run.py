@@ -60,22 +60,25 @@ class Journal(Protocol):
 
 
 @dataclass
-class _Ledger:
-    findings: list[Finding] = field(default_factory=list)
+class _Tally:
+    _findings: dict[Finding, None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     dropped: int = 0
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found, each finding once."""
+        return tuple(self._findings)
+
     def add(self, findings: Sequence[Finding]) -> None:
-        """Note findings, each told once."""
-        known = set(self.findings)
+        """Note findings."""
         for finding in findings:
-            if finding in known:
+            if finding in self._findings:
                 continue
-            known.add(finding)
-            if len(self.findings) >= FINDINGS_MAX:
+            if len(self._findings) >= FINDINGS_MAX:
                 self.dropped += 1
                 continue
-            self.findings.append(finding)
+            self._findings[finding] = None
             _log.error(
                 "verify.finding",
                 file=finding.file,
@@ -128,38 +131,38 @@ async def run(
     """
     started = (journal.begun() if journal is not None else None) or clock.now()
     tell = progress or NoProgress()
-    ledger = _Ledger()
+    tally = _Tally()
     facts: dict[str, Any] = {"level": level, "selectors": [str(one) for one in selectors]}
 
     def note(damage: StoreDamaged) -> None:
-        ledger.add([Finding(damage.file, damage.problem)])
+        tally.add([Finding(damage.file, damage.problem)])
 
     try:
         with Store.open(path) as store:
-            ledger.count("small_files", store.check_small_files(note))
+            tally.count("small_files", store.check_small_files(note))
             expected = check_runs(store, note)
             workspaces = [] if _only_repositories(selectors) else store.workspaces(selectors, note)
             repositories = store.repositories(selectors, note)
             if not selectors:
-                ledger.add(_lost_folders(expected, workspaces, repositories))
-            ledger.count("run_records", len(store.run_ids()))
+                tally.add(_lost_folders(expected, workspaces, repositories))
+            tally.count("run_records", len(store.run_ids()))
             folders: list[Folder] = [*workspaces, *repositories]
-            chosen = _share_of(folders, share, journal)
+            chosen = _share_of(folders, share, journal, clock.now())
             if share != 1:
                 facts["share"] = f"{len(chosen)} of {len(folders)} folders"
             async with WorkerPool(workers, environment=environment) as pool:
                 order = _Order(level, clock, tell, pool, expected, journal)
-                await _folders(order, chosen, max(1, workers), ledger)
+                await _folders(order, chosen, max(1, workers), tally)
     except UsageError:
         raise
     except StoreDamaged as damage:
         note(damage)
-    damage_found = sum(1 for finding in ledger.findings if finding.severity == "damage")
+    damage_found = sum(1 for finding in tally.findings if finding.severity == "damage")
     problems = (Problem(4, f"{damage_found} finding(s) of damage"),) if damage_found else ()
-    facts["checked"] = dict(sorted(ledger.counts.items()))
-    facts["findings"] = [finding.to_json() for finding in ledger.findings]
-    if ledger.dropped:
-        facts["findings_not_listed"] = ledger.dropped
+    facts["checked"] = dict(sorted(tally.counts.items()))
+    facts["findings"] = [finding.to_json() for finding in tally.findings]
+    if tally.dropped:
+        facts["findings_not_listed"] = tally.dropped
     return Run(
         id=f"{snapshot_id(started).lower()}-{secrets.token_hex(3)}",
         kind="verify",
@@ -171,34 +174,44 @@ async def run(
     )
 
 
-def _share_of(folders: Sequence[Folder], share: Fraction, journal: Journal | None) -> list[Folder]:
-    """The folders that were verified the longest ago, or never; in all, `share` of them."""
+def _share_of(
+    folders: Sequence[Folder], share: Fraction, journal: Journal | None, now: datetime
+) -> list[Folder]:
+    """The folders that were verified the longest ago, or never; in all, `share` of them.
+
+    A time after `now` was told by a wrong clock: it counts as never.
+    """
     last = journal.last() if journal is not None else {}
     number = math.ceil(len(folders) * share)
     never = datetime.min.replace(tzinfo=UTC)
-    return sorted(folders, key=lambda one: (last.get(one.place, never), one.place))[:number]
+
+    def verified(folder: Folder) -> datetime:
+        when = last.get(folder.place, never)
+        return when if when <= now else never
+
+    return sorted(folders, key=lambda one: (verified(one), one.place))[:number]
 
 
-async def _folders(order: _Order, folders: Sequence[Folder], width: int, ledger: _Ledger) -> None:
+async def _folders(order: _Order, folders: Sequence[Folder], width: int, tally: _Tally) -> None:
     """Check folders, a few at a time; what an interrupted run found of one is taken as it is."""
     done = order.journal.done() if order.journal is not None else {}
     slots = asyncio.Semaphore(width)
 
     async def one(folder: Folder) -> None:
         async with slots:
-            mine = _Ledger()
+            mine = _Tally()
             await _folder(order, folder, mine)
-            found = Verified(folder.place, order.clock.now(), tuple(mine.findings), mine.counts)
+            found = Verified(folder.place, order.clock.now(), mine.findings, mine.counts)
             for name, number in mine.counts.items():
-                ledger.count(name, number)
-            ledger.add(found.findings)
+                tally.count(name, number)
+            tally.add(found.findings)
             if order.journal is not None:
                 order.journal.note(found)
 
     async with asyncio.TaskGroup() as group:
         for folder in folders:
             if folder.place in done:
-                ledger.take(done[folder.place])
+                tally.take(done[folder.place])
             else:
                 group.create_task(one(folder))
 
@@ -226,7 +239,7 @@ def _lost_folders(
     ]
 
 
-async def _folder(order: _Order, folder: Folder, ledger: _Ledger) -> None:
+async def _folder(order: _Order, folder: Folder, tally: _Tally) -> None:
     name = folder.full_name
     order.progress.report(name, "snapshots")
     known = order.expected.get(folder.place)
@@ -234,25 +247,25 @@ async def _folder(order: _Order, folder: Folder, ledger: _Ledger) -> None:
     names = {folder.full_name, *(former.name for former in folder.former_names)}
     if known is not None and known.full_name not in names:
         text = f"its name is not {known.full_name}, as the last run record says"
-        ledger.add([Finding(folder.place, text, name)])
+        tally.add([Finding(folder.place, text, name)])
     checked = check_snapshots(folder, known, order.level)
-    ledger.add(checked.findings)
-    ledger.count("snapshots", len(checked.snapshots))
+    tally.add(checked.findings)
+    tally.count("snapshots", len(checked.snapshots))
     if order.level == "objects":
         if checked.snapshots or folder.metadata.path.exists():
             finished = bool(checked.snapshots or (known is not None and known.snapshots))
             job = CheckJob(str(folder.metadata.path), tuple(folder_commits(folder)), finished=finished)
-            await _objects(order, folder, job, {}, ledger)
+            await _objects(order, folder, job, {}, tally)
         for mirror in sorted(checked.named.keys() | folder.mirrors().keys()):
             named = checked.named.get(mirror, {})
             path = folder.mirror(mirror)
             if named or path.exists():
                 job = CheckJob(str(path), tuple(sorted(named)), finished=mirror in checked.named)
-                await _objects(order, folder, job, named, ledger)
+                await _objects(order, folder, job, named, tally)
         order.progress.report(name, "files")
         files = await asyncio.to_thread(check_files, folder, checked)
-        ledger.add(files.findings)
-        ledger.count("files", files.count)
+        tally.add(files.findings)
+        tally.count("files", files.count)
     order.progress.report(name, "done")
 
 
@@ -269,7 +282,7 @@ async def _objects(
     folder: Folder,
     job: CheckJob,
     snapshots_of: Mapping[str, tuple[str, ...]],
-    ledger: _Ledger,
+    tally: _Tally,
 ) -> None:
     """Every object of one git repository, in a worker."""
     path = Path(job.path)
@@ -280,11 +293,11 @@ async def _objects(
             progress=lambda text: order.progress.report(folder.full_name, f"{path.name}: {text}"),
         )
     except MirrorError as error:
-        ledger.add([Finding(place, f"could not be checked: {error.message}", folder.full_name)])
+        tally.add([Finding(place, f"could not be checked: {error.message}", folder.full_name)])
         return
-    ledger.count("objects", result.objects)
+    tally.count("objects", result.objects)
     tags = snapshots_of or {commit: (name,) for name, commit in _tags(folder).items()}
-    ledger.add(
+    tally.add(
         [
             Finding(
                 file=f"{place}/{problem.file}" if problem.file else place,
