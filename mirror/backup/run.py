@@ -221,6 +221,7 @@ async def _client(order: _Order, workspace: WorkspaceConfig) -> Client:
         budget=order.budget,
         transport=order.transport,
         until=order.until,
+        file_max=order.config.limits.file_max,
     )
 
 

@@ -117,6 +117,12 @@ def is_html(response: httpx.Response) -> bool:
     return _media_type(response) in ("text/html", "application/xhtml+xml")
 
 
+def is_attachment(response: httpx.Response) -> bool:
+    """Whether the answer says that it is a file to be kept, not one to be shown."""
+    told: str = response.headers.get("content-disposition", "")
+    return told.partition(";")[0].strip().lower() == "attachment"
+
+
 def _media_type(response: httpx.Response) -> str:
     kind: str = response.headers.get("content-type", "")
     return kind.partition(";")[0].strip().lower()

@@ -12,7 +12,7 @@ import copy
 import logging
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
@@ -28,7 +28,8 @@ from mirror.bitbucket.answers import NETWORK_ERRORS, Verdict
 from mirror.bitbucket.attempts import TRIES_MAX, Attempts, Desk
 from mirror.bitbucket.bodies import ACCEPT_ENCODING, chunks
 from mirror.bitbucket.budget import Budget, Worth
-from mirror.bitbucket.endpoints import Endpoint, Query
+from mirror.bitbucket.downloads import FILE_BYTES_MAX, Download, Opened
+from mirror.bitbucket.endpoints import BYTES, Endpoint, Query
 from mirror.bitbucket.failures import BadAnswer, plain
 from mirror.errors import CredentialRefused
 from mirror.logs import get_logger
@@ -38,7 +39,6 @@ __all__ = ["TRIES_MAX", "Answer", "Client"]
 
 REDIRECTS_MAX = 5
 BODY_BYTES_MAX = 64 * 1024 * 1024
-DOWNLOAD_BYTES_MAX = 256 * 1024 * 1024
 TIMEOUT = httpx.Timeout(60.0, connect=30.0, pool=None)
 # For the head of an answer, and again for its body; a file has longer.
 ANSWER_SECONDS = 300.0
@@ -85,7 +85,7 @@ class Client:
 
     With several, each request goes by the one with the most requests left; what one may not read
     is asked with the next. `until` (monotonic) is how long it waits for the budget, where that is not its
-    patience. `requests` counts what was sent to the API.
+    patience. `requests` counts what was sent to the API. `file_max` is how many bytes a file may have.
     """
 
     def __init__(
@@ -99,8 +99,10 @@ class Client:
         transport: httpx.AsyncBaseTransport | None = None,
         jitter: random.Random | None = None,
         until: float | None = None,
+        file_max: int = FILE_BYTES_MAX,
     ) -> None:
         self.clock = clock
+        self._file_max = file_max
         self.budget = budget or Budget(clock)
         self._root = Root(api_url)
         self.api_url = self._root.url
@@ -129,7 +131,6 @@ class Client:
             ),
             headers={
                 "User-Agent": USER_AGENT,
-                "Accept": "application/json",
                 "Accept-Encoding": ACCEPT_ENCODING,
             },
             # No cookie is ever kept, so none can go where it should not.
@@ -269,9 +270,11 @@ class Client:
         return answers.judge(endpoint, response, body, kind=sign_in.kind, now=self.clock.now())
 
     @asynccontextmanager
-    async def _open(self, sign_in: SignIn, attempts: Attempts) -> AsyncIterator[_Sent]:
-        """Send a request that the budget allowed and follow its redirects; the credential stays below
-        the API's root.
+    async def _open(
+        self, sign_in: SignIn, attempts: Attempts, more: Mapping[str, str] | None = None
+    ) -> AsyncIterator[_Sent]:
+        """Send a request that the budget allowed, with `more` headers, and follow its redirects; the
+        credential stays below the API's root.
 
         Once a redirect has left it, nothing is signed any more, even where another leads back.
         """
@@ -281,7 +284,7 @@ class Client:
             own = own and self._root.owns(url)
             if own and number:
                 await self._allowed(sign_in, attempts)
-            response = await self._send(sign_in, endpoint, url, own=own)
+            response = await self._send(sign_in, endpoint, url, more or {}, own=own)
             try:
                 target = redirect_target(response, endpoint.name)
                 if target is None:
@@ -292,9 +295,14 @@ class Client:
                 await response.aclose()
         raise BadAnswer(f"{endpoint.name}: more than {REDIRECTS_MAX} redirects", endpoint=endpoint.name)
 
-    async def _send(self, sign_in: SignIn, endpoint: Endpoint, url: str, *, own: bool) -> httpx.Response:
+    async def _send(
+        self, sign_in: SignIn, endpoint: Endpoint, url: str, more: Mapping[str, str], *, own: bool
+    ) -> httpx.Response:
+        headers = {"Accept": endpoint.accept, **more}
+        if endpoint.accept == BYTES:
+            headers["Accept-Encoding"] = "identity"  # what is packed on the way cannot be resumed
         try:
-            request = self._http.build_request("GET", url)
+            request = self._http.build_request("GET", url, headers=headers)
         except (httpx.InvalidURL, ValueError):
             raise BadAnswer(f"{endpoint.name}: an address that is not one", endpoint=endpoint.name) from None
         self._tally.requests += own
@@ -346,42 +354,46 @@ class Client:
 
     @asynccontextmanager
     async def download(self, endpoint: Endpoint, **parts: str | int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes of a file as they come, at most DOWNLOAD_BYTES_MAX of them.
+        """The bytes of a file as they come, at most `file_max` of them.
 
-        Redirects to storage elsewhere are followed without the credential. A break in the middle
-        raises ServerTrouble; what was read until then must be dropped.
+        Redirects to storage elsewhere are followed without the credential. Where the connection breaks
+        off, the rest is asked for as long as the server proves that it is the same file; else
+        ServerTrouble is raised, and what was read until then must be dropped.
         """
         url = self.url(endpoint, None, **parts)
-        attempts = self._attempts(endpoint, url, self._only)
+
+        async def begin(headers: Mapping[str, str]) -> Opened:
+            return await self._open_file(self._attempts(endpoint, url, self._only), headers)
+
+        file = Download(begin, self.clock, endpoint.name, most=self._file_max, seconds=DOWNLOAD_SECONDS)
+        await file.begin()
+        try:
+            async with aclosing(file.chunks()) as several:
+                yield several
+        finally:
+            await file.close()
+
+    async def _open_file(self, attempts: Attempts, headers: Mapping[str, str]) -> Opened:
+        """Ask for a file until an answer is one. Whoever gets it closes it."""
         while True:
             sign_in = self._desk.choose(attempts)
-            begun = False
             await self._allowed(sign_in, attempts)
-            try:
-                async with self._slots, self._open(sign_in, attempts) as sent:
+            async with AsyncExitStack() as held:
+                try:
+                    await held.enter_async_context(self._slots)
+                    sent = await held.enter_async_context(self._open(sign_in, attempts, headers))
                     if _is_file(sent):
-                        begun = True
-                        yield chunks(
-                            sent.response,
-                            most=DOWNLOAD_BYTES_MAX,
-                            seconds=DOWNLOAD_SECONDS,
-                            what=endpoint.name,
-                        )
                         self._desk.succeeded(attempts)
-                        return
-                    body = await self._read(sent.response, endpoint)
-                verdict = self._judge(sign_in, endpoint, sent, body)
-            except NETWORK_ERRORS as error:
-                verdict = answers.judge_failure(endpoint, error)
-                if begun:
-                    raise verdict.error from error
-            except CredentialRefused as error:
-                if begun:
-                    raise
-                verdict = Verdict(error)
+                        return Opened(sent.response, held.pop_all())
+                    body = await self._read(sent.response, attempts.endpoint)
+                    verdict = self._judge(sign_in, attempts.endpoint, sent, body)
+                except NETWORK_ERRORS as error:
+                    verdict = answers.judge_failure(attempts.endpoint, error)
+                except CredentialRefused as error:
+                    verdict = Verdict(error)
             if verdict is None:
-                text = f"{endpoint.name}: answered with something that is not the file"
-                verdict = Verdict(BadAnswer(text, endpoint=endpoint.name), again=True)
+                text = f"{attempts.endpoint.name}: answered with something that is not the file"
+                verdict = Verdict(BadAnswer(text, endpoint=attempts.endpoint.name), again=True)
             await self._desk.after(attempts, sign_in, verdict)
 
     def page_size(self, endpoint: Endpoint) -> int:
@@ -399,5 +411,9 @@ class Client:
 
 
 def _is_file(sent: _Sent) -> bool:
-    # A web page from the API itself is its front end in trouble; storage may well hold one.
-    return sent.response.status_code == 200 and not (sent.own and answers.is_html(sent.response))
+    """Whether an answer is a file, or the rest of one. A web page from the API itself is its front end in
+    trouble, unless it says that it is an attachment, as it does of a snippet's file; storage may well
+    hold one."""
+    response = sent.response
+    is_page = answers.is_html(response) and not answers.is_attachment(response)
+    return response.status_code in (200, 206) and not (sent.own and is_page)

@@ -13,13 +13,18 @@ from urllib.parse import quote
 
 Query = Mapping[str, str | Sequence[str]]
 
+JSON = "application/json"
+# What is no JSON is refused (406) to who takes JSON alone, as step logs are.
+BYTES = "*/*"
+
 
 @dataclass(frozen=True)
 class Endpoint:
     """One address. `template` has `{names}` for what `path` fills in, percent-encoded.
 
     `page_size` is the most that a page may be asked to hold (0: not a list). `counts_pages` marks
-    lists that have been seen without `next`. `group` is the rate limit's group of resources.
+    lists that have been seen without `next`. `group` is the rate limit's group of resources. `accept`
+    is the media type that a request takes.
     """
 
     name: str
@@ -30,6 +35,7 @@ class Endpoint:
     query: Query = field(default_factory=dict)
     counts_pages: bool = False
     group: str = "api"
+    accept: str = JSON
 
     def path(self, **parts: str | int) -> str:
         """The path below the API's root, every part encoded (`{uuid}` becomes `%7Buuid%7D`)."""
@@ -87,7 +93,11 @@ PIPELINES = Endpoint("pipelines", _R + "/pipelines/", *_PIPE, 100, {"sort": "-cr
 PIPELINE_STEPS = Endpoint(
     "pipeline steps", _R + "/pipelines/{pipeline}/steps/", *_PIPE, 100, counts_pages=True
 )
-STEP_LOG = Endpoint("step log", _R + "/pipelines/{pipeline}/steps/{step}/log", *_PIPE)
+STEP_LOG = Endpoint("step log", _R + "/pipelines/{pipeline}/steps/{step}/log", *_PIPE, accept=BYTES)
+# Of a service container; the step's own log goes by the step's uuid.
+SERVICE_LOG = Endpoint(
+    "service log", _R + "/pipelines/{pipeline}/steps/{step}/logs/{log}", *_PIPE, accept=BYTES
+)
 PIPELINE = Endpoint("pipeline", _R + "/pipelines/{pipeline}", *_PIPE)
 _STEP = _R + "/pipelines/{pipeline}/steps/{step}"
 TEST_REPORT = Endpoint("test report", _STEP + "/test_reports", *_PIPE)
@@ -98,9 +108,11 @@ TEST_CASE_REASONS = Endpoint(
 
 # The same entries as each pull request's own activity, in one walk for all of them.
 PULL_REQUESTS_ACTIVITY = Endpoint("activity of all pull requests", _R + "/pullrequests/activity", *_PULL, 50)
-PULL_REQUEST_PATCH = Endpoint("pull request patch", _PR + "/patch", *_PULL)
+PULL_REQUEST_PATCH = Endpoint("pull request patch", _PR + "/patch", *_PULL, accept=BYTES)
 # Of two hashes, the source comes first.
-PATCH = Endpoint("patch", _R + "/patch/{source}..{destination}", *_REPO)
+PATCH = Endpoint("patch", _R + "/patch/{source}..{destination}", *_REPO, accept=BYTES)
+COMMIT = Endpoint("commit", _R + "/commit/{commit}", *_REPO)
+COMMIT_STATUSES = Endpoint("commit statuses", _R + "/commit/{commit}/statuses", *_REPO, 100)
 COMMIT_COMMENTS = Endpoint("commit comments", _R + "/commit/{commit}/comments", *_REPO, 100)
 COMMIT_REPORTS = Endpoint("code insights", _R + "/commit/{commit}/reports", *_REPO, 100)
 REPORT_ANNOTATIONS = Endpoint(
@@ -110,7 +122,9 @@ REPORT_ANNOTATIONS = Endpoint(
 MILESTONES = Endpoint("milestones", _R + "/milestones", *_ISSUES, 100)
 VERSIONS = Endpoint("versions", _R + "/versions", *_ISSUES, 100)
 COMPONENTS = Endpoint("components", _R + "/components", *_ISSUES, 100)
-ISSUE_ATTACHMENT = Endpoint("issue attachment", _ISSUE + "/attachments/{name}", *_ISSUES, group="files")
+ISSUE_ATTACHMENT = Endpoint(
+    "issue attachment", _ISSUE + "/attachments/{name}", *_ISSUES, group="files", accept=BYTES
+)
 
 # Settings of a repository.
 BRANCH_RESTRICTIONS = Endpoint("branch restrictions", _R + "/branch-restrictions", *_ADMIN, 100)
@@ -132,7 +146,7 @@ MERGE_STRATEGIES = Endpoint(
 WATCHERS = Endpoint("watchers", _R + "/watchers", *_REPO, 100)
 FORKS = Endpoint("forks", _R + "/forks", *_REPO, 100)
 DOWNLOADS = Endpoint("downloads", _R + "/downloads", *_REPO, 100)
-DOWNLOAD = Endpoint("download", _R + "/downloads/{name}", *_REPO, group="files")
+DOWNLOAD = Endpoint("download", _R + "/downloads/{name}", *_REPO, group="files", accept=BYTES)
 ENVIRONMENTS = Endpoint("environments", _R + "/environments", *_PIPE, 100, counts_pages=True)
 ENVIRONMENT_VARIABLES = Endpoint(
     "environment variables", _R + "/deployments_config/environments/{environment}/variables", *_PIPE, 100,
@@ -142,6 +156,10 @@ DEPLOYMENTS = Endpoint("deployments", _R + "/deployments/", *_PIPE, 100, counts_
 PIPELINES_CONFIG = Endpoint("pipelines configuration", _R + "/pipelines_config", *_ADMIN)
 VARIABLES = Endpoint("variables", _R + "/pipelines_config/variables", *_PIPE, 100, counts_pages=True)
 SCHEDULES = Endpoint("schedules", _R + "/pipelines_config/schedules", *_PIPE, 100, counts_pages=True)
+SCHEDULE_EXECUTIONS = Endpoint(
+    "schedule executions", _R + "/pipelines_config/schedules/{schedule}/executions", *_PIPE, 100,
+    counts_pages=True,
+)  # fmt: skip
 KNOWN_HOSTS = Endpoint(
     "known hosts", _R + "/pipelines_config/ssh/known_hosts", *_PIPE, 100, counts_pages=True
 )
@@ -159,6 +177,8 @@ REPOSITORY_PERMISSIONS = Endpoint(
 WORKSPACE_HOOKS = Endpoint("workspace webhooks", _W + "/hooks", *_HOOK, 100, group="hooks")
 WORKSPACE_VARIABLES = Endpoint("workspace variables", _W + "/pipelines-config/variables", *_PIPE, 100)
 WORKSPACE_RUNNERS = Endpoint("workspace runners", _W + "/pipelines-config/runners", *_RUN, 100)
+# The public half of what Bitbucket signs its own commits with.
+SYSTEM_KEY = Endpoint("system GPG key", _W + "/settings/gpg/public-key", *_WORKSPACE, accept=BYTES)
 PROJECTS = Endpoint("projects", _W + "/projects", "project", "read:project:bitbucket", 100)
 PROJECT_REVIEWERS = Endpoint(
     "project default reviewers", _PROJECT + "/default-reviewers", _PROJECT_ADMIN[0], _PULL[1], 100
@@ -182,7 +202,9 @@ SNIPPETS = Endpoint("snippets", _SNIPPETS, *_SNIPPET, 100)
 SNIPPET = Endpoint("snippet", _SNIPPETS + "/{snippet}", *_SNIPPET)
 SNIPPET_COMMENTS = Endpoint("snippet comments", _SNIPPETS + "/{snippet}/comments", *_SNIPPET, 100)
 SNIPPET_COMMITS = Endpoint("snippet commits", _SNIPPETS + "/{snippet}/commits", *_SNIPPET, 100)
-SNIPPET_FILE = Endpoint("snippet file", _SNIPPETS + "/{snippet}/{node}/files/{name}", *_SNIPPET)
+SNIPPET_FILE = Endpoint("snippet file", _SNIPPETS + "/{snippet}/{node}/files/{name}", *_SNIPPET, accept=BYTES)
+# Redirects to the newest revision of the file.
+SNIPPET_FILE_NOW = Endpoint("snippet file", _SNIPPETS + "/{snippet}/files/{name}", *_SNIPPET, accept=BYTES)
 
 
 def updated_since(time: str) -> Query:

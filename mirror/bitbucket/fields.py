@@ -18,6 +18,11 @@ from mirror.model import Json, JsonObject, Repository, Workspace, is_uuid
 
 _SLUG = re.compile(r"[A-Za-z0-9._~-]{1,100}")
 _DONE = "COMPLETED"
+# Server values are compared with lists of what is known only where the unknown is the careful side.
+_CLOSED = frozenset({"MERGED", "DECLINED", "SUPERSEDED"})
+_NOT_ENDED = frozenset({"PENDING", "READY", "IN_PROGRESS"})
+_NEVER_RUN = frozenset({"NOT_RUN", "SKIPPED"})
+_PASSED = frozenset({"SUCCESSFUL", "PASSED", "SKIPPED"})
 # No thing is numbered higher; a larger one would not do as a file's name.
 _NUMBER_MAX = 2**53
 
@@ -172,18 +177,20 @@ def snippet_id(data: Json) -> str:
     return text
 
 
-def snippet_files(data: Json) -> dict[str, str]:
-    """The files of a snippet: name to the commit that its address names. Raises BadAnswer where it does
-    not tell."""
-    found, files = {}, _get(data, "files")
+# Both forms of the address of a snippet's file: the document's paths have one, its examples the other.
+_SNIPPET_FILE = re.compile(r".*/(?:([0-9a-f]{7,40})/files|files/([0-9a-f]{7,40}))/[^/]+")
+
+
+def snippet_files(data: Json) -> dict[str, str | None]:
+    """The files of a snippet: name to the revision that its address names; None where it names none.
+    Raises BadAnswer where the snippet does not tell its files."""
+    files = _get(data, "files")
     if not isinstance(files, Mapping):
         raise BadAnswer("a snippet came without its files")
+    found: dict[str, str | None] = {}
     for name, file in files.items():
-        address = (_text(file, "links", "self", "href") or "").partition("/files/")[0]
-        node = address.rpartition("/")[2]
-        if re.fullmatch(r"[0-9a-f]{7,40}", node) is None:
-            raise BadAnswer(f"a snippet's file came without a proper address ({plain(name)})")
-        found[str(name)] = node
+        address = _SNIPPET_FILE.fullmatch(_text(file, "links", "self", "href") or "")
+        found[str(name)] = (address[1] or address[2]) if address is not None else None
     return found
 
 
@@ -288,8 +295,8 @@ def _sort_key(value: JsonObject) -> tuple[int, str]:
 
 
 def is_open(data: Json) -> bool:
-    """Whether a pull request is open."""
-    return _text(data, "state") == "OPEN"
+    """Whether a pull request is open, or in a state of which that is not known."""
+    return _text(data, "state") not in _CLOSED
 
 
 def has_participants(data: Json) -> bool:
@@ -325,14 +332,23 @@ def pipeline_ended(data: Json) -> str | None:
     return _text(data, "completed_on") or _text(data, "created_on")
 
 
-def step_has_run(data: Json) -> bool:
-    """Whether a step may have a log: it has come to its end and was not skipped."""
-    return is_done(data) and _text(data, "state", "result", "name") not in ("NOT_RUN", "SKIPPED")
+def may_have_log(step: Json, *, has_ended: bool) -> bool:
+    """Whether a step may have a log. Only what is known to have run not, or not yet, has none; where its
+    pipeline `has_ended`, a step that says it is in progress may have one."""
+    if _text(step, "state", "result", "name") in _NEVER_RUN:
+        return False
+    state = _text(step, "state", "name")
+    return state not in _NOT_ENDED or (has_ended and state == "IN_PROGRESS")
 
 
-def test_failed(data: Json) -> bool:
-    """Whether a test case failed, so that there may be reasons."""
-    return _text(data, "status") in ("FAILED", "ERROR")
+def is_in_progress(data: Json) -> bool:
+    """Whether a step says that it runs."""
+    return _text(data, "state", "name") == "IN_PROGRESS"
+
+
+def may_have_reasons(data: Json) -> bool:
+    """Whether a test case may have failed, so that there may be reasons."""
+    return _text(data, "status") not in _PASSED
 
 
 def stable(data: Json) -> Json:

@@ -18,6 +18,7 @@ from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotFound
 from mirror.bitbucket.lists import Page, all_of
 from mirror.collect import heads
+from mirror.collect.files import NoRoom, keep_file
 from mirror.collect.outcomes import child_of, not_all, part_with
 from mirror.collect.ports import Work, earliest, latest, moment, together
 from mirror.collect.walks import Walk
@@ -77,14 +78,14 @@ async def _patch(work: Work, worth: Worth, number: int, document: JsonObject) ->
     client, name = work.asking(worth), f"{number}.patch"
     if source and destination:
         try:
-            async with client.download(
-                endpoints.PATCH, source=source, destination=destination, **work.names
-            ) as chunks:
-                return await work.draft.put_file(chunks, name, text=True)
+            between = {**work.names, "source": source, "destination": destination}
+            return await keep_file(work, client, endpoints.PATCH, name, between, text=True)
+        except NoRoom:
+            raise
         except ApiError:
             pass
-    async with client.download(endpoints.PULL_REQUEST_PATCH, id=number, **work.names) as chunks:
-        return await work.draft.put_file(chunks, name, text=True)
+    places: Mapping[str, str | int] = {**work.names, "id": number}
+    return await keep_file(work, client, endpoints.PULL_REQUEST_PATCH, name, places, text=True)
 
 
 async def _attachments(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
@@ -100,10 +101,8 @@ async def _attachments(work: Work, worth: Worth, number: int, document: JsonObje
         content = before.get("_content")
         if not (content and fields.is_same_file(before, one) and work.draft.has_file(content["sha256"])):
             try:
-                async with client.download(
-                    endpoints.ISSUE_ATTACHMENT, id=number, name=name, **work.names
-                ) as chunks:
-                    content = await work.draft.put_file(chunks, name)
+                places: Mapping[str, str | int] = {**work.names, "id": number, "name": name}
+                content = await keep_file(work, client, endpoints.ISSUE_ATTACHMENT, name, places)
             except ApiError as error:
                 faults.append(error)
                 if content:

@@ -9,8 +9,9 @@ from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotFound
 from mirror.bitbucket.lists import Page, Resume, all_of
+from mirror.collect.files import keep_file
 from mirror.collect.outcomes import child_of, part_with
-from mirror.collect.ports import Work, together
+from mirror.collect.ports import Work, moment, together
 from mirror.collect.walks import Walk
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
@@ -259,36 +260,61 @@ async def _steps(work: Work, number: int, place: dict[str, str | int], document:
     document["steps"] = [fields.stable(step) for step in steps]
     document["_parts"].pop("steps", None)
     work.answered(endpoints.PIPELINE_STEPS)
-    return True
+    if "unended" in (document["_parts"].get("logs") or {}):
+        work.numbers(PART)["logs"].add(number)
+    return not _lags_behind(work, document)
+
+
+def _lags_behind(work: Work, document: JsonObject) -> bool:
+    """Whether a pipeline that ended lately has a step that says it still runs: it is asked for again."""
+    pipeline = document["pipeline"]
+    ended = moment(fields.pipeline_ended(pipeline))
+    return (
+        fields.is_done(pipeline)
+        and any(fields.is_in_progress(step) for step in document["steps"])
+        and ended is not None
+        and work.clock.now() - ended < OPEN_EVERY
+    )
 
 
 async def _logs(work: Work, number: int, place: dict[str, str | int], document: JsonObject) -> bool:
-    """The logs of steps that have run. One once taken stays, whatever becomes of it upstream."""
+    """The logs of steps that have run. One once taken stays, whatever becomes of it upstream; only that of
+    a step that was not known to have ended is taken again when its pipeline moves."""
     logs: JsonObject = dict(document.get("logs") or {})
+    mark: JsonObject = document["_parts"].get("logs") or {}
+    has_ended, before = fields.is_done(document["pipeline"]), frozenset(mark.get("unended") or ())
+    unended: set[str] = set()
     expired: list[str] = []
     whole = document["steps"] is not None
     for step in document["steps"] or []:
         try:
             uuid = fields.uuid_of(step, "step")
-            if uuid in logs and work.draft.has_file(logs[uuid]["sha256"]):
+            if uuid in logs and uuid not in before and work.draft.has_file(logs[uuid]["sha256"]):
                 continue
-            if not fields.step_has_run(step):
+            if not fields.may_have_log(step, has_ended=has_ended):
                 continue
             if not work.may_ask(endpoints.STEP_LOG):
                 whole = False
                 break
-            client = work.asking(Worth.OLD)
-            async with client.download(endpoints.STEP_LOG, step=uuid, **place) as chunks:
-                logs[uuid] = await work.draft.put_file(chunks, f"{number}-{uuid.strip('{}')}.log", text=True)
+            name = f"{number}-{uuid.strip('{}')}.log"
+            client, where = work.asking(Worth.OLD), {**place, "step": uuid}
+            logs[uuid] = await keep_file(work, client, endpoints.STEP_LOG, name, where, text=True)
             work.answered(endpoints.STEP_LOG)
+            if not fields.is_done(step):
+                unended.add(uuid)
         except (NotFound, Gone):
             expired.append(uuid)  # never written, or past Bitbucket's own keeping
         except MirrorError as error:
             whole = False
             document["_parts"]["logs"] = child_of(error)
             work.failed("pipeline_logs", f"pipeline {number}", error, endpoints.STEP_LOG)
-    if expired:
-        document["_parts"]["logs"] = {"state": str(PartState.GONE), "steps": sorted(expired)}
+    if expired or unended:
+        state = PartState.GONE if expired else PartState.PARTIAL
+        told = {"steps": sorted(expired), "unended": sorted(unended)}
+        document["_parts"]["logs"] = {
+            "state": str(state),
+            **{name: several for name, several in told.items() if several},
+        }
     elif whole:
         document["_parts"].pop("logs", None)
     document["logs"] = logs
@@ -299,8 +325,9 @@ async def _test_reports(work: Work, number: int, place: dict[str, str | int], do
     """What each step's tests came to, by step; a step without a report has none here."""
     reports: JsonObject = {}
     steps, whole = document["steps"], True
+    has_ended = fields.is_done(document["pipeline"])
     for step in steps or []:
-        if not fields.step_has_run(step):
+        if not fields.may_have_log(step, has_ended=has_ended):
             continue
         if not work.may_ask(endpoints.TEST_REPORT):
             return False
@@ -331,7 +358,7 @@ async def _one_report(work: Work, place: dict[str, str | int]) -> JsonObject:
     kept = []
     for case in fields.ordered(cases):
         reasons = None
-        if fields.test_failed(case):
+        if fields.may_have_reasons(case):
             uuid = fields.uuid_of(case, "test case")
             found = await all_of(client, endpoints.TEST_CASE_REASONS, None, case=uuid, **place)
             reasons = fields.ordered(found)

@@ -69,6 +69,10 @@ class Draft(Protocol):
         """Whether the file of these bytes is held."""
         ...
 
+    def room(self) -> int:
+        """How many bytes the disk has free for files."""
+        ...
+
     def is_erased(self, path: str) -> bool:
         """Whether a document was erased on purpose, and is not to be asked for."""
         ...

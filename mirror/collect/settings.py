@@ -15,6 +15,7 @@ from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, NotFound
 from mirror.bitbucket.lists import all_of, pages
 from mirror.collect.catalogue import Row, rows
+from mirror.collect.files import keep_file
 from mirror.collect.outcomes import child_of, not_all, part_of
 from mirror.collect.ports import Work
 from mirror.errors import MirrorError, TryLater
@@ -217,8 +218,7 @@ async def _downloads(work: Work, client: Client, row: Row) -> None:
         content = old.get("_content")
         if not (fields.is_same_file(old, one) and _is_whole(work, one, content)):
             try:
-                async with client.download(endpoints.DOWNLOAD, name=name, **work.names) as chunks:
-                    content = await work.draft.put_file(chunks, name)
+                content = await _download(work, client, one)
             except ApiError as error:
                 faults.append(error)
                 if content:  # as a whole: beside the new size and time the old bytes would pass for the new
@@ -230,6 +230,12 @@ async def _downloads(work: Work, client: Client, row: Row) -> None:
     work.put(row.document, sorted((fields.stable(one) for one in kept), key=fields.file_name))
     if faults:
         raise not_all(faults)
+
+
+async def _download(work: Work, client: Client, listed: JsonObject) -> JsonObject:
+    name, size = fields.file_name(listed), fields.file_size(listed)
+    places: Names = {**work.names, "name": name}
+    return await keep_file(work, client, endpoints.DOWNLOAD, name, places, size=size)
 
 
 def _is_whole(work: Work, listed: JsonObject, content: JsonObject | None) -> bool:

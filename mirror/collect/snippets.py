@@ -10,10 +10,11 @@ from typing import TypeGuard
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client import Client
-from mirror.bitbucket.failures import ApiError, BadAnswer
+from mirror.bitbucket.failures import ApiError, BadAnswer, NotFound
 from mirror.bitbucket.lists import all_of
 from mirror.collect import settings
 from mirror.collect.catalogue import Row
+from mirror.collect.files import keep_file
 from mirror.collect.outcomes import child_of, not_all
 from mirror.collect.ports import Work, moment
 from mirror.collect.settings import Names, ask, mark_gone
@@ -94,8 +95,7 @@ async def _files(work: Work, client: Client, document: JsonObject, listed: JsonO
     faults: list[ApiError] = []
     for name, node in fields.snippet_files(snippet).items():
         try:
-            async with client.download(endpoints.SNIPPET_FILE, node=node, name=name, **names) as chunks:
-                kept[name] = await work.draft.put_file(chunks, name)
+            kept[name] = await _file(work, client, name, node, names)
         except ApiError as error:
             faults.append(error)
             if name in held:
@@ -103,6 +103,17 @@ async def _files(work: Work, client: Client, document: JsonObject, listed: JsonO
     document["snippet"], document["files"] = snippet, kept
     if faults:
         raise not_all(faults)
+
+
+async def _file(work: Work, client: Client, name: str, node: str | None, names: Names) -> JsonObject:
+    """One file: of the revision that its address names, else of the newest, to which the API leads."""
+    if node is not None:
+        try:
+            places: Names = {**names, "node": node, "name": name}
+            return await keep_file(work, client, endpoints.SNIPPET_FILE, name, places)
+        except NotFound:
+            pass
+    return await keep_file(work, client, endpoints.SNIPPET_FILE_NOW, name, {**names, "name": name})
 
 
 async def _comments(

@@ -29,6 +29,7 @@ from mirror.config import shape
 from mirror.config.settings import (
     BitbucketUrls,
     Brake,
+    ByteSize,
     Config,
     Cron,
     Every,
@@ -321,7 +322,7 @@ def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Co
         )
         for one in checked.workspaces
     )
-    limits = checked.limits
+    limits = checked.limits.model_dump(exclude_none=True)
     return Config(
         store=folder / Path(checked.store).expanduser(),
         bitbucket=BitbucketUrls(**checked.bitbucket.model_dump()),
@@ -332,7 +333,7 @@ def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Co
             _trigger(checked.schedule.prune),
             checked.schedule.timezone,
         ),
-        limits=Limits(**limits.model_dump(exclude_none=True)),
+        limits=Limits(**{**limits, "file_max": ByteSize(limits["file_max"])}),
         source=source,
     )
 
@@ -355,7 +356,7 @@ def in_force(config: Config) -> dict[str, Any]:
             return f"every {_duration_text(value.interval)}"
         if isinstance(value, timedelta):
             return _duration_text(value)
-        if isinstance(value, Path):
+        if isinstance(value, Path | ByteSize):
             return str(value)
         if isinstance(value, Brake):
             return {"share": f"{value.share * 100:g}%", "at_least": value.at_least}

@@ -100,6 +100,20 @@ class Schedule:
     timezone: str = "UTC"
 
 
+BYTE_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+
+
+class ByteSize(int):
+    """A number of bytes; its text is as the configuration has it."""
+
+    def __str__(self) -> str:
+        """The size in the largest unit that leaves no rest."""
+        for unit, size in reversed(BYTE_UNITS.items()):
+            if self and self % size == 0:
+                return f"{int(self) // size}{unit}"
+        return f"{int(self)}B"
+
+
 def _by_cores() -> int:
     return max(2, min(8, len(os.sched_getaffinity(0))))
 
@@ -109,7 +123,7 @@ class Limits:
     """How much at a time. `api_limit` requests of each hour are taken to be allowed until Bitbucket says
     otherwise, and `api_reserve` of them are left unused; `window` is for how long
     one run waits for requests before it leaves the rest to the next. `git_workers` processes do git work,
-    with `git_memory` MiB to take packs in."""
+    with `git_memory` MiB to take packs in. `file_max` is how large a download, attachment or log may be."""
 
     api_concurrency: int = 8
     git_workers: int = field(default_factory=_by_cores)
@@ -118,6 +132,7 @@ class Limits:
     api_reserve: int = 100
     silence_timeout: timedelta = timedelta(minutes=5)
     window: timedelta = timedelta(hours=3)
+    file_max: ByteSize = field(default_factory=lambda: ByteSize(20 * 1024**3))
 
 
 @dataclass(frozen=True)

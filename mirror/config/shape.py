@@ -14,9 +14,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from mirror.config.settings import BYTE_UNITS
+
 PART_NAMES = ("pull_requests", "issues", "pipelines", "pipeline_logs")
 _DURATION = re.compile(r"(\d{1,6})\s*(s|m|h|d|w|y)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
+_SIZE = re.compile(r"(\d{1,6})\s*(KiB|MiB|GiB|TiB)")
 _LONGEST = timedelta(days=1000 * 365)
 _LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
 _CRON_FIELD = re.compile(r"[A-Za-z0-9*/,\-#?]+")
@@ -32,6 +35,14 @@ def duration(text: object) -> timedelta:
     if length > _LONGEST:
         raise ValueError("should be no longer than 1000y")
     return length
+
+
+def byte_size(text: object) -> int:
+    """A number of bytes such as `512MiB` or `20GiB`. Raises ValueError."""
+    found = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None or int(found[1]) == 0:
+        raise ValueError("should be a size such as 512MiB, 20GiB or 1TiB")
+    return int(found[1]) * BYTE_UNITS[found[2]]
 
 
 def _url(text: str) -> str:
@@ -85,6 +96,7 @@ def _date(value: object) -> object:
 Url = Annotated[str, AfterValidator(_url)]
 TriggerText = Annotated[str, AfterValidator(trigger)]
 Duration = Annotated[timedelta, BeforeValidator(duration, json_schema_input_type=str)]
+Size = Annotated[int, BeforeValidator(byte_size, json_schema_input_type=str)]
 Text = Annotated[str, Field(min_length=1)]
 PathText = Annotated[Text, AfterValidator(_path)]
 
@@ -352,6 +364,12 @@ class LimitsShape(_Shape):
     )
     silence_timeout: Duration = Field(
         timedelta(minutes=5), description="How long a git server may be silent.", examples=["5m"]
+    )
+    file_max: Size = Field(
+        "20GiB",
+        validate_default=True,
+        description="How large one download, attachment or log may be; larger ones are told as missing.",
+        examples=["20GiB"],
     )
 
 

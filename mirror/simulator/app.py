@@ -230,6 +230,8 @@ class App:
                 raise Unauthorized
             if route.kinds is not None and token.kind not in route.kinds:
                 raise Unauthorized
+            if not route.is_acceptable(request.headers.get("accept", ""), self.switches):
+                return refusal(406, "Not acceptable: this address has no answer of the types asked for.")
             if not route.is_open_to(token):
                 raise Hidden("no scope", scope=route.scope, long=route.long)
             tokens_may = self.switches.access_tokens_query_permissions

@@ -28,6 +28,10 @@ NOT_YOURS = (
 )
 
 
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+
+
 class Hidden(Exception):
     """There is no such thing, or (with `scope`) the credential may not see it."""
 
@@ -180,6 +184,16 @@ class Call:
         return self.render.people(self.repository().pull_requests[entry["id"]])
 
 
+def taken(accept: str) -> list[str]:
+    """The media types and ranges that an Accept header names, without those that it rules out (`q=0`)."""
+    found = []
+    for one in (accept or "*/*").split(","):
+        name, *parameters = (part.strip().lower() for part in one.split(";"))
+        if not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters):
+            found.append(name)
+    return found
+
+
 def always(_: Switches) -> bool:
     """Whatever the switches are."""
     return True
@@ -227,6 +241,17 @@ class Route:
     numbered: bool = False
     long: str | None = None
     permissions: bool = False
+    media: str | None = JSON
+    only_redirects: bool = False
+
+    def is_acceptable(self, accept: str, switches: Switches) -> bool:
+        """Whether a request that says it takes `accept` is answered, and not refused with 406."""
+        if self.only_redirects and not switches.redirects_heed_accept:
+            return True
+        if self.media is None:  # any type but that of the API's own documents
+            return any(one != JSON for one in taken(accept))
+        group = self.media.partition("/")[0] + "/*"
+        return any(one in (self.media, group, "*/*") for one in taken(accept))
 
     def is_open_to(self, token: Token) -> bool:
         """Whether a credential has the scope for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from mirror.simulator.discussions import Attachment, Comment, Snippet
 from mirror.simulator.render_places import Document, Places, core_time, link, markup
@@ -127,10 +128,16 @@ class Settings(Places):
         }
         if not listed:
             shown["files"] = {
-                name: {"links": {"self": link(f"{own}/{snippet.commit}/files/{name}")}}
+                name: {"links": {"self": link(self.snippet_file(snippet, workspace, name))}}
                 for name in sorted(snippet.files)
             }
         return shown
+
+    def snippet_file(self, snippet: Snippet, workspace: str, name: str) -> str:
+        """The address of a snippet's file."""
+        last = self.switches.snippet_files_name_revision_last
+        place = f"files/{snippet.commit[:7]}" if last else f"{snippet.commit}/files"
+        return f"{self.api}/snippets/{workspace}/{snippet.id}/{place}/{quote(name, safe='')}"
 
     def snippet_comment(self, comment: Comment, snippet: Snippet) -> Document:
         """A comment on a snippet."""

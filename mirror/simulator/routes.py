@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from mirror.simulator.builds import Step
-from mirror.simulator.calls import Answered, Call, Hidden, Listing, Route, always, need_braces, number
+from mirror.simulator.calls import OCTETS, Answered, Call, Hidden, Listing, Route, always, need_braces, number
 from mirror.simulator.discussions import STATES
 from mirror.simulator.paging import BadRequest
 from mirror.simulator.routes_places import PLACES, R, commits_between
@@ -211,7 +211,7 @@ ROUTES: tuple[Route, ...] = (
     Route(_I + "/comments", None, _issue_comments, filters=True, public=True),
     Route(_I + "/changes", None, _changes, filters=True, public=True),
     Route(_I + "/attachments", None, _attachments, public=True),
-    Route(_I + "/attachments/{name}", None, _attachment, public=True),
+    Route(_I + "/attachments/{name}", None, _attachment, public=True, media=None, only_redirects=True),
     # `q` is ignored for pipelines.
     Route(
         R + "/pipelines/", "pipeline", _pipelines, _pipeline_cap,
@@ -220,7 +220,7 @@ ROUTES: tuple[Route, ...] = (
     Route(_P, "pipeline", _pipeline, public=True),
     Route(_P + "/steps/", "pipeline", _steps, _step_cap, tells_next=_tells_next, numbered=True, public=True),
     Route(_P + "/steps/{step}", "pipeline", _step, public=True),
-    Route(_P + "/steps/{step}/log", "pipeline", _log, public=True),
+    Route(_P + "/steps/{step}/log", "pipeline", _log, public=True, media=OCTETS),
     Route(_P + "/steps/{step}/test_reports", "pipeline", _test_report),
     Route(_P + "/steps/{step}/test_reports/test_cases", "pipeline", _test_cases),
     Route(

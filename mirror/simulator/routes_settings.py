@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import mimetypes
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from dulwich.patch import write_tree_diff
 from dulwich.repo import Repo
 from starlette.responses import Response
 
-from mirror.simulator.calls import Answered, Call, Hidden, Listing, Route, always, need_braces
+from mirror.simulator.calls import OCTETS, Answered, Call, Hidden, Listing, Route, always, need_braces
 from mirror.simulator.discussions import Snippet
 from mirror.simulator.render_places import Document
 from mirror.simulator.repository import SimRepository
@@ -239,12 +240,23 @@ def _snippet_commits(call: Call) -> Answered:
     return Listing([snippet], call.render.snippet_commit)
 
 
+def _snippet_file_now(call: Call) -> Answered:
+    """A redirect to the newest revision."""
+    snippet = _snippet(call)
+    if call.names["path"] not in snippet.files:
+        raise Hidden("File not found")
+    where = call.render.snippet_file(snippet, call.workspace().slug, call.names["path"])
+    return Response(status_code=302, headers={"Location": where})
+
+
 def _snippet_file(call: Call) -> Answered:
     snippet = _snippet(call)
     content = snippet.files.get(call.names["path"])
     if content is None or call.names["node"] not in (snippet.commit, snippet.commit[:7]):
         raise Hidden("File not found")
-    return Response(content, media_type="application/octet-stream")
+    kind, _ = mimetypes.guess_type(call.names["path"])
+    headers = {"Content-Disposition": "attachment"}
+    return Response(content, headers=headers, media_type=kind or OCTETS)
 
 
 def _numbered(switches: Switches) -> bool:
@@ -280,7 +292,9 @@ SETTINGS: tuple[Route, ...] = (
     _setting("/watchers", "repository", "watchers", public=True),
     Route(R + "/forks", "repository", _forks, filters=True, sorts=always, public=True),
     Route(R + "/downloads", "repository", _downloads, public=True),
-    Route(R + "/downloads/{filename}", "repository", _download, public=True),
+    Route(
+        R + "/downloads/{filename}", "repository", _download, public=True, media=None, only_redirects=True
+    ),
     _setting("/environments", "pipeline", "environments", tells_next=_numbered, numbered=True),
     Route(
         R + "/deployments_config/environments/{environment}/variables", "pipeline", _environment_variables,
@@ -301,8 +315,11 @@ SETTINGS: tuple[Route, ...] = (
     Route(_C + "/comments", "repository", _commit_comments, filters=True, sorts=always, public=True),
     Route(_C + "/reports", "repository", _reports),
     Route(_C + "/reports/{report}/annotations", "repository", _annotations),
-    Route(R + "/pullrequests/{id}/patch", "pullrequest", _patch_of_pull_request, public=True),
-    Route(R + "/patch/{spec}", "repository", _patch, public=True),
+    Route(
+        R + "/pullrequests/{id}/patch", "pullrequest", _patch_of_pull_request, public=True,
+        media="text/plain", only_redirects=True,
+    ),
+    Route(R + "/patch/{spec}", "repository", _patch, public=True, media="text/plain"),
     Route(R + "/milestones", None, _of_tracker("milestones"), public=True),
     Route(R + "/versions", None, _of_tracker("versions"), public=True),
     Route(R + "/components", None, _of_tracker("components"), public=True),
@@ -337,5 +354,7 @@ SETTINGS: tuple[Route, ...] = (
     Route(_S + "/{snippet}", "snippet", _one_snippet),
     Route(_S + "/{snippet}/comments", "snippet", _snippet_comments, sorts=always),
     Route(_S + "/{snippet}/commits", "snippet", _snippet_commits),
-    Route(_S + "/{snippet}/{node}/files/{path}", "snippet", _snippet_file),
+    Route(_S + "/{snippet}/files/{path}", "snippet", _snippet_file_now, media=None, only_redirects=True),
+    Route(_S + "/{snippet}/{node}/files/{path}", "snippet", _snippet_file, media=None),
+    Route(_S + "/{snippet}/files/{node}/{path}", "snippet", _snippet_file, media=None),
 )  # fmt: skip

@@ -81,6 +81,11 @@ class Switches:
     # Answers about issues carry Deprecation, Sunset and Link headers.
     deprecation_headers: bool = True
 
+    # What only redirects to a file is refused (406) to who takes JSON alone, as step logs are.
+    redirects_heed_accept: bool = True
+    # The addresses of a snippet's files are `files/REVISION/NAME`, not `REVISION/files/NAME`.
+    snippet_files_name_revision_last: bool = False
+
     # -- Rate limits
 
     # Rate-limit headers come with answers to access tokens.

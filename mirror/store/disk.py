@@ -7,6 +7,7 @@ without asking a clock.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -87,7 +88,8 @@ class NewFile:
         """Remove it, unless it was published."""
         if not self._stream.closed:
             self.path.unlink(missing_ok=True)
-            self._stream.close()
+            with contextlib.suppress(OSError):  # what is still to be written has no room, and need not
+                self._stream.close()
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
 from collections.abc import AsyncIterable, Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,10 @@ class Deposit:
         """Begin a file that is called `name` upstream; texts are stored compressed."""
         return NewStoredFile(self._folder, self._temporary, name, text=text)
 
+    def room(self) -> int:
+        """How many bytes the disk that it is on has free."""
+        return shutil.disk_usage(self._temporary).free
+
     def holds(self, sha256: str) -> bool:
         """Whether the file of these plain bytes is there."""
         return any(
@@ -71,9 +76,11 @@ class NewStoredFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._gzip is not None and not self._new.stream.closed:
-            self._gzip.close()  # it would try to end its stream later, when that is gone
-        self._new.drop()
+        try:
+            if self._gzip is not None and not self._new.stream.closed:
+                self._gzip.close()  # it would try to end its stream later, when that is gone
+        finally:  # on a full disk that fails again
+            self._new.drop()
 
     def write(self, data: bytes) -> None:
         """Add bytes."""
@@ -232,6 +239,10 @@ class WorkDraft:
     def has_file(self, sha256: str) -> bool:
         """Whether the file of these plain bytes is stored, or was until retention let it go."""
         return layout.is_sha256(sha256) and self._deposit.had(sha256)
+
+    def room(self) -> int:
+        """How many bytes the disk has free for files."""
+        return self._deposit.room()
 
     def is_erased(self, path: str) -> bool:
         """Whether the document at `path` was erased, so that it is not worth asking for."""

@@ -138,12 +138,11 @@ async def test_an_answer_larger_than_the_bound_is_not_read_on(monkeypatch: pytes
     assert stream.given <= 120_000
 
 
-async def test_a_download_larger_than_the_bound_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "DOWNLOAD_BYTES_MAX", 100_000)
+async def test_a_download_larger_than_the_bound_is_not_read_on() -> None:
     stream = Stream(*[b" " * 10_000] * 1000)
     server = Server([lambda: httpx.Response(200, stream=stream)])
-    async with client_for(server) as client:
-        with pytest.raises(BadAnswer, match="larger than"):
+    async with client_for(server, file_max=100_000) as client:
+        with pytest.raises(BadAnswer, match="larger than 100000 bytes"):
             async with client.download(STEP_LOG, **LOG) as chunks:
                 async for _ in chunks:
                     pass

@@ -272,6 +272,20 @@ def test_the_schema_accepts_the_example_and_refuses_what_loading_refuses() -> No
             assert list(validator.iter_errors(data)), text
 
 
+@pytest.mark.parametrize(("text", "size"), [("1KiB", 1024), ("512 MiB", 512 << 20), ("2TiB", 2 << 40)])
+def test_how_large_a_file_may_be(text: str, size: int) -> None:
+    config = read(f"{GOOD}limits: {{file_max: {text}}}\n")
+    assert config.limits.file_max == size
+    assert f"file_max: {text.replace(' ', '')}\n" in show(config)
+    assert "file_max: 20GiB\n" in show(read(GOOD))
+
+
+@pytest.mark.parametrize("text", ["20", "20GB", "0GiB", "-1GiB", "large"])
+def test_a_size_without_its_unit_is_refused(text: str) -> None:
+    [(line, problem, _)] = faults(f"{GOOD}limits: {{file_max: {text}}}\n").values()
+    assert line == 5 and "20GiB" in problem
+
+
 def test_show_says_where_secrets_are_and_loads_again() -> None:
     text = show(read(GOOD + "schedule: {backup: every 90m}\n"))
     assert "file: /etc/mirror/acme.token" in text
