@@ -28,7 +28,7 @@ from mirror.collect import repository as collecting
 from mirror.collect.ports import Draft, Work
 from mirror.collect.repository import Wanted
 from mirror.config.settings import WorkspaceConfig
-from mirror.errors import CredentialRefused, Locked, MirrorError, TryLater
+from mirror.errors import CredentialRefused, DamageFound, Locked, MirrorError, TryLater
 from mirror.git.failures import GitUnauthorized
 from mirror.git.heads import HeadsJob, HeadsResult
 from mirror.git.lfs import LfsJob
@@ -476,6 +476,8 @@ def _entry(
 ) -> RunEntry:
     good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED
     outcome = Outcome.PARTIAL if problems else good
+    if writer.ledger_fault is not None:
+        problems = (*problems, Problem(DamageFound.exit_code, writer.ledger_fault))
     return RunEntry(
         kind="repository",
         full_name=writer.folder.full_name,
@@ -485,7 +487,7 @@ def _entry(
         snapshot=taken.snapshot.id,
         tree=taken.snapshot.tree,
         refs_sha256=taken.refs_sha256,
-        kept=writer.kept_ids(),
+        ledger=taken.ledger,
         parts=parts,
         ref_changes=changes,
         problems=problems,

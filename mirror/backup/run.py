@@ -372,7 +372,6 @@ def _mark_missing(
         if absence.state == "absent":
             text = f"not in the workspace's list, as {absence.runs} run(s) saw; its copy is kept"
             problems = (Problem(3, text),)
-        latest = folder.metadata.latest()
         tally.add(
             RunEntry(
                 kind="repository",
@@ -380,10 +379,6 @@ def _mark_missing(
                 uuid=folder.uuid,
                 folder=folder.place,
                 outcome=Outcome.GONE if absence.state == "gone" else Outcome.ABSENT,
-                snapshot=latest.id if latest is not None else None,
-                tree=latest.tree if latest is not None else None,
-                refs_sha256=folder.metadata.refs_sha256(latest) if latest is not None else None,
-                kept=tuple(folder.metadata.tags()),
                 problems=problems,
             )
         )

@@ -13,7 +13,7 @@ from mirror.bitbucket import fields
 from mirror.bitbucket.people import without_people
 from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
-from mirror.errors import CredentialRefused, Locked, MirrorError
+from mirror.errors import CredentialRefused, DamageFound, Locked, MirrorError
 from mirror.model import Outcome, Part, PartState, Problem, Repository, RunEntry
 from mirror.store.erasing import finish_erasures
 from mirror.store.reader import Erased
@@ -82,6 +82,8 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
     # A narrow token can never read the workspace itself, so that alone is no failure of the run.
     problems = problems_of(tools.config, parts, work.codes)
     good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED
+    if home.ledger_fault is not None:
+        problems = (*problems, Problem(DamageFound.exit_code, home.ledger_fault))
     return RunEntry(
         kind="workspace",
         full_name=workspace.slug,
@@ -90,7 +92,7 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
         outcome=Outcome.PARTIAL if problems else good,
         snapshot=taken.snapshot.id,
         tree=taken.snapshot.tree,
-        kept=home.kept_ids(),
+        ledger=taken.ledger,
         parts=parts,
         ref_changes=tuple(mirrored.changes),
         problems=problems,

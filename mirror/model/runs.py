@@ -58,7 +58,8 @@ class RunEntry:
     snapshot: str | None = None
     tree: str | None = None
     refs_sha256: str | None = None
-    kept: tuple[str, ...] = ()
+    # The sha256 of the folder's ledger, which tells of each snapshot.
+    ledger: str | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     ref_changes: tuple[RefChange, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -83,7 +84,7 @@ class RunEntry:
             "snapshot": self.snapshot,
             "tree": self.tree,
             "refs_sha256": self.refs_sha256,
-            "snapshots": list(self.kept),
+            "ledger": self.ledger,
             "parts": {name: part.to_json() for name, part in self.parts.items()},
             "ref_changes": [
                 {"name": name_to_json(c.name), "old": c.old, "new": c.new, "kind": c.kind}

@@ -84,22 +84,19 @@ def entry_of(folder: Folder, result: Outcome, *problems: Problem, **more: Any) -
     )
 
 
-def with_snapshots(entry: RunEntry, folder: Folder) -> RunEntry:
-    """The entry with the snapshots and small files that the folder holds now, as verify will expect.
+def with_ledger(entry: RunEntry, folder: Folder) -> RunEntry:
+    """The entry with the ledger and the small files that the folder has now, as verify will expect them.
 
     Raises StoreDamaged.
     """
     told = [name for name in SMALL_FILES if folder.has(name)]
-    entry = replace(entry, facts={**entry.facts, "files": told})
-    latest = folder.metadata.latest()
-    if latest is None:
-        return replace(entry, kept=())
+    ledger = folder.ledger()
+    newest = ledger.latest if ledger is not None else None
     return replace(
         entry,
-        snapshot=latest.id,
-        tree=latest.tree,
-        refs_sha256=folder.metadata.refs_sha256(latest),
-        kept=tuple(folder.metadata.tags()),
+        facts={**entry.facts, "files": told},
+        snapshot=newest.id if newest is not None else None,
+        ledger=ledger.sha256 if ledger is not None else None,
     )
 
 

@@ -10,7 +10,7 @@ from mirror.bitbucket.people import names_of, person_digest, without_people
 from mirror.errors import UsageError
 from mirror.git.workers import WorkerPool
 from mirror.model import Clock, NoProgress, Outcome, Problem, Progress, Run, RunEntry, Selector
-from mirror.prune.common import Folder, Started, entry_of, finish, guarded, start, with_snapshots
+from mirror.prune.common import Folder, Started, entry_of, finish, guarded, start, with_ledger
 from mirror.store import erasing
 from mirror.store.reader import Erasure, WorkspaceFolder, is_own_document
 from mirror.store.tidying import AnyWriter, Freed
@@ -141,7 +141,7 @@ class _One:
         async with writer.lock(order.lock_wait, order.clock) as lock:
             known = next((one for one in folder.erasures() if one.covers(self.erasure)), None)
             if known is None and not self.always and not erasing.holds(writer, self.erasure, without_people):
-                return with_snapshots(entry_of(folder, Outcome.KEPT), folder)
+                return with_ledger(entry_of(folder, Outcome.KEPT), folder)
             result = await erasing.erase(
                 writer,
                 known or self.erasure,
@@ -155,7 +155,7 @@ class _One:
                 trees=done.trees, refs=done.refs,
                 facts={"what": done.to_json()["what"], "freed": result.freed.to_json()},
             )  # fmt: skip
-            return with_snapshots(entry, folder)
+            return with_ledger(entry, folder)
 
 
 def _problems(freed: Freed) -> list[Problem]:

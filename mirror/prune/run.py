@@ -35,7 +35,7 @@ from mirror.prune.common import (
     guarded,
     outcome,
     start,
-    with_snapshots,
+    with_ledger,
 )
 from mirror.retention import Decision, decide, obstacle
 from mirror.store.erasing import finish_erasures
@@ -204,7 +204,7 @@ class _One:
             if reason is not None:
                 problems = (Problem(5, f"nothing was let go: {reason}"),) if self.brake else ()
                 entry = entry_of(folder, Outcome.KEPT, *problems, facts={"reason": reason})
-                return with_snapshots(entry, folder)
+                return with_ledger(entry, folder)
             decisions = decide(
                 self.retention.policy,
                 snapshots,
@@ -255,7 +255,7 @@ class _One:
             "freed": freed.to_json(),
         }
         entry = entry_of(folder, Outcome.PRUNED if drop or logs.old else Outcome.KEPT, facts=facts)
-        return with_snapshots(entry, folder)
+        return with_ledger(entry, folder)
 
     def _old_logs(self, writer: AnyWriter) -> _Logs:
         """The step logs that are older than retention keeps them, and that nothing else points to."""

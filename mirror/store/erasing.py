@@ -70,6 +70,7 @@ async def erase(
     if erasure.is_everything:
         _tell(writer, erasure)
         freed = Freed(documents=remove_everything(writer))
+        writer.relist(erasure.run, "erased")
     else:
         with damage_in(folder.metadata.file):
             trees = kept_trees(writer)
@@ -89,6 +90,7 @@ async def erase(
             )
             _tell(writer, erasure)
             writer.documents.set_refs(dict(plan.refs))
+        writer.relist()
         freed = Freed(code=_remove_mirror_of(writer, erasure))
         gone: dict[str, set[str]] = {}
         if erasure.ref is not None:

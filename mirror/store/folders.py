@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,7 +31,9 @@ from mirror.store import layout
 from mirror.store.disk import make_folder, sweep, write_file
 from mirror.store.drafts import Deposit, WorkDraft, checkpoints_since, tip_of
 from mirror.store.failures import Malformed, StoreDamaged
+from mirror.store.ledger import LetGo
 from mirror.store.lfs_document import Objects, lfs_to_documents
+from mirror.store.listing import LedgerKeeper
 from mirror.store.locks import FolderLock, hold
 from mirror.store.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.records import read_small
@@ -59,12 +61,13 @@ class Taken:
     """What came of taking a snapshot.
 
     `changed` False: nothing had changed, and `snapshot` is the one there was. `refs_sha256` is that
-    of its `refs.json`, None where it has none.
+    of its `refs.json`, None where it has none; `ledger` that of the folder's ledger.
     """
 
     snapshot: Snapshot
     changed: bool
     refs_sha256: str | None
+    ledger: str | None = None
 
 
 class FolderWriter(Generic[Folder]):
@@ -79,6 +82,7 @@ class FolderWriter(Generic[Folder]):
         # What the state file says, where the documents are just as it left them.
         self._trusted: JsonObject | None = None
         self._taken: tuple[Taken, JsonObject] | None = None
+        self._keeper = LedgerKeeper(folder.root, folder.place, lambda: self.documents)
         self._drafts: list[WorkDraft] = []  # to be closed with the lock
 
     @property
@@ -155,9 +159,21 @@ class FolderWriter(Generic[Folder]):
             make_folder(path.parent)
         return path
 
-    def kept_ids(self) -> tuple[str, ...]:
-        """The ids of every snapshot that is kept, sorted."""
-        return tuple(self.folder.metadata.tags())
+    @property
+    def ledger_fault(self) -> str | None:
+        """What was wrong with the ledger, where it had to be made anew since the lock was taken."""
+        return self._keeper.fault
+
+    def let_go(self, ids: Collection[str], run: str, why: str) -> None:
+        """Tell in the ledger that the snapshots `ids` go. Call it before their tags are removed."""
+        with damage_in(self.folder.metadata.file):
+            self._keeper.let_go(ids, LetGo(self._locked().now(), run, why))
+
+    def relist(self, run: str | None = None, why: str = "") -> None:
+        """List every snapshot anew after they were rewritten. With `run` and `why` those that have no tag
+        any more count as let go."""
+        with damage_in(self.folder.metadata.file):
+            self._keeper.relist(None if run is None else LetGo(self._locked().now(), run, why))
 
     def read_state(self) -> JsonObject:
         """The cursors and so on that `write_state` kept; empty where they cannot be trusted.
@@ -185,13 +201,13 @@ class FolderWriter(Generic[Folder]):
         digest = self._refs_digest()
         known = self._trusted
         if known is not None and known["refs"] == digest:
-            if known["state"] == state and known["last"] == self._last:
+            if known["state"] == state and known["last"] == self._last and known["schema"] == 3:
                 return
             position = known["position"]
         else:
             position = list(self._position())
         data = {
-            "schema": 2,
+            "schema": 3,
             "position": position,
             "refs": digest,
             "last": self._last,
@@ -207,7 +223,7 @@ class FolderWriter(Generic[Folder]):
         if self._taken is not None:
             taken, refs = self._taken
             facts = {"snapshot": taken.snapshot.to_json(), "tree": taken.snapshot.tree}
-            return {**facts, "refs_sha256": taken.refs_sha256, "refs": refs}
+            return {**facts, "refs_sha256": taken.refs_sha256, "ledger": taken.ledger, "refs": refs}
         last: JsonObject | None = self._trusted["last"] if self._trusted is not None else None
         return last
 
@@ -240,13 +256,17 @@ class FolderWriter(Generic[Folder]):
         pins: Mapping[int, str] | None = None,
         lfs: Objects | None = None,
         mirrors: Mapping[str, Mirrored] = _NO_MIRRORS,
+        last_confirmed: datetime | None = None,
     ) -> Taken:
         """Make the draft the next snapshot, if anything changed; the draft is used up.
 
         `begun` is when work on this folder began. `refs` None leaves the refs of the code as the last
         snapshot has them (they could not be read now), `pins` None the pull request pins, `lfs` None the
         list of LFS objects. `mirrors` are the other mirrors of which there is something to tell.
+        `last_confirmed`: when an earlier run last found the snapshot before unchanged.
         """
+        if (self._last or {}).get("ledger") is not None and not self.folder.has(layout.LEDGER_FILE):
+            self._keeper.lost()
         told = dict(mirrors)
         if refs is not None and pins is not None:
             told[MAIN_MIRROR] = Mirrored(refs, pins)
@@ -275,7 +295,9 @@ class FolderWriter(Generic[Folder]):
             tags = {name: commit for name, commit in documents.tags().items() if is_snapshot_id(name)}
             if last is not None and tip in tags.values() and self._is_same(documents, draft, last, parts):
                 _settle(draft, last)
-                taken_again = Taken(last, changed=False, refs_sha256=_refs_sha256(documents, last.tree))
+                ledger = self._keeper.agree(last_confirmed)
+                digest = _refs_sha256(documents, last.tree)
+                taken_again = Taken(last, changed=False, refs_sha256=digest, ledger=ledger.sha256)
                 self._taken = taken_again, prints
                 return taken_again
             taken = Snapshot(
@@ -289,8 +311,10 @@ class FolderWriter(Generic[Folder]):
             )
             tree = self._commit(documents, draft, taken, tip)
             read_back = read_snapshot(documents, documents.tags()[taken.id])
+            ledger = self._keeper.agree(last_confirmed)
         assert read_back.tree == tree and read_back.id == taken.id
-        done = Taken(read_back, changed=True, refs_sha256=_refs_sha256(documents, tree))
+        digest = _refs_sha256(documents, tree)
+        done = Taken(read_back, changed=True, refs_sha256=digest, ledger=ledger.sha256)
         self._taken = done, prints
         return done
 
@@ -303,10 +327,12 @@ class FolderWriter(Generic[Folder]):
             return None
         if layout.WORK.encode() in read_all(self._path / layout.METADATA):
             return None  # an earlier run has left work that is in no snapshot yet
+        if last.get("ledger") is None or not self.folder.has(layout.LEDGER_FILE):
+            return None  # an earlier version wrote the state file, or the ledger was lost
         snapshot = Snapshot.from_json(last["snapshot"], tree=last["tree"])
         if dict(snapshot.parts) != dict(parts) or snapshot.full_name != self.folder.full_name:
             return None
-        return Taken(snapshot, changed=False, refs_sha256=last["refs_sha256"])
+        return Taken(snapshot, changed=False, refs_sha256=last["refs_sha256"], ledger=last["ledger"])
 
     def _is_same(
         self, documents: Documents, draft: WorkDraft, last: Snapshot, parts: Mapping[str, Part]
@@ -349,7 +375,7 @@ class RepositoryWriter(FolderWriter[RepositoryFolder]):
 def _state(data: JsonObject) -> JsonObject:
     match data:
         case {
-            "schema": 2,
+            "schema": 2 | 3,
             "position": [int(), int()],
             "refs": str(),
             "last": dict() | None,

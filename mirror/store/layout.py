@@ -39,8 +39,12 @@ PRUNED_FILE = "pruned.json"
 DROPPED_FILE = "dropped.json"
 ERASURES_FILE = "erasures.json"
 BRAKE_FILE = "brake.json"
+# Every snapshot of a folder, and whether it is kept.
+LEDGER_FILE = "snapshots.json"
 # All small files of a folder; each carries its own seal.
-SMALL_FILES = (WORKSPACE_FILE, REPOSITORY_FILE, PRUNED_FILE, DROPPED_FILE, ERASURES_FILE, BRAKE_FILE)
+SMALL_FILES = (
+    WORKSPACE_FILE, REPOSITORY_FILE, LEDGER_FILE, PRUNED_FILE, DROPPED_FILE, ERASURES_FILE, BRAKE_FILE
+)  # fmt: skip
 LFS = "code.git/lfs/objects"
 LFS_PARTS = "code.git/lfs/incomplete"
 

@@ -17,6 +17,7 @@ from mirror.model import JsonObject, Selector, time_text
 from mirror.store import layout, runs
 from mirror.store.brake import Brake, read_brake
 from mirror.store.failures import StoreDamaged, StoreTooNew
+from mirror.store.ledger import Ledger, read_ledger
 from mirror.store.places import Places, folder_names
 from mirror.store.records import (
     FormerName,
@@ -34,8 +35,8 @@ from mirror.store.selection import Candidate, matches_any, select
 from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
 
 __all__ = [
-    "At", "Brake", "Erased", "Erasure", "FormerName", "Mirrored", "Missing", "RepositoryFolder", "RunRecord",
-    "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder",
+    "At", "Brake", "Erased", "Erasure", "FormerName", "Ledger", "Mirrored", "Missing", "RepositoryFolder",
+    "RunRecord", "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder",
     "is_own_document", "ref_of",
 ]  # fmt: skip
 
@@ -87,6 +88,10 @@ class _Folder:
     def erasures(self) -> tuple[Erasure, ...]:
         """What was removed from it on purpose, the oldest first. Raises StoreDamaged."""
         return read_erasures(self.root, self.place)
+
+    def ledger(self) -> Ledger | None:
+        """Its ledger: every snapshot, kept or let go; None before the first one. Raises StoreDamaged."""
+        return read_ledger(self.root, self.place)
 
     def has(self, name: str) -> bool:
         """Whether the small file `name` stands in the folder."""

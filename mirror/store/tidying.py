@@ -51,9 +51,6 @@ from mirror.store.removals import Pruned
 from mirror.store.seal import sealed
 from mirror.store.snapshots import damage_in
 
-# So many of the newest snapshots that went are told of.
-PRUNED_MAX = 5000
-
 AnyFolder = RepositoryFolder | WorkspaceFolder
 AnyWriter = FolderWriter[RepositoryFolder] | FolderWriter[WorkspaceFolder]
 
@@ -93,10 +90,8 @@ class Listed:
 
 def begin_pruning(writer: AnyWriter, run: str, drop: Collection[str]) -> None:
     """Tell that the snapshots `drop` go, in the run `run`, and remove their tags."""
-    old = writer.folder.pruned()
-    # What went before stays told: a backup that ran meanwhile may write it in its record only later.
-    told = sorted({*drop, *(old.snapshots if old is not None else ())})
-    _write_pruned(writer, Pruned(run, tuple(told[-PRUNED_MAX:]), done=False))
+    writer.let_go(drop, run, "retention")
+    _write_pruned(writer, Pruned(run, tuple(sorted(drop)), done=False))
     with damage_in(writer.folder.metadata.file):
         writer.documents.set_refs({f"refs/tags/{name}": None for name in drop})
 

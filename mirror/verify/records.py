@@ -15,13 +15,15 @@ _JUDGED = (Outcome.PRUNED, Outcome.KEPT, Outcome.ERASED)
 
 @dataclass
 class Expected:
-    """What run records say of one folder: its snapshots, each with tree and sha256 of its refs, and the
-    small files that it must have."""
+    """What run records say of one folder: the sha256 of its ledger, and the small files that it must have.
+
+    Records of versions before the ledger tell of the snapshots themselves, and of their trees.
+    """
 
     full_name: str
+    ledger: str | None = None
     snapshots: set[str] = field(default_factory=set)
     trees: dict[str, str] = field(default_factory=dict)
-    refs: dict[str, str | None] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
 
 
@@ -54,14 +56,19 @@ def _learn(known: Expected, kind: str, entry: JsonObject) -> None:
     """Take up what one entry says of its folder."""
     known.full_name = entry.get("full_name", known.full_name)
     known.files.update(entry.get("facts", {}).get("files", ()))
+    if entry.get("ledger") is not None:
+        known.ledger = entry["ledger"]
+        known.snapshots, known.trees = set(), {}
+    elif known.ledger is None:
+        _learn_snapshots(known, kind, entry)
+
+
+def _learn_snapshots(known: Expected, kind: str, entry: JsonObject) -> None:
+    """Take up what an entry of an older version says of a folder's snapshots."""
     # What was erased became other trees; what a snapshot was before does not count any more.
     known.trees.update(entry.get("trees", {}))
-    known.refs.update(entry.get("refs", {}))
     lets_go = kind in ("prune", "erase") and entry.get("outcome") in _JUDGED
     if entry.get("snapshot") is not None or lets_go:
         known.snapshots = set(entry.get("snapshots", []))
-    if entry.get("snapshot") is not None:
-        if entry.get("tree") is not None:
-            known.trees[entry["snapshot"]] = entry["tree"]
-        if entry.get("refs_sha256") is not None:
-            known.refs[entry["snapshot"]] = entry["refs_sha256"]
+    if entry.get("snapshot") is not None and entry.get("tree") is not None:
+        known.trees[entry["snapshot"]] = entry["tree"]

@@ -253,7 +253,7 @@ async def _folder(order: _Order, folder: Folder, tally: _Tally) -> None:
     tally.count("snapshots", len(checked.snapshots))
     if order.level == "objects":
         if checked.snapshots or folder.metadata.path.exists():
-            finished = bool(checked.snapshots or (known is not None and known.snapshots))
+            finished = bool(checked.snapshots or (known is not None and (known.snapshots or known.ledger)))
             job = CheckJob(str(folder.metadata.path), tuple(folder_commits(folder)), finished=finished)
             await _objects(order, folder, job, {}, tally)
         for mirror in sorted(checked.named.keys() | folder.mirrors().keys()):

@@ -10,8 +10,9 @@ from typing import Literal
 from mirror.git.check import direct_values
 from mirror.git.refs import head_promised, packed_fault, read_head, read_refs
 from mirror.model import Finding, NotCanonical, Refs, Snapshot, dumps, loads, name_to_json, pointers
-from mirror.store.layout import ERASURES_FILE, LFS_DOCUMENTS, MAIN
+from mirror.store.layout import LFS_DOCUMENTS, MAIN
 from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder
+from mirror.verify.ledger import check_ledger
 from mirror.verify.records import Expected
 
 
@@ -48,54 +49,13 @@ def check_snapshots(
     except OSError as error:
         checked.findings.append(Finding(folder.metadata.file, f"cannot be read: {error.strerror}", name))
         there = set()
-    if expected is not None:
-        _compare_with_runs(folder, expected, there, checked)
+    checked.findings += check_ledger(folder, expected, there, checked.snapshots)
     _check_repositories(folder, checked)
     _check_order(folder, checked)
     _check_refs(folder, checked)
     if level == "objects":
         _check_documents(folder, checked)
     return checked
-
-
-def _compare_with_runs(
-    folder: RepositoryFolder | WorkspaceFolder, expected: Expected, there: set[str], checked: Checked
-) -> None:
-    file, name = folder.metadata.file, folder.full_name
-    let_go, rewritten, erased = _let_go(folder, checked)
-    for identifier in sorted(expected.snapshots - there - let_go) if not erased else ():
-        text = "a snapshot that run records tell of is missing"
-        checked.findings.append(Finding(file, text, name, None, (identifier,)))
-    for snapshot in checked.snapshots:
-        tree = expected.trees.get(snapshot.id)
-        if tree is not None and snapshot.tree not in (tree, rewritten.get(snapshot.id)):
-            text = "the snapshot is not the one that its run record tells of"
-            checked.findings.append(Finding(file, text, name, snapshot.tree, (snapshot.id,)))
-    for one in sorted(expected.files):
-        if not folder.has(one):
-            text = "it is missing, and a run record tells of it"
-            checked.findings.append(Finding(folder.relative(one), text, name))
-
-
-def _let_go(
-    folder: RepositoryFolder | WorkspaceFolder, checked: Checked
-) -> tuple[set[str], dict[str, str], bool]:
-    """What the folder itself tells of: snapshots that retention let go, trees that an erasure made of
-    others, and whether everything was erased. Runs may have been killed before their record."""
-    try:
-        pruned, erasures = folder.pruned(), folder.erasures()
-    except StoreDamaged as damage:
-        checked.findings.append(Finding(damage.file, damage.problem, folder.full_name))
-        return set(), {}, False
-    trees: dict[str, str] = {}
-    for one in erasures:
-        trees.update(one.trees)
-        if not one.done:
-            text = f"the erasure of the run {one.run} is not finished; the next backup or prune does that"
-            file = folder.relative(ERASURES_FILE)
-            checked.findings.append(Finding(file, text, folder.full_name, None, (), "warning"))
-    everything = any(one.is_everything for one in erasures)
-    return set(pruned.snapshots if pruned is not None else ()), trees, everything
 
 
 def _check_repositories(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:

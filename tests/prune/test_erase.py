@@ -149,7 +149,9 @@ async def test_a_whole_repository_stays_away(place: Place) -> None:
     assert run.exit_code == 0
     folder = folder_of(place, "acme/billing")
     left = {path.name for path in (place.config.store / folder.place).rglob("*") if path.is_file()}
-    assert left == {"repository.json", "erasures.json", "lock", "HEAD", "config", "packed-refs"}
+    assert left == {
+        "repository.json", "erasures.json", "snapshots.json", "lock", "HEAD", "config", "packed-refs"
+    }  # fmt: skip
     await sound(place)
     again = await place.run()
     entry = next(one for one in again.entries if one.full_name == "acme/billing")

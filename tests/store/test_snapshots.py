@@ -52,7 +52,7 @@ async def test_nothing_changed_means_no_commit_and_not_one_new_byte(tmp_path: Pa
         assert not again.changed
         assert again.snapshot == first.snapshot
         assert again.refs_sha256 == first.refs_sha256
-        assert writer.kept_ids() == ("20261123T020000Z",)
+        assert list(writer.folder.metadata.tags()) == ["20261123T020000Z"]
         assert before == {
             p: p.read_bytes() for p in writer.path.rglob("*") if p.is_file() and p.name != "lock"
         }
