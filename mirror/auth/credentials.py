@@ -1,6 +1,7 @@
 """The seven kinds of credential that Bitbucket Cloud knows, as the configuration describes them.
 
-They say where secrets are, and hold none.
+They say where secrets are, and hold none. `expires` is the day on which a token expires, where its owner
+wrote it down: at most a year ahead for users' tokens, as a rule for access tokens too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class WorkspaceAccessToken:
 
     kind: ClassVar[str] = "workspace_access_token"
     token: SecretSource
+    expires: date | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class ProjectAccessToken:
 
     kind: ClassVar[str] = "project_access_token"
     token: SecretSource
+    expires: date | None = None
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,12 @@ class RepositoryAccessToken:
 
     kind: ClassVar[str] = "repository_access_token"
     token: SecretSource
+    expires: date | None = None
 
 
 @dataclass(frozen=True)
 class ApiToken:
-    """A user's API token; `expires` (at most a year ahead) lets doctor warn in time."""
+    """A user's API token."""
 
     kind: ClassVar[str] = "api_token"
     email: str

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import BinaryIO, Literal, NoReturn
 
 from mirror.errors import UsageError
 from mirror.logs import redact, register_secret
@@ -20,6 +20,7 @@ SourceKind = Literal["file", "env", "credential", "command"]
 COMMAND_TIMEOUT = 30.0
 SECRET_BYTES_MAX = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_.@-]+")
+_BLANK_END = re.compile(r"(?:\r?\n[ \t]*)+\Z")
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class Secret:
 
 
 async def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -> Secret:
-    """Read the secret at `source` now; one trailing newline is dropped. Other work goes on while a
-    command runs.
+    """Read the secret at `source` now; line ends and blank lines after it are dropped. Other work goes on
+    while a command runs.
 
     Raises UsageError, saying what to do and never what was read.
     """
@@ -92,7 +93,7 @@ async def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -
         case "command":
             command = (source.value,) if isinstance(source.value, str) else source.value
             text = await _run(command, environment)
-    text = text.removesuffix("\n").removesuffix("\r")
+    text = _BLANK_END.sub("", text)
     if not text.strip():
         raise UsageError(f"the secret from {source} is empty", hint="put the secret there")
     if any(sign in text for sign in "\r\n\0"):
@@ -104,9 +105,9 @@ async def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -
 
 def _read_file(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        with _open_file(path) as stream:
             mode = os.fstat(stream.fileno()).st_mode  # of what was opened, not of what stood there before
-            if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+            if mode & stat.S_IROTH:
                 raise UsageError(
                     f"the secret file {path} can be read by everybody", hint=f"run: chmod o-rwx {path}"
                 )
@@ -117,6 +118,21 @@ def _read_file(path: Path) -> str:
             hint="check the path, and that this user may read it",
         ) from None
     return _decode(data, f"the secret file {path}")
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """Open a regular file. Anything else is refused without waiting: a pipe that nobody writes to would
+    block for ever, and a device has no end. Raises UsageError and OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        what = "a directory" if stat.S_ISDIR(mode) else "no file but a pipe or device"
+        raise UsageError(
+            f"the secret file {path} cannot be read: it is {what}",
+            hint="put the secret into a file, or name a program that prints it: {command: …}",
+        )
+    return os.fdopen(descriptor, "rb")
 
 
 def _reason(error: Exception) -> str:
@@ -135,7 +151,7 @@ def _read_credential(name: str, environment: Mapping[str, str]) -> str:
             hint=f"start the service with LoadCredential={name}:/path/to/file, or name another source",
         )
     try:
-        with (Path(folder) / name).open("rb") as stream:
+        with _open_file(Path(folder) / name) as stream:
             data = stream.read(SECRET_BYTES_MAX + 1)
     except OSError as error:
         raise UsageError(

@@ -60,6 +60,7 @@ _PROJECT = _W + "/projects/{project}"
 _SNIPPETS = "/snippets/{workspace}"
 
 USER_WORKSPACES = Endpoint("workspaces of the credential", "/user/workspaces", *_WORKSPACE, 100)
+USER = Endpoint("user", "/user", "account", "read:user:bitbucket")
 WORKSPACE = Endpoint("workspace", _W, *_WORKSPACE)
 REPOSITORIES = Endpoint("repositories", "/repositories/{workspace}", *_REPO, 100)
 REPOSITORY = Endpoint("repository", _R, *_REPO)

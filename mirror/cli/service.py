@@ -55,7 +55,6 @@ async def run_config(context: Context) -> int:
         if not context.out.as_json:
             context.out.raw(config.show(loaded))
         return 0
-    daemon.check(loaded, now=context.clock.now())
     names = [one.workspace or "every workspace of the credential" for one in loaded.workspaces]
     context.out.document({"source": str(loaded.source), "store": str(loaded.store), "workspaces": names})
     context.out.line(f"{loaded.source}: no faults. Backs up {', '.join(names)} to {loaded.store}.")

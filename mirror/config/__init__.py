@@ -1,5 +1,6 @@
 """The configuration: from YAML to a frozen Config, with every fault at once and its line."""
 
+from mirror.config.expiry import WARN_DAYS, expiring
 from mirror.config.load import from_environment, in_force, load, load_text, show
 from mirror.config.settings import (
     BitbucketUrls,
@@ -7,6 +8,7 @@ from mirror.config.settings import (
     Config,
     Cron,
     Every,
+    Expiry,
     Limits,
     Parts,
     Retention,
@@ -14,10 +16,11 @@ from mirror.config.settings import (
     Trigger,
     WorkspaceConfig,
 )
-from mirror.config.shape import duration, json_schema
+from mirror.config.shape import json_schema
+from mirror.config.values import duration
 
 __all__ = [
-    "BitbucketUrls", "Brake", "Config", "Cron", "Every", "Limits", "Parts", "Retention", "Schedule",
-    "Trigger", "WorkspaceConfig", "duration", "from_environment", "in_force", "json_schema", "load",
-    "load_text", "show",
+    "WARN_DAYS", "BitbucketUrls", "Brake", "Config", "Cron", "Every", "Expiry", "Limits", "Parts",
+    "Retention", "Schedule", "Trigger", "WorkspaceConfig", "duration", "expiring", "from_environment",
+    "in_force", "json_schema", "load", "load_text", "show",
 ]  # fmt: skip

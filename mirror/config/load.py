@@ -6,6 +6,7 @@ import difflib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from mirror.auth.credentials import (
     WorkspaceAccessToken,
 )
 from mirror.auth.secrets import SecretSource
-from mirror.config import shape
+from mirror.config import shape, values
+from mirror.config.across import SECRET_KEYS, Place, contradictions, dotted, expiries
 from mirror.config.settings import (
     BitbucketUrls,
     Brake,
@@ -48,7 +50,6 @@ NOT_BUILT = {
     "notify", "ping", "web",
     "schedule.drill",
 }  # fmt: skip
-SECRET_KEYS = {"token", "client_secret", "password", "shared_secret"}
 FOUR_WAYS = "name where it is: {file: …}, {env: …}, {credential: …} or {command: …}"
 _ACCESS_TOKENS: Mapping[
     str, type[WorkspaceAccessToken] | type[ProjectAccessToken] | type[RepositoryAccessToken]
@@ -64,7 +65,6 @@ _SHAPES = (
 )  # fmt: skip
 # What the YAML library raises for a value that is not what it looks like, or is tagged as.
 _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
-Place = tuple[str | int, ...]
 
 
 def load(path: Path) -> Config:
@@ -108,9 +108,11 @@ def load_text(text: str, name: str, *, folder: Path, source: Path | None = None)
         checked = shape.ConfigShape.model_validate(data)
     except ValidationError as error:
         faults += [fault for fault in _faults(error, data, lines) if fault.key not in known]
+    else:
+        faults += contradictions(checked, lines)
     if faults:
         raise ConfigError(name, sorted(set(faults), key=lambda fault: (fault.line or 0, fault.key)))
-    return _config(checked, folder, source)
+    return replace(_config(checked, folder, source), expiries=expiries(checked, lines))
 
 
 def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], store: Path) -> Config:
@@ -146,7 +148,7 @@ def _plain(
     are the nodes that it stands in: an alias may mean one of them."""
     lines.setdefault(place, node.start_mark.line + 1)
     if any(node is one for one in around):
-        faults.append(Fault(lines[place], _dotted(place), "is an alias of what it stands in", "write it out"))
+        faults.append(Fault(lines[place], dotted(place), "is an alias of what it stands in", "write it out"))
         return None
     around = (*around, node)
     if isinstance(node, MappingNode):
@@ -156,7 +158,7 @@ def _plain(
             inner = (*place, key)
             if key in result:
                 line = key_node.start_mark.line + 1
-                faults.append(Fault(line, _dotted(inner), "stands twice", "keep one of them"))
+                faults.append(Fault(line, dotted(inner), "stands twice", "keep one of them"))
             lines[inner] = key_node.start_mark.line + 1
             result[key] = _plain(value_node, inner, lines, faults, around)
         return result
@@ -167,19 +169,8 @@ def _plain(
     except _UNREADABLE:  # their words repeat the value
         remedy = FOUR_WAYS if SECRET_KEYS & set(place) else "correct it"
         problem = "cannot be read: it is no real date or number, or has a tag"
-        faults.append(Fault(node.start_mark.line + 1, _dotted(place), problem, remedy))
+        faults.append(Fault(node.start_mark.line + 1, dotted(place), problem, remedy))
         return None
-
-
-def _dotted(place: Place) -> str:
-    """A place for people. What stands below a secret's key and does not belong there may be the secret."""
-    text, in_secret = "", False
-    for part in place:
-        if in_secret and isinstance(part, str) and part not in shape.SecretShape.model_fields:
-            break
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-        in_secret = in_secret or part in SECRET_KEYS
-    return text
 
 
 def _secrets_in_plain(data: Any, place: Place, lines: Mapping[Place, int]) -> list[Fault]:
@@ -192,7 +183,7 @@ def _secrets_in_plain(data: Any, place: Place, lines: Mapping[Place, int]) -> li
                 found.append(
                     Fault(
                         lines.get(inner),
-                        _dotted(inner),
+                        dotted(inner),
                         "holds a secret, which must not stand here",
                         FOUR_WAYS,
                     )
@@ -210,7 +201,7 @@ def _faults(error: ValidationError, data: Any, lines: Mapping[Place, int]) -> It
         place = _real_place(one["loc"], data, one["type"])
         line = next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None)
         problem, remedy = _words(one, place, data)
-        yield Fault(line, _dotted(place), problem, remedy)
+        yield Fault(line, dotted(place), problem, remedy)
 
 
 def _real_place(place: Sequence[str | int], data: Any, kind: str) -> Place:
@@ -276,7 +267,7 @@ def _source(secret: shape.SecretShape, folder: Path) -> SecretSource:
 
 def _credential(one: Any, folder: Path) -> Credential:
     if isinstance(one, shape.AccessTokenShape):
-        return _ACCESS_TOKENS[one.kind](_source(one.token, folder))
+        return _ACCESS_TOKENS[one.kind](_source(one.token, folder), one.expires)
     if isinstance(one, shape.ApiTokenShape):
         return ApiToken(one.email, _source(one.token, folder), one.expires)
     if isinstance(one, shape.OAuthConsumerShape):
@@ -302,7 +293,7 @@ def _trigger(text: str | None) -> Trigger | None:
     if text is None:
         return None
     if text.startswith("every "):
-        return Every(shape.duration(text.removeprefix("every ")))
+        return Every(values.duration(text.removeprefix("every ")))
     return Cron(text)
 
 
@@ -371,13 +362,14 @@ def in_force(config: Config) -> dict[str, Any]:
         return value.isoformat() if isinstance(value, date) else value
 
     data: dict[str, Any] = plain(config)
-    data.pop("source")
+    for name in ("source", "expiries"):
+        data.pop(name)
     return data
 
 
 def _duration_text(value: timedelta) -> str:
     seconds = int(value.total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds % size == 0:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"

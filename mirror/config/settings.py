@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -136,6 +136,16 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Expiry:
+    """When a credential of this kind expires, and the line and key that say so."""
+
+    line: int | None
+    key: str
+    kind: str
+    expires: date
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that the configuration says. `source` is its file, where it came from one."""
 
@@ -145,3 +155,4 @@ class Config:
     schedule: Schedule = field(default_factory=Schedule)
     limits: Limits = field(default_factory=Limits)
     source: Path | None = None
+    expiries: tuple[Expiry, ...] = ()

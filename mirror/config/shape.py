@@ -7,98 +7,24 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from mirror.config.settings import BYTE_UNITS
+from mirror.config import values
 
 PART_NAMES = ("pull_requests", "issues", "pipelines", "pipeline_logs")
-_DURATION = re.compile(r"(\d{1,6})\s*(s|m|h|d|w|y)")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
-_SIZE = re.compile(r"(\d{1,6})\s*(KiB|MiB|GiB|TiB)")
-_LONGEST = timedelta(days=1000 * 365)
-_LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
-_CRON_FIELD = re.compile(r"[A-Za-z0-9*/,\-#?]+")
-
-
-def duration(text: object) -> timedelta:
-    """A length of time such as `30s`, `5m`, `4h`, `7d`, `2w` or `1y` (365 days), up to `1000y`, which any
-    date of ours survives that it is added to or taken from. Raises ValueError."""
-    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
-    if found is None or int(found[1]) == 0:
-        raise ValueError("should be a length of time such as 30s, 5m, 4h or 7d")
-    length = timedelta(seconds=int(found[1]) * _UNITS[found[2]])
-    if length > _LONGEST:
-        raise ValueError("should be no longer than 1000y")
-    return length
-
-
-def byte_size(text: object) -> int:
-    """A number of bytes such as `512MiB` or `20GiB`. Raises ValueError."""
-    found = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
-    if found is None or int(found[1]) == 0:
-        raise ValueError("should be a size such as 512MiB, 20GiB or 1TiB")
-    return int(found[1]) * BYTE_UNITS[found[2]]
-
-
-def _url(text: str) -> str:
-    if not text.startswith("https://") and _LOOPBACK.fullmatch(text) is None:
-        raise ValueError("should begin with https:// (plain http is accepted for loopback only)")
-    if "@" in text.partition("://")[2].partition("/")[0]:
-        raise ValueError("should not hold a user name or secret")
-    try:
-        parts = urlsplit(text)
-        if parts.hostname is None or parts.port == 0:
-            raise ValueError
-    except ValueError:
-        raise ValueError("should be a URL with a host, and a port up to 65535 if any") from None
-    return text.rstrip("/")
-
-
-def trigger(text: str) -> str:
-    """Check a cron line of five fields, or `every 4h`. Raises ValueError."""
-    if text.startswith("every "):
-        duration(text.removeprefix("every "))
-    elif len(text.split()) != 5 or not all(_CRON_FIELD.fullmatch(part) for part in text.split()):
-        raise ValueError('should be five cron fields such as "0 */4 * * *", or "every 4h"')
-    return text
-
-
-def _zone(text: str) -> str:
-    try:
-        ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("should be a time zone such as UTC or Europe/Berlin") from None
-    return text
-
-
-def _path(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("should be a path; it holds a NUL")
-    try:
-        Path(text).expanduser()
-    except RuntimeError:
-        raise ValueError("begins with ~ and the name of no user of this machine") from None
-    return text
-
-
-def _date(value: object) -> object:
-    try:
-        return date.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError("should be a date such as 2026-12-31") from None
-
-
-Url = Annotated[str, AfterValidator(_url)]
-TriggerText = Annotated[str, AfterValidator(trigger)]
-Duration = Annotated[timedelta, BeforeValidator(duration, json_schema_input_type=str)]
-Size = Annotated[int, BeforeValidator(byte_size, json_schema_input_type=str)]
+Url = Annotated[str, AfterValidator(values.url)]
+ApiUrl = Annotated[str, AfterValidator(values.api_url)]
+Size = Annotated[int, BeforeValidator(values.byte_size, json_schema_input_type=str)]
+TriggerText = Annotated[str, AfterValidator(values.trigger)]
+Duration = Annotated[timedelta, BeforeValidator(values.duration, json_schema_input_type=str)]
+# For how long something is kept: where other tools read `m` as months, it is refused.
+KeepFor = Annotated[timedelta, BeforeValidator(values.keep_for, json_schema_input_type=str)]
 Text = Annotated[str, Field(min_length=1)]
-PathText = Annotated[Text, AfterValidator(_path)]
+PathText = Annotated[Text, AfterValidator(values.path)]
+_EXPIRES = "The day on which the token expires, so that every run can warn from 30 days ahead."
+ExpiryDate = Annotated[date | None, BeforeValidator(values.day)]
 
 
 class _Shape(BaseModel):
@@ -133,6 +59,7 @@ class AccessTokenShape(_Shape):
         description="Which kind of credential this is."
     )
     token: SecretShape = Field(description="The token.")
+    expires: ExpiryDate = Field(None, description=_EXPIRES)
 
 
 class ApiTokenShape(_Shape):
@@ -141,9 +68,7 @@ class ApiTokenShape(_Shape):
     kind: Literal["api_token"] = Field(description="Which kind of credential this is.")
     email: Text = Field(description="The e-mail address of the user's Atlassian account.")
     token: SecretShape = Field(description="The token.")
-    expires: Annotated[date | None, BeforeValidator(_date)] = Field(
-        None, description="When the token expires, so that doctor can warn in time."
-    )
+    expires: ExpiryDate = Field(None, description=_EXPIRES)
 
 
 class OAuthConsumerShape(_Shape):
@@ -180,7 +105,7 @@ CredentialShape = Annotated[
 class BitbucketShape(_Shape):
     """Where Bitbucket is; only tests and isolated clouds need this. Credentials go nowhere else."""
 
-    api_url: Url = Field("https://api.bitbucket.org/2.0", description="The root of the REST API.")
+    api_url: ApiUrl = Field("https://api.bitbucket.org/2.0", description="The root of the REST API.")
     git_url: Url = Field(
         "https://bitbucket.org", description="Repositories are cloned from {git_url}/{workspace}/{slug}.git."
     )
@@ -235,15 +160,15 @@ class RetentionShape(_Shape):
     keep_weekly: Count = Field(0, description="One for each of so many weeks (from Monday).")
     keep_monthly: Count = Field(0, description="One for each of so many months.")
     keep_yearly: Count = Field(0, description="One for each of so many years.")
-    keep_within: Duration | None = Field(
+    keep_within: KeepFor | None = Field(
         None, description="All that are no older than this before the newest one.", examples=["7d"]
     )
-    keep_gone: Duration | None = Field(
+    keep_gone: KeepFor | None = Field(
         None,
         description="How long all snapshots of a repository that went upstream are kept. Left out: for ever.",
         examples=["5y"],
     )
-    pipeline_logs: Duration | None = Field(
+    pipeline_logs: KeepFor | None = Field(
         None,
         description="How long after a pipeline began its step logs are kept. Left out: for ever.",
         examples=["400d"],
@@ -290,7 +215,7 @@ KindName = Literal[
 class WorkspaceShape(_Shape):
     """One workspace to back up."""
 
-    workspace: Text | None = Field(
+    workspace: Annotated[str, AfterValidator(values.workspace)] | None = Field(
         None, description="Slug or {uuid}. Left out: every workspace that the credential can see."
     )
     credential: CredentialShape | None = Field(None, description="How to sign in.")
@@ -320,14 +245,15 @@ class WorkspaceShape(_Shape):
 
 
 class ScheduleShape(_Shape):
-    """When the daemon runs what: five cron fields, or `every 4h`. Left out: never."""
+    """When the daemon runs what: five cron fields as crontab(5) has them, `@daily` and its like, or
+    `every 4h`. Left out: never."""
 
     backup: TriggerText | None = Field(None, description="When to back up.", examples=["0 */4 * * *"])
     verify: TriggerText | None = Field(None, description="When to verify.", examples=["30 3 * * sun"])
     prune: TriggerText | None = Field(
         None, description="When to let go what retention does not keep.", examples=["0 5 * * *"]
     )
-    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+    timezone: Annotated[str, AfterValidator(values.zone)] = Field(
         "UTC", description="The time zone of cron fields."
     )
 

@@ -1,6 +1,5 @@
 """The daemon: backup and verify by the schedule, for years, without anybody looking."""
 
-from mirror.daemon.schedule import check
 from mirror.daemon.service import serve
 
-__all__ = ["check", "serve"]
+__all__ = ["serve"]

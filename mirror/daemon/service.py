@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from mirror import backup, prune, verify
-from mirror.auth.signin import sign_in
 from mirror.bitbucket.budget import Budget
-from mirror.config import Config
+from mirror.config import WARN_DAYS, Config, expiring
+from mirror.daemon.lanes import Lane
 from mirror.daemon.notify import Notifier
-from mirror.daemon.schedule import Kind, check, describe, first_run, make_trigger, triggers
-from mirror.errors import ConfigError, MirrorError, NoStore, UsageError
+from mirror.daemon.prove import prove
+from mirror.daemon.schedule import Kind, describe, first_run, make_trigger, triggers
+from mirror.errors import Cancelled, ConfigError, MirrorError, NoStore
 from mirror.logs import get_logger
 from mirror.model import Clock, Run, time_from_text, time_text
 from mirror.store.journal import VerifyJournal
@@ -32,23 +35,14 @@ STOP_SECONDS = 60.0
 _log = get_logger("daemon")
 
 
-async def serve(
-    load_config: Callable[[], Config],
-    *,
-    clock: Clock,
-    environment: Mapping[str, str],
-    started: Callable[[], None] = lambda: None,
-) -> int:
+async def serve(load_config: Callable[[], Config], *, clock: Clock, environment: Mapping[str, str]) -> int:
     """Run the schedule until SIGTERM or SIGINT; returns the exit code.
 
-    The configuration, the store and the secrets are proven before it calls itself ready: their
+    Configuration, store, secrets and credentials are proven before it calls itself ready: their
     faults are raised. SIGHUP reads the configuration again; a faulty one is refused and the old one
-    kept. A run that fails never ends the service.
+    kept. A run that fails never ends the service. A second SIGTERM or SIGINT ends the process at once.
     """
-    config = load_config()
-    service = _Service(config, load_config, clock, environment)
-    await service.prove(config)
-    return await service.run(started)
+    return await _Service(load_config(), load_config, clock, environment).run()
 
 
 class _Service:
@@ -65,43 +59,53 @@ class _Service:
         self._environment = environment
         self._notifier = Notifier(environment)
         self._budget = Budget(clock, reserve=config.limits.api_reserve, limit=config.limits.api_limit)
-        # One run at a time: two on one workspace would only wait for each other's locks.
-        self._turn = asyncio.Lock()
+        # Those that write go one after the other: they would only wait for each other's locks.
+        # Verification takes no lock, and runs beside them.
+        writing = asyncio.Lock()
+        self._lanes: dict[Kind, Lane] = {
+            "backup": Lane(partial(self._job, "backup"), writing),
+            "prune": Lane(partial(self._job, "prune"), writing),
+            "verify": Lane(partial(self._job, "verify"), asyncio.Lock()),
+        }
+        self._running: dict[Kind, datetime] = {}
+        self._last_backup: datetime | None = None
+        # By key of the configuration, the days ahead at which its expiry was last warned of.
+        self._warned: dict[str, int] = {}
         self._stop = asyncio.Event()
-        self._running: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
         self._scheduler = AsyncIOScheduler(timezone=UTC)
-        self._signals = 0
 
-    async def prove(self, config: Config) -> None:
-        """Raise where the configuration cannot work: no schedule, no store, no secret."""
-        if not any(trigger for _, trigger in triggers(config)):
-            raise UsageError(
-                "the configuration has no schedule, so there is nothing for a daemon to do",
-                hint='add for example: schedule: {backup: "0 */4 * * *"}',
-            )
-        check(config, now=self._clock.now())
-        with create_or_open(config.store, now=self._clock.now(), command="mirror daemon"):
-            pass
-        for workspace in config.workspaces:
-            for credential in workspace.credentials:
-                urls = config.bitbucket
-                await sign_in(
-                    credential,
-                    environment=self._environment,
-                    oauth_url=urls.oauth_url,
-                    api_url=urls.api_url,
-                    clock=self._clock,
-                )
-
-    async def run(self, started: Callable[[], None]) -> int:
+    async def run(self) -> int:
         """Serve until told to stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
         watchdog = asyncio.ensure_future(self._feed_watchdog())
+        try:
+            async with self._reloading:
+                started = await self._start()
+            if started:
+                await self._stop.wait()
+            await self._end()
+        finally:
+            for task in (watchdog, *self._reloads):
+                task.cancel()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+        return 0
+
+    async def _start(self) -> bool:
+        """Prove the configuration and set the jobs. False where it was told to stop meanwhile."""
+        proving = asyncio.ensure_future(self._prove(self.config))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({proving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not proving.done():
+            proving.cancel()
+            return False
+        self._tell_unreachable(await proving)
         self._scheduler.start()
         self._plan()
         self._notifier.send(READY=1)
@@ -110,34 +114,32 @@ class _Service:
             **{kind: describe(trigger) for kind, trigger in triggers(self.config)},
             store=str(self.config.store),
         )
-        started()
-        try:
-            await self._stop.wait()
-            return await self._end()
-        finally:
-            for task in (watchdog, *self._reloads):
-                task.cancel()
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.remove_signal_handler(number)
+        return True
 
-    async def _end(self) -> int:
+    async def _prove(self, config: Config) -> list[str]:
+        return await prove(config, clock=self._clock, environment=self._environment, budget=self._budget)
+
+    def _tell_unreachable(self, reasons: list[str]) -> None:
+        for reason in reasons:
+            hint = "the schedule runs all the same; whether credentials are good shows with the next backup"
+            _log.warning("daemon.bitbucket_unreachable", reason=reason, hint=hint)
+
+    async def _end(self) -> None:
         self._notifier.send(STOPPING=1, STATUS="stopping", EXTEND_TIMEOUT_USEC=int(STOP_SECONDS * 1e6))
-        self._scheduler.shutdown(wait=False)
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            # The run writes its record first; a second signal does not wait for that.
-            waiting = asyncio.ensure_future(asyncio.wait(self._running, timeout=STOP_SECONDS))
-            while not waiting.done() and self._signals < 2:
-                self._stop.clear()
-                again = asyncio.ensure_future(self._stop.wait())
-                await asyncio.wait({waiting, again}, return_when=asyncio.FIRST_COMPLETED)
-                again.cancel()
+        if self._scheduler.running:
+            self._scheduler.pause()
+        # Each run writes its record first.
+        stopping = [asyncio.ensure_future(lane.stop()) for lane in self._lanes.values()]
+        await asyncio.wait(stopping, timeout=STOP_SECONDS)
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
         _log.info("daemon.stopped")
-        return 130 if self._signals > 1 else 0
 
     def _told_to_stop(self) -> None:
-        self._signals += 1
+        if self._stop.is_set():
+            # Whoever asks twice does not wait for records; the next run takes up what this one leaves.
+            _log.warning("daemon.stopped_at_once")
+            os._exit(130)
         self._stop.set()
 
     def _plan(self) -> None:
@@ -145,46 +147,44 @@ class _Service:
         self._scheduler.remove_all_jobs()
         now = self._clock.now()
         schedule = self.config.schedule
+        self._last_backup = _last_began(self.config.store, "backup")
         for kind, trigger in triggers(self.config):
             if trigger is None:
                 continue
-            last = _last_began(self.config.store, kind)
+            last = self._last_backup if kind == "backup" else _last_began(self.config.store, kind)
             first = first_run(trigger, schedule.timezone, now=now, last=last)
             if kind != "backup" and last is None and schedule.backup is not None:
                 first = None  # a new store has nothing to verify or to let go yet
             self._scheduler.add_job(
-                self._job,
+                self._due,
                 make_trigger(trigger, schedule.timezone, start=first or now),
                 args=[kind],
                 id=kind,
                 coalesce=True,
-                max_instances=1,
                 misfire_grace_time=None,
                 **({"next_run_time": first} if first is not None else {}),
             )
-        self._tell_idle()
+        self._warn_of_expiry()
+        self._tell_state()
+
+    async def _due(self, kind: Kind) -> None:
+        """A job's time has come. The scheduler only tells; the lane runs it."""
+        self._lanes[kind].due()
 
     async def _job(self, kind: Kind) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._running.add(task)
-        try:
-            async with self._turn:
-                self._notifier.send(STATUS=f"{kind} running since {time_text(self._clock.now())}")
-                await self._one(kind)
-                self._tell_idle()
-        finally:
-            self._running.discard(task)
-
-    async def _one(self, kind: Kind) -> None:
         """One run. Whatever it meets is logged; nothing but being stopped goes further."""
-        config = self.config
+        self._running[kind] = self._clock.now()
+        if kind == "backup":
+            self._last_backup = self._running[kind]
+        self._warn_of_expiry()
+        self._tell_state()
         try:
-            run = await self._work(kind, config)
+            run = await self._work(kind, self.config)
+        except (Cancelled, asyncio.CancelledError):
+            _log.info(f"daemon.{kind}_stopped")
+            raise asyncio.CancelledError from None
         except MirrorError as error:
             _log.error(f"daemon.{kind}_failed", reason=error.message, hint=error.hint)
-        except asyncio.CancelledError:
-            raise
         except Exception:  # noqa: BLE001 - a service outlives the unexpected, and says so
             _log.exception(f"daemon.{kind}_failed")
         else:
@@ -195,6 +195,9 @@ class _Service:
                 exit_code=run.exit_code,
                 problems=[problem.text for problem in run.problems],
             )
+        finally:
+            del self._running[kind]
+        self._tell_state()
 
     async def _work(self, kind: Kind, config: Config) -> Run:
         clock, environment = self._clock, self._environment
@@ -229,28 +232,43 @@ class _Service:
         self._notifier.send(RELOADING=1, MONOTONIC_USEC=microseconds)
         try:
             config = self._load()
-            await self.prove(config)
+            unreachable = await self._prove(config)
         except ConfigError as error:
             for fault in error.faults:
                 _log.error("daemon.reload_refused", fault=fault.text(error.path))
         except (MirrorError, OSError) as error:
-            _log.error("daemon.reload_refused", fault=str(error))
+            hint = error.hint if isinstance(error, MirrorError) else None
+            _log.error("daemon.reload_refused", fault=str(error), hint=hint)
         else:
             self.config = config
+            self._tell_unreachable(unreachable)
             self._budget.allow(reserve=config.limits.api_reserve, limit=config.limits.api_limit)
             self._plan()
             _log.info("daemon.reloaded", store=str(config.store))
         self._notifier.send(READY=1)
 
-    def _tell_idle(self) -> None:
-        jobs: list[Any] = self._scheduler.get_jobs()
-        following = min((job.next_run_time for job in jobs if job.next_run_time), default=None)
-        last = _last_began(self.config.store, "backup")
-        parts = ["idle"]
-        if following is not None:
-            parts.append(f"next run {time_text(following)}")
-        parts.append(f"last backup {time_text(last)}" if last is not None else "no backup yet")
-        self._notifier.send(STATUS=", ".join(parts))
+    def _warn_of_expiry(self) -> None:
+        """Warn of each token that expires soon: at start, and again with 14, 7 and 1 days left."""
+        name = str(self.config.source or "the configuration")
+        steps: dict[str, int] = {}
+        for left, fault in expiring(self.config, self._clock.now().date()):
+            steps[fault.key] = min(days for days in WARN_DAYS if left <= days) if left >= 0 else -1
+            if self._warned.get(fault.key) != steps[fault.key]:
+                _log.warning("daemon.credential_expires", days_left=left, fault=fault.text(name))
+        self._warned = steps
+
+    def _tell_state(self) -> None:
+        """Tell systemd what runs, or what comes next."""
+        running = [f"{kind} running since {time_text(since)}" for kind, since in self._running.items()]
+        if not running:
+            jobs: list[Any] = self._scheduler.get_jobs()
+            following = min((job.next_run_time for job in jobs if job.next_run_time), default=None)
+            last = self._last_backup
+            running = ["idle"]
+            if following is not None:
+                running.append(f"next run {time_text(following)}")
+            running.append(f"last backup {time_text(last)}" if last is not None else "no backup yet")
+        self._notifier.send(STATUS=", ".join(running))
 
     async def _feed_watchdog(self) -> None:
         """Fed from the loop that does the work: a loop that hangs is found out."""

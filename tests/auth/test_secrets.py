@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -35,8 +36,8 @@ async def test_file_environment_credential_and_command_give_the_same_secret(tmp_
     assert [(await read_secret(one, environment=environment)).reveal() for one in sources] == [VALUE] * 4
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n", ""])
-async def test_one_line_end_is_dropped(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "", "\n\n", "\r\n\r\n", "\n  \n\t\n"])
+async def test_line_ends_and_blank_lines_after_it_are_dropped(tmp_path: Path, ending: str) -> None:
     file = private(tmp_path / "token", VALUE + ending)
     assert (await read_secret(SecretSource("file", str(file)), environment={})).reveal() == VALUE
 
@@ -53,7 +54,17 @@ async def test_a_file_that_everybody_can_read_is_refused_with_the_remedy(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "content", ["", "\n", "   \n", f"{VALUE}\nsecond line\n", f"{VALUE}\0", b"\xff\xfe\xfd" * 9, "x" * 70_000]
+    "content",
+    [
+        "",
+        "\n",
+        "   \n",
+        f"{VALUE}\nsecond line\n",
+        f"{VALUE}\n\nx",
+        f"{VALUE}\0",
+        b"\xff\xfe\xfd" * 9,
+        "x" * 70_000,
+    ],
 )
 async def test_what_cannot_be_a_secret_is_refused_without_repeating_it(
     tmp_path: Path, content: str | bytes
@@ -88,6 +99,19 @@ async def test_a_secret_that_is_not_there_says_what_to_do(tmp_path: Path, source
         await read_secret(source, environment=environment)
     assert caught.value.exit_code == 2
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["file", "credential"])
+async def test_a_pipe_or_a_device_is_refused_at_once(
+    tmp_path: Path, kind: Literal["file", "credential"]
+) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    for name in ("pipe", "zero"):
+        source = SecretSource(kind, name if kind == "credential" else str(tmp_path / name))
+        with pytest.raises(UsageError, match="pipe or device"):
+            await asyncio.wait_for(read_secret(source, environment=environment), 5)
 
 
 async def test_a_directory_is_not_a_secret_file(tmp_path: Path) -> None:

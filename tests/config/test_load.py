@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 
 from mirror.auth.credentials import ApiToken, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
-from mirror.config import Config, Cron, Every, from_environment, json_schema, load, load_text, show
+from mirror.config import Config, Cron, Every, expiring, from_environment, json_schema, load, load_text, show
 from mirror.config.settings import Brake
 from mirror.errors import ConfigError, UsageError
 from mirror.retention import Policy
@@ -164,8 +164,10 @@ def test_a_value_that_cannot_be_is_told_by_line_and_key(text: str, line: int, ke
 
 
 def test_an_alias_may_stand_for_what_is_beside_it() -> None:
-    config = read(f"store: &s x\n{CREDENTIAL}\nworkspaces: [&w {{workspace: *s}}, *w]\n")
-    assert [one.workspace for one in config.workspaces] == ["x", "x"]
+    text = "store: &s x\nworkspaces: [{workspace: *s, credential: &c {kind: api_token, email: a@x, "
+    config = read(text + "token: {env: T}}}, {workspace: y, credential: *c}]\n")
+    assert [one.workspace for one in config.workspaces] == ["x", "y"]
+    assert config.workspaces[0].credentials == config.workspaces[1].credentials
 
 
 def test_what_is_nested_without_end_is_refused() -> None:
@@ -195,6 +197,100 @@ def test_the_longest_time_reaches_from_the_first_to_the_last_date_of_ours() -> N
     for year in (2008, 2100):  # Bitbucket's first, and beyond ours
         moment = datetime(year, 1, 1, tzinfo=UTC)
         assert moment - retention.policy.keep_within < moment < moment + retention.policy.keep_within
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "words"),
+    [
+        (
+            "workspaces: [{workspace: acme}, {workspace: beta}, {workspace: acme}]",
+            3,
+            "workspaces[2].workspace",
+            "the same workspace as workspaces[0]",
+        ),
+        (
+            "workspaces:\n- workspace: acme\n- workspace: ACME",
+            5,
+            "workspaces[1].workspace",
+            "the same workspace",
+        ),
+        ("workspaces: [{workspace: https://bitbucket.org/acme}]", 3, "workspaces[0].workspace", "not a URL"),
+        ("workspaces: [{workspace: acme/website}]", 3, "workspaces[0].workspace", "choose repositories with"),
+        ("workspaces: [{workspace: acme corp}]", 3, "workspaces[0].workspace", "a workspace's slug"),
+        (
+            "workspaces: [{workspace: 0f8fad5b-d9cb-469f-a165-70867728950e}]",
+            3,
+            "workspaces[0].workspace",
+            "braces",
+        ),
+        ("bitbucket: {api_url: https://api.bitbucket.org}", 3, "bitbucket.api_url", "end with /2.0"),
+        ("bitbucket: {api_url: https://api.bitbucket.org/1.0}", 3, "bitbucket.api_url", "end with /2.0"),
+        ("bitbucket: {api_url: 'https://api.bitbucket.org/2.0?a=b'}", 3, "bitbucket.api_url", "no query"),
+        ("bitbucket: {git_url: 'https://bitbucket.org#x'}", 3, "bitbucket.git_url", "no fragment"),
+        ("limits: {api_reserve: 2000}", 3, "limits.api_reserve", "2000 of 1000 an hour"),
+        ("limits: {api_limit: 100}", 3, "limits.api_limit", "leaves no request"),
+        ("limits:\n  api_limit: 500\n  api_reserve: 500", 5, "limits.api_reserve", "leaves no request"),
+        ("schedule: {verify: every 1s}", 3, "schedule.verify", "every 1m or less often"),
+        ("schedule: {verify: 0 0 30 feb *}", 3, "schedule.verify", "never fires"),
+        ("schedule: {verify: 0 0 30 feb}", 3, "schedule.verify", "five cron fields"),
+        ("schedule: {prune: every 1d}", 3, "schedule.prune", "no retention"),
+        (
+            "retention: {keep_within: 6m}",
+            3,
+            "retention.keep_within",
+            "write 6mo or 180d for months, 6min for minutes",
+        ),
+        ("retention: {keep_last: 1, keep_gone: 6 m}", 3, "retention.keep_gone", "6mo or 180d"),
+        ("retention: {keep_last: 1, pipeline_logs: 3m}", 3, "retention.pipeline_logs", "3mo or 90d"),
+        (
+            "workspaces: [{workspace: a, retention: {keep_within: 6m}}]",
+            3,
+            "workspaces[0].retention.keep_within",
+            "6mo or 180d",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_its_line_and_key(
+    text: str, line: int, key: str, words: str
+) -> None:
+    [(found, (where, problem, _))] = faults(f"store: s\n{CREDENTIAL}\n{text}\n").items()
+    assert (found, where) == (key, line)
+    assert words in problem
+
+
+def test_months_and_minutes_are_written_out_where_something_is_kept() -> None:
+    text = f"store: s\n{CREDENTIAL}\nretention: {{keep_within: 6mo, keep_gone: 90min}}\n"
+    retention = read(text).workspaces[0].retention
+    assert retention is not None
+    assert (retention.policy.keep_within, retention.keep_gone) == (timedelta(days=180), timedelta(minutes=90))
+    # What is shown can be read again.
+    assert read(show(read(text))).workspaces[0].retention == retention
+    # Elsewhere m means minutes, as everywhere.
+    assert read(f"store: s\n{CREDENTIAL}\nlimits: {{window: 6m}}\n").limits.window == timedelta(minutes=6)
+
+
+def test_tokens_that_expire_are_told_with_their_place() -> None:
+    config = read(
+        "store: s\n"
+        "credential: {kind: workspace_access_token, token: {env: T}, expires: 2026-12-20}\n"
+        "workspaces:\n"
+        "- workspace: a\n"
+        "  credentials:\n"
+        "  - {kind: api_token, email: a@x, token: {env: U}, expires: 2026-11-01}\n"
+        "  - {kind: project_access_token, token: {env: V}, expires: 2026-12-01}\n"
+        "- workspace: b\n"
+        "  credential: {kind: repository_access_token, token: {env: W}, expires: 2027-11-01}\n"
+    )
+    told = [(left, fault.text("c.yaml")) for left, fault in expiring(config, date(2026, 11, 23))]
+    remedy = "make a new token, and write its day of expiry there"
+    first, second = "workspaces[0].credentials[0].expires", "workspaces[0].credentials[1].expires"
+    top = "credential.expires"
+    assert told == [
+        (-22, f"c.yaml:6: {first}: the api_token expired on 2026-11-01; {remedy}"),
+        (8, f"c.yaml:7: {second}: the project_access_token expires in 8 days, on 2026-12-01; {remedy}"),
+        (27, f"c.yaml:2: {top}: the workspace_access_token expires in 27 days, on 2026-12-20; {remedy}"),
+    ]
+    assert [left for left, _ in expiring(config, date(2026, 12, 1))] == [-30, 0, 19]
 
 
 def test_a_misspelt_kind_of_setting_is_told_with_the_nearest() -> None:

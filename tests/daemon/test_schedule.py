@@ -9,7 +9,6 @@ import pytest
 
 from mirror.config import Cron, Every
 from mirror.daemon.schedule import first_run, make_trigger
-from mirror.errors import UsageError
 from tests.e2e.helpers import mirror
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)  # a Monday
@@ -33,16 +32,20 @@ def test_cron_lines_mean_what_cron_means(line: str, zone: str, following: dateti
     assert trigger.get_next_fire_time(None, NOW + timedelta(seconds=1)) == following
 
 
-def test_an_impossible_line_is_refused() -> None:
-    with pytest.raises(UsageError):
-        make_trigger(Cron("99 * * * *"), "UTC", start=NOW)
+def test_the_scheduler_is_given_each_time_once() -> None:
+    trigger = make_trigger(Cron("30 2 * * *"), "Europe/Berlin", start=NOW)
+    night = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 02:30 in summer; it comes again in winter's time
+    assert trigger.get_next_fire_time(None, night) == night
+    assert trigger.get_next_fire_time(night, night) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
     ("section", "key", "words"),
     [
-        ("{backup: '99 * * * *'}", "schedule.backup", "cannot be understood"),
-        ("{backup: every 4h, verify: '0 0 * * nosuchday'}", "schedule.verify", "cannot be understood"),
+        ("{backup: '99 * * * *'}", "schedule.backup", "0 to 59"),
+        ("{backup: every 4h, verify: '0 0 * * nosuchday'}", "schedule.verify", "'nosuchday'"),
+        ("{backup: '0 0 31 2 *'}", "schedule.backup", "never fires"),
+        ("{backup: every 1s}", "schedule.backup", "every 1m"),
         ("{prune: every 1d}", "schedule.prune", "no retention"),
     ],
 )
@@ -56,7 +59,7 @@ def test_config_check_refuses_what_the_daemon_would_refuse(
     for command in (("config", "check"), ("daemon",)):
         done = mirror(*command, "-c", str(path), env={"T": "abcdefgh"})
         assert done.returncode == 2
-        assert f"{path}: {key}: " in done.stderr and words in done.stderr
+        assert f"{path}:3: {key}: " in done.stderr and words in done.stderr
     assert not (tmp_path / "s").exists()
 
 
@@ -66,6 +69,7 @@ def test_config_check_refuses_what_the_daemon_would_refuse(
         (Every(timedelta(hours=4)), None, NOW),
         (Every(timedelta(hours=4)), NOW - timedelta(hours=5), NOW),
         (Every(timedelta(hours=4)), NOW - timedelta(hours=1), NOW + timedelta(hours=3)),
+        (Every(timedelta(hours=4)), NOW + timedelta(days=900), NOW),  # under a clock that was ahead
         (Cron("0 */4 * * *"), None, NOW),
         (Cron("0 */4 * * *"), NOW - timedelta(hours=3), NOW),
         (Cron("0 */4 * * *"), NOW - timedelta(hours=1), None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -13,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from mirror.config import Config, load_text
+from mirror.daemon.service import _Service
+from mirror.model import Run
 from mirror.simulator import Fault, Simulator, World
 from mirror.simulator.sample import SCOPES, populate
 from mirror.store.reader import Store
+from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 
 
@@ -41,6 +47,14 @@ class Systemd:
                     return line
             self._lines += self._socket.recv(4096).decode().splitlines()
         raise AssertionError(f"systemd was not told {prefix}")
+
+    def heard_nothing_of(self, prefix: str) -> bool:
+        """Whether no line so far begins so."""
+        self._socket.settimeout(0.1)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self._lines += self._socket.recv(4096).decode().splitlines()
+        return not any(line.startswith(prefix) for line in self._lines)
 
     def close(self) -> None:
         self._socket.close()
@@ -110,14 +124,18 @@ def test_it_is_ready_catches_up_feeds_the_watchdog_and_stops_cleanly(service: Se
         assert [run.data["exit_code"] for run in store.runs("backup")] == [0]
 
 
-def test_a_run_is_stopped_in_order_and_recorded(service: Service) -> None:
-    service.simulator.order(Fault("GET /acme/*", "slow", seconds=60, times=50))
+@pytest.mark.parametrize("path", ["GET /acme/*", "GET /2.0/repositories/*"])
+def test_a_run_is_stopped_in_order_and_recorded(service: Service, path: str) -> None:
     service.systemd.wait("READY=1")
+    service.simulator.order(Fault(path, "slow", seconds=60, times=50))
     assert service.logged("backup.started")
     time.sleep(1)
     began = time.monotonic()
     assert service.stop() == 0
     assert time.monotonic() - began < 15
+    log = service.log.read_text()
+    assert "Traceback" not in log and '"level": "error"' not in log
+    assert '"event": "daemon.backup_stopped"' in log
     with Store.open(service.folder / "store") as store:
         last = store.last_run("backup")
         assert last is not None
@@ -141,11 +159,103 @@ def test_a_faulty_configuration_is_refused_and_the_old_one_kept(service: Service
 
 
 def test_a_failed_run_does_not_end_the_service(service: Service) -> None:
-    service.simulator.order(Fault("GET /2.0/*", status=401, times=100))
     service.systemd.wait("READY=1")
     assert service.logged("daemon.backup_ended")
+    service.simulator.order(Fault("GET /2.0/*", status=401, times=1000))
+    service.config.write_text(service.config.read_text().replace("every 4h", "every 8h"))
+    service.process.send_signal(signal.SIGHUP)
+    assert service.logged("daemon.reload_refused")
     assert service.process.poll() is None
     assert service.stop() == 0
+
+
+def test_a_second_signal_ends_it_at_once(service: Service) -> None:
+    service.systemd.wait("READY=1")
+    service.process.send_signal(signal.SIGSTOP)  # so that both are waiting when it looks
+    service.process.send_signal(signal.SIGTERM)
+    service.process.send_signal(signal.SIGINT)
+    service.process.send_signal(signal.SIGCONT)
+    began = time.monotonic()
+    assert service.process.wait(20) == 130
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in service.log.read_text()
+
+
+def a_daemon(config: Path) -> subprocess.CompletedProcess[str]:
+    """One that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "mirror", "daemon", "-c", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "NOTIFY_SOCKET": str(config.parent / "notify"),
+        },
+    )
+
+
+def test_it_is_not_ready_with_a_refused_credential(tmp_path: Path, systemd: Systemd) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    with Simulator(world) as simulator:
+        config = write_config(tmp_path, simulator, "no-such-token", more="schedule: {backup: every 4h}\n")
+        done = a_daemon(config)
+    assert done.returncode == 12
+    assert "workspace_access_token from file" in done.stderr
+    assert "no-such-token" not in done.stderr
+    assert systemd.heard_nothing_of("READY=1")
+
+
+def test_one_endpoint_that_answers_401_is_no_refused_credential(service: Service) -> None:
+    service.simulator.order(Fault("GET /2.0/workspaces/acme", status=401, times=1000))
+    service.systemd.wait("READY=1")
+    assert service.stop() == 0
+
+
+def test_where_bitbucket_cannot_be_reached_it_is_ready_and_says_so(tmp_path: Path, systemd: Systemd) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        config = write_config(tmp_path, simulator, token, more="schedule: {backup: every 4h}\n")
+    began = time.monotonic()
+    service = Service(tmp_path, simulator, config, systemd)
+    try:
+        systemd.wait("READY=1")
+        assert time.monotonic() - began < 15
+        assert service.logged("daemon.bitbucket_unreachable")
+        assert service.stop() == 0
+    finally:
+        if service.process.poll() is None:
+            service.process.kill()
+            service.process.wait()
+
+
+def test_a_verification_runs_beside_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[str] = []
+
+    async def work(kind: str, config: Config) -> Run:
+        began.append(kind)
+        if kind == "verify":
+            both.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def story() -> None:
+        service = _Service(config, lambda: config, FakeClock(), {})
+        monkeypatch.setattr(service, "_work", work)
+        for kind in ("backup", "prune", "verify"):
+            await service._due(kind)
+        await asyncio.wait_for(both.wait(), 5)
+        await service._end()
+        assert began == ["backup", "verify"]
+
+    both = asyncio.Event()
+    config = load_text(BASE + "schedule: {backup: every 4h}\n", "config.yaml", folder=tmp_path)
+    asyncio.run(story())
 
 
 BASE = "store: s\ncredential: {kind: workspace_access_token, token: {env: UNSET_VARIABLE}}\n"
@@ -161,13 +271,6 @@ BASE = "store: s\ncredential: {kind: workspace_access_token, token: {env: UNSET_
 )
 def test_what_cannot_work_is_said_at_start(tmp_path: Path, config: str, words: str) -> None:
     (tmp_path / "config.yaml").write_text(config)
-    done = subprocess.run(
-        [sys.executable, "-m", "mirror", "daemon", "-c", str(tmp_path / "config.yaml")],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+    done = a_daemon(tmp_path / "config.yaml")
     assert done.returncode == 2
     assert words in done.stderr

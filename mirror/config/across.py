@@ -1,0 +1,75 @@
+"""Faults that no key has alone: what one key says against another. And which tokens expire when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from mirror.config import shape
+from mirror.config.settings import Expiry
+from mirror.errors import Fault
+
+SECRET_KEYS = {"token", "client_secret", "password", "shared_secret"}
+Place = tuple[str | int, ...]
+
+
+def dotted(place: Place) -> str:
+    """A place for people. What stands below a secret's key and does not belong there may be the secret."""
+    text, in_secret = "", False
+    for part in place:
+        if in_secret and isinstance(part, str) and part not in shape.SecretShape.model_fields:
+            break
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        in_secret = in_secret or part in SECRET_KEYS
+    return text
+
+
+def contradictions(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> list[Fault]:
+    """What cannot be meant together."""
+    return [
+        Fault(lines.get(place), dotted(place), problem, remedy)
+        for place, problem, remedy in (*_workspaces(checked), *_limits(checked), *_prune(checked))
+    ]
+
+
+def _workspaces(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
+    first: dict[str, int] = {}
+    for index, one in enumerate(checked.workspaces):
+        name = one.workspace.lower() if one.workspace is not None else None
+        if name is not None and first.setdefault(name, index) != index:
+            place: Place = ("workspaces", index, "workspace")
+            problem = f"is the same workspace as workspaces[{first[name]}]"
+            yield place, problem, "keep one of them, with the rules of both"
+
+
+def _limits(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
+    limits = checked.limits
+    if limits.api_reserve >= limits.api_limit:
+        key = "api_reserve" if "api_reserve" in limits.model_fields_set else "api_limit"
+        problem = f"leaves no request: {limits.api_reserve} of {limits.api_limit} an hour are held in reserve"
+        yield ("limits", key), problem, "make api_reserve smaller than api_limit"
+
+
+def _prune(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
+    sections = (checked.retention, *(one.retention for one in checked.workspaces))
+    if checked.schedule.prune is not None and not any(sections):
+        problem = "is set, and no retention: nothing could ever be let go"
+        yield ("schedule", "prune"), problem, "add retention: {keep_daily: 30}, or take schedule.prune out"
+
+
+def expiries(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> tuple[Expiry, ...]:
+    """Every credential that says when it expires."""
+    found: list[Expiry] = []
+    sections: list[tuple[Place, shape.ConfigShape | shape.WorkspaceShape]] = [((), checked)]
+    sections += [(("workspaces", index), one) for index, one in enumerate(checked.workspaces)]
+    for place, section in sections:
+        several: list[tuple[Place, shape.CredentialShape]] = [
+            ((*place, "credentials", index), one) for index, one in enumerate(section.credentials or [])
+        ]
+        if section.credential is not None:
+            several = [((*place, "credential"), section.credential)]
+        for inner, one in several:
+            expires = getattr(one, "expires", None)
+            if expires is not None:
+                key = (*inner, "expires")
+                found.append(Expiry(lines.get(key), dotted(key), one.kind, expires))
+    return tuple(found)

@@ -1,0 +1,138 @@
+"""The plain values of the configuration file: lengths of time, URLs, schedules, names.
+
+Each function returns the value or raises ValueError with words that follow the name of the key.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from mirror.config import crontab
+from mirror.config.settings import BYTE_UNITS
+from mirror.model import is_uuid
+
+_DURATION = re.compile(r"(\d{1,6})\s*(s|min|mo|m|h|d|w|y)")
+_UNITS = {
+    "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400,
+}  # fmt: skip
+_SIZE = re.compile(r"(\d{1,6})\s*(KiB|MiB|GiB|TiB)")
+_LONGEST = timedelta(days=1000 * 365)
+# More often than this a schedule is a slip of the pen.
+_EVERY_LEAST = timedelta(minutes=1)
+_LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
+_SLUG = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def duration(text: object) -> timedelta:
+    """A length of time such as `30s`, `5m` (or `5min`), `4h`, `7d`, `2w`, `6mo` (30 days each) or `1y` (365
+    days), up to `1000y`: any date that we meet can be moved by that."""
+    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None or int(found[1]) == 0:
+        raise ValueError("should be a length of time such as 30s, 5m, 4h or 7d")
+    length = timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    if length > _LONGEST:
+        raise ValueError("should be no longer than 1000y")
+    return length
+
+
+def keep_for(text: object) -> timedelta:
+    """How long something is kept. `m` is refused: restic and borg mean months by it."""
+    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is not None and found[2] == "m":
+        count = int(found[1])
+        raise ValueError(
+            f"has {count}m, which may mean months or minutes: write {count}mo or {30 * count}d for months, "
+            f"{count}min for minutes"
+        )
+    return duration(text)
+
+
+def byte_size(text: object) -> int:
+    """A number of bytes such as `512MiB` or `20GiB`."""
+    found = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None or int(found[1]) == 0:
+        raise ValueError("should be a size such as 512MiB, 20GiB or 1TiB")
+    return int(found[1]) * BYTE_UNITS[found[2]]
+
+
+def url(text: str) -> str:
+    """A URL of a server, without user name, query or fragment."""
+    if not text.startswith("https://") and _LOOPBACK.fullmatch(text) is None:
+        raise ValueError("should begin with https:// (plain http is accepted for loopback only)")
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        raise ValueError("should not hold a user name or secret")
+    try:
+        parts = urlsplit(text)
+        if parts.hostname is None or parts.port == 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError("should be a URL with a host, and a port up to 65535 if any") from None
+    if "?" in text or "#" in text:
+        raise ValueError("should have no query and no fragment: leave out the part from ? or # on")
+    return text.rstrip("/")
+
+
+def api_url(text: str) -> str:
+    """The root of the REST API, version 2.0."""
+    text = url(text)
+    if not text.endswith("/2.0"):
+        raise ValueError("should end with /2.0, the version of the API")
+    return text
+
+
+def workspace(text: str) -> str:
+    """The slug of a workspace, or its uuid in braces."""
+    if is_uuid(text):
+        return text
+    if is_uuid("{" + text + "}"):
+        raise ValueError("should have its uuid in braces: {…}")
+    if "/" in text:
+        raise ValueError(
+            "should be the workspace alone, such as acme, not a URL or workspace/repository: "
+            "choose repositories with include"
+        )
+    if _SLUG.fullmatch(text) is None:
+        raise ValueError("should be a workspace's slug such as acme, or its {uuid}")
+    return text
+
+
+def trigger(text: str) -> str:
+    """A line of crontab(5), a nickname such as `@daily`, or `every 4h`."""
+    if text.startswith("every "):
+        if duration(text.removeprefix("every ")) < _EVERY_LEAST:
+            raise ValueError("should be every 1m or less often")
+    else:
+        crontab.parse(text)
+    return text
+
+
+def zone(text: str) -> str:
+    """The name of a time zone."""
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("should be a time zone such as UTC or Europe/Berlin") from None
+    return text
+
+
+def path(text: str) -> str:
+    """A path of this machine."""
+    if "\0" in text:
+        raise ValueError("should be a path; it holds a NUL")
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~ and the name of no user of this machine") from None
+    return text
+
+
+def day(value: object) -> object:
+    """A date, which YAML has read already or left as text."""
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("should be a date such as 2026-12-31") from None
