@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Literal
 
 from dulwich.object_store import DiskObjectStore
-from dulwich.objects import Commit, ObjectID, ShaFile, Tag, Tree
+from dulwich.objects import ObjectID
 
 from mirror.git.bare import config_fault
 from mirror.git.jobs import Clock, Tell
+from mirror.git.objects import KINDS, TREE, read_loose
 from mirror.git.packentry import PackDamaged
-from mirror.git.packread import Links, PackIndex, PackReader
+from mirror.git.packread import Links, PackIndex, PackReader, links_of
 from mirror.git.refs import KEEP, closed_after, name_fault, open_objects, read_all, read_packed
+from mirror.git.treelinks import files_and_folders
 from mirror.model import is_hash
 
 # Enough to tell what is wrong; a disk that is gone would otherwise name every object.
 PROBLEMS_MAX = 1000
-_FOLDER, _FILES = 0o040000, (0o100000, 0o120000)  # C git takes any other type for a submodule
+_WORDS = {number: word for word, number in KINDS.items()}
 # So many times it is begun again where packs go while they are read.
 _TRIES = 5
 # What git derives from the objects, below their folder. It can be made again.
@@ -258,16 +260,17 @@ def _check_loose(loose: list[tuple[str, Path]], links: Links, problems: list[Obj
     for name, file in loose:
         label = f"objects/{file.parent.name}/{file.name}"
         try:
-            with file.open("rb") as stream:
-                found = ShaFile.from_file(stream)
-            actual = found.id.decode("ascii")
+            kind, data = read_loose(file)
         except Exception as error:  # noqa: BLE001 - damage raises anything
             problems.append(ObjectProblem(f"cannot be read: {error}", label, name))
             continue
-        if actual != name:
+        word = _WORDS[kind]
+        digest = hashlib.sha1(b"%s %d\0" % (word, len(data)), usedforsecurity=False)
+        digest.update(data)
+        if digest.hexdigest() != name:
             problems.append(ObjectProblem("its content has another hash", label, name))
         else:
-            links.follow(found.type_name, found.as_raw_string())
+            links.follow(word, data)
     return len(loose)
 
 
@@ -317,14 +320,8 @@ def _walk(store: DiskObjectStore, start: bytes, seen: set[bytes]) -> list[tuple[
 
 def _links(kind: int, data: bytes) -> tuple[list[bytes], list[bytes]]:
     """What an object names: to be walked, and to be looked for only."""
-    found = ShaFile.from_raw_string(kind, data)
-    if isinstance(found, Commit):
-        return [found.tree, *found.parents], []
-    if isinstance(found, Tag):
-        return [found.object[1]], []
-    if isinstance(found, Tree):
-        entries = list(found.iteritems())
-        folders = [entry.sha for entry in entries if entry.mode & 0o170000 == _FOLDER]
-        files = [entry.sha for entry in entries if entry.mode & 0o170000 in _FILES]
-        return [*folders], [*files]
-    return [], []
+    if kind == TREE:
+        entries = files_and_folders(data)
+        folders = [folder.hex().encode("ascii") for _, folder in entries if folder]
+        return folders, [file.hex().encode("ascii") for file, _ in entries if file]
+    return [name.hex().encode("ascii") for name in links_of(_WORDS[kind], data)], []

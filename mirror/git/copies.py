@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dulwich.index import build_index_from_tree
-from dulwich.objects import Commit, ObjectID
+from dulwich.objects import ObjectID
 
 from mirror.git.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
+from mirror.git.objects import COMMIT, read, tree_of
 from mirror.git.refs import OURS, closed_after, open_repository, top_of, write_head, write_packed
 from mirror.model import Head, Refs
 
@@ -40,10 +41,11 @@ def checkout(mirror: Path, target: Path, refs: Refs, *, tell: Callable[[str], No
         return
     tell("files")
     with closed_after(open_repository(target / ".git")) as repository:
-        commit = repository.object_store[ObjectID(value.encode("ascii"))]
-        if isinstance(commit, Commit):
+        kind, data = read(repository.object_store, value)
+        tree = tree_of(data) if kind == COMMIT else None
+        if tree is not None:
             build_index_from_tree(
-                str(target), str(target / ".git" / "index"), repository.object_store, commit.tree
+                str(target), str(target / ".git" / "index"), repository.object_store, ObjectID(tree.encode())
             )
 
 

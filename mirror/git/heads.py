@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from dulwich.object_store import DiskObjectStore
-from dulwich.objects import Commit, ObjectID
+from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
 from mirror.errors import MirrorError
@@ -22,6 +22,7 @@ from mirror.git.failures import GitFailed, GitUnauthorized
 from mirror.git.jobs import Clock, Tell
 from mirror.git.lfs_walk import reached_by_commits
 from mirror.git.mirrors import resolve
+from mirror.git.objects import COMMIT, parents_of, read
 from mirror.git.packs import Reception
 from mirror.git.receive import Haves, understood
 from mirror.git.refs import (
@@ -275,13 +276,14 @@ def _reached(store: DiskObjectStore, tips: Iterable[str], values: set[str]) -> s
 
 def _past(store: DiskObjectStore, tip: str) -> Iterator[str]:
     """Some of the commits before `tip`, the nearer ones closer together."""
-    identifier = ObjectID(tip.encode("ascii"))
     for depth in range(WALK_MAX):
-        if identifier not in store:
+        try:
+            kind, data = read(store, tip)
+        except KeyError:
             return
-        commit = store[identifier]
         if depth & (depth - 1) == 0 or depth % 100 == 0:
-            yield identifier.decode("ascii")
-        if not isinstance(commit, Commit) or not commit.parents:
+            yield tip
+        parents = parents_of(data) if kind == COMMIT else []
+        if not parents:
             return
-        identifier = commit.parents[0]
+        tip = parents[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import re
 import struct
 import sys
 import zlib
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.git.objects import COMMIT_LINKS, TAG_LINK
 from mirror.git.packentry import PackDamaged, applied, read_distance, read_header
 from mirror.git.treelinks import links_of_tree
 
@@ -32,9 +32,6 @@ _LATELY = 400_000
 _COMMIT, _TREE, _BLOB, _TAG, _OFFSET_DELTA, _NAME_DELTA = 1, 2, 3, 4, 6, 7
 _NAMES = {_COMMIT: b"commit", _TREE: b"tree", _BLOB: b"blob", _TAG: b"tag"}
 _NONE = 0xFFFFFFFF
-# C git reads names in capital letters, too.
-_COMMIT_LINKS = re.compile(rb"tree ([0-9a-fA-F]{40})\n((?:parent [0-9a-fA-F]{40}\n)*)")
-_TAG_LINK = re.compile(rb"object ([0-9a-fA-F]{40})\n")
 
 Found = Callable[[str, str | None], None]
 
@@ -48,10 +45,10 @@ def links_of(kind: bytes, data: bytes | mmap.mmap) -> set[bytes]:
     if kind == b"tree":
         assert isinstance(data, bytes)
         return links_of_tree(data)
-    if kind == b"commit" and (found := _COMMIT_LINKS.match(data)):
+    if kind == b"commit" and (found := COMMIT_LINKS.match(data)):
         parents = found[2].split()[1::2]
         return set(map(unhexlify, (found[1], *parents)))
-    if kind == b"tag" and (found := _TAG_LINK.match(data)):
+    if kind == b"tag" and (found := TAG_LINK.match(data)):
         return {unhexlify(found[1])}
     return set()
 

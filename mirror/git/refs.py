@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from dulwich.object_store import DiskObjectStore, peel_sha
-from dulwich.objects import ObjectID
+from dulwich.object_store import DiskObjectStore
+from dulwich.objects import ObjectID, RawObjectID
 from dulwich.refs import check_ref_format
 from dulwich.repo import Repo
 
 from mirror.git.durable import write_file
+from mirror.git.objects import peel, read_loose
 from mirror.model import Head, Refs, is_hash
 
 _T = TypeVar("_T", bound="_Closable")
@@ -140,8 +141,7 @@ def write_packed(
 def top_of(store: DiskObjectStore, value: str) -> str | None:
     """What an annotated tag points to in the end; None for anything else. Raises KeyError where either
     is not there."""
-    _, top = peel_sha(store, ObjectID(value.encode("ascii")))
-    found = top.id.decode("ascii")
+    found = peel(store, value)
     return found if found != value else None
 
 
@@ -242,6 +242,26 @@ class _Objects(DiskObjectStore):
 
     def get_midx(self) -> None:
         """There is none for us."""
+
+    def contains_loose(self, name: ObjectID | RawObjectID) -> bool:
+        """Whether it is there as a loose object, unparsed; a damaged one is not there."""
+        text = name.hex() if len(name) == 20 else name.decode("ascii")
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            read_loose(Path(self.path) / text[:2] / text[2:])
+            return True
+        return False
+
+    def get_raw(self, name: RawObjectID | ObjectID) -> tuple[int, bytes]:
+        """As dulwich's, but a loose object is not parsed, which fails for some that C git takes."""
+        text = name.hex() if len(name) == 20 else name.decode("ascii")
+        with contextlib.suppress(KeyError):
+            return self._lookup_in_packs(lambda pack: pack.get_raw(RawObjectID(bytes.fromhex(text))))
+        with contextlib.suppress(FileNotFoundError):
+            return read_loose(Path(self.path) / text[:2] / text[2:])
+        for alternate in self.alternates:
+            with contextlib.suppress(KeyError):
+                return alternate.get_raw(name)
+        raise KeyError(name)
 
 
 def open_objects(path: Path) -> DiskObjectStore:
