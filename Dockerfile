@@ -25,6 +25,7 @@ RUN apt-get update \
 COPY --from=build /opt/mirror /opt/mirror
 ENV PATH=/opt/mirror/bin:$PATH PYTHONDONTWRITEBYTECODE=1 MIRROR_CONFIG=/config/config.yaml
 USER 65532:65532
+# Made once with: docker run … mirror init --store /data
 VOLUME /data
 STOPSIGNAL SIGTERM
 # Unhealthy where the last whole backup is older than a day and a bit.

@@ -32,6 +32,7 @@ from mirror.simulator.people import User
 from mirror.simulator.repository import SimRepository
 from mirror.simulator.sample import SCOPES
 from mirror.simulator.settings import furnish_repository, furnish_workspace
+from mirror.store.writer import create_or_open
 from tests.clock import FakeClock
 
 # What each request is for, by the first pattern that its address fits.
@@ -144,6 +145,7 @@ def measure(name: str, days: int, changes: int) -> None:
         token = world.add_workspace_access_token("acme", SCOPES)
         with Simulator(world) as simulator:
             place = Place(simulator, load(_config(folder, simulator, token)), clock)
+            create_or_open(place.config.store, now=clock.now()).close()
             print(f"\n{wide} repositories of {deep} pull requests and {deep // 2} pipelines")
             _first(place, repositories)
             _later(place, repositories, rng, changes)

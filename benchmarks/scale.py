@@ -27,6 +27,7 @@ from mirror.logs import configure
 from mirror.simulator import Simulator, World
 from mirror.simulator.repository import SimRepository
 from mirror.simulator.sample import SCOPES
+from mirror.store.writer import create_or_open
 from tests.clock import FakeClock
 
 BRANCHES = 20
@@ -133,6 +134,7 @@ def main() -> None:
                 "workspaces:\n  - workspace: acme\n"
                 "    credential: {kind: workspace_access_token, token: {file: token}}\n"
             )
+            create_or_open(folder / "store", now=clock.now()).close()
             hours = 0.0
             for name in ("first", "nothing changed", "five changed"):
                 ended, told = measured(config, hours)

@@ -26,6 +26,7 @@ from mirror.config import load
 from mirror.logs import configure
 from mirror.simulator import Simulator, World
 from mirror.simulator.sample import SCOPES
+from mirror.store.writer import create_or_open
 from tests.clock import FakeClock
 
 
@@ -98,6 +99,7 @@ def compare(folder: Path, count: int) -> None:
             "limits: {window: 100h, git_workers: 2, api_limit: 10000}\nworkspaces:\n  - workspace: acme\n"
             "    credential: {kind: workspace_access_token, token: {file: token}}\n"
         )
+        create_or_open(folder / "store", now=FakeClock().now()).close()
         for name, hours in (("first", 0), ("nothing changed", 12)):
             told = subprocess.run(
                 [*here, "--run", str(config), "--hours", str(hours)],

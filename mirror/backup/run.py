@@ -44,7 +44,7 @@ from mirror.model import (
 )
 from mirror.store.layout import BRAKE_FILE
 from mirror.store.reader import RepositoryFolder, Store
-from mirror.store.writer import StoreWriter, WorkspaceWriter, create_or_open
+from mirror.store.writer import StoreWriter, WorkspaceWriter, open_store
 
 _log = get_logger("backup")
 
@@ -129,7 +129,7 @@ async def run(
 
     Secrets are read now. `full` ignores cursors; `dry_run` lists what would be backed up and writes
     nothing; `lock_wait` is in seconds. The outcome is in the Run and in the record it leaves. Raises
-    only where there is no run to speak of (the store cannot be opened), and RunCancelled.
+    only where there is no run to speak of (NoStore, or the store cannot be opened), and RunCancelled.
     """
     order = _Order(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
@@ -139,7 +139,7 @@ async def run(
     if dry_run:
         return await _dry_run(order)
     started = clock.now()
-    with create_or_open(config.store, now=started, command="mirror backup") as store:
+    with open_store(config.store, command="mirror backup") as store:
         tally = _Tally(store.new_run_id(started), started)
         _log.info("backup.started", run=tally.identifier, store=str(config.store))
         order.budget.share(store.usage(order.budget.id, clock))

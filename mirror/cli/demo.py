@@ -87,6 +87,7 @@ def tell(story: Story, world: World, folder: Path) -> None:
     before = {name: repositories[name].refs() for name in (LOST, REWRITTEN)}
     restored = folder / "restored"
     story.chapter("A workspace is backed up", "Every repository, with its pull requests and pipelines.")
+    story.run("init")
     story.run("backup")
     first = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     time.sleep(1)  # snapshots are told apart by the second

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mirror import logs
-from mirror.cli import demo, letting_go, looking, parser, runs, service
+from mirror.cli import demo, init, letting_go, looking, parser, runs, service
 from mirror.cli.context import Context
 from mirror.cli.edges import SystemClock, environment
 from mirror.cli.output import Output, plain
@@ -22,6 +22,7 @@ from mirror.errors import MirrorError, UsageError
 
 Command = Callable[[Context], Awaitable[int]]
 COMMANDS: dict[str, Command] = {
+    "init": init.run_init,
     "backup": runs.run_backup,
     "verify": runs.run_verify,
     "restore": runs.run_restore,

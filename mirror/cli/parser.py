@@ -132,6 +132,7 @@ def build() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mirror {__version__}")
     commands = _Commands(parser)
+    commands.add("init", "make a store; nothing else makes one", "init", "init --store ./backup")
     _add_backup(commands)
     _add_looking(commands)
     _add_restore(commands)
@@ -147,10 +148,11 @@ def _add_backup(commands: _Commands) -> None:
         "backup",
         "backup acme/website",
         "backup --dry-run",
-        "backup --workspace acme --store ./backup   # with BITBUCKET_TOKEN set, no configuration",
+        "backup --workspace acme --store ./backup --init   # with BITBUCKET_TOKEN set, no configuration",
     )
     _selectors(backup, "*")
     backup.add_argument("--dry-run", action="store_true", help="list what would be backed up; write nothing")
+    backup.add_argument("--init", action="store_true", help="make the store first, where there is none")
     backup.add_argument(
         "--full", action="store_true", help="look at everything again, not only at what changed"
     )

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from mirror import backup, browse, restore, verify
 from mirror.cli.context import Context
+from mirror.cli.init import make_store
 from mirror.cli.looking import tell_out_of_reach
 from mirror.config import Config
 from mirror.errors import MirrorError, UsageError
@@ -18,7 +19,7 @@ from mirror.restore import Report
 from mirror.restore.run import is_url
 from mirror.store.journal import VerifyJournal
 from mirror.store.reader import Store
-from mirror.store.writer import create_or_open
+from mirror.store.writer import open_store
 
 _log = get_logger("cli")
 MEANING = {
@@ -39,6 +40,10 @@ async def run_backup(context: Context) -> int:
     """`mirror backup`."""
     options = context.options
     config = context.config()
+    if not options.init:
+        Store.open(config.store).close()
+    elif not options.dry_run:
+        make_store(context, config.store)
     with context.progress() as progress:
         try:
             run = await backup.run(
@@ -125,7 +130,7 @@ async def run_verify(context: Context) -> int:
             environment=context.environment,
         )
     try:
-        with create_or_open(store, now=context.clock.now(), command="mirror verify") as writer:
+        with open_store(store, command="mirror verify") as writer:
             writer.write_run(run)
         if journal is not None:
             journal.finish()

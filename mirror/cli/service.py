@@ -90,7 +90,8 @@ async def run_simulator(context: Context) -> int:
             # A made-up credential of a made-up server: it is shown, because it is for trying.
             context.out.raw(
                 f"# A simulated Bitbucket with the workspace {SLUG}. Press Ctrl-C to stop.\n"
-                f"# Put this into config.yaml, then: BITBUCKET_TOKEN={token} mirror -c config.yaml backup\n"
+                "# Put this into config.yaml, then:\n"
+                f"# BITBUCKET_TOKEN={token} mirror -c config.yaml backup --init\n"
                 "store: ./backup\n"
                 f"bitbucket: {{api_url: '{running.api_url}', git_url: '{running.git_url}',"
                 f" oauth_url: '{running.oauth_url}'}}\n"

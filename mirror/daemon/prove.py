@@ -15,7 +15,7 @@ from mirror.config import Config
 from mirror.daemon.schedule import triggers
 from mirror.errors import CredentialRefused, MirrorError, TryLater, UsageError
 from mirror.model import Clock
-from mirror.store.writer import create_or_open
+from mirror.store.writer import open_store
 
 # How long Bitbucket has to answer; the service does not wait for it any longer.
 ANSWER_SECONDS = 5.0
@@ -31,7 +31,7 @@ async def prove(config: Config, *, clock: Clock, environment: Mapping[str, str],
             "the configuration has no schedule, so there is nothing for a daemon to do",
             hint='add for example: schedule: {backup: "0 */4 * * *"}',
         )
-    with create_or_open(config.store, now=clock.now(), command="mirror daemon"):
+    with open_store(config.store, command="mirror daemon"):
         pass
     urls = config.bitbucket
     signed: dict[tuple[str, str | None], SignIn] = {}

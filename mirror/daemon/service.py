@@ -27,7 +27,7 @@ from mirror.logs import get_logger
 from mirror.model import Clock, Run, time_from_text, time_text
 from mirror.store.journal import VerifyJournal
 from mirror.store.reader import Store
-from mirror.store.writer import create_or_open
+from mirror.store.writer import open_store
 
 # A run that is told to stop ends within moments; systemd is asked for no more than this.
 STOP_SECONDS = 60.0
@@ -212,7 +212,7 @@ class _Service:
         # Gone on with where the last one was stopped by a restart.
         journal = VerifyJournal(config.store, "objects 1 ", resume=True, now=clock.now())
         run = await verify.run(config.store, journal=journal, clock=clock, environment=self._environment)
-        with create_or_open(config.store, now=clock.now(), command="mirror daemon") as store:
+        with open_store(config.store, command="mirror daemon") as store:
             store.write_run(run)
         journal.finish()
         return run

@@ -107,8 +107,8 @@ def _store_checks(path: Path) -> list[Check]:
     try:
         with Store.open(path) as store:
             checks = [Check(name, "ok", f"format {store.format}, {len(store.repositories())} repositories")]
-    except NoStore:
-        checks = [Check(name, "ok", "not there yet; the first backup makes it")]
+    except NoStore as error:
+        checks = [_failed(name, error)]
     except MirrorError as error:
         return [_failed(name, error)]
     place = path

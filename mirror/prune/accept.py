@@ -21,7 +21,7 @@ async def accept_loss(
     `by` is who accepts them. What shrank counts from now on as it is. Raises NoStore, and UsageError
     where `selector` means nothing that the store holds.
     """
-    with open_store(store_path, now=clock.now(), command="mirror accept-loss") as store:
+    with open_store(store_path, command="mirror accept-loss") as store:
         begun = start(store, "accept-loss", clock.now())
         entries = []
         for workspace, uuids in _meant(store, selector):

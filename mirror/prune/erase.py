@@ -68,7 +68,7 @@ async def erase(
         raise UsageError(
             "an erasure needs its reason", hint="give --reason TEXT; it is kept with the tombstone"
         )
-    with open_store(store_path, now=clock.now(), command="mirror erase") as store:
+    with open_store(store_path, command="mirror erase") as store:
         folders = _meant(store, selector, what)
         begun = start(store, "erase", clock.now())
         async with WorkerPool(1, environment=environment) as workers:

@@ -91,7 +91,7 @@ async def prune(
             "no retention is configured, so nothing may be let go",
             hint="add `retention: {keep_last: 10, keep_daily: 30}` to the configuration",
         )
-    with open_store(config.store, now=clock.now(), command="mirror prune") as store:
+    with open_store(config.store, command="mirror prune") as store:
         begun = start(store, "prune", clock.now())
         entries: list[RunEntry] = []
         problems: list[Problem] = []

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from mirror.errors import DamageFound, MirrorError
+import shlex
+from pathlib import Path
+
+from mirror.errors import DamageFound, MirrorError, NoStore
+from mirror.store import layout
 
 
 class StoreDamaged(DamageFound):
@@ -29,3 +33,19 @@ class Malformed(ValueError):
 
 class StoreTooNew(MirrorError):
     """The store was written by a newer program and needs things that this one does not know."""
+
+
+def missing_store(path: Path) -> NoStore | StoreDamaged:
+    """What is raised where a store is expected at `path` and its own file is not there.
+
+    NoStore where the folder holds nothing of a store (a disk that is not mounted, or a first use);
+    StoreDamaged where it holds runs or workspaces.
+    """
+    for name in (layout.WORKSPACES, layout.RUNS):
+        if (path / name).is_dir() and any((path / name).iterdir()):
+            return StoreDamaged(layout.STORE_FILE, "it is missing, but the store is not empty")
+    return NoStore(
+        f"there is no store at {path}",
+        hint="if its disk is not mounted, mount it, or name the store with --store; "
+        f"for a new store, run: mirror init --store {shlex.quote(str(path))}",
+    )

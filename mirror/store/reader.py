@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import BinaryIO, TypeVar, cast
 
 from mirror import __version__
-from mirror.errors import MirrorError, NoStore, UsageError
+from mirror.errors import MirrorError, UsageError
 from mirror.model import JsonObject, Selector, time_text
 from mirror.store import layout, runs
 from mirror.store.brake import Brake, read_brake
-from mirror.store.failures import StoreDamaged, StoreTooNew
+from mirror.store.failures import StoreDamaged, StoreTooNew, missing_store
 from mirror.store.ledger import Ledger, read_ledger
 from mirror.store.places import Places, folder_names
 from mirror.store.records import (
@@ -265,7 +265,7 @@ class Store:
         """Open the store at `path`.
 
         Raises NoStore where there is none, StoreTooNew where a newer program wrote it, and
-        StoreDamaged where its own file cannot be read.
+        StoreDamaged where its own file cannot be read or is missing.
         """
         path = path.absolute()
         try:
@@ -275,9 +275,7 @@ class Store:
                 f"no permission to read {path}", hint="run as the user who owns the store"
             ) from error
         if not there:
-            raise NoStore(
-                f"there is no store at {path}", hint="name another with --store, or run mirror backup"
-            )
+            raise missing_store(path)
         return cls(path, read_store_record(path))
 
     def __enter__(self) -> Store:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from mirror.errors import MirrorError, UsageError
+from mirror.fs import occupant
 from mirror.logs import get_logger
 from mirror.model import (
     Clock,
@@ -29,7 +30,7 @@ from mirror.model import (
 )
 from mirror.store import layout
 from mirror.store.disk import make_folder, make_parents, sweep, sweep_folders, sync_folder, write_file
-from mirror.store.failures import StoreDamaged
+from mirror.store.failures import StoreDamaged, missing_store
 from mirror.store.folders import RepositoryWriter, Taken, WorkspaceWriter
 from mirror.store.index import index_document, index_page
 from mirror.store.locks import hold_briefly
@@ -68,13 +69,25 @@ def create_or_open(
 ) -> StoreWriter:
     """Open the store at `path` for writing, made where there is nothing yet.
 
-    `new_id` is the id of a new store (by default a random one); `command` is what lock files call
-    this process. Raises UsageError where `path` holds other things, and as Store.open does.
+    Only a person who asks for a new store (`mirror init`, `mirror backup --init`) may come here: an
+    empty folder may be the mount point of a disk that is not mounted. `new_id` is the id of a new
+    store (by default a random one); `command` is what lock files call this process. Raises UsageError
+    where `path` holds other things, and as open_store does.
     """
     path = path.absolute()
-    try:
+    with _write_errors(path):
         if not (path / layout.STORE_FILE).is_file():
             _create(path, StoreRecord(layout.FORMAT, new_id or str(uuid.uuid4()), now))
+    return open_store(path, command=command)
+
+
+def open_store(path: Path, *, command: str) -> StoreWriter:
+    """Open the store at `path` for writing.
+
+    Raises NoStore where there is none, as Store.open does, and MirrorError where it cannot be written.
+    """
+    path = path.absolute()
+    with _write_errors(path):
         reader = Store.open(path)
         if not is_sealed((path / layout.STORE_FILE).read_bytes()):
             write_file(path / layout.STORE_FILE, sealed(read_store_record(path).to_json()))
@@ -84,18 +97,19 @@ def create_or_open(
             sweep(path / name)
         with hold_briefly(path / layout.STRUCTURE_LOCK):
             sweep_folders(path / layout.TEMPORARY)
+    return StoreWriter(reader, command)
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of a place that cannot be written into a MirrorError."""
+    try:
+        yield
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise MirrorError(
             f"cannot write to the store at {path}: {error.strerror}",
             hint="run as the user who owns the store, or name another place with --store",
         ) from error
-    return StoreWriter(reader, command)
-
-
-def open_store(path: Path, *, now: datetime, command: str) -> StoreWriter:
-    """As create_or_open, where a store is there already. Raises NoStore where none is."""
-    Store.open(path).close()
-    return create_or_open(path, now=now, command=command)
 
 
 def _create(path: Path, record: StoreRecord) -> None:
@@ -119,18 +133,14 @@ def _create(path: Path, record: StoreRecord) -> None:
 
 def _check_empty(path: Path) -> None:
     """Raise unless `path` is empty, or holds no more than an interrupted creation leaves."""
-    for name in (layout.WORKSPACES, layout.RUNS):
-        if (path / name).is_dir() and any((path / name).iterdir()):
-            raise StoreDamaged(layout.STORE_FILE, "it is missing, but the store is not empty")
-    ours = {layout.TEMPORARY, layout.RUNS, layout.WORKSPACES, layout.QUARANTINE, layout.CACHE, "lost+found"}
-    others = sorted(
-        one.name
-        for one in path.iterdir()
-        if one.name not in ours and not one.name.startswith(f"{layout.STORE_FILE}.")
-    )
-    if others:
+    problem = missing_store(path)
+    if isinstance(problem, StoreDamaged):
+        raise problem
+    ours = {layout.TEMPORARY, layout.RUNS, layout.WORKSPACES, layout.QUARANTINE, layout.CACHE}
+    other = occupant(path, passes=lambda name: name in ours or name.startswith(f"{layout.STORE_FILE}."))
+    if other is not None:
         raise UsageError(
-            f"{path} holds {others[0]} and no store",
+            f"{path} holds {other} and no store",
             hint="name an empty folder, one that is not there yet, or a store",
         )
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "mirror"
 
 FLOORS = {
     "errors": 1, "logs": 1,
-    "model": 2,
+    "model": 2, "fs": 2,
     "git": 3, "auth": 3, "retention": 3,
     "store": 4, "config": 4, "bitbucket": 4,
     "discovery": 5, "collect": 5,

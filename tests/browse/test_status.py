@@ -80,7 +80,7 @@ async def test_what_fails_again_and_again_is_told_plainly(place: Place) -> None:
     await place.run("acme/api")
     with place.store() as store:
         folder = store.repository(Selector.parse("acme/website"))
-    with open_store(place.config.store, now=place.clock.now(), command="another") as other:
+    with open_store(place.config.store, command="another") as other:
         async with other.writer_of(folder).lock(0, place.clock):
             await place.run()
     failing = status(place).failing
@@ -135,7 +135,7 @@ async def test_only_the_newest_records_are_read_and_that_is_told(
 
 def _write_runs(place: Place, like: Run, count: int) -> None:
     """Records of runs that failed at everything."""
-    with open_store(place.config.store, now=place.clock.now(), command="test") as store:
+    with open_store(place.config.store, command="test") as store:
         for number in range(count):
             at = like.started + timedelta(hours=number + 1)
             entries = tuple(

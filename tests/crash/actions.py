@@ -17,8 +17,8 @@ from mirror.simulator.sample import BRANCH_LOST, BRANCH_LOST_IN, REWRITTEN, SCOP
 from tests.crash.zygote import Zygote
 from tests.e2e.helpers import write_config
 
-STORE = Path("data") / "store"  # two folders deep, so that a first backup makes both
-BACKUP = ("backup", "--json")
+STORE = Path("data") / "store"  # two folders deep, so that the first backup makes both
+BACKUP = ("backup", "--init", "--json")
 Before = Callable[[World], None] | Sequence[str]
 
 

@@ -21,8 +21,9 @@ from mirror.model import Run
 from mirror.simulator import Fault, Simulator, World
 from mirror.simulator.sample import SCOPES, populate
 from mirror.store.reader import Store
+from mirror.store.writer import create_or_open
 from tests.clock import FakeClock
-from tests.e2e.helpers import write_config
+from tests.e2e.helpers import MADE, write_config
 
 
 class Systemd:
@@ -271,6 +272,7 @@ BASE = "store: s\ncredential: {kind: workspace_access_token, token: {env: UNSET_
 )
 def test_what_cannot_work_is_said_at_start(tmp_path: Path, config: str, words: str) -> None:
     (tmp_path / "config.yaml").write_text(config)
+    create_or_open(tmp_path / "s", now=MADE).close()
     done = a_daemon(tmp_path / "config.yaml")
     assert done.returncode == 2
     assert words in done.stderr

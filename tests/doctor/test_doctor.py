@@ -41,7 +41,7 @@ def examine(
         for fault in faults:
             simulator.order(fault)
         found = asyncio.run(doctor.run(wanted, clock=clock, environment=os.environ))
-        assert not (folder / "store").exists()
+        assert list((folder / "store/workspaces").iterdir()) == []
         assert not [one.name for one in folder.iterdir() if "doctor" in one.name]
         simulator.faults.clear()
         for fault in faults:

@@ -6,10 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mirror.simulator import Simulator
+from mirror.store.writer import create_or_open
+
+# Before every clock of the tests.
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def mirror(
@@ -41,7 +46,7 @@ def json_of(done: subprocess.CompletedProcess[str]) -> Any:
 def write_config(
     folder: Path, simulator: Simulator, token: str, *, more: str = "", workspace: str = "acme"
 ) -> Path:
-    """A configuration for the simulator, with its token in a file."""
+    """A configuration for the simulator, with its token in a file, and the store that it names."""
     secret = folder / "token"
     secret.touch(mode=0o600)
     secret.write_text(token)
@@ -54,4 +59,5 @@ def write_config(
         f"  - workspace: {workspace}\n"
         f"    credential: {{kind: workspace_access_token, token: {{file: token}}}}\n{more}"
     )
+    create_or_open(folder / "store", now=MADE).close()
     return path

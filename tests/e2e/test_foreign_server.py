@@ -53,7 +53,7 @@ def backup(tmp_path: Path, api: MinimalApi, backend: GitBackend) -> dict[str, st
         "workspaces:\n  - workspace: acme\n"
         "    credential: {kind: workspace_access_token, token: {env: TOKEN}}\n"
     )
-    done = mirror("backup", "--json", cwd=tmp_path, env={"TOKEN": TOKEN})
+    done = mirror("backup", "--init", "--json", cwd=tmp_path, env={"TOKEN": TOKEN})
     # 5: where a test takes away most refs of a repository, the mass-loss brake says so.
     assert done.returncode in (0, 3, 5), done.stdout + done.stderr
     return {entry["full_name"]: entry["outcome"] for entry in json_of(done)["entries"]}

@@ -33,6 +33,7 @@ def test_back_up_verify_restore(tmp_path: Path) -> None:
         name: os.environ[name] for name in ("BITBUCKET_TOKEN", "BITBUCKET_EMAIL") if name in os.environ
     }
     store = str(tmp_path / "store")
+    assert mirror("init", "--store", store).returncode == 0
     first = mirror("backup", selector, "--workspace", str(WORKSPACE), "--store", store, "--json", env=secrets)
     assert first.returncode in (0, 3), first.stdout + first.stderr
     again = mirror("backup", selector, "--workspace", str(WORKSPACE), "--store", store, "--json", env=secrets)
