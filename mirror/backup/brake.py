@@ -1,72 +1,297 @@
-"""Counting what there is upstream, for the mass-loss brake.
+"""Judging what was lost upstream, for the mass-loss brake.
 
-Only what a run read reliably is counted: a list that was whole, refs that were advertised, pull
-requests that were looked through. Everything is kept and saved all the same; a tripped brake stops
-prune, and every run ends with 5 until somebody accepts the loss.
+Only what a run read reliably counts: refs that were advertised, pull requests that were looked through, a
+list that was whole. Everything is kept and saved all the same; a tripped brake stops prune, and every run
+ends with 5 until somebody accepts the loss or all of it is back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from mirror.backup.tools import Tools
-from mirror.discovery import Discovered
+from mirror.collect.numbered import PULL_REQUESTS as KIND
+from mirror.collect.numbered import is_marked_gone
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
-from mirror.model import Outcome, PartState, Problem, RunEntry
-from mirror.store.brake import Key, write_brake
-from mirror.store.writer import WorkspaceWriter
+from mirror.model import Part, PartState, Problem, Refs, Snapshot, name_from_json, name_to_json
+from mirror.store.brake import (
+    FALLS_AFTER,
+    PULL_REQUESTS,
+    REFS,
+    REPOSITORIES,
+    Brake,
+    Count,
+    Loss,
+    Lost,
+    Rules,
+    write_brake,
+)
+from mirror.store.layout import BRAKE_FILE
+from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
+from mirror.store.writer import RepositoryWriter, WorkspaceWriter
 
 _log = get_logger("backup")
+_KEPT = "all is kept, and nothing is pruned until it is back or somebody runs: mirror accept-loss"
 
 
-async def apply_brake(
-    tools: Tools, home: WorkspaceWriter, found: Discovered, entries: Iterable[RunEntry]
-) -> list[Problem]:
-    """Compare this run's counts with what was accepted, and keep them; returns the run's problems."""
-    names: dict[Key, str] = {}
-    counts: dict[Key, int] = {}
-    if found.is_whole:
-        counts["", "repositories"] = len(found.listed)
-        names["", "repositories"] = found.workspace.slug
-    for entry in entries:
-        for what, count in _counts(entry).items():
-            counts[entry.uuid, what] = count
-            names[entry.uuid, what] = entry.full_name
+def rules_of(tools: Tools) -> Rules:
+    """What the configuration calls a mass loss."""
+    return Rules(tools.config.brake.share, tools.config.brake.at_least)
+
+
+@dataclass
+class FolderJudge:
+    """Judges one repository's folder, under its lock and before its next snapshot is tagged.
+
+    `refs` are those that upstream advertised (None: they could not be read) but for the `erased` ones;
+    `gone` are the numbers of the pull requests that upstream no longer has (None: nobody could tell).
+    """
+
+    tools: Tools
+    writer: RepositoryWriter
+    parts: Mapping[str, Part]
+    refs: Refs | None
+    erased: frozenset[bytes]
+    gone: frozenset[int] | None
+    is_done: bool = field(default=False, init=False)
+
+    def __call__(self, last: Snapshot | None) -> None:
+        """Compare with the snapshot `last`, and keep what was lost since, durably."""
+        self.is_done = True
+        if last is None:
+            return
+        folder, tools = self.writer.folder, self.tools
+        try:
+            before = folder.brake()
+        except StoreDamaged:
+            return  # prune takes it for tripped; the entry tells of it
+        brake, now = before, tools.clock.now()
+        for count in (self._refs(last), self._pull_requests(last)):
+            if count is not None:
+                brake = brake.seen(
+                    count, rules_of(tools), name=folder.full_name, now=now, hold=tools.holds_losses
+                )
+        if before == Brake() and not brake.lost:
+            return
+        if brake != before:
+            write_brake(self.writer.path, brake)
+            _tell(before, brake)
+
+    def finish(self, last: Snapshot) -> None:
+        """Judge where no snapshot was taken, if something is missing: it may be back."""
+        if not self.is_done and self.writer.folder.has(BRAKE_FILE):
+            self(last)
+
+    def _refs(self, last: Snapshot) -> Count | None:
+        if self.refs is None:
+            return None
+        known = self.writer.folder.metadata.code_refs(last)
+        erased, there = self.erased, self.refs.refs
+        told = {} if known is None else known[0].refs
+        before = {name: value for name, value in told.items() if name not in erased}
+        lost: dict[str, str | None] = {
+            name_to_json(name): value for name, value in before.items() if name not in there
+        }
+
+        def is_back(one: Lost) -> bool:
+            name = name_from_json(one.name)
+            return there.get(name) == one.value or name in erased
+
+        return Count(REFS, len(before), len(there), lost, is_back)
+
+    def _pull_requests(self, last: Snapshot) -> Count | None:
+        now = _pull_requests_in(self.parts)
+        if now is None or self.gone is None:
+            return None
+        before = _pull_requests_in(last.parts)
+        read = self.writer.folder.metadata.read
+        lost: dict[str, str | None] = {
+            str(number): None
+            for number in sorted(self.gone)
+            if not is_marked_gone(KIND, number, lambda path: read(last, path))
+        }
+        gone = self.gone
+
+        def is_back(one: Lost) -> bool:
+            return int(one.name) not in gone
+
+        return Count(PULL_REQUESTS, now if before is None else before, now, lost, is_back)
+
+
+def _pull_requests_in(parts: Mapping[str, Part]) -> int | None:
+    """How many pull requests upstream has, by a snapshot's parts; None where these do not tell reliably."""
+    part = parts.get("pull_requests")
+    if part is None or not (part.state is PartState.COMPLETE or "pull_requests_to_ask" in part.counts):
+        return None
+    return part.counts.get("pull_requests", 0) - part.counts.get("pull_requests_gone", 0)
+
+
+def problems_of_folder(folder: RepositoryFolder) -> tuple[Problem, ...]:
+    """What the entry of a repository tells of its brake."""
     try:
-        async with home.lock(tools.lock_wait, tools.clock):
-            before = home.folder.brake()
-            rules = tools.config.brake
-            brake = before.seen(
-                counts, names, share=rules.share, at_least=rules.at_least, now=tools.clock.now()
-            )
-            if brake != before:
-                write_brake(home.path, brake)
-    except (MirrorError, OSError) as error:
-        text = error.message if isinstance(error, MirrorError) else f"{error.strerror}: {error.filename}"
-        code = error.exit_code if isinstance(error, MirrorError) else 1
-        return [Problem(code, f"{found.workspace.slug}: the mass-loss brake could not be set: {text}")]
+        losses = folder.brake().losses
+    except StoreDamaged as damage:
+        return (Problem(4, _unreadable(folder, damage)),)
+    return tuple(Problem(5, f"{loss}; {_KEPT} {folder.full_name}") for loss in losses)
+
+
+def _unreadable(folder: RepositoryFolder | WorkspaceFolder, damage: StoreDamaged) -> str:
+    return (
+        f"{damage.file} is damaged: {damage.problem}; nothing is pruned until the file is brought back or"
+        f" somebody runs: mirror accept-loss {folder.full_name}"
+    )
+
+
+def _tell(before: Brake, brake: Brake) -> None:
+    """Log what tripped a brake, and what let go of it."""
     for loss in brake.losses:
-        _log.error("backup.mass_loss", loss=str(loss), workspace=found.workspace.slug)
-    return [
-        Problem(
-            5, f"{loss}; all is kept, and nothing is pruned until: mirror accept-loss {found.workspace.slug}"
+        if loss not in before.losses:
+            _log.error("backup.mass_loss", loss=str(loss))
+    for release in brake.releases[len(before.releases) :]:
+        _log.warning("backup.mass_loss_is_back", loss=str(release.loss))
+
+
+# -- the sum over a workspace
+
+
+async def judge_workspace(
+    tools: Tools, home: WorkspaceWriter, *, whole: bool, listed: frozenset[str]
+) -> list[Problem]:
+    """Judge what all repositories of a workspace lost together; returns the run's problems.
+
+    `whole` says that the list of the workspace was, so that what is neither in it nor anywhere else is
+    missing; `listed` are the uuids that this run saw in any workspace. Raises what locking and writing
+    raise: then prune takes nothing of the workspace, because the backup of it does not count as finished.
+    """
+    folder = home.folder
+    async with home.lock(tools.lock_wait, tools.clock):
+        try:
+            before = folder.brake()
+        except StoreDamaged as damage:
+            return [Problem(4, f"{folder.slug}: {_unreadable(folder, damage)}")]
+        sum_ = _Sum.of(tools, folder)
+        brake = before
+        for what in (REFS, PULL_REQUESTS):
+            brake = sum_.judge(brake, what)
+        if whole:
+            brake = sum_.judge_repositories(brake, listed)
+        if brake != before:
+            write_brake(home.path, brake)
+            _tell(before, brake)
+    return [Problem(5, f"{loss}; {_KEPT} {folder.slug}") for loss in brake.losses]
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """The folders of all repositories that are in a workspace now, with the brakes of those that have one."""
+
+    folder: WorkspaceFolder
+    repositories: Sequence[RepositoryFolder]
+    brakes: Mapping[str, Brake]  # by place
+    is_unreadable: bool
+    rules: Rules
+    now: datetime
+    hold: bool
+
+    @classmethod
+    def of(cls, tools: Tools, folder: WorkspaceFolder) -> _Sum:
+        store = tools.store.reader
+        workspaces = store.workspaces(on_damage=_pass_over)
+        repositories = [
+            one for one in store.repositories(on_damage=_pass_over)
+            if (home := workspace_now(one, workspaces)) is not None and home.folder == folder.folder
+        ]  # fmt: skip
+        brakes, is_unreadable = {}, False
+        for one in repositories:
+            if one.has(BRAKE_FILE):
+                try:
+                    brakes[one.place] = one.brake()
+                except StoreDamaged:  # the repository's own entry tells of it
+                    is_unreadable = True
+        return cls(
+            folder, repositories, brakes, is_unreadable, rules_of(tools), tools.clock.now(),
+            tools.holds_losses,
+        )  # fmt: skip
+
+    def judge(self, brake: Brake, what: str) -> Brake:
+        """The workspace's brake after the losses of one kind were summed."""
+        there = [one for one in self.repositories if one.missing is None]
+        lost = sum(
+            self.brakes[one.place].shrunk_by(what, self.now, hold=self.hold)
+            for one in there
+            if one.place in self.brakes
         )
-        for loss in brake.losses
-    ]
+        tripped = brake.loss_of(what)
+        if tripped is not None:
+            is_missing = any(one.lost_of(what) for one in self.brakes.values()) or self.is_unreadable
+            if not is_missing:
+                return brake.released(frozenset({what}), by=None, now=self.now)
+            return brake.trip(Loss(what, tripped.name, tripped.was, max(0, tripped.was - lost), tripped.at))
+        if lost < self.rules.at_least or lost == 0:
+            return brake
+        was = sum(self._count(one, what) for one in there)
+        if not self.rules.are_broken(lost, was):
+            return brake
+        return brake.trip(Loss(what, self.folder.slug, was, was - lost, self.now))
+
+    def _count(self, one: RepositoryFolder, what: str) -> int:
+        """How many things of a kind a repository had before it lost any."""
+        brake = self.brakes.get(one.place)
+        if brake is not None and what in brake.accepted:
+            return max(brake.accepted[what].count, brake.counted.get(what, 0))
+        latest = one.metadata.latest()
+        if latest is None:
+            return 0
+        if what == PULL_REQUESTS:
+            return _pull_requests_in(latest.parts) or 0
+        code = latest.parts.get("code")
+        return code.counts.get("refs", 0) if code is not None else 0
+
+    def judge_repositories(self, brake: Brake, listed: frozenset[str]) -> Brake:
+        """The workspace's brake after a whole list of it; see `judge_workspace`."""
+        accepted = brake.accepted.get(REPOSITORIES)
+        missing = {
+            one.uuid: one.missing.first
+            for one in self.repositories
+            if one.missing is not None and one.uuid not in listed
+        }
+        names = {one.uuid: one.full_name for one in self.repositories}
+        tripped = brake.loss_of(REPOSITORIES)
+        lost = {
+            one.value: one
+            for one in brake.lost_of(REPOSITORIES)
+            if one.value in missing
+        }  # fmt: skip
+        for uuid, first in missing.items():
+            is_accepted = accepted is not None and first <= accepted.at
+            is_old = tripped is None and not self.hold and self.now - first >= FALLS_AFTER
+            if not (is_accepted or is_old):
+                lost.setdefault(uuid, Lost(REPOSITORIES, names[uuid], uuid, first))
+        there = sum(1 for one in self.repositories if one.missing is None)
+        if tripped is None:
+            was = there + len(lost)
+            if not self.rules.are_broken(len(lost), was):
+                return brake
+            tripped = Loss(REPOSITORIES, self.folder.slug, was, there, self.now)
+        elif not lost:
+            return brake.released(frozenset({REPOSITORIES}), by=None, now=self.now)
+        loss = Loss(REPOSITORIES, tripped.name, tripped.was, tripped.was - len(lost), tripped.at)
+        others = tuple(one for one in brake.lost if one.what != REPOSITORIES)
+        return Brake(
+            brake.accepted, {**brake.counted, REPOSITORIES: there}, (*others, *lost.values()),
+            brake.losses, brake.releases,
+        ).trip(loss)  # fmt: skip
 
 
-def _counts(entry: RunEntry) -> dict[str, int]:
-    """What an entry tells reliably of how much there is upstream."""
-    counts: dict[str, int] = {}
-    if entry.outcome not in (Outcome.SAVED, Outcome.CONFIRMED, Outcome.PARTIAL):
-        return counts
-    code, requests = entry.parts.get("code"), entry.parts.get("pull_requests")
-    if code is not None and "refs" in code.counts:
-        counts["refs"] = code.counts["refs"]
-    if requests is not None and (
-        requests.state is PartState.COMPLETE or "pull_requests_to_ask" in requests.counts
-    ):
-        held = requests.counts.get("pull_requests", 0)
-        counts["pull_requests"] = held - requests.counts.get("pull_requests_gone", 0)
-    return counts
+def _pass_over(damage: StoreDamaged) -> None:
+    """A damaged folder is told by its own entry."""
+
+
+def failed_to_judge(workspace: str, error: MirrorError | OSError) -> Problem:
+    """What a run tells where the sum over a workspace could not be judged."""
+    text = error.message if isinstance(error, MirrorError) else f"{error.strerror}: {error.filename}"
+    code = error.exit_code if isinstance(error, MirrorError) else 1
+    return Problem(code, f"{workspace}: the mass-loss brake could not be set: {text}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from mirror import __version__
 from mirror.backup import lfs
+from mirror.backup.brake import FolderJudge, problems_of_folder
 from mirror.backup.failures import understood
 from mirror.backup.heads import Ask, Heads, look_elsewhere
 from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
@@ -49,6 +50,7 @@ from mirror.model import (
 )
 from mirror.store.drafts import WorkDraft
 from mirror.store.erasing import finish_erasures
+from mirror.store.layout import BRAKE_FILE
 from mirror.store.reader import Erased, Erasure
 from mirror.store.writer import RepositoryWriter, Taken, WorkspaceWriter
 
@@ -281,6 +283,8 @@ async def _under_lock(
     of_git = {"code": code, lfs.PART: objects.part, "wiki": wiki.part}
     counted = {**of_git, "code": heads.counted(work, code, pinned)}
     parts = {**counted, **collecting.parts(work, wanted, unread)}
+    gone = None if "pull_requests" in unread else frozenset(work.numbers("pull_requests")["gone"])
+    judge = FolderJudge(tools, writer, parts, result.refs if result is not None else None, erased.refs, gone)
     taken = writer.snapshot(
         draft,
         begun=begun,
@@ -290,7 +294,9 @@ async def _under_lock(
         pins=pins,
         lfs=objects.objects,
         mirrors=wiki.mirrors,
+        judge=judge,
     )
+    judge.finish(taken.snapshot)
     work.checkpoint_state()
     codes = {**work.codes, **_codes_of(code_problem, objects)}
     problems = problems_of(tools.config, parts, codes)
@@ -478,6 +484,8 @@ def _entry(
     outcome = Outcome.PARTIAL if problems else good
     if writer.ledger_fault is not None:
         problems = (*problems, Problem(DamageFound.exit_code, writer.ledger_fault))
+    if writer.folder.has(BRAKE_FILE):
+        facts = {**facts, "files": [BRAKE_FILE]}
     return RunEntry(
         kind="repository",
         full_name=writer.folder.full_name,
@@ -490,6 +498,6 @@ def _entry(
         ledger=taken.ledger,
         parts=parts,
         ref_changes=changes,
-        problems=problems,
+        problems=(*problems, *problems_of_folder(writer.folder)),
         facts=facts,
     )

@@ -17,7 +17,8 @@ import httpx
 
 from mirror import __version__
 from mirror.auth.signin import sign_in
-from mirror.backup.brake import apply_brake
+from mirror.backup.absence import mark_absent, tell_unreached
+from mirror.backup.brake import failed_to_judge, judge_workspace
 from mirror.backup.failures import understood
 from mirror.backup.repository import ORDER, Backed, backup_repository, fill_repository
 from mirror.backup.tools import Tools
@@ -43,7 +44,8 @@ from mirror.model import (
     snapshot_id,
 )
 from mirror.store.layout import BRAKE_FILE
-from mirror.store.reader import RepositoryFolder, Store
+from mirror.store.reader import RepositoryFolder, Store, StoreDamaged, workspace_now
+from mirror.store.unfinished import Unfinished
 from mirror.store.writer import StoreWriter, WorkspaceWriter, open_store
 
 _log = get_logger("backup")
@@ -68,6 +70,9 @@ class _Tally:
     pending: dict[str, Repository] = field(default_factory=dict)
     requests: int = 0
     brakes: list[str] = field(default_factory=list)  # the workspaces' folders that have one
+    visits: list[_Visit] = field(default_factory=list)
+    # The entries of the configuration that stand for all workspaces that a credential listed in this run.
+    listing: list[WorkspaceConfig] = field(default_factory=list)
     # Repositories of which more is to be asked for, by uuid.
     rests: dict[str, Backed] = field(default_factory=dict)
 
@@ -94,6 +99,17 @@ class _Tally:
             Problem(error.exit_code, f"{where}: {error.message}" if where else error.message)
         )
         _log.error("backup.failed", where=where or None, reason=error.message, hint=error.hint)
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """A workspace that the run has been to: what the store held of it before, and what was listed."""
+
+    tools: Tools
+    home: WorkspaceWriter
+    held: Sequence[RepositoryFolder]
+    found: Discovered
+    mark: Unfinished
 
 
 @dataclass(frozen=True)
@@ -151,12 +167,15 @@ async def run(
             ) as workers:
                 for workspace in config.workspaces:
                     await _workspaces(order, store, workers, workspace, tally)
+            await _conclude(order, store.reader, tally)
             _check_selectors(order, tally)
         except asyncio.CancelledError:
             tally.problems.append(Problem(130, "the run was stopped"))
             raise RunCancelled(_write(order, store, tally)) from None
         finally:
             order.budget.exchange()
+            for visit in tally.visits:
+                visit.mark.leave()
         return _write(order, store, tally)
 
 
@@ -193,11 +212,7 @@ def _write(order: _Order, store: StoreWriter, tally: _Tally) -> Run:
 
 def _check_selectors(order: _Order, tally: _Tally) -> None:
     for selector in order.selectors:
-        if not any(
-            selector.matches_workspace(entry.full_name.partition("/")[0])
-            and selector.matches_repository(entry.full_name.partition("/")[2])
-            for entry in tally.entries
-        ):
+        if not any(_matches(selector, entry.full_name) for entry in tally.entries):
             tally.fail(UsageError(f"{selector} matches nothing that is backed up"))
 
 
@@ -235,7 +250,10 @@ async def _workspaces(
     try:
         async with await _client(order, config) as client:
             try:
-                for workspace in await workspaces_of(client, config.workspace):
+                found = await workspaces_of(client, config.workspace)
+                if config.workspace is None:
+                    tally.listing.append(config)
+                for workspace in found:
                     if _selected(order, workspace.slug):
                         await _workspace(order, store, workers, client, config, workspace, tally)
             finally:
@@ -249,21 +267,16 @@ def _selected(order: _Order, workspace: str) -> bool:
 
 
 def _chosen(order: _Order, repository: Repository) -> bool:
-    return not order.selectors or any(
-        one.matches_workspace(repository.workspace) and one.matches_repository(repository.slug)
-        for one in order.selectors
-    )
+    return _selects(order, repository.full_name)
 
 
 def _held(store: Store, uuid: str, slug: str) -> list[RepositoryFolder]:
     """What the store holds of a workspace, by its uuid or, where that is hidden, its slug."""
-    folder = store.folder_of_workspace(uuid) if uuid else None
-    return [
-        one
-        for one in store.repositories()
-        if (folder is not None and one.workspace_folder == folder.folder)
-        or (folder is None and one.workspace_slug == slug)
-    ]
+    workspaces = store.workspaces()
+    folder = next((one for one in workspaces if one.uuid.lower() == uuid.lower()), None)
+    if folder is None:
+        return [one for one in store.repositories() if one.workspace_slug == slug]
+    return [one for one in store.repositories() if workspace_now(one, workspaces) == folder]
 
 
 async def _workspace(
@@ -280,6 +293,7 @@ async def _workspace(
     found = await discover(client, workspace, Rules(config.include, config.exclude), known=known)
     tally.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
     home = store.adopt_workspace(found.workspace, order.clock.now())
+    mark = Unfinished.begin(home.path, tally.identifier)
     tools = Tools(
         store=store,
         client=client,
@@ -293,19 +307,75 @@ async def _workspace(
         lock_wait=order.lock_wait,
         until=order.until,
         others=lambda: len(tally.pending),
+        holds_losses=mark.was_unfinished or _is_tripped(home),
     )
+    tally.visits.append(_Visit(tools, home, held, found, mark))
     wanted = _by_need(store.reader, [one for one in found.repositories if _chosen(order, one)])
     tally.pending = {one.uuid: one for one in wanted}
-    before = len(tally.entries)
     await _repositories(tools, home, wanted, tally, 2 * order.config.limits.git_workers + 2)
     await _fill(tools, home, tally)
     if not order.selectors or any(one.repository is None for one in order.selectors):
         tally.add(await backup_workspace(tools, home, found))
-    tally.problems += await apply_brake(tools, home, found, tally.entries[before:])
-    if home.folder.has(BRAKE_FILE):
-        tally.brakes.append(home.folder.place)
-    if found.is_whole and not order.selectors:
-        _mark_missing(store, held, found, order.clock.now(), tally)
+
+
+def _is_tripped(home: WorkspaceWriter) -> bool:
+    try:
+        return bool(home.folder.brake().losses)
+    except StoreDamaged:
+        return True
+
+
+async def _conclude(order: _Order, store: Store, tally: _Tally) -> None:
+    """Tell what the lists lacked, and judge what each workspace lost, once all have been listed: what one
+    lacks may have been transferred to another."""
+    listed = frozenset(uuid for visit in tally.visits for uuid in visit.found.listed)
+    for visit in tally.visits:
+        tools, home, found = visit.tools, visit.home, visit.found
+        missing = [one for one in visit.held if one.uuid not in listed]
+        chosen = [one for one in missing if _selects(order, one.full_name)]
+        counts = found.is_whole and not order.selectors
+        if counts:
+            told = mark_absent(tools.store, missing, order.clock)
+        else:
+            told = tell_unreached(tools.config, chosen, is_whole=found.is_whole)
+        for entry in told:
+            tally.add(entry)
+        try:
+            tally.problems += await judge_workspace(tools, home, whole=counts, listed=listed)
+            visit.mark.finish()
+        except (MirrorError, OSError) as error:
+            tally.problems.append(failed_to_judge(found.workspace.slug, error))
+        if home.folder.has(BRAKE_FILE):
+            tally.brakes.append(home.folder.place)
+    for config in tally.listing:
+        for entry in tell_unreached(config, _unlisted(order, store, tally), is_whole=False):
+            tally.add(entry)
+
+
+def _unlisted(order: _Order, store: Store, tally: _Tally) -> list[RepositoryFolder]:
+    """What is held of workspaces that the credential was to list, and did not."""
+    named = {one.workspace.lower() for one in order.config.workspaces if one.workspace is not None}
+    visited = {visit.home.folder.place for visit in tally.visits}
+    told = {entry.uuid for entry in tally.entries}
+    workspaces = store.workspaces()
+    return [
+        one
+        for one in store.repositories()
+        if one.uuid not in told
+        and _selects(order, one.full_name)
+        and (home := workspace_now(one, workspaces)) is not None
+        and home.place not in visited
+        and not {home.slug.lower(), home.uuid.lower()} & named
+    ]
+
+
+def _selects(order: _Order, full_name: str) -> bool:
+    return not order.selectors or any(_matches(one, full_name) for one in order.selectors)
+
+
+def _matches(selector: Selector, full_name: str) -> bool:
+    workspace, _, slug = full_name.partition("/")
+    return selector.matches_workspace(workspace) and selector.matches_repository(slug)
 
 
 def _by_need(store: Store, repositories: Sequence[Repository]) -> list[Repository]:
@@ -354,35 +424,6 @@ async def _fill(tools: Tools, home: WorkspaceWriter, tally: _Tally) -> None:
         for done in list(tally.rests.values()):
             tools.progress.report(done.entry.full_name, f"asking for what is {worth.name.lower()}")
             tally.note(await fill_repository(tools, home, done, worth, last=is_last))
-
-
-def _mark_missing(
-    store: StoreWriter,
-    held: Sequence[RepositoryFolder],
-    found: Discovered,
-    now: datetime,
-    tally: _Tally,
-) -> None:
-    """What a whole list lacks is marked, never dropped; it counts as gone after several runs."""
-    for folder in held:
-        if folder.uuid in found.listed:
-            continue
-        absence = store.mark_missing(folder, now)
-        problems: tuple[Problem, ...] = ()
-        if absence.state == "absent":
-            text = f"not in the workspace's list, as {absence.runs} run(s) saw; its copy is kept"
-            problems = (Problem(3, text),)
-        tally.add(
-            RunEntry(
-                kind="repository",
-                full_name=folder.full_name,
-                uuid=folder.uuid,
-                folder=folder.place,
-                outcome=Outcome.GONE if absence.state == "gone" else Outcome.ABSENT,
-                problems=problems,
-            )
-        )
-        _log.warning("backup.repository_missing", repository=folder.full_name, state=absence.state)
 
 
 async def _dry_run(order: _Order) -> Run:

@@ -17,7 +17,8 @@ class Tools:
     """What every repository of a workspace is backed up with.
 
     `until` (monotonic) is how long the run may wait for requests; `others` tells how many
-    repositories have not had their turn, and need requests, too.
+    repositories have not had their turn, and need requests, too. `holds_losses`: what is missing stays
+    told however old it is, because the sum over the workspace is tripped or was not taken.
     """
 
     store: StoreWriter
@@ -32,3 +33,4 @@ class Tools:
     lock_wait: float
     until: float
     others: Callable[[], int]
+    holds_losses: bool

@@ -129,15 +129,17 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
             last_verify=_summary(past.last.get("verify")),
             last_prune=_summary(past.last.get("prune")),
             workspaces=tuple(_workspace(one, damage) for one in store.workspaces(selectors, note)),
-            losses=_losses(store.workspaces((), note), note),
+            losses=_losses([*store.workspaces((), note), *store.repositories((), note)], note),
             damage=tuple(dict.fromkeys(damage)),
             past=past.to_json(),
         )
 
 
-def _losses(workspaces: Sequence[WorkspaceFolder], note: Callable[[StoreDamaged], None]) -> tuple[str, ...]:
+def _losses(
+    folders: Sequence[WorkspaceFolder | RepositoryFolder], note: Callable[[StoreDamaged], None]
+) -> tuple[str, ...]:
     found = []
-    for one in workspaces:
+    for one in folders:
         try:
             found += [str(loss) for loss in one.brake().losses]
         except StoreDamaged as damage:

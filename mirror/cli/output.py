@@ -74,8 +74,8 @@ class Output:
 
 _STYLES = {
     "saved": "green", "confirmed": "green", "ok": "green", "complete": "green",
-    "partial": "yellow", "absent": "yellow", "warn": "yellow", "locked": "yellow", "pending": "yellow",
-    "failed": "red", "fail": "red", "gone": "yellow",
+    "partial": "yellow", "absent": "yellow", "unreached": "yellow", "warn": "yellow", "locked": "yellow",
+    "pending": "yellow", "failed": "red", "fail": "red", "gone": "yellow",
 }  # fmt: skip
 
 

@@ -328,6 +328,12 @@ def _mark_vanished(work: Work, kind: Kind, seen: set[int]) -> None:
             numbers[name].discard(number)
 
 
+def is_marked_gone(kind: Kind, number: int, read: Callable[[str], Json]) -> bool:
+    """Whether the document of a thing, as `read` gives it by its path, says that upstream has it no more."""
+    document = read(document_path(kind, number))
+    return isinstance(document, dict) and kind.key in (document.get("_parts") or {})
+
+
 # -- what belongs to each
 
 

@@ -25,6 +25,7 @@ class Outcome(StrEnum):
     FAILED = "failed"  # no snapshot could be taken
     LOCKED = "locked"  # another process was at work on it
     ABSENT = "absent"  # not in a complete listing, not yet confirmed as gone; kept
+    UNREACHED = "unreached"  # held and included, but in no list, and nobody can say whether it is gone; kept
     GONE = "gone"  # confirmed as gone upstream; kept
     PENDING = "pending"  # not reached before the run ended
     PRUNED = "pruned"  # retention let snapshots go

@@ -1,67 +1,129 @@
-"""Accepting a loss: the brake of a workspace lets go, and it is recorded who said so."""
+"""Accepting a loss: a tripped brake lets go, and it is recorded who said so."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mirror.model import Clock, Outcome, Run, RunEntry, Selector
 from mirror.prune.common import entry_of, finish, guarded, start
-from mirror.store.brake import write_brake
+from mirror.store.brake import PULL_REQUESTS, REFS, REPOSITORIES, Brake, write_brake
 from mirror.store.layout import BRAKE_FILE
-from mirror.store.reader import WorkspaceFolder
+from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
 from mirror.store.writer import StoreWriter, open_store
+
+_OF_REPOSITORIES = frozenset({REFS, PULL_REQUESTS})
+_ALL = _OF_REPOSITORIES | {REPOSITORIES}
 
 
 async def accept_loss(
     store_path: Path, selector: Selector, *, by: str, clock: Clock, lock_wait: float = 0.0
 ) -> Run:
-    """Accept the losses that tripped the brake of a workspace, or of one of its repositories.
+    """Accept what a workspace and all its repositories lost, or what some of its repositories lost.
 
-    `by` is who accepts them. What shrank counts from now on as it is. Raises NoStore, and UsageError
-    where `selector` means nothing that the store holds.
+    `by` is who accepts it. What there is now is what later losses are measured by. A brake that cannot
+    be read is replaced by a new one. Raises NoStore, and UsageError where `selector` means nothing that
+    the store holds.
     """
     with open_store(store_path, command="mirror accept-loss") as store:
         begun = start(store, "accept-loss", clock.now())
-        entries = []
-        for workspace, uuids in _meant(store, selector):
-            one = _Acceptance(store, workspace, uuids, by, clock, lock_wait)
-            entries.append(await guarded(workspace, one.accept))
+        order = _Acceptance(store, by, clock, lock_wait)
+        meant = [one for one in _repositories(store, selector) if one.has(BRAKE_FILE)]
+        entries = [await guarded(one, partial(order.repository, one)) for one in meant]
+        for workspace, uuids in _workspaces(store, selector):
+            entry = await guarded(workspace, partial(order.workspace, workspace, uuids))
+            if uuids is None or entry.outcome is not Outcome.KEPT or not entries:
+                entries.append(entry)
         return finish(store, begun, clock, entries)
 
 
-def _meant(store: StoreWriter, selector: Selector) -> list[tuple[WorkspaceFolder, frozenset[str] | None]]:
+def _repositories(store: StoreWriter, selector: Selector) -> list[RepositoryFolder]:
+    """The repositories that are meant: those in a workspace are those that it has now."""
+    if selector.repository is not None:
+        return store.reader.repositories([selector])
+    workspaces = store.reader.workspaces()
+    chosen = store.reader.workspaces([selector])
+    return [one for one in store.reader.repositories() if workspace_now(one, workspaces) in chosen]
+
+
+def _workspaces(
+    store: StoreWriter, selector: Selector
+) -> list[tuple[WorkspaceFolder, frozenset[str] | None]]:
     """The workspaces, and of each the repositories (by uuid) that are meant; None: all and itself."""
     if selector.repository is None:
         return [(one, None) for one in store.reader.workspaces([selector])]
-    by_folder: dict[str, set[str]] = {}
+    workspaces = store.reader.workspaces()
+    found: dict[str, set[str]] = {}
     for one in store.reader.repositories([selector]):
-        by_folder.setdefault(one.workspace_folder, set()).add(one.uuid)
-    return [
-        (one, frozenset(by_folder[one.folder]))
-        for one in store.reader.workspaces()
-        if one.folder in by_folder
-    ]
+        home = workspace_now(one, workspaces)
+        if home is not None:
+            found.setdefault(home.folder, set()).add(one.uuid)
+    return [(one, frozenset(found[one.folder])) for one in workspaces if one.folder in found]
 
 
 @dataclass(frozen=True)
 class _Acceptance:
     store: StoreWriter
-    workspace: WorkspaceFolder
-    uuids: frozenset[str] | None
     by: str
     clock: Clock
     lock_wait: float
 
-    async def accept(self) -> RunEntry:
-        """Accept, under the workspace's lock; returns its entry."""
-        writer = self.store.writer_of(self.workspace)
+    async def repository(self, folder: RepositoryFolder) -> RunEntry:
+        """Accept what a repository lost, under its folder's lock; returns its entry."""
+        writer = self.store.writer_of(folder)
         async with writer.lock(self.lock_wait, self.clock):
-            brake = self.workspace.brake()
-            chosen = [one for one in brake.losses if self.uuids is None or one.key[0] in self.uuids]
-            if chosen:
-                keys = frozenset(one.key for one in chosen)
-                write_brake(writer.path, brake.accept(keys, by=self.by, now=self.clock.now()))
-        facts = {"by": self.by, "accepted": [str(one) for one in chosen]}
-        outcome = Outcome.ACCEPTED if chosen else Outcome.KEPT
-        return entry_of(self.workspace, outcome, facts={**facts, "files": [BRAKE_FILE] if chosen else []})
+            try:
+                brake = folder.brake()
+            except StoreDamaged as damage:
+                write_brake(writer.path, Brake())
+                return self._entry(folder, [f"{damage.file}, which could not be read, is made anew"])
+            told = [str(one) for one in brake.losses]
+            for what in sorted(_OF_REPOSITORIES):
+                lost = brake.lost_of(what)
+                if lost and brake.loss_of(what) is None:
+                    told.append(f"{folder.full_name}: {len(lost)} {what.replace('_', ' ')} that are missing")
+            if told:
+                accepted = brake.released(_OF_REPOSITORIES, by=self.by, now=self.clock.now())
+                write_brake(writer.path, accepted)
+        return self._entry(folder, told)
+
+    async def workspace(self, folder: WorkspaceFolder, uuids: frozenset[str] | None) -> RunEntry:
+        """Accept what a workspace lost, or (with `uuids`) what that leaves nothing of; returns its entry.
+
+        With `uuids` only some of its repositories are meant: the sum over all of them is accepted, too,
+        where nothing that it counts is missing any more.
+        """
+        writer, now = self.store.writer_of(folder), self.clock.now()
+        async with writer.lock(self.lock_wait, self.clock):
+            try:
+                before = brake = folder.brake()
+            except StoreDamaged as damage:
+                if uuids is not None:
+                    raise
+                write_brake(writer.path, Brake())
+                return self._entry(folder, [f"{damage.file}, which could not be read, is made anew"])
+            for loss in before.losses:
+                if loss.repository and (uuids is None or loss.repository in uuids):
+                    brake = brake.without(loss, by=self.by, now=now)
+            kinds = _ALL if uuids is None else frozenset(_OF_REPOSITORIES - self._missing_in(folder))
+            if any(brake.loss_of(what) for what in kinds):
+                brake = brake.released(kinds, by=self.by, now=now)
+            if brake != before:
+                write_brake(writer.path, brake)
+        return self._entry(folder, [str(one) for one in before.losses if one not in brake.losses])
+
+    def _missing_in(self, workspace: WorkspaceFolder) -> set[str]:
+        """The kinds of things of which some repository of the workspace lacks any."""
+        workspaces = self.store.reader.workspaces(on_damage=lambda _: None)
+        return {
+            lost.what
+            for one in self.store.reader.repositories(on_damage=lambda _: None)
+            if workspace_now(one, workspaces) == workspace
+            for lost in one.brake().lost
+        }
+
+    def _entry(self, folder: RepositoryFolder | WorkspaceFolder, told: Sequence[str]) -> RunEntry:
+        facts = {"by": self.by, "accepted": list(told), "files": [BRAKE_FILE] if told else []}
+        return entry_of(folder, Outcome.ACCEPTED if told else Outcome.KEPT, facts=facts)

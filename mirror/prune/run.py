@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +26,7 @@ from mirror.model import (
     time_from_text,
     time_text,
 )
+from mirror.prune.brakes import hindrance
 from mirror.prune.common import (
     Folder,
     RunCancelled,
@@ -39,7 +40,7 @@ from mirror.prune.common import (
 )
 from mirror.retention import Decision, decide, obstacle
 from mirror.store.erasing import finish_erasures
-from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder
+from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
 from mirror.store.tidying import (
     AnyWriter,
     Freed,
@@ -81,10 +82,10 @@ async def prune(
 ) -> Run:
     """Let go of snapshots that the retention of `config` no longer keeps, and free their bytes.
 
-    Judged for each repository alone: where its newest snapshot lacks what the last complete one has,
-    or its workspace's brake is tripped, nothing of it goes, and its entry says why. `dry_run` says
-    what would go, and how many bytes; it changes nothing and leaves no record. `lock_wait` is in
-    seconds. Raises NoStore, and UsageError where no retention is configured.
+    Judged for each repository alone: where its newest snapshot lacks what the last complete one has, its
+    brake or its workspace's is tripped, or a backup of the workspace is unfinished, nothing of it goes, and
+    its entry says why. `dry_run` says what would go, and how many bytes; it changes nothing and leaves no
+    record. `lock_wait` is in seconds. Raises NoStore, and UsageError where no retention is configured.
     """
     if not any(one.retention for one in config.workspaces):
         raise UsageError(
@@ -130,7 +131,6 @@ async def _folders(
 
     only_repositories = bool(selectors) and all(one.repository is not None for one in selectors)
     workspaces = store.reader.workspaces((), note)
-    tripped = _tripped(workspaces, note)
     chosen: list[Folder] = [] if only_repositories else list(store.reader.workspaces(selectors, note))
     chosen += store.reader.repositories(selectors, note)
     for folder in chosen:
@@ -138,27 +138,10 @@ async def _folders(
         if config is None or config.retention is None:
             continue
         order.progress.report(folder.full_name, "retention")
-        home = folder.workspace_folder if isinstance(folder, RepositoryFolder) else folder.folder
-        one = _One(order, store.writer_of(folder), config, config.retention, tripped.get(home))
+        one = _One(order, store, store.writer_of(folder), config, config.retention)
         entry = await guarded(folder, one.judge)
         entries.append(entry)
         order.progress.report(folder.full_name, "done")
-
-
-def _tripped(workspaces: Sequence[WorkspaceFolder], note: Callable[[StoreDamaged], None]) -> dict[str, str]:
-    """The workspaces' folders whose brake is tripped (or cannot be read), each with the reason."""
-    found: dict[str, str] = {}
-    for workspace in workspaces:
-        try:
-            losses = workspace.brake().losses
-        except StoreDamaged as damage:
-            note(damage)
-            found[workspace.folder] = "its mass-loss brake cannot be read"
-            continue
-        if losses:
-            more = f", and {len(losses) - 1} more" if len(losses) > 1 else ""
-            found[workspace.folder] = f"{losses[0]}{more}; see mirror accept-loss {workspace.slug}"
-    return found
 
 
 def _config_of(
@@ -169,7 +152,7 @@ def _config_of(
     A repository that its rules leave out is still theirs: its snapshots were taken under them.
     """
     if isinstance(folder, RepositoryFolder):
-        home = next((one for one in workspaces if one.folder == folder.workspace_folder), None)
+        home = workspace_now(folder, workspaces)
         names = {folder.workspace_slug.lower()} | ({home.slug.lower(), home.uuid.lower()} if home else set())
     else:
         names = {folder.slug.lower(), folder.uuid.lower()}
@@ -181,13 +164,13 @@ def _config_of(
 
 @dataclass(frozen=True)
 class _One:
-    """The judgement of one folder. `brake` says why its workspace's brake is tripped, if it is."""
+    """The judgement of one folder."""
 
     order: _Order
+    store: StoreWriter
     writer: AnyWriter
     config: WorkspaceConfig
     retention: Retention
-    brake: str | None
 
     async def judge(self) -> RunEntry:
         """Decide and let go, under the folder's lock; returns the folder's entry."""
@@ -200,11 +183,14 @@ class _One:
             snapshots = folder.metadata.snapshots()
             if not snapshots:
                 return entry_of(folder, Outcome.KEPT, facts={"reason": "it has no snapshot"})
+            held = hindrance(self.store.reader, folder)
+            if held is not None:
+                problem = Problem(held.code, f"nothing was let go: {held.reason}")
+                entry = entry_of(folder, Outcome.KEPT, problem, facts={"reason": held.reason})
+                return with_ledger(entry, folder)
             reason = self._reason(snapshots)
             if reason is not None:
-                problems = (Problem(5, f"nothing was let go: {reason}"),) if self.brake else ()
-                entry = entry_of(folder, Outcome.KEPT, *problems, facts={"reason": reason})
-                return with_ledger(entry, folder)
+                return with_ledger(entry_of(folder, Outcome.KEPT, facts={"reason": reason}), folder)
             decisions = decide(
                 self.retention.policy,
                 snapshots,
@@ -214,9 +200,7 @@ class _One:
             return await self._let_go(decisions, lock.fileno)
 
     def _reason(self, snapshots: Sequence[Snapshot]) -> str | None:
-        """Why nothing of the folder may go."""
-        if self.brake is not None:
-            return self.brake
+        """Why nothing of the folder may go, as far as its own snapshots tell."""
         folder, keep_gone = self.writer.folder, self.retention.keep_gone
         if isinstance(folder, RepositoryFolder) and folder.gone_since is not None:
             if keep_gone is None:

@@ -1,12 +1,13 @@
-"""The mass-loss brake: how much there was, as last accepted, and what has vanished since.
+"""The mass-loss brake: what there was when it was last accepted, and what has vanished since.
 
-One small file in a workspace's folder. What is counted rises at once and falls slowly: a lower count
-becomes the accepted one only after the higher one is a week old, so that a slow loss adds up, too.
+Every repository's folder may have one (`brake.json`), for the refs and pull requests lost in it, and
+every workspace's, for what all its repositories lost together. A count that rises is accepted at once,
+one that falls only after a week, so that a slow loss adds up, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,12 +15,26 @@ from pathlib import Path
 from mirror.model import JsonObject, time_from_text, time_text
 from mirror.store import layout
 from mirror.store.disk import write_file
+from mirror.store.failures import Malformed
 from mirror.store.records import read_small
 from mirror.store.seal import sealed
 
-# What is counted: (uuid of the repository, or "" for the workspace itself; what).
-Key = tuple[str, str]
+REFS = "refs"
+PULL_REQUESTS = "pull_requests"
+REPOSITORIES = "repositories"
 FALLS_AFTER = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What trips the brake: a loss of `at_least` things that is more than `share` (of 1) of all."""
+
+    share: float
+    at_least: int
+
+    def are_broken(self, lost: int, was: int) -> bool:
+        """Whether a loss of `lost` out of `was` is too much."""
+        return lost >= self.at_least and lost > self.share * was
 
 
 @dataclass(frozen=True)
@@ -31,137 +46,218 @@ class Accepted:
 
 
 @dataclass(frozen=True)
-class Loss:
-    """Something shrank from `was` to `now` (both counts); noticed at `at`. `name` is for people."""
+class Lost:
+    """One thing that vanished: `what` it is (`refs`, …), its name and, where it has one, its value."""
 
-    key: Key
+    what: str
+    name: str
+    value: str | None
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss that tripped the brake at `at`: `was` and `now` are counts, `name` is for people.
+
+    `repository` is the uuid of the repository whose loss it is, in what versions before 0.6 wrote to a
+    workspace's brake; they named nothing that was lost.
+    """
+
+    what: str
     name: str
     was: int
     now: int
     at: datetime
+    repository: str = ""
 
     def __str__(self) -> str:
-        what = self.key[1].replace("_", " ")
-        return f"{self.name}: {what} fell from {self.was} to {self.now}"
+        return f"{self.name}: {self.what.replace('_', ' ')} fell from {self.was} to {self.now}"
 
 
 @dataclass(frozen=True)
-class Acceptance:
-    """Somebody accepted a loss."""
+class Release:
+    """The end of a loss: `by` whom it was accepted; None where everything that was lost came back."""
 
     loss: Loss
-    by: str
+    by: str | None
     at: datetime
 
 
 @dataclass(frozen=True)
+class Count:
+    """What a run counted of one kind of thing.
+
+    `was` is the count before, `now` this run's; `lost` are the names and values that are no longer
+    there. `is_back` tells whether something that was lost earlier is there again.
+    """
+
+    what: str
+    was: int
+    now: int
+    lost: Mapping[str, str | None]
+    is_back: Callable[[Lost], bool]
+
+
+@dataclass(frozen=True)
 class Brake:
-    """The brake of one workspace. It is tripped while there are losses that nobody accepted."""
+    """One brake. It is tripped while it has losses that nobody accepted.
 
-    accepted: Mapping[Key, Accepted] = field(default_factory=dict)
+    `accepted` and `counted` are counts by kind of thing: those that losses are measured by, and those
+    of the last run that judged. `lost` names what is missing.
+    """
+
+    accepted: Mapping[str, Accepted] = field(default_factory=dict)
+    counted: Mapping[str, int] = field(default_factory=dict)
+    lost: tuple[Lost, ...] = ()
     losses: tuple[Loss, ...] = ()
-    acceptances: tuple[Acceptance, ...] = ()
+    releases: tuple[Release, ...] = ()
 
-    @property
-    def is_tripped(self) -> bool:
-        """Whether prune must stop, and runs end with 5."""
-        return bool(self.losses)
+    def lost_of(self, what: str) -> tuple[Lost, ...]:
+        """What is missing of one kind of thing."""
+        return tuple(one for one in self.lost if one.what == what)
 
-    def seen(
-        self,
-        counts: Mapping[Key, int],
-        names: Mapping[Key, str],
-        *,
-        share: float,
-        at_least: int,
-        now: datetime,
-    ) -> Brake:
-        """The brake after a run that counted `counts` reliably; what is not in it is as it was.
+    def loss_of(self, what: str) -> Loss | None:
+        """The loss of this brake's own things of a kind that tripped it, or None."""
+        return next((one for one in self.losses if one.what == what and not one.repository), None)
 
-        A loss of at least `at_least`, and of more than `share` (of 1) of what was accepted, trips it.
+    def shrunk_by(self, what: str, now: datetime, *, hold: bool) -> int:
+        """By how many things of a kind this is smaller than what counts as accepted at `now`."""
+        accepted = self.accepted.get(what)
+        if accepted is None:
+            return 0
+        if self.loss_of(what) is None and not hold and now - accepted.at >= FALLS_AFTER:
+            return 0
+        return max(0, min(accepted.count - self.counted.get(what, 0), len(self.lost_of(what))))
+
+    def seen(self, count: Count, rules: Rules, *, name: str, now: datetime, hold: bool) -> Brake:
+        """The brake of a repository's folder after a run that counted one kind of thing reliably.
+
+        `hold` keeps a smaller count from being accepted with time: the sum over the workspace is
+        tripped, or was not taken. A repository that had refs and has none trips it whatever `rules` say.
         """
-        accepted = dict(self.accepted)
-        losses = {loss.key: loss for loss in self.losses}
-        for key, count in sorted(counts.items()):
-            if key in losses:
-                losses[key] = replace(losses[key], now=count)
-                continue
-            before = accepted.get(key)
-            if before is None or count >= before.count:
-                accepted[key] = Accepted(count, now)
-            elif before.count - count >= at_least and before.count - count > share * before.count:
-                losses[key] = Loss(key, names[key], before.count, count, now)
-            elif now - before.at >= FALLS_AFTER:
-                accepted[key] = Accepted(count, now)
-        return replace(self, accepted=accepted, losses=tuple(losses[key] for key in sorted(losses)))
+        what = count.what
+        accepted = self.accepted.get(what) or Accepted(count.was, now)
+        lost = {one.name: one for one in self.lost_of(what) if not count.is_back(one)}
+        for key, value in count.lost.items():
+            lost.setdefault(key, Lost(what, key, value, now))
+        brake = replace(self, counted={**self.counted, what: count.now})
+        tripped = self.loss_of(what)
+        if tripped is not None:
+            brake = brake.trip(replace(tripped, now=count.now))._with(what, accepted, lost.values())
+            return brake if lost else brake.released(frozenset({what}), by=None, now=now)
+        fallen = min(accepted.count - count.now, len(lost))
+        is_emptied = what == REFS and count.now == 0 and count.was > 0
+        if is_emptied or rules.are_broken(fallen, accepted.count):
+            loss = Loss(what, name, max(accepted.count, count.was), count.now, now)
+            return brake.trip(loss)._with(what, accepted, lost.values())
+        if count.now >= accepted.count or now - accepted.at >= FALLS_AFTER:
+            return brake._with(
+                what, Accepted(max(count.now, accepted.count) if hold else count.now, now),
+                lost.values() if hold else (),
+            )  # fmt: skip
+        return brake._with(what, accepted, lost.values())
 
-    def accept(self, keys: frozenset[Key], *, by: str, now: datetime) -> Brake:
-        """The brake after somebody accepted the losses of `keys`."""
-        gone = [loss for loss in self.losses if loss.key in keys]
+    def _with(self, what: str, accepted: Accepted, lost: Iterable[Lost]) -> Brake:
+        others = tuple(one for one in self.lost if one.what != what)
+        return replace(self, accepted={**self.accepted, what: accepted}, lost=(*others, *lost))
+
+    def trip(self, loss: Loss) -> Brake:
+        """The brake with `loss`, in the place of an earlier one of the same things."""
+        key = (loss.what, loss.repository)
+        others = tuple(one for one in self.losses if (one.what, one.repository) != key)
+        return replace(self, losses=(*others, loss))
+
+    def released(self, whats: frozenset[str], *, by: str | None, now: datetime) -> Brake:
+        """The brake after its own losses of the kinds `whats` ended: accepted by somebody, or all came
+        back. What there is now is what later losses are measured by."""
+        ended = [one for one in self.losses if one.what in whats and not one.repository]
+        accepted = {
+            what: Accepted(self.counted.get(what, 0), now)
+            for what in whats
+            if what in self.counted or what == REPOSITORIES
+        }
         return Brake(
-            {**self.accepted, **{loss.key: Accepted(loss.now, now) for loss in gone}},
-            tuple(loss for loss in self.losses if loss.key not in keys),
-            (*self.acceptances, *(Acceptance(loss, by, now) for loss in gone)),
+            {**self.accepted, **accepted},
+            self.counted,
+            tuple(one for one in self.lost if one.what not in whats),
+            tuple(one for one in self.losses if one not in ended),
+            (*self.releases, *(Release(one, by, now) for one in ended)),
         )
 
+    def without(self, loss: Loss, *, by: str, now: datetime) -> Brake:
+        """The brake after somebody accepted a loss that names nothing (see Loss)."""
+        losses = tuple(one for one in self.losses if one != loss)
+        return replace(self, losses=losses, releases=(*self.releases, Release(loss, by, now)))
+
     def to_json(self) -> JsonObject:
-        """As the workspace's file holds it."""
+        """As the file holds it."""
         return {
-            "schema": 1,
-            "accepted": [
-                {**_key_json(key), "count": one.count, "at": time_text(one.at)}
-                for key, one in sorted(self.accepted.items())
+            "schema": 2,
+            "accepted": {
+                what: {"count": one.count, "at": time_text(one.at)} for what, one in self.accepted.items()
+            },
+            "counted": dict(self.counted),
+            "lost": [
+                {"what": one.what, "name": one.name, "value": one.value, "at": time_text(one.at)}
+                for one in self.lost
             ],
-            "losses": [_loss_json(loss) for loss in self.losses],
-            "acceptances": [
-                {"loss": _loss_json(one.loss), "by": one.by, "at": time_text(one.at)}
-                for one in self.acceptances
+            "losses": [_loss_json(one) for one in self.losses],
+            "releases": [
+                {"loss": _loss_json(one.loss), "by": one.by, "at": time_text(one.at)} for one in self.releases
             ],
         }
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Brake:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote, or a version before 0.6."""
+        if data["schema"] == 1:
+            return _of_schema_1(data)
+        if data["schema"] != 2:
+            raise Malformed(f"its schema {data['schema']!r} is not known to this version")
         return cls(
-            {
-                _key(one): Accepted(int(one["count"]), time_from_text(one["at"]))
-                for one in data["accepted"]
-            },
+            {what: Accepted(int(one["count"]), _time(one)) for what, one in data["accepted"].items()},
+            {what: int(number) for what, number in data["counted"].items()},
+            tuple(Lost(one["what"], one["name"], one["value"], _time(one)) for one in data["lost"]),
             tuple(_loss(one) for one in data["losses"]),
-            tuple(
-                Acceptance(_loss(one["loss"]), str(one["by"]), time_from_text(one["at"]))
-                for one in data["acceptances"]
-            ),
-        )  # fmt: skip
+            tuple(Release(_loss(one["loss"]), one["by"], _time(one)) for one in data["releases"]),
+        )
 
 
-def _key(data: JsonObject) -> Key:
-    return str(data["repository"]), str(data["what"])
+def _of_schema_1(data: JsonObject) -> Brake:
+    """A workspace's brake that told of counts only, its repositories' and its own."""
+    own = [one for one in data["accepted"] if not one["repository"]]
+    return Brake(
+        accepted={one["what"]: Accepted(int(one["count"]), _time(one)) for one in own},
+        losses=tuple(_loss(one) for one in data["losses"]),
+        releases=tuple(
+            Release(_loss(one["loss"]), str(one["by"]), _time(one)) for one in data["acceptances"]
+        ),
+    )
 
 
-def _key_json(key: Key) -> JsonObject:
-    return {"repository": key[0], "what": key[1]}
+def _time(data: JsonObject) -> datetime:
+    return time_from_text(data["at"])
 
 
 def _loss(data: JsonObject) -> Loss:
-    return Loss(_key(data), str(data["name"]), int(data["was"]), int(data["now"]), time_from_text(data["at"]))
+    return Loss(
+        str(data["what"]), str(data["name"]), int(data["was"]), int(data["now"]), _time(data),
+        str(data.get("repository", "")),
+    )  # fmt: skip
 
 
 def _loss_json(loss: Loss) -> JsonObject:
     rest = {"name": loss.name, "was": loss.was, "now": loss.now, "at": time_text(loss.at)}
-    return {**_key_json(loss.key), **rest}
+    return {"what": loss.what, "repository": loss.repository, **rest}
 
 
 def read_brake(root: Path, place: str) -> Brake:
-    """The brake of the workspace's folder `place`; a fresh one where nothing was counted yet.
-
-    Raises StoreDamaged.
-    """
+    """The brake of the folder `place`; a fresh one where nothing was lost yet. Raises StoreDamaged."""
     if not (root / place / layout.BRAKE_FILE).exists():
         return Brake()
     return read_small(root, f"{place}/{layout.BRAKE_FILE}", Brake.from_json)
 
 
 def write_brake(path: Path, brake: Brake) -> None:
-    """Keep the brake in the workspace's folder at `path`. The caller holds the folder's lock."""
+    """Keep the brake in the folder at `path`. The caller holds the folder's lock."""
     write_file(path / layout.BRAKE_FILE, sealed(brake.to_json()))

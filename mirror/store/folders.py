@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -257,13 +257,15 @@ class FolderWriter(Generic[Folder]):
         lfs: Objects | None = None,
         mirrors: Mapping[str, Mirrored] = _NO_MIRRORS,
         last_confirmed: datetime | None = None,
+        judge: Callable[[Snapshot | None], None] = lambda _: None,
     ) -> Taken:
         """Make the draft the next snapshot, if anything changed; the draft is used up.
 
         `begun` is when work on this folder began. `refs` None leaves the refs of the code as the last
         snapshot has them (they could not be read now), `pins` None the pull request pins, `lfs` None the
         list of LFS objects. `mirrors` are the other mirrors of which there is something to tell.
-        `last_confirmed`: when an earlier run last found the snapshot before unchanged.
+        `last_confirmed`: when an earlier run last found the snapshot before unchanged. `judge` is called
+        with the last snapshot before another one is taken, and may raise to prevent it.
         """
         if (self._last or {}).get("ledger") is not None and not self.folder.has(layout.LEDGER_FILE):
             self._keeper.lost()
@@ -300,6 +302,7 @@ class FolderWriter(Generic[Folder]):
                 taken_again = Taken(last, changed=False, refs_sha256=digest, ledger=ledger.sha256)
                 self._taken = taken_again, prints
                 return taken_again
+            judge(last)
             taken = Snapshot(
                 id=_next_id(begun, [*tags, *([last.id] if last is not None else [])]),
                 time=begun,

@@ -34,6 +34,8 @@ SNIPPETS = "snippets"
 FILES = "files"
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
+# In a workspace's folder: which backups of it are unfinished (`store.unfinished`).
+BACKUP_LOCK_FILE = "backup.lock"
 # What was let go or removed on purpose, and the brake: there only once there is something to say.
 PRUNED_FILE = "pruned.json"
 DROPPED_FILE = "dropped.json"

@@ -4,7 +4,7 @@ a read-only disk, and while somebody else writes."""
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
 __all__ = [
     "At", "Brake", "Erased", "Erasure", "FormerName", "Ledger", "Mirrored", "Missing", "RepositoryFolder",
     "RunRecord", "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder",
-    "is_own_document", "ref_of",
+    "is_own_document", "ref_of", "workspace_now",
 ]  # fmt: skip
 
 # The keys of small files in format 1 as version 0.1 wrote it, without seals.
@@ -96,6 +96,10 @@ class _Folder:
     def has(self, name: str) -> bool:
         """Whether the small file `name` stands in the folder."""
         return (self.root / self.place / name).is_file()
+
+    def brake(self) -> Brake:
+        """The folder's mass-loss brake; a fresh one where nothing was lost yet. Raises StoreDamaged."""
+        return read_brake(self.root, self.place)
 
     def pruned(self) -> Pruned | None:
         """The snapshots that retention let go last, if any. Raises StoreDamaged."""
@@ -197,10 +201,6 @@ class WorkspaceFolder(_Folder):
     def former_names(self) -> tuple[FormerName, ...]:
         """The slugs it once had, the oldest first."""
         return self.record.former_names
-
-    def brake(self) -> Brake:
-        """The workspace's mass-loss brake. Raises StoreDamaged."""
-        return read_brake(self.root, self.place)
 
 
 @dataclass(frozen=True)
@@ -473,6 +473,10 @@ class Store:
                 return found
         return None
 
+    def read_again(self, folder: RepositoryFolder) -> RepositoryFolder:
+        """A repository's folder as its file says now. Raises StoreDamaged."""
+        return _sound(self._repository(folder.workspace_folder, folder.folder))
+
 
 def read_store_record(path: Path) -> StoreRecord:
     """The store's own file. Raises StoreTooNew or StoreDamaged."""
@@ -496,6 +500,22 @@ def _store_record(data: JsonObject) -> StoreRecord:
             hint="use the version of mirror that wrote it, or a newer one",
         )
     return StoreRecord.from_json(data)
+
+
+def workspace_now(
+    repository: RepositoryFolder, workspaces: Iterable[WorkspaceFolder]
+) -> WorkspaceFolder | None:
+    """The workspace that a repository is in now, wherever its folder stands: after a transfer it is not the
+    one around the folder. None where none of `workspaces` is it."""
+    around, named = None, None
+    for one in workspaces:
+        if one.folder == repository.workspace_folder:
+            around = one
+        elif named is None and one.slug == repository.workspace_slug:
+            named = one
+    if around is not None and around.slug == repository.workspace_slug:
+        return around
+    return named or around
 
 
 def _candidate(

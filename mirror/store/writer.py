@@ -34,7 +34,13 @@ from mirror.store.failures import StoreDamaged, missing_store
 from mirror.store.folders import RepositoryWriter, Taken, WorkspaceWriter
 from mirror.store.index import index_document, index_page
 from mirror.store.locks import hold_briefly
-from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder, read_store_record
+from mirror.store.reader import (
+    RepositoryFolder,
+    Store,
+    WorkspaceFolder,
+    read_store_record,
+    workspace_now,
+)
 from mirror.store.records import FormerName, Missing, RepositoryRecord, StoreRecord, WorkspaceRecord
 from mirror.store.runs import read_run, run_ids
 from mirror.store.seal import is_sealed, sealed
@@ -307,8 +313,9 @@ class StoreWriter:
         return placed
 
     def _rename_repositories(self, workspace: WorkspaceFolder, slug: str, now: datetime) -> None:
+        workspaces = self.reader.workspaces(on_damage=_log_damage)
         for one in self.reader.repositories(on_damage=_log_damage):
-            if one.workspace_folder == workspace.folder and one.workspace_slug == workspace.slug:
+            if one.workspace_slug == workspace.slug and workspace_now(one, workspaces) == workspace:
                 self._write_record(one, _renamed(one.record, f"{slug}/{one.slug}", now))
 
     def _place_repository(

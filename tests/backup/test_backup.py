@@ -153,14 +153,62 @@ async def test_what_a_narrow_token_does_not_list_was_not_deleted(place: Place, k
         secret.write_text(place.world.add_project_access_token("acme", "CORE", SCOPES))
         narrow = replace(entry, credentials=(ProjectAccessToken(source),))
         expected = {"acme/api", "acme/billing"}
+        unreached = {name for name in place.acme.repositories if f"acme/{name}" not in expected}
     else:
         secret.write_text(place.world.add_repository_access_token("acme", "api", SCOPES))
         narrow = replace(entry, credentials=(RepositoryAccessToken(source),), include=("api",))
-        expected = {"acme/api"}
+        expected, unreached = {"acme/api"}, set()
     place.config = replace(place.config, workspaces=(narrow,))
     run = await place.run()
-    assert {name for name in outcomes(run) if "/" in name} == expected
-    assert run.exit_code == 0, run.problems
+    told = {name: one for name, one in outcomes(run).items() if "/" in name}
+    assert {name for name, one in told.items() if one in ("saved", "confirmed")} == expected
+    # What is included and held, and was not listed, is not passed over in silence.
+    assert {name for name, one in told.items() if one == "unreached"} == {f"acme/{n}" for n in unreached}
+    assert run.exit_code == (3 if unreached else 0), run.problems
+    with place.store() as store:
+        assert all(one.missing is None for one in store.repositories())
+
+
+async def test_a_repository_moved_out_of_a_projects_reach_is_told(place: Place) -> None:
+    entry = replace(place.config.workspaces[0], include=("project:CORE",))
+    place.config = replace(place.config, workspaces=(entry,))
+    await place.run()
+    source = entry.credentials[0].token  # type: ignore[union-attr]
+    token = place.world.add_project_access_token("acme", "CORE", SCOPES)
+    Path(str(source.value)).write_text(token)
+    narrow = replace(entry, credentials=(ProjectAccessToken(source),))
+    place.config = replace(place.config, workspaces=(narrow,))
+    assert (await place.run()).exit_code == 0
+    place.acme.repositories["billing"].project = "DOCS"
+    run = await place.run()
+    assert (run.exit_code, outcomes(run)["acme/billing"]) == (3, "unreached")
+    # A run over a part tells of what was chosen alone.
+    assert "acme/billing" not in outcomes(await place.run("acme/api"))
+    assert (await place.run("acme/billing")).exit_code == 3
+    place.config = replace(place.config, workspaces=(replace(narrow, exclude=("billing",)),))
+    assert (await place.run()).exit_code == 0
+
+
+async def test_a_workspace_that_the_credential_no_longer_lists_is_told(tmp_path: Path) -> None:
+    world = World(tmp_path / "upstream")
+    for name in ("acme", "beta"):
+        world.add_workspace(name).add_repository("shop").commit("main", {"a": b"1"}, "Begin\n")
+    ann = world.add_user("Ann Archer", "ann@acme.example", workspaces=["acme", "beta"])
+    scopes = {
+        f"read:{one}:bitbucket" for one in ("workspace", "project", "repository", "pullrequest", "user")
+    }
+    with Simulator(world) as simulator:
+        path = write_config(tmp_path, simulator, world.add_api_token(ann, scopes))
+        text = path.read_text().replace("  - workspace: acme\n    credential", "  - credential")
+        token = "{kind: api_token, email: ann@acme.example, token: {file: token}}"
+        path.write_text(text.replace("{kind: workspace_access_token, token: {file: token}}", token))
+        place = Place(tmp_path, simulator, load(path))
+        run = await place.run()
+        assert outcomes(run).keys() == {"acme", "acme/shop", "beta", "beta/shop"}, run.problems
+        ann.workspaces = frozenset({"acme"})
+        run = await place.run()
+        assert 3 in run.exit_codes
+        assert outcomes(run)["beta/shop"] == "unreached"
 
 
 async def test_one_broken_repository_does_not_stop_the_others(place: Place) -> None:

@@ -1,0 +1,57 @@
+"""What keeps prune from a folder, whatever retention says: tripped brakes and unfinished backups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mirror.prune.common import Folder
+from mirror.store.reader import Store, StoreDamaged, WorkspaceFolder, workspace_now
+from mirror.store.unfinished import has_unfinished_backup
+
+
+@dataclass(frozen=True)
+class Hindrance:
+    """Why nothing of a folder may go, and the exit code of that."""
+
+    code: int
+    reason: str
+
+
+def hindrance(store: Store, folder: Folder) -> Hindrance | None:
+    """What keeps prune from `folder`, or None. The caller holds the folder's lock, so that no backup of it
+    takes a snapshot meanwhile."""
+    if isinstance(folder, WorkspaceFolder):
+        return _of_workspace(folder)
+    # Read again under the lock: a transfer may have been noticed meanwhile.
+    current = store.read_again(folder)
+    home = workspace_now(current, store.workspaces(on_damage=_pass_over))
+    if home is None:
+        text = "the workspace that it is in cannot be read, so nobody can tell whether its brake is tripped"
+        return Hindrance(4, text)
+    return _tripped(current) or _of_workspace(home)
+
+
+def _of_workspace(workspace: WorkspaceFolder) -> Hindrance | None:
+    if has_unfinished_backup(workspace.root / workspace.place):
+        return Hindrance(
+            11,
+            f"a backup of {workspace.slug} is at work, or was stopped before its end;"
+            " nothing is let go until one has ended",
+        )
+    return _tripped(workspace)
+
+
+def _tripped(folder: Folder) -> Hindrance | None:
+    try:
+        losses = folder.brake().losses
+    except StoreDamaged as damage:
+        text = f"{damage.file} is damaged: {damage.problem}; bring it back, or run mirror accept-loss"
+        return Hindrance(4, f"{text} {folder.full_name}")
+    if not losses:
+        return None
+    more = f", and {len(losses) - 1} more" if len(losses) > 1 else ""
+    return Hindrance(5, f"{losses[0]}{more}; see mirror accept-loss {folder.full_name}")
+
+
+def _pass_over(damage: StoreDamaged) -> None:
+    """A workspace whose own file is damaged is told by the run."""
