@@ -72,7 +72,7 @@ class SignIn:
 
     `identity` tells budgets apart and holds nothing secret: the user for API tokens and app
     passwords, the token for access tokens, the consumer or installation for the rest. `label` is
-    for people.
+    for people. `expires` is the day that the configuration tells, where it tells one.
     """
 
     kind: str
@@ -156,7 +156,7 @@ async def sign_in(
             f"{kind} from {credential.token}",
             f"token:{_fingerprint(token.reveal())}",
             HeaderAuth("Bearer", token, api_url),
-            None,
+            credential.expires,
             (GIT_USER_ACCESS_TOKEN, token),
         )
     if isinstance(credential, ApiToken):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -45,11 +45,17 @@ class Verdict:
 
 
 def judge(
-    endpoint: Endpoint, response: httpx.Response, body: bytes, *, kind: str, now: datetime
+    endpoint: Endpoint,
+    response: httpx.Response,
+    body: bytes,
+    *,
+    kind: str,
+    now: datetime,
+    expires: date | None = None,
 ) -> Verdict | None:
     """What an answer of the API itself means; None where it is the JSON that was asked for.
 
-    `kind` is the credential's; `now` is what an HTTP date is held against.
+    `kind` and `expires` are the credential's; `now` is what an HTTP date is held against.
     """
     status = response.status_code
     name = endpoint.name
@@ -59,6 +65,8 @@ def judge(
     said = f": {message}" if message else ""
     if status == 401:
         text = f"{name}: Bitbucket refused the credential ({kind}){said}"
+        if expires is not None and expires < now.date():
+            text += f"; most likely because it expired on {expires}, as the configuration says"
         return Verdict(Refused(text, hint=when_refused(kind)))
     if status in (404, 410) and is_html(response):
         # A page of the front end; the API says it in JSON. Nothing is known of the thing itself.

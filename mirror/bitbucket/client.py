@@ -267,7 +267,9 @@ class Client:
         self._note_deprecation(endpoint, response)
         limit, remaining = answers.rate_headers(response.headers)
         self.budget.learn(sign_in.identity, endpoint.group, limit=limit, remaining=remaining)
-        return answers.judge(endpoint, response, body, kind=sign_in.kind, now=self.clock.now())
+        return answers.judge(
+            endpoint, response, body, kind=sign_in.kind, now=self.clock.now(), expires=sign_in.expires
+        )
 
     @asynccontextmanager
     async def _open(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mirror.cli.edges import SystemClock
 from mirror.cli.output import Output, TerminalProgress
-from mirror.config import Config, from_environment, load
-from mirror.errors import UsageError
+from mirror.config import Config, expiring, from_environment, load
+from mirror.errors import ConfigError, UsageError
 from mirror.model import Selector
 
 PLACES = ("config.yaml", "/etc/mirror/config.yaml")
@@ -47,6 +47,21 @@ class Context:
                 hint="give one with -c, or name --workspace and --store, with BITBUCKET_TOKEN set",
             )
         return from_environment(self.environment, named, self.options.store.absolute())
+
+    def expiring(self, config: Config | None) -> list[str]:
+        """Warnings of tokens that expire within 30 days, or have."""
+        if config is None:
+            return []
+        name = str(config.source or "the configuration")
+        return [fault.text(name) for _, fault in expiring(config, self.clock.now().date())]
+
+    def config_if_any(self) -> Config | None:
+        """The configuration file's, where there is one without faults."""
+        path = self.config_path()
+        try:
+            return load(path) if path is not None else None
+        except ConfigError:
+            return None
 
     def store(self) -> Path:
         """The store to read: `--store`, else the configured one. No secrets are needed."""

@@ -22,7 +22,8 @@ async def run_status(context: Context) -> int:
     found = await asyncio.to_thread(browse.status, context.store(), context.selectors())
     out = context.out
     codes = _status_codes(context, found)
-    out.document({**found.to_json(), "exit_code": worst(codes)})
+    warnings = context.expiring(context.config_if_any())
+    out.document({**found.to_json(), "exit_code": worst(codes), "warnings": warnings})
     out.table(
         ("REPOSITORY", "STATE", "LAST SNAPSHOT", "LAST CONFIRMED", "SNAPSHOTS", "SIZE", "MISSING"),
         [
@@ -56,6 +57,7 @@ async def run_status(context: Context) -> int:
         out.line(f"loss: {text}; nothing is pruned there until mirror accept-loss", style="red")
     for text in found.damage:
         out.line(f"damage: {text}", style="red")
+    out.warnings(warnings)
     return worst(codes)
 
 

@@ -42,6 +42,11 @@ class Output:
         if not self.as_json:
             self._console.print(Text(plain(text), style=style if self.is_terminal else ""))
 
+    def warnings(self, texts: Iterable[str]) -> None:
+        """Warnings for people, a line each."""
+        for text in texts:
+            self.line(f"warning: {text}", style="yellow")
+
     def raw(self, text: str) -> None:
         """Text as it is, for documents and scripts."""
         sys.stdout.write(text if text.endswith("\n") else text + "\n")

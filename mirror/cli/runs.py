@@ -64,7 +64,8 @@ async def run_backup(context: Context) -> int:
 
 def _show_run(context: Context, run: Run, config: Config) -> None:
     out = context.out
-    out.document({**run.to_json(previous=None), "schema": 1})
+    warnings = context.expiring(config)
+    out.document({**run.to_json(previous=None), "warnings": warnings, "schema": 1})
     repositories = sorted((e for e in run.entries if e.kind == "repository"), key=lambda e: e.full_name)
     if run.facts.get("dry_run"):
         out.line(f"Would back up {len(repositories)} repositories to {config.store}:")
@@ -83,6 +84,7 @@ def _show_run(context: Context, run: Run, config: Config) -> None:
         for text in problems:
             out.line(f"  {text}")
     tell_out_of_reach(out, [(entry.full_name, browse.out_of_reach(entry.parts)) for entry in run.entries])
+    out.warnings(warnings)
     out.line()
     seconds = (run.ended - run.started).total_seconds()
     facts = f"{len(repositories)} repositories, {run.facts.get('requests', 0)} requests, {seconds:.1f} s"

@@ -11,6 +11,7 @@ from pathlib import Path
 from mirror import __version__, config, daemon, doctor
 from mirror.cli import parser
 from mirror.cli.context import Context
+from mirror.errors import ConfigError
 from mirror.simulator import Simulator, World
 from mirror.simulator.sample import SCOPES, SLUG, populate
 
@@ -55,8 +56,20 @@ async def run_config(context: Context) -> int:
         if not context.out.as_json:
             context.out.raw(config.show(loaded))
         return 0
+    near = config.expiring(loaded, context.clock.now().date())
+    if lapsed := [fault for left, fault in near if left < 0]:
+        raise ConfigError(str(loaded.source or "the configuration"), lapsed)
     names = [one.workspace or "every workspace of the credential" for one in loaded.workspaces]
-    context.out.document({"source": str(loaded.source), "store": str(loaded.store), "workspaces": names})
+    warnings = context.expiring(loaded)
+    context.out.document(
+        {
+            "source": str(loaded.source),
+            "store": str(loaded.store),
+            "workspaces": names,
+            "warnings": warnings,
+        }
+    )
+    context.out.warnings(warnings)
     context.out.line(f"{loaded.source}: no faults. Backs up {', '.join(names)} to {loaded.store}.")
     return 0
 

@@ -218,10 +218,10 @@ async def _workspace_checks(
 def _expiry(label: str, expires: date, clock: Clock) -> Check:
     left = expires - clock.now().date()
     if left < timedelta(0):
-        return Check(f"expiry of {label}", "fail", f"lapsed on {expires}", "make a new token", 12)
+        return Check(f"expiry of {label}", "fail", f"expired on {expires}", "make a new token", 12)
     state: State = "warn" if left <= EXPIRY_WARNING else "ok"
     return Check(
-        f"expiry of {label}", state, f"lapses on {expires}, in {left.days} days", "make a new token in time"
+        f"expiry of {label}", state, f"expires on {expires}, in {left.days} days", "make a new token in time"
     )
 
 
