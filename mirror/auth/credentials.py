@@ -1,4 +1,4 @@
-"""The seven kinds of credential that Bitbucket Cloud knows, as the configuration describes them.
+"""The kinds of credential that Bitbucket Cloud knows, as the configuration describes them.
 
 They say where secrets are, and hold none. `expires` is the day on which a token expires, where its owner
 wrote it down: at most a year ahead for users' tokens, as a rule for access tokens too.
@@ -36,6 +36,16 @@ class RepositoryAccessToken:
     """An access token of one repository."""
 
     kind: ClassVar[str] = "repository_access_token"
+    token: SecretSource
+    expires: date | None = None
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """An access token that nobody says the reach of: it may be a workspace's, a project's or a repository's.
+    Not for configuration files."""
+
+    kind: ClassVar[str] = "access_token"
     token: SecretSource
     expires: date | None = None
 
@@ -79,7 +89,8 @@ class ConnectJwt:
 
 
 Credential = (
-    WorkspaceAccessToken
+    AccessToken
+    | WorkspaceAccessToken
     | ProjectAccessToken
     | RepositoryAccessToken
     | ApiToken

@@ -15,6 +15,7 @@ from datetime import date
 import httpx
 
 from mirror.auth.credentials import (
+    AccessToken,
     ApiToken,
     AppPassword,
     ConnectJwt,
@@ -101,7 +102,7 @@ def _fingerprint(*parts: str) -> str:
 def _check_kind(kind: str, secret: Secret) -> None:
     """Atlassian's tokens begin with what they are; say so before Bitbucket says only 401."""
     value = secret.reveal()
-    is_access_token = kind.endswith("_access_token")
+    is_access_token = kind.endswith("access_token")
     if value.startswith("ATAT") and kind != "api_token":
         raise UsageError(
             f"the secret of this {kind} begins like a user's API token (ATAT)",
@@ -149,7 +150,9 @@ async def sign_in(
     Raises UsageError where a secret cannot be read or is plainly of another kind.
     """
     kind = credential.kind
-    if isinstance(credential, WorkspaceAccessToken | ProjectAccessToken | RepositoryAccessToken):
+    if isinstance(
+        credential, AccessToken | WorkspaceAccessToken | ProjectAccessToken | RepositoryAccessToken
+    ):
         token = await _token(kind, credential.token, environment)
         return SignIn(
             kind,

@@ -75,6 +75,8 @@ class _Tally:
     listing: list[WorkspaceConfig] = field(default_factory=list)
     # Repositories of which more is to be asked for, by uuid.
     rests: dict[str, Backed] = field(default_factory=dict)
+    # The workspaces that were gone through, by uuid.
+    workspaces: set[str] = field(default_factory=set)
 
     @property
     def entries(self) -> tuple[RunEntry, ...]:
@@ -291,6 +293,8 @@ async def _workspace(
     held = _held(store.reader, workspace.uuid, workspace.slug)
     known = [(one.slug, None) for one in held]
     found = await discover(client, workspace, Rules(config.include, config.exclude), known=known)
+    if not _is_first(order, config, found.workspace, tally):
+        return
     tally.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
     home = store.adopt_workspace(found.workspace, order.clock.now())
     mark = Unfinished.begin(home.path, tally.identifier)
@@ -376,6 +380,22 @@ def _selects(order: _Order, full_name: str) -> bool:
 def _matches(selector: Selector, full_name: str) -> bool:
     workspace, _, slug = full_name.partition("/")
     return selector.matches_workspace(workspace) and selector.matches_repository(slug)
+
+
+def _is_first(order: _Order, config: WorkspaceConfig, workspace: Workspace, tally: _Tally) -> bool:
+    """Whether this entry of the configuration is the one for `workspace`. An entry for all that a credential
+    sees passes over what has its own. Raises UsageError where two entries name it, by slug and by uuid."""
+    named = {one.workspace.lower() for one in order.config.workspaces if one.workspace is not None}
+    is_known = workspace.uuid in tally.workspaces
+    if config.workspace is None and (is_known or named & {workspace.uuid, workspace.slug}):
+        return False
+    if is_known:
+        raise UsageError(
+            f"another entry under workspaces names {workspace.slug} already ({workspace.uuid})",
+            hint="keep one of the two entries, with the rules of both",
+        )
+    tally.workspaces.add(workspace.uuid)
+    return True
 
 
 def _by_need(store: Store, repositories: Sequence[Repository]) -> list[Repository]:

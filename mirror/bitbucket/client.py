@@ -45,6 +45,12 @@ ANSWER_SECONDS = 300.0
 DOWNLOAD_SECONDS = 3600.0
 KEEP_ALIVE_SECONDS = 60.0
 GIT_LOGIN_TRIES = 3
+# How `X-Credential-Type` names the kinds of access tokens, which differ in what they see.
+_TOLD_KINDS = {
+    "workspace_access_token": "workspace_access_token",
+    "project_access_token": "project_access_token",
+    "repo_access_token": "repository_access_token",
+}
 USER_AGENT = f"mirror/{__version__}"
 
 _log = get_logger("bitbucket")
@@ -117,6 +123,7 @@ class Client:
         self._until = until
         self._tally = _Tally()
         self._told: set[str] = set()
+        self._told_kinds: dict[int, str] = {}
         self._page_sizes: dict[str, int] = {}
         width = max(1, concurrency)
         self._slots = asyncio.Semaphore(width)
@@ -157,6 +164,11 @@ class Client:
     def sign_ins(self) -> tuple[SignIn, ...]:
         """The sign-ins, in the order of the configuration."""
         return self._desk.sign_ins if self._only is None else (self._only,)
+
+    def kind_of(self, sign_in: SignIn) -> str:
+        """The kind of a sign-in: what Bitbucket calls it in its answers, else what was configured, which for
+        an access token may be wrong or unknown."""
+        return self._told_kinds.get(id(sign_in), sign_in.kind)
 
     def only(self, sign_in: SignIn) -> Client:
         """The same client, asking with this sign-in and no other. It is not to be closed itself."""
@@ -265,6 +277,9 @@ class Client:
                 verdict = Verdict(BadAnswer(f"{endpoint.name}: redirected to what is not JSON"))
             return verdict
         self._note_deprecation(endpoint, response)
+        told = _TOLD_KINDS.get(response.headers.get("x-credential-type", ""))
+        if told is not None and sign_in.kind.endswith("access_token"):
+            self._told_kinds[id(sign_in)] = told
         limit, remaining = answers.rate_headers(response.headers)
         self.budget.learn(sign_in.identity, endpoint.group, limit=limit, remaining=remaining)
         return answers.judge(

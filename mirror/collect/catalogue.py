@@ -15,7 +15,9 @@ from mirror.bitbucket.endpoints import Endpoint
 Upkeep = Literal["every run", "cursor and sweep", "until done", "slowly", "when idle", "where git lacks it"]
 Level = Literal["workspace", "project", "repository"]
 
-ACCESS_TOKENS = frozenset({"workspace_access_token", "project_access_token", "repository_access_token"})
+ACCESS_TOKENS = frozenset(
+    {"access_token", "workspace_access_token", "project_access_token", "repository_access_token"}
+)
 # These see nothing of the workspace that their repositories are in.
 NARROW = frozenset({"project_access_token", "repository_access_token"})
 _NOBODY: frozenset[str] = frozenset()

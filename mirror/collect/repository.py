@@ -223,7 +223,7 @@ async def _attempt(
         await collect()
     except MirrorError as error:
         for name in names:
-            kinds = [one.kind for one in work.client.sign_ins]
+            kinds = [work.client.kind_of(one) for one in work.client.sign_ins]
             state = part_of(error, part=name, kinds=kinds, absent_is_gone=name in ABSENT_IS_GONE)
             part = Part(state.state, _held(work, name), state.reason, state.scope)
             if name == "issues" and part.is_settled:

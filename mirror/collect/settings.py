@@ -129,7 +129,7 @@ def is_out_of_reach(work: Work, row: Row, error: MirrorError) -> bool:
     """Whether a row itself was refused because no credential of this kind can ever read it."""
     if not isinstance(error, Denied | NotFound) or error.endpoint != row.endpoint.name:
         return False
-    kinds = [one.kind for one in work.client.sign_ins]
+    kinds = [work.client.kind_of(one) for one in work.client.sign_ins]
     return bool(kinds) and all(kind in row.never_for for kind in kinds)
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mirror.auth.credentials import (
+    AccessToken,
     ApiToken,
     AppPassword,
     ConnectJwt,
@@ -127,7 +128,7 @@ def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], 
             hint="write a config.yaml (see config.example.yaml), or set BITBUCKET_TOKEN",
         )
     source = SecretSource("env", "BITBUCKET_TOKEN")
-    credential: Credential = WorkspaceAccessToken(source)
+    credential: Credential = AccessToken(source)
     if token.startswith("ATAT"):
         email = environment.get("BITBUCKET_EMAIL", "")
         if not email:

@@ -19,6 +19,8 @@ from mirror.model import Problem, Repository, Workspace
 
 # These see a part of a workspace only.
 NARROW = frozenset({"project_access_token", "repository_access_token"})
+# And this one may.
+_UNKNOWN = "access_token"
 _PROJECT = "project:"
 
 _log = get_logger("discovery")
@@ -117,7 +119,9 @@ async def discover(
     else:
         if not whole:
             found = await _list_parts(client, workspace.slug, rules, problems)
-    if problems:
+    # What kind of token it is may be known only by now.
+    seen = {client.kind_of(one) for one in client.sign_ins}
+    if problems or seen & (NARROW | {_UNKNOWN}):
         whole = False
     chosen = [one for one in found if rules.chooses(one.slug, one.project)]
     held = list(known)

@@ -296,7 +296,7 @@ async def _probe(
     except Gone as error:
         return Check(name, "ok", f"will not be backed up: {error.message}"), None
     except Denied as error:
-        if all(one.kind in row.never_for for one in client.sign_ins):
+        if all(client.kind_of(one) in row.never_for for one in client.sign_ins):
             text = f"this kind of credential can never read: {kinds}"
             return Check(name, "ok", text, "add a user's API token to the credentials to have it"), None
         remedy = f"give the credential the scope {endpoint.scope} ({endpoint.api_token_scope})"

@@ -35,7 +35,7 @@ from mirror.simulator.paging import BadRequest, Manners
 from mirror.simulator.people import Token
 from mirror.simulator.render import Renderer
 from mirror.simulator.routes import ROUTES
-from mirror.simulator.signin import ACCESS_TOKENS, SignIn, long_name
+from mirror.simulator.signin import ACCESS_TOKENS, CREDENTIAL_TYPES, SignIn, long_name
 from mirror.simulator.storage import stored
 from mirror.simulator.switches import Switches
 from mirror.simulator.world import World
@@ -169,6 +169,8 @@ class App:
         if count.is_over:
             return self.limits.refuse(token, count), token.identity
         extra = self.limits.headers(token, count)
+        if self.switches.credential_type_header and token.kind in CREDENTIAL_TYPES:
+            extra["X-Credential-Type"] = CREDENTIAL_TYPES[token.kind]
         if request.method != "GET":
             response = refusal(405, "Method not allowed")
         else:

@@ -16,6 +16,13 @@ from mirror.simulator.switches import Switches
 from mirror.simulator.world import SimRepository, Token, World
 
 ACCESS_TOKENS = ("workspace_access_token", "project_access_token", "repository_access_token")
+# What `X-Credential-Type` calls them.
+CREDENTIAL_TYPES = {
+    "workspace_access_token": "workspace_access_token",
+    "project_access_token": "project_access_token",
+    "repository_access_token": "repo_access_token",
+    "api_token": "api_token",
+}
 # Classic scopes and what each brings along; users' API tokens have long names and imply nothing.
 _IMPLIED = {
     "project": {"repository"},

@@ -117,6 +117,8 @@ class Switches:
     lists_show_unreadable: bool = False
     # What a credential may not see is 404, not 403 with the missing scope.
     denied_is_404: bool = False
+    # Answers name the kind of credential in `X-Credential-Type`.
+    credential_type_header: bool = True
     # Access tokens may query permissions.
     access_tokens_query_permissions: bool = False
     # A Connect JWT may name the installation's client key as its issuer, not only the app's key.

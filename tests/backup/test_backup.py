@@ -20,7 +20,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from mirror import backup
-from mirror.auth.credentials import ProjectAccessToken, RepositoryAccessToken
+from mirror.auth.credentials import (
+    AccessToken,
+    ProjectAccessToken,
+    RepositoryAccessToken,
+    WorkspaceAccessToken,
+)
 from mirror.backup import repository
 from mirror.backup.mirrors import login_for_git
 from mirror.backup.tools import Tools
@@ -497,3 +502,43 @@ async def test_a_sign_in_that_fails_after_the_code_came_costs_lfs_alone(
     assert entry.snapshot and str(entry.parts["code"].state) == "complete"
     assert str(entry.parts["lfs"].state) == "partial"
     assert (await place.run()).exit_code == 0
+
+
+def with_token(place: Place, secret: str, kind: type[AccessToken | WorkspaceAccessToken]) -> None:
+    """Give the workspace another token, as one of this kind."""
+    entry = place.config.workspaces[0]
+    source = entry.credentials[0].token  # type: ignore[union-attr]
+    Path(str(source.value)).write_text(secret)
+    place.config = replace(place.config, workspaces=(replace(entry, credentials=(kind(source),)),))
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_a_token_of_unknown_kind_makes_a_list_whole_only_where_bitbucket_tells(
+    place: Place, tells: bool
+) -> None:
+    await place.run()
+    app = place.simulator._app
+    app.switches = replace(app.switches, credential_type_header=tells)
+    with_token(place, place.world.add_project_access_token("acme", "CORE", SCOPES), AccessToken)
+    assert "absent" not in outcomes(await place.run()).values()
+    with_token(place, place.world.add_workspace_access_token("acme", SCOPES), AccessToken)
+    place.acme.delete_repository("billing")
+    assert (outcomes(await place.run()).get("acme/billing") == "absent") is tells
+
+
+async def test_a_narrow_token_that_is_configured_as_a_workspace_s_deletes_nothing(place: Place) -> None:
+    await place.run()
+    secret = place.world.add_project_access_token("acme", "CORE", SCOPES)
+    with_token(place, secret, WorkspaceAccessToken)
+    assert "absent" not in outcomes(await place.run()).values()
+
+
+async def test_a_workspace_that_two_entries_name_is_backed_up_once_and_told(place: Place) -> None:
+    entry = place.config.workspaces[0]
+    twice = (entry, replace(entry, workspace=place.acme.uuid))
+    place.config = replace(place.config, workspaces=twice)
+    run = await place.run()
+    assert run.exit_code == 2
+    assert any("another entry under workspaces names acme already" in one.text for one in run.problems)
+    names = [entry.full_name for entry in run.entries if entry.kind == "repository"]
+    assert len(names) == len(set(names)) and names
