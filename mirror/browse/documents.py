@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.errors import UsageError
+from mirror.extract import Folder, steadily
 from mirror.model import Json, JsonObject, Selector, Snapshot, name_to_json, time_text
-from mirror.store.reader import At, RepositoryFolder, Store, WorkspaceFolder, is_own_document, ref_of
+from mirror.store.reader import At, Store, is_own_document, ref_of
 
 
-def _folder(store: Store, selector: Selector) -> RepositoryFolder | WorkspaceFolder:
+def _folder(store: Store, selector: Selector) -> Folder:
     """The one folder that a selector means: a repository, or a workspace's own."""
     if selector.repository is not None:
         return store.repository(selector)
@@ -26,7 +27,7 @@ def snapshots(path: Path, selector: Selector) -> tuple[str, list[Snapshot]]:
     """The full name of what `selector` means, and its snapshots, the oldest first."""
     with Store.open(path) as store:
         folder = _folder(store, selector)
-        return folder.full_name, folder.metadata.snapshots()
+        return folder.full_name, steadily(folder, folder.metadata.snapshots)
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,24 @@ def show(path: Path, selector: Selector, document: str, *, at: str = "latest") -
     """One document as it was. Raises UsageError where there is none of that name."""
     with Store.open(path) as store:
         folder = _folder(store, selector)
-        when = folder.metadata.at(at)
-        for candidate in dict.fromkeys(
-            (document.strip("/"), document_path(document), f"{document.strip('/')}.json")
-        ):
-            data = folder.metadata.read(when.snapshot, candidate) if candidate else None
-            if data is not None:
-                return Shown(folder.full_name, when, candidate, data)
-        listing = folder.metadata.paths(when.snapshot, document.strip("/"))
-        if not listing:
-            raise UsageError(
-                f"{folder.full_name} has no {document} in the snapshot {when.snapshot.id}",
-                hint="`mirror show SELECTOR /` lists what there is",
-            )
-        return Shown(folder.full_name, when, document, None, tuple(listing))
+        return steadily(folder, lambda: _shown(folder, document, at))
+
+
+def _shown(folder: Folder, document: str, at: str) -> Shown:
+    when = folder.metadata.at(at)
+    for candidate in dict.fromkeys(
+        (document.strip("/"), document_path(document), f"{document.strip('/')}.json")
+    ):
+        data = folder.metadata.read(when.snapshot, candidate) if candidate else None
+        if data is not None:
+            return Shown(folder.full_name, when, candidate, data)
+    listing = folder.metadata.paths(when.snapshot, document.strip("/"))
+    if not listing:
+        raise UsageError(
+            f"{folder.full_name} has no {document} in the snapshot {when.snapshot.id}",
+            hint="`mirror show SELECTOR /` lists what there is",
+        )
+    return Shown(folder.full_name, when, document, None, tuple(listing))
 
 
 @dataclass(frozen=True)
@@ -110,20 +115,23 @@ def diff(path: Path, selector: Selector, old: str, new: str) -> Difference:
     """What differs between two snapshots of one repository (or workspace)."""
     with Store.open(path) as store:
         folder = _folder(store, selector)
-        before, after = folder.metadata.at(old), folder.metadata.at(new)
-        documents = []
-        for name, one, two in folder.metadata.diff(before.snapshot, after.snapshot):
-            if is_own_document(name):
-                continue
-            kind = "added" if one is None else "removed" if two is None else "changed"
-            fields = _fields(folder, before, after, name) if kind == "changed" else ()
-            documents.append(Change(name, kind, fields=fields))
-        return Difference(
-            folder.full_name, before, after, _ref_changes(folder, before, after), tuple(documents)
-        )
+        return steadily(folder, lambda: _difference(folder, old, new))
 
 
-def _fields(folder: RepositoryFolder | WorkspaceFolder, before: At, after: At, name: str) -> tuple[str, ...]:
+def _difference(folder: Folder, old: str, new: str) -> Difference:
+    before, after = folder.metadata.at(old), folder.metadata.at(new)
+    documents = []
+    for name, one, two in folder.metadata.diff(before.snapshot, after.snapshot):
+        if is_own_document(name):
+            continue
+        kind = "added" if one is None else "removed" if two is None else "changed"
+        fields = _fields(folder, before, after, name) if kind == "changed" else ()
+        documents.append(Change(name, kind, fields=fields))
+    refs = _ref_changes(folder, before, after)
+    return Difference(folder.full_name, before, after, refs, tuple(documents))
+
+
+def _fields(folder: Folder, before: At, after: At, name: str) -> tuple[str, ...]:
     old = folder.metadata.read(before.snapshot, name)
     new = folder.metadata.read(after.snapshot, name)
     if not isinstance(old, dict) or not isinstance(new, dict):
@@ -131,7 +139,7 @@ def _fields(folder: RepositoryFolder | WorkspaceFolder, before: At, after: At, n
     return tuple(key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
 
 
-def _ref_changes(folder: RepositoryFolder | WorkspaceFolder, before: At, after: At) -> tuple[Change, ...]:
+def _ref_changes(folder: Folder, before: At, after: At) -> tuple[Change, ...]:
     def values(when: At) -> Mapping[bytes, str]:
         found: dict[bytes, str] = {}
         for mirror, told in folder.metadata.mirrors(when.snapshot).items():

@@ -15,7 +15,7 @@ from mirror.errors import MirrorError, UsageError
 from mirror.git.transport import GitLogin
 from mirror.logs import get_logger, register_secret
 from mirror.model import Outcome, Run, RunEntry, name_to_json
-from mirror.restore import Report
+from mirror.restore import Item, Report
 from mirror.restore.run import is_url
 from mirror.store.journal import VerifyJournal
 from mirror.store.reader import Store
@@ -160,7 +160,7 @@ async def run_restore(context: Context) -> int:
     store = context.store()
     url = is_url(options.to)
     if options.overwrite and not options.dry_run and not options.yes:
-        confirm(f"Replace what {options.to} has under the same names?")
+        confirm(f"Replace what an earlier restore wrote to {options.to}?")
     login = await _login(context, options.to) if url else None
     with context.progress() as progress:
         report = await restore.run(
@@ -190,11 +190,20 @@ def confirm(question: str) -> None:
         raise UsageError("not confirmed; nothing was written")
 
 
+def _verb(report: Report, item: Item) -> str:
+    """How what came of one repository is headed."""
+    if report.dry_run:
+        return "Would restore"
+    if not item.problems:
+        return "Restored"
+    return "Restored in part" if item.is_there else "Could not restore"
+
+
 def _show_restore(context: Context, report: Report) -> None:
     out = context.out
     for item in report.items:
         failed = bool(item.problems)
-        verb = "Would restore" if report.dry_run else "Could not restore" if failed else "Restored"
+        verb = _verb(report, item)
         out.line(f"{verb} {item.repository} to {item.target}", style="yellow" if failed else "green")
         confirmed = f", last confirmed {item.last_confirmed}" if item.last_confirmed else ""
         different = f", next different {item.next_different}" if item.next_different else ""

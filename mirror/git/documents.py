@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 
 from dulwich.object_store import PackCapableObjectStore
-from dulwich.objects import Commit, ObjectID, Tree
+from dulwich.objects import Commit, ObjectID, ShaFile, Tree
+from dulwich.repo import Repo
 
 from mirror.git import bare
 from mirror.git.failures import GitFailed
@@ -26,6 +27,7 @@ _AUTHOR = b"Mirror <mirror@localhost>"
 _TAGS = b"refs/tags/"
 _FILE = stat.S_IFREG | 0o644
 _FOLDER = stat.S_IFDIR
+_KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
 
 # So many entries of folders that were read lately are held.
 _ENTRIES_HELD = 20_000
@@ -42,7 +44,7 @@ class Documents:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._repo = open_repository(path)
+        self._repo = _opened(path)
         # By id, so they never change.
         self._levels: OrderedDict[str, _Level] = OrderedDict()
         self._entries_held = 0
@@ -73,7 +75,11 @@ class Documents:
     def refresh(self) -> None:
         """See what was published since."""
         close(self._repo)
-        self._repo = open_repository(self.path)
+        self._repo = _opened(self.path)
+
+    def packs(self) -> frozenset[str]:
+        """The packs that hold its objects now."""
+        return frozenset(one.name for one in (self.path / "objects" / "pack").glob("pack-*.idx"))
 
     def tags(self) -> dict[str, str]:
         """Tag name to commit id."""
@@ -99,19 +105,14 @@ class Documents:
             raise GitFailed(f"{self.path.name}: {identifier} is not a commit")
         return found
 
-    def thing(self, identifier: str) -> object:
+    def thing(self, identifier: str) -> ShaFile:
         """An object as dulwich reads it. Raises GitFailed where it is missing or damaged."""
-        try:
-            return self._repo.object_store[ObjectID(identifier.encode("ascii"))]
-        except KeyError:
-            raise GitFailed(f"{self.path.name}: object {identifier} is missing") from None
-        except (OSError, MemoryError):
-            raise
-        except Exception as error:
-            raise GitFailed(f"{self.path.name}: object {identifier} is damaged: {error}") from error
+        kind, data = self.raw(identifier)
+        return ShaFile.from_raw_string(kind, data)
 
     def raw(self, identifier: str) -> tuple[int, bytes]:
-        """Kind (git's number) and bytes of an object. Raises GitFailed likewise."""
+        """Kind (git's number) and bytes of an object, hashed. Raises GitFailed where it is missing or
+        damaged."""
         try:
             kind, data = self._repo.object_store.get_raw(ObjectID(identifier.encode("ascii")))
         except KeyError:
@@ -120,6 +121,10 @@ class Documents:
             raise
         except Exception as error:
             raise GitFailed(f"{self.path.name}: object {identifier} is damaged: {error}") from error
+        digest = hashlib.sha1(b"%s %d\0" % (_KINDS.get(kind, b"?"), len(data)), usedforsecurity=False)
+        digest.update(data)
+        if digest.hexdigest() != identifier:
+            raise GitFailed(f"{self.path.name}: object {identifier} is damaged: its content has another hash")
         return kind, data
 
     def level(self, tree: str) -> _Level:
@@ -164,8 +169,7 @@ class Documents:
 
     def blob(self, identifier: str) -> bytes:
         """The bytes of a document by its blob id."""
-        data: bytes = self.thing(identifier).as_raw_string()  # type: ignore[attr-defined]
-        return data
+        return self.raw(identifier)[1]
 
     def paths(self, tree: str, prefix: str = "") -> Iterator[str]:
         """The documents below the folder `prefix` (or the document itself), sorted."""
@@ -233,6 +237,16 @@ class Documents:
     def sweep(self) -> None:
         """Remove what an interrupted writer left; the caller holds the lock."""
         sweep(self.path)
+
+
+def _opened(path: Path) -> Repo:
+    """The repository at `path`. Raises GitFailed where there is none, or none that git would take for one."""
+    try:
+        return open_repository(path)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise GitFailed(f"{path.name} is no git repository: {type(error).__name__}") from error
 
 
 def tags_of(path: Path) -> dict[str, str]:

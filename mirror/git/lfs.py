@@ -8,10 +8,11 @@ the repository's own address, and a pointer is what looks like one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from mirror.git.durable import sweep_files
 from mirror.git.jobs import Clock, Tell
@@ -84,7 +85,7 @@ class LfsPushJob:
 class LfsPushResult:
     """How many objects are reached; how many were brought, and were there already. `absent` are those
     that the mirror has not itself, `failed` those that the server did not take, each with the reason;
-    `refused` why it took none at all."""
+    `refused` why it took none at all; `damaged` those that are not what their name says."""
 
     objects: int = 0
     brought: int = 0
@@ -92,6 +93,7 @@ class LfsPushResult:
     absent: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     refused: str | None = None
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -327,10 +329,11 @@ def _bring(
     lfs = Path(job.mirror) / LFS
     there: dict[str, bool] = {}  # by object, whether the server had it before
     failed: dict[str, str] = {}
+    damaged: list[str] = []
     refused: str | None = None
 
     def one(oid: str, size: int, answer: Answer) -> bool:
-        return not upload(server, oid, size, answer, lambda: object_path(lfs, oid).open("rb"))
+        return not upload(server, oid, size, answer, lambda: _open_sound(object_path(lfs, oid), oid))
 
     with ThreadPoolExecutor(job.width) as pool:
         for batch in batches(held):
@@ -345,30 +348,30 @@ def _bring(
                 try:
                     there[oid] = future.result()
                     tell(f"{len(there)} of {len(held)} LFS objects")
+                except _Damaged:
+                    damaged.append(oid)
                 except LfsFailed as failure:
                     failed[oid] = failure.text
     if refused is not None:
-        failed |= {oid: refused for oid, _ in held if oid not in there and oid not in failed}
+        failed |= {oid: refused for oid, _ in held if oid not in {*there, *failed, *damaged}}
     had = sum(there.values())
-    return LfsPushResult(len(held) + len(absent), len(there) - had, had, absent, failed, refused)
+    return LfsPushResult(
+        len(held) + len(absent), len(there) - had, had, absent, failed, refused, tuple(damaged)
+    )
 
 
-def is_sound(path: Path, oid: str, copy_to: Path | None = None) -> bool:
-    """Whether the file at `path` has the sha256 `oid`; copied to `copy_to` on the way, where given."""
+def _open_sound(path: Path, oid: str) -> BinaryIO:
+    """The object at `path`, opened, once all of it was hashed. Raises _Damaged where it is another."""
+    stream = path.open("rb")
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        out = copy_to.open("xb") if copy_to is not None else None
-        try:
-            for chunk in _chunks(stream.read):
-                digest.update(chunk)
-                if out is not None:
-                    out.write(chunk)
-        finally:
-            if out is not None:
-                out.close()
-    return digest.hexdigest() == oid
+    while chunk := stream.read(1 << 20):
+        digest.update(chunk)
+    if digest.hexdigest() != oid:
+        stream.close()
+        raise _Damaged("it is damaged in the store")
+    stream.seek(0)
+    return stream
 
 
-def _chunks(read: Callable[[int], bytes]) -> Iterable[bytes]:
-    while chunk := read(1 << 20):
-        yield chunk
+class _Damaged(LfsFailed):
+    """An object that the mirror has is not what its name says: no server gets it."""

@@ -5,6 +5,5 @@ what is restored is read again before it is called restored.
 """
 
 from mirror.restore.run import CODE, PARTS, Item, Report, run
-from mirror.restore.tree import write_documents
 
-__all__ = ["CODE", "PARTS", "Item", "Report", "run", "write_documents"]
+__all__ = ["CODE", "PARTS", "Item", "Report", "run"]

@@ -1,4 +1,4 @@
-"""LFS objects of a restored snapshot: beside its code in a folder, or brought to a server before the push."""
+"""LFS objects of a restored snapshot, brought to a git server before the push."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mirror.errors import DamageFound
-from mirror.git.lfs import LfsFindJob, LfsPushJob, is_sound
-from mirror.git.lfs_transfer import object_path
-from mirror.git.lfs_walk import LFS
+from mirror.extract import copy_objects
+from mirror.git.lfs import LfsFindJob, LfsPushJob
 from mirror.git.transport import GitLogin
 from mirror.git.workers import WorkerPool
 from mirror.model import Snapshot
@@ -37,41 +35,6 @@ async def reached_by(folder: RepositoryFolder, tips: Sequence[str], pool: Worker
     return sorted((await pool.run(job)).objects)
 
 
-async def to_folder(
-    folder: RepositoryFolder, snapshot: Snapshot, oids: Sequence[str], git_folder: Path, tell: Tell
-) -> Objects:
-    """Copy the objects to where git-lfs looks for them in the repository at `git_folder`, each hashed on
-    its way. Raises DamageFound where one is damaged, or missing although the snapshot says that it is held.
-    """
-    return await asyncio.to_thread(_copy_all, folder, snapshot, oids, git_folder, tell)
-
-
-def _copy_all(
-    folder: RepositoryFolder, snapshot: Snapshot, oids: Sequence[str], git_folder: Path, tell: Tell
-) -> Objects:
-    listed = folder.metadata.lfs(snapshot) or {}
-    restored = absent = 0
-    for oid in oids:
-        source = folder.lfs_object(oid)
-        if source is None:
-            if listed.get(oid, (0, False))[1]:
-                raise _damage(folder, oid, "is missing")
-            absent += 1
-            continue
-        target = object_path(git_folder / LFS, oid)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            beside = target.with_name(f"{oid}.part")
-            beside.unlink(missing_ok=True)
-            if not is_sound(source, oid, beside):
-                beside.unlink()
-                raise _damage(folder, oid, "is damaged")
-            beside.rename(target)
-        restored += 1
-        tell(f"{restored} LFS objects")
-    return Objects(len(oids), restored, absent)
-
-
 async def to_url(
     folder: RepositoryFolder,
     snapshot: Snapshot,
@@ -85,7 +48,9 @@ async def to_url(
     """Bring the objects to the git server at `url`, or to the repository that a file URL names."""
     if urlsplit(url).scheme == "file":
         target = Path(unquote(urlsplit(url).path))
-        return await to_folder(folder, snapshot, oids, target if _is_bare(target) else target / ".git", tell)
+        place = target if _is_bare(target) else target / ".git"
+        found = await asyncio.to_thread(copy_objects, folder, snapshot, oids, place, tell)
+        return Objects(len(oids), found.restored, found.absent, tuple(found.problems))
     plain = url.rstrip("/")
     job = LfsPushJob(
         str(folder.code), plain if plain.endswith(".git") else f"{plain}.git", login, tuple(sorted(set(tips)))
@@ -96,6 +61,9 @@ async def to_url(
     lost = [oid for oid in result.absent if listed.get(oid, (0, False))[1]]
     if lost:
         problems.append((4, f"{folder.full_name}: {len(lost)} LFS objects are missing, such as {lost[0]}"))
+    if result.damaged:
+        text = f"{len(result.damaged)} LFS objects are damaged, such as {result.damaged[0]}"
+        problems.append((4, f"{folder.full_name}: {text}"))
     if result.failed:
         oid, reason = min(result.failed.items())
         text = (
@@ -108,10 +76,3 @@ async def to_url(
 
 def _is_bare(path: Path) -> bool:
     return (path / "objects").is_dir()
-
-
-def _damage(folder: RepositoryFolder, oid: str, what: str) -> DamageFound:
-    return DamageFound(
-        f"{folder.full_name}: the LFS object {oid} {what}",
-        hint="run mirror verify; an older snapshot may be whole",
-    )

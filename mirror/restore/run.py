@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from mirror.errors import DamageFound, MirrorError, UsageError, worst
-from mirror.git.check import CheckJob
-from mirror.git.copies import copy_at
+from mirror import extract
+from mirror.errors import Cancelled, MirrorError, UsageError, worst
+from mirror.extract import Folder
 from mirror.git.failures import GitFailed
-from mirror.git.mirrors import read_refs
+from mirror.git.jobs import Job
 from mirror.git.push import PushJob, PushResult
 from mirror.git.transport import GitLogin
 from mirror.git.workers import WorkerPool
@@ -30,25 +29,14 @@ from mirror.model import (
     time_text,
 )
 from mirror.restore import lfs
-from mirror.restore.tree import write_documents
-from mirror.store.layout import mirror_place
 from mirror.store.reader import At, RepositoryFolder, Store
-from mirror.store.taking_out import (
-    RESTORING,
-    WORKSPACE,
-    Folder,
-    choose,
-    not_empty,
-    place_of,
-    problem_of,
-    remove_unfinished,
-    unfinished_at,
-)
 
+T = TypeVar("T")
 PARTS = frozenset({"code", "metadata", "wiki", "snippets"})
 CODE = "code.git"
 _OF_REPOSITORY = frozenset({"code", "metadata", "wiki"})
 _OF_WORKSPACE = frozenset({"metadata", "snippets"})
+_FORM = extract.Form(extract.RESTORING)
 
 
 @dataclass(frozen=True)
@@ -70,6 +58,8 @@ class Item:
     # LFS objects that were restored, and those that the refs reach and the store never had.
     lfs_objects: int = 0
     lfs_absent: int = 0
+    # Whether something of it is at the target folder.
+    is_there: bool = False
     # Parts that the snapshot does not hold in full, each with the reason.
     not_whole: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[tuple[int, str], ...] = ()
@@ -145,7 +135,7 @@ async def run(
                         f"{selector} means {len(repositories)} repositories, and a URL can take one",
                         hint="name one repository, or restore to a folder",
                     )
-                [when] = choose(repositories, at)
+                [when] = extract.choose(repositories, at)
                 assert isinstance(when, At)
                 mirror = "wiki" if only == {"wiki"} else "code"
                 item = await _push(
@@ -153,15 +143,18 @@ async def run(
                 )
                 return Report((item,), dry_run)
             base = Path(target).absolute()
-            _check_folder(base, only if selector.is_exact else None, overwrite)
-            order = _Order(only, overwrite, dry_run, pool, tell, may_lack=not selector.is_exact)
+            hint = "name an empty folder, or add --overwrite to replace what a restore wrote there"
+            extract.check_place(base, overwrite=overwrite, hint=hint)
+            order = _Order(at, only, overwrite, dry_run, pool, tell, may_lack=not selector.is_exact)
             places: list[tuple[Folder, Path]] = [
-                (one, base if selector.is_exact else base / place_of(one, folders)) for one in repositories
+                (one, base if selector.is_exact else base / extract.place_of(one, folders))
+                for one in repositories
             ]
             if selector.repository is None and only & _OF_WORKSPACE:
-                places += [(one, base / one.slug / WORKSPACE) for one in store.workspaces([selector])]
+                places += [(one, base / one.slug / extract.WORKSPACE) for one in store.workspaces([selector])]
             items = []
-            for (folder, place), found in zip(places, choose([one for one, _ in places], at), strict=True):
+            chosen = extract.choose([one for one, _ in places], at)
+            for (folder, place), found in zip(places, chosen, strict=True):
                 items.append(
                     await _to_folder(order, folder, found, place)
                     if isinstance(found, At)
@@ -174,6 +167,7 @@ async def run(
 class _Order:
     """What is asked of a restore to a folder; `may_lack`: of several, some may have no wiki."""
 
+    at: str
     only: frozenset[str]
     overwrite: bool
     dry_run: bool
@@ -222,19 +216,6 @@ def _parts_of(url: str) -> SplitResult:
     return parts
 
 
-def _check_folder(base: Path, only: frozenset[str] | None, overwrite: bool) -> None:
-    if base.exists() and not base.is_dir():
-        raise UsageError(f"{base} is not a folder")
-    if base.resolve() == Path(base.anchor):
-        raise UsageError("nothing is restored to the root of the file system", hint="name a folder in it")
-    if base.exists() and any(base.iterdir()) and not overwrite:
-        names = " and ".join(sorted(only)) if only is not None else "the repositories"
-        raise UsageError(
-            not_empty(base),
-            hint=f"name an empty folder, or add --overwrite to replace {names} there",
-        )
-
-
 def _item(folder: Folder, when: At, target: str, **more: Any) -> Item:
     snapshot = when.snapshot
     return Item(
@@ -256,10 +237,7 @@ def _item(folder: Folder, when: At, target: str, **more: Any) -> Item:
 def _wanted(folder: Folder, snapshot: Snapshot, only: frozenset[str], *, may_lack: bool) -> dict[str, Refs]:
     """The refs of each mirror of a snapshot that is asked for, by the mirror's name."""
     told = folder.metadata.mirrors(snapshot)
-    needed = {"code"} & only if isinstance(folder, RepositoryFolder) else set()
-    if only == {"wiki"} and not may_lack:
-        needed = {"wiki"}
-    for lacking in sorted(needed - told.keys()):
+    for lacking in sorted(_needed(folder, only, may_lack=may_lack) - told.keys()):
         raise MirrorError(
             f"{folder.full_name}: the snapshot {snapshot.id} has no {lacking}, which could not be read then",
             hint="choose another snapshot with --at; mirror snapshots lists them",
@@ -267,90 +245,63 @@ def _wanted(folder: Folder, snapshot: Snapshot, only: frozenset[str], *, may_lac
     return {mirror: one.refs for mirror, one in told.items() if mirror.partition("/")[0] in only}
 
 
+def _needed(folder: Folder, only: frozenset[str], *, may_lack: bool) -> frozenset[str]:
+    """The mirrors that a snapshot must know of, or something is missing."""
+    if not isinstance(folder, RepositoryFolder):
+        return frozenset()
+    return frozenset({"wiki"}) if only == {"wiki"} and not may_lack else only & {"code"}
+
+
 def _lacking(folder: Folder, place: Path, error: MirrorError) -> Item:
     """One of several that has no snapshot then."""
-    return Item(folder.full_name, "", "", None, None, str(place), problems=(problem_of(error),))
+    return Item(folder.full_name, "", "", None, None, str(place), problems=(extract.problem_of(error),))
 
 
 async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> Item:
-    """One repository (or a workspace's own), moved to its place once it is whole."""
-    name, snapshot, only = folder.full_name, when.snapshot, order.only
-    unfinished = unfinished_at(place, RESTORING)
-    mirrors: dict[str, Refs] = {}
-    documents, let_go, problems = 0, 0, []
-    objects = lfs.Objects()
+    """One repository, or what belongs to a workspace itself."""
+    if order.dry_run:
+        return _foretold(order, folder, when, place)
+    stopped = threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def tell(subject: str, stage: str) -> None:
+        if stopped.is_set() and stage != "done":
+            raise Cancelled("the restore was stopped")
+        order.progress.report(subject, stage)
+
+    def do(job: Job[T]) -> T:
+        return asyncio.run_coroutine_threadsafe(order.pool.run(job), loop).result()
+
+    needed = _needed(folder, order.only, may_lack=order.may_lack)
+    wanted = extract.Order(_FORM, order.only, do, tell, order.overwrite, needed)
     try:
-        mirrors = _wanted(folder, snapshot, only, may_lack=order.may_lack)
-        if "metadata" in only:
-            documents = len(folder.metadata.paths(snapshot))
-        if not order.dry_run and (mirrors or "metadata" in only):
-            unfinished.mkdir(parents=True)
-            for mirror, refs in mirrors.items():
-                order.progress.report(name, mirror)
-                target = unfinished / mirror_place(mirror)
-                await _restore_mirror(folder, mirror, refs, target, order.pool)
-                if mirror == "code" and isinstance(folder, RepositoryFolder):
-                    objects = await _objects_to_folder(order, folder, snapshot, refs, target)
-            if "metadata" in only:
-                order.progress.report(name, "documents")
-                _, let_go = await asyncio.to_thread(write_documents, folder, snapshot, unfinished)
-            _move_into_place(unfinished, place, order.overwrite)
-    except MirrorError as error:
-        problems.append((error.exit_code, error.message))
-    except OSError as error:
-        problems.append((1, f"{error.strerror}: {error.filename}"))
-    finally:
-        problems += remove_unfinished(unfinished)
-        order.progress.report(name, "done")
-    counts = {mirror: len(refs.refs) for mirror, refs in mirrors.items()}
+        done = await asyncio.to_thread(extract.extract, folder, when, order.at, place, wanted)
+    except asyncio.CancelledError:
+        stopped.set()
+        raise
+    others = {mirror: count for mirror, count in done.refs.items() if mirror != extract.CODE}
     return _item(
-        folder, when, str(place), refs=counts.pop("code", 0), mirrors=counts, documents=documents,
-        logs_let_go=let_go, lfs_objects=objects.restored, lfs_absent=objects.absent, problems=tuple(problems),
+        folder, done.when, str(place), refs=done.refs.get(extract.CODE, 0), mirrors=others,
+        documents=done.documents, logs_let_go=done.logs_let_go, lfs_objects=done.lfs_objects,
+        lfs_absent=done.lfs_absent, is_there=done.is_there, problems=tuple(done.problems),
     )  # fmt: skip
 
 
-async def _objects_to_folder(
-    order: _Order, folder: RepositoryFolder, snapshot: Snapshot, refs: Refs, target: Path
-) -> lfs.Objects:
-    """Put the LFS objects that the restored refs reach beside them."""
-    oids = await lfs.reached_by(folder, list(refs.refs.values()), order.pool)
-    return await lfs.to_folder(
-        folder, snapshot, oids, target, lambda text: order.progress.report(folder.full_name, text)
-    )
-
-
-async def _restore_mirror(folder: Folder, mirror: str, refs: Refs, target: Path, pool: WorkerPool) -> None:
-    """Copy, then read back: the refs must be those of the snapshot, and all that they reach there."""
-    await asyncio.to_thread(copy_at, folder.mirror(mirror), target, refs)
-    back = read_refs(target)
-    if dict(back.refs) != {n: v for n, v in refs.refs.items() if not n.startswith(b"refs/mirror/")}:
-        raise DamageFound(f"{folder.full_name}: the restored refs of {mirror} are not those of the snapshot")
-    result = await pool.run(CheckJob(str(target), tuple(sorted(set(back.refs.values()))), in_store=False))
-    if result.problems:
-        first = result.problems[0]
-        raise DamageFound(
-            f"{folder.full_name}: the restored {mirror} is damaged: {first.object or first.file}"
-            f" {first.problem}",
-            hint="run mirror verify; an older snapshot may be whole",
-        )
-
-
-def _move_into_place(unfinished: Path, place: Path, overwrite: bool) -> None:
-    """Move what is finished to where it belongs, child by child; replace only where asked."""
-    place.mkdir(parents=True, exist_ok=True)
-    children = sorted(unfinished.iterdir())
-    existing = [child.name for child in children if (place / child.name).exists()]
-    if existing and not overwrite:
-        raise UsageError(f"{place} already has {', '.join(existing)}; nothing was written")
-    for child in children:
-        target = place / child.name
-        if target.exists():
-            old = place / f".{child.name}.replaced-{secrets.token_hex(4)}"
-            target.rename(old)
-            child.rename(target)
-            shutil.rmtree(old)
-        else:
-            child.rename(target)
+def _foretold(order: _Order, folder: Folder, when: At, place: Path) -> Item:
+    """What a dry run tells."""
+    mirrors: dict[str, Refs] = {}
+    documents, problems = 0, []
+    try:
+        mirrors = _wanted(folder, when.snapshot, order.only, may_lack=order.may_lack)
+        if "metadata" in order.only:
+            documents = len(folder.metadata.paths(when.snapshot))
+    except MirrorError as error:
+        problems.append((error.exit_code, error.message))
+    counts = {mirror: len(refs.refs) for mirror, refs in mirrors.items()}
+    return _item(
+        folder, when, str(place), refs=counts.pop("code", 0), mirrors=counts, documents=documents,
+        problems=tuple(problems),
+    )  # fmt: skip
 
 
 async def _push(

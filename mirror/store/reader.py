@@ -3,13 +3,12 @@ a read-only disk, and while somebody else writes."""
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar
 
 from mirror import __version__
 from mirror.errors import MirrorError, UsageError
@@ -33,6 +32,7 @@ from mirror.store.runs import RunRecord
 from mirror.store.seal import seal_fault
 from mirror.store.selection import Candidate, matches_any, select
 from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
+from mirror.store.stored import StoredFile
 
 __all__ = [
     "At", "Brake", "Erased", "Erasure", "FormerName", "Ledger", "Mirrored", "Missing", "RepositoryFolder",
@@ -54,22 +54,6 @@ _UNSEALED: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 OnDamage = Callable[[StoreDamaged], None]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file below a repository's `files/`. `file` is its path relative to the store."""
-
-    sha256: str
-    file: str
-    path: Path
-    compressed: bool
-
-    def open(self) -> BinaryIO:
-        """The plain bytes, as a stream that the caller closes."""
-        if self.compressed:
-            return cast("BinaryIO", gzip.open(self.path, "rb"))
-        return self.path.open("rb")
 
 
 @dataclass(frozen=True)
@@ -157,7 +141,8 @@ class _Folder:
         return None
 
     def file(self, sha256: str) -> BinaryIO | None:
-        """The plain bytes of the stored file of this sha256 as a stream to close, or None."""
+        """The plain bytes of the stored file of this sha256 as a stream to close, or None; see
+        StoredFile.open."""
         found = self.find_file(sha256)
         return None if found is None else found.open()
 

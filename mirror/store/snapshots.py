@@ -35,6 +35,8 @@ from mirror.store.refs_document import (
 T = TypeVar("T")
 OnDamage = Callable[[StoreDamaged], None]
 _OPEN_MAX = 16
+# So many times something is read again because a writer changed it meanwhile.
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,16 @@ class SnapshotReader:
     def latest(self) -> Snapshot | None:
         """The snapshot with the highest sequence, or None where there is none."""
         tags = self.tags()
+        for _ in range(_TRIES):
+            try:
+                return self._latest(tags)
+            except StoreDamaged:
+                before, tags = tags, self.tags()
+                if tags == before:
+                    raise
+        return self._latest(tags)
+
+    def _latest(self, tags: dict[str, str]) -> Snapshot | None:
         if not tags:
             return None
         # Each snapshot follows the one before on one branch, so where its tip is tagged no other
@@ -293,24 +305,36 @@ class SnapshotReader:
         return None if data is None else hashlib.sha256(data).hexdigest()
 
     def _read_all(self) -> tuple[list[Snapshot], dict[str, StoreDamaged]]:
-        """Every snapshot that can be read, by sequence, and what is wrong with the others, by id."""
-        found: list[Snapshot] = []
-        damaged: dict[str, StoreDamaged] = {}
-        for name, commit in self.tags().items():
-            try:
-                found.append(self._snapshot(name, commit))
-            except StoreDamaged as damage:
-                damaged[name] = damage
+        """Every snapshot that can be read, by sequence, and what is wrong with the others, by id.
+
+        Prune and erase move tags before anything goes: what seems damaged may be theirs.
+        """
+        for _ in range(_TRIES):
+            tags = self.tags()
+            found: list[Snapshot] = []
+            damaged: dict[str, StoreDamaged] = {}
+            for name, commit in tags.items():
+                try:
+                    found.append(self._snapshot(name, commit))
+                except StoreDamaged as damage:
+                    damaged[name] = damage
+            if not damaged or self.tags() == tags:
+                break
         return sorted(found, key=lambda snapshot: (snapshot.sequence, snapshot.id)), damaged
 
     def _ask(self, question: Callable[[Documents], T]) -> T:
-        """What `question` finds. Asked again where a writer has just merged packs beneath us."""
+        """What `question` finds. Asked again as long as a writer has just merged packs beneath us."""
         documents = self._opened.get(self._path)
-        try:
-            return question(documents)
-        except (GitFailed, FileNotFoundError):
-            documents.refresh()
-            return question(documents)
+        packs: frozenset[str] | None = None
+        for _ in range(_TRIES):
+            try:
+                return question(documents)
+            except (GitFailed, FileNotFoundError):
+                before, packs = packs, documents.packs()
+                if packs == before:
+                    raise
+                documents.refresh()
+        return question(documents)
 
     def _snapshot(self, name: str, commit: str) -> Snapshot:
         known = self._known.get(commit)

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from mirror import __version__
 from mirror.errors import MirrorError, UsageError
+from mirror.extract import state_of
 from mirror.git.check import CheckJob
 from mirror.git.workers import WorkerPool
 from mirror.logs import get_logger
@@ -36,6 +37,7 @@ from mirror.verify.snapshots import check_snapshots
 Level = Literal["refs", "objects"]
 Folder = RepositoryFolder | WorkspaceFolder
 FINDINGS_MAX = 10_000
+_TRIES = 5
 _log = get_logger("verify")
 
 
@@ -61,6 +63,9 @@ class Journal(Protocol):
 
 @dataclass
 class _Tally:
+    """Findings and counts. One that is `quiet` logs nothing: its findings may not last."""
+
+    quiet: bool = False
     _findings: dict[Finding, None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     dropped: int = 0
@@ -79,14 +84,8 @@ class _Tally:
                 self.dropped += 1
                 continue
             self._findings[finding] = None
-            _log.error(
-                "verify.finding",
-                file=finding.file,
-                problem=finding.problem,
-                object=finding.object,
-                repository=finding.repository,
-                snapshots=list(finding.snapshots),
-            )
+            if not self.quiet:
+                _log_finding(finding)
 
     def count(self, name: str, number: int) -> None:
         """Add to a count."""
@@ -97,6 +96,17 @@ class _Tally:
         self.add(done.findings)
         for name, number in done.counts.items():
             self.count(name, number)
+
+
+def _log_finding(finding: Finding) -> None:
+    _log.error(
+        "verify.finding",
+        file=finding.file,
+        problem=finding.problem,
+        object=finding.object,
+        repository=finding.repository,
+        snapshots=list(finding.snapshots),
+    )
 
 
 @dataclass(frozen=True)
@@ -199,8 +209,7 @@ async def _folders(order: _Order, folders: Sequence[Folder], width: int, tally: 
 
     async def one(folder: Folder) -> None:
         async with slots:
-            mine = _Tally()
-            await _folder(order, folder, mine)
+            mine = await _steadily(order, folder)
             found = Verified(folder.place, order.clock.now(), mine.findings, mine.counts)
             for name, number in mine.counts.items():
                 tally.count(name, number)
@@ -237,6 +246,17 @@ def _lost_folders(
         for place, known in sorted(expected.items())
         if place not in there
     ]
+
+
+async def _steadily(order: _Order, folder: Folder) -> _Tally:
+    """What is found of a folder. Where that is damage, and a prune, an erasure or a backup changed the folder
+    meanwhile, it is looked at again: they let go of what a tag no longer reaches while it is read."""
+    for _ in range(_TRIES):
+        before, tally = state_of(folder), _Tally(quiet=True)
+        await _folder(order, folder, tally)
+        if not any(one.severity == "damage" for one in tally.findings) or state_of(folder) == before:
+            break
+    return tally
 
 
 async def _folder(order: _Order, folder: Folder, tally: _Tally) -> None:

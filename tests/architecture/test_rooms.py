@@ -17,7 +17,7 @@ FLOORS = {
     "model": 2, "fs": 2,
     "git": 3, "auth": 3, "retention": 3,
     "store": 4, "config": 4, "bitbucket": 4,
-    "discovery": 5, "collect": 5,
+    "discovery": 5, "collect": 5, "extract": 5,
     "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6,
     "doctor": 7,
     "daemon": 8,
@@ -111,7 +111,7 @@ def test_reader_of_the_store_never_imports_its_writer() -> None:
                 assert "writer" not in module, f"{path}:{line}: the reader must not need the writer"
 
 
-@pytest.mark.parametrize("room", ["verify", "restore", "browse"])
+@pytest.mark.parametrize("room", ["extract", "verify", "restore", "browse"])
 def test_rooms_that_only_read_use_the_reader_alone(room: str) -> None:
     for path in SOURCES:
         if room_of(path) == room:

@@ -425,10 +425,10 @@ async def test_damage_is_found_restored_from_never_and_healed_by_the_next_run(pl
         report = await verify.run(place.config.store, (), clock=place.clock, environment=os.environ)
         assert report.exit_code == 4
         assert oid in json.dumps(report.facts["findings"])
-        back = await restore.run(
-            place.config.store, Selector("acme", "game"), target=str(place.folder / "back")
-        )
-        assert back.exit_code == 4 and not (place.folder / "back" / "code.git").exists()
+        target = place.folder / ("flipped" if harm else "lost")
+        back = await restore.run(place.config.store, Selector("acme", "game"), target=str(target))
+        assert back.exit_code == 4 and any(oid in text for _, text in back.items[0].problems)
+        assert (target / "code.git").exists() and not object_path(target / "code.git" / "lfs", oid).exists()
     assert (await place.run()).exit_code == 0
     assert path.read_bytes() == content(1)
 

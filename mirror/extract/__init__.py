@@ -1,0 +1,17 @@
+"""Taking things out of a store: a mirror, a document or a stored file, always checked on its way.
+
+Reads the store alone. What is damaged costs itself and nothing beside it, and is named; what is taken out is
+made apart and moved to its place once it is whole.
+"""
+
+from mirror.extract.choice import WORKSPACE, choose, place_of, problem_of
+from mirror.extract.destination import EXPORTING, RESTORING, check_place, not_empty
+from mirror.extract.extraction import CODE, Extracted, Form, Order, extract
+from mirror.extract.files import copy_objects, lfs_reached
+from mirror.extract.steady import Folder, state_of, steadily
+
+__all__ = [
+    "CODE", "EXPORTING", "RESTORING", "WORKSPACE", "Extracted", "Folder", "Form", "Order", "check_place",
+    "choose", "copy_objects", "extract", "lfs_reached", "not_empty", "place_of", "problem_of", "state_of",
+    "steadily",
+]  # fmt: skip

@@ -1,0 +1,57 @@
+"""Which snapshot of each folder is taken out, and where several of them go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mirror.errors import MirrorError, UsageError
+from mirror.extract.steady import Folder, steadily
+from mirror.model import time_text
+from mirror.store.reader import At, RepositoryFolder, StoreDamaged
+
+# What belongs to a workspace and to no repository is written here; no repository can be called so.
+WORKSPACE = "~workspace"
+
+
+def choose(folders: Sequence[Folder], at: str) -> list[At | MirrorError]:
+    """The snapshot of each of `folders` that `at` names, or why there is none.
+
+    Raises that (UsageError or StoreDamaged) where it is so of all of them: of one that was named, or
+    with an `at` that makes no sense.
+    """
+    found = [_snapshot_at(folder, at) for folder in folders]
+    if found and all(isinstance(one, MirrorError) for one in found):
+        raise next(one for one in found if isinstance(one, MirrorError))
+    return found
+
+
+def _snapshot_at(folder: Folder, at: str) -> At | MirrorError:
+    try:
+        return snapshot_at(folder, at)
+    except (StoreDamaged, UsageError) as error:
+        return error
+
+
+def snapshot_at(folder: Folder, at: str) -> At:
+    """The snapshot of a folder that `at` names. Raises UsageError, also where everything was erased, and
+    StoreDamaged."""
+    try:
+        return steadily(folder, lambda: folder.metadata.at(at))
+    except UsageError:
+        gone = next((one for one in folder.erasures() if one.is_everything), None)
+        if gone is None:
+            raise
+        raise UsageError(f"{folder.full_name} was erased on {time_text(gone.at)}: {gone.reason}") from None
+
+
+def problem_of(error: MirrorError) -> tuple[int, str]:
+    """The problem of one of several that has no snapshot then: it is missing, or damaged."""
+    return 3 if isinstance(error, UsageError) else error.exit_code, error.message
+
+
+def place_of(folder: RepositoryFolder, others: Sequence[RepositoryFolder]) -> Path:
+    """Where one of several repositories is written: `workspace/repository`; where two of them have this
+    name (one is gone, and its name was used again), by the names of their folders."""
+    same = [one for one in others if one.full_name == folder.full_name]
+    return Path(folder.workspace_slug) / (folder.slug if len(same) == 1 else folder.folder)

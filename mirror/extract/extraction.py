@@ -1,0 +1,200 @@
+"""One folder of the store taken out at one snapshot. See `extract`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mirror.errors import DamageFound, MirrorError
+from mirror.extract.choice import snapshot_at
+from mirror.extract.destination import Destination
+from mirror.extract.files import FILES, METADATA, Problems, copy_objects, lfs_reached, write_documents
+from mirror.extract.steady import TRIES, Folder, state_of
+from mirror.git.copies import CopyJob, CopyResult
+from mirror.git.failures import GitFailed
+from mirror.git.jobs import Job
+from mirror.model import name_to_json
+from mirror.store.layout import mirror_place
+from mirror.store.reader import At, Mirrored, RepositoryFolder
+
+CODE = "code"
+# What may stand in a folder that this room wrote: the first part of each name.
+_OURS = (CODE, "wiki", "snippets")
+_LEFT_OUT_TOLD = 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How things stand in the target. `word`: in the name of what is not finished. `work_trees`: clones with
+    their files, else bare repositories. `named_files`: stored files by names for people, else by hash."""
+
+    word: str
+    work_trees: bool = False
+    named_files: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to take out: `parts` are `code`, `wiki`, `snippets` and `metadata`. `do` does a job of git's,
+    `tell` is told how far the work is (a subject, a stage) and may raise to end it."""
+
+    form: Form
+    parts: frozenset[str]
+    do: Callable[[Job[Any]], Any]
+    tell: Callable[[str, str], None] = lambda *_: None
+    overwrite: bool = False
+    # Mirrors that the snapshot must know of.
+    needed: frozenset[str] = frozenset()
+
+
+@dataclass
+class Extracted:
+    """What came of a folder: the snapshot, and counts. `refs` are by the mirror's name. `is_there`: it is at
+    the target, in full or in part. Each problem has an exit code."""
+
+    when: At
+    is_there: bool = False
+    refs: dict[str, int] = field(default_factory=dict)
+    documents: int = 0
+    files: int = 0
+    logs_let_go: int = 0
+    lfs_objects: int = 0
+    lfs_absent: int = 0
+    problems: Problems = field(default_factory=list)
+
+
+class _NoMirror(Exception):
+    """A mirror could not be copied: it is damaged. The problems are told."""
+
+
+def extract(folder: Folder, when: At, at: str, place: Path, order: Order) -> Extracted:
+    """Take out of `folder` what `order` says, as it was at the snapshot `when`, to `place`.
+
+    Where something is damaged and a prune or an erasure changed the folder meanwhile, it is begun again with
+    what `at` names by then. Never raises for what is wrong with the folder or the target: problems say it.
+    """
+    done = Extracted(when)
+    destination: Destination | None = None
+    try:
+        destination = _destination(place, order)
+        for turn in range(TRIES):
+            before = state_of(folder)
+            if turn:
+                when = snapshot_at(folder, at)
+            done = _make(folder, when, destination.begin(again=turn > 0), order)
+            if state_of(folder) == before or not _is_damaged(done):
+                break
+        _publish(folder, place, destination, done)
+    except MirrorError as error:
+        done.problems.append((error.exit_code, error.message))
+    except OSError as error:
+        done.problems.append((1, f"{error.strerror or error}: {error.filename}"))
+    finally:
+        if destination is not None:
+            done.problems += destination.discard()
+        order.tell(folder.full_name, "done")
+    return done
+
+
+def _destination(place: Path, order: Order) -> Destination:
+    suffix = "" if order.form.work_trees else ".git"
+    ours = [*(one if one == "snippets" else f"{one}{suffix}" for one in _OURS), METADATA, FILES]
+    return Destination(place, order.form.word, overwrite=order.overwrite, ours=ours)
+
+
+def _is_damaged(done: Extracted) -> bool:
+    return any(code == 4 for code, _ in done.problems)
+
+
+def _publish(folder: Folder, place: Path, destination: Destination, done: Extracted) -> None:
+    """Move what was made to its place, unless that is nothing, or something damaged in the place of
+    something else."""
+    if not any(destination.unfinished.iterdir()):
+        return
+    if _is_damaged(done) and destination.replaces:
+        text = f"{folder.full_name}: what is at {place} stays as it was, because of the damage"
+        done.problems.append((4, f"{text}; restore to an empty folder for what is whole"))
+        return
+    done.problems += destination.publish()
+    done.is_there = True
+
+
+def _make(folder: Folder, when: At, target: Path, order: Order) -> Extracted:
+    """Make all that is wanted in the folder `target`. Raises MirrorError and OSError where that ends it."""
+    done, name, snapshot = Extracted(when), folder.full_name, when.snapshot
+    if METADATA in order.parts:
+        order.tell(name, "documents")
+        try:
+            written = write_documents(
+                folder, snapshot, target, lambda text: order.tell(name, text), by_name=order.form.named_files
+            )
+            done.documents, done.files = written.documents, written.files
+            done.logs_let_go, done.problems = written.logs_let_go, written.problems
+        except DamageFound as damage:
+            done.problems.append((damage.exit_code, f"{name}: {damage.message}"))
+    for mirror, told in _wanted(folder, when, order, done).items():
+        order.tell(name, mirror)
+        place = target / (mirror if order.form.work_trees else mirror_place(mirror))
+        try:
+            job = _copy(folder, mirror, told, place, order, done)
+            if mirror == CODE and isinstance(folder, RepositoryFolder):
+                _add_objects(folder, when, job, order, done)
+        except _NoMirror:
+            continue
+        done.refs[mirror] = len(told.refs.refs)
+    return done
+
+
+def _wanted(folder: Folder, when: At, order: Order, done: Extracted) -> Mapping[str, Mirrored]:
+    """What the snapshot tells of each mirror that is wanted, by the mirror's name."""
+    try:
+        told = folder.metadata.mirrors(when.snapshot)
+    except DamageFound as damage:
+        done.problems.append((damage.exit_code, f"{folder.full_name}: {damage.message}"))
+        return {}
+    for lacking in sorted(order.needed - told.keys()):
+        text = f"the snapshot {when.snapshot.id} has no {lacking}, which could not be read then"
+        done.problems.append((3, f"{folder.full_name}: {text}"))
+    return {mirror: one for mirror, one in told.items() if mirror.partition("/")[0] in order.parts}
+
+
+def _copy(folder: Folder, mirror: str, told: Mirrored, place: Path, order: Order, done: Extracted) -> CopyJob:
+    """Copy a mirror; raises _NoMirror where it is damaged."""
+    source = folder.mirror(mirror)
+    job = CopyJob(str(source), str(place), told.refs, dict(told.pins), order.form.work_trees)
+    result: CopyResult = order.do(job)
+    where = folder.relative(source)
+    for problem in result.damage:
+        file = f"{where}/{problem.file}" if problem.file else where
+        what = f" {problem.object}" if problem.object else ""
+        done.problems.append((4, f"{folder.full_name}: {file} is damaged:{what} {problem.problem}"))
+    if result.damage:
+        raise _NoMirror
+    for one in result.left_out[:_LEFT_OUT_TOLD]:
+        path = name_to_json(one.path) or "the top folder"
+        done.problems.append((3, f"{folder.full_name}: {mirror}/{path} is not laid out: {one.reason}"))
+    more = len(result.left_out) - _LEFT_OUT_TOLD
+    if more > 0:
+        done.problems.append((3, f"{folder.full_name}: {more} more files of {mirror} are not laid out"))
+    if result.left_out:
+        text = f"git has them all the same: clone {place.name}, or list them there with git ls-tree -r HEAD"
+        done.problems.append((3, f"{folder.full_name}: {text}"))
+    return job
+
+
+def _add_objects(folder: RepositoryFolder, when: At, job: CopyJob, order: Order, done: Extracted) -> None:
+    """Put the LFS objects that the copy's refs reach beside it."""
+    name = folder.full_name
+    try:
+        oids = lfs_reached(folder, when.snapshot, job.git_folder, job.tips, order.do)
+        objects = copy_objects(
+            folder, when.snapshot, oids, job.git_folder, lambda text: order.tell(name, text)
+        )
+    except (DamageFound, GitFailed) as error:  # the code is whole for all that
+        done.problems.append((4, f"{name}: its LFS objects are not there: {error.message}"))
+        return
+    done.lfs_objects, done.lfs_absent = objects.restored, objects.absent
+    done.problems += objects.problems

@@ -1,0 +1,197 @@
+"""Documents, stored files and LFS objects written to a folder. Each is hashed on its way; one that is damaged
+or missing is a problem of its own, and the others are written all the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirror.extract.steady import Folder
+from mirror.git.jobs import Job
+from mirror.git.lfs import LfsFindJob, LfsFindResult
+from mirror.git.lfs_transfer import object_path
+from mirror.git.lfs_walk import LFS
+from mirror.model import JsonObject, NotCanonical, Snapshot, loads, pointers
+from mirror.store.layout import check_path
+from mirror.store.reader import RepositoryFolder, StoreDamaged, StoredFile
+
+METADATA = "metadata"
+FILES = "files"
+_CHUNK = 1 << 20
+_NAME_BYTES_MAX = 120
+
+Problems = list[tuple[int, str]]
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Written:
+    """How many documents and files were written, how many step logs retention has let go, and problems, each
+    with an exit code."""
+
+    documents: int = 0
+    files: int = 0
+    logs_let_go: int = 0
+    problems: Problems = field(default_factory=list)
+
+    def damage(self, folder: Folder, text: str) -> None:
+        """Note damage."""
+        self.problems.append((4, f"{folder.full_name}: {text}"))
+
+
+def write_documents(
+    folder: Folder, snapshot: Snapshot, target: Path, tell: Tell, *, by_name: bool
+) -> Written:
+    """Write the snapshot's documents below `target`/metadata and the files that they point to below
+    `target`/files: each under its sha256, or `by_name` under a name for people.
+
+    Raises StoreDamaged where it cannot be told which documents there are, and OSError where the target's
+    disk fails.
+    """
+    written = Written()
+    needed: dict[str, str] = {}
+    for path, data in _documents(folder, snapshot, written):
+        place = target / METADATA / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+        written.documents += 1
+        tell(f"{written.documents} documents")
+        try:
+            for pointer in pointers(loads(data)):
+                name = (
+                    _name_for_people(pointer) if by_name else f"{pointer['sha256'][:2]}/{pointer['sha256']}"
+                )
+                needed[name] = pointer["sha256"]
+        except NotCanonical as error:
+            written.damage(folder, f"{folder.metadata.file} ({snapshot.id}:{path}) is damaged: {error}")
+    dropped = _dropped(folder, written)
+    let_go = set()
+    for name, sha256 in sorted(needed.items()):
+        found = folder.find_file(sha256)
+        if found is not None and _copy(folder, found, target / FILES / name, written):
+            written.files += 1
+            tell(f"{written.files} files")
+        elif found is None and (sha256 in dropped or sha256 in _dropped(folder, written)):
+            let_go.add(sha256)
+        elif found is None:
+            written.damage(folder, f"the file {sha256} is missing")
+    written.logs_let_go = len(let_go)
+    return written
+
+
+def _documents(folder: Folder, snapshot: Snapshot, written: Written) -> Iterator[tuple[str, bytes]]:
+    """The documents that can be read, each with its path."""
+    for path in folder.metadata.paths(snapshot):
+        try:
+            check_path(path)
+            data = folder.metadata.read_bytes(snapshot, path)
+        except ValueError as error:
+            written.damage(folder, f"{folder.metadata.file} ({snapshot.id}) is damaged: {error}")
+        except StoreDamaged as damage:
+            written.damage(folder, damage.message)
+        else:
+            if data is not None:
+                yield path, data
+
+
+def _dropped(folder: Folder, written: Written) -> Mapping[str, str]:
+    """The step logs that retention has let go. Read again where one is missing: it may have just gone."""
+    try:
+        return folder.dropped()
+    except StoreDamaged as damage:
+        problem = (4, f"{folder.full_name}: {damage.message}")
+        if problem not in written.problems:
+            written.problems.append(problem)
+        return {}
+
+
+def _copy(folder: Folder, stored: StoredFile, target: Path, written: Written) -> bool:
+    """Copy a stored file to `target`, hashed on its way; returns whether it is whole. What is not is not left
+    there. Raises OSError where the target's disk fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as out:
+        try:
+            with stored.open() as stream:
+                while chunk := stream.read(_CHUNK):
+                    out.write(chunk)
+        except StoreDamaged as damage:
+            written.damage(folder, damage.message)
+        except FileNotFoundError:
+            written.damage(folder, f"{stored.file} is missing")
+        except PermissionError as error:
+            if str(error.filename) != str(stored.path):
+                raise
+            written.problems.append(
+                (1, f"{folder.full_name}: {stored.file} may not be read: run as its owner")
+            )
+        else:
+            return True
+    target.unlink()
+    return False
+
+
+def _name_for_people(pointer: JsonObject) -> str:
+    """A name for people that any disk takes: the hash keeps two of one name apart."""
+    name = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in str(pointer["name"]))
+    short = name.lstrip(".").encode("utf-8")[-_NAME_BYTES_MAX:].decode("utf-8", "ignore")
+    return f"{str(pointer['sha256'])[:12]}-{short}"
+
+
+@dataclass
+class Objects:
+    """The LFS objects that refs reach: how many were written, and how many the store never had."""
+
+    restored: int = 0
+    absent: int = 0
+    problems: Problems = field(default_factory=list)
+
+
+def lfs_reached(
+    folder: RepositoryFolder,
+    snapshot: Snapshot,
+    repository: Path,
+    tips: Iterable[str],
+    do: Callable[[Job[LfsFindResult]], LfsFindResult],
+) -> list[str]:
+    """The LFS objects that the hashes `tips` reach in `repository`. Raises GitFailed and StoreDamaged.
+
+    A snapshot lists all that any ref reached when it was taken: where it lists none, nothing is read.
+    """
+    if folder.metadata.lfs(snapshot) == {}:
+        return []
+    return sorted(do(LfsFindJob(str(repository), tuple(sorted(set(tips))))).objects)
+
+
+def copy_objects(
+    folder: RepositoryFolder, snapshot: Snapshot, oids: Sequence[str], git_folder: Path, tell: Tell
+) -> Objects:
+    """Copy LFS objects to where git-lfs looks for them in the repository at `git_folder`.
+
+    Raises StoreDamaged where the snapshot's list of them is damaged, and OSError.
+    """
+    listed: Mapping[str, tuple[int, bool]] = folder.metadata.lfs(snapshot) or {}
+    done, written = Objects(), Written()
+    for oid in oids:
+        target = object_path(git_folder / LFS, oid)
+        source = folder.lfs_object(oid)
+        if source is None and listed.get(oid, (0, False))[1]:
+            written.damage(folder, f"the LFS object {oid} is missing")
+        elif source is None:
+            done.absent += 1
+        elif target.exists() or _copy_beside(folder, source, target, written):
+            done.restored += 1
+            tell(f"{done.restored} LFS objects")
+    done.problems = written.problems
+    return done
+
+
+def _copy_beside(folder: Folder, source: Path, target: Path, written: Written) -> bool:
+    """Copy an LFS object beside its place first: the repository may be in use."""
+    stored = StoredFile(source.name, folder.relative(source), source)
+    beside = target.with_name(f"{target.name}.part-{os.getpid()}")
+    if not _copy(folder, stored, beside, written):
+        return False
+    beside.rename(target)
+    return True
