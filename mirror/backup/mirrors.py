@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mirror.backup.tools import Tools
@@ -14,6 +14,8 @@ from mirror.model import Part, PartState, RefChange, name_to_json
 from mirror.store.reader import ref_of
 
 _PROBE_SILENCE = 30.0
+# So many refs that could not be had for the same reason are named.
+NAMED_MAX = 20
 _log = get_logger("backup")
 
 
@@ -38,6 +40,9 @@ async def fetch_mirror(tools: Tools, job: FetchJob, *, name: str, mirror: str, l
             _log.warning(
                 "backup.ref_" + change.kind, repository=name, ref=ref, old=change.old, new=change.new
             )
+    for ref_name, reason in result.lacking:
+        ref = name_to_json(ref_of(mirror, ref_name))
+        _log.warning("backup.ref_not_had", repository=name, ref=ref, reason=reason)
     return result
 
 
@@ -70,11 +75,28 @@ async def _absence(tools: Tools, job: FetchJob) -> MirrorError | None:
 
 def part_of_refs(result: FetchResult, counts: Mapping[str, int]) -> Part:
     """What a snapshot says of a mirror that was fetched."""
-    if not result.refused:
+    texts = []
+    if result.lacking:
+        counts = {**counts, "refs_not_had": len(result.lacking)}
+        texts.append(_of_lacking(result.lacking))
+    if result.refused:
+        first, reason = result.refused[0]
+        texts.append(f"{len(result.refused)} refs refused, the first {name_to_json(first)!r}: {reason}")
+    if not texts:
         return Part(PartState.COMPLETE, counts)
-    first, reason = result.refused[0]
-    text = f"{len(result.refused)} refs refused, the first {name_to_json(first)!r}: {reason}"
-    return Part(PartState.PARTIAL, counts, text)
+    return Part(PartState.PARTIAL, counts, "; ".join(texts))
+
+
+def _of_lacking(lacking: Sequence[tuple[bytes, str]]) -> str:
+    """Which refs could not be had and why, those with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in lacking:
+        by_reason.setdefault(reason, []).append(name_to_json(name))
+    texts = []
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+        texts.append(f"{', '.join(names[:NAMED_MAX])}{more}: {reason}")
+    return f"{len(lacking)} refs could not be had and stay as they are held: {'; '.join(texts)}"
 
 
 def changes_of(mirror: str, result: FetchResult) -> tuple[RefChange, ...]:

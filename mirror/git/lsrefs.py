@@ -78,6 +78,8 @@ def refs_of(refs: Mapping[Any, Any], symrefs: Mapping[Any, Any], peeled: Mapping
         if name.endswith(PEELED):
             if value is not None:
                 tops[name.removesuffix(PEELED)] = _text(value)
+        elif value == b"shallow":
+            continue  # of the old protocol: where the history of a shallow repository is cut off
         elif name != b"HEAD" and value is not None:
             values[name] = _text(value)
     head: Head | None = None

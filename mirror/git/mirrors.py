@@ -24,7 +24,7 @@ from mirror.git.failures import GitFailed
 from mirror.git.jobs import Clock, Tell
 from mirror.git.looks import Look
 from mirror.git.objects import COMMIT, TAG, parents_of, read, target_of
-from mirror.git.packs import sweep
+from mirror.git.packs import present, sweep
 from mirror.git.receive import receive, understood
 from mirror.git.refs import (
     KEEP,
@@ -105,8 +105,10 @@ class ProbeJob:
 class FetchResult:
     """What a fetch found and did.
 
-    `advertised` is all that was advertised and accepted; None: just what the mirror has. `refused`
-    names refs that cannot be mirrored under their name, each with the reason. `pins` is the full hash
+    `advertised` is all that was advertised and accepted, where `lacking` has no say; None: just what the
+    mirror has. `refused`
+    names refs that cannot be mirrored under their name, each with the reason; `lacking` those whose objects
+    could not be had: what is held of them is as it was. `pins` is the full hash
     of every pull request head that is pinned; `unpinned` are those wanted but not held.
     """
 
@@ -114,6 +116,7 @@ class FetchResult:
     advertised: Refs | None
     changes: tuple[RefChange, ...] = ()
     refused: tuple[tuple[bytes, str], ...] = ()
+    lacking: tuple[tuple[bytes, str], ...] = ()
     pins: Mapping[int, str] = field(default_factory=dict)
     unpinned: tuple[int, ...] = ()
     received_objects: int = 0
@@ -141,26 +144,36 @@ def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | N
     if advertised is None:
         assert look.found is not None
         return FetchResult(job.mirror, None, pins=look.found.pins, unpinned=look.found.unpinned)
-    result = _taken_in(job, client, advertised, tell)
-    is_all = not result.refused and _has_all_of(path, result.refs)
+    result = _taken_in(job, client, advertised, tell, clock)
+    is_all = not result.refused and not result.lacking and _has_all_of(path, result.refs)
     # What was told only now may not have been heard: the run that asked may end before it has noted it.
     if client.answer is not None and is_all and _is_noted(job, result.refs, result.pins):
         look.keep(client.answer, result.unpinned)
     return result
 
 
-def _taken_in(job: FetchJob, client: HttpClient, advertised: Refs, tell: Tell) -> FetchResult:
-    """Make the mirror what is `advertised`."""
+def _taken_in(
+    job: FetchJob, client: HttpClient, advertised: Refs, tell: Tell, clock: Clock | None
+) -> FetchResult:
+    """Make the mirror what is `advertised`, as far as its objects can be had."""
     path = Path(job.mirror)
     old = read_all(path)
     accepted, refused = _accept(advertised, job.erased, old)
     if _is_confirmed(path, job, old, accepted):
         return FetchResult(job.mirror, accepted, refused=refused, pins=_pins(old))
     sweep(path)
-    count = receive(client, path, _tips(accepted), _order(accepted), tell)
+    received = receive(client, path, _tips(accepted), _order(accepted), tell, clock)
+    count = received.objects
+    if received.failures:
+        # What moved or went between list and fetch is not to be had any more, and no fault.
+        again = _listed_again(client, received.failures)
+        if again.refs != advertised.refs:
+            accepted, refused = _accept(again, job.erased, old)
+            received = receive(client, path, _tips(accepted), _order(accepted), tell, clock)
+            count += received.objects
     with closed_after(open_repository(path)) as repository:
         store, old = repository.object_store, read_all(path)
-        _check_tips(store, _tips(accepted) - set(old.values()))
+        accepted, lacking = _without_lacking(path, store, old, accepted, received.failures)
         wanted_pins = {number: resolve(store, text) for number, text in job.pins.items()}
         wanted_pins = {n: value for n, value in wanted_pins.items() if pin_name(n) not in job.erased}
         changes, pins = _publish(path, store, old, accepted, wanted_pins)
@@ -169,6 +182,7 @@ def _taken_in(job: FetchJob, client: HttpClient, advertised: Refs, tell: Tell) -
             accepted,
             changes=changes,
             refused=refused,
+            lacking=lacking,
             pins=pins,
             unpinned=tuple(sorted(n for n, value in wanted_pins.items() if value is None)),
             received_objects=count,
@@ -268,10 +282,55 @@ def _tips(refs: Refs) -> set[str]:
     return tips
 
 
-def _check_tips(store: DiskObjectStore, tips: Iterable[str]) -> None:
-    for tip in sorted(tips):
-        if ObjectID(tip.encode("ascii")) not in store:
-            raise GitFailed(f"the server advertises {tip} but did not send it; nothing was changed")
+def _listed_again(client: HttpClient, failures: Mapping[str, MirrorError]) -> Refs:
+    """What the server advertises after something of it could not be had. Raises the first of `failures`
+    where it does not list its refs any more: it is away, and nothing is known of any ref."""
+    client.advertised = client.answer = None
+    try:
+        again = _listed(client)
+    except MirrorError:
+        raise next(iter(failures.values())) from None
+    assert again is not None
+    return again
+
+
+def _without_lacking(
+    path: Path,
+    store: DiskObjectStore,
+    old: Mapping[bytes, str],
+    accepted: Refs,
+    failures: Mapping[str, MirrorError],
+) -> tuple[Refs, tuple[tuple[bytes, str], ...]]:
+    """Refs of which all is there, and which are not those with why. One that is not had stays as it is held.
+
+    Raises the error of a ref where nothing that is advertised could be had.
+    """
+    new = _tips(accepted) - set(old.values())
+    absent = new - {name.decode("ascii") for name in present(store, [ObjectID(t.encode()) for t in new])}
+    why = {
+        tip: failures[tip] if tip in failures else GitFailed(f"the server did not send {tip}")
+        for tip in absent
+    }
+    if not why:
+        return accepted, ()
+    if absent >= _tips(accepted):
+        raise next(iter(why.values()))
+    lacking = [(name, why[value].message) for name, value in sorted(accepted.refs.items()) if value in why]
+    _, tops = read_packed(path)
+    refs, peeled = dict(accepted.refs), dict(accepted.peeled)
+    for name, _ in lacking:
+        del refs[name]
+        peeled.pop(name, None)
+        if name in old and not name.startswith(OURS):
+            refs[name] = old[name]
+            peeled |= {name: tops[name]} if name in tops else {}
+    head = accepted.head
+    if head is not None and head.kind == "detached" and (value := head.value.decode("ascii")) in why:
+        lacking.append((b"HEAD", why[value].message))
+        head = read_head(path)
+    elif head is not None and head.kind == "symref" and head.value not in refs:
+        head = Head("unborn", head.value)
+    return Refs(refs, head, peeled), tuple(lacking)
 
 
 def resolve(store: DiskObjectStore, text: str) -> str | None:

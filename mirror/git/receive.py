@@ -1,24 +1,29 @@
-"""Getting objects that a mirror lacks from a server, whatever happens on the way.
+"""Getting objects that a mirror lacks from a server, as far as the server can give them.
 
-At first all at once. A first mirror of a giant may never come through so: where a transfer breaks, it
-is taken in groups of refs, the oldest first. What a group brought is held by refs under
+At first all at once. That may fail for the sake of one ref (an object upstream is missing or damaged), and
+a first mirror of a giant may never come through so. Then refs are asked for in groups, the oldest first,
+and a group that fails is halved, down to the single ref. What a group brought is held by refs under
 `refs/mirror/work/`, so that the next attempt, or the next run, starts from there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dulwich.errors import HangupException
+from dulwich.errors import GitProtocolError, HangupException
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
 from mirror.errors import MirrorError
-from mirror.git.failures import GitFailed, GitUnreachable
-from mirror.git.jobs import Tell
+from mirror.git.durable import write_file
+from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnreachable
+from mirror.git.jobs import Clock, Tell
 from mirror.git.packs import Reception, present
 from mirror.git.refs import (
     OURS,
@@ -31,20 +36,50 @@ from mirror.git.refs import (
     write_packed,
 )
 from mirror.git.transport import HttpClient
+from mirror.model import is_hash
 
 HAVES_MAX = 256
-# Into so many groups refs are divided once a transfer of all broke, and so often in a row a transfer may
-# break before a run gives up.
+# Into so many groups refs are divided once a request for all failed.
 GROUPS = 8
-BREAKS_MAX = 3
+# Requests that fail are given up after so many, and some more for each that brought something; a transfer
+# that broke off counts for three. The second number is for refs that could not be had the last time either.
+FAILURES_MAX = 60
+FAILURES_AGAIN_MAX = 16
+BROKE_OFF = 3
+MORE_FOR_EACH = 8
+# So many failures in a row, and the largest groups that are left come first.
+IN_A_ROW_MAX = 12
+# So long (seconds) requests that fail may take altogether.
+FAILING_MAX = 1800.0
+# Refs (by their values) that could not be had the last time, one a line: they are asked for last.
+FILE = "lacking"
+# After so many requests in a row that were not answered at all, the server is asked whether it is there.
+UNANSWERED_MAX = 3
+# The lines of what a server tells meanwhile that say what went wrong there.
+_WORDS = re.compile(r"(?:fatal|error): .+")
 
 
-def receive(client: HttpClient, path: Path, tips: Iterable[str], order: Sequence[str], tell: Tell) -> int:
-    """Get the objects that `tips` need into the mirror at `path`; returns how many came.
+@dataclass(frozen=True)
+class Received:
+    """How many objects came, and the values of refs that could not be had, each with why not."""
+
+    objects: int = 0
+    failures: Mapping[str, MirrorError] = field(default_factory=dict)
+
+
+def receive(
+    client: HttpClient,
+    path: Path,
+    tips: Iterable[str],
+    order: Sequence[str],
+    tell: Tell,
+    clock: Clock | None = None,
+) -> Received:
+    """Get the objects that `tips` need into the mirror at `path`, as far as the server can give them.
 
     The caller holds the writer's lock and has had `client` list the refs. `order` holds hashes in the
-    order in which groups of them are asked for. Raises the errors of `mirror.git.failures`; what groups
-    brought before is kept.
+    order in which groups of them are asked for. Raises the errors of `mirror.git.failures` where the
+    server refuses the credential or has no such repository any more; what groups brought before is kept.
     """
     old = read_all(path)
     held = set(old.values())
@@ -52,37 +87,133 @@ def receive(client: HttpClient, path: Path, tips: Iterable[str], order: Sequence
         new = sorted(set(tips) - held)
         missing = set(_lacking(repository.object_store, new))
     if not missing:
-        return 0
+        _remember(path, [])
+        return Received()
     wants = [tip for tip in dict.fromkeys([*order, *sorted(missing)]) if tip in missing]
-    if not any(name.startswith(WORK + b"/") for name in old):
-        try:
-            return _transfer(client, path, wants, tell)
-        except GitUnreachable:
-            if len(wants) == 1:
-                raise
-            tell(f"the transfer broke off; going on in groups of {len(wants)} refs")
-    return _by_groups(client, path, wants, tell)
+    lacked = [tip for tip in _recall(path) if tip in missing]
+    asking = _Asking(client, path, tell, clock)
+    fresh = [tip for tip in wants if tip not in set(lacked)]
+    # An earlier run was interrupted in the middle of groups: a request for all would fail as it did then.
+    is_interrupted = any(name.startswith(WORK + b"/") for name in old)
+    asking.ask(fresh, FAILURES_MAX, divided=is_interrupted and len(fresh) > 1)
+    asking.ask(lacked, FAILURES_AGAIN_MAX)
+    # Those that were asked for alone in this run come last the next time, so that each has its turn.
+    again = [tip for tip in [*lacked, *wants] if tip in asking.failures]
+    _remember(path, sorted(dict.fromkeys(again), key=lambda tip: tip in asking.alone))
+    return Received(asking.objects, asking.failures)
 
 
-def _by_groups(client: HttpClient, path: Path, wants: Sequence[str], tell: Tell) -> int:
-    count = breaks = 0
-    size = max(1, -(-len(wants) // GROUPS))
-    todo = [list(wants[at : at + size]) for at in range(0, len(wants), size)]
-    while todo:
-        group = todo.pop(0)
+class _Asking:
+    """Asks one server for what refs need: for all at once, and where that fails for ever smaller groups."""
+
+    def __init__(self, client: HttpClient, path: Path, tell: Tell, clock: Clock | None) -> None:
+        self._client = client
+        self._path = path
+        self._tell = tell
+        self._clock = clock
+        self._failing = 0.0  # seconds that failing requests took
+        self._budget = 0
+        self._is_answered = True  # whether the last request was, with a byte at least
+        self.objects = 0
+        self.failures: dict[str, MirrorError] = {}
+        self.alone: set[str] = set()  # values that failed when they were asked for alone
+
+    def ask(self, wants: Sequence[str], failures_max: int, *, divided: bool = False) -> None:
+        """Ask for `wants`; those that could not be had are in `failures`."""
+        todo = _divided(wants, GROUPS) if divided else [list(wants)]
+        self._budget, in_a_row = failures_max, 0
+        while todo and todo[0]:
+            group = todo.pop(0)
+            is_all = len(group) == len(wants)
+            error = self._try(group)
+            if error is None:
+                in_a_row, self._budget = 0, self._budget + MORE_FOR_EACH
+                if not is_all:
+                    _hold(self._path, group)
+                    self._tell(f"{len(todo)} groups of refs to go")
+                continue
+            in_a_row += 1
+            if self._is_given_up(error, in_a_row):
+                self.failures.update((tip, error) for several in todo for tip in several)
+                return
+            smaller = _smaller(group, error, is_first=is_all)
+            if smaller and is_all:
+                size = max(map(len, smaller))
+                self._tell(f"the server did not give all refs at once; going on in groups of {size} refs")
+            todo[:0] = smaller
+            if in_a_row % IN_A_ROW_MAX == 0:
+                todo.sort(key=len, reverse=True)
+
+    def _is_given_up(self, error: MirrorError, in_a_row: int) -> bool:
+        """Whether to ask no more after so many failures in a row, the last of them `error`."""
+        self._budget -= BROKE_OFF if isinstance(error, GitUnreachable) else 1
+        if self._budget <= 0 or self._failing > FAILING_MAX:
+            return True
+        # A server that answers nothing may be away; one that still lists its refs refuses this request.
+        return not self._is_answered and in_a_row % UNANSWERED_MAX == 0 and not is_alive(self._client)
+
+    def _try(self, group: Sequence[str]) -> MirrorError | None:
+        """Ask for one group; why it did not come, where that may lie in the objects themselves."""
+        began = self._clock() if self._clock is not None else 0.0
+        before = self._client.received_bytes
         try:
-            count += _transfer(client, path, group, tell)
-        except GitUnreachable:
-            breaks += 1
-            if breaks == BREAKS_MAX:
-                raise
-            half = len(group) // 2
-            todo[:0] = [part for part in (group[:half], group[half:]) if part]
-            continue
-        breaks = 0
-        _hold(path, group)
-        tell(f"{len(todo)} groups of refs to go")
-    return count
+            self.objects += _transfer(self._client, self._path, group, self._tell)
+        except (GitNotFound, GitForbidden):
+            raise
+        except (GitFailed, GitUnreachable) as error:
+            self._failing += self._clock() - began if self._clock is not None else 0.0
+            self._is_answered = self._client.received_bytes > before
+            self.failures.update(dict.fromkeys(group, error))
+            self.alone.update(group if len(group) == 1 else ())
+            return error
+        for tip in group:
+            self.failures.pop(tip, None)
+        return None
+
+
+def is_alive(client: HttpClient) -> bool:
+    """Whether the server lists its refs now; `client` knows no others afterwards than it did before."""
+    before = client.advertised, client.answer
+    client.advertised = None
+    try:
+        client.list_refs()
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 - dulwich raises anything where a server breaks the protocol
+        return False
+    finally:
+        client.advertised, client.answer = before
+    return True
+
+
+def _smaller(group: Sequence[str], error: MirrorError, *, is_first: bool) -> list[list[str]]:
+    """The groups that a group which could not be had is divided into; none for a single ref."""
+    named = [tip for tip in group if tip in error.message]
+    rest = [tip for tip in group if tip not in named]
+    if named and rest:  # the server says which it does not give
+        return [rest, *([tip] for tip in named)]
+    return _divided(group, GROUPS if is_first else 2) if len(group) > 1 else []
+
+
+def _divided(group: Sequence[str], number: int) -> list[list[str]]:
+    """A group in `number` parts of about one size, or one for each ref where these are fewer."""
+    size = max(1, -(-len(group) // number))
+    return [list(group[at : at + size]) for at in range(0, len(group), size)]
+
+
+def _recall(path: Path) -> list[str]:
+    try:
+        return [line for line in (path / FILE).read_text("ascii").split() if is_hash(line)]
+    except (OSError, ValueError):
+        return []
+
+
+def _remember(path: Path, lacked: Sequence[str]) -> None:
+    with contextlib.suppress(OSError):  # without it the next run asks more often, and that is all
+        if lacked:
+            write_file(path / FILE, "".join(f"{tip}\n" for tip in lacked).encode("ascii"))
+        else:
+            (path / FILE).unlink(missing_ok=True)
 
 
 def _hold(path: Path, tips: Iterable[str]) -> None:
@@ -98,8 +229,12 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
     def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
         return wanted
 
+    words: list[str] = []
+
     def progress(text: bytes) -> None:
-        tell(text.decode("utf-8", "replace").strip())
+        line = text.decode("utf-8", "replace").strip()
+        words.extend(_WORDS.findall(line))
+        tell(line)
 
     with closed_after(open_repository(path)) as repository:
         store = repository.object_store
@@ -115,18 +250,27 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
 
             client.is_preparing = True
             try:
-                client.fetch_pack(b"", wants, Haves(_heads(client, path)), write, progress)
+                found = client.fetch_pack(b"", wants, Haves(_heads(client, path)), write, progress)
             except (OSError, MemoryError):
                 raise
             except Exception as error:
                 # At once it is a refusal; in the middle of a pack whatever carried it broke off.
                 if isinstance(error, HangupException) and pack.received:
-                    raise GitUnreachable("the git server hung up in the middle of a pack") from error
-                raise understood(error) from error
+                    fault: Exception = GitUnreachable("the git server hung up in the middle of a pack")
+                else:
+                    fault = understood(error)
+                raise _with_words(fault, words) from error
             if pack.received == 0:
-                raise GitFailed("the git server sent nothing of what it advertises; nothing was changed")
+                fault = GitFailed("the git server sent nothing of what it advertises; nothing was changed")
+                raise _with_words(fault, words)
             # What was there before passed the same check when it came.
-            return pack.publish(store, processes=os.cpu_count() or 1, tell=tell)
+            try:
+                return pack.publish(store, processes=os.cpu_count() or 1, tell=tell)
+            except GitFailed as error:
+                if not found.new_shallow:
+                    raise
+                cut = "upstream is a shallow repository, its own history is cut off"
+                raise GitFailed(f"{cut}: {error.message}") from error
 
 
 def _lacking(store: DiskObjectStore, tips: Iterable[str]) -> list[str]:
@@ -172,6 +316,22 @@ def understood(error: Exception) -> Exception:
     """An error of the protocol as one of ours."""
     if isinstance(error, MirrorError):
         return error
-    text = str(error).strip().splitlines()
-    detail = "".join(sign for sign in (text[0] if text else "") if sign.isprintable())[:200]
-    return GitFailed(f"the git server broke the protocol ({type(error).__name__}): {detail}")
+    if isinstance(error, HangupException):
+        return GitFailed("the git server hung up instead of an answer")
+    if isinstance(error, GitProtocolError) and (detail := clean(str(error))):
+        return GitFailed(f"the git server failed: {detail}")
+    return GitFailed(f"the git server broke the protocol ({type(error).__name__}): {clean(str(error))}")
+
+
+def clean(text: str) -> str:
+    """The first line of what a server said, as far as it can be printed, and no longer than 200 signs."""
+    lines = text.strip().splitlines()
+    return "".join(sign for sign in (lines[0] if lines else "") if sign.isprintable())[:200]
+
+
+def _with_words(error: Exception, words: Sequence[str]) -> Exception:
+    """An error of ours with what the server's own git said of it."""
+    said = "; ".join(dict.fromkeys(map(clean, words[:3])))
+    if not said or not isinstance(error, GitFailed | GitUnreachable):
+        return error
+    return type(error)(f"{error.message} (there: {said})", hint=error.hint)

@@ -207,6 +207,8 @@ class HttpClient(AbstractHttpGitClient):
             self._check(response)
         is_list = data is None or (isinstance(data, bytes) and data.startswith(_LIST))
         read = self._reader(response, lsrefs.ADVERTISEMENT_MAX if is_list else None)
+        if not is_list and url.endswith("/git-upload-pack"):
+            read = _Heard(read, self._where()).read
         return _Answer(response, url if url != asked else ""), read
 
     def _check(self, response: urllib3.BaseHTTPResponse) -> None:
@@ -307,6 +309,29 @@ class _Answer:
     def close(self) -> None:
         """No more of it is wanted."""
         _let_go(self._response)
+
+
+class _Heard:
+    """Reads an answer to a fetch. dulwich passes over a refusal (`ERR …`) where it expects something else;
+    here it is raised as GitFailed, with the server's words."""
+
+    def __init__(self, read: Callable[[int], bytes], where: str) -> None:
+        self._read = read
+        self._where = where
+        self._is_new = True
+        self._ahead = b""
+
+    def read(self, size: int) -> bytes:
+        """As `read` of the answer."""
+        if self._is_new:
+            self._is_new = False
+            self._ahead = self._read(8)
+            if self._ahead[4:] == b"ERR ":
+                rest = self._read(max(0, int(self._ahead[:4], 16) - 8))
+                text = "".join(sign for sign in rest.decode("utf-8", "replace") if sign.isprintable())
+                raise GitFailed(f"{self._where} refuses: {text[:200]}")
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        return data + self._read(size - len(data)) if len(data) < size else data
 
 
 class Pace:

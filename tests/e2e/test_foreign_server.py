@@ -125,3 +125,34 @@ def test_a_deleted_and_a_rewritten_repository_come_back(tmp_path: Path) -> None:
     assert dict(read_refs(tmp_path / "up" / "acme" / "target.git").refs) == before
     verified = mirror("verify", "--json", cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout
+
+
+@pytest.mark.git
+def test_a_branch_that_upstream_cannot_give_costs_no_other(tmp_path: Path) -> None:
+    need_git()
+    make_upstream(tmp_path / "up")
+    odd = tmp_path / "up" / "acme" / "odd.git"
+    lost = git("commit-tree", "-p", "trunk", "-m", "lost", "trunk^{tree}", cwd=odd).strip()
+    child = git("commit-tree", "-p", lost, "-m", "its child", "trunk^{tree}", cwd=odd).strip()
+    git("update-ref", "refs/heads/broken", child, cwd=odd)
+    (odd / "objects" / lost[:2] / lost[2:]).unlink()
+    with (
+        MinimalApi("acme", ["odd"]) as api,
+        GitBackend(tmp_path / "up", user="x-token-auth", password=TOKEN) as backend,
+    ):
+        assert backup(tmp_path, api, backend)["acme/odd"] == "partial"
+        done = mirror("backup", "--json", cwd=tmp_path, env={"TOKEN": TOKEN})
+        assert done.returncode == 3, done.stdout + done.stderr
+        [entry] = [one for one in json_of(done)["entries"] if one["full_name"] == "acme/odd"]
+        [problem] = entry["problems"]
+        assert problem["code"] == 3
+        assert "refs/heads/broken" in problem["text"] and lost in problem["text"]
+        assert entry["parts"]["code"]["counts"]["refs_not_had"] == 1
+        # What did not change makes no new snapshot, though it is asked for again.
+        assert len(json_of(mirror("snapshots", "acme/odd", "--json", cwd=tmp_path))["snapshots"]) == 1
+    done = mirror("restore", "acme/odd", "--only", "code", "--to", "back", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wanted = {name: value for name, value in read_refs(odd).refs.items() if value != child}
+    assert dict(read_refs(tmp_path / "back" / "code.git").refs) == wanted
+    verified = mirror("verify", "--json", cwd=tmp_path)
+    assert verified.returncode == 0, verified.stdout
