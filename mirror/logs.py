@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal, TextIO
 
@@ -25,6 +26,8 @@ _LOOKS_SECRET = (
     (re.compile(r"\bAT(?:AT|CT|BB)[A-Za-z0-9_=-]{8,}"), _REDACTED),
 )
 _secrets: set[str] = set()
+# Log lines that could not be written, and that nobody has asked about yet.
+_lost: Counter[str] = Counter()
 
 
 def register_secret(value: str) -> None:
@@ -88,12 +91,38 @@ def configure(*, log_format: LogFormat = "auto", verbosity: int = 0, stream: Tex
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )
     # Libraries that use the standard logger (apscheduler, httpx) go the same way.
     handler = _ThroughStructlog()
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _Lines:
+    """Writes log lines to a stream. A line that cannot be written is dropped and counted: a log that
+    fails never stops the work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        """Write one line."""
+        before = getattr(self._stream, "failures", 0)
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            _lost["lines"] += 1
+        else:
+            _lost["lines"] += getattr(self._stream, "failures", 0) > before
+
+    log = debug = info = warn = warning = error = err = critical = fatal = failure = exception = msg
+
+
+def take_lost_lines() -> int:
+    """How many log lines could not be written since this was last asked."""
+    return _lost.pop("lines", 0)
 
 
 class _ThroughStructlog(logging.Handler):

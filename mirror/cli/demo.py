@@ -153,6 +153,6 @@ def _wait(folder: Path, config: Path, simulator: Simulator) -> None:
         flush=True,
     )
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     stop.wait()

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import errno
-import os
 import signal
 import sys
 import traceback
@@ -14,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mirror import logs
-from mirror.cli import demo, init, letting_go, looking, parser, runs, service
+from mirror.cli import demo, init, letting_go, looking, parser, runs, service, streams
 from mirror.cli.context import Context
 from mirror.cli.edges import SystemClock, environment
 from mirror.cli.output import Output, plain
@@ -56,6 +55,12 @@ _DISK_HINTS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of the process."""
+    streams.prepare()
+    return streams.end(_command(argv))
+
+
+def _command(argv: Sequence[str] | None) -> int:
+    """Run one command; returns what it came to."""
     try:
         options = parser.parse(argv)
     except SystemExit as stopped:  # argparse has printed what was asked for: help, or the version
@@ -78,11 +83,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _told(out, error.exit_code, error.message, error.hint)
     except (KeyboardInterrupt, asyncio.CancelledError):
         return _told(out, 130, "stopped", None)
-    except BrokenPipeError:
-        # Whoever read us has gone; nothing more can be said to them.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
         # The system refused: a full disk, permissions, a broken one. Its own words are the clearest.
         _trace(options, error)
@@ -102,12 +102,14 @@ def _trace(options: argparse.Namespace, error: Exception) -> None:
 
 
 async def _run(command: Command, context: Context) -> int:
-    """Run a command; the first SIGINT or SIGTERM cancels it, so that it ends in order."""
+    """Run a command; the first SIGINT, SIGTERM or SIGHUP cancels it, so that it ends in order."""
     if context.options.command in ("daemon", "simulator"):
         return await command(context)
     task = asyncio.ensure_future(command(context))
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:  # nohup, or a shell's background job
+            continue
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
             loop.add_signal_handler(number, task.cancel)
     return await task

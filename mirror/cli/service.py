@@ -113,7 +113,7 @@ async def run_simulator(context: Context) -> int:
             )
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, stop.set)
             await stop.wait()
         if options.data:

@@ -76,8 +76,9 @@ def _answer(connection: socket.socket, job: Job[Any]) -> tuple[str, Any]:
 def main() -> None:
     """Serve jobs until the parent goes."""
     die_with_parent(int(sys.argv[2]))
-    # The parent decides about interrupts; a Ctrl-C at the terminal reaches the whole group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent decides when to stop; what a terminal or a service manager sends reaches the whole group.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
     bound(int(sys.argv[3]))
     # dulwich closes files in destructors; what goes wrong there has been told as the job's own error.

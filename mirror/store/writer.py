@@ -15,7 +15,7 @@ from typing import Literal
 
 from mirror.errors import MirrorError, UsageError
 from mirror.fs import occupant
-from mirror.logs import get_logger
+from mirror.logs import get_logger, take_lost_lines
 from mirror.model import (
     Clock,
     JsonObject,
@@ -252,10 +252,14 @@ class StoreWriter:
     def write_run(self, run: Run) -> Path:
         """Write the record of a run, chained to the record written before it; returns its file.
 
+        It says how many log lines could not be written, where there are any (`log_lines_lost`).
         A record is written once: FileExistsError where there is one of this id.
         """
         assert layout.is_run_id(run.id), f"{run.id} is not a run id"
         target = self._path / layout.run_record(run.id)
+        lost = take_lost_lines()
+        if lost:
+            run = replace(run, facts={**run.facts, "log_lines_lost": lost})
         with self._structure():
             sweep(target.parent)
             if target.exists():

@@ -447,7 +447,9 @@ def test_killed_at_any_moment_the_next_run_completes(tmp_path: Path) -> None:
     assert verified.returncode == 0, verified.stdout
 
 
-def test_a_stopped_run_says_so_and_keeps_what_it_finished(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_a_stopped_run_says_so_and_keeps_what_it_finished(tmp_path: Path, number: int) -> None:
+    """The signal reaches the workers too, as from a terminal that is closed."""
     world = World(tmp_path / "upstream")
     populate(world)
     token = world.add_workspace_access_token("acme", SCOPES)
@@ -461,17 +463,19 @@ def test_a_stopped_run_says_so_and_keeps_what_it_finished(tmp_path: Path) -> Non
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            start_new_session=True,
         )
         runs = tmp_path / "store" / "workspaces"
         deadline = time.monotonic() + 20
         while not list(runs.glob("*/repositories/api~*/state.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)
-        running.send_signal(signal.SIGTERM)
+        os.killpg(running.pid, number)
         out, _ = running.communicate(timeout=20)
     assert running.returncode == 130, out
     assert "acme/website" in out
     assert "pending" in out
+    assert "worker died" not in out
     with Store.open(tmp_path / "store") as store:
         last = store.last_run("backup")
         assert last is not None
