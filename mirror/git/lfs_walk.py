@@ -34,7 +34,9 @@ from mirror.git.treelinks import files_and_folders
 
 # Below the repository: objects as git-lfs keeps them, and what we remember of the walk.
 LFS = "lfs"
-MEMORY = f"{LFS}/pointers.json"
+MEMORY = f"{LFS}/pointers.cache"
+# Up to version 0.4. It is no JSON: a checksum stands before it.
+_FORMER_MEMORY = f"{LFS}/pointers.json"
 
 _SCHEMA = 2
 _COMMIT, _TREE, _BLOB, _TAG = 1, 2, 3, 4
@@ -95,7 +97,8 @@ def objects_reached(
 
 def forget(path: Path) -> None:
     """Drop what is remembered of a repository: its packs are others now."""
-    (path / MEMORY).unlink(missing_ok=True)
+    for name in (MEMORY, _FORMER_MEMORY):
+        (path / name).unlink(missing_ok=True)
 
 
 def _reached(
@@ -218,3 +221,4 @@ def _remember(path: Path, memory: _Memory) -> None:
         folder.mkdir(mode=0o700)
         sync_folder(path)
     write_file(path / MEMORY, hashlib.sha256(data).hexdigest().encode("ascii") + b"\n" + data)
+    (path / _FORMER_MEMORY).unlink(missing_ok=True)

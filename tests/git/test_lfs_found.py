@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dulwich.object_store import DiskObjectStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +19,7 @@ from mirror.errors import MirrorError
 from mirror.git import lfs_walk
 from mirror.git.lfs_pointers import parse_pointer, pointers_of_loose, pointers_of_pack
 from mirror.git.lfs_walk import MEMORY, objects_reached
-from mirror.git.refs import write_packed
+from mirror.git.refs import _Objects, write_packed
 from tests.git.backend import git, need_git
 from tests.git.crafted import BLOB, COMMIT, TREE, Crafted, name_of, receive
 
@@ -282,6 +281,15 @@ def test_what_an_earlier_version_remembered_is_looked_for_anew(tmp_path: Path) -
     assert json.loads(memory.read_bytes().partition(b"\n")[2]) == content
 
 
+def test_the_file_that_an_earlier_version_remembered_in_goes(tmp_path: Path) -> None:
+    handmade(tmp_path / "m.git", b"040000")
+    former = tmp_path / "m.git/lfs/pointers.json"
+    former.parent.mkdir()
+    former.write_bytes(b"0" * 64 + b"\n{}")
+    assert objects_reached(tmp_path / "m.git", remember=True) != {}
+    assert not former.exists() and (tmp_path / "m.git" / MEMORY).exists()
+
+
 def test_pointers_that_disagree_about_a_size_are_all_told(work: Work) -> None:
     other = pointer(1).replace(b"size 1", b"size 77")
     work.commit({"a.bin": pointer(1), "b.bin": other})
@@ -301,7 +309,7 @@ def test_where_there_is_no_pointer_nothing_is_walked(work: Work, monkeypatch: py
 def walked(work: Work, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many objects are read to find all that is reached, with what is remembered."""
     count = 0
-    real = DiskObjectStore.get_raw
+    real = _Objects.get_raw
 
     def counted(self: object, name: object) -> object:
         nonlocal count
@@ -309,7 +317,7 @@ def walked(work: Work, monkeypatch: pytest.MonkeyPatch) -> int:
         return real(self, name)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(DiskObjectStore, "get_raw", counted)
+        patch.setattr(_Objects, "get_raw", counted)
         objects_reached(work.bare, remember=True)
     return count
 

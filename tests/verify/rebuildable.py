@@ -2,6 +2,6 @@
 
 # Parts of paths: caches, what people read, and what git derives from its packs.
 REBUILDABLE = (
-    "state.json", "index.json", "INDEX.md", "lock", "cache/", "tmp/", "lfs/pointers.json", "looked",
+    "state.json", "index.json", "INDEX.md", "lock", "cache/", "tmp/", "lfs/pointers.", "looked",
     ".rev", ".bitmap",
 )  # fmt: skip
