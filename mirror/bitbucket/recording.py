@@ -6,8 +6,9 @@ are kept. A text stays only where it is known to say what kind of thing somethin
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import re
+import secrets
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from mirror.model import Json, JsonObject, is_uuid
 HEADERS = (
     "content-type", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset",
     "x-ratelimit-resource", "x-ratelimit-nearlimit", "deprecation", "sunset", "x-accepted-oauth-scopes",
+    "x-credential-type",
 )  # fmt: skip
 VALUES_MAX = 3
 # Text in these fields says what kind of thing it is, and stays where it looks like that.
@@ -44,31 +46,66 @@ _FIELD = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _HOSTS = ("bitbucket.org", "atlassian.com", "atlassian.net", "atl-paas.net", "gravatar.com", "wp.com")
 
 
-def stand_in(text: str) -> str:
-    """Another text in place of `text`, the same each time, that tells nothing of it.
+class Recording:
+    """One recording: within it a text has the same stand-in each time. The salt is random and kept nowhere,
+    so that nobody can guess a text and see whether its stand-in is the one that is shared."""
 
-    A uuid stays a uuid, a hash a hash of its length, and `a/b` two names with a slash between.
-    """
-    digest = hashlib.sha256(b"stand-in " + text.encode("utf-8", "surrogatepass")).hexdigest()
-    if is_uuid(text):
-        return "{" + "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32])) + "}"
-    if _HASH.fullmatch(text):
-        return digest[: len(text)]
-    if re.fullmatch(r"[^/\s]+/[^/\s]+", text):
-        return "/".join(stand_in(part) for part in text.split("/"))
-    return f"text-{digest[:8]}"
+    def __init__(self) -> None:
+        self._salt = secrets.token_bytes(32)
 
+    def redacted(self, endpoint: Endpoint, answer: Answer) -> JsonObject:
+        """An answer as it may be shared: endpoint, chosen headers, and the body with stand-ins."""
+        return {
+            "endpoint": endpoint.name,
+            "method": "GET",
+            "template": endpoint.template,
+            "status": 200,
+            "headers": _headers(answer.headers),
+            "body": self._body(answer.data, ""),
+        }
 
-def redacted(endpoint: Endpoint, answer: Answer) -> JsonObject:
-    """An answer as it may be shared: endpoint, chosen headers, and the body with stand-ins."""
-    return {
-        "endpoint": endpoint.name,
-        "method": "GET",
-        "template": endpoint.template,
-        "status": 200,
-        "headers": _headers(answer.headers),
-        "body": _body(answer.data, ""),
-    }
+    def _stand_in(self, text: str) -> str:
+        """Another text in place of `text` that tells nothing of it: a uuid stays a uuid, a hash a hash of its
+        length, and `a/b` two names with a slash between."""
+        digest = hmac.digest(self._salt, text.encode("utf-8", "surrogatepass"), "sha256").hex()
+        if is_uuid(text):
+            parts = (digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32])
+            return "{" + "-".join(parts) + "}"
+        if _HASH.fullmatch(text):
+            return digest[: len(text)]
+        if re.fullmatch(r"[^/\s]+/[^/\s]+", text):
+            return "/".join(self._stand_in(part) for part in text.split("/"))
+        return f"text-{digest[:8]}"
+
+    def _body(self, value: Json, name: str) -> Any:
+        if isinstance(value, dict):
+            # A key that is not a field's name is somebody's own text.
+            return {
+                key if _FIELD.fullmatch(key) else self._stand_in(key): self._body(item, key)
+                for key, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self._body(item, name) for item in value[:VALUES_MAX]]
+        return self._text(value, name) if isinstance(value, str) else value
+
+    def _text(self, text: str, name: str) -> str:
+        if text == "" or _TIME.fullmatch(text) or (name in _KINDS and _KIND.fullmatch(text)):
+            return text
+        if name == "name" and text in _STATES:
+            return text
+        if text.startswith(("http://", "https://")):
+            return self._address(text)
+        return self._stand_in(text)
+
+    def _address(self, text: str) -> str:
+        try:
+            parts = urlsplit(text)
+            host = (parts.hostname or "").lower()
+        except ValueError:
+            return self._stand_in(text)
+        if not any(host == known or host.endswith("." + known) for known in _HOSTS):
+            host = "host.example"
+        return f"{parts.scheme}://{host}/{self._stand_in(f'{parts.path}?{parts.query}')}"
 
 
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -76,35 +113,3 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
     if "deprecation" in headers.get("link", ""):
         chosen["link"] = headers["link"]
     return chosen
-
-
-def _body(value: Json, name: str) -> Any:
-    if isinstance(value, dict):
-        # A key that is not a field's name is somebody's own text.
-        return {
-            key if _FIELD.fullmatch(key) else stand_in(key): _body(item, key) for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_body(item, name) for item in value[:VALUES_MAX]]
-    return _text(value, name) if isinstance(value, str) else value
-
-
-def _text(text: str, name: str) -> str:
-    if text == "" or _TIME.fullmatch(text) or (name in _KINDS and _KIND.fullmatch(text)):
-        return text
-    if name == "name" and text in _STATES:
-        return text
-    if text.startswith(("http://", "https://")):
-        return _address(text)
-    return stand_in(text)
-
-
-def _address(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        host = (parts.hostname or "").lower()
-    except ValueError:
-        return stand_in(text)
-    if not any(host == known or host.endswith("." + known) for known in _HOSTS):
-        host = "host.example"
-    return f"{parts.scheme}://{host}/{stand_in(f'{parts.path}?{parts.query}')}"

@@ -26,14 +26,16 @@ async def run_doctor(context: Context) -> int:
     loaded = context.config()
     out = context.out
     if context.options.record is not None:
-        written = await doctor.record(
+        done = await doctor.record(
             loaded, context.options.record, clock=context.clock, environment=context.environment
         )
-        out.document({"recorded": [str(path) for path in written]})
-        for path in written:
+        out.document({"recorded": [str(path) for path in done.written], "missing": done.missing})
+        for path in done.written:
             out.line(path)
-        out.line(f"{len(written)} redacted answers. Read them before you share them.")
-        return 0
+        for name, reason in done.missing.items():
+            out.line(f"missing: {name}: {reason}", style="yellow")
+        out.line(f"{len(done.written)} redacted answers. Read them before you share them.")
+        return done.exit_code
     report = await doctor.run(loaded, clock=context.clock, environment=context.environment)
     out.document(report.to_json())
     for check in report.checks:

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -377,6 +377,20 @@ async def _lfs(config: Config, workspace: WorkspaceConfig, client: Client, found
     return Check(name, "ok", f"objects of {first.full_name} can be asked for")
 
 
+# So often in a row a server may have no answer before the rest is left out.
+TROUBLES_MAX = 3
+
+
+@dataclass
+class Recorded:
+    """The files of a recording, and why the answers of other endpoints are missing, by endpoint.
+    `exit_code` is 0 where all was recorded that the credential may see."""
+
+    written: list[Path] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    exit_code: int = 0
+
+
 async def record(
     config: Config,
     folder: Path,
@@ -384,33 +398,58 @@ async def record(
     clock: Clock,
     environment: Mapping[str, str],
     transport: httpx.AsyncBaseTransport | None = None,
-) -> list[Path]:
-    """Save one redacted answer of each endpoint in use to `folder`; returns the files.
+) -> Recorded:
+    """Save one redacted answer of each endpoint in use to `folder`.
 
-    What cannot be had is left out. Read the files before you share them.
+    What cannot be had is missing, with its reason. Read the files before you share them. Raises what
+    listing the workspace's repositories raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+    recorded = Recorded()
     workspace = config.workspaces[0]
+    # One salt, so that the same name is the same in all files.
+    session = recording.Recording()
     async with _client(config, workspace, clock, environment, transport) as client:
         [target, *_] = await workspaces_of(client, workspace.workspace)
         found = await discover(client, target, Rules(workspace.include, workspace.exclude))
-        names: dict[str, str | int] = {"workspace": found.workspace.slug}
-        for repository in found.repositories:
-            names["repository"] = repository.slug
-            for endpoint in dict.fromkeys(row.endpoint for row in CATALOGUE):
+        troubles = 0
+        for endpoint in {row.endpoint.name: row.endpoint for row in CATALOGUE}.values():
+            if troubles >= TROUBLES_MAX:
+                recorded.missing[endpoint.name] = "not asked for: the server had no answer several times"
+                continue
+            try:
+                answer = await _first_answer(client, endpoint, found)
+            except MirrorError as error:
+                recorded.missing[endpoint.name] = error.message
+                troubles = troubles + 1 if isinstance(error, TryLater) else 0
+                if not isinstance(error, Denied | NotFound | Gone):
+                    recorded.exit_code = worst((recorded.exit_code, error.exit_code))
+                continue
+            troubles = 0
+            if answer is not None:
                 path = folder / f"{endpoint.name.replace(' ', '-')}.json"
-                if path in written or "{" in _rest(endpoint, names):
-                    continue
-                try:
-                    answer = await client.get(
-                        endpoint, endpoints.entries(3) if endpoint.page_size else None, **names
-                    )
-                except ApiError:
-                    continue
-                path.write_bytes(dumps(recording.redacted(endpoint, answer)))
-                written.append(path)
-    return written
+                path.write_bytes(dumps(session.redacted(endpoint, answer)))
+                recorded.written.append(path)
+    return recorded
+
+
+async def _first_answer(client: Client, endpoint: Endpoint, found: Discovered) -> Answer | None:
+    """The answer for the first repository that has one; None for an endpoint that asks for more than
+    workspace and repository. Raises why there is none; trouble of the server at once."""
+    names: dict[str, str | int] = {"workspace": found.workspace.slug}
+    query = endpoints.entries(3) if endpoint.page_size else None
+    failure: MirrorError | None = None
+    for repository in found.repositories:
+        names["repository"] = repository.slug
+        if "{" in _rest(endpoint, names):
+            return None
+        try:
+            return await client.get(endpoint, query, **names)
+        except ApiError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    return None
 
 
 def _rest(endpoint: Endpoint, names: Mapping[str, str | int]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from mirror.bitbucket import fields
 from mirror.bitbucket.client import Answer
 from mirror.bitbucket.endpoints import PULL_REQUESTS, REPOSITORY
-from mirror.bitbucket.recording import redacted
+from mirror.bitbucket.recording import Recording
 from mirror.model import dumps, is_uuid
 
 UUID = "{12345678-1234-1234-1234-1234567890ab}"
@@ -42,7 +44,7 @@ def test_names_addresses_and_texts_are_gone_and_shapes_stay() -> None:
     answer = Answer(
         {"values": [PRIVATE] * 9, "size": 9, "next": "https://api.bitbucket.org/acme?page=2"}, headers
     )
-    kept = redacted(PULL_REQUESTS, answer)
+    kept = Recording().redacted(PULL_REQUESTS, answer)
     text = dumps(kept["body"]).decode()
     assert not [word for word in WORDS if word in text]
     assert "set-cookie" not in kept["headers"]
@@ -58,9 +60,22 @@ def test_names_addresses_and_texts_are_gone_and_shapes_stay() -> None:
 
 def test_the_same_text_has_the_same_stand_in_and_a_full_name_stays_one() -> None:
     data = {"uuid": UUID, "slug": "payroll", "full_name": "acme/payroll", "workspace": {"slug": "acme"}}
-    body = redacted(REPOSITORY, Answer(data, {}))["body"]
+    body = Recording().redacted(REPOSITORY, Answer(data, {}))["body"]
     assert body["full_name"] == f"{body['workspace']['slug']}/{body['slug']}"
     assert fields.repository(body, workspace="x").full_name == body["full_name"]
+
+
+def test_stand_ins_are_salted_for_each_recording() -> None:
+    answer = Answer({"full_name": "acme/payroll", "uuid": UUID, "hash": FULL, "values": {"pay day": 1}}, {})
+    first, second = Recording(), Recording()
+    one, other = (dumps(each.redacted(REPOSITORY, answer)["body"]) for each in (first, second))
+    assert one == dumps(first.redacted(REPOSITORY, answer)["body"])
+    assert len(one) == len(other)
+    values = [set(re.findall(rb'"(?:text-|\{)?([0-9a-f]{8})', body)) for body in (one, other)]
+    assert len(values[0]) >= 4 and not values[0] & values[1]
+    # Not what an unsalted hash of a guessed name would be.
+    guess = hashlib.sha256(b"stand-in payroll").hexdigest()[:8].encode()
+    assert guess not in one + other
 
 
 @given(
@@ -72,4 +87,4 @@ def test_the_same_text_has_the_same_stand_in_and_a_full_name_stays_one() -> None
 )
 @settings(derandomize=True, max_examples=100, deadline=None)
 def test_any_document_can_be_recorded(data: Any) -> None:
-    json.dumps(redacted(REPOSITORY, Answer(data, {"content-type": "application/json"})))
+    json.dumps(Recording().redacted(REPOSITORY, Answer(data, {"content-type": "application/json"})))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -148,3 +149,25 @@ def test_a_server_that_is_down_is_no_verdict(tmp_path: Path) -> None:
     assert ended == 75
     assert report.exit_code == 0
     assert any("could not be checked" in check.text for check in report.checks if check.state == "warn")
+
+
+def test_a_recording_goes_on_past_trouble_and_says_what_is_missing(tmp_path: Path) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        config = load(write_config(tmp_path, simulator, token))
+        simulator.order(Fault("GET /2.0/repositories/acme/*/pullrequests", status=429, times=999))
+        simulator.order(Fault("GET /2.0/repositories/acme/*/hooks", status=503, times=999))
+        done = asyncio.run(
+            doctor.record(config, tmp_path / "answers", clock=FakeClock(), environment=os.environ)
+        )
+    assert done.exit_code == 75
+    assert {"pull requests", "webhooks"} <= done.missing.keys()
+    assert "503" in done.missing["webhooks"]
+    names = {path.name for path in done.written}
+    assert {"repository.json", "repositories.json", "branch-restrictions.json"} <= names
+    # The same thing has the same stand-in in all files of one recording.
+    one = json.loads((tmp_path / "answers/repository.json").read_text())["body"]
+    several = json.loads((tmp_path / "answers/repositories.json").read_text())["body"]["values"]
+    assert one["uuid"] in [each["uuid"] for each in several]
