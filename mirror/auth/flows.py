@@ -6,7 +6,6 @@ A flow signs requests to its own origins only, whatever it is handed.
 from __future__ import annotations
 
 import asyncio
-import base64
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing
@@ -14,11 +13,15 @@ from typing import Any
 
 import httpx
 
-from mirror import __version__
 from mirror.auth import connect
 from mirror.auth.credentials import ConnectJwt
 from mirror.auth.secrets import Secret
 from mirror.errors import CredentialRefused, TryLater, UsageError
+from mirror.http import headers, origins
+from mirror.http.network import Network
+from mirror.http.origins import Origin
+from mirror.http.rates import TooSlow, paced
+from mirror.http.words import after_colon, said
 from mirror.logs import register_secret
 from mirror.model import Clock, NotCanonical, loads
 
@@ -29,6 +32,7 @@ TOKEN_SECONDS_MAX = 86_400.0
 # A request made inside a flow does not inherit the client's timeouts.
 TIMEOUT = httpx.Timeout(30.0, pool=None)
 ANSWER_BYTES_MAX = 256 * 1024
+ANSWER_SECONDS = 60.0
 
 
 class ForeignOrigin(UsageError):
@@ -39,9 +43,9 @@ class SignInTrouble(TryLater):
     """The sign-in server failed or could not be reached; the credential may be good."""
 
 
-def origin(url: httpx.URL) -> tuple[str, str, int | None]:
+def origin(url: httpx.URL) -> Origin:
     """Scheme, host and port: what a credential is bound to."""
-    return url.scheme, url.host, url.port or {"https": 443, "http": 80}.get(url.scheme)
+    return origins.origin(str(url))
 
 
 class _OwnOrigins(httpx.Auth):
@@ -71,8 +75,7 @@ class HeaderAuth(_OwnOrigins):
 
 def basic(username: str, password: Secret) -> Secret:
     """What Basic sends: also a secret, which logs must not show either."""
-    pair = f"{username}:{password.reveal()}".encode()
-    return Secret(base64.b64encode(pair).decode("ascii"))
+    return Secret(headers.basic(username, password.reveal()).removeprefix("Basic "))
 
 
 class BasicAuth(HeaderAuth):
@@ -93,6 +96,7 @@ class RenewingAuth(_OwnOrigins, ABC):
     def __init__(self, oauth_url: str, clock: Clock, *urls: str) -> None:
         super().__init__(oauth_url, *urls)
         self.oauth_url = oauth_url
+        self.user_agent = Network().api_agent
         self.clock = clock
         self._lock = asyncio.Lock()
         self._token: Secret | None = None
@@ -103,12 +107,11 @@ class RenewingAuth(_OwnOrigins, ABC):
         """The request that asks for a token."""
 
     def _form(self, grant: str) -> httpx.Request:
-        headers = {"Accept": "application/json", "User-Agent": f"mirror/{__version__}"}
         return httpx.Request(
             "POST",
             self.oauth_url,
             data={"grant_type": grant},
-            headers=headers,
+            headers={"Accept": "application/json", "User-Agent": self.user_agent},
             extensions={"timeout": TIMEOUT.as_dict()},
         )
 
@@ -168,22 +171,29 @@ class RenewingAuth(_OwnOrigins, ABC):
     async def _take(self, answer: httpx.Response) -> None:
         """Read the token that was asked for."""
         status = answer.status_code
+        answer.stream = _Capped(answer.stream)
+        try:
+            body = await answer.aread()
+        except httpx.DecodingError:
+            body = b""
+        except TooSlow as error:
+            raise SignInTrouble(f"signing in failed: {error}") from None
+        told = after_colon(said(answer.headers.get("content-type"), body)) if status != 200 else ""
         if status == 429 or status >= 500:
-            raise SignInTrouble(f"the sign-in server answered {status}")
+            raise SignInTrouble(f"the sign-in server answered {status}{told}")
         if status in (400, 401, 403):
             raise CredentialRefused(
-                f"the sign-in server refused the credential ({status})",
+                f"the sign-in server refused the credential ({status}){told}",
                 hint="check the consumer's or app's keys, and that it is still installed",
             )
         if status != 200:
             raise UsageError(
-                f"the sign-in server answered {status}: tokens are not given there",
+                f"the sign-in server answered {status}: tokens are not given there{told}",
                 hint="check bitbucket.oauth_url in the configuration",
             )
-        answer.stream = _Capped(answer.stream)
         try:
-            data: Any = loads(await answer.aread())
-        except (NotCanonical, httpx.DecodingError):
+            data: Any = loads(body)
+        except NotCanonical:
             data = None
         token = data.get("access_token") if isinstance(data, dict) else None
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
@@ -205,7 +215,7 @@ class _Capped(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
-        async for chunk in self._inner:
+        async for chunk in paced(aiter(self._inner), seconds=ANSWER_SECONDS):
             size += len(chunk)
             if size > ANSWER_BYTES_MAX:
                 raise httpx.RemoteProtocolError("longer than an answer about sign-in can be")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from mirror.backup.tools import Tools
 from mirror.errors import MirrorError
-from mirror.git.failures import GitFailed, GitUnauthorized
+from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors import FetchJob, FetchResult, GitLogin, ProbeJob
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, RefChange, name_to_json
@@ -16,13 +17,59 @@ from mirror.store.reader import ref_of
 _PROBE_SILENCE = 30.0
 # So many refs that could not be had for the same reason are named.
 NAMED_MAX = 20
+# What another credential may be let in to.
+_REFUSALS = (GitUnauthorized, GitForbidden, GitNotFound)
+T = TypeVar("T")
 _log = get_logger("backup")
 
 
-async def login_for_git(tools: Tools) -> GitLogin | None:
-    """How git signs in. Raises CredentialRefused, or TryLater where the sign-in server cannot say."""
-    found = await tools.client.git_login()
-    return GitLogin(*found) if found is not None else None
+async def login_for_git(tools: Tools, name: str = "") -> GitLogin | None:
+    """How git signs in at what is called `name`: as it was let in there before, else by the first
+    credential. Raises CredentialRefused, or TryLater where the sign-in server cannot say."""
+    return next(iter(await _logins(tools, name)), None)
+
+
+async def _logins(tools: Tools, name: str) -> list[GitLogin]:
+    found = [GitLogin(*pair) for pair in await tools.client.git_logins()]
+    best = tools.logins.get(name)
+    return (
+        sorted(found, key=lambda one: one.username != best[0] or one.password != best[1]) if best else found
+    )
+
+
+async def with_each_login(
+    tools: Tools, name: str, do: Callable[[GitLogin | None], Awaitable[T | MirrorError]]
+) -> T | MirrorError:
+    """What `do` comes to with the first login that git lets in at what is called `name`.
+
+    Where it lets nobody in, the refusal that tells most is raised, or returned where `do` returned it:
+    a 404 of a login that was let in there before, else a 403, a 401, a 404.
+    """
+    known = tools.logins.get(name)
+    refusals: list[tuple[int, bool, MirrorError]] = []
+    logins: list[GitLogin | None] = [*await _logins(tools, name)]
+    for login in logins or [None]:
+        raised = False
+        try:
+            result = await do(login)
+        except _REFUSALS as error:
+            result, raised = error, True
+        if not isinstance(result, _REFUSALS):
+            if login is not None:
+                tools.logins.setdefault(name, (login.username, login.password))
+            return result
+        is_known = login is not None and known == (login.username, login.password)
+        refusals.append((_weight(result, is_known=is_known), raised, result))
+    _, raised, refusal = min(refusals, key=lambda one: one[0])
+    if raised:
+        raise refusal
+    return refusal
+
+
+def _weight(refusal: MirrorError, *, is_known: bool) -> int:
+    if isinstance(refusal, GitNotFound):
+        return 0 if is_known else 3
+    return 1 if isinstance(refusal, GitForbidden) else 2
 
 
 async def fetch_mirror(tools: Tools, job: FetchJob, *, name: str, mirror: str, lock: int) -> FetchResult:

@@ -18,7 +18,8 @@ from mirror.backup.brake import FolderJudge, problems_of_folder
 from mirror.backup.failures import understood
 from mirror.backup.heads import Ask, Heads, look_elsewhere
 from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
-from mirror.backup.mirrors import fetch_mirror, login_for_git, part_of_refs
+from mirror.backup.mirrors import fetch_mirror, login_for_git, part_of_refs, with_each_login
+from mirror.backup.refused import api_refused, told_once, without_the_api
 from mirror.backup.tools import Tools
 from mirror.backup.upkeep import keep_up
 from mirror.backup.wiki import backup_wiki
@@ -33,7 +34,7 @@ from mirror.errors import CredentialRefused, DamageFound, Locked, MirrorError, T
 from mirror.git.failures import GitUnauthorized
 from mirror.git.heads import HeadsJob, HeadsResult
 from mirror.git.lfs import LfsJob
-from mirror.git.mirrors import FetchJob, FetchResult
+from mirror.git.mirrors import FetchJob, FetchResult, GitLogin
 from mirror.git.refs import OURS, set_back
 from mirror.logs import get_logger
 from mirror.model import (
@@ -81,10 +82,7 @@ class Rest:
 
 
 async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Repository) -> Backed:
-    """Bring one repository's copy up to date. Whatever goes wrong with it is told by its entry.
-
-    A credential refused as a whole is raised: it concerns every other repository, too.
-    """
+    """Bring one repository's copy up to date. Whatever goes wrong with it is told by its entry."""
 
     async def turn(writer: RepositoryWriter, erased: Erased, lock: int) -> Backed:
         return await _under_lock(tools, writer, repository, erased, lock)
@@ -171,8 +169,6 @@ async def _locked(
                 done = await turn(writer, erased, lock.fileno)
     except Locked as error:
         done = Backed(_failed(repository, folder, Outcome.LOCKED, error))
-    except CredentialRefused:
-        raise
     except Exception as error:  # noqa: BLE001 - one repository's failure is its entry's, whatever it is
         fault = understood(error, folder or repository.full_name)
         done = Backed(_failed(repository, folder, Outcome.FAILED, fault))
@@ -248,10 +244,13 @@ async def _under_lock(
     # Only what there is may wait for requests here: the other repositories want their turn.
     draft, wanted = writer.work(erased), _wanted(tools.config)
     work = work_of(tools, writer, repository, draft, until=tools.clock.monotonic())
-    unread = await collecting.survey(work, wanted)
-    is_filled = _has_room(tools, work, wanted)
-    if is_filled:
-        await _fill(work, wanted)
+    unread: dict[str, Part] = {}
+    is_filled = False
+    with without_the_api(work, wanted, unread):
+        unread.update(await collecting.survey(work, wanted))
+        is_filled = _has_room(tools, work, wanted)
+        if is_filled:
+            await _fill(work, wanted)
     since = commits.walked(work) if wanted.every_commit else None
     told = heads.told_heads(work)
     result, code, code_problem = await _fetch(tools, writer, repository, told, erased.refs, lock, since)
@@ -267,14 +266,15 @@ async def _under_lock(
             # What heads from elsewhere bring is walked by the next fetch, which sees their pins.
             commits.note_walked(work, {*result.refs.refs.values(), *result.pins.values()})
         is_filled = is_filled and _has_room(tools, work, wanted)
-        if is_filled:
-            await _fill(work, wanted)
-            before = set(found.pins)
-            await look_elsewhere(work, found, ask, own_only=True)
-            since_then = {number: value for number, value in found.pins.items() if number not in before}
-            collecting.note_pinned_since(work, wanted, since_then)
-            heads.note_pinned(work, found.unpinned)
-            await collecting.fill(work, wanted, Worth.IDLE)
+        if is_filled and not work.refused:
+            with without_the_api(work, wanted, unread):
+                await _fill(work, wanted)
+                before = set(found.pins)
+                await look_elsewhere(work, found, ask, own_only=True)
+                since_then = {number: value for number, value in found.pins.items() if number not in before}
+                collecting.note_pinned_since(work, wanted, since_then)
+                heads.note_pinned(work, found.unpinned)
+                await collecting.fill(work, wanted, Worth.IDLE)
         pins = found.pins
         code, code_problem = found.judged(code)
     pinned = None if pins is None else frozenset(pins)
@@ -299,14 +299,14 @@ async def _under_lock(
     judge.finish(taken.snapshot)
     work.checkpoint_state()
     codes = {**work.codes, **_codes_of(code_problem, objects)}
-    problems = problems_of(tools.config, parts, codes)
+    problems = told_once(problems_of(tools.config, parts, codes), unread, work)
     changes = (*(result.changes if result is not None else ()), *wiki.changes)
     kept_up = await _keep_up(tools, writer, repository, lock) if result is not None else {}
     entry = _entry(writer, taken, parts, changes, problems, {**objects.facts, **kept_up})
     git_codes = {name: number for name, number in codes.items() if name in of_git}
     rest = Rest(repository, unread, of_git, git_codes, pinned)
     is_more = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
-    waits = is_more and not wiki.is_anothers
+    waits = is_more and not wiki.is_anothers and not api_refused(work, unread)
     return Backed(entry, rest if waits else None)
 
 
@@ -365,17 +365,22 @@ async def _fetch(
     since: frozenset[str] | None,
 ) -> tuple[FetchResult | None, Part, MirrorError | None]:
     name = repository.full_name
+    job = FetchJob(
+        mirror=str(writer.folder.code),
+        url=_address(tools, name),
+        pins=dict(told),
+        erased=erased,
+        silence_timeout=tools.silence_timeout,
+        since=since,
+    )
+
+    async def fetch(login: GitLogin | None) -> FetchResult | MirrorError:
+        return await fetch_mirror(tools, replace(job, login=login), name=name, mirror="code", lock=lock)
+
     try:
-        job = FetchJob(
-            mirror=str(writer.folder.code),
-            url=_address(tools, name),
-            login=await login_for_git(tools),
-            pins=dict(told),
-            erased=erased,
-            silence_timeout=tools.silence_timeout,
-            since=since,
-        )
-        result = await fetch_mirror(tools, job, name=name, mirror="code", lock=lock)
+        result = await with_each_login(tools, name, fetch)
+        if isinstance(result, MirrorError):
+            raise result
     except MirrorError as error:
         state = PartState.DENIED if isinstance(error, GitUnauthorized) else PartState.PARTIAL
         _log.warning("backup.fetch_failed", repository=name, reason=error.message)
@@ -404,7 +409,7 @@ def _asking(tools: Tools, writer: RepositoryWriter, repository: Repository, lock
             mirror=str(writer.folder.code),
             url=_address(tools, place.name or own),
             wants=place.wants,
-            login=await login_for_git(tools),
+            login=await login_for_git(tools, own),
             own=place.name == heads.OWN,
             silence_timeout=tools.silence_timeout,
         )
@@ -432,7 +437,7 @@ async def _lfs(
         was_passing = state.get("passing") is True
         return lfs.as_before(writer.folder.metadata.latest(), code_problem, was_passing=was_passing)
     try:
-        login = await login_for_git(tools)
+        login = await login_for_git(tools, name)
     except MirrorError as error:
         if isinstance(error, CredentialRefused):
             work.refused.add(lfs.PART)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,16 +17,17 @@ from pathlib import Path
 import httpx
 
 from mirror import __version__
-from mirror.auth.signin import sign_in
 from mirror.backup.absence import mark_absent, tell_unreached
 from mirror.backup.brake import failed_to_judge, judge_workspace
 from mirror.backup.failures import understood
+from mirror.backup.held import known_repositories
 from mirror.backup.repository import ORDER, Backed, backup_repository, fill_repository
 from mirror.backup.tools import Tools
 from mirror.backup.workspace import backup_workspace
 from mirror.bitbucket.budget import Budget
 from mirror.bitbucket.client import Client
 from mirror.config.settings import Config, WorkspaceConfig
+from mirror.connect import client_of, network_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.errors import Cancelled, CredentialRefused, MirrorError, NoStore, UsageError
 from mirror.git.workers import WorkerPool
@@ -166,6 +168,7 @@ async def run(
                 config.limits.git_workers,
                 environment=environment,
                 memory=config.limits.git_memory << 20,
+                network=await network_of(config, environment),
             ) as workers:
                 for workspace in config.workspaces:
                     await _workspaces(order, store, workers, workspace, tally)
@@ -218,27 +221,15 @@ def _check_selectors(order: _Order, tally: _Tally) -> None:
             tally.fail(UsageError(f"{selector} matches nothing that is backed up"))
 
 
-async def _client(order: _Order, workspace: WorkspaceConfig) -> Client:
-    urls = order.config.bitbucket
-    sign_ins = [
-        await sign_in(
-            credential,
-            environment=order.environment,
-            oauth_url=urls.oauth_url,
-            api_url=urls.api_url,
-            clock=order.clock,
-        )
-        for credential in workspace.credentials
-    ]
-    return Client(
-        sign_ins,
-        api_url=urls.api_url,
+def _client(order: _Order, workspace: WorkspaceConfig) -> AbstractAsyncContextManager[Client]:
+    return client_of(
+        order.config,
+        workspace,
         clock=order.clock,
-        concurrency=order.config.limits.api_concurrency,
+        environment=order.environment,
         budget=order.budget,
         transport=order.transport,
         until=order.until,
-        file_max=order.config.limits.file_max,
     )
 
 
@@ -250,7 +241,7 @@ async def _workspaces(
     if config.workspace is not None and not _selected(order, config.workspace):
         return
     try:
-        async with await _client(order, config) as client:
+        async with _client(order, config) as client:
             try:
                 found = await workspaces_of(client, config.workspace)
                 if config.workspace is None:
@@ -258,10 +249,47 @@ async def _workspaces(
                 for workspace in found:
                     if _selected(order, workspace.slug):
                         await _workspace(order, store, workers, client, config, workspace, tally)
+            except (CredentialRefused, UsageError) as error:
+                # Nothing can be listed; what is held can be asked for by its name.
+                tally.fail(error, where)
+                await _held_by_git(order, store, workers, client, config, tally)
+            else:
+                _tell_refusals(client, where, tally)
             finally:
                 tally.requests += client.requests
     except Exception as error:  # noqa: BLE001 - the record is written, whatever it is
         tally.fail(understood(error, str(order.config.store)), where)
+
+
+def _tell_refusals(client: Client, where: str, tally: _Tally) -> None:
+    """A credential that was refused is told, even where the others gave everything."""
+    for who, refusal in client.refusals:
+        tally.fail(refusal, f"{where}: {who.label}")
+
+
+async def _held_by_git(
+    order: _Order,
+    store: StoreWriter,
+    workers: WorkerPool,
+    client: Client,
+    config: WorkspaceConfig,
+    tally: _Tally,
+) -> None:
+    """Back up what is held of a workspace that the API refuses to list: git decides for itself."""
+    done = {entry.uuid for entry in tally.entries}
+    visited = {visit.home.folder.place for visit in tally.visits}
+    for folder, several in known_repositories(store.reader, config, order.config.workspaces):
+        chosen = [one for one in several if one.uuid not in done and _selects(order, one.full_name)]
+        if not chosen or folder.place in visited:
+            continue
+        home = store.writer_of(folder)
+        assert isinstance(home, WorkspaceWriter)
+        mark = Unfinished.begin(home.path, tally.identifier)
+        tools = _tools(order, store, workers, client, config, tally, home, mark)
+        unlisted = Discovered(Workspace(folder.uuid, folder.slug), (), False, frozenset())
+        tally.visits.append(_Visit(tools, home, [], unlisted, mark))
+        tally.pending |= {one.uuid: one for one in chosen}
+        await _repositories(tools, home, chosen, tally, _width(order))
 
 
 def _selected(order: _Order, workspace: str) -> bool:
@@ -298,7 +326,32 @@ async def _workspace(
     tally.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
     home = store.adopt_workspace(found.workspace, order.clock.now())
     mark = Unfinished.begin(home.path, tally.identifier)
-    tools = Tools(
+    tools = _tools(order, store, workers, client, config, tally, home, mark)
+    tally.visits.append(_Visit(tools, home, held, found, mark))
+    wanted = _by_need(store.reader, [one for one in found.repositories if _chosen(order, one)])
+    tally.pending = {one.uuid: one for one in wanted}
+    await _repositories(tools, home, wanted, tally, _width(order))
+    await _fill(tools, home, tally)
+    if not order.selectors or any(one.repository is None for one in order.selectors):
+        tally.add(await backup_workspace(tools, home, found))
+
+
+def _width(order: _Order) -> int:
+    """How many repositories are backed up at a time."""
+    return 2 * order.config.limits.git_workers + 2
+
+
+def _tools(
+    order: _Order,
+    store: StoreWriter,
+    workers: WorkerPool,
+    client: Client,
+    config: WorkspaceConfig,
+    tally: _Tally,
+    home: WorkspaceWriter,
+    mark: Unfinished,
+) -> Tools:
+    return Tools(
         store=store,
         client=client,
         workers=workers,
@@ -313,13 +366,6 @@ async def _workspace(
         others=lambda: len(tally.pending),
         holds_losses=mark.was_unfinished or _is_tripped(home),
     )
-    tally.visits.append(_Visit(tools, home, held, found, mark))
-    wanted = _by_need(store.reader, [one for one in found.repositories if _chosen(order, one)])
-    tally.pending = {one.uuid: one for one in wanted}
-    await _repositories(tools, home, wanted, tally, 2 * order.config.limits.git_workers + 2)
-    await _fill(tools, home, tally)
-    if not order.selectors or any(one.repository is None for one in order.selectors):
-        tally.add(await backup_workspace(tools, home, found))
 
 
 def _is_tripped(home: WorkspaceWriter) -> bool:
@@ -415,25 +461,15 @@ async def _repositories(
 ) -> None:
     """Back up `wanted`, a few at a time. One that fails never stops the others."""
     slots = asyncio.Semaphore(width)
-    refused: list[CredentialRefused] = []
 
     async def one(repository: Repository) -> None:
         async with slots:
-            if refused:
-                return
-            try:
-                done = await backup_repository(tools, home, repository)
-            except CredentialRefused as error:
-                refused.append(error)
-                return
-            tally.note(done)
+            tally.note(await backup_repository(tools, home, repository))
             tally.pending.pop(repository.uuid, None)
 
     async with asyncio.TaskGroup() as group:
         for repository in wanted:
             group.create_task(one(repository))
-    if refused:
-        raise refused[0]
 
 
 async def _fill(tools: Tools, home: WorkspaceWriter, tally: _Tally) -> None:
@@ -453,7 +489,7 @@ async def _dry_run(order: _Order) -> Run:
     tally = _Tally(identifier, started)
     for config in order.config.workspaces:
         try:
-            async with await _client(order, config) as client:
+            async with _client(order, config) as client:
                 for workspace in await workspaces_of(client, config.workspace):
                     if not _selected(order, workspace.slug):
                         continue

@@ -6,14 +6,14 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from mirror.backup.failures import understood
-from mirror.backup.mirrors import changes_of, fetch_if_there, login_for_git, part_of_refs
+from mirror.backup.mirrors import changes_of, fetch_if_there, login_for_git, part_of_refs, with_each_login
 from mirror.backup.tools import Tools
 from mirror.bitbucket.addresses import clone_address
 from mirror.collect import snippets
 from mirror.collect.ports import Work
 from mirror.collect.snippets import Due
 from mirror.errors import CredentialRefused, MirrorError, TryLater
-from mirror.git.mirrors import FetchJob, GitLogin
+from mirror.git.mirrors import FetchJob, FetchResult, GitLogin
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, RefChange
 from mirror.store.reader import Erased, Mirrored
@@ -49,14 +49,14 @@ async def mirror_snippets(
     if not due:
         return result
     try:
-        login = await login_for_git(tools)
+        await login_for_git(tools)
     except MirrorError as error:
         result.faults.append(error.message)
         result.are_passing = isinstance(error, TryLater)
         if isinstance(error, CredentialRefused):
             work.refused.add(PART)
         return result
-    one = _One(tools, home, work, erased, lock, login, result)
+    one = _One(tools, home, work, erased, lock, result)
     slots = asyncio.Semaphore(_WIDTH)
 
     async def turn(each: Due) -> None:
@@ -76,7 +76,6 @@ class _One:
     work: Work
     erased: Erased
     lock: int
-    login: GitLogin | None
     result: Snippets
 
     async def fetch(self, due: Due) -> None:
@@ -96,13 +95,17 @@ class _One:
         job = FetchJob(
             mirror=str(self.home.mirror(due.mirror)),
             url=addresses[0],
-            login=self.login,
             erased=self.erased.refs_of(due.mirror),
             silence_timeout=self.tools.silence_timeout,
         )
-        fetched = await fetch_if_there(
-            self.tools, job, name=self.work.repository.workspace, mirror=due.mirror, lock=self.lock
-        )
+        name = self.work.repository.workspace
+
+        async def fetch(login: GitLogin | None) -> FetchResult | MirrorError:
+            return await fetch_if_there(
+                self.tools, replace(job, login=login), name=name, mirror=due.mirror, lock=self.lock
+            )
+
+        fetched = await with_each_login(self.tools, f"snippets of {name}", fetch)
         if isinstance(fetched, MirrorError):
             self._refused(due, fetched)
             return

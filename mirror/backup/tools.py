@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mirror.bitbucket.client import Client
 from mirror.config.settings import WorkspaceConfig
@@ -34,3 +34,5 @@ class Tools:
     until: float
     others: Callable[[], int]
     holds_losses: bool
+    # By name, user name and password that git was let in with.
+    logins: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
-from mirror.backup.mirrors import changes_of, fetch_if_there, login_for_git, part_of_refs
+from mirror.backup.mirrors import changes_of, fetch_if_there, part_of_refs, with_each_login
 from mirror.backup.tools import Tools
 from mirror.collect.outcomes import is_passing
 from mirror.collect.ports import Work, moment
 from mirror.errors import CredentialRefused, MirrorError
 from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
-from mirror.git.mirrors import FetchJob, FetchResult
+from mirror.git.mirrors import FetchJob, FetchResult, GitLogin
 from mirror.git.refs import set_back
 from mirror.logs import get_logger
 from mirror.model import JsonObject, Part, PartState, RefChange, Refs, time_text
@@ -69,15 +69,15 @@ async def backup_wiki(
         return Wiki(Part(PartState.PARTIAL, {}, "not asked for, because the code could not be fetched"))
     url = f"{tools.git_url.rstrip('/')}/{work.repository.workspace}/{work.repository.slug}.git/wiki"
     name = work.repository.full_name
+    job = FetchJob(
+        mirror=str(path), url=url, erased=erased.refs_of(PART), silence_timeout=tools.silence_timeout
+    )
+
+    async def fetch(login: GitLogin | None) -> FetchResult | MirrorError:
+        return await fetch_if_there(tools, replace(job, login=login), name=name, mirror=PART, lock=lock)
+
     try:
-        job = FetchJob(
-            mirror=str(path),
-            url=url,
-            login=await login_for_git(tools),
-            erased=erased.refs_of(PART),
-            silence_timeout=tools.silence_timeout,
-        )
-        result = await fetch_if_there(tools, job, name=name, mirror=PART, lock=lock)
+        result = await with_each_login(tools, name, fetch)
         if is_suspect(result) if isinstance(result, FetchResult) else path.exists() and "since" not in state:
             # Asked after the code, too; but LFS objects may have come for hours since.
             await check_identity(tools.client, work.repository)

@@ -13,7 +13,7 @@ from mirror.bitbucket import fields
 from mirror.bitbucket.people import without_people
 from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
-from mirror.errors import CredentialRefused, DamageFound, Locked, MirrorError
+from mirror.errors import DamageFound, Locked, MirrorError
 from mirror.model import Outcome, Part, PartState, Problem, Repository, RunEntry
 from mirror.store.erasing import finish_erasures
 from mirror.store.reader import Erased
@@ -24,17 +24,12 @@ REPOSITORIES = "repositories.json"
 
 
 async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovered) -> RunEntry:
-    """Keep what belongs to no repository. Whatever goes wrong is told by the entry.
-
-    A credential refused as a whole is raised.
-    """
+    """Keep what belongs to no repository. Whatever goes wrong is told by the entry."""
     try:
         async with home.lock(tools.lock_wait, tools.clock) as lock:
             return await _under_lock(tools, home, found, lock.fileno)
     except Locked as error:
         return _failed(home, found, Outcome.LOCKED, error)
-    except CredentialRefused:
-        raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and tells of it
         return _failed(home, found, Outcome.FAILED, understood(error, home.folder.place))
 

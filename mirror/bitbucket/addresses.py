@@ -9,9 +9,8 @@ from __future__ import annotations
 import httpx
 
 from mirror.auth.flows import origin
-from mirror.bitbucket.failures import BadAnswer, plain
-
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
+from mirror.bitbucket.failures import BadAnswer
+from mirror.http.origins import REDIRECTS, Misled, redirected
 
 
 class Root:
@@ -67,13 +66,9 @@ def redirect_target(response: httpx.Response, what: str) -> str | None:
     if not location:
         raise BadAnswer(f"{what}: a redirect to nowhere", status=response.status_code, endpoint=what)
     try:
-        target = response.url.join(location)
+        # As the HTTP library reads it, too: what is checked is what is asked.
+        return redirected(str(response.url), str(response.url.join(location)))
     except (httpx.InvalidURL, ValueError):
         raise BadAnswer(f"{what}: a redirect to nowhere", endpoint=what) from None
-    if target.scheme not in ("http", "https") or not target.host:
-        raise BadAnswer(f"{what}: a redirect to {plain(target.scheme) or 'nowhere'}", endpoint=what)
-    if target.userinfo:
-        raise BadAnswer(f"{what}: a redirect with a user name in it", endpoint=what)
-    if response.url.scheme == "https" and target.scheme == "http":
-        raise BadAnswer(f"{what}: a redirect away from https", endpoint=what)
-    return str(target)
+    except Misled as error:
+        raise BadAnswer(f"{what}: {error}", endpoint=what) from None

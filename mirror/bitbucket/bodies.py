@@ -6,24 +6,27 @@ are undone here, with an end to it, and not by the HTTP library.
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterator
 
 import httpx
 
 from mirror.bitbucket.failures import BadAnswer
+from mirror.http.rates import paced
 
 # What is asked for; nothing else can be undone within bounds here.
 ACCEPT_ENCODING = "gzip"
 STEP = 1 << 20
 
 
-async def chunks(response: httpx.Response, *, most: int, seconds: float, what: str) -> AsyncIterator[bytes]:
-    """The body of `response`, at most `most` bytes of it, within `seconds` in all.
+async def chunks(
+    response: httpx.Response, *, most: int, what: str, seconds: float | None = None
+) -> AsyncIterator[bytes]:
+    """The body of `response`, at most `most` bytes of it, at the least rate of every transfer, and within
+    `seconds` in all where that is given.
 
-    Raises BadAnswer where it is longer or comes in an encoding that was not asked for,
-    httpx.ReadTimeout where it takes too long, and httpx.DecodingError where it is broken.
+    Raises BadAnswer where it is longer or comes in an encoding that was not asked for, TooSlow, and
+    httpx.DecodingError where it is broken.
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("gzip", "x-gzip", "identity", ""):
@@ -36,30 +39,16 @@ async def chunks(response: httpx.Response, *, most: int, seconds: float, what: s
         yield chunk
 
 
-def _plain(response: httpx.Response, seconds: float, *, gzipped: bool) -> AsyncIterator[bytes]:
+def _plain(response: httpx.Response, seconds: float | None, *, gzipped: bool) -> AsyncIterator[bytes]:
     if response.is_stream_consumed:
         return _whole(response)
-    raw = _on_time(response.aiter_raw(), seconds)
+    raw = paced(response.aiter_raw(), seconds=seconds)
     return _gunzipped(raw) if gzipped else raw
 
 
 async def _whole(response: httpx.Response) -> AsyncIterator[bytes]:
     """An answer that came without a wire, and is undone already."""
     yield response.content
-
-
-async def _on_time(source: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """The same, but one byte a minute is not an answer."""
-    end = asyncio.get_running_loop().time() + seconds
-    while True:
-        try:
-            async with asyncio.timeout_at(end):
-                chunk = await anext(source)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise httpx.ReadTimeout(f"took longer than {seconds:.0f} s") from None
-        yield chunk
 
 
 async def _gunzipped(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,9 +1,9 @@
 """The hour's requests: one ledger for each identity and group of resources.
 
 Bitbucket counts over a rolling hour: 1,000 for most, up to 10,000 for access tokens of large paid
-workspaces. Headers and refusals teach the true limit. A reserve is never touched, so that a
-restore can begin at any time. A journal tells what other processes used, and an earlier one that was
-killed.
+workspaces, 5,000 for files. What headers say is believed, whatever its size; they and refusals teach the
+true limit. A reserve is never touched, so that a restore can begin at any time. A journal tells what other
+processes used, and an earlier one that was killed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from mirror.model import Clock, NoProgress, Progress, Use, UseJournal, time_text
 
 HOUR = 3600.0
 LIMIT_DEFAULT = 1000
-LIMIT_MAX = 10_000
+# By group of resources: the limit that Bitbucket's documents name, where it is not the usual one.
+LIMITS_OF = {"files": 5000}
 # A refusal teaches no limit below this: a burst may be refused at the hour's very beginning.
 LIMIT_LEAST = 60
 # A shorter wait is only for those who go first.
@@ -58,7 +59,7 @@ class _Ledger:
     # When each request was made, by ourselves; by whom ever, as headers tell of the rest; by others, as
     # the journal tells of them. The last two may well speak of the same ones.
     made: deque[float] = field(default_factory=deque)
-    told: deque[float] = field(default_factory=deque)
+    told: deque[tuple[float, int]] = field(default_factory=deque)  # so many at a time
     others: deque[float] = field(default_factory=deque)
     blocked_until: float = 0.0
     # Who waits: worth and turn. The first of them has the next request.
@@ -70,17 +71,29 @@ class _Ledger:
     @property
     def used(self) -> int:
         """How many requests of the last hour there were."""
-        return len(self.made) + max(len(self.told), len(self.others))
+        return len(self.made) + max(self.count_told, len(self.others))
+
+    @property
+    def count_told(self) -> int:
+        """How many there were that only headers tell of."""
+        return sum(count for _, count in self.told)
 
     def forget(self, before: float) -> None:
         """Requests from before then count no more."""
-        for several in (self.made, self.told, self.others):
+        for several in (self.made, self.others):
             while several and several[0] <= before:
                 several.popleft()
+        while self.told and self.told[0][0] <= before:
+            self.told.popleft()
 
     def nth(self, number: int) -> float:
         """When the request of this number was made, counted from the oldest."""
-        return sorted([*self.made, *max(self.told, self.others, key=len)])[number]
+        others = [(one, 1) for one in self.others]
+        if self.count_told > len(others):
+            others = list(self.told)
+        times = sorted([*((one, 1) for one in self.made), *others])
+        before = itertools.accumulate(count for _, count in times)
+        return next(when for (when, _), so_far in zip(times, before, strict=True) if so_far > number)
 
 
 class Budget:
@@ -113,9 +126,15 @@ class Budget:
     def allow(self, *, reserve: int, limit: int) -> None:
         """What each hour allows from now on, where no server has told, and what is left of it."""
         self._reserve, self._limit = max(0, reserve), limit
-        for ledger in self._ledgers.values():
+        for (_, group), ledger in self._ledgers.items():
             if not ledger.is_told and not ledger.taught_until:
-                ledger.limit = limit
+                ledger.limit = self._assumed(group)
+
+    def _assumed(self, group: str) -> int:
+        """What an hour is taken to allow in a group until the server tells: a limit that is set lower
+        than the usual lowers them all."""
+        usual = LIMITS_OF.get(group)
+        return self._limit if usual is None or self._limit < LIMIT_DEFAULT else max(usual, self._limit)
 
     def share(self, journal: UseJournal) -> None:
         """Tell `journal` of what is used from now on, and believe what it tells of others."""
@@ -140,12 +159,12 @@ class Budget:
         ledger = self._ledgers.get((identity, group))
         is_new = ledger is None
         if ledger is None:
-            ledger = self._ledgers[identity, group] = _Ledger(self._limit)
+            ledger = self._ledgers[identity, group] = _Ledger(self._assumed(group))
         now = self._clock.monotonic()
         if is_new or self._since_then >= EXCHANGE_REQUESTS or now - self._exchanged >= EXCHANGE_SECONDS:
             self.exchange()
         if ledger.taught_until and now >= ledger.taught_until:
-            ledger.limit, ledger.taught_until = self._limit, 0.0
+            ledger.limit, ledger.taught_until = self._assumed(group), 0.0
         ledger.forget(now - HOUR)
         return ledger
 
@@ -268,13 +287,14 @@ class Budget:
     def learn(self, identity: str, group: str, *, limit: int | None, remaining: int | None) -> None:
         """What the headers of an answer say of the limit and of what others have used of it."""
         ledger = self._ledger(identity, group)
-        if limit is None or not 0 < limit <= LIMIT_MAX:
+        if limit is None or limit <= 0:
             return
         ledger.limit, ledger.is_told, ledger.taught_until = limit, True, 0.0
         if remaining is not None and 0 <= remaining <= limit:
             # Somebody else may use the same identity; count what we did not make ourselves.
-            unseen = (limit - remaining) - len(ledger.made) - len(ledger.told)
-            ledger.told.extend([self._clock.monotonic()] * max(0, unseen))
+            unseen = (limit - remaining) - len(ledger.made) - ledger.count_told
+            if unseen > 0:
+                ledger.told.append((self._clock.monotonic(), unseen))
 
 
 def _subject(group: str) -> str:

@@ -20,7 +20,6 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from mirror import __version__
 from mirror.auth.signin import SignIn, SignInTrouble
 from mirror.bitbucket import answers
 from mirror.bitbucket.addresses import Root, redirect_target
@@ -28,21 +27,24 @@ from mirror.bitbucket.answers import NETWORK_ERRORS, Verdict
 from mirror.bitbucket.attempts import TRIES_MAX, Attempts, Desk
 from mirror.bitbucket.bodies import ACCEPT_ENCODING, chunks
 from mirror.bitbucket.budget import Budget, Worth
+from mirror.bitbucket.doubts import Doubts, place_of
 from mirror.bitbucket.downloads import FILE_BYTES_MAX, Download, Opened
-from mirror.bitbucket.endpoints import BYTES, Endpoint, Query
+from mirror.bitbucket.endpoints import BYTES, REPOSITORY, WORKSPACE, Endpoint, Query
 from mirror.bitbucket.failures import BadAnswer, plain
-from mirror.errors import CredentialRefused
+from mirror.errors import CredentialRefused, MirrorError
+from mirror.http.headers import rate_told
+from mirror.http.network import Network
+from mirror.http.origins import REDIRECTS_MAX
+from mirror.http.transports import NetworkTransport
 from mirror.logs import get_logger
 from mirror.model import Clock, Json, JsonObject, NotCanonical, loads
 
-__all__ = ["TRIES_MAX", "Answer", "Client"]
+__all__ = ["REDIRECTS_MAX", "TRIES_MAX", "Answer", "Client"]
 
-REDIRECTS_MAX = 5
 BODY_BYTES_MAX = 64 * 1024 * 1024
-TIMEOUT = httpx.Timeout(60.0, connect=30.0, pool=None)
-# For the head of an answer, and again for its body; a file has longer.
+SILENCE = 60.0
+# For the head of an answer, and again for its body; a file has as long as it comes at the least rate.
 ANSWER_SECONDS = 300.0
-DOWNLOAD_SECONDS = 3600.0
 KEEP_ALIVE_SECONDS = 60.0
 GIT_LOGIN_TRIES = 3
 # How `X-Credential-Type` names the kinds of access tokens, which differ in what they see.
@@ -51,7 +53,6 @@ _TOLD_KINDS = {
     "project_access_token": "project_access_token",
     "repo_access_token": "repository_access_token",
 }
-USER_AGENT = f"mirror/{__version__}"
 
 _log = get_logger("bitbucket")
 
@@ -91,7 +92,8 @@ class Client:
 
     With several, each request goes by the one with the most requests left; what one may not read
     is asked with the next. `until` (monotonic) is how long it waits for the budget, where that is not its
-    patience. `requests` counts what was sent to the API. `file_max` is how many bytes a file may have.
+    patience. `network` says how servers are reached, where `transport` does not. `requests` counts what was
+    sent to the API. `file_max` is how many bytes a file may have.
     """
 
     def __init__(
@@ -106,7 +108,9 @@ class Client:
         jitter: random.Random | None = None,
         until: float | None = None,
         file_max: int = FILE_BYTES_MAX,
+        network: Network | None = None,
     ) -> None:
+        self.network = network or Network()
         self.clock = clock
         self._file_max = file_max
         self.budget = budget or Budget(clock)
@@ -118,6 +122,8 @@ class Client:
             clock,
             jitter or random.Random(),  # noqa: S311 - spreads retries, protects nothing
         )
+        self._doubts = Doubts(self._root.url, self._prove, clock)
+        self._places: dict[tuple[int, str], bool] = {}
         self._only: SignIn | None = None
         self._worth = Worth.FIRST
         self._until = until
@@ -127,17 +133,16 @@ class Client:
         self._page_sizes: dict[str, int] = {}
         width = max(1, concurrency)
         self._slots = asyncio.Semaphore(width)
+        limits = httpx.Limits(
+            max_connections=width, max_keepalive_connections=width, keepalive_expiry=KEEP_ALIVE_SECONDS
+        )
         self._http = httpx.AsyncClient(
-            transport=transport,
-            timeout=TIMEOUT,
+            transport=transport or NetworkTransport(self.network, limits),
+            timeout=httpx.Timeout(SILENCE, connect=self.network.connect_timeout, pool=None),
             follow_redirects=False,
-            limits=httpx.Limits(
-                max_connections=width,
-                max_keepalive_connections=width,
-                keepalive_expiry=KEEP_ALIVE_SECONDS,
-            ),
+            trust_env=False,
             headers={
-                "User-Agent": USER_AGENT,
+                "User-Agent": self.network.api_agent,
                 "Accept-Encoding": ACCEPT_ENCODING,
             },
             # No cookie is ever kept, so none can go where it should not.
@@ -188,28 +193,39 @@ class Client:
         return sum({one.identity: self.budget.left(one.identity, "api") for one in self.sign_ins}.values())
 
     async def git_login(self) -> tuple[str, str] | None:
-        """User name and password for git by the first sign-in that is not refused; None where there
-        is none at all.
+        """The first of `git_logins`; None where there is no sign-in at all."""
+        return next(iter(await self.git_logins()), None)
 
-        Raises CredentialRefused, or TryLater where the sign-in server cannot say.
+    async def git_logins(self) -> list[tuple[str, str]]:
+        """User name and password for git by each sign-in; those that the API has refused come last,
+        because git decides for itself.
+
+        Raises CredentialRefused where none can be had, or TryLater where the sign-in server cannot say.
         """
-        refusals = [refusal for one in self.sign_ins if (refusal := self._desk.refusal(one)) is not None]
-        usable = [one for one in self.sign_ins if self._desk.refusal(one) is None]
-        attempt = 0
-        while usable:
-            attempt += 1
+        found: list[tuple[str, str]] = []
+        refusals: list[MirrorError] = []
+        for one in sorted(self.sign_ins, key=lambda one: self._desk.refusal(one) is not None):
             try:
-                return await usable[0].git_login(self._http)
-            except CredentialRefused as error:
+                found.append(await self._git_login(one))
+            except (CredentialRefused, SignInTrouble) as error:
                 refusals.append(error)
-                usable.pop(0)
-            except SignInTrouble:
-                if attempt >= GIT_LOGIN_TRIES:
-                    raise
+        if refusals and not found:
+            raise next((one for one in refusals if isinstance(one, SignInTrouble)), refusals[0])
+        return found
+
+    async def _git_login(self, sign_in: SignIn) -> tuple[str, str]:
+        for attempt in range(1, GIT_LOGIN_TRIES):
+            try:
+                return await sign_in.git_login(self._http)
+            except (CredentialRefused, SignInTrouble):
                 await self.clock.sleep(float(attempt))
-        if refusals:
-            raise refusals[0]
-        return None
+        return await sign_in.git_login(self._http)
+
+    @property
+    def refusals(self) -> list[tuple[SignIn, CredentialRefused]]:
+        """The sign-ins that were refused so far, each with why."""
+        found = [(one, self._desk.refusal(one)) for one in self.sign_ins]
+        return [(one, refusal) for one, refusal in found if refusal is not None]
 
     def url(self, endpoint: Endpoint, query: Query | None = None, **parts: str | int) -> str:
         """The address of an endpoint, its own query and `query` included."""
@@ -228,12 +244,46 @@ class Client:
         self.check_own(url, endpoint)
         attempts = self._attempts(endpoint, url, by or self._only)
         while True:
-            sign_in = self._desk.choose(attempts)
+            sign_in = await self._chosen(attempts)
             answer = await self._ask(sign_in, attempts)
             if isinstance(answer, Answer):
                 self._desk.succeeded(attempts)
+                self._doubts.passed(sign_in, attempts)
                 return answer
-            await self._desk.after(attempts, sign_in, answer)
+            await self._failed(attempts, sign_in, answer)
+
+    async def _chosen(self, attempts: Attempts) -> SignIn:
+        """The sign-in for the next try. Raises what the request came to where none is left."""
+        sign_in = self._desk.choose(attempts)
+        if sign_in is not None:
+            return sign_in
+
+        async def sees(one: SignIn) -> bool:
+            return await self._sees(one, attempts.url)
+
+        raise await self._desk.outcome(attempts, sees)
+
+    async def _failed(self, attempts: Attempts, sign_in: SignIn, verdict: Verdict) -> None:
+        """Make ready for the next try. Raises the failure where there is none."""
+        judged = await self._doubts.judged(sign_in, attempts, verdict)
+        if judged is not None:
+            await self._desk.after(attempts, sign_in, judged)
+
+    async def _prove(self, sign_in: SignIn, endpoint: Endpoint, url: str) -> MirrorError | None:
+        """Ask once, with one sign-in; None where it is given, else why not."""
+        answer = await self._ask(sign_in, self._attempts(endpoint, url, sign_in))
+        return answer.error if isinstance(answer, Verdict) else None
+
+    async def _sees(self, sign_in: SignIn, url: str) -> bool:
+        """Whether a sign-in can see what `url` is a part of: its repository, project or workspace."""
+        place = place_of(url)
+        if place is None:
+            return False
+        key = (id(sign_in), place)
+        if key not in self._places:
+            endpoint = REPOSITORY if "/repositories/" in place else WORKSPACE
+            self._places[key] = await self._prove(sign_in, endpoint, place) is None
+        return self._places[key]
 
     def _attempts(self, endpoint: Endpoint, url: str, only: SignIn | None) -> Attempts:
         return Attempts(endpoint, url, self.clock.monotonic(), only, self._worth, self._until)
@@ -272,7 +322,7 @@ class Client:
     def _judge(self, sign_in: SignIn, endpoint: Endpoint, sent: _Sent, body: bytes) -> Verdict | None:
         response = sent.response
         if not sent.own:
-            verdict = answers.judge_elsewhere(endpoint, response)
+            verdict = answers.judge_elsewhere(endpoint, response, body)
             if verdict is None and not answers.is_json(response):
                 verdict = Verdict(BadAnswer(f"{endpoint.name}: redirected to what is not JSON"))
             return verdict
@@ -280,7 +330,7 @@ class Client:
         told = _TOLD_KINDS.get(response.headers.get("x-credential-type", ""))
         if told is not None and sign_in.kind.endswith("access_token"):
             self._told_kinds[id(sign_in)] = told
-        limit, remaining = answers.rate_headers(response.headers)
+        limit, remaining = rate_told(response.headers)
         self.budget.learn(sign_in.identity, endpoint.group, limit=limit, remaining=remaining)
         return answers.judge(
             endpoint, response, body, kind=sign_in.kind, now=self.clock.now(), expires=sign_in.expires
@@ -297,6 +347,7 @@ class Client:
         """
         endpoint = attempts.endpoint
         url, own = attempts.url, True
+        self._doubts.sent(attempts)
         for number in range(REDIRECTS_MAX + 1):
             own = own and self._root.owns(url)
             if own and number:
@@ -382,7 +433,7 @@ class Client:
         async def begin(headers: Mapping[str, str]) -> Opened:
             return await self._open_file(self._attempts(endpoint, url, self._only), headers)
 
-        file = Download(begin, self.clock, endpoint.name, most=self._file_max, seconds=DOWNLOAD_SECONDS)
+        file = Download(begin, self.clock, endpoint.name, most=self._file_max)
         await file.begin()
         try:
             async with aclosing(file.chunks()) as several:
@@ -393,7 +444,7 @@ class Client:
     async def _open_file(self, attempts: Attempts, headers: Mapping[str, str]) -> Opened:
         """Ask for a file until an answer is one. Whoever gets it closes it."""
         while True:
-            sign_in = self._desk.choose(attempts)
+            sign_in = await self._chosen(attempts)
             await self._allowed(sign_in, attempts)
             async with AsyncExitStack() as held:
                 try:
@@ -411,7 +462,7 @@ class Client:
             if verdict is None:
                 text = f"{attempts.endpoint.name}: answered with something that is not the file"
                 verdict = Verdict(BadAnswer(text, endpoint=attempts.endpoint.name), again=True)
-            await self._desk.after(attempts, sign_in, verdict)
+            await self._failed(attempts, sign_in, verdict)
 
     def page_size(self, endpoint: Endpoint) -> int:
         """How many entries to ask for in a page: the endpoint's most, or what it last accepted."""

@@ -12,6 +12,7 @@ import httpx
 from mirror.bitbucket.answers import NETWORK_ERRORS
 from mirror.bitbucket.bodies import STEP, chunks
 from mirror.bitbucket.failures import BadAnswer, ServerTrouble
+from mirror.http.faults import reason_of
 from mirror.model import Clock
 
 FILE_BYTES_MAX = 20 * 1024**3
@@ -39,12 +40,11 @@ class Download:
     Call `begin`, then iterate over `chunks`, then `close`, whatever happens.
     """
 
-    def __init__(self, begin: Begin, clock: Clock, what: str, *, most: int, seconds: float) -> None:
+    def __init__(self, begin: Begin, clock: Clock, what: str, *, most: int) -> None:
         self._begin = begin
         self._clock = clock
         self._what = what
         self._most = most
-        self._seconds = seconds
         self._opened: Opened | None = None
         self._validator: str | None = None
         self._got = 0
@@ -82,8 +82,9 @@ class Download:
             except NETWORK_ERRORS as error:
                 tries = 1 if self._got - before >= PROGRESS_BYTES else tries + 1
                 if self._validator is None or tries > RESUMES_MAX:
-                    name = type(error).__name__
-                    raise ServerTrouble(f"{self._what}: the connection failed ({name})") from error
+                    reason, hint = reason_of(error)
+                    text = f"{self._what}: the connection failed ({reason})"
+                    raise ServerTrouble(text, hint=hint) from error
             else:
                 return
             await self._resume(PAUSE_SECONDS * 2 ** (tries - 1))
@@ -91,7 +92,7 @@ class Download:
     def _body(self, response: httpx.Response) -> AsyncIterator[bytes]:
         # One step more than may come, so that what is too much is told with its own words.
         most = self._most - self._got + STEP
-        return chunks(response, most=most, seconds=self._seconds, what=self._what)
+        return chunks(response, most=most, what=self._what)
 
     async def _resume(self, pause: float) -> None:
         await self.close()

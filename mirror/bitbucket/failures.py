@@ -1,7 +1,8 @@
 """What Bitbucket's answers can mean when they are not what was asked for.
 
     ApiError (MirrorError, 1)      an answer that nothing below explains
-    ├── Denied                     403 or 402: the credential may not; often with the missing scope
+    ├── Denied                     403 or 402: the credential may not; often with the missing scope.
+    │                              401 where the credential is good elsewhere
     ├── NotFound                   404: no such thing, or hidden from this credential
     ├── Gone                       410: retired by Bitbucket, or switched off
     └── BadAnswer                  not JSON, not the promised shape, too large, a loop, a foreign host
@@ -18,18 +19,22 @@ from __future__ import annotations
 from datetime import datetime
 
 from mirror.errors import CredentialRefused, MirrorError, TryLater
-from mirror.logs import redact
+from mirror.http.words import TEXT_MAX, plain
 from mirror.model import JsonObject
 
-TEXT_MAX = 300
-
-
-def plain(text: object) -> str:
-    """Text from a server, made fit for a terminal: one line, no control characters, not long, and
-    without what it may repeat of our own secrets."""
-    words = " ".join(redact(str(text)[: 8 * TEXT_MAX]).split())
-    clean = "".join(sign for sign in words if sign.isprintable())
-    return clean if len(clean) <= TEXT_MAX else clean[:TEXT_MAX] + "…"
+__all__ = [
+    "TEXT_MAX",
+    "ApiError",
+    "BadAnswer",
+    "Denied",
+    "Gone",
+    "ListShort",
+    "NotFound",
+    "RateLimited",
+    "Refused",
+    "ServerTrouble",
+    "plain",
+]
 
 
 class ApiError(MirrorError):
@@ -72,7 +77,9 @@ class ListShort(BadAnswer):
 
 
 class Refused(CredentialRefused):
-    """The credential itself was refused."""
+    """The credential itself was refused. `said` is the server's own sentence, after a colon."""
+
+    said: str = ""
 
 
 class RateLimited(TryLater):

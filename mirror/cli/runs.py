@@ -11,8 +11,10 @@ from mirror.cli.context import Context
 from mirror.cli.init import make_store
 from mirror.cli.looking import tell_out_of_reach
 from mirror.config import Config
+from mirror.connect import git_login, network_of
 from mirror.errors import MirrorError, UsageError
 from mirror.git.transport import GitLogin
+from mirror.http.network import Network, from_environment
 from mirror.logs import get_logger, register_secret
 from mirror.model import Outcome, Run, RunEntry, name_to_json
 from mirror.restore import Item, Report
@@ -162,6 +164,7 @@ async def run_restore(context: Context) -> int:
     if options.overwrite and not options.dry_run and not options.yes:
         confirm(f"Replace what an earlier restore wrote to {options.to}?")
     login = await _login(context, options.to) if url else None
+    network = await _network(context) if url else None
     with context.progress() as progress:
         report = await restore.run(
             store,
@@ -172,6 +175,7 @@ async def run_restore(context: Context) -> int:
             overwrite=options.overwrite,
             dry_run=options.dry_run,
             login=login,
+            network=network,
             progress=progress,
             environment=context.environment,
         )
@@ -253,22 +257,11 @@ async def _login(context: Context, url: str) -> GitLogin | None:
         return None
     name = target.path.strip("/").partition("/")[0]
     entry = next((one for one in config.workspaces if one.workspace == name), config.workspaces[0])
-    return await _configured_login(context, config, entry.workspace or name)
+    return await git_login(config, entry, clock=context.clock, environment=context.environment)
 
 
-async def _configured_login(context: Context, config: Config, workspace: str) -> GitLogin | None:
-    from mirror.auth.signin import sign_in
-    from mirror.bitbucket.client import Client
-
-    entry = next((one for one in config.workspaces if one.workspace == workspace), config.workspaces[0])
-    urls = config.bitbucket
-    signed = await sign_in(
-        entry.credentials[0],
-        environment=context.environment,
-        oauth_url=urls.oauth_url,
-        api_url=urls.api_url,
-        clock=context.clock,
-    )
-    async with Client([signed], api_url=urls.api_url, clock=context.clock) as client:
-        found = await client.git_login()
-    return GitLogin(*found) if found is not None else None
+async def _network(context: Context) -> Network:
+    """How a target of ours is reached: by the configuration, where there is one."""
+    if context.config_path() is None:
+        return from_environment(context.environment)
+    return await network_of(context.config(), context.environment)

@@ -16,13 +16,23 @@ from mirror.collect.feed import read_feed
 from mirror.collect.numbered import ISSUES, PULL_REQUESTS, SWEEP_EVERY
 from mirror.collect.outcomes import is_passing, part_of
 from mirror.collect.ports import Work
-from mirror.errors import MirrorError
+from mirror.errors import CredentialRefused, MirrorError
 from mirror.logs import get_logger
 from mirror.model import JsonObject, Part, PartState, Repository, time_text
 
 PROFILE = settings.PROFILE
 # A repository that is listed has pull requests; a 404 there hides them. The others can be off.
 ABSENT_IS_GONE = frozenset({"issues", "pipelines"})
+
+_OF_API = (
+    "pull_requests",
+    "issues",
+    "pipelines",
+    "pipeline_logs",
+    "downloads",
+    "settings",
+    "commit_comments",
+)
 
 _log = get_logger("collect")
 
@@ -82,6 +92,19 @@ async def survey(work: Work, wanted: Wanted) -> dict[str, Part]:
     if wanted.pipelines:
         await _attempt(work, unread, ("pipelines", "pipeline_logs"), built)
     return unread
+
+
+def refused(work: Work, wanted: Wanted, error: CredentialRefused) -> dict[str, Part]:
+    """The parts that the API gives, where it refuses the credential: what is held of each stays."""
+    names = ["profile", *(name for name in _OF_API if getattr(wanted, name))]
+    if not wanted.pipelines and "pipeline_logs" in names:
+        names.remove("pipeline_logs")
+    work.refused.update(names)
+    counted = ("pull_requests", "issues", "pipelines")
+    return {
+        name: Part(PartState.DENIED, _held(work, name) if name in counted else {}, error.message)
+        for name in names
+    }
 
 
 async def activity(work: Work, wanted: Wanted) -> None:

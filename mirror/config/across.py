@@ -8,7 +8,7 @@ from mirror.config import shape
 from mirror.config.settings import Expiry
 from mirror.errors import Fault
 
-SECRET_KEYS = {"token", "client_secret", "password", "shared_secret"}
+SECRET_KEYS = {"token", "client_secret", "password", "shared_secret", "proxy_password"}
 Place = tuple[str | int, ...]
 
 

@@ -37,6 +37,7 @@ from mirror.config.settings import (
     Cron,
     Every,
     Limits,
+    NetworkConfig,
     Parts,
     Retention,
     Schedule,
@@ -62,7 +63,8 @@ _ACCESS_TOKENS: Mapping[
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, shape.BitbucketShape, shape.PartsShape, shape.ScheduleShape,
     shape.LimitsShape, shape.RetentionShape, shape.BrakeShape, shape.SecretShape, shape.AccessTokenShape,
-    shape.ApiTokenShape, shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
+    shape.NetworkShape, shape.ApiTokenShape, shape.OAuthConsumerShape, shape.AppPasswordShape,
+    shape.ConnectJwtShape,
 )  # fmt: skip
 # What the YAML library raises for a value that is not what it looks like, or is tagged as.
 _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
@@ -298,6 +300,19 @@ def _trigger(text: str | None) -> Trigger | None:
     return Cron(text)
 
 
+def _network(one: shape.NetworkShape, folder: Path) -> NetworkConfig:
+    return NetworkConfig(
+        proxy=one.proxy,
+        proxy_user=one.proxy_user,
+        proxy_password=_source(one.proxy_password, folder) if one.proxy_password is not None else None,
+        no_proxy=tuple(one.no_proxy) if one.no_proxy is not None else None,
+        ca_file=folder / Path(one.ca_file).expanduser() if one.ca_file is not None else None,
+        ip=one.ip,
+        connect_timeout=one.connect_timeout,
+        user_agent=one.user_agent,
+    )
+
+
 def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Config:
     default = _credentials(checked, folder)
     retention, brake = _retention(checked.retention), Brake(**checked.brake.model_dump())
@@ -326,6 +341,7 @@ def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Co
             checked.schedule.timezone,
         ),
         limits=Limits(**{**limits, "file_max": ByteSize(limits["file_max"])}),
+        network=_network(checked.network, folder),
         source=source,
     )
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from mirror.auth.credentials import Credential
+from mirror.auth.secrets import SecretSource
+from mirror.http.network import CONNECT_TIMEOUT, IpVersion
 from mirror.retention import Policy
 
 
@@ -146,6 +148,21 @@ class Expiry:
 
 
 @dataclass(frozen=True)
+class NetworkConfig:
+    """How servers are reached. `proxy` is an address, `from environment` or `none`; `no_proxy` None is as
+    the environment says. `ca_file` is trusted besides the system's authorities."""
+
+    proxy: str = "from environment"
+    proxy_user: str | None = None
+    proxy_password: SecretSource | None = None
+    no_proxy: tuple[str, ...] | None = None
+    ca_file: Path | None = None
+    ip: IpVersion = "any"
+    connect_timeout: timedelta = timedelta(seconds=CONNECT_TIMEOUT)
+    user_agent: str = ""
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that the configuration says. `source` is its file, where it came from one."""
 
@@ -154,5 +171,6 @@ class Config:
     workspaces: tuple[WorkspaceConfig, ...]
     schedule: Schedule = field(default_factory=Schedule)
     limits: Limits = field(default_factory=Limits)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     source: Path | None = None
     expiries: tuple[Expiry, ...] = ()

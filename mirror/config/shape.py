@@ -271,11 +271,11 @@ class LimitsShape(_Shape):
     api_limit: int = Field(
         1000,
         ge=60,
-        le=10_000,
+        le=1_000_000,
         description="Requests an hour that Bitbucket allows each credential, until its answers tell.",
     )
     api_reserve: int = Field(
-        100, ge=0, le=10_000, description="Requests of each hour that are left unused, for a restore."
+        100, ge=0, le=1_000_000, description="Requests of each hour that are left unused, for a restore."
     )
     window: Duration = Field(
         "3h",
@@ -297,6 +297,39 @@ class LimitsShape(_Shape):
         description="How large one download, attachment or log may be; larger ones are told as missing.",
         examples=["20GiB"],
     )
+
+
+class NetworkShape(_Shape):
+    """How servers are reached: the API, git and LFS alike."""
+
+    proxy: Annotated[str, AfterValidator(values.proxy)] = Field(
+        values.PROXY_FROM_ENVIRONMENT,
+        description="The HTTP proxy: `from environment` (HTTPS_PROXY, NO_PROXY), `none`, or its address.",
+        examples=["http://proxy.example.org:3128"],
+    )
+    proxy_user: Text | None = Field(None, description="The user name that the proxy wants.")
+    proxy_password: SecretShape | None = Field(None, description="The password that the proxy wants.")
+    no_proxy: list[Text] | None = Field(
+        None,
+        description="Hosts, domains and networks that no proxy is used for. Left out: as NO_PROXY says.",
+        examples=[["localhost", ".example.org", "10.0.0.0/8"]],
+    )
+    ca_file: PathText | None = Field(
+        None, description="Certificates (PEM) that are trusted besides those of the system."
+    )
+    ip: Literal["any", "ipv4", "ipv6"] = Field("any", description="The version of IP for all connections.")
+    connect_timeout: Duration = Field(
+        timedelta(seconds=30), description="How long a connection may take to be made.", examples=["30s"]
+    )
+    user_agent: Annotated[str, AfterValidator(values.user_agent)] = Field(
+        "", description="What is added to the name that mirror gives itself.", examples=["(backup of acme)"]
+    )
+
+    @model_validator(mode="after")
+    def _signed(self) -> NetworkShape:
+        if self.proxy_password is not None and self.proxy_user is None:
+            raise ValueError("should have proxy_user where it has proxy_password")
+        return self
 
 
 class ConfigShape(_Shape):
@@ -321,6 +354,7 @@ class ConfigShape(_Shape):
     )
     brake: BrakeShape = Field(default_factory=BrakeShape, description="The mass-loss brake.")
     limits: LimitsShape = Field(default_factory=LimitsShape, description="How much at a time.")
+    network: NetworkShape = Field(default_factory=NetworkShape, description="How servers are reached.")
 
     @model_validator(mode="after")
     def _one_way(self) -> ConfigShape:

@@ -24,6 +24,7 @@ _LONGEST = timedelta(days=1000 * 365)
 # More often than this a schedule is a slip of the pen.
 _EVERY_LEAST = timedelta(minutes=1)
 _LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
+PROXY_FROM_ENVIRONMENT, PROXY_NONE = "from environment", "none"
 _SLUG = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -136,3 +137,27 @@ def day(value: object) -> object:
         return date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         raise ValueError("should be a date such as 2026-12-31") from None
+
+
+def proxy(text: str) -> str:
+    """How a proxy is named: `from environment`, `none`, or an address without a user name."""
+    if text in (PROXY_FROM_ENVIRONMENT, PROXY_NONE):
+        return text
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("should be 'from environment', 'none', or an address such as http://proxy:3128")
+    if "@" in text:
+        raise ValueError("should not hold a user name or secret: use proxy_user and proxy_password")
+    try:
+        parts = urlsplit(text)
+        if not parts.hostname or parts.port == 0 or parts.path.strip("/") or parts.query:
+            raise ValueError
+    except ValueError:
+        raise ValueError("should be an address with a host and a port, such as http://proxy:3128") from None
+    return text.rstrip("/")
+
+
+def user_agent(text: str) -> str:
+    """Words for the User-Agent header."""
+    if not text.isascii() or not text.isprintable() or len(text) > 100:
+        raise ValueError("should be one line of at most 100 plain characters")
+    return text

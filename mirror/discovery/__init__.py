@@ -13,7 +13,7 @@ from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound
 from mirror.bitbucket.lists import pages
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import CredentialRefused, MirrorError, UsageError
 from mirror.logs import get_logger
 from mirror.model import Problem, Repository, Workspace
 
@@ -188,8 +188,9 @@ async def _list_parts(
                 several = await _list(view, workspace, None, problems)
             except (Denied, NotFound) as error:
                 several = await _list_narrowly(view, workspace, rules, problems, error)
-        except UsageError as error:
-            refusal = error
+        except (UsageError, CredentialRefused) as error:
+            # What one of several cannot list, the others may; the run tells who was refused.
+            refusal = refusal or error
             continue
         found.update({repository.uuid: repository for repository in several})
     if not found and refusal is not None:

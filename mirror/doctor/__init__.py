@@ -10,8 +10,8 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
 from email.utils import parsedate_to_datetime
@@ -20,7 +20,7 @@ from typing import Literal
 
 import httpx
 
-from mirror.auth.signin import sign_in
+from mirror.backup.held import known_repositories
 from mirror.bitbucket import endpoints, recording
 from mirror.bitbucket.budget import Budget
 from mirror.bitbucket.client import Answer, Client
@@ -28,9 +28,11 @@ from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
 from mirror.collect.catalogue import CATALOGUE, Row
 from mirror.config.settings import Config, Parts, WorkspaceConfig
+from mirror.connect import client_of, network_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater, worst
 from mirror.git import cgit, lfs_server
+from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors import GitLogin, probe
 from mirror.model import Clock, JsonObject, Repository, dumps
 from mirror.store.reader import Store
@@ -91,6 +93,7 @@ async def run(
 ) -> Report:
     """Check everything that `config` needs. Never raises for what it finds."""
     checks = [*_store_checks(config.store), _git_check(environment)]
+    checks += await _network_checks(config, environment)
     for workspace in config.workspaces:
         checks += await _workspace_checks(config, workspace, clock, environment, transport)
     return Report(tuple(checks))
@@ -172,27 +175,27 @@ def _git_check(environment: Mapping[str, str]) -> Check:
     return Check("upkeep", "ok", text)
 
 
-@asynccontextmanager
-async def _client(
+def _client(
     config: Config,
     workspace: WorkspaceConfig,
     clock: Clock,
     environment: Mapping[str, str],
     transport: httpx.AsyncBaseTransport | None,
-) -> AsyncIterator[Client]:
-    urls = config.bitbucket
-    signed = [
-        await sign_in(
-            one, environment=environment, oauth_url=urls.oauth_url, api_url=urls.api_url, clock=clock
-        )
-        for one in workspace.credentials
-    ]
+) -> AbstractAsyncContextManager[Client]:
     # Somebody is waiting: no patience with rate limits here.
     budget = Budget(clock, patience=10)
-    async with Client(
-        signed, api_url=urls.api_url, clock=clock, budget=budget, transport=transport
-    ) as client:
-        yield client
+    return client_of(
+        config, workspace, clock=clock, environment=environment, budget=budget, transport=transport
+    )
+
+
+async def _network_checks(config: Config, environment: Mapping[str, str]) -> list[Check]:
+    """How servers are reached, which the API, git and LFS heed alike."""
+    try:
+        network = await network_of(config, environment)
+    except MirrorError as error:
+        return [_failed("network", error)]
+    return [Check(f"network: {name}", "ok", text) for name, text in network.describe()]
 
 
 async def _workspace_checks(
@@ -210,9 +213,31 @@ async def _workspace_checks(
             for found in await workspaces_of(client, workspace.workspace):
                 checks.append(Check(f"{found.slug}: sign-in", "ok", f"as {client.sign_ins[0].label}"))
                 checks += await _discovered_checks(config, workspace, client, found.slug, clock)
+            checks += [_failed(f"{name}: {who.label}", refusal) for who, refusal in client.refusals]
     except MirrorError as error:
         checks.append(_failed(f"{name}: sign-in", error))
+        if isinstance(error, CredentialRefused):
+            checks += await _held_checks(config, workspace, clock, environment, transport)
     return checks
+
+
+async def _held_checks(
+    config: Config,
+    workspace: WorkspaceConfig,
+    clock: Clock,
+    environment: Mapping[str, str],
+    transport: httpx.AsyncBaseTransport | None,
+) -> list[Check]:
+    """Where the API refuses the credential: what git says to it, of what the store holds."""
+    try:
+        with Store.open(config.store) as store:
+            known = list(known_repositories(store, workspace, config.workspaces))
+        async with _client(config, workspace, clock, environment, transport) as client:
+            return [await _git_sign_in(config, client, several[0]) for _, several in known if several]
+    except NoStore:
+        return []
+    except MirrorError as error:
+        return [_failed("git", error)]
 
 
 def _expiry(label: str, expires: date, clock: Clock) -> Check:
@@ -240,7 +265,7 @@ async def _discovered_checks(
     if not found.repositories:
         return checks
     checks += await _scope_checks(workspace, client, found, clock)
-    checks.append(await _git_sign_in(config, client, found))
+    checks.append(await _git_sign_in(config, client, found.repositories[0]))
     checks.append(await _wiki(config, workspace, client, found))
     checks.append(await _lfs(config, workspace, client, found))
     used, limit = client.budget.used(client.sign_ins[0].identity, "api")
@@ -328,18 +353,30 @@ def _skew(answer: Answer, clock: Clock) -> Check:
     return Check("clock", "ok", text)
 
 
-async def _git_sign_in(config: Config, client: Client, found: Discovered) -> Check:
-    first = found.repositories[0]
-    name = f"{found.workspace.slug}: git"
+async def _git_sign_in(config: Config, client: Client, first: Repository) -> Check:
+    name = f"{first.workspace}: git"
     url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git"
     try:
-        login = await client.git_login()
-        refs = await asyncio.to_thread(probe, url, GitLogin(*login) if login else None)
+        refs = await _probed(client, url)
     except CredentialRefused as error:
         return _failed(name, error, "the credential needs the scope repository, and its git user name")
     except MirrorError as error:
         return _failed(name, error)
     return Check(name, "ok", f"{first.full_name} can be cloned ({refs} refs)")
+
+
+async def _probed(client: Client, url: str) -> int:
+    """How many refs git shows to the first credential that it lets in. Raises what it says to the first
+    where it lets in none."""
+    refusal: MirrorError | None = None
+    logins: list[GitLogin | None] = [GitLogin(*one) for one in await client.git_logins()]
+    for login in logins or [None]:
+        try:
+            return await asyncio.to_thread(probe, url, login, network=client.network)
+        except (GitUnauthorized, GitForbidden, GitNotFound) as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
 
 
 async def _wiki(config: Config, workspace: WorkspaceConfig, client: Client, found: Discovered) -> Check:
@@ -349,8 +386,7 @@ async def _wiki(config: Config, workspace: WorkspaceConfig, client: Client, foun
         return Check(name, "ok", "switched off in the configuration")
     url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git/wiki"
     try:
-        login = await client.git_login()
-        refs = await asyncio.to_thread(probe, url, GitLogin(*login) if login else None)
+        refs = await _probed(client, url)
     except TryLater as error:
         return _failed(name, error)
     except MirrorError:
@@ -366,7 +402,9 @@ async def _lfs(config: Config, workspace: WorkspaceConfig, client: Client, found
     try:
         login = await client.git_login()
         url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git"
-        await asyncio.to_thread(lfs_server.probe, url, GitLogin(*login) if login else None)
+        await asyncio.to_thread(
+            lfs_server.probe, url, GitLogin(*login) if login else None, network=client.network
+        )
     except MirrorError as error:
         return _failed(name, error)
     except lfs_server.LfsFailed as failure:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+from mirror.http import network
 
 Tell = Callable[[str], None]
 # Monotonic seconds.
@@ -16,3 +19,14 @@ class Job(Protocol[_R_co]):
 
     def do(self, tell: Tell, clock: Clock, /) -> _R_co:
         """Do it here and now, telling how far it is; raises what the work raises."""
+
+
+@dataclass(frozen=True)
+class NetworkJob:
+    """Tell a worker how servers are reached. It comes before all other jobs."""
+
+    network: network.Network
+
+    def do(self, _tell: Tell, _clock: Clock, /) -> None:
+        """Heed it from now on."""
+        network.use(self.network)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, ReadTimeoutError
-from urllib3.util import Retry, Timeout
 
+from mirror.errors import UsageError
 from mirror.git.failures import GitFailed, GitUnreachable
-from mirror.git.transport import CONNECT_TIMEOUT, REDIRECTS_MAX, USER_AGENT, GitLogin, origin
+from mirror.git.transport import GitLogin
+from mirror.http.faults import reason_of
+from mirror.http.headers import basic, wait_told
+from mirror.http.network import Network, in_force
+from mirror.http.origins import REDIRECTS, REDIRECTS_MAX, Misled, is_loopback, origin, place, redirected
+from mirror.http.pools import Pools
 
 # Headers that say what is asked, and nothing about who asks.
 _IMPERSONAL = frozenset({"accept", "accept-encoding", "content-type", "range", "user-agent"})
@@ -33,8 +36,7 @@ Body = bytes | Callable[[], BinaryIO] | None
 
 def authorization(login: GitLogin) -> str:
     """What signs a request, sent before anybody asks for it."""
-    pair = f"{login.username}:{login.password}".encode()
-    return "Basic " + base64.b64encode(pair).decode("ascii")
+    return basic(login.username, login.password)
 
 
 def headers_given(headers: object) -> dict[str, str]:
@@ -56,32 +58,28 @@ def headers_given(headers: object) -> dict[str, str]:
 
 
 def seconds_asked(response: urllib3.BaseHTTPResponse, now: float) -> float | None:
-    """How long a refusal asks to wait, by `Retry-After`: seconds, or a date. `now` is since 1970."""
-    text = (response.headers.get("Retry-After") or "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
+    """How long a refusal asks to wait. `now` is in seconds since 1970."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return wait_told(headers, datetime.fromtimestamp(now, UTC))
 
 
 class Session:
-    """Connections for one LFS server at `home`, its storage among them. Threads may share it."""
+    """Connections for one LFS server at `home`, its storage among them. Threads may share it.
 
-    def __init__(self, home: str, silence_timeout: float, connections: int) -> None:
+    `network`: None heeds what this process was told.
+    """
+
+    def __init__(
+        self, home: str, silence_timeout: float, connections: int, network: Network | None = None
+    ) -> None:
         self.home = origin(home)
-        self._is_local = _is_loopback(self.home)
-        self._pool = urllib3.PoolManager(
-            maxsize=connections,
-            retries=Retry(total=0, redirect=0, raise_on_redirect=False),
-            timeout=Timeout(connect=min(CONNECT_TIMEOUT, silence_timeout), read=silence_timeout),
-            cert_reqs="CERT_REQUIRED",
-        )
+        self._is_local = is_loopback(self.home)
+        self._silence = silence_timeout
+        self._pools = Pools(network or in_force(), connections)
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.clear()
+        self._pools.clear()
 
     def fault_of(self, url: str) -> str | None:
         """Why an address that a server gave is not gone to, or None."""
@@ -94,7 +92,7 @@ class Session:
             return "its address holds a credential"
         if not parts.hostname or any(sign <= " " or sign == "\x7f" for sign in url):
             return "its address is not one"
-        if parts.scheme == "https" or (parts.scheme == "http" and self._is_local and _is_loopback(where)):
+        if parts.scheme == "https" or (parts.scheme == "http" and self._is_local and is_loopback(where)):
             return None
         return "its address is not https"
 
@@ -104,19 +102,22 @@ class Session:
         The caller reads or closes the answer. Raises GitFailed where it is led astray, and
         GitUnreachable.
         """
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
+        headers = {"User-Agent": self._pools.network.git_agent, "Accept-Encoding": "identity", **headers}
         for _ in range(REDIRECTS_MAX):
             fault = self.fault_of(url)
             if fault is not None:
                 raise GitFailed(f"the LFS server points elsewhere: {fault}")
             response = self._once(method, url, headers, body)
             target = response.headers.get("Location")
-            if response.status not in (301, 302, 303, 307, 308) or not target:
+            if response.status not in REDIRECTS or not target:
                 return response
             response.close()
             if body is not None and response.status not in (307, 308):
                 raise GitFailed(f"{place(url)} redirects a request with a body; not followed")
-            following = urljoin(url, target)
+            try:
+                following = redirected(url, target)
+            except Misled as error:
+                raise GitFailed(f"{place(url)} sends {error}; not followed") from None
             if origin(following) != origin(url):
                 if body is not None and origin(url) == self.home:
                     raise GitFailed(f"{place(url)} redirects to another host; not followed")
@@ -129,37 +130,22 @@ class Session:
     ) -> urllib3.BaseHTTPResponse:
         opened = body() if callable(body) else None
         try:
-            return self._pool.request(
+            return self._pools.request(
                 method,
                 url,
-                headers=dict(headers),
-                body=opened if opened is not None else body,  # type: ignore[arg-type]
-                preload_content=False,
-                redirect=False,
-                decode_content=True,
+                headers=headers,
+                body=opened if opened is not None else body,
+                silence=self._silence,
             )
         except ReadTimeoutError as error:
             raise GitUnreachable(f"{place(url)} fell silent") from error
         except LocationParseError as error:
             raise GitFailed("the LFS server gave an address that is not one") from error
         except (HTTPError, OSError) as error:
-            raise GitUnreachable(f"{place(url)} cannot be reached: {type(error).__name__}") from error
+            reason, hint = reason_of(error)
+            raise GitUnreachable(f"{place(url)} cannot be reached: {reason}", hint=hint) from error
+        except UsageError as error:
+            raise GitFailed(error.message, hint=error.hint) from error
         finally:
             if opened is not None:
                 opened.close()
-
-
-def place(url: str) -> str:
-    """Host and port of a URL, for people; its path may be a secret."""
-    _, host, port = origin(url)
-    return f"{host}:{port}"
-
-
-def _is_loopback(where: tuple[str, str, int | None]) -> bool:
-    host = where[1]
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -11,20 +11,23 @@ from typing import Any, Literal
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from mirror.git.failures import GitFailed, GitUnreachable
-from mirror.git.lfs_http import Body, Session, authorization, headers_given, place, seconds_asked
-from mirror.git.transport import GitLogin, origin
+from mirror.git.lfs_http import Body, Session, authorization, headers_given, seconds_asked
+from mirror.git.transport import GitLogin
 from mirror.git.watch import Watch
+from mirror.http.network import Network
+from mirror.http.origins import origin, place
+from mirror.http.rates import RATE_OVER_SHORT, Pace, too_slow
+from mirror.http.retries import WAIT_MAX, is_passing, wait_before
+from mirror.http.words import after_colon, plain, said
 
 MEDIA_TYPE = "application/vnd.git-lfs+json"
 # So many objects are asked about at a time; servers take no more.
 BATCH_MAX = 100
 _ANSWER_MAX = 8 << 20
+_PIECE = 1 << 16
 # An action that lapses within so many seconds is asked for anew.
 _MARGIN = 10.0
 _LASTS_MAX = 1e9  # no number that a server may write is too large to be added
-# How often a request that may go better later is tried, and for how long a server may make us wait.
-TRIES = 4
-WAIT_MAX = 60.0
 
 Operation = Literal["download", "upload"]
 
@@ -80,12 +83,13 @@ class LfsServer:
         connections: int,
         pause: float,
         watch: Watch,
+        network: Network | None = None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/info/lfs/objects/batch"
         self._login = login
         self._pause = pause
         self.watch = watch
-        self.session = Session(url, silence_timeout, connections)
+        self.session = Session(url, silence_timeout, connections, network)
 
     def close(self) -> None:
         """Close the connections."""
@@ -134,26 +138,29 @@ class LfsServer:
 
         Raises LfsFailed for anything but success.
         """
-        for tried in range(1, TRIES + 1):
+        tried = 0
+        while True:
+            tried += 1
             wait: float | None = None
             try:
                 response = self.session.send(method, url, headers, body)
                 wait = seconds_asked(response, self.watch.now())
-                status, data = response.status, _short(response, url)
+                kind, status = response.headers.get("Content-Type"), response.status
+                data = short(response, url, self.watch)
                 if 200 <= status < 300:
                     return data
-                failure = LfsFailed(self._words(status, url), status=status, passing=is_passing(status))
+                text = self._words(status, url) + after_colon(said(kind, data))
+                failure = LfsFailed(text, status=status, passing=is_passing(status))
             except GitUnreachable as error:
                 failure = LfsFailed(error.message, passing=True)
             except GitFailed as error:
                 raise LfsFailed(error.message) from error
             self.wait(tried, wait, failure)
-        raise AssertionError("the last try always raises")
 
     def wait(self, tried: int, asked: float | None, failure: LfsFailed) -> None:
         """Wait before the next try; raises `failure` where there is to be none."""
-        pause = self._pause * 2 ** (tried - 1) if asked is None else asked
-        if not failure.passing or tried >= TRIES or pause > WAIT_MAX:
+        pause = wait_before(tried, asked, first=self._pause) if failure.passing else None
+        if pause is None or pause > WAIT_MAX:
             raise failure
         self.watch.sleep(pause)
 
@@ -173,7 +180,9 @@ class LfsServer:
             code = error.get("code") if isinstance(error, dict) else None
             status = code if type(code) is int else 0
             told = {404: "the server has it not (404)", 410: "the server says it is gone (410)"}
+            words = plain(error.get("message") or "") if isinstance(error, dict) else ""
             text = told.get(status, f"the server will not give it ({status or 'no code'})")
+            text += after_colon(words)
             return Answer(fault=LfsFailed(text, status=status, passing=is_passing(status)))
         actions = data.get("actions")
         if actions is None:
@@ -214,31 +223,36 @@ class LfsServer:
         return self.watch.monotonic() + when.timestamp() - self.watch.now()
 
 
-def probe(url: str, login: GitLogin | None, *, silence_timeout: float = 30.0) -> None:
+def probe(
+    url: str, login: GitLogin | None, *, silence_timeout: float = 30.0, network: Network | None = None
+) -> None:
     """Ask the LFS server of the repository at `url` about an object that nobody has. Raises LfsFailed
     where it does not answer as one."""
-    server = LfsServer(url, login, silence_timeout=silence_timeout, connections=1, pause=1.0, watch=Watch())
+    server = LfsServer(
+        url, login, silence_timeout=silence_timeout, connections=1, pause=1.0, watch=Watch(), network=network
+    )
     try:
         server.batch("download", [("0" * 64, 1)])
     finally:
         server.close()
 
 
-def is_passing(status: int) -> bool:
-    """Whether what is refused with this status may go better later."""
-    return status in (408, 425, 429, 500, 502, 503, 504)
-
-
-def _short(response: Any, url: str) -> bytes:
-    """The whole of a short answer."""
+def short(response: Any, url: str, watch: Watch) -> bytes:
+    """The whole of a short answer. Raises GitUnreachable where it breaks off or trickles, and GitFailed
+    where it is not short."""
+    data = bytearray()
+    pace = Pace(watch.monotonic, RATE_OVER_SHORT)
     try:
-        data: bytes = response.read(_ANSWER_MAX + 1)
+        while piece := response.read1(_PIECE):
+            data += piece
+            if len(data) > _ANSWER_MAX:
+                raise GitFailed(f"{place(url)} answers with more than anybody asked for")
+            if pace.is_too_slow(len(piece)):
+                raise GitUnreachable(f"{place(url)} {too_slow()}")
     except ReadTimeoutError as error:
         raise GitUnreachable(f"{place(url)} fell silent") from error
     except (HTTPError, OSError) as error:
         raise GitUnreachable(f"{place(url)} broke off its answer") from error
     finally:
         response.close()
-    if len(data) > _ANSWER_MAX:
-        raise GitFailed(f"{place(url)} answers with more than anybody asked for")
-    return data
+    return bytes(data)

@@ -14,9 +14,12 @@ from urllib3.exceptions import HTTPError
 
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed, GitUnreachable
-from mirror.git.lfs_http import place, seconds_asked
-from mirror.git.lfs_server import MEDIA_TYPE, Action, Answer, LfsFailed, LfsServer, is_passing
-from mirror.git.transport import RATE_MIN, Pace
+from mirror.git.lfs_http import seconds_asked
+from mirror.git.lfs_server import MEDIA_TYPE, Action, Answer, LfsFailed, LfsServer, short
+from mirror.http.origins import place
+from mirror.http.rates import Pace, too_slow
+from mirror.http.retries import is_passing
+from mirror.http.words import after_colon, said
 
 _CHUNK = 256 << 10
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -167,7 +170,12 @@ class Download:
         if status == 416 and self._have:
             self._start_over(stream)
             raise LfsFailed(f"{place(action.href)} will not resume (416)", passing=True)
-        raise refusal(status, action.href, seconds_asked(response, self._server.watch.now()))
+        asked, kind = seconds_asked(response, self._server.watch.now()), response.headers.get("Content-Type")
+        try:
+            words = said(kind, short(response, action.href, self._server.watch))
+        except (GitFailed, GitUnreachable):
+            words = ""
+        raise refusal(status, action.href, asked, words)
 
     def _read(self, response: Any, action: Action, stream: BinaryIO) -> None:
         pace = Pace(self._server.watch.monotonic)
@@ -187,8 +195,7 @@ class Download:
             self._have += len(chunk)
             self.received += len(chunk)
             if pace.is_too_slow(len(chunk)):
-                text = f"{place(action.href)} sends less than {RATE_MIN} bytes a second; given up"
-                raise TooSlow(text, passing=True)
+                raise TooSlow(f"{place(action.href)} {too_slow()}", passing=True)
 
     def _publish(self) -> None:
         """Give it its name, durably."""
@@ -226,12 +233,14 @@ def upload(
     return True
 
 
-def refusal(status: int, url: str, asked: float | None) -> LfsFailed:
-    """What a refusal of the storage means; `asked` is how long it wants to be left alone."""
+def refusal(status: int, url: str, asked: float | None, words: str) -> LfsFailed:
+    """What a refusal of the storage means; `asked` is how long it wants to be left alone, `words` are its
+    own."""
+    told = after_colon(words)
     if status in (404, 410):
-        return LfsFailed(f"{place(url)} has it no more ({status})", status=status)
+        return LfsFailed(f"{place(url)} has it no more ({status}){told}", status=status)
     return LfsFailed(
-        f"{place(url)} answered {status}", status=status, passing=is_passing(status), asked=asked
+        f"{place(url)} answered {status}{told}", status=status, passing=is_passing(status), asked=asked
     )
 
 

@@ -43,6 +43,7 @@ from mirror.git.refs import (
     write_packed,
 )
 from mirror.git.transport import GitLogin, HttpClient
+from mirror.http.network import Network
 from mirror.model import Head, RefChange, Refs, is_hash
 
 __all__ = ["FetchJob", "FetchResult", "GitLogin", "create", "fetch", "probe", "read_refs"]
@@ -470,11 +471,18 @@ def _reached(store: DiskObjectStore, tips: Iterable[str], seen: set[str]) -> set
 
 
 def probe(
-    url: str, login: GitLogin | None, *, silence_timeout: float = 30.0, clock: Clock | None = None
+    url: str,
+    login: GitLogin | None,
+    *,
+    silence_timeout: float = 30.0,
+    clock: Clock | None = None,
+    network: Network | None = None,
 ) -> int:
     """Ask a git server for its refs and nothing else; returns how many there are.
 
     Raises the errors of `mirror.git.failures`.
     """
-    refs = _listed(HttpClient(url, login=login, silence_timeout=silence_timeout, clock=clock))
+    refs = _listed(
+        HttpClient(url, login=login, silence_timeout=silence_timeout, clock=clock, network=network)
+    )
     return 0 if refs is None else len(refs.refs)

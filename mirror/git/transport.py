@@ -7,31 +7,32 @@ for and nowhere else, and a redirect to another origin is refused outright: a re
 
 from __future__ import annotations
 
-import base64
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from dulwich.client import AbstractHttpGitClient
 from dulwich.protocol import pkt_line
-from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
-from urllib3.util import Retry, Timeout
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from mirror import __version__
+from mirror.errors import UsageError
 from mirror.git import lsrefs
 from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnauthorized, GitUnreachable
+from mirror.git.watch import Watch
+from mirror.http import pools, retries
+from mirror.http.faults import reason_of
+from mirror.http.headers import basic, wait_told
+from mirror.http.network import Network
+from mirror.http.origins import REDIRECTS, REDIRECTS_MAX, Misled, Origin, origin, redirected
+from mirror.http.rates import Pace, too_slow
+from mirror.http.words import BODY_MAX, after_colon, media_type, plain, said
 from mirror.model import Refs
 
-# Bitbucket has refused clients whose User-Agent did not begin like git's own.
-USER_AGENT = f"git/mirror-{__version__}"
-CONNECT_TIMEOUT = 30.0
-REDIRECTS_MAX = 5
-RESETS_MAX = 3
-# What stays below this rate (bytes a second, over so many seconds) is given up.
-RATE_MIN = 1000
-RATE_OVER = 600.0
+# For so many seconds a server may get a pack ready, telling of it all the while.
+PREPARING_MAX = 4 * 3600.0
 # So much of an answer is waited for at a time.
 _READ_MAX = 1 << 16
 # What a server that understood our request for refs can do for certain.
@@ -50,28 +51,42 @@ class GitLogin:
     password: str = field(repr=False)
 
 
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of a URL, the port made explicit."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, (parts.hostname or "").lower(), port
+class _Direct:
+    """Whether the servers of one origin answer a request for refs that comes out of the blue.
+
+    That one repository is answered oddly says nothing of the others: the whole origin is asked in the
+    old way only after several were, and none ever was answered.
+    """
+
+    _ODD_MAX = 3
+
+    def __init__(self) -> None:
+        self._works = False
+        self._odd: set[str] = set()
+
+    def is_worth(self, url: str) -> bool:
+        """Whether to ask for this repository so."""
+        return url not in self._odd and (self._works or len(self._odd) < self._ODD_MAX)
+
+    def worked(self, url: str) -> None:
+        """It was answered."""
+        self._works = True
+        self._odd.discard(url)
+
+    def failed(self, url: str) -> None:
+        """It was not understood, or the answer was not."""
+        self._odd.add(url)
 
 
-# One for the process: a worker that looks after many repositories of a host keeps its connection.
-_POOL = urllib3.PoolManager(
-    # Whatever goes wrong comes as it is.
-    retries=Retry(total=False, redirect=False, raise_on_redirect=False),
-    cert_reqs="CERT_REQUIRED",
-)
-# Origins that do not answer a request for refs that comes out of the blue.
-_NOT_DIRECT: set[tuple[str, str, int | None]] = set()
+_DIRECT: defaultdict[Origin, _Direct] = defaultdict(_Direct)
 
 
 class HttpClient(AbstractHttpGitClient):
     """dulwich's smart HTTP client over our own requests, for one repository URL.
 
     `silence_timeout` is in seconds without a byte. `clock` (monotonic seconds) serves to give up a
-    transfer that does not end because it is too slow.
+    transfer that does not end because it is too slow. `network`: None heeds what this process was told.
+    `watch` is what it waits by, `pause` the first wait before a request is sent again, in seconds.
     """
 
     def __init__(
@@ -82,12 +97,19 @@ class HttpClient(AbstractHttpGitClient):
         silence_timeout: float,
         thin_packs: bool = True,
         clock: Callable[[], float] | None = None,
+        network: Network | None = None,
+        watch: Watch | None = None,
+        pause: float | None = None,
     ) -> None:
         super().__init__(url, thin_packs=thin_packs, quiet=True)
         self._origin = origin(url)
-        self._login = login
-        self._timeout = Timeout(connect=min(CONNECT_TIMEOUT, silence_timeout), read=silence_timeout)
+        self._pools = pools.shared() if network is None else pools.Pools(network)
+        self._authorization = basic(login.username, login.password) if login is not None else None
+        self._silence = silence_timeout
         self._clock = clock
+        self._watch = watch or Watch()
+        self._pause = pause
+        self._doubted = False
         self._moved_to: str | None = None
         # Set while a server gets a pack ready, which of a giant takes long; what it tells of that meanwhile
         # is little.
@@ -103,14 +125,16 @@ class HttpClient(AbstractHttpGitClient):
         Raises the errors of `mirror.git.failures`, and what dulwich raises where the server breaks the
         protocol.
         """
-        if self._origin not in _NOT_DIRECT and (answer := self._list_directly()) is not None:
+        direct = _DIRECT[self._origin]
+        if direct.is_worth(self._base_url) and (answer := self._list_directly()) is not None:
             if is_known(answer):
                 return None
             try:
                 found = lsrefs.parse(answer)
             except lsrefs.NotUnderstood:
-                _NOT_DIRECT.add(self._origin)
+                direct.failed(self._base_url)
             else:
+                direct.worked(self._base_url)
                 if found.head is not None:
                     self.answer, self.advertised, self.protocol_version = answer, found, 2
                     return found
@@ -127,12 +151,13 @@ class HttpClient(AbstractHttpGitClient):
             "Git-Protocol": "version=2",
         }
         url = self._base_url + "git-upload-pack"
-        response = self._send(url, self._request_headers(headers), lsrefs.request(USER_AGENT))
-        kind = (response.headers.get("Content-Type") or "").split(";")[0].strip()
+        asking = lsrefs.request(self._agent)
+        response = self._send(url, self._request_headers(headers), asking, has_another_way=True)
+        kind = media_type(response.headers.get("Content-Type"))
         if response.status != 200 or kind != headers["Accept"]:
             _let_go(response)
             if response.status in (400, 405, 415, 501):
-                _NOT_DIRECT.add(self._origin)
+                _DIRECT[self._origin].failed(self._base_url)
             return None
         try:
             body = bytearray()
@@ -146,37 +171,82 @@ class HttpClient(AbstractHttpGitClient):
     def _get_url(self, path: str | bytes) -> str:  # noqa: ARG002 - the URL names the repository
         return self._base_url
 
+    @property
+    def _agent(self) -> str:
+        return self._pools.network.git_agent
+
     def _request_headers(self, headers: dict[str, str] | None) -> dict[str, str]:
-        result = {"User-Agent": USER_AGENT, "Pragma": "no-cache", **(headers or {})}
+        result = {"User-Agent": self._agent, "Pragma": "no-cache", **(headers or {})}
         result.pop("Content-Length", None)  # the body may be another by then
-        if self._login is not None:
-            pair = f"{self._login.username}:{self._login.password}".encode()
-            result["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
+        if self._authorization is not None:
+            result["Authorization"] = self._authorization
         return result
 
-    def _send(self, url: str, headers: dict[str, str], data: Any) -> urllib3.BaseHTTPResponse:
-        """One request, its resets retried where it can be sent again."""
-        for attempt in range(RESETS_MAX):
+    def _send(
+        self, url: str, headers: dict[str, str], data: Any, *, has_another_way: bool = False
+    ) -> urllib3.BaseHTTPResponse:
+        """One request, sent again where what went wrong may pass and its body can be sent again.
+
+        With `has_another_way` a refusal is returned, after the wait that it asks for: the other way is
+        the next try.
+        """
+        can_repeat = data is None or isinstance(data, bytes)
+        tried = 0
+        while True:
+            tried += 1
+            asked: float | None = None
             try:
-                return _POOL.request(
+                response = self._pools.request(
                     "GET" if data is None else "POST",
                     url,
                     headers=headers,
                     body=data,
-                    preload_content=False,
-                    redirect=False,
-                    timeout=self._timeout,
-                    decode_content=True,
+                    silence=self._silence,
                 )
+                if response.status == 401 and not self._doubted and can_repeat:
+                    # Now and then a good credential is refused for nothing.
+                    self._doubted = True
+                    if not has_another_way:
+                        _let_go(response)
+                        continue
+                if not retries.is_passing(response.status):
+                    return response
+                asked = wait_told(_lower(response), datetime.fromtimestamp(self._watch.now(), UTC))
+                if has_another_way and (asked or 0.0) <= retries.WAIT_MAX:
+                    self._watch.sleep(asked or 0.0)
+                    return response
+                trouble, is_lasting = GitUnreachable(self._refused(response, asked)), False
             except ReadTimeoutError as error:
                 raise GitUnreachable(f"{self._where()} fell silent") from error
             except (HTTPError, OSError) as error:
-                again = attempt + 1 < RESETS_MAX and (data is None or isinstance(data, bytes))
-                if not again or not isinstance(error, ProtocolError):
-                    raise GitUnreachable(
-                        f"{self._where()} cannot be reached: {type(error).__name__}"
-                    ) from error
-        raise AssertionError("the loop always returns or raises")
+                reason, hint = reason_of(error)
+                trouble = GitUnreachable(f"{self._where()} cannot be reached: {reason}", hint=hint)
+                trouble.__cause__, is_lasting = error, hint is not None
+            except UsageError as error:
+                raise GitFailed(error.message, hint=error.hint) from error
+            wait = retries.wait_before(tried, asked, first=self._pause)
+            if wait is None or wait > retries.WAIT_MAX or is_lasting or not can_repeat:
+                raise trouble
+            self._watch.sleep(wait)
+
+    def _refused(self, response: urllib3.BaseHTTPResponse, asked: float | None) -> str:
+        """What is told of a refusal that may pass."""
+        later = f", and asks to come back in {asked:.0f} s" if asked else ""
+        return f"{self._where()} answered {response.status}{later}{self._said(response)}"
+
+    def _said(self, response: urllib3.BaseHTTPResponse) -> str:
+        """The server's own sentence, after a colon; the answer is done with then."""
+        body = bytearray()
+        pace = Pace(self._watch.monotonic, 10.0)
+        try:
+            while len(body) < BODY_MAX and (piece := response.read1(BODY_MAX)):
+                body += piece
+                if pace.is_too_slow(len(piece)):
+                    break
+            _let_go(response)
+        except (HTTPError, OSError):
+            response.close()  # what came of it is all that there is
+        return after_colon(said(response.headers.get("Content-Type"), bytes(body)))
 
     def _where(self) -> str:
         return f"{self._origin[1]}:{self._origin[2]}"
@@ -195,12 +265,15 @@ class HttpClient(AbstractHttpGitClient):
                 raise GitFailed(f"{self._where()} redirects to another host; not followed")
             response = self._send(url, self._request_headers(headers), _asking_for_offsets(data))
             target = response.headers.get("Location")
-            if response.status not in (301, 302, 303, 307, 308) or not target:
+            if response.status not in REDIRECTS or not target:
                 break
             _let_go(response)
             if data is not None and response.status in (301, 302, 303):
                 raise GitFailed(f"{self._where()} redirects a request with a body; not followed")
-            url = urljoin(url, target)
+            try:
+                url = redirected(url, target)
+            except Misled as error:
+                raise GitFailed(f"{self._where()} sends {error}; not followed") from None
         else:
             raise GitFailed(f"{self._where()} redirects more than {REDIRECTS_MAX} times")
         if raise_for_status:
@@ -214,29 +287,32 @@ class HttpClient(AbstractHttpGitClient):
     def _check(self, response: urllib3.BaseHTTPResponse) -> None:
         status = response.status
         if status == 200:
-            kind = (response.headers.get("Content-Type") or "").split(";")[0].strip()
+            kind = media_type(response.headers.get("Content-Type"))
             if kind.startswith("application/x-git-"):
                 return
-            response.close()
             # A login page, say. dulwich would take it for the old protocol without a server's help.
-            raise GitFailed(f"{self._where()} answered with {kind or 'no content type'}, not with git")
-        response.close()
+            words = f"answered with {kind or 'no content type'}, not with git"
+            raise GitFailed(f"{self._where()} {words}{self._said(response)}")
+        told = self._said(response)
         if status == 401:
             raise GitUnauthorized(
-                f"{self._where()} refused the credential for git",
+                f"{self._where()} refused the credential for git{told}",
                 hint="run `mirror doctor` to see which credential, and whether it has expired",
             )
         if status == 403:
-            raise GitForbidden(f"{self._where()} does not let this credential read the repository (403)")
+            raise GitForbidden(
+                f"{self._where()} does not let this credential read the repository (403){told}"
+            )
         if status in (404, 410):
-            raise GitNotFound(f"{self._where()} knows no such repository, or hides it ({status})")
-        if status == 429 or status >= 500:
-            raise GitUnreachable(f"{self._where()} answered {status}")
-        raise GitFailed(f"{self._where()} answered {status}")
+            raise GitNotFound(f"{self._where()} knows no such repository, or hides it ({status}){told}")
+        if status >= 500:
+            raise GitUnreachable(f"{self._where()} answered {status}{told}")
+        raise GitFailed(f"{self._where()} answered {status}{told}")
 
     def _reader(self, response: urllib3.BaseHTTPResponse, at_most: int | None) -> Callable[[int], bytes]:
         """What reads an answer; one of refs may not be larger than `at_most`."""
         pace, before = Pace(self._clock), self.received_bytes
+        began = self._clock() if self._clock is not None else 0.0
 
         def piece(size: int) -> bytes:
             try:
@@ -251,9 +327,12 @@ class HttpClient(AbstractHttpGitClient):
                 raise GitFailed(f"{self._where()} advertises more refs than any repository has")
             if self.is_preparing:
                 pace.begin()
+                if self._clock is not None and self._clock() - began > PREPARING_MAX:
+                    response.close()
+                    raise GitUnreachable(f"{self._where()} gets a pack ready for too long; given up")
             elif pace.is_too_slow(len(data)):
                 response.close()
-                raise GitUnreachable(f"{self._where()} sends less than {RATE_MIN} bytes a second; given up")
+                raise GitUnreachable(f"{self._where()} {too_slow()}")
             return data
 
         def read(size: int) -> bytes:
@@ -328,32 +407,13 @@ class _Heard:
             self._ahead = self._read(8)
             if self._ahead[4:] == b"ERR ":
                 rest = self._read(max(0, int(self._ahead[:4], 16) - 8))
-                text = "".join(sign for sign in rest.decode("utf-8", "replace") if sign.isprintable())
-                raise GitFailed(f"{self._where} refuses: {text[:200]}")
+                raise GitFailed(f"{self._where} refuses: {plain(rest.decode('utf-8', 'replace'))}")
         data, self._ahead = self._ahead[:size], self._ahead[size:]
         return data + self._read(size - len(data)) if len(data) < size else data
 
 
-class Pace:
-    """Whether what comes is too slow to be waited for."""
-
-    def __init__(self, clock: Callable[[], float] | None) -> None:
-        self._clock = clock
-        self.begin()
-
-    def begin(self) -> None:
-        """It counts from now on."""
-        self._since = self._clock() if self._clock is not None else 0.0
-        self._bytes = 0
-
-    def is_too_slow(self, more: int) -> bool:
-        """`more` bytes have come."""
-        self._bytes += more
-        if self._clock is None or (passed := self._clock() - self._since) < RATE_OVER:
-            return False
-        is_slow = self._bytes < RATE_MIN * passed
-        self._since, self._bytes = self._clock(), 0
-        return is_slow
+def _lower(response: urllib3.BaseHTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
 
 
 def _asking_for_offsets(data: bytes | Iterator[bytes] | None) -> bytes | Iterator[bytes] | None:

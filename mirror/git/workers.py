@@ -21,12 +21,14 @@ import mirror
 from mirror.git import cgit
 from mirror.git.bounds import MEMORY
 from mirror.git.failures import GitFailed
-from mirror.git.jobs import Job
+from mirror.git.jobs import Job, NetworkJob
 from mirror.git.worker import LENGTH
+from mirror.http.network import Network
 
 _T = TypeVar("_T")
-# What a worker may need of the environment: where certificates and programs are. Nothing secret.
-_PASSED_ON = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "LC_ALL", "TMPDIR")
+# What a worker may need of the environment: where programs are. Nothing secret; how servers are reached
+# comes over its socket.
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR")
 # A git that a worker starts reads no configuration but the repository's own.
 _FOR_GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_NO_REPLACE_OBJECTS": "1"}
 
@@ -114,8 +116,8 @@ class WorkerPool:
 
     A job that takes longer than `long_after` seconds gives its place to the next, and goes on: a few
     giants do not hold up a thousand dwarfs. So there may be twice as many workers, never more.
-    `environment` is the process's own; only what names certificates and programs is passed on. `memory`
-    (bytes) is what they may use together to take packs in.
+    `environment` is the process's own; only what names programs is passed on. `memory` (bytes) is what
+    they may use together to take packs in. `network` is how servers are reached, for jobs that reach any.
     """
 
     def __init__(
@@ -125,7 +127,9 @@ class WorkerPool:
         environment: Mapping[str, str] | None = None,
         long_after: float = LONG_AFTER,
         memory: int = MEMORY,
+        network: Network | None = None,
     ) -> None:
+        self._network = network
         self._slots = asyncio.Semaphore(max(1, size))
         self._more = max(1, size)  # how many jobs may yet give their place away
         self._long_after = long_after
@@ -198,6 +202,8 @@ class WorkerPool:
     async def _start(self) -> _Worker:
         worker = await _Worker.start(self._environment, self._memory)
         self._all.add(worker)
+        if self._network is not None:
+            await worker.do(NetworkJob(self._network), None, None)
         return worker
 
     async def _drop(self, worker: _Worker) -> None:

@@ -18,6 +18,7 @@ from mirror.git.jobs import Job
 from mirror.git.push import PushJob, PushResult
 from mirror.git.transport import GitLogin
 from mirror.git.workers import WorkerPool
+from mirror.http.network import Network
 from mirror.model import (
     JsonObject,
     NoProgress,
@@ -113,6 +114,7 @@ async def run(
     login: GitLogin | None = None,
     progress: Progress | None = None,
     environment: Mapping[str, str] | None = None,
+    network: Network | None = None,
 ) -> Report:
     """Restore what `selector` means from the store at `path`, as it was `at`.
 
@@ -128,7 +130,7 @@ async def run(
         if not folders:
             raise UsageError(f"{selector} has no repository in this store")
         repositories = folders if only & _OF_REPOSITORY else []
-        async with WorkerPool(2, environment=environment) as pool:
+        async with WorkerPool(2, environment=environment, network=network) as pool:
             if is_url(target):
                 if len(repositories) != 1:
                     raise UsageError(

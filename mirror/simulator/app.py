@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import format_datetime
@@ -41,6 +42,8 @@ from mirror.simulator.switches import Switches
 from mirror.simulator.world import World
 
 BAD_TOKEN = "Token is invalid, expired, or not supported for this endpoint."
+# Every so many requests one is refused for nothing, where the switch is on.
+STRAY_EACH = 17
 CHANGELOG = "https://developer.atlassian.com/cloud/bitbucket/changelog/"
 # Listings across workspaces are retired; an address with nothing between its slashes reaches them.
 RETIRED = ("/repositories", "/workspaces", "/user/permissions/repositories", "/user/permissions/workspaces")
@@ -69,6 +72,7 @@ class App:
         self.sign_in = SignIn(world, switches)
         self.limits = Limits(world, switches)
         self.requests: list[Asked] = []
+        self._asked = itertools.count(1)
         self.api = self.git = self.storage = ""
         self.lfs = LfsApp(world, switches, lambda: (self.git, self.storage))
         self._git_app = GitApp(world, switches, self.sign_in, self.limits, self.lfs)
@@ -163,7 +167,7 @@ class App:
         token = self.sign_in.rest(
             request.headers.get("authorization"), request.method, request.url.path, request.url.query
         )
-        if token is None:
+        if token is None or self._strays():
             return refusal(401, BAD_TOKEN), None
         count = self.limits.count(token, request.url.path)
         if count.is_over:
@@ -183,6 +187,10 @@ class App:
                 response = Response(status_code=304, headers=extra)
             response.headers["ETag"] = tag
         return response, token.identity
+
+    def _strays(self) -> bool:
+        """Whether this request is refused for nothing."""
+        return self.switches.stray_refusals and next(self._asked) % STRAY_EACH == 0
 
     def _try(
         self, request: Request, raw: str, token: Token, fault: Fault | None, extra: dict[str, str]

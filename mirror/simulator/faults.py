@@ -15,7 +15,7 @@ from mirror.simulator.answers import refusal
 
 FaultKind = Literal[
     "status", "html", "truncate", "reset", "slow", "stall", "redirect", "loop", "shrink", "cut_pack",
-    "corrupt_pack",
+    "corrupt_pack", "trickle",
 ]  # fmt: skip
 
 
@@ -26,7 +26,9 @@ class Fault:
     `truncate`d body, a `reset` connection, a `slow` answer of `seconds`, one that falls silent for
     `seconds` after `after` bytes (`stall`), a `redirect` to `location`, a list whose `next` is a
     `loop`, a list that `shrink`s by its first entry, a pack that is `cut_pack` after `after` bytes
-    or has a bit flipped there (`corrupt_pack`). `skip` matching requests are let through first.
+    or has a bit flipped there (`corrupt_pack`), one that comes a byte each `seconds` (`trickle`). A
+    `status` says `message`, or `body` as plain text. `skip` matching requests are let through first; of
+    the others every `each`th meets the fault.
     """
 
     match: str
@@ -38,6 +40,9 @@ class Fault:
     seconds: float = 0.0
     location: str = ""
     after: int = 64
+    message: str = "Something went wrong"
+    body: str | None = None
+    each: int = 1
 
     def meets(self, method: str, path: str) -> bool:
         """Whether a request is one of those."""
@@ -47,7 +52,10 @@ class Fault:
         """The answer that stands in for the real one, where there is one."""
         match self.kind:
             case "status":
-                response = refusal(self.status, "Something went wrong")
+                if self.body is not None:
+                    response: Response = Response(self.body, self.status, media_type="text/plain")
+                else:
+                    response = refusal(self.status, self.message)
                 response.headers.update(dict(self.headers))
                 return response
             case "html":
@@ -73,6 +81,13 @@ class Fault:
                 await asyncio.sleep(self.seconds)
                 rest = bytes(response.body)[self._part(response) :]
                 await send({"type": "http.response.body", "body": rest})
+            case "trickle":
+                start = {"type": "http.response.start", "status": response.status_code}
+                await send({**start, "headers": response.raw_headers})
+                for byte in bytes(response.body):
+                    await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
+                    await asyncio.sleep(self.seconds)
+                await send({"type": "http.response.body", "body": b""})
             case _:
                 await response(scope, receive, send)
 
@@ -93,6 +108,7 @@ class _Standing:
     fault: Fault
     skip: int
     left: int
+    met: int = 0
 
 
 @dataclass
@@ -114,6 +130,9 @@ class Faults:
                 if one.left > 0 and one.fault.meets(method, path):
                     if one.skip > 0:
                         one.skip -= 1
+                        continue
+                    one.met += 1
+                    if one.met % one.fault.each:
                         continue
                     one.left -= 1
                     return one.fault

@@ -103,6 +103,8 @@ class Switches:
 
     # -- Sign-in
 
+    # Now and then a good credential is refused for nothing: 401, and the next request is answered.
+    stray_refusals: bool = False
     # A user's API token is accepted as Bearer, too.
     api_token_as_bearer: bool = False
     # App passwords still work.

@@ -14,10 +14,10 @@ PACKAGE = Path(__file__).parents[2] / "mirror"
 
 FLOORS = {
     "errors": 1, "logs": 1,
-    "model": 2, "fs": 2,
+    "model": 2, "fs": 2, "http": 2,
     "git": 3, "auth": 3, "retention": 3,
     "store": 4, "config": 4, "bitbucket": 4,
-    "discovery": 5, "collect": 5, "extract": 5,
+    "discovery": 5, "collect": 5, "connect": 5, "extract": 5,
     "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6,
     "doctor": 7,
     "daemon": 8,
@@ -122,7 +122,9 @@ def test_rooms_that_only_read_use_the_reader_alone(room: str) -> None:
 def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
     homes = {
         "apscheduler": {"daemon"},
-        "httpx": {"auth", "bitbucket", "backup", "doctor", "cli", "daemon"},
+        "httpx": {"http", "auth", "bitbucket", "connect", "backup", "doctor", "cli", "daemon"},
+        "urllib3": {"http", "git"},
+        "certifi": {"http"},
         "yaml": {"config"},
         "pydantic": {"config"},
         "rich": {"cli"},

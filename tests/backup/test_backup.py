@@ -27,12 +27,9 @@ from mirror.auth.credentials import (
     WorkspaceAccessToken,
 )
 from mirror.backup import repository
-from mirror.backup.mirrors import login_for_git
-from mirror.backup.tools import Tools
 from mirror.collect import repository as collecting
 from mirror.config import load
 from mirror.errors import CredentialRefused, MirrorError, TryLater
-from mirror.git.mirrors import GitLogin
 from mirror.model import Outcome, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
 from mirror.simulator.sample import SCOPES, accident, populate
@@ -489,17 +486,12 @@ async def test_a_sign_in_that_fails_after_the_code_came_costs_lfs_alone(
     """The code is in the snapshot all the same."""
     only = replace(place.config.workspaces[0], include=("handbook",))
     place.config = replace(place.config, workspaces=(only,))
-    asked = 0
 
-    async def once(tools: Tools) -> GitLogin | None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
-            raise error("the sign-in server did not help")
-        return await login_for_git(tools)
+    async def refused(*_: object) -> None:
+        raise error("the sign-in server did not help")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mirror.backup.repository.login_for_git", once)
+        patched.setattr("mirror.backup.repository.login_for_git", refused)
         run = await place.run()
     [entry] = [one for one in run.entries if one.kind == "repository"]
     assert run.exit_codes == (code,)

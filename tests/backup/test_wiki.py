@@ -373,11 +373,11 @@ async def test_a_sign_in_that_is_refused_before_the_wiki_is_told_as_such(
 ) -> None:
     """A secret may be revoked between the code and the wiki."""
 
-    async def refused(_: object) -> None:
+    async def refused(*_: object) -> None:
         raise CredentialRefused("the sign-in server refused the credential")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mirror.backup.wiki.login_for_git", refused)
+        patched.setattr("mirror.backup.wiki.with_each_login", refused)
         run = await place.run()
     assert (run.exit_codes, str(wiki_part(run).state)) == ((12,), "partial")
     assert str(entry(run).parts["code"].state) == "complete"

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from mirror.bitbucket.answers import rate_headers, wait_told
 from mirror.bitbucket.budget import HOUR, Budget
 from mirror.bitbucket.endpoints import REPOSITORY
 from mirror.bitbucket.failures import RateLimited
+from mirror.http.headers import rate_told, wait_told
 from mirror.model import Use, UseJournal
 from tests.auth.helpers import BEGAN
 from tests.bitbucket.helpers import API, FakeClock, Server, client_for, token
@@ -56,13 +56,13 @@ def test_the_wait_is_what_the_headers_say(headers: dict[str, str], seconds: floa
 def test_no_header_breaks_the_reading(one: str, other: str) -> None:
     wait = wait_told({"retry-after": one, "x-ratelimit-reset": other}, BEGAN)
     assert wait is None or wait >= 0
-    rate_headers({"x-ratelimit-limit": one, "x-ratelimit-remaining": other})
+    rate_told({"x-ratelimit-limit": one, "x-ratelimit-remaining": other})
 
 
 def test_limits_of_another_window_are_not_taken_for_an_hours() -> None:
-    assert rate_headers({"x-ratelimit-limit": "60, 60;w=3600", "x-ratelimit-remaining": "59"}) == (60, 59)
-    assert rate_headers({"x-ratelimit-limit": "10, 10;w=60", "x-ratelimit-remaining": "9"}) == (None, None)
-    assert rate_headers({}) == (None, None)
+    assert rate_told({"x-ratelimit-limit": "60, 60;w=3600", "x-ratelimit-remaining": "59"}) == (60, 59)
+    assert rate_told({"x-ratelimit-limit": "10, 10;w=60", "x-ratelimit-remaining": "9"}) == (None, None)
+    assert rate_told({}) == (None, None)
 
 
 class Limited:
@@ -219,11 +219,39 @@ def test_what_others_use_of_the_same_identity_counts() -> None:
     assert budget.used("me", "api") == (70, 100)
 
 
-@pytest.mark.parametrize(("limit", "remaining"), [(0, 0), (-1, None), (10**9, 5), (None, 3), (10, 99)])
+@pytest.mark.parametrize(("limit", "remaining"), [(0, 0), (-1, None), (None, 3), (10, 99)])
 def test_limits_that_cannot_be_are_not_believed(limit: Any, remaining: Any) -> None:
     budget = Budget(FakeClock())
     budget.learn("me", "api", limit=limit, remaining=remaining)
     assert budget.left("me", "api") in (10, 1000)
+
+
+@pytest.mark.parametrize(("limit", "remaining", "left"), [(60_000, 59_000, 59_000), (10**9, 5, 5), (7, 7, 7)])
+def test_a_limit_that_is_told_is_believed_whatever_its_size(limit: int, remaining: int, left: int) -> None:
+    clock = FakeClock()
+    budget = Budget(clock)
+    for _ in range(3):
+        budget.learn("me", "api", limit=limit, remaining=remaining)
+    assert budget.left("me", "api") == left
+    clock.elapsed += HOUR + 1
+    assert budget.left("me", "api") == limit
+
+
+def test_near_the_limit_no_more_than_a_fifth_is_left() -> None:
+    budget = Budget(FakeClock())
+    near = {"x-ratelimit-limit": "5000", "x-ratelimit-nearlimit": "true"}
+    limit, remaining = rate_told(near)
+    budget.learn("me", "api", limit=limit, remaining=remaining)
+    assert budget.left("me", "api") == 1000
+    assert rate_told({**near, "x-ratelimit-nearlimit": "false"}) == (5000, None)
+    assert rate_told({**near, "x-ratelimit-remaining": "12"}) == (5000, 12)
+
+
+def test_files_have_a_limit_of_their_own() -> None:
+    budget = Budget(FakeClock())
+    assert (budget.left("me", "files"), budget.left("me", "api")) == (5000, 1000)
+    budget.allow(reserve=0, limit=300)
+    assert (budget.left("me", "files"), budget.left("me", "api")) == (300, 300)
 
 
 def test_where_no_header_tells_it_a_refusal_teaches_the_limit_for_an_hour() -> None:

@@ -1,0 +1,145 @@
+"""How servers are reached: one plain value for the API, git and LFS, which also goes to workers."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mirror import __version__
+from mirror.errors import UsageError
+from mirror.http import proxies
+from mirror.http.origins import origin
+from mirror.http.proxies import Proxy
+
+IpVersion = Literal["any", "ipv4", "ipv6"]
+
+CONNECT_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Network:
+    """Proxies by scheme and where none is used (`no_proxy`); certificates: `ca_file` is trusted besides
+    the system's, `system_ca_file` and `system_ca_folder` instead of them. `connect_timeout` is in seconds.
+    `user_agent` is added to what we call ourselves.
+
+    It survives pickling, and holds the proxies' passwords: it goes to workers over their socket alone.
+    """
+
+    https_proxy: Proxy | None = None
+    http_proxy: Proxy | None = None
+    no_proxy: tuple[str, ...] = ()
+    ca_file: str | None = None
+    system_ca_file: str | None = None
+    system_ca_folder: str | None = None
+    ip: IpVersion = "any"
+    connect_timeout: float = CONNECT_TIMEOUT
+    user_agent: str = ""
+    # Where the proxies come from, for people.
+    proxy_source: str = field(default="", compare=False)
+
+    def proxy_for(self, url: str) -> Proxy | None:
+        """The proxy that a request to `url` goes through; None where it goes straight."""
+        where = origin(url)
+        proxy = self.https_proxy if where[0] == "https" else self.http_proxy
+        return None if proxy is None or proxies.is_excepted(where, self.no_proxy) else proxy
+
+    @property
+    def source_address(self) -> str | None:
+        """What connections are bound to, so that they are of the one version of IP; None: of either."""
+        return {"ipv4": "0.0.0.0", "ipv6": "::"}.get(self.ip)  # noqa: S104 - the family, not a listener
+
+    @property
+    def api_agent(self) -> str:
+        """What the API is told that we are."""
+        return self._agent(f"mirror/{__version__}")
+
+    @property
+    def git_agent(self) -> str:
+        """What git servers are told: Bitbucket has refused what does not begin like git's own."""
+        return self._agent(f"git/mirror-{__version__}")
+
+    def _agent(self, own: str) -> str:
+        return f"{own} {self.user_agent}" if self.user_agent else own
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Who is believed to be who. Raises UsageError where a file of certificates cannot be used."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.system_ca_file or self.system_ca_folder:
+            _load(context, "SSL_CERT_FILE", self.system_ca_file, None)
+            _load(context, "SSL_CERT_DIR", None, self.system_ca_folder)
+        else:
+            _load_systems(context)
+        _load(context, "network.ca_file", self.ca_file, None)
+        return context
+
+    def check(self) -> None:
+        """Raise UsageError where the certificates cannot be used."""
+        if self.ca_file or self.system_ca_file or self.system_ca_folder:
+            self.ssl_context()
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What is in force, for people: no secrets."""
+        none = ", ".join(self.no_proxy)
+        proxy = self.https_proxy or self.http_proxy
+        told = f"{proxy}{f' except for {none}' if none else ''} ({self.proxy_source})" if proxy else "none"
+        authorities = self.system_ca_file or self.system_ca_folder or "those of the system"
+        both = f"{authorities} and {self.ca_file}" if self.ca_file else authorities
+        family = {"any": "IPv4 and IPv6", "ipv4": "IPv4 only", "ipv6": "IPv6 only"}[self.ip]
+        return [("proxy", told), ("certificates", both), ("connections", family), ("agent", self.api_agent)]
+
+
+def from_environment(environment: Mapping[str, str]) -> Network:
+    """What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR say. Raises
+    UsageError."""
+    https, http, without = proxies.from_environment(environment)
+    return Network(
+        https_proxy=https,
+        http_proxy=http,
+        no_proxy=without,
+        system_ca_file=environment.get("SSL_CERT_FILE") or None,
+        system_ca_folder=environment.get("SSL_CERT_DIR") or None,
+        proxy_source="by the environment" if https or http else "",
+    )
+
+
+def _load_systems(context: ssl.SSLContext) -> None:
+    """The system's authorities; where it has none, those that come with the HTTP library."""
+    found = ssl.get_default_verify_paths()
+    file, folder = Path(found.openssl_cafile), Path(found.openssl_capath)
+    has_file = file.is_file()
+    has_folder = folder.is_dir() and any(folder.iterdir())
+    if has_file or has_folder:
+        context.load_verify_locations(str(file) if has_file else None, str(folder) if has_folder else None)
+        return
+    import certifi
+
+    context.load_verify_locations(certifi.where())
+
+
+def _load(context: ssl.SSLContext, name: str, file: str | None, folder: str | None) -> None:
+    if not file and not folder:
+        return
+    try:
+        context.load_verify_locations(file, folder)
+    except OSError as error:  # an SSLError is one: no certificate stands there
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        hint = "name a file of certificates in PEM form"
+        raise UsageError(f"{name}: {file or folder} cannot be used: {reason}", hint=hint) from None
+
+
+_in_force = Network()
+
+
+def use(network: Network) -> None:
+    """From now on this process's git and LFS heed `network`."""
+    global _in_force  # noqa: PLW0603 - a worker is told once, before its first job
+    _in_force = network
+
+
+def in_force() -> Network:
+    """What this process was told."""
+    return _in_force

@@ -1,0 +1,81 @@
+"""Connections for git and LFS, by urllib3. Threads may share them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import urllib3
+from urllib3.util import Retry, Timeout
+
+from mirror.http.network import Network, in_force
+from mirror.http.proxies import Proxy
+
+# Whatever goes wrong comes as it is.
+_ONCE = Retry(total=False, redirect=False, raise_on_redirect=False)
+
+
+class Pools:
+    """Requests by what `network` says. `connections` to each server are kept."""
+
+    def __init__(self, network: Network, connections: int = 1) -> None:
+        self.network = network
+        self._connections = connections
+        self._managers: dict[tuple[Proxy | None, str], urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+
+    def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: Any, silence: float
+    ) -> urllib3.BaseHTTPResponse:
+        """One request, its answer not read yet. `silence` is in seconds without a byte. Raises what
+        urllib3 raises, and UsageError for certificates that cannot be used."""
+        timeout = Timeout(connect=min(self.network.connect_timeout, silence), read=silence)
+        return self._manager(url).request(
+            method,
+            url,
+            headers=dict(headers),
+            body=body,
+            preload_content=False,
+            redirect=False,
+            retries=_ONCE,
+            timeout=timeout,
+            decode_content=True,
+        )
+
+    def clear(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            for manager in self._managers.values():
+                manager.clear()
+
+    def _manager(self, url: str) -> urllib3.PoolManager:
+        proxy, scheme = self.network.proxy_for(url), url.partition(":")[0].lower()
+        with self._lock:
+            if (proxy, scheme) not in self._managers:
+                self._managers[proxy, scheme] = self._make(proxy, scheme)
+            return self._managers[proxy, scheme]
+
+    def _make(self, proxy: Proxy | None, scheme: str) -> urllib3.PoolManager:
+        options: dict[str, Any] = {"maxsize": self._connections, "cert_reqs": "CERT_REQUIRED"}
+        if scheme == "https":
+            options["ssl_context"] = self.network.ssl_context()
+        if self.network.source_address is not None:
+            options["source_address"] = (self.network.source_address, 0)
+        if proxy is None:
+            return urllib3.PoolManager(**options)
+        signed = {"Proxy-Authorization": proxy.authorization} if proxy.authorization is not None else {}
+        if proxy.scheme == "https":
+            options["proxy_ssl_context"] = self.network.ssl_context()
+        return urllib3.ProxyManager(proxy.url, proxy_headers=signed, **options)
+
+
+_shared: dict[Network, Pools] = {}
+
+
+def shared() -> Pools:
+    """The connections of this process, by what it was told of the network; kept between its jobs."""
+    network = in_force()
+    if network not in _shared:
+        _shared[network] = Pools(network)
+    return _shared[network]
