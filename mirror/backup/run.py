@@ -71,6 +71,7 @@ class _Tally:
     problems: list[Problem] = field(default_factory=list)
     pending: dict[str, Repository] = field(default_factory=dict)
     requests: int = 0
+    unlisted: bool = False  # some workspace could not be listed
     brakes: list[str] = field(default_factory=list)  # the workspaces' folders that have one
     visits: list[_Visit] = field(default_factory=list)
     # The entries of the configuration that stand for all workspaces that a credential listed in this run.
@@ -216,6 +217,8 @@ def _write(order: _Order, store: StoreWriter, tally: _Tally) -> Run:
 
 
 def _check_selectors(order: _Order, tally: _Tally) -> None:
+    if tally.unlisted:
+        return  # what could not be listed may well have it
     for selector in order.selectors:
         if not any(_matches(selector, entry.full_name) for entry in tally.entries):
             tally.fail(UsageError(f"{selector} matches nothing that is backed up"))
@@ -251,6 +254,7 @@ async def _workspaces(
                         await _workspace(order, store, workers, client, config, workspace, tally)
             except (CredentialRefused, UsageError) as error:
                 # Nothing can be listed; what is held can be asked for by its name.
+                tally.unlisted = isinstance(error, CredentialRefused)
                 tally.fail(error, where)
                 await _held_by_git(order, store, workers, client, config, tally)
             else:
@@ -258,6 +262,7 @@ async def _workspaces(
             finally:
                 tally.requests += client.requests
     except Exception as error:  # noqa: BLE001 - the record is written, whatever it is
+        tally.unlisted = True
         tally.fail(understood(error, str(order.config.store)), where)
 
 

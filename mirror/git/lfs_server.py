@@ -244,11 +244,13 @@ def short(response: Any, url: str, watch: Watch) -> bytes:
     pace = Pace(watch.monotonic, RATE_OVER_SHORT)
     try:
         while piece := response.read1(_PIECE):
+            if not data:
+                pace.begin()
+            elif pace.is_too_slow(len(piece)):
+                raise GitUnreachable(f"{place(url)} {too_slow()}")
             data += piece
             if len(data) > _ANSWER_MAX:
                 raise GitFailed(f"{place(url)} answers with more than anybody asked for")
-            if pace.is_too_slow(len(piece)):
-                raise GitUnreachable(f"{place(url)} {too_slow()}")
     except ReadTimeoutError as error:
         raise GitUnreachable(f"{place(url)} fell silent") from error
     except (HTTPError, OSError) as error:
