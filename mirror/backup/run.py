@@ -254,7 +254,7 @@ async def _workspaces(
                         await _workspace(order, store, workers, client, config, workspace, tally)
             except (CredentialRefused, UsageError) as error:
                 # Nothing can be listed; what is held can be asked for by its name.
-                tally.unlisted = isinstance(error, CredentialRefused)
+                tally.unlisted |= isinstance(error, CredentialRefused)
                 tally.fail(error, where)
                 await _held_by_git(order, store, workers, client, config, tally)
             else:
