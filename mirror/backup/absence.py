@@ -87,6 +87,8 @@ def project_of(folder: RepositoryFolder) -> str | None:
 
 def _entry(folder: RepositoryFolder, outcome: Outcome, *problems: Problem) -> RunEntry:
     """The entry of a folder that was left as it is."""
+    if folder.card_damage is not None:
+        problems = (*problems, Problem(folder.card_damage.exit_code, folder.card_damage.message))
     return RunEntry(
         "repository", folder.full_name, folder.uuid, folder.place, outcome, problems=tuple(problems)
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mirror.backup.absence import project_of
 from mirror.config.settings import WorkspaceConfig
 from mirror.discovery import Rules
 from mirror.model import Repository
-from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder
-
-_PROFILE = "repository.json"
+from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder, workspace_now
 
 
 def known_repositories(
@@ -19,25 +18,22 @@ def known_repositories(
     that the rules choose. What the last whole list lacked is left out."""
     named = {one.workspace.lower() for one in all_entries if one.workspace is not None}
     rules = Rules(config.include, config.exclude)
-    folders = store.repositories()
-    for home in store.workspaces():
+    # A folder whose card cannot be read is told at the end of the run.
+    folders = store.repositories(on_damage=lambda _: None)
+    workspaces = store.workspaces(on_damage=lambda _: None)
+    for home in workspaces:
         names = {home.slug.lower(), home.uuid.lower()}
         is_meant = config.workspace.lower() in names if config.workspace is not None else not names & named
         if not is_meant:
             continue
-        held = [_repository(one) for one in folders if _is_in(one, home) and one.missing is None]
+        held = [
+            _repository(one)
+            for one in folders
+            if one.missing is None and workspace_now(one, workspaces) == home
+        ]
         yield home, [one for one in held if rules.chooses(one.slug, one.project)]
-
-
-def _is_in(folder: RepositoryFolder, home: WorkspaceFolder) -> bool:
-    """Whether a repository is in this workspace now, wherever its folder stands."""
-    return folder.workspace_slug.lower() == home.slug.lower()
 
 
 def _repository(folder: RepositoryFolder) -> Repository:
     """A repository by its card. Its profile is not repeated: it is what was."""
-    latest = folder.metadata.latest()
-    profile = folder.metadata.read(latest, _PROFILE) if latest is not None else None
-    project = profile.get("project") if isinstance(profile, dict) else None
-    key = project.get("key") if isinstance(project, dict) else None
-    return Repository(folder.uuid, folder.workspace_slug, folder.slug, key if isinstance(key, str) else None)
+    return Repository(folder.uuid, folder.workspace_slug, folder.slug, project_of(folder))

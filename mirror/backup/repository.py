@@ -52,10 +52,12 @@ from mirror.model import (
 from mirror.store.drafts import WorkDraft
 from mirror.store.erasing import finish_erasures
 from mirror.store.layout import BRAKE_FILE
-from mirror.store.reader import Erased, Erasure
+from mirror.store.reader import Erased, Erasure, StoreDamaged
 from mirror.store.writer import RepositoryWriter, Taken, WorkspaceWriter
 
 _log = get_logger("backup")
+# What problems call the file that says whose a folder is.
+CARD = "card"
 # The order in which what is due is asked for.
 ORDER = (Worth.OPEN, Worth.CLOSED, Worth.OLD, Worth.IDLE)
 
@@ -128,6 +130,8 @@ async def fill_repository(
         work.checkpoint_state()
         problems = problems_of(tools.config, parts, {**work.codes, **rest.codes})
         entry = _entry(writer, taken, parts, before.entry.ref_changes, problems, before.entry.facts)
+        remade = tuple(one for one in before.entry.problems if one.part == CARD)
+        entry = replace(entry, problems=(*entry.problems, *remade))
         if before.entry.outcome is Outcome.SAVED and entry.outcome is Outcome.CONFIRMED:
             entry = replace(entry, outcome=Outcome.SAVED)
         return Backed(replace(entry, seconds=before.entry.seconds))
@@ -174,6 +178,12 @@ async def _locked(
         done = Backed(_failed(repository, folder, Outcome.FAILED, fault))
     seconds = done.entry.seconds + clock.monotonic() - began
     return replace(done, entry=replace(done.entry, seconds=seconds))
+
+
+def problem_of_remade(damage: StoreDamaged) -> Problem:
+    """What a run tells of a folder's card that was lost, and made again from its snapshots."""
+    text = f"{damage.file} was damaged ({damage.problem}) and is made again; former names are lost with it"
+    return Problem(4, text, CARD)
 
 
 def people_erased(home: WorkspaceWriter) -> list[Erasure]:
@@ -491,6 +501,7 @@ def _entry(
         problems = (*problems, Problem(DamageFound.exit_code, writer.ledger_fault))
     if writer.folder.has(BRAKE_FILE):
         facts = {**facts, "files": [BRAKE_FILE]}
+    remade = () if writer.remade is None else (problem_of_remade(writer.remade),)
     return RunEntry(
         kind="repository",
         full_name=writer.folder.full_name,
@@ -503,6 +514,6 @@ def _entry(
         ledger=taken.ledger,
         parts=parts,
         ref_changes=changes,
-        problems=(*problems, *problems_of_folder(writer.folder)),
+        problems=(*problems, *remade, *problems_of_folder(writer.folder)),
         facts=facts,
     )

@@ -21,7 +21,13 @@ from mirror.backup.absence import mark_absent, tell_unreached
 from mirror.backup.brake import failed_to_judge, judge_workspace
 from mirror.backup.failures import understood
 from mirror.backup.held import known_repositories
-from mirror.backup.repository import ORDER, Backed, backup_repository, fill_repository
+from mirror.backup.repository import (
+    ORDER,
+    Backed,
+    backup_repository,
+    fill_repository,
+    problem_of_remade,
+)
 from mirror.backup.tools import Tools
 from mirror.backup.workspace import backup_workspace
 from mirror.bitbucket.budget import Budget
@@ -307,11 +313,16 @@ def _chosen(order: _Order, repository: Repository) -> bool:
 
 def _held(store: Store, uuid: str, slug: str) -> list[RepositoryFolder]:
     """What the store holds of a workspace, by its uuid or, where that is hidden, its slug."""
-    workspaces = store.workspaces()
+    workspaces = store.workspaces(on_damage=_told_later)
     folder = next((one for one in workspaces if one.uuid.lower() == uuid.lower()), None)
     if folder is None:
-        return [one for one in store.repositories() if one.workspace_slug == slug]
-    return [one for one in store.repositories() if workspace_now(one, workspaces) == folder]
+        return [one for one in store.repositories(on_damage=_told_later) if one.workspace_slug == slug]
+    every = store.repositories(on_damage=_told_later)
+    return [one for one in every if workspace_now(one, workspaces) == folder]
+
+
+def _told_later(damage: StoreDamaged) -> None:
+    """A folder whose card cannot be read is told by its own entry, or at the end of the run."""
 
 
 async def _workspace(
@@ -330,6 +341,8 @@ async def _workspace(
         return
     tally.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
     home = store.adopt_workspace(found.workspace, order.clock.now())
+    if home.remade is not None:
+        tally.problems.append(problem_of_remade(home.remade))
     mark = Unfinished.begin(home.path, tally.identifier)
     tools = _tools(order, store, workers, client, config, tally, home, mark)
     tally.visits.append(_Visit(tools, home, held, found, mark))
@@ -402,9 +415,23 @@ async def _conclude(order: _Order, store: Store, tally: _Tally) -> None:
             tally.problems.append(failed_to_judge(found.workspace.slug, error))
         if home.folder.has(BRAKE_FILE):
             tally.brakes.append(home.folder.place)
+    if not order.selectors:
+        _tell_damaged(store, tally)
     for config in tally.listing:
         for entry in tell_unreached(config, _unlisted(order, store, tally), is_whole=False):
             tally.add(entry)
+
+
+def _tell_damaged(store: Store, tally: _Tally) -> None:
+    """Name the folders whose card cannot be read, but for those that their own entries name."""
+    told = "\n".join(problem.text for entry in tally.entries for problem in entry.problems)
+
+    def note(damage: StoreDamaged) -> None:
+        if damage.file not in told:
+            tally.fail(damage)
+
+    store.workspaces(on_damage=note)
+    store.repositories(on_damage=note)
 
 
 def _unlisted(order: _Order, store: Store, tally: _Tally) -> list[RepositoryFolder]:
@@ -412,10 +439,10 @@ def _unlisted(order: _Order, store: Store, tally: _Tally) -> list[RepositoryFold
     named = {one.workspace.lower() for one in order.config.workspaces if one.workspace is not None}
     visited = {visit.home.folder.place for visit in tally.visits}
     told = {entry.uuid for entry in tally.entries}
-    workspaces = store.workspaces()
+    workspaces = store.workspaces(on_damage=_told_later)
     return [
         one
-        for one in store.repositories()
+        for one in store.repositories(on_damage=_told_later)
         if one.uuid not in told
         and _selects(order, one.full_name)
         and (home := workspace_now(one, workspaces)) is not None
@@ -457,7 +484,7 @@ def _by_need(store: Store, repositories: Sequence[Repository]) -> list[Repositor
         for entry in (last.data["entries"] if last is not None else [])
         if entry["outcome"] in (Outcome.SAVED, Outcome.CONFIRMED)
     }
-    held = {one.uuid for one in store.repositories()}
+    held = {one.uuid for one in store.repositories(on_damage=_told_later)}
     return sorted(repositories, key=lambda one: (one.uuid in held, one.uuid in good, one.full_name))
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from mirror import extract
-from mirror.errors import UsageError
 from mirror.extract import Folder
 from mirror.git.jobs import Job
 from mirror.model import JsonObject, Selector, time_text
-from mirror.store.reader import At, RepositoryFolder, Store
+from mirror.store.reader import At, RepositoryFolder, Store, StoreDamaged
 
 T = TypeVar("T")
 _PARTS = frozenset({"code", "wiki", "snippets", "metadata"})
@@ -65,10 +64,7 @@ def export(
     """
     extract.check_place(target, hint="name an empty folder, or a new one")
     with Store.open(path) as store:
-        folders = store.repositories([selector])
-        if not folders:
-            raise UsageError(f"{selector} has no repository in this store")
-        homes = store.workspaces([selector]) if selector.repository is None else []
+        folders, homes, damages = extract.readable(store, selector)
         places: list[tuple[Folder, Path]] = [
             (one, target / one.slug / extract.WORKSPACE) for one in homes if one.metadata.tags()
         ]
@@ -76,12 +72,18 @@ def export(
             (one, target if selector.is_exact else target / extract.place_of(one, folders)) for one in folders
         ]
         chosen = extract.choose([one for one, _ in places], at)
-        return [
+        return [_unreadable(one) for one in damages] + [
             _export(folder, when, at, place, tell)
             if isinstance(when, At)
             else Exported(folder.full_name, None, str(place), problems=(extract.problem_of(when),))
             for (folder, place), when in zip(places, chosen, strict=True)
         ]
+
+
+def _unreadable(damage: StoreDamaged) -> Exported:
+    """A folder of which nobody can tell whose it is."""
+    name, problems = extract.unreadable(damage)
+    return Exported(name, None, "", problems=problems)
 
 
 def _export(folder: Folder, when: At, at: str, place: Path, tell: Callable[[str, str], None]) -> Exported:

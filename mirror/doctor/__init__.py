@@ -35,7 +35,7 @@ from mirror.git import cgit, lfs_server
 from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors import GitLogin, probe
 from mirror.model import Clock, JsonObject, Repository, dumps
-from mirror.store.reader import Store
+from mirror.store.reader import Store, StoreDamaged
 
 State = Literal["ok", "warn", "fail"]
 EXPIRY_WARNING = timedelta(days=30)
@@ -109,7 +109,10 @@ def _store_checks(path: Path) -> list[Check]:
     name = f"store {path}"
     try:
         with Store.open(path) as store:
-            checks = [Check(name, "ok", f"format {store.format}, {len(store.repositories())} repositories")]
+            damages: list[StoreDamaged] = []
+            number = len(store.repositories(on_damage=damages.append))
+            checks = [Check(name, "ok", f"format {store.format}, {number} repositories")]
+            checks += [_failed(name, damage) for damage in damages]
     except NoStore as error:
         checks = [_failed(name, error)]
     except MirrorError as error:

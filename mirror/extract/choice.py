@@ -7,11 +7,34 @@ from pathlib import Path
 
 from mirror.errors import MirrorError, UsageError
 from mirror.extract.steady import Folder, steadily
-from mirror.model import time_text
-from mirror.store.reader import At, RepositoryFolder, StoreDamaged
+from mirror.model import Selector, time_text
+from mirror.store.reader import At, RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
 
 # What belongs to a workspace and to no repository is written here; no repository can be called so.
 WORKSPACE = "~workspace"
+
+
+def readable(
+    store: Store, selector: Selector, *, homes: bool = True
+) -> tuple[list[RepositoryFolder], list[WorkspaceFolder], list[StoreDamaged]]:
+    """The repositories that `selector` means, with `homes` the workspaces that it names as a whole, and the
+    folders of which nobody can tell whose they are.
+
+    Raises UsageError where it means no repository, and StoreDamaged where it means a damaged one alone.
+    """
+    damages: list[StoreDamaged] = []
+    folders = store.repositories([selector], damages.append)
+    if damages and (selector.is_exact or not folders):
+        raise damages[0]
+    if not folders:
+        raise UsageError(f"{selector} has no repository in this store")
+    whole = homes and selector.repository is None
+    return folders, store.workspaces([selector], damages.append) if whole else [], damages
+
+
+def unreadable(damage: StoreDamaged) -> tuple[str, tuple[tuple[int, str], ...]]:
+    """What is told of a folder of which nobody can tell whose it is: its name, and what is wrong."""
+    return damage.file.rpartition("/")[0], (problem_of(damage),)
 
 
 def choose(folders: Sequence[Folder], at: str) -> list[At | MirrorError]:

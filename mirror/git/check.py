@@ -21,6 +21,7 @@ from mirror.git.bare import config_fault
 from mirror.git.jobs import Clock, Tell
 from mirror.git.objects import KINDS, TREE, read_loose
 from mirror.git.packentry import PackDamaged
+from mirror.git.packnames import pack_stems, strangers_in
 from mirror.git.packread import Links, PackIndex, PackReader, links_of
 from mirror.git.refs import KEEP, closed_after, name_fault, open_objects, read_all, read_packed
 from mirror.git.treelinks import files_and_folders
@@ -91,7 +92,8 @@ def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> Che
 
 
 def _pack_files(path: Path) -> set[str]:
-    return {file.name for file in (path / "objects" / "pack").glob("pack-*")}
+    folder = path / "objects" / "pack"
+    return {file.name for file in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _check(job: CheckJob, tell: Callable[[str], None]) -> CheckResult:
@@ -124,7 +126,7 @@ def _check(job: CheckJob, tell: Callable[[str], None]) -> CheckResult:
         tell("links")
         _check_links(path, job.named, problems)
     # Half a pack is what a writer that was killed leaves, unless something now lacks its objects.
-    derived = list(_check_derived(path / "objects"))
+    derived = [*_check_derived(path / "objects"), *_strangers(path / "objects" / "pack")]
     if len(problems) == before:
         halves = [replace(half, severity="warning") for half in halves]
     return CheckResult(objects, tuple([*halves, *problems, *derived][:PROBLEMS_MAX]))
@@ -174,6 +176,13 @@ def _check_derived(objects: Path) -> Iterator[ObjectProblem]:
             yield ObjectProblem(text, f"objects/{file.relative_to(objects)}", severity="warning")
 
 
+def _strangers(folder: Path) -> Iterator[ObjectProblem]:
+    """What stands among the packs and is none: nobody reads it."""
+    for file in strangers_in(folder):
+        text = "is not called as a pack is, and is passed over; remove it if you know what it is"
+        yield ObjectProblem(text, _label(file), severity="warning")
+
+
 def _hash_file(path: Path) -> tuple[bytes, bytes]:
     """The SHA-1 of all but the last 20 bytes, and those 20 bytes."""
     digest = hashlib.sha1(usedforsecurity=False)
@@ -193,7 +202,7 @@ def _indexes(
 
     Where one of the two is not there, that goes to `halves`.
     """
-    for name in sorted({file.stem for file in folder.glob("pack-*") if file.suffix in (".pack", ".idx")}):
+    for name in pack_stems(folder):
         pack, index = folder / f"{name}.pack", folder / f"{name}.idx"
         sums = [_checksum(file, problems, halves) for file in (pack, index)]
         if None in sums:
@@ -226,8 +235,6 @@ def _checksum(file: Path, problems: list[ObjectProblem], halves: list[ObjectProb
         return None
     if computed != stated:
         problems.append(ObjectProblem("its content does not match its checksum", label))
-    elif file.suffix == ".pack" and file.stem != f"pack-{stated.hex()}" and len(file.stem) != 45:
-        problems.append(ObjectProblem("its name is not a pack's", label))
     return stated
 
 

@@ -20,6 +20,7 @@ from dulwich.pack import create_delta, load_pack_index
 
 from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
+from mirror.git.packnames import indexes_without_pack, packs_in
 from mirror.git.packs import PackWriter
 from mirror.git.refs import close, open_repository
 
@@ -46,16 +47,13 @@ def consolidate(path: Path) -> int:
     where a pack is damaged: nothing is removed then.
     """
     folder = path / "objects" / "pack"
-    for index in folder.glob("pack-*.idx"):
-        if not index.with_suffix(".pack").exists():
-            _remove(index.with_suffix(".pack"))  # the rest of a merge that was interrupted
+    for index in indexes_without_pack(folder):
+        _remove(index.with_suffix(".pack"))  # the rest of a merge that was interrupted
     # A pack without an index is not ours to judge: it may be all that is left of its objects.
     packs = [
         _Pack(pack, pack.stat().st_size, objects)
-        for pack in folder.glob("pack-*.pack")
-        if pack.with_suffix(".idx").exists()
-        and not pack.with_suffix(".keep").exists()
-        and (objects := _objects(pack)) <= OBJECTS_MAX // 2
+        for pack in packs_in(folder)
+        if not pack.with_suffix(".keep").exists() and (objects := _objects(pack)) <= OBJECTS_MAX // 2
     ]
     if len(packs) <= PACKS_MAX:
         return 0

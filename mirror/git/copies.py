@@ -16,6 +16,7 @@ from mirror.git.check import CheckJob, ObjectProblem, check
 from mirror.git.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import Clock, Tell
+from mirror.git.packnames import pack_stems
 from mirror.git.refs import (
     KEEP,
     OURS,
@@ -33,7 +34,6 @@ from mirror.model import Head, Refs
 # So many times a copy is begun again where packs come and go while they are copied.
 TRIES = 10
 _CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = %s\n"
-_PACK = re.compile(r"pack-[0-9a-f]{40,64}\.(?:pack|idx)")
 _LOOSE = re.compile(r"[0-9a-f]{38,62}")
 GIT_FOLDER = ".git"
 
@@ -149,7 +149,9 @@ def _remove(target: Path) -> None:
 def _listing(mirror: Path) -> frozenset[str]:
     """The files of the mirror that hold objects, relative to its folder of objects."""
     objects = mirror / "objects"
-    packs = {f"pack/{one.name}" for one in objects.glob("pack/*") if _PACK.fullmatch(one.name)}
+    stems = pack_stems(objects / "pack")
+    halves = [objects / "pack" / f"{stem}{suffix}" for stem in stems for suffix in (".pack", ".idx")]
+    packs = {f"pack/{half.name}" for half in halves if half.exists()}
     loose = {
         f"{one.parent.name}/{one.name}"
         for one in objects.glob("[0-9a-f][0-9a-f]/*")

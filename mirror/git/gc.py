@@ -17,6 +17,7 @@ from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import Clock, Tell
 from mirror.git.lfs_walk import forget
+from mirror.git.packnames import packs_in
 from mirror.git.refs import packed_fault, read_all
 
 # For so many hashes it is asked which refs still reach them.
@@ -93,11 +94,7 @@ def collect(job: CollectJob) -> CollectResult:
         return CollectResult(0, held)
     objects = path / "objects"
     before = _size(objects)
-    old = [
-        pack
-        for pack in (objects / "pack").glob("pack-*.pack")
-        if pack.with_suffix(".idx").exists() and not pack.with_suffix(".keep").exists()
-    ]
+    old = [pack for pack in packs_in(objects / "pack") if not pack.with_suffix(".keep").exists()]
     names = cgit.run(
         git, path, "pack-objects", "--all", "--honor-pack-keep", "--non-empty", "--delta-base-offset", "-q",
         str(objects / "pack" / "pack"),

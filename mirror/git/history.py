@@ -18,6 +18,7 @@ from dulwich.pack import load_pack_index
 from mirror.git.consolidate import Joiner
 from mirror.git.documents import Documents, TreeEdit, tree_bytes
 from mirror.git.durable import sync_folder
+from mirror.git.packnames import packs_in
 from mirror.git.packs import PackWriter
 from mirror.git.refs import read_all
 
@@ -168,8 +169,8 @@ def distinct_documents(documents: Documents, trees: Iterable[str]) -> Iterator[t
 def object_count(path: Path) -> int:
     """How many objects the repository holds, reachable or not (one in two packs counts twice)."""
     count = 0
-    for index in (path / "objects" / "pack").glob("pack-*.idx"):
-        with index.open("rb") as stream:
+    for pack in packs_in(path / "objects" / "pack"):
+        with pack.with_suffix(".idx").open("rb") as stream:
             stream.seek(8 + 255 * 4)
             count += int.from_bytes(stream.read(4), "big")
     return count + sum(1 for _ in (path / "objects").glob("[0-9a-f][0-9a-f]/*"))
@@ -206,11 +207,7 @@ def compact(documents: Documents, wanted: Iterable[str]) -> None:
     removed then.
     """
     objects = documents.path / "objects"
-    old = [
-        pack
-        for pack in (objects / "pack").glob("pack-*.pack")
-        if pack.with_suffix(".idx").exists() and not pack.with_suffix(".keep").exists()
-    ]
+    old = [pack for pack in packs_in(objects / "pack") if not pack.with_suffix(".keep").exists()]
     loose = list(objects.glob("[0-9a-f][0-9a-f]/*"))
     writer = PackWriter(objects)
     try:
@@ -232,9 +229,9 @@ def compact(documents: Documents, wanted: Iterable[str]) -> None:
 def packed_sizes(path: Path) -> dict[str, int]:
     """How many bytes each packed object takes on disk, by id; for foretelling what a removal frees."""
     sizes: dict[str, int] = {}
-    for index_path in (path / "objects" / "pack").glob("pack-*.idx"):
-        end = index_path.with_suffix(".pack").stat().st_size - 20
-        index = load_pack_index(str(index_path), SHA1)
+    for pack in packs_in(path / "objects" / "pack"):
+        end = pack.stat().st_size - 20
+        index = load_pack_index(str(pack.with_suffix(".idx")), SHA1)
         try:
             entries = sorted((offset, name.hex()) for name, offset, _ in index.iterentries())
         finally:

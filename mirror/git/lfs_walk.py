@@ -28,6 +28,7 @@ from mirror.git.failures import GitFailed
 from mirror.git.jobs import Tell
 from mirror.git.lfs_pointers import Pointer, pointers_of_loose, pointers_of_pack
 from mirror.git.packentry import PackDamaged
+from mirror.git.packnames import packs_in
 from mirror.git.packread import Links, PackIndex, links_of
 from mirror.git.refs import closed_after, open_repository, read_all
 from mirror.git.treelinks import files_and_folders
@@ -70,8 +71,7 @@ def objects_reached(
     the repository is damaged, and OSError.
     """
     memory = _recall(path)
-    packs = {pack.stem: pack for pack in (path / "objects" / "pack").glob("pack-*.pack")}
-    packs = {stem: pack for stem, pack in packs.items() if pack.with_suffix(".idx").exists()}
+    packs = {pack.stem: pack for pack in packs_in(path / "objects" / "pack")}
     known = {stem: memory.packs[stem] for stem in packs if stem in memory.packs}
     new = {stem: pack for stem, pack in sorted(packs.items()) if stem not in known}
     try:

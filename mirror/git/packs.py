@@ -30,6 +30,7 @@ from mirror.git import packresolve
 from mirror.git.durable import sweep_files, sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.packentry import distance, header
+from mirror.git.packnames import packs_without_index
 from mirror.git.packresolve import Resolver
 from mirror.git.packscan import WORDS, Entries, PackDamaged, PackScan
 from mirror.git.parallel import meanwhile
@@ -147,9 +148,8 @@ def sweep(repository: Path) -> None:
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         path.unlink(missing_ok=True)
-    for pack in (repository / "objects" / "pack").glob("pack-*.pack"):
-        if not pack.with_suffix(".idx").exists():
-            _index_again(pack)
+    for pack in packs_without_index(repository / "objects" / "pack"):
+        _index_again(pack)
 
 
 def _index_again(pack: Path) -> None:

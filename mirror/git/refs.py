@@ -16,11 +16,13 @@ from typing import Protocol, TypeVar
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID, RawObjectID
+from dulwich.pack import Pack
 from dulwich.refs import check_ref_format
 from dulwich.repo import Repo
 
 from mirror.git.durable import write_file
 from mirror.git.objects import peel, read_loose
+from mirror.git.packnames import is_pack_name
 from mirror.model import Head, Refs, is_hash
 
 _T = TypeVar("_T", bound="_Closable")
@@ -235,7 +237,16 @@ def open_repository(path: Path) -> Repo:
 
 
 class _Objects(DiskObjectStore):
-    """Reads objects and nothing that is derived from them: damage there would be taken for theirs."""
+    """Reads objects and nothing that is derived from them: damage there would be taken for theirs. Files
+    that are not called as packs are (a sync tool's copies) are passed over, as everywhere here."""
+
+    def _update_pack_cache(self) -> list[Pack]:
+        new = {id(pack): pack for pack in super()._update_pack_cache()}
+        for name in [name for name in self._pack_cache if not is_pack_name(name)]:
+            stranger = self._pack_cache.pop(name)
+            new.pop(id(stranger), None)
+            stranger.close()
+        return list(new.values())
 
     def get_commit_graph(self) -> None:
         """There is none for us."""

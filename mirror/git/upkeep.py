@@ -25,6 +25,7 @@ from mirror.git.failures import GitFailed
 from mirror.git.jobs import Clock, Tell
 from mirror.git.joining import join
 from mirror.git.packentry import PackDamaged
+from mirror.git.packnames import packs_in, packs_without_index
 from mirror.git.packread import PackIndex
 from mirror.git.packs import sweep
 from mirror.logs import get_logger
@@ -114,11 +115,11 @@ def keep_up(job: UpkeepJob, *, tell: Callable[[str], None] = lambda _: None) -> 
 
 def _was_interrupted(path: Path) -> bool:
     """Whether there is anything that only an interrupted writer leaves."""
-    names = {file.name for file in (path / "objects" / "pack").iterdir()}
+    folder = path / "objects" / "pack"
     return (
         _graph(path).with_suffix(".lock").exists()
-        or any(name.startswith("tmp_") for name in names)
-        or any(name.endswith(".pack") and f"{name[:-5]}.idx" not in names for name in names)
+        or any(folder.glob("tmp_*"))
+        or bool(packs_without_index(folder))
         or any(path.glob(f"{RETIRED}.*"))
     )
 
@@ -127,8 +128,8 @@ def _packs(path: Path) -> list[Path]:
     """The packs that have an index and that nobody holds on to."""
     return [
         pack
-        for pack in (path / "objects" / "pack").glob("pack-*.pack")
-        if pack.with_suffix(".idx").exists()
+        for pack in packs_in(path / "objects" / "pack")
+        if pack.name.startswith("pack-")
         and not any(pack.with_suffix(suffix).exists() for suffix in (".keep", ".promisor"))
     ]
 

@@ -43,9 +43,17 @@ def _repositories(store: StoreWriter, selector: Selector) -> list[RepositoryFold
     """The repositories that are meant: those in a workspace are those that it has now."""
     if selector.repository is not None:
         return store.reader.repositories([selector])
-    workspaces = store.reader.workspaces()
-    chosen = store.reader.workspaces([selector])
-    return [one for one in store.reader.repositories() if workspace_now(one, workspaces) in chosen]
+    workspaces = store.reader.workspaces(on_damage=_pass_over)
+    chosen = {one.place for one in store.reader.workspaces([selector])}
+    return [
+        one
+        for one in store.reader.repositories(on_damage=_pass_over)
+        if (home := workspace_now(one, workspaces)) is not None and home.place in chosen
+    ]
+
+
+def _pass_over(damage: StoreDamaged) -> None:
+    """A folder that cannot be read has nothing that could be accepted."""
 
 
 def _workspaces(
@@ -54,7 +62,7 @@ def _workspaces(
     """The workspaces, and of each the repositories (by uuid) that are meant; None: all and itself."""
     if selector.repository is None:
         return [(one, None) for one in store.reader.workspaces([selector])]
-    workspaces = store.reader.workspaces()
+    workspaces = store.reader.workspaces(on_damage=_pass_over)
     found: dict[str, set[str]] = {}
     for one in store.reader.repositories([selector]):
         home = workspace_now(one, workspaces)
@@ -116,10 +124,10 @@ class _Acceptance:
 
     def _missing_in(self, workspace: WorkspaceFolder) -> set[str]:
         """The kinds of things of which some repository of the workspace lacks any."""
-        workspaces = self.store.reader.workspaces(on_damage=lambda _: None)
+        workspaces = self.store.reader.workspaces(on_damage=_pass_over)
         return {
             lost.what
-            for one in self.store.reader.repositories(on_damage=lambda _: None)
+            for one in self.store.reader.repositories(on_damage=_pass_over)
             if workspace_now(one, workspaces) == workspace
             for lost in one.brake().lost
         }

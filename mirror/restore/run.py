@@ -30,7 +30,7 @@ from mirror.model import (
     time_text,
 )
 from mirror.restore import lfs
-from mirror.store.reader import At, RepositoryFolder, Store
+from mirror.store.reader import At, RepositoryFolder, Store, StoreDamaged
 
 T = TypeVar("T")
 PARTS = frozenset({"code", "metadata", "wiki", "snippets"})
@@ -126,9 +126,7 @@ async def run(
     """
     tell = progress or NoProgress()
     with Store.open(path) as store:
-        folders = store.repositories([selector])
-        if not folders:
-            raise UsageError(f"{selector} has no repository in this store")
+        folders, homes, damages = extract.readable(store, selector, homes=bool(only & _OF_WORKSPACE))
         repositories = folders if only & _OF_REPOSITORY else []
         async with WorkerPool(2, environment=environment, network=network) as pool:
             if is_url(target):
@@ -152,9 +150,8 @@ async def run(
                 (one, base if selector.is_exact else base / extract.place_of(one, folders))
                 for one in repositories
             ]
-            if selector.repository is None and only & _OF_WORKSPACE:
-                places += [(one, base / one.slug / extract.WORKSPACE) for one in store.workspaces([selector])]
-            items = []
+            places += [(one, base / one.slug / extract.WORKSPACE) for one in homes]
+            items = [_unreadable(one) for one in damages]
             chosen = extract.choose([one for one, _ in places], at)
             for (folder, place), found in zip(places, chosen, strict=True):
                 items.append(
@@ -257,6 +254,12 @@ def _needed(folder: Folder, only: frozenset[str], *, may_lack: bool) -> frozense
 def _lacking(folder: Folder, place: Path, error: MirrorError) -> Item:
     """One of several that has no snapshot then."""
     return Item(folder.full_name, "", "", None, None, str(place), problems=(extract.problem_of(error),))
+
+
+def _unreadable(damage: StoreDamaged) -> Item:
+    """A folder of which nobody can tell whose it is."""
+    name, problems = extract.unreadable(damage)
+    return Item(name, "", "", None, None, "", problems=problems)
 
 
 async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> Item:

@@ -27,6 +27,22 @@ class StoreDamaged(DamageFound):
         return StoreDamaged, (self.file, self.problem)
 
 
+class TwoFolders(StoreDamaged):
+    """Two folders of the store belong to one uuid: nothing is written to either of them."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(
+            first,
+            f"{second} is another folder of the same uuid; nothing is written to either: keep the one that"
+            " has all snapshots (mirror snapshots WORKSPACE/FOLDER lists them), and move the other out of"
+            " the store",
+        )
+        self.second = second
+
+    def __reduce__(self) -> tuple[type[TwoFolders], tuple[str, str]]:
+        return TwoFolders, (self.file, self.second)
+
+
 class Malformed(ValueError):
     """A JSON value is not of the form that the store writes."""
 

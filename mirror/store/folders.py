@@ -73,8 +73,19 @@ class Taken:
 class FolderWriter(Generic[Folder]):
     """Writes one folder. All but `lock` and the plain facts need its lock to be held."""
 
-    def __init__(self, folder: Folder, command: str) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        command: str,
+        check: Callable[[], None] = lambda: None,
+        *,
+        remade: StoreDamaged | None = None,
+    ) -> None:
+        """`check` raises where the folder may not be written; `remade` is what was wrong with its card,
+        which was just written again from its snapshots."""
         self.folder: Folder = folder
+        self.remade = remade
+        self._check = check
         self._path: Path = folder.root / folder.place
         self._command = command
         self._clock: Clock | None = None  # while the lock is held
@@ -95,8 +106,10 @@ class FolderWriter(Generic[Folder]):
         """Hold the folder's writer lock, waiting up to `wait` seconds for it.
 
         Gives a FolderLock whose `fileno` may be handed to a worker: the lock then lasts until the
-        worker has closed it too. Raises Locked naming the holder.
+        worker has closed it too. Raises Locked naming the holder, and StoreDamaged where it may not be
+        written because another folder belongs to the same uuid.
         """
+        self._check()
         lock = self._path / layout.LOCK_FILE
         async with hold(
             lock, what=self.folder.full_name, command=self._command, wait=wait, clock=clock

@@ -63,12 +63,18 @@ _NAME = re.compile(r"[a-z0-9._~-]{1,100}")
 _FOREIGN = re.compile(r"[^a-z0-9._~-]")
 _RUN = re.compile(r"\d{8}t\d{6}z-[0-9a-f]{6}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_FOLDER = re.compile(r"[a-z0-9._~-]+~[0-9a-f]{8,32}")
 _SUFFIX = re.compile(r"~([0-9a-f]{8,32})$")
 
 
 def is_name(name: str) -> bool:
     """Whether `name` may stand in the store: lower-case ASCII, at most 100 bytes, not `.` or `..`."""
     return _NAME.fullmatch(name) is not None and name not in (".", "..")
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a workspace's or a repository's folder may be called so: a slug, `~`, digits of a uuid."""
+    return is_name(name) and _FOLDER.fullmatch(name) is not None
 
 
 def check_path(path: str) -> str:

@@ -43,7 +43,7 @@ class Places:
             self._signatures[workspace] = signature
 
     def _refresh(self) -> None:
-        workspaces = folder_names(self._root / layout.WORKSPACES)
+        workspaces = owned_folders(self._root / layout.WORKSPACES)
         for gone in self._by_digits.keys() - set(workspaces):
             del self._by_digits[gone], self._signatures[gone]
         for workspace in workspaces:
@@ -53,7 +53,7 @@ class Places:
                 self._signatures.pop(workspace, None)
             elif self._signatures.get(workspace) != signature:
                 self._by_digits[workspace] = {}
-                for name in folder_names(self._base(workspace)):
+                for name in owned_folders(self._base(workspace)):
                     self._add(workspace, name)
                 self._signatures[workspace] = signature
 
@@ -73,6 +73,21 @@ def folder_names(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if layout.is_name(entry.name) and entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def owned_folders(folder: Path) -> list[str]:
+    """The workspaces' or repositories' folders in `folder`, sorted. What others left there (a NAS, a sync
+    tool, a person) is called otherwise."""
+    return [name for name in folder_names(folder) if layout.is_folder_name(name)]
+
+
+def strangers_in(folder: Path) -> list[str]:
+    """What stands in `folder` and is no workspace's or repository's folder by its name, sorted."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(one.name for one in entries if not layout.is_folder_name(one.name))
     except FileNotFoundError:
         return []
 

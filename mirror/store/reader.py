@@ -15,9 +15,10 @@ from mirror.errors import MirrorError, UsageError
 from mirror.model import JsonObject, Selector, time_text
 from mirror.store import layout, runs
 from mirror.store.brake import Brake, read_brake
-from mirror.store.failures import StoreDamaged, StoreTooNew, missing_store
+from mirror.store.cards import UNSEALED_CARDS, read_repository_card, read_workspace_card
+from mirror.store.failures import StoreDamaged, StoreTooNew, TwoFolders, missing_store
 from mirror.store.ledger import Ledger, read_ledger
-from mirror.store.places import Places, folder_names
+from mirror.store.places import Places, folder_names, owned_folders, strangers_in
 from mirror.store.records import (
     FormerName,
     Missing,
@@ -36,17 +37,15 @@ from mirror.store.stored import StoredFile
 
 __all__ = [
     "At", "Brake", "Erased", "Erasure", "FormerName", "Ledger", "Mirrored", "Missing", "RepositoryFolder",
-    "RunRecord", "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "WorkspaceFolder",
+    "RunRecord", "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "TwoFolders",
+    "WorkspaceFolder",
     "is_own_document", "ref_of", "workspace_now",
 ]  # fmt: skip
 
 # The keys of small files in format 1 as version 0.1 wrote it, without seals.
 _UNSEALED: Mapping[str, frozenset[str]] = {
     layout.STORE_FILE: frozenset({"format", "id", "created", "requires"}),
-    layout.WORKSPACE_FILE: frozenset({"schema", "uuid", "slug", "name", "since", "former_names"}),
-    layout.REPOSITORY_FILE: frozenset(
-        {"schema", "uuid", "full_name", "since", "former_names", "missing", "gone_since"}
-    ),
+    **UNSEALED_CARDS,
     layout.RUNS: frozenset(
         {"schema", "id", "kind", "started", "ended", "program", "exit_code", "exit_codes", "previous",
          "entries", "problems", "facts"}
@@ -54,6 +53,7 @@ _UNSEALED: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 OnDamage = Callable[[StoreDamaged], None]
 T = TypeVar("T")
+F = TypeVar("F", bound="_Folder")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class _Folder:
     root: Path = field(repr=False)
     place: str
     metadata: SnapshotReader = field(repr=False, compare=False)
+    # What is wrong with its card, where its snapshots had to tell whose it is.
+    card_damage: StoreDamaged | None = field(repr=False, compare=False)
 
     @property
     def folder(self) -> str:
@@ -378,10 +380,10 @@ class Store:
         yield layout.STORE_FILE, _UNSEALED[layout.STORE_FILE]
         for identifier in runs.run_ids(self.path):
             yield layout.run_record(identifier), _UNSEALED[layout.RUNS]
-        for workspace in folder_names(self.path / layout.WORKSPACES):
+        for workspace in owned_folders(self.path / layout.WORKSPACES):
             place = f"{layout.WORKSPACES}/{workspace}"
             yield from self._small_files_of(place)
-            for name in folder_names(self.path / place / layout.REPOSITORIES):
+            for name in owned_folders(self.path / place / layout.REPOSITORIES):
                 yield from self._small_files_of(f"{place}/{layout.REPOSITORIES}/{name}")
 
     def _small_files_of(self, place: str) -> Iterator[tuple[str, frozenset[str]]]:
@@ -391,7 +393,7 @@ class Store:
 
     def _workspace_candidates(self) -> list[Candidate[WorkspaceFolder | StoreDamaged]]:
         found: list[Candidate[WorkspaceFolder | StoreDamaged]] = []
-        for name in folder_names(self.path / layout.WORKSPACES):
+        for name in owned_folders(self.path / layout.WORKSPACES):
             one = self._workspace(name)
             if isinstance(one, StoreDamaged):
                 found.append(Candidate(one, (layout.slug_of(name), name)))
@@ -402,9 +404,9 @@ class Store:
 
     def _repository_candidates(self) -> list[Candidate[RepositoryFolder | StoreDamaged]]:
         found: list[Candidate[RepositoryFolder | StoreDamaged]] = []
-        for workspace in folder_names(self.path / layout.WORKSPACES):
+        for workspace in owned_folders(self.path / layout.WORKSPACES):
             base = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}"
-            for name in folder_names(self.path / base):
+            for name in owned_folders(self.path / base):
                 one = self._repository(workspace, name)
                 if isinstance(one, StoreDamaged):
                     names = (layout.slug_of(workspace), workspace), (layout.slug_of(name), name)
@@ -415,21 +417,28 @@ class Store:
 
     def _workspace(self, name: str) -> WorkspaceFolder | StoreDamaged:
         place = f"{layout.WORKSPACES}/{name}"
+        snapshots = self._snapshots(place)
+
+        def repositories() -> Iterator[SnapshotReader]:
+            base = f"{place}/{layout.REPOSITORIES}"
+            return (self._snapshots(f"{base}/{one}") for one in owned_folders(self.path / base))
+
         try:
-            record = read_small(self.path, f"{place}/{layout.WORKSPACE_FILE}", WorkspaceRecord.from_json)
-        except StoreDamaged as damage:
-            return damage
-        return WorkspaceFolder(self.path, place, self._snapshots(place, record.uuid), record)
+            record, damage = read_workspace_card(self.path, place, snapshots, repositories)
+        except StoreDamaged as unreadable:
+            return unreadable
+        return WorkspaceFolder(self.path, place, self._snapshots(place, record.uuid), damage, record)
 
     def _repository(self, workspace: str, name: str) -> RepositoryFolder | StoreDamaged:
         place = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}/{name}"
         try:
-            record = read_small(self.path, f"{place}/{layout.REPOSITORY_FILE}", RepositoryRecord.from_json)
-        except StoreDamaged as damage:
-            return damage
-        return RepositoryFolder(self.path, place, self._snapshots(place, record.uuid), workspace, record)
+            record, damage = read_repository_card(self.path, place, self._snapshots(place))
+        except StoreDamaged as unreadable:
+            return unreadable
+        snapshots = self._snapshots(place, record.uuid)
+        return RepositoryFolder(self.path, place, snapshots, damage, workspace, record)
 
-    def _snapshots(self, place: str, uuid: str) -> SnapshotReader:
+    def _snapshots(self, place: str, uuid: str = "") -> SnapshotReader:
         def confirmed(snapshot: str) -> datetime | None:
             return runs.last_confirmed(self.path, uuid, snapshot)
 
@@ -438,25 +447,41 @@ class Store:
     def folder_of_workspace(self, uuid: str) -> WorkspaceFolder | None:
         """The folder of the workspace of this uuid, or None.
 
-        Raises StoreDamaged where a folder that may be the one cannot be read.
+        Raises StoreDamaged where a folder that may be the one cannot be read, and TwoFolders.
         """
-        for name in folder_names(self.path / layout.WORKSPACES):
-            if layout.may_belong_to(name, uuid):
-                found = _sound(self._workspace(name))
-                if found.uuid.lower() == uuid.lower():
-                    return found
-        return None
+        names = owned_folders(self.path / layout.WORKSPACES)
+        likely = (_sound(self._workspace(name)) for name in names if layout.may_belong_to(name, uuid))
+        return _only([one for one in likely if one.uuid.lower() == uuid.lower()])
 
     def folder_of_repository(self, uuid: str) -> RepositoryFolder | None:
         """The folder of the repository of this uuid, in whichever workspace's folder, or None.
 
-        Raises StoreDamaged where a folder that may be the one cannot be read.
+        Raises StoreDamaged where a folder that may be the one cannot be read, and TwoFolders.
         """
-        for workspace, name in self.places.repositories(uuid):
-            found = _sound(self._repository(workspace, name))
-            if found.uuid.lower() == uuid.lower():
-                return found
-        return None
+        likely = (_sound(self._repository(*place)) for place in self.places.repositories(uuid))
+        return _only([one for one in likely if one.uuid.lower() == uuid.lower()])
+
+    def check_alone(self, folder: WorkspaceFolder | RepositoryFolder) -> None:
+        """Raise TwoFolders where another folder has the same uuid, and StoreDamaged where a folder that may
+        have it cannot be read, or where the name of this one is not that of its uuid."""
+        if isinstance(folder, RepositoryFolder):
+            known: WorkspaceFolder | RepositoryFolder | None = self.folder_of_repository(folder.uuid)
+        else:
+            known = self.folder_of_workspace(folder.uuid)
+        if known is None or known.place != folder.place:
+            if known is not None:
+                raise TwoFolders(known.place, folder.place)
+            raise StoreDamaged(folder.place, f"its name does not belong to the uuid {folder.uuid} inside")
+
+    def strangers(self) -> list[str]:
+        """What stands among the folders of workspaces and repositories and is none, by its name: paths
+        relative to the store. Nobody reads it."""
+        workspaces = owned_folders(self.path / layout.WORKSPACES)
+        tops = [
+            layout.WORKSPACES,
+            *(f"{layout.WORKSPACES}/{one}/{layout.REPOSITORIES}" for one in workspaces),
+        ]
+        return [f"{top}/{name}" for top in tops for name in strangers_in(self.path / top)]
 
     def read_again(self, folder: RepositoryFolder) -> RepositoryFolder:
         """A repository's folder as its file says now. Raises StoreDamaged."""
@@ -501,6 +526,12 @@ def workspace_now(
     if around is not None and around.slug == repository.workspace_slug:
         return around
     return named or around
+
+
+def _only(found: Sequence[F]) -> F | None:
+    if len(found) > 1:
+        raise TwoFolders(found[0].place, found[1].place)
+    return found[0] if found else None
 
 
 def _candidate(

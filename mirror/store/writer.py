@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -181,14 +182,16 @@ class StoreWriter:
         """
         _check_uuid(workspace.uuid)
         found = self.reader.folder_of_workspace(workspace.uuid)
+        damage = found.card_damage if found is not None else None
         if (
             found is None
+            or damage is not None
             or (found.slug, found.record.name) != (workspace.slug, workspace.name or found.record.name)
             or not self._is_sealed(found.relative(layout.WORKSPACE_FILE))
         ):
             with self._structure():
                 found = self._place_workspace(workspace, now)
-        return WorkspaceWriter(found, self._command)
+        return WorkspaceWriter(found, self._command, partial(self.reader.check_alone, found), remade=damage)
 
     def adopt_repository(
         self, workspace: WorkspaceFolder | WorkspaceWriter, repository: Repository, now: datetime
@@ -202,8 +205,10 @@ class StoreWriter:
         _check_uuid(repository.uuid)
         home = workspace.folder if isinstance(workspace, WorkspaceWriter) else workspace
         found = self.reader.folder_of_repository(repository.uuid)
+        damage = found.card_damage if found is not None else None
         if (
             found is None
+            or damage is not None
             or found.full_name != repository.full_name
             or found.missing
             or found.gone_since
@@ -211,13 +216,14 @@ class StoreWriter:
         ):
             with self._structure():
                 found = self._place_repository(home, repository, now)
-        return RepositoryWriter(found, self._command)
+        return RepositoryWriter(found, self._command, partial(self.reader.check_alone, found), remade=damage)
 
     def writer_of(self, folder: RepositoryFolder | WorkspaceFolder) -> RepositoryWriter | WorkspaceWriter:
         """The writer of a folder that is there."""
+        check = partial(self.reader.check_alone, folder)
         if isinstance(folder, RepositoryFolder):
-            return RepositoryWriter(folder, self._command)
-        return WorkspaceWriter(folder, self._command)
+            return RepositoryWriter(folder, self._command, check)
+        return WorkspaceWriter(folder, self._command, check)
 
     def mark_missing(self, folder: RepositoryFolder | RepositoryWriter, now: datetime) -> Absence:
         """A complete listing at `now` lacks this repository. Call it once for each run.

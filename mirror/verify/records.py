@@ -26,6 +26,11 @@ class Expected:
     trees: dict[str, str] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
 
+    @property
+    def tells_of_content(self) -> bool:
+        """Whether any record says that the folder held something: others tell of failures alone."""
+        return self.ledger is not None or bool(self.snapshots or self.files)
+
 
 def check_runs(store: Store, on_damage: Callable[[StoreDamaged], None]) -> dict[str, Expected]:
     """Check the run records and their chain; returns what they say, by folder.

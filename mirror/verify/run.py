@@ -29,7 +29,8 @@ from mirror.model import (
     Verified,
     snapshot_id,
 )
-from mirror.store.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
+from mirror.store.layout import may_belong_to
+from mirror.store.reader import RepositoryFolder, Store, StoreDamaged, TwoFolders, WorkspaceFolder
 from mirror.verify.files import check_files
 from mirror.verify.records import Expected, check_runs
 from mirror.verify.snapshots import check_snapshots
@@ -157,6 +158,7 @@ async def run(
                 tally.add(_lost_folders(expected, workspaces, repositories))
             tally.count("run_records", len(store.run_ids()))
             folders: list[Folder] = [*workspaces, *repositories]
+            tally.add(_of_folders(folders, [] if selectors else store.strangers()))
             chosen = _share_of(folders, share, journal, clock.now())
             if share != 1:
                 facts["share"] = f"{len(chosen)} of {len(folders)} folders"
@@ -244,7 +246,7 @@ def _lost_folders(
             snapshots=tuple(sorted(known.snapshots)),
         )
         for place, known in sorted(expected.items())
-        if place not in there
+        if place not in there and known.tells_of_content
     ]
 
 
@@ -257,6 +259,25 @@ async def _steadily(order: _Order, folder: Folder) -> _Tally:
         if not any(one.severity == "damage" for one in tally.findings) or state_of(folder) == before:
             break
     return tally
+
+
+def _of_folders(folders: Sequence[Folder], strangers: Sequence[str]) -> list[Finding]:
+    """Folders whose card its snapshots had to tell, folders of one uuid, and what is nobody's."""
+    found = []
+    by_uuid: dict[str, Folder] = {}
+    for one in folders:
+        if one.card_damage is not None:
+            text = f"{one.card_damage.problem}; its snapshots tell whose it is, and the next backup writes it"
+            found.append(Finding(one.card_damage.file, text, one.full_name))
+        if not may_belong_to(one.folder, one.uuid):
+            text = f"its name does not belong to the uuid {one.uuid} inside: it is a copy of another folder"
+            found.append(Finding(one.place, text, one.full_name))
+        other = by_uuid.setdefault(one.uuid.lower(), one)
+        if other is not one:
+            twice = TwoFolders(other.place, one.place)
+            found.append(Finding(twice.file, twice.problem, one.full_name))
+    text = "is not the program's, and is passed over; remove it if you know what it is"
+    return [*found, *(Finding(one, text, severity="warning") for one in strangers)]
 
 
 async def _folder(order: _Order, folder: Folder, tally: _Tally) -> None:

@@ -15,7 +15,7 @@ from mirror.git.documents import Documents
 from mirror.model import Head, Refs, Run, Selector
 from mirror.store.reader import Store, StoreDamaged
 from mirror.store.writer import RepositoryWriter
-from tests.store.helpers import START, A, MovedClock, adopt, open_store, take, website
+from tests.store.helpers import START, A, MovedClock, adopt, open_store, take, uuid, website
 
 REFS = Refs({b"refs/heads/main": A}, Head("symref", b"refs/heads/main"))
 
@@ -163,6 +163,13 @@ async def test_damaged_small_files_are_named(tmp_path: Path, file: str, content:
     await filled(tmp_path / "store")
     path = f"workspaces/acme~00000ace/{file}"
     (tmp_path / "store" / path).write_bytes(content)
+    if file.endswith("repository.json"):
+        # Its snapshots tell whose it is, as long as there are some.
+        with Store.open(tmp_path / "store") as store:
+            [folder] = store.repositories()
+        assert (folder.full_name, folder.uuid) == ("acme/website", uuid(1))
+        assert folder.card_damage is not None and folder.card_damage.file == path
+        shutil.rmtree((tmp_path / "store" / path).parent / "metadata.git")
     with Store.open(tmp_path / "store") as store, pytest.raises(StoreDamaged) as caught:
         store.workspaces()
         store.repositories()
