@@ -10,11 +10,18 @@ from pathlib import Path
 import pytest
 
 from mirror.config import load
+from mirror.http import network
 from mirror.simulator import Simulator, World
 from mirror.simulator.sample import SCOPES, populate
 from tests.counts import COUNTS
 from tests.e2e.helpers import write_config
 from tests.place import Place
+
+
+@pytest.fixture(autouse=True)
+def _impatient_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """git waits really before it asks again: not as long here."""
+    monkeypatch.setattr(network, "PAUSE", 0.01)
 
 
 @pytest.fixture

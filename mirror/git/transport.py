@@ -86,7 +86,7 @@ class HttpClient(AbstractHttpGitClient):
 
     `silence_timeout` is in seconds without a byte. `clock` (monotonic seconds) serves to give up a
     transfer that does not end because it is too slow. `network`: None heeds what this process was told.
-    `watch` is what it waits by, `pause` the first wait before a request is sent again, in seconds.
+    `watch` is what it waits by.
     """
 
     def __init__(
@@ -99,7 +99,6 @@ class HttpClient(AbstractHttpGitClient):
         clock: Callable[[], float] | None = None,
         network: Network | None = None,
         watch: Watch | None = None,
-        pause: float | None = None,
     ) -> None:
         super().__init__(url, thin_packs=thin_packs, quiet=True)
         self._origin = origin(url)
@@ -108,7 +107,6 @@ class HttpClient(AbstractHttpGitClient):
         self._silence = silence_timeout
         self._clock = clock
         self._watch = watch or Watch()
-        self._pause = pause
         self._doubted = False
         self._moved_to: str | None = None
         # Set while a server gets a pack ready, which of a giant takes long; what it tells of that meanwhile
@@ -224,7 +222,7 @@ class HttpClient(AbstractHttpGitClient):
                 trouble.__cause__, is_lasting = error, hint is not None
             except UsageError as error:
                 raise GitFailed(error.message, hint=error.hint) from error
-            wait = retries.wait_before(tried, asked, first=self._pause)
+            wait = retries.wait_before(tried, asked, first=self._pools.network.pause)
             if wait is None or wait > retries.WAIT_MAX or is_lasting or not can_repeat:
                 raise trouble
             self._watch.sleep(wait)

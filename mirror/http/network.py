@@ -17,13 +17,16 @@ from mirror.http.proxies import Proxy
 IpVersion = Literal["any", "ipv4", "ipv6"]
 
 CONNECT_TIMEOUT = 30.0
+# The first wait, in seconds, before git sends a request again.
+PAUSE = 1.0
 
 
 @dataclass(frozen=True)
 class Network:
     """Proxies by scheme and where none is used (`no_proxy`); certificates: `ca_file` is trusted besides
     the system's, `system_ca_file` and `system_ca_folder` instead of them. `connect_timeout` is in seconds.
-    `user_agent` is added to what we call ourselves.
+    `user_agent` is added to what we call ourselves. `pause` is the first wait before git sends a request
+    again, in seconds.
 
     It survives pickling, and holds the proxies' passwords: it goes to workers over their socket alone.
     """
@@ -37,6 +40,7 @@ class Network:
     ip: IpVersion = "any"
     connect_timeout: float = CONNECT_TIMEOUT
     user_agent: str = ""
+    pause: float = field(default_factory=lambda: PAUSE)
     # Where the proxies come from, for people.
     proxy_source: str = field(default="", compare=False)
 
@@ -131,7 +135,7 @@ def _load(context: ssl.SSLContext, name: str, file: str | None, folder: str | No
         raise UsageError(f"{name}: {file or folder} cannot be used: {reason}", hint=hint) from None
 
 
-_in_force = Network()
+_in_force: Network | None = None
 
 
 def use(network: Network) -> None:
@@ -142,4 +146,4 @@ def use(network: Network) -> None:
 
 def in_force() -> Network:
     """What this process was told."""
-    return _in_force
+    return _in_force or Network()

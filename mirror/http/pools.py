@@ -2,18 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Retry, Timeout
 
 from mirror.http.network import Network, in_force
 from mirror.http.proxies import Proxy
 
+# After its first byte, which may take as long as silence may, the head of an answer has so long.
+HEAD_SECONDS = 60.0
 # Whatever goes wrong comes as it is.
 _ONCE = Retry(total=False, redirect=False, raise_on_redirect=False)
+
+
+class _TimedHead:
+    """A connection that waits no longer for the head of an answer than for silence, and HEAD_SECONDS: one
+    that comes a byte at a time is never silent."""
+
+    def getresponse(self: Any) -> Any:
+        """The answer, of which the head is read. Raises TimeoutError."""
+        late = threading.Event()
+        sock = self.sock
+
+        def shut() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer((self.timeout or 0.0) + HEAD_SECONDS, shut)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()  # type: ignore[misc]
+        finally:
+            timer.cancel()
+            if late.is_set():
+                raise TimeoutError("the head of the answer does not end")
+
+
+class _Http(_TimedHead, HTTPConnection):
+    pass
+
+
+class _Https(_TimedHead, HTTPSConnection):
+    pass
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _Http
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _Https
+
+
+_CLASSES = {"http": _HttpPool, "https": _HttpsPool}
 
 
 class Pools:
@@ -62,12 +112,17 @@ class Pools:
             options["ssl_context"] = self.network.ssl_context()
         if self.network.source_address is not None:
             options["source_address"] = (self.network.source_address, 0)
+        manager: urllib3.PoolManager
         if proxy is None:
-            return urllib3.PoolManager(**options)
+            manager = urllib3.PoolManager(**options)
+            manager.pool_classes_by_scheme = _CLASSES
+            return manager
         signed = {"Proxy-Authorization": proxy.authorization} if proxy.authorization is not None else {}
         if proxy.scheme == "https":
             options["proxy_ssl_context"] = self.network.ssl_context()
-        return urllib3.ProxyManager(proxy.url, proxy_headers=signed, **options)
+        manager = urllib3.ProxyManager(proxy.url, proxy_headers=signed, **options)
+        manager.pool_classes_by_scheme = _CLASSES
+        return manager
 
 
 _shared: dict[Network, Pools] = {}

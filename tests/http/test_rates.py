@@ -1,0 +1,93 @@
+"""What trickles is given up, whoever asks for it: an API answer, a token, an answer of an LFS server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirror.auth.credentials import OAuthConsumer, WorkspaceAccessToken
+from mirror.auth.signin import SignIn
+from mirror.bitbucket.client import Client
+from mirror.bitbucket.endpoints import WORKSPACE
+from mirror.bitbucket.failures import ServerTrouble
+from mirror.errors import TryLater
+from mirror.git.lfs_server import LfsFailed, LfsServer
+from mirror.git.watch import Watch
+from mirror.http import rates
+from mirror.simulator import Fault, Simulator, World
+from mirror.simulator.sample import SCOPES
+from tests.auth.helpers import signed, variable
+from tests.bitbucket.helpers import FakeClock
+
+OAUTH = "POST /site/oauth2/access_token"
+
+
+@pytest.fixture
+def simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    monkeypatch.setattr(rates, "RATE_OVER_SHORT", 0.2)
+    monkeypatch.setattr("mirror.git.lfs_server.RATE_OVER_SHORT", 0.2)
+    world = World(tmp_path)
+    world.add_workspace("acme")
+    with Simulator(world) as running:
+        yield running
+
+
+def trickling(match: str) -> Fault:
+    return Fault(match, "trickle", seconds=0.02, times=100)
+
+
+def access_token(simulator: Simulator) -> SignIn:
+    secret = simulator.world.add_workspace_access_token("acme", SCOPES)
+    return signed(WorkspaceAccessToken(variable("SECRET")), secret, api_url=simulator.api_url)
+
+
+async def test_an_api_answer(simulator: Simulator) -> None:
+    simulator.order(trickling("GET /2.0/*"))
+    one = access_token(simulator)
+    began = time.monotonic()
+    async with Client([one], api_url=simulator.api_url, clock=FakeClock()) as client:
+        with pytest.raises(ServerTrouble, match="bytes a second; given up"):
+            await client.get(WORKSPACE, workspace="acme")
+    # All of it would take 20 s, and it is tried five times.
+    assert time.monotonic() - began < 15
+
+
+async def test_a_token(simulator: Simulator) -> None:
+    client_id, secret = simulator.world.add_oauth_consumer("acme", SCOPES)
+    consumer = OAuthConsumer(client_id, variable("SECRET"))
+    one = signed(consumer, secret, api_url=simulator.api_url, oauth_url=simulator.oauth_url)
+    simulator.order(trickling(OAUTH))
+    async with Client([one], api_url=simulator.api_url, clock=FakeClock()) as client:
+        with pytest.raises(TryLater, match="bytes a second; given up"):
+            await client.get(WORKSPACE, workspace="acme")
+        with pytest.raises(TryLater, match="bytes a second; given up"):
+            await client.git_login()
+
+
+class NoWaiting(Watch):
+    def sleep(self, seconds: float) -> None:
+        del seconds
+
+
+def test_an_answer_of_an_lfs_server(simulator: Simulator) -> None:
+    simulator.order(trickling("POST */info/lfs/objects/batch"))
+    url = f"{simulator.git_url}/acme/game.git"
+    server = LfsServer(url, None, silence_timeout=5, connections=1, pause=0.01, watch=NoWaiting())
+    with pytest.raises(LfsFailed, match="bytes a second; given up") as caught:
+        server.batch("download", [("0" * 64, 1)])
+    server.close()
+    assert caught.value.passing
+
+
+async def test_what_comes_fast_enough_is_kept_however_long_it_takes(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "RATE_MIN", 1)
+    simulator.order(Fault("GET /2.0/*", "trickle", seconds=0.002, times=1))
+    one = access_token(simulator)
+    async with Client([one], api_url=simulator.api_url, clock=FakeClock()) as client:
+        assert (await client.get(WORKSPACE, workspace="acme")).object("it")["slug"] == "acme"
+        assert client.requests == 1
