@@ -242,6 +242,7 @@ def work_of(
         full=tools.full,
         until=until,
         agreed=frozenset(tools.config.accept_missing),
+        lacking=tools.lacking,
     )
     work.last_checkpoint = tools.clock.monotonic()
     return work

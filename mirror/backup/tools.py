@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mirror.bitbucket.client import Client
+from mirror.bitbucket.failures import Denied
 from mirror.config.settings import WorkspaceConfig
 from mirror.git.workers import WorkerPool
 from mirror.model import Clock, Progress
@@ -18,7 +19,8 @@ class Tools:
 
     `until` (monotonic) is how long the run may wait for requests; `others` tells how many
     repositories have not had their turn, and need requests, too. `holds_losses`: what is missing stays
-    told however old it is, because the sum over the workspace is tripped or was not taken.
+    told however old it is, because the sum over the workspace is tripped or was not taken. `lacking` is what
+    the workspace's only credential was refused for want of a scope, by scope.
     """
 
     store: StoreWriter
@@ -36,3 +38,4 @@ class Tools:
     holds_losses: bool
     # By name, user name and password that git was let in with.
     logins: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    lacking: dict[str, Denied] = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mirror import __version__
 from mirror.backup.failures import understood
 from mirror.backup.repository import problems_of, work_of
@@ -11,6 +13,7 @@ from mirror.backup.tools import Tools
 from mirror.backup.upkeep import keep_up
 from mirror.bitbucket import fields
 from mirror.bitbucket.people import without_people
+from mirror.collect.catalogue import row_of
 from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
 from mirror.errors import DamageFound, Locked, MirrorError
@@ -56,7 +59,8 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
     # As far as addresses go, a workspace is a repository without a name.
     nameless = Repository(workspace.uuid, workspace.slug, "")
     work = work_of(tools, home, nameless, draft, until=tools.until)
-    parts = _parts_found(found) | await collect_workspace(
+    kinds = {tools.client.kind_of(one) for one in tools.client.sign_ins}
+    parts = _parts_found(found, kinds) | await collect_workspace(
         work, with_settings=wanted.settings, with_snippets=wanted.snippets
     )
     mirrored = Snippets()
@@ -95,10 +99,12 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
     )
 
 
-def _parts_found(found: Discovered) -> dict[str, Part]:
-    """What discovery came to."""
+def _parts_found(found: Discovered, kinds: Collection[str]) -> dict[str, Part]:
+    """What discovery came to. Who has more than a narrow token can read the workspace itself."""
     named = bool(found.workspace.profile.get("name"))
-    unread = Part(PartState.UNAVAILABLE, {}, "only what its repositories tell of it can be read")
+    is_narrow = all(kind in row_of("profile", "workspace").never_for for kind in kinds)
+    state = PartState.UNAVAILABLE if is_narrow else PartState.PARTIAL
+    unread = Part(state, {}, "only what its repositories tell of it can be read")
     counts = {"repositories": len(found.repositories)}
     return {
         "profile": Part(PartState.COMPLETE) if named else unread,

@@ -151,19 +151,21 @@ def _not_json(endpoint: Endpoint, response: httpx.Response) -> Verdict:
 
 def _error_of(response: httpx.Response, body: bytes) -> tuple[str, JsonObject]:
     """The message and the error object of a failure, whatever shape it has."""
-    if not is_json(response):
-        return said(response.headers.get("content-type"), body), {}
+    words = said(response.headers.get("content-type"), body)
+    # The document itself types the errors of logs as bytes, and they are the same objects.
+    if is_html(response):
+        return words, {}
     try:
         data: Any = loads(body)
     except NotCanonical:
-        return "", {}
+        return words, {}
     error = data.get("error") if isinstance(data, dict) else None
     if isinstance(error, str):
         return plain(error), {}
     if not isinstance(error, dict):
         return "", {}
-    words = [text for name in ("message", "detail") if isinstance(text := error.get(name), str) and text]
-    return plain("; ".join(words)), error
+    told = [text for name in ("message", "detail") if isinstance(text := error.get(name), str) and text]
+    return plain("; ".join(told)), error
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -180,13 +182,16 @@ def _denied(name: str, status: int, told: str, error: JsonObject, headers: Mappi
     needs = f" (needs the scope {', '.join(required)})" if required else ""
     denied = Denied(f"{name}: denied ({status}){needs}{told}", status=status, endpoint=name)
     denied.required, denied.granted = required, granted
+    denied.said = told.removeprefix(": ") if error else None
     return denied
 
 
 def not_given(endpoint: Endpoint, refused: Refused) -> Denied:
     """The 401 of an endpoint that refuses a credential which is good elsewhere."""
     text = f"{endpoint.name}: not given to this credential (401){refused.said}"
-    return Denied(text, status=401, endpoint=endpoint.name)
+    denied = Denied(text, status=401, endpoint=endpoint.name)
+    denied.said = refused.said.removeprefix(": ") or None
+    return denied
 
 
 def _gone(name: str, told: str, error: JsonObject) -> Gone:

@@ -6,7 +6,8 @@
     ├── NotFound                   404: no such thing, or hidden from this credential
     ├── Gone                       410: retired by Bitbucket, or switched off
     └── BadAnswer                  not JSON, not the promised shape, too large, a loop, a foreign host
-        └── ListShort              a list that kept changing, or says it has more than came
+        ├── ListShort              a list that kept changing, or says it has more than came
+        └── EntriesLost            a list with entries that are none
     Refused (12)                   401: the credential itself
     RateLimited (75)               the hour's requests are used up
     ServerTrouble (75)             5xx, resets and silence that did not pass
@@ -16,6 +17,7 @@ None of them means "there are none".
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from mirror.errors import CredentialRefused, MirrorError, TryLater
@@ -46,11 +48,31 @@ class ApiError(MirrorError):
         self.endpoint = endpoint
 
 
+# A refusal in these words is about where, or how, somebody signs in; another credential meets it, too.
+_OF_PLACE = re.compile(r"\bIPs?\b|allow-?\s?list|white-?list|two-?step|2FA|2SV", re.IGNORECASE)
+_OF_KIND = re.compile(r"token|credential|scope|authentication mechanism", re.IGNORECASE)
+_OFF = re.compile(r"pipelines?\b.*\b(not (been )?enabled|disabled|switched off)", re.IGNORECASE)
+
+
 class Denied(ApiError):
-    """The credential may not read this. `required` and `granted` are scopes, where told."""
+    """The credential may not read this. `required` and `granted` are scopes, where told; `said` is the
+    API's own message, None where something else answered."""
 
     required: tuple[str, ...] = ()
     granted: tuple[str, ...] = ()
+    said: str | None = None
+
+    def is_for_kind(self, *, names_scope: bool) -> bool:
+        """Whether it may be that no credential of this kind can have this. `names_scope`: for want of a
+        scope, which such a refusal names."""
+        if self.status not in (401, 403) or self.said is None or _OF_PLACE.search(self.said):
+            return False
+        return bool(self.required) or not names_scope or _OF_KIND.search(self.said) is not None
+
+    @property
+    def says_switched_off(self) -> bool:
+        """Whether it says that pipelines are not switched on."""
+        return self.said is not None and _OFF.search(self.said) is not None
 
 
 class NotFound(ApiError):
@@ -71,6 +93,15 @@ class ListShort(BadAnswer):
     """A list that was read twice and still falls short.
 
     `values` is what came, where it was asked for as a whole; it may be kept, and is not all.
+    """
+
+    values: tuple[JsonObject, ...] = ()
+
+
+class EntriesLost(BadAnswer):
+    """A list that came whole, but for entries that are none (null, or no objects).
+
+    `values` are the others. What is lost may be any that one knows and that is not among them.
     """
 
     values: tuple[JsonObject, ...] = ()

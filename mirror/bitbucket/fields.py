@@ -282,6 +282,14 @@ def ordered(values: Sequence[JsonObject]) -> list[Json]:
     return [stable(value) for value in sorted(values, key=_sort_key)]
 
 
+def with_held(held: Json, values: Sequence[JsonObject]) -> list[Json]:
+    """A list of which entries were lost, with those that are held and may be the lost ones."""
+    known = {identity(value) for value in values} - {None}
+    several = held if isinstance(held, list) else []
+    kept = [one for one in several if isinstance(one, dict) and identity(one) not in known]
+    return ordered([*values, *(one for one in kept if stable(one) not in [stable(v) for v in values])])
+
+
 def _sort_key(value: JsonObject) -> tuple[int, str]:
     number = _number(value, "id")
     if number is not None:
@@ -302,6 +310,16 @@ def is_open(data: Json) -> bool:
 def has_participants(data: Json) -> bool:
     """Whether a pull request's answer tells its participants (lists may leave them out)."""
     return isinstance(_get(data, "participants"), list)
+
+
+def participants(data: Json) -> list[Json] | None:
+    """Who took part in a commit, in an order of our own; None where it does not say."""
+    several = _get(data, "participants")
+    return ordered(several) if isinstance(several, list) and all(map(_is_object, several)) else None
+
+
+def _is_object(value: Json) -> bool:
+    return isinstance(value, dict)
 
 
 def pipeline_number(data: Json) -> int:
@@ -332,6 +350,11 @@ def pipeline_ended(data: Json) -> str | None:
     return _text(data, "completed_on") or _text(data, "created_on")
 
 
+def pipelines_are_off(data: Json) -> bool:
+    """Whether the configuration of pipelines says that they are switched off."""
+    return _get(data, "enabled") is False
+
+
 def may_have_log(step: Json, *, has_ended: bool) -> bool:
     """Whether a step may have a log. Only what is known to have run not, or not yet, has none; where its
     pipeline `has_ended`, a step that says it is in progress may have one."""
@@ -339,6 +362,13 @@ def may_have_log(step: Json, *, has_ended: bool) -> bool:
         return False
     state = _text(step, "state", "name")
     return state not in _NOT_ENDED or (has_ended and state == "IN_PROGRESS")
+
+
+def services_of(step: Json) -> list[str]:
+    """The uuids of the service containers of a step, where it names any; each has a log."""
+    several = _get(step, "services")
+    found = [_text(one, "uuid") for one in several] if isinstance(several, list) else []
+    return [uuid for uuid in found if uuid is not None and is_uuid(uuid)]
 
 
 def is_in_progress(data: Json) -> bool:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.auth.signin import SignIn
 from mirror.bitbucket import fields
 from mirror.bitbucket.client import Answer, Client
 from mirror.bitbucket.endpoints import Endpoint, Query
-from mirror.bitbucket.failures import ApiError, BadAnswer, ListShort
+from mirror.bitbucket.failures import ApiError, BadAnswer, EntriesLost, ListShort
 from mirror.errors import CredentialRefused
 from mirror.logs import get_logger
-from mirror.model import JsonObject
+from mirror.model import Json, JsonObject
 
 PAGES_MAX = 200_000
 # A list that says it has one entry too many, or one of so many, counts what it does not show.
@@ -38,6 +38,8 @@ class Page:
     next: str | None = None
     # Whether it has fewer entries than it says a full page has.
     has_room: bool = False
+    # How many of its entries are none: null, or no objects.
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,12 @@ async def pages(
                         seen.add(key)
                         fresh.append(value)
                     reading.keys.add(key)
+                # They came, and count as much.
+                reading.keys.update(_digest(f"{page.number} {number}") for number in range(page.lost))
                 if page.size is not None:
                     reading.sizes.append(page.size)
                 reading.has_ended = page.has_room
-                if fresh or before is None:
+                if fresh or page.lost or before is None:
                     yield replace(page, values=tuple(fresh))
         except CredentialRefused:
             if before is not None:
@@ -146,16 +150,40 @@ async def all_of(
 ) -> list[JsonObject]:
     """The whole list at once; for lists that are known to be short.
 
+    Raises what `pages` raises; a ListShort carries what came, and so does EntriesLost, which tells of
+    entries that are none.
+    """
+    values, lost = await all_told(client, endpoint, query, **parts)
+    if lost is not None:
+        raise lost
+    return values
+
+
+async def all_told(
+    client: Client, endpoint: Endpoint, query: Query | None = None, **parts: str | int
+) -> tuple[list[JsonObject], EntriesLost | None]:
+    """The whole list at once, and what is to be told of entries that are none.
+
     Raises what `pages` raises; a ListShort carries what came.
     """
     values: list[JsonObject] = []
+    lost = 0
     try:
         async for page in pages(client, endpoint, query, **parts):
             values += page.values
+            lost += page.lost
     except ListShort as error:
         error.values = tuple(values)
         raise
-    return values
+    return values, entries_lost(endpoint, lost, values) if lost else None
+
+
+def entries_lost(endpoint: Endpoint, lost: int, values: Sequence[JsonObject] = ()) -> EntriesLost:
+    """What is told of a list of which so many entries are none."""
+    text = f"{endpoint.name}: {lost} of the list's entries {'is' if lost == 1 else 'are'} null or no object"
+    error = EntriesLost(text, endpoint=endpoint.name)
+    error.values = tuple(values)
+    return error
 
 
 @dataclass
@@ -207,10 +235,10 @@ class _Walk:
         self.sign_in = answer.sign_in
         return answer
 
-    def values(self, data: JsonObject) -> list[JsonObject]:
-        """The entries of a page. Raises BadAnswer where they are none, or came before."""
+    def values(self, data: JsonObject) -> list[Json]:
+        """The entries of a page. Raises BadAnswer where there is no list of them, or it came before."""
         values, name = data.get("values"), self.endpoint.name
-        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        if not isinstance(values, list):
             raise BadAnswer(f"{name}: the answer is not a list of objects", endpoint=name)
         if values:
             print_of = _digest(values)
@@ -222,7 +250,7 @@ class _Walk:
         self.got += len(values)
         return values
 
-    def following(self, data: JsonObject, values: list[JsonObject]) -> str | None:
+    def following(self, data: JsonObject, values: list[Json]) -> str | None:
         """The address of the next page, None at the end. Call after `number` was raised."""
         told = data.get("next")
         self.guessed = False
@@ -236,7 +264,7 @@ class _Walk:
             return self.numbered()
         return None
 
-    def _may_go_on(self, data: JsonObject, values: list[JsonObject]) -> bool:
+    def _may_go_on(self, data: JsonObject, values: list[Json]) -> bool:
         """Whether a list without `next` may have another page.
 
         Only its own word for the size of a page tells a last page from one that was made smaller
@@ -270,7 +298,9 @@ async def _walk(
         number, walk.number = walk.number, walk.number + 1
         url = walk.following(data, values)
         has_room = len(values) < (fields.page_length(data) or 0)
-        yield Page(tuple(values), number, fields.list_size(data), url, has_room)
+        good = tuple(value for value in values if isinstance(value, dict))
+        size, lost = fields.list_size(data), len(values) - len(good)
+        yield Page(good, number, size, url, has_room, lost)
 
 
 def _key(value: JsonObject) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirror.collect.catalogue import ACCESS_TOKENS, CATALOGUE, Level, Row
+from mirror.collect.catalogue import ACCESS_TOKENS, CATALOGUE, NEVER, Level, Row, Says
 
 _TITLES: dict[Level, str] = {
     "repository": "Of each repository",
@@ -22,6 +22,24 @@ settings `accept_missing:` takes single kinds, too (`settings/deploy-keys`).
 tokens do. *Page* is how many come with one request. A † marks what no access token can ever read,
 whatever its scopes, a ‡ what project and repository access tokens cannot: it is *unavailable* to them,
 which is told and is no failure.
+"""
+
+_REFUSALS = """
+## What a refusal means
+
+The tables say of each kind what an answer of 403, 404 or 410 means. Only *none* is an answer; in all
+other cases the last good copy is kept, the run ends with 3, and the kind is asked for again in each run.
+
+- *denied*: the credential lacks a scope or a permission; the snapshot names the scope where Bitbucket does.
+- *missing*: it always exists, so it is hidden or the server is at fault. It stays missing until it answers.
+- *none*: there is none. A 404 is believed only while the repository itself answers: Bitbucket has already
+  been "not found" as a whole for most of an hour.
+- *none where pipelines are off*: the repository's pipelines configuration says whether they are.
+- *missing, and retired after three days*: Bitbucket announces the end of a part of its API by answering 410
+  for some hours. What answers so for three days counts as gone, and its last good copy stays.
+- *none any more*: the same for what is held; where nothing was ever held it is no gap.
+
+A refusal that names a scope is believed for all repositories of the run where there is one credential.
 """
 
 _UPKEEP = """
@@ -61,23 +79,17 @@ What was rewritten or removed stays as it does in code.
 _NEVER = """
 ## Never, because Bitbucket does not give it
 
-- The values of secured variables, webhooks' secrets, private keys, and how runners sign in.
-- Pipeline artifacts, and the content of caches.
+{never}
 - The refs of pull requests as refs: Bitbucket does not advertise them. Their heads are pinned where git
   still has the commits: in the repository, in a fork that the credential or anybody may read, or by their
   hash, where the server gives that; else the list of commits and the patch are kept, where the API still
   has them. Snapshots and `mirror status` count them: pinned, patched, lost, or not known yet.
-- Branch restrictions of projects, and who is in which group: there is no public API for either.
-- Pictures pasted into comments: they are links to a place that no API lists.
-- Issues of 2026-08-20 and later, and wikis where they are gone: Bitbucket removed them. What was saved
-  before stays.
-- What effective settings come to (`effective-branching-model`, `effective-default-reviewers`): it
-  follows from the repository's and the project's own, which are kept.
 
 ## Not yet
 
-Comments of commits that are no branch's and no
-pull request's head; statuses that a build sends to a pull request after it was closed and asked about.
+Comments and approvals of commits that are no branch's and no pull request's head (`parts: {commit_comments:
+all}` asks about every commit), and statuses of commits that are no branch's head; statuses that a build
+sends to a pull request after it was closed and asked about.
 """
 
 
@@ -86,13 +98,14 @@ def page() -> str:
     parts = [_HEAD]
     for level, title in _TITLES.items():
         parts.append(f"\n## {title}\n\n{_table([row for row in CATALOGUE if row.level == level])}")
-    return "".join([*parts, _UPKEEP, _GIT, _NEVER])
+    never = "\n".join(f"- {one.what[0].upper()}{one.what[1:]}: {one.why}." for one in NEVER)
+    return "".join([*parts, _REFUSALS, _UPKEEP, _GIT, _NEVER.replace("{never}", never)])
 
 
 def _table(several: list[Row]) -> str:
     lines = [
-        "| kind | part | document | scope | page | kept up to date | when it is absent | put back |",
-        "|---|---|---|---|---|---|---|---|",
+        "| kind | part | document | scope | page | kept up to date | 403 | 404 | 410 | put back |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in several:
         end = row.endpoint
@@ -101,9 +114,13 @@ def _table(several: list[Row]) -> str:
         scopes = f"{end.scope}, {end.api_token_scope}"
         lines.append(
             f"| {row.kind}{mark} | {row.part} | `{row.document}` | {scopes} | {size} | {row.upkeep} |"
-            f" {row.absence} | {row.restorable} |"
+            f" {row.forbidden} | {_not_found(row)} | {row.gone} | {row.restorable} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _not_found(row: Row) -> str:
+    return f"none: {row.absence}" if row.not_found is Says.NONE else str(row.not_found)
 
 
 if __name__ == "__main__":

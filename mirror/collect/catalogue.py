@@ -7,7 +7,8 @@ row, and a function that brings its documents up to date where it is no mere set
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
+from typing import Literal, TypedDict
 
 from mirror.bitbucket import endpoints as api
 from mirror.bitbucket.endpoints import Endpoint
@@ -23,13 +24,25 @@ NARROW = frozenset({"project_access_token", "repository_access_token"})
 _NOBODY: frozenset[str] = frozenset()
 
 
+class Says(StrEnum):
+    """What a refusal says of a kind. Only NONE is an answer; the others leave it missing."""
+
+    DENIED = "denied"  # a scope or a permission is missing
+    MISSING = "missing"  # it always exists: hidden, or a fault of the server, until it answers
+    NONE = "none"  # there is none, where the repository itself answers
+    OFF = "none where pipelines are off"  # else as MISSING, or DENIED
+    RETIRED = "missing, and retired after three days"  # a brown-out is over sooner
+    ENDED = "none any more"  # Bitbucket has ended it; what is held is MISSING for three days first
+
+
 @dataclass(frozen=True)
 class Row:
     """One kind. `part` is what snapshots and the configuration call it.
 
-    `absence` says what a 404 or 410 for it means; `restorable` whether and how it can be put back
-    into Bitbucket. `never_for` are the kinds of credential that can never read it: a refusal is then
-    no gap that another scope could fill. Of a setting, `name` is what its document is called.
+    `forbidden`, `not_found` and `gone` are what a 403, a 404 and a 410 for it say; `absence` is why there
+    may be none. `restorable` says whether and how it can be put back into Bitbucket. `never_for` are the
+    kinds of credential that can never read it: a refusal is then no gap that another scope could fill.
+    Of a setting, `name` is what its document is called.
     """
 
     kind: str
@@ -38,63 +51,90 @@ class Row:
     endpoint: Endpoint
     document: str
     upkeep: Upkeep
-    absence: str
     restorable: str
     never_for: frozenset[str] = _NOBODY
+    forbidden: Says = Says.DENIED
+    not_found: Says = Says.MISSING
+    gone: Says = Says.RETIRED
+    absence: str = ""
 
     @property
     def name(self) -> str:
         """The kind as parts and documents name it."""
-        return self.kind.replace("'", "").replace(" ", "_")
+        return self.kind.replace("'", "").replace(" ", "_").lower()
 
     @property
     def agreed_as(self) -> str:
         """What `accept_missing` calls it, where it is one kind of many: `settings/deploy-keys`."""
         return f"{self.part}/{self.name.replace('_', '-')}"
 
+    @property
+    def has_no_scope(self) -> bool:
+        """Whether `never_for` lack a scope that exists for others: a refusal for that names it."""
+        return self.part in ("issues", "snippets")
 
-_OFF = "switched off or never set up; the last good copy is kept"
-_KEPT = "the last good copy is kept"
-_TRACKER = "Bitbucket removed its issue tracker in August 2026; the last good copy is kept"
+
 _EXIST = "yes, where the people are there"
 _BUT_SECRETS = "yes, without what is secret in it"
 
 
+class _Absent(TypedDict, total=False):
+    forbidden: Says
+    not_found: Says
+    gone: Says
+    absence: str
+
+
+# Bitbucket's document says of these what their 404 means: that the thing itself is not there.
+def _none(absence: str) -> _Absent:
+    return {"not_found": Says.NONE, "absence": absence}
+
+
+_TRACKER: _Absent = {
+    "not_found": Says.NONE, "gone": Says.ENDED,
+    "absence": "the tracker is off; Bitbucket removed all trackers in August 2026",
+}  # fmt: skip
+# The document has no word for these where pipelines were never switched on; the configuration has.
+_OFF: _Absent = {"forbidden": Says.OFF, "not_found": Says.OFF, "absence": "pipelines are switched off"}
+_COMMIT = _none("the commit is gone upstream")
+
+
 def _setting(
-    kind: str, endpoint: Endpoint, restorable: str, absence: str = _KEPT, *, tokens: bool = True,
+    kind: str, endpoint: Endpoint, restorable: str, absent: _Absent | None = None, *, tokens: bool = True,
     part: str = "settings",
 ) -> Row:  # fmt: skip
     document = f"settings/{kind.replace(chr(39), '').replace(' ', '-')}.json"
     never = _NOBODY if tokens else ACCESS_TOKENS
-    return Row(kind, part, "repository", endpoint, document, "slowly", absence, restorable, never)
+    return Row(kind, part, "repository", endpoint, document, "slowly", restorable, never, **(absent or {}))
 
 
 def _of_workspace(kind: str, endpoint: Endpoint, restorable: str, *, tokens: bool = True) -> Row:
-    document = f"settings/{kind.removeprefix('workspace ').replace(' ', '-')}.json"
+    document = f"settings/{kind.removeprefix('workspace ').replace(' ', '-').lower()}.json"
     never = NARROW if tokens else ACCESS_TOKENS
-    return Row(kind, "settings", "workspace", endpoint, document, "slowly", _KEPT, restorable, never)
+    return Row(kind, "settings", "workspace", endpoint, document, "slowly", restorable, never)
 
 
 def _of_project(kind: str, endpoint: Endpoint, restorable: str, *, tokens: bool = True) -> Row:
     never = frozenset({"repository_access_token"}) if tokens else ACCESS_TOKENS
-    return Row(
-        kind, "settings", "project", endpoint, "projects/<key>.json", "slowly", _KEPT, restorable, never
-    )
+    return Row(kind, "settings", "project", endpoint, "projects/<key>.json", "slowly", restorable, never)
 
 
-def _inside(kind: str, part: str, endpoint: Endpoint, where: str, upkeep: Upkeep, restorable: str) -> Row:
-    return Row(kind, part, "repository", endpoint, f"in the {where}", upkeep, _KEPT, restorable)
+def _inside(
+    kind: str, part: str, endpoint: Endpoint, where: str, upkeep: Upkeep, restorable: str,
+    absent: _Absent | None = None,
+) -> Row:  # fmt: skip
+    document = where if "/" in where else f"in the {where}"
+    return Row(kind, part, "repository", endpoint, document, upkeep, restorable, **(absent or {}))
 
 
 CATALOGUE: tuple[Row, ...] = (
     Row(
         "workspace profile", "profile", "workspace", api.WORKSPACE, "workspace.json", "every run",
-        "the workspace is hidden or gone", "no: a workspace is made by its owner",
+        "no: a workspace is made by its owner", NARROW,
     ),
     Row(
         "repository list", "repositories", "workspace", api.REPOSITORIES, "repositories.json",
-        "every run", "the credential may not list; the named repositories are asked one by one",
-        "as repositories",
+        "every run", "as repositories",
     ),
     _of_workspace("members", api.MEMBERS, "no: people are invited"),
     _of_workspace("roles", api.ROLES, "no: people are invited", tokens=False),
@@ -102,8 +142,9 @@ CATALOGUE: tuple[Row, ...] = (
     _of_workspace("workspace webhooks", api.WORKSPACE_HOOKS, _BUT_SECRETS),
     _of_workspace("workspace variables", api.WORKSPACE_VARIABLES, _BUT_SECRETS),
     _of_workspace("workspace runners", api.WORKSPACE_RUNNERS, "no: a runner is registered anew"),
+    _of_workspace("system GPG key", api.SYSTEM_KEY, "no: it is Bitbucket's own"),
     Row(
-        "projects", "settings", "workspace", api.PROJECTS, "projects/<key>.json", "slowly", _KEPT, "yes",
+        "projects", "settings", "workspace", api.PROJECTS, "projects/<key>.json", "slowly", "yes",
         NARROW,
     ),
     _of_project("project default reviewers", api.PROJECT_REVIEWERS, _EXIST),
@@ -113,24 +154,24 @@ CATALOGUE: tuple[Row, ...] = (
     _of_project("project users' permissions", api.PROJECT_USERS, _EXIST, tokens=False),
     _of_project("project groups' permissions", api.PROJECT_GROUPS, _EXIST, tokens=False),
     Row(
-        "snippets", "snippets", "workspace", api.SNIPPETS, "snippets/<id>.json", "slowly", _KEPT, "yes",
+        "snippets", "snippets", "workspace", api.SNIPPETS, "snippets/<id>.json", "slowly", "yes",
         ACCESS_TOKENS,
     ),
     Row(
-        "snippet files", "snippets", "workspace", api.SNIPPET_FILE, "files/", "slowly", _KEPT, "yes",
+        "snippet files", "snippets", "workspace", api.SNIPPET_FILE, "files/", "slowly", "yes",
         ACCESS_TOKENS,
     ),
     Row(
-        "snippet comments", "snippets", "workspace", api.SNIPPET_COMMENTS, "in the snippet", "slowly", _KEPT,
+        "snippet comments", "snippets", "workspace", api.SNIPPET_COMMENTS, "in the snippet", "slowly",
         "as new comments", ACCESS_TOKENS,
     ),
     Row(
-        "snippet commits", "snippets", "workspace", api.SNIPPET_COMMITS, "in the snippet", "slowly", _KEPT,
-        "no", ACCESS_TOKENS,
+        "snippet commits", "snippets", "workspace", api.SNIPPET_COMMITS, "in the snippet", "slowly", "no",
+        ACCESS_TOKENS,
     ),
     Row(
         "repository profile", "profile", "repository", api.REPOSITORY, "repository.json", "every run",
-        "hidden or gone; confirmed over days before it counts", "most fields",
+        "most fields",
     ),
     _setting("branch restrictions", api.BRANCH_RESTRICTIONS, _EXIST),
     _setting("branching model", api.BRANCHING_MODEL, "by its settings"),
@@ -141,38 +182,40 @@ CATALOGUE: tuple[Row, ...] = (
     _setting("users' permissions", api.USER_PERMISSIONS, _EXIST, tokens=False),
     _setting("groups' permissions", api.GROUP_PERMISSIONS, _EXIST, tokens=False),
     _setting("override settings", api.OVERRIDE_SETTINGS, "yes"),
-    _setting("merge strategies", api.MERGE_STRATEGIES, "no: set by hand", "the repository is empty"),
+    _setting("merge strategies", api.MERGE_STRATEGIES, "no: set by hand", _none("the branch is not there")),
     _setting("watchers", api.WATCHERS, "no"),
     _setting("forks", api.FORKS, "no"),
-    _setting("pipelines configuration", api.PIPELINES_CONFIG, "yes", _OFF),
+    _setting(
+        "pipelines configuration", api.PIPELINES_CONFIG, "yes", _none("pipelines were never switched on")
+    ),
     _setting("variables", api.VARIABLES, _BUT_SECRETS, _OFF),
     _setting("schedules", api.SCHEDULES, "yes", _OFF),
+    _setting("schedule executions", api.SCHEDULE_EXECUTIONS, "no", _OFF),
     _setting("known hosts", api.KNOWN_HOSTS, "yes", _OFF),
-    _setting("ssh key pair", api.KEY_PAIR, "no: the private key is never shown", _OFF),
+    _setting("ssh key pair", api.KEY_PAIR, "no: the private key is never shown", _none("none was made")),
     _setting("caches", api.CACHES, "no: they are made anew", _OFF),
     _setting("runners", api.RUNNERS, "no: a runner is registered anew", _OFF),
     Row(
         "environments", "settings", "repository", api.ENVIRONMENTS, "environments/<uuid>.json", "slowly",
-        _OFF, "yes",
+        "yes", **_OFF,
     ),
     Row(
         "environment variables", "settings", "repository", api.ENVIRONMENT_VARIABLES,
-        "in the environment", "slowly", _OFF, _BUT_SECRETS,
+        "in the environment", "slowly", _BUT_SECRETS,
     ),
     Row(
-        "deployments", "settings", "repository", api.DEPLOYMENTS, "deployments/<uuid>.json", "slowly", _OFF,
-        "no",
+        "deployments", "settings", "repository", api.DEPLOYMENTS, "deployments/<uuid>.json", "slowly",
+        "no", **_OFF,
     ),
     Row(
-        "downloads", "downloads", "repository", api.DOWNLOADS, "downloads.json", "slowly", _KEPT, "yes"
+        "downloads", "downloads", "repository", api.DOWNLOADS, "downloads.json", "slowly", "yes"
     ),
     Row(
-        "downloaded files", "downloads", "repository", api.DOWNLOAD, "files/", "slowly",
-        "removed upstream; the last good copy is kept", "yes",
+        "downloaded files", "downloads", "repository", api.DOWNLOAD, "files/", "slowly", "yes",
     ),
     Row(
         "pull requests", "pull_requests", "repository", api.PULL_REQUESTS,
-        "pull-requests/<n/100>/<n>.json", "cursor and sweep", "hidden from this credential",
+        "pull-requests/<n/100>/<n>.json", "cursor and sweep",
         "open ones as new pull requests; the others as an archive",
     ),
     _inside(
@@ -193,15 +236,15 @@ CATALOGUE: tuple[Row, ...] = (
     ),
     _inside(
         "pull request commits", "pull_requests", api.PULL_REQUEST_COMMITS, "pull request",
-        "where git lacks it", "no",
+        "where git lacks it", "no", _none("its fork is gone"),
     ),
     Row(
         "pull request patch", "pull_requests", "repository", api.PATCH, "files/", "where git lacks it",
-        "the fork is gone, and with it the commits", "by git am",
+        "by git am", **_none("its fork is gone"),
     ),
     Row(
         "issues", "issues", "repository", api.ISSUES, "issues/<n/100>/<n>.json", "cursor and sweep",
-        _TRACKER, "no", ACCESS_TOKENS,
+        "no", ACCESS_TOKENS, **_TRACKER,
     ),
     _inside("issue comments", "issues", api.ISSUE_COMMENTS, "issue", "cursor and sweep", "no"),
     _inside("issue changes", "issues", api.ISSUE_CHANGES, "issue", "cursor and sweep", "no"),
@@ -211,28 +254,80 @@ CATALOGUE: tuple[Row, ...] = (
     _setting("components", api.COMPONENTS, "no", _TRACKER, part="issues"),
     Row(
         "pipelines", "pipelines", "repository", api.PIPELINES, "pipelines/<n/100>/<n>.json",
-        "until done", "pipelines were never switched on, or no longer are", "no",
+        "until done", "no", **_OFF,
     ),
     _inside("pipeline steps", "pipelines", api.PIPELINE_STEPS, "pipeline", "until done", "no"),
     Row(
         "test reports", "pipelines", "repository", api.TEST_REPORT, "in the pipeline", "until done",
-        "the step has no report", "no",
+        "no", **_none("the step has none"),
     ),
     Row(
         "step logs", "pipeline_logs", "repository", api.STEP_LOG, "files/", "until done",
-        "there was no log, or it has expired", "no",
+        "no", **_none("there was none, or it has expired"),
+    ),
+    Row(
+        "service logs", "pipeline_logs", "repository", api.SERVICE_LOG, "files/", "until done",
+        "no", **_none("there was none, or it has expired"),
     ),
     Row(
         "commit comments", "commit_comments", "repository", api.COMMIT_COMMENTS,
-        "commit-comments/<ab>/<hash>.json", "when idle", "the commit is gone upstream; its copy is kept",
-        "as new comments",
+        "commit-comments/<ab>/<hash>.json", "when idle", "as new comments", **_COMMIT,
     ),
     Row(
         "code insights", "commit_comments", "repository", api.COMMIT_REPORTS,
-        "commit-comments/<ab>/<hash>.json", "when idle", "the commit is gone upstream; its copy is kept",
-        "as reports",
+        "commit-comments/<ab>/<hash>.json", "when idle", "as reports", **_COMMIT,
+    ),
+    Row(
+        "commit approvals", "commit_comments", "repository", api.COMMIT,
+        "commit-comments/<ab>/<hash>.json", "when idle", "no", **_COMMIT,
+    ),
+    Row(
+        "commit statuses", "commit_comments", "repository", api.COMMIT_STATUSES,
+        "commit-comments/<ab>/<hash>.json", "when idle", "as statuses", **_COMMIT,
     ),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Never:
+    """Something that a workspace has and that no backup can hold; `why` is a sentence's end."""
+
+    what: str
+    why: str
+
+
+_NO_API = "no public API has this"
+NEVER: tuple[Never, ...] = (
+    Never("values of secured variables, webhooks' secrets, private keys", "Bitbucket never shows them again"),
+    Never("how runners sign in", "Bitbucket never shows it again"),
+    Never("pipeline artifacts", _NO_API + "; they expire after 14 days"),
+    Never("the content of pipeline caches", "builds make them anew"),
+    Never(
+        "packages (container images, npm, Maven)",
+        "no API lists them; registry clients can pull each by its name",
+    ),
+    Never("custom merge checks", _NO_API),
+    Never("the default description of pull requests", _NO_API),
+    Never("merge strategies of projects, branch restrictions of projects", _NO_API),
+    Never("lists of access tokens and of OAuth consumers", _NO_API),
+    Never("IP allow-lists, required two-step verification", _NO_API),
+    Never("the audit log", _NO_API),
+    Never("links to Jira", _NO_API),
+    Never("settings of Git LFS, and of the size of a repository", _NO_API),
+    Never("deployment permissions", _NO_API),
+    Never("application properties", "each is for the app alone whose key it has"),
+    Never("groups, and who is in which", _NO_API + "; permissions name groups, and these are kept"),
+    Never("people's pictures (avatars)", "their addresses are kept, and lead elsewhere"),
+    Never("pictures pasted into comments", "they are links to a place that no API lists"),
+    Never(
+        "what effective settings come to (`effective-branching-model`, `effective-default-reviewers`)",
+        "it follows from the repository's and the project's own, which are kept",
+    ),
+    Never(
+        "issues since 2026-08-20, and wikis where they are gone",
+        "Bitbucket removed them; what was saved before stays",
+    ),
+)
 
 
 def rows(part: str | None = None, *, level: Level | None = None) -> tuple[Row, ...]:
@@ -240,7 +335,6 @@ def rows(part: str | None = None, *, level: Level | None = None) -> tuple[Row, .
     return tuple(row for row in CATALOGUE if part in (None, row.part) and level in (None, row.level))
 
 
-def never_readable(part: str, kind: str) -> bool:
-    """Whether a kind of credential can never read what a part is listed by."""
-    first = next(iter(rows(part)), None)
-    return first is not None and kind in first.never_for
+def row_of(part: str, level: Level = "repository") -> Row:
+    """The row of what a part is listed by."""
+    return next(iter(rows(part, level=level)))

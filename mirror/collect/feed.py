@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.failures import ApiError, BadAnswer
-from mirror.bitbucket.lists import Page
+from mirror.bitbucket.lists import Page, entries_lost
 from mirror.collect.numbered import OVERLAP, PULL_REQUESTS, document_path, merged_activity
 from mirror.collect.ports import Work, earliest, latest, moment
 from mirror.collect.walks import Walk
@@ -70,6 +70,9 @@ async def _walk(work: Work, feed: JsonObject) -> None:
     ended = False
     several = walk.pages(work.asking(Worth.OPEN), endpoints.PULL_REQUESTS_ACTIVITY, None)
     while (page := await _next(work, walk, several, buffer)) is not None:
+        if page.lost:
+            told = entries_lost(endpoints.PULL_REQUESTS_ACTIVITY, page.lost)
+            work.faults[_PART].append(told.message)
         entries = [(fields.activity(value), value) for value in page.values]
         # One that says it is older than others that follow it is not where the known ones begin.
         while entries and edge is not None and _is_before(entries[-1][0], edge - OVERLAP):

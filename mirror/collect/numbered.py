@@ -15,11 +15,11 @@ from datetime import timedelta
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.endpoints import Endpoint
-from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotFound
-from mirror.bitbucket.lists import Page, all_of
+from mirror.bitbucket.failures import ApiError, BadAnswer, EntriesLost, Gone, ListShort
+from mirror.bitbucket.lists import Page, all_of, all_told, entries_lost
 from mirror.collect import heads
 from mirror.collect.files import NoRoom, keep_file
-from mirror.collect.outcomes import child_of, not_all, part_with
+from mirror.collect.outcomes import child_of, is_gone, not_all, part_with
 from mirror.collect.ports import Work, earliest, latest, moment, together
 from mirror.collect.walks import Walk
 from mirror.errors import MirrorError
@@ -91,10 +91,10 @@ async def _patch(work: Work, worth: Worth, number: int, document: JsonObject) ->
 async def _attachments(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
     """What is attached to an issue, each with its file. One that cannot be had keeps no other out."""
     client = work.asking(worth)
-    found = await all_of(client, endpoints.ISSUE_ATTACHMENTS, None, id=number, **work.names)
+    found, lost = await all_told(client, endpoints.ISSUE_ATTACHMENTS, None, id=number, **work.names)
     held = {one.get("name"): one for one in document.get("attachments") or [] if isinstance(one, dict)}
     kept: list[JsonObject] = []
-    faults: list[ApiError] = []
+    faults: list[ApiError] = [lost] if lost is not None else []
     for one in found:
         name = fields.file_name(one)
         before = held.get(name, {})
@@ -110,7 +110,8 @@ async def _attachments(work: Work, worth: Worth, number: int, document: JsonObje
                     continue
         kept.append({**one, "_content": content})
     if faults:
-        document["attachments"] = fields.ordered(kept)
+        known = list(held.values()) if lost is not None else []
+        document["attachments"] = fields.with_held(known, kept)
         raise not_all(faults)
     return fields.ordered(kept)
 
@@ -208,7 +209,9 @@ async def survey(work: Work, kind: Kind) -> None:
 def _plan(work: Work, state: JsonObject) -> tuple[str, bool]:
     """The cursor, and whether everything is to be looked at."""
     cursor = "" if state.get("cursor") == "" else work.cursor(state.get("cursor"))
-    if work.is_due(state, "swept", SWEEP_EVERY) or cursor is None:
+    # One of those that were lost may be any.
+    is_lacking = not all(what.isdigit() for what in state.get("left_out") or {})
+    if work.is_due(state, "swept", SWEEP_EVERY) or cursor is None or is_lacking:
         return "", True
     return cursor, False  # the empty text: there was nothing yet
 
@@ -224,6 +227,9 @@ def _numbered(work: Work, kind: Kind, page: Page) -> list[tuple[int, JsonObject]
     """The entries of a page by their numbers. One without a number is left out; it may be any of those
     that do not come."""
     found = []
+    if page.lost:
+        error = entries_lost(kind.listing, page.lost)
+        work.leave_out(kind.part, error.message, error)
     for value in page.values:
         try:
             found.append((fields.number_of(value, kind.noun), value))
@@ -445,12 +451,15 @@ async def _ask_child(
             else:
                 document[child.name] = [fields.stable(value) for value in values]
     except MirrorError as error:
-        if isinstance(error, NotFound | Gone) and child.may_be_gone:
+        may_be = child.may_be_gone or isinstance(error, Gone)
+        if may_be and await is_gone(work, child.endpoint, error):
             parts[child.name] = {"state": str(PartState.GONE)}
             return True
         if isinstance(error, ListShort) and error.values:
             # Of a list that shrank while it was read, what came is newer than what is held.
             document[child.name] = [fields.stable(value) for value in error.values]
+        if isinstance(error, EntriesLost):
+            document[child.name] = fields.with_held(document.get(child.name), error.values)
         if isinstance(error, ApiError):
             parts[child.name] = child_of(error)
         work.failed(kind.part, f"{kind.noun} {number}", error, child.endpoint)

@@ -3,42 +3,108 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
+from mirror.bitbucket import endpoints, fields
+from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound
-from mirror.collect.catalogue import never_readable
+from mirror.collect.catalogue import Row, Says
 from mirror.collect.ports import Work
 from mirror.errors import CredentialRefused, MirrorError, TryLater
-from mirror.model import JsonObject, Part, PartState
+from mirror.model import JsonObject, Part, PartState, time_text
+
+# So long it is believed that pipelines are switched off, where they are refused all the time.
+OFF_FOR = timedelta(days=7)
 
 
-def part_of(
-    error: MirrorError, *, part: str, kinds: Sequence[str] = (), absent_is_gone: bool = False
-) -> Part:
-    """The state of a part that could not be collected because of `error`.
+async def judged(work: Work, row: Row, error: MirrorError, *, is_held: bool) -> Part:
+    """The state of a kind that could not be read because of `error`, by what its row says of refusals.
 
-    `kinds` are those of the credentials that asked. `absent_is_gone`: a 404 means that the thing is
-    not there (its parent is); else it may be hidden. Raises `error` itself where the credential as a
-    whole was refused.
+    `is_held`: there is a copy of it, which stays. Raises `error` itself where the credential as a whole
+    was refused.
     """
     if isinstance(error, CredentialRefused):
         raise error
+    if is_out_of_reach([work.client.kind_of(one) for one in work.client.sign_ins], row, error):
+        return Part(PartState.UNAVAILABLE, {}, "this kind of credential has no access to this")
+    if isinstance(error, Gone) and error.endpoint == row.endpoint.name:
+        return _retired(work, row, error, is_held=is_held)
+    if await _is_absent(work, row, error):
+        return Part(PartState.GONE, {}, f"{row.absence} ({error.message})")
     if isinstance(error, Denied):
-        if kinds and all(never_readable(part, kind) for kind in kinds):
-            return Part(PartState.UNAVAILABLE, {}, "this kind of credential has no scope for this")
-        scope = ", ".join(error.required) or None
-        return Part(PartState.DENIED, {}, error.message, scope)
-    if isinstance(error, Gone) or (isinstance(error, NotFound) and absent_is_gone):
-        return Part(PartState.GONE, {}, error.message)
+        return Part(PartState.DENIED, {}, error.message, ", ".join(error.required) or None)
     return Part(PartState.PARTIAL, {}, error.message)
+
+
+def is_out_of_reach(kinds: Sequence[str], row: Row, error: MirrorError) -> bool:
+    """Whether a row itself was refused because credentials of these `kinds` can never read it. A refusal that
+    is about something else, such as the address that it is asked from, is none of that."""
+    if not isinstance(error, Denied | NotFound) or error.endpoint != row.endpoint.name:
+        return False
+    if not kinds or not all(kind in row.never_for for kind in kinds):
+        return False
+    return not isinstance(error, Denied) or error.is_for_kind(names_scope=row.has_no_scope)
+
+
+def _retired(work: Work, row: Row, error: Gone, *, is_held: bool) -> Part:
+    """What a 410 says. Bitbucket announces the end of a part of its API by answering so for some hours."""
+    if row.gone is Says.ENDED and not is_held:
+        return Part(PartState.GONE, {}, error.message)
+    since = work.retired_since(row.endpoint)
+    if work.is_retired(row.endpoint):
+        return Part(PartState.GONE, {}, f"retired, as it answers since {since}: {error.message}")
+    kept = "; the last copy is kept" if is_held else ""
+    return Part(PartState.PARTIAL, {}, f"{error.message}, since {since}{kept}")
+
+
+async def _is_absent(work: Work, row: Row, error: MirrorError) -> bool:
+    if isinstance(error, NotFound) and error.endpoint == row.endpoint.name:
+        if row.not_found is Says.NONE:
+            return await work.stands()
+        return row.not_found is Says.OFF and await pipelines_are_off(work, error)
+    if isinstance(error, Denied) and error.endpoint == row.endpoint.name and not error.required:
+        return row.forbidden is Says.OFF and await pipelines_are_off(work, error)
+    return False
+
+
+async def pipelines_are_off(work: Work, error: ApiError) -> bool:
+    """Whether pipelines are switched off in a repository, which is why it refused. Its configuration says
+    so, which is asked for seldom; so does a refusal that is in so many words."""
+    if isinstance(error, Denied) and error.says_switched_off:
+        return True
+    state = work.part_state("pipelines")
+    if "off" in state and not work.is_due(state, "off", OFF_FOR):
+        return True
+    try:
+        answer = await work.client.get(endpoints.PIPELINES_CONFIG, None, **work.names)
+        is_off = fields.pipelines_are_off(answer.data)
+    except NotFound:
+        is_off = await work.stands()
+    except (ApiError, TryLater):
+        return False
+    if is_off:
+        state["off"] = time_text(work.clock.now())
+    return is_off
 
 
 def child_of(error: MirrorError) -> JsonObject:
     """What `_parts` says of a child that could not be read; no times, so that nothing churns."""
     if isinstance(error, Denied):
         return {"state": str(PartState.DENIED), "scopes": list(error.required)}
-    if isinstance(error, Gone | NotFound):
-        return {"state": str(PartState.GONE)}
     return {"state": str(PartState.PARTIAL)}
+
+
+def is_gap(mark: JsonObject | None) -> bool:
+    """Whether a mark of `_parts` says that something may yet be had."""
+    return mark is not None and mark.get("state") in (PartState.DENIED, PartState.PARTIAL)
+
+
+async def is_gone(work: Work, endpoint: Endpoint, error: MirrorError) -> bool:
+    """Whether a 404 or 410 for what may honestly be absent means that it is: the repository itself
+    answers, or the 410 has lasted."""
+    if isinstance(error, NotFound):
+        return await work.stands()
+    return isinstance(error, Gone) and work.is_retired(endpoint)
 
 
 def not_all(faults: Sequence[ApiError]) -> ApiError:

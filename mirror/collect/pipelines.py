@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
-from mirror.bitbucket.failures import ApiError, BadAnswer, Gone, ListShort, NotFound
-from mirror.bitbucket.lists import Page, Resume, all_of
+from mirror.bitbucket.endpoints import Endpoint
+from mirror.bitbucket.failures import ApiError, BadAnswer, EntriesLost, ListShort
+from mirror.bitbucket.lists import Page, Resume, all_of, entries_lost
 from mirror.collect.files import keep_file
-from mirror.collect.outcomes import child_of, part_with
+from mirror.collect.outcomes import child_of, is_gone, part_with
 from mirror.collect.ports import Work, moment, together
 from mirror.collect.walks import Walk
 from mirror.errors import MirrorError
@@ -45,7 +48,8 @@ async def survey(work: Work, *, with_logs: bool) -> None:
     """
     state, numbers = work.part_state(PART), work.numbers(PART)
     done_to = state.get("done_to")
-    if not isinstance(done_to, int) or work.full:
+    is_lacking = not all(what.isdigit() for what in work.left_out(PART))
+    if not isinstance(done_to, int) or work.full or is_lacking:
         done_to = 0
         numbers["held"] = _held(work)
         state.pop("ascending", None)
@@ -106,6 +110,9 @@ async def _read(work: Work, done_to: int, start: Resume | None, *, with_logs: bo
 def _numbered(work: Work, page: Page) -> dict[int, JsonObject]:
     """The entries of a page by their numbers; one without a number is left out."""
     found = {}
+    if page.lost:
+        lost = entries_lost(endpoints.PIPELINES, page.lost)
+        work.leave_out(PART, lost.message, lost)
     for value in page.values:
         try:
             found[fields.pipeline_number(value)] = value
@@ -191,9 +198,10 @@ async def _look_at_open(work: Work, seen: set[int], *, with_logs: bool) -> None:
             listed = answer.object("pipeline")
             if fields.pipeline_number(listed) == number:
                 _take(work, number, listed, with_logs=with_logs)
-        except (NotFound, Gone):
-            numbers["open"].discard(number)
         except MirrorError as error:
+            if await is_gone(work, endpoints.PIPELINE, error):
+                numbers["open"].discard(number)
+                continue
             work.failed(PART, f"pipeline {number}", error, endpoints.PIPELINE)
             if work.stopped is not None:
                 return
@@ -254,6 +262,8 @@ async def _steps(work: Work, number: int, place: dict[str, str | int], document:
     try:
         steps = await all_of(work.asking(Worth.CLOSED), endpoints.PIPELINE_STEPS, None, **place)
     except MirrorError as error:
+        if isinstance(error, EntriesLost):
+            document["steps"] = fields.with_held(document.get("steps"), error.values)
         document["_parts"]["steps"] = child_of(error)
         work.failed(PART, f"pipeline {number}", error, endpoints.PIPELINE_STEPS)
         return False
@@ -278,47 +288,64 @@ def _lags_behind(work: Work, document: JsonObject) -> bool:
 
 
 async def _logs(work: Work, number: int, place: dict[str, str | int], document: JsonObject) -> bool:
-    """The logs of steps that have run. One once taken stays, whatever becomes of it upstream; only that of
-    a step that was not known to have ended is taken again when its pipeline moves."""
+    """The logs of steps that have run, and of their services. One once taken stays, whatever becomes of it
+    upstream; only that of a step that was not known to have ended is taken again when its pipeline moves."""
     logs: JsonObject = dict(document.get("logs") or {})
     mark: JsonObject = document["_parts"].get("logs") or {}
-    has_ended, before = fields.is_done(document["pipeline"]), frozenset(mark.get("unended") or ())
+    before = frozenset(mark.get("unended") or ())
     unended: set[str] = set()
     expired: list[str] = []
     whole = document["steps"] is not None
-    for step in document["steps"] or []:
+    for log in _logs_of(document):
+        if log.uuid in logs and log.uuid not in before and work.draft.has_file(logs[log.uuid]["sha256"]):
+            continue
+        if not work.may_ask(log.endpoint):
+            whole = False
+            continue
+        name, where = f"{number}-{log.uuid.strip('{}')}.log", {**place, **log.place}
         try:
-            uuid = fields.uuid_of(step, "step")
-            if uuid in logs and uuid not in before and work.draft.has_file(logs[uuid]["sha256"]):
-                continue
-            if not fields.may_have_log(step, has_ended=has_ended):
-                continue
-            if not work.may_ask(endpoints.STEP_LOG):
-                whole = False
-                break
-            name = f"{number}-{uuid.strip('{}')}.log"
-            client, where = work.asking(Worth.OLD), {**place, "step": uuid}
-            logs[uuid] = await keep_file(work, client, endpoints.STEP_LOG, name, where, text=True)
-            work.answered(endpoints.STEP_LOG)
-            if not fields.is_done(step):
-                unended.add(uuid)
-        except (NotFound, Gone):
-            expired.append(uuid)  # never written, or past Bitbucket's own keeping
+            logs[log.uuid] = await keep_file(
+                work, work.asking(Worth.OLD), log.endpoint, name, where, text=True
+            )
+            work.answered(log.endpoint)
+            if not log.is_whole:
+                unended.add(log.uuid)
         except MirrorError as error:
+            if await is_gone(work, log.endpoint, error):
+                expired.append(log.uuid)  # never written, or past Bitbucket's own keeping
+                continue
             whole = False
             document["_parts"]["logs"] = child_of(error)
-            work.failed("pipeline_logs", f"pipeline {number}", error, endpoints.STEP_LOG)
+            work.failed("pipeline_logs", f"pipeline {number}", error, log.endpoint)
     if expired or unended:
         state = PartState.GONE if expired else PartState.PARTIAL
         told = {"steps": sorted(expired), "unended": sorted(unended)}
-        document["_parts"]["logs"] = {
-            "state": str(state),
-            **{name: several for name, several in told.items() if several},
-        }
+        known = {name: several for name, several in told.items() if several}
+        document["_parts"]["logs"] = {"state": str(state), **known}
     elif whole:
         document["_parts"].pop("logs", None)
     document["logs"] = logs
     return whole
+
+
+@dataclass(frozen=True)
+class _Log:
+    """One log, by the uuid of what wrote it: a step, or a service beside it."""
+
+    uuid: str
+    endpoint: Endpoint
+    place: dict[str, str | int]
+    is_whole: bool
+
+
+def _logs_of(document: JsonObject) -> Iterator[_Log]:
+    has_ended = fields.is_done(document["pipeline"])
+    for step in document["steps"] or []:
+        if fields.has_uuid(step) and fields.may_have_log(step, has_ended=has_ended):
+            uuid, is_whole = fields.uuid_of(step, "step"), fields.is_done(step)
+            yield _Log(uuid, endpoints.STEP_LOG, {"step": uuid}, is_whole)
+            for one in fields.services_of(step):
+                yield _Log(one, endpoints.SERVICE_LOG, {"step": uuid, "log": one}, is_whole)
 
 
 async def _test_reports(work: Work, number: int, place: dict[str, str | int], document: JsonObject) -> bool:
@@ -335,9 +362,9 @@ async def _test_reports(work: Work, number: int, place: dict[str, str | int], do
             uuid = fields.uuid_of(step, "step")
             reports[uuid] = await _one_report(work, {**place, "step": uuid})
             work.answered(endpoints.TEST_REPORT)
-        except (NotFound, Gone):
-            continue
         except MirrorError as error:
+            if await is_gone(work, endpoints.TEST_REPORT, error):
+                continue
             whole = False
             document["_parts"]["test_reports"] = child_of(error)
             work.failed(PART, f"pipeline {number}", error, endpoints.TEST_REPORT)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from mirror.bitbucket.budget import Worth
 from mirror.bitbucket.client import Client
-from mirror.bitbucket.endpoints import Endpoint
+from mirror.bitbucket.endpoints import REPOSITORY, Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, NotFound, RateLimited
 from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.model import (
@@ -24,6 +24,7 @@ from mirror.model import (
     Repository,
     dumps,
     time_from_text,
+    time_text,
 )
 
 CHECKPOINT_SECONDS = 30.0
@@ -33,6 +34,10 @@ CHECKPOINT_BYTES = 32 * 1024 * 1024
 TROUBLE_MAX = 5
 # After so many refusals of one address, one after the other, it is not asked any more in this turn.
 REFUSALS_MAX = 8
+# What answers that it is retired (410) may be back after some hours; after so long it is not.
+RETIRED_AFTER = timedelta(days=3)
+# So long it is believed that the repository itself is there, or is not.
+STANDS_SECONDS = 60.0
 # So many entries of a list that have no number are remembered.
 LEFT_OUT_MAX = 100
 # Before this no time is told in earnest, and a span may be taken from any after it.
@@ -119,6 +124,10 @@ class Work:
     refused: set[str] = field(default_factory=set)
     stopped: TryLater | None = None
     trouble: int = 0
+    # By scope the refusal of a single credential for want of it, whatever repository was asked about.
+    lacking: dict[str, Denied] = field(default_factory=dict)
+    # When the repository itself was last asked for, and whether it answered.
+    _stood: tuple[float, bool] | None = None
     # What was asked for and could not be had, so that it is not asked for twice in one turn.
     tried: set[tuple[str, int, str]] = field(default_factory=set)
     _numbers: dict[str, Numbers] = field(default_factory=dict)
@@ -258,6 +267,30 @@ class Work:
     def answered(self, endpoint: Endpoint) -> None:
         """Note that it answers: a refusal there is of one thing."""
         self.refusals.pop(endpoint.name, None)
+        if "retired" in self.state:
+            self.part_state("retired").pop(endpoint.name, None)
+
+    async def stands(self) -> bool:
+        """Whether the repository itself answers just now. Otherwise a 404 for something in it says
+        nothing: whole workspaces have been "not found" for most of an hour."""
+        now = self.clock.monotonic()
+        if self._stood is None or now - self._stood[0] > STANDS_SECONDS:
+            try:
+                await self.client.get(REPOSITORY, None, **self.names)
+                self._stood = now, True
+            except (ApiError, TryLater):
+                self._stood = now, False
+        return self._stood[1]
+
+    def retired_since(self, endpoint: Endpoint) -> str:
+        """Since when an endpoint answers that it is retired (410): from now on, where that is new."""
+        since: JsonObject = self.part_state("retired")
+        return str(since.setdefault(endpoint.name, time_text(self.clock.now())))
+
+    def is_retired(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint that answers so has done it for long enough to be believed."""
+        since = moment(self.retired_since(endpoint))
+        return since is not None and self.clock.now() - since >= RETIRED_AFTER
 
     def failed(self, part: str, what: str, error: MirrorError, endpoint: Endpoint) -> None:
         """Note that something could not be had. Raises what concerns everything."""

@@ -7,22 +7,21 @@ as far as requests are left; `parts` says what came of it. In between the mirror
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.budget import Worth
 from mirror.collect import commits, heads, numbered, pipelines, settings
+from mirror.collect.catalogue import row_of
 from mirror.collect.feed import read_feed
 from mirror.collect.numbered import ISSUES, PULL_REQUESTS, SWEEP_EVERY
-from mirror.collect.outcomes import is_passing, part_of
+from mirror.collect.outcomes import is_passing, judged
 from mirror.collect.ports import Work
 from mirror.errors import CredentialRefused, MirrorError
 from mirror.logs import get_logger
 from mirror.model import JsonObject, Part, PartState, Repository, time_text
 
 PROFILE = settings.PROFILE
-# A repository that is listed has pull requests; a 404 there hides them. The others can be off.
-ABSENT_IS_GONE = frozenset({"issues", "pipelines"})
 
 _OF_API = (
     "pull_requests",
@@ -74,15 +73,19 @@ async def survey(work: Work, wanted: Wanted) -> dict[str, Part]:
 
     async def pull_requests() -> None:
         await numbered.survey(work, PULL_REQUESTS)
+        work.answered(endpoints.PULL_REQUESTS)
 
     async def issues() -> None:
         if not work.is_due(work.part_state("issues").get("absent") or {}, "asked", SWEEP_EVERY):
             return
         await numbered.survey(work, ISSUES)
+        work.answered(endpoints.ISSUES)
         work.part_state("issues").pop("absent", None)
 
     async def built() -> None:
         await pipelines.survey(work, with_logs=wanted.pipeline_logs)
+        work.answered(endpoints.PIPELINES)
+        work.part_state("pipelines").pop("off", None)
 
     await _attempt(work, unread, ("profile",), profile)
     if wanted.pull_requests:
@@ -126,10 +129,10 @@ def to_ask(work: Work, wanted: Wanted) -> int:
     if wanted.pipelines:
         for due in pipelines.due(work, with_logs=wanted.pipeline_logs):
             count += 2 * sum(due.values())
-    if settings.worth_now(work) is not None:
-        count += len(settings.rows_wanted(work, wanted.slow()))
+    is_round = settings.worth_now(work) is not None
+    count += len(settings.rows_wanted(work, wanted.slow()) if is_round else settings.lacking(work))
     if wanted.commit_comments:
-        count += 2 * len(commits.to_ask(work))
+        count += commits.requests_due(work)
     return count
 
 
@@ -138,8 +141,7 @@ async def fill(work: Work, wanted: Wanted, worth: Worth) -> None:
 
     Raises only where the credential as a whole is refused.
     """
-    if settings.worth_now(work) is worth:
-        await settings.collect_settings(work, worth, wanted.slow())
+    await settings.collect_settings(work, worth, wanted.slow())
     if wanted.pull_requests:
         await numbered.fill(work, PULL_REQUESTS, worth)
     if wanted.issues:
@@ -177,7 +179,9 @@ def note_fetched(
         known = {number: value for number, value in pinned.items() if number not in unpinned}
         current = [value for number, value in known.items() if number in numbers["open"]]
         once = [known[number] for number in told.keys() & known.keys() if number not in numbers["open"]]
-        commits.note_heads(work, [*branches, *current], [*once, *came])
+        commits.note_heads(
+            work, [*branches, *current], [*once, *came], current if wanted.pull_requests else ()
+        )
     heads.note_pinned(work, unpinned)
 
 
@@ -217,10 +221,10 @@ def parts(work: Work, wanted: Wanted, unread: dict[str, Part]) -> dict[str, Part
     found: dict[str, Part] = {"profile": Part(PartState.COMPLETE)}
     off = Part(PartState.SKIPPED)
     found["pull_requests"] = numbered.part_of_numbered(work, PULL_REQUESTS) if wanted.pull_requests else off
-    found["issues"] = _issues(work) if wanted.issues else off
+    slow = settings.parts(work)
+    found["issues"] = _issues(work, slow.get("issues")) if wanted.issues else off
     several = pipelines.parts(work, with_logs=wanted.pipeline_logs)
     found.update(several if wanted.pipelines else dict.fromkeys(several, off))
-    slow = settings.parts(work)
     for name in ("settings", "downloads"):
         missing = Part(PartState.PARTIAL, {}, "not asked for yet")
         found[name] = slow.get(name, missing) if getattr(wanted, name) else off
@@ -229,9 +233,16 @@ def parts(work: Work, wanted: Wanted, unread: dict[str, Part]) -> dict[str, Part
     return {**found, **unread}
 
 
-def _issues(work: Work) -> Part:
+def _issues(work: Work, lists: Part | None) -> Part:
+    """The issues, and the `lists` of their milestones, versions and components, which may lack something,
+    too."""
     absent = work.part_state("issues").get("absent")
-    return Part.from_json(absent["part"]) if absent else numbered.part_of_numbered(work, ISSUES)
+    if absent:
+        return Part.from_json(absent["part"])
+    part = numbered.part_of_numbered(work, ISSUES)
+    if lists is None or lists.is_settled or part.state is not PartState.COMPLETE:
+        return part
+    return replace(part, state=lists.state, reason=lists.reason, scope=lists.scope)
 
 
 async def _ask(work: Work) -> Repository:
@@ -242,12 +253,14 @@ async def _ask(work: Work) -> Repository:
 async def _attempt(
     work: Work, unread: dict[str, Part], names: tuple[str, ...], collect: Callable[[], Awaitable[None]]
 ) -> None:
+    row = row_of(names[0])
     try:
         await collect()
     except MirrorError as error:
+        # What was told as gone already is not told as missing again.
+        is_held = any(_held(work, names[0]).values()) and "absent" not in work.part_state(names[0])
+        state = await judged(work, row, error, is_held=is_held)
         for name in names:
-            kinds = [work.client.kind_of(one) for one in work.client.sign_ins]
-            state = part_of(error, part=name, kinds=kinds, absent_is_gone=name in ABSENT_IS_GONE)
             part = Part(state.state, _held(work, name), state.reason, state.scope)
             if name == "issues" and part.is_settled:
                 asked = time_text(work.clock.now())
@@ -255,12 +268,12 @@ async def _attempt(
             unread[name] = part
             if is_passing(error):
                 work.passing.add(name)
-        tell = _log.info if all(unread[name].is_settled for name in names) else _log.warning
+        tell = _log.info if state.is_settled else _log.warning
         tell(
             "collect.part_missing",
             repository=work.repository.full_name,
             part=names[0],
-            state=str(unread[names[0]].state),
+            state=str(state.state),
             reason=error.message,
         )
 

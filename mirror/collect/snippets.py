@@ -11,7 +11,7 @@ from typing import TypeGuard
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.failures import ApiError, BadAnswer, NotFound
-from mirror.bitbucket.lists import all_of
+from mirror.bitbucket.lists import all_of, all_told
 from mirror.collect import settings
 from mirror.collect.catalogue import Row
 from mirror.collect.files import keep_file
@@ -45,9 +45,10 @@ async def collect_snippets(work: Work, client: Client, row: Row) -> None:
     """Each with its files (where it changed), comments and commits. One without an id keeps no other out;
     whether another went cannot be said then, because it may be that one."""
     seen: set[str] = set()
-    faults: list[ApiError] = []
-    are_named = True
-    for listed in await all_of(client, row.endpoint, None, **work.names):
+    found, lost = await all_told(client, row.endpoint, None, **work.names)
+    faults: list[ApiError] = [lost] if lost is not None else []
+    are_named = lost is None
+    for listed in found:
         try:
             identifier = fields.snippet_id(listed)
         except BadAnswer as error:
@@ -63,7 +64,10 @@ async def collect_snippets(work: Work, client: Client, row: Row) -> None:
         marks = {name: mark for name, mark in (old.get("_parts") or {}).items() if name != "snippet"}
         document: JsonObject = {"comments": None, "commits": None, "files": None, **old, "_parts": marks}
         names = {**work.names, "snippet": identifier}
+        is_round = settings.worth_now(work) is not None
         for name, bring in (("files", _files), ("comments", _comments), ("commits", _commits)):
+            if not is_round and name != "files" and name not in marks and document[name] is not None:
+                continue  # only what is lacking is asked for
             try:
                 await bring(work, client, document, listed, names)
                 marks.pop(name, None)

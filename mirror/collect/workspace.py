@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from mirror.bitbucket import fields
 from mirror.bitbucket.client import Client
-from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
-from mirror.bitbucket.lists import all_of
+from mirror.bitbucket.failures import ApiError, Denied
+from mirror.bitbucket.lists import all_told
 from mirror.collect import settings, snippets
 from mirror.collect.catalogue import Row, rows
-from mirror.collect.outcomes import child_of, not_all
+from mirror.collect.files import keep_file
+from mirror.collect.outcomes import child_of, is_gap, judged, not_all
 from mirror.collect.ports import Work
 from mirror.collect.settings import Round, ask, mark_gone
 from mirror.model import JsonObject, Part, PartState
@@ -21,9 +22,10 @@ async def collect_workspace(work: Work, *, with_settings: bool, with_snippets: b
     """
     wanted = {"settings": with_settings, "snippets": with_snippets}
     worth = settings.worth_now(work)
-    if worth is not None:
+    if worth is not None or settings.lacking(work):
         several = [one for one in rows(level="workspace") if wanted.get(one.part)]
-        await Round(work, worth, several, _SPECIAL).run()
+        only_lacking = worth is None
+        await Round(work, worth or settings.RETRY, several, _SPECIAL, only_lacking=only_lacking).run()
     found = settings.parts(work)
     missing = Part(PartState.PARTIAL, {}, "not asked for yet")
     skipped = Part(PartState.SKIPPED)
@@ -40,9 +42,11 @@ async def _projects(work: Work, client: Client, row: Row) -> None:
     """Each project with its settings. What is refused for one for want of a scope is not asked of the
     others."""
     refused: dict[str, ApiError] = {}
+    is_round = settings.worth_now(work) is not None  # else only what is lacking is asked for
     faults: list[ApiError] = []
     seen = set()
-    for project in await all_of(client, row.endpoint, None, **work.names):
+    found, lost = await all_told(client, row.endpoint, None, **work.names)
+    for project in found:
         key = fields.project_key(project)
         seen.add(key.lower())
         path = f"projects/{key.lower()}.json"
@@ -53,38 +57,39 @@ async def _projects(work: Work, client: Client, row: Row) -> None:
         for one in rows(level="project"):
             name = one.name.removeprefix("project_")
             document[name] = old.get(name)
+            mark: JsonObject | None = (old.get("_parts") or {}).get(name)
+            if not is_round and name in old and not is_gap(mark):
+                marks |= {name: mark} if mark is not None else {}
+                continue
             try:
                 if one.name in refused:
                     raise refused[one.name]
                 document[name] = await ask(client, one.endpoint, {**work.names, "project": key})
             except ApiError as error:
-                marks[name] = _mark(work, one, error)
-                if _is_missed(work, one, error):
+                part = await judged(work, one, error, is_held=document[name] is not None)
+                marks[name] = child_of(error) if not part.is_settled else {"state": str(part.state)}
+                if not part.is_settled and one.agreed_as not in work.agreed:
                     faults.append(error)
                 if isinstance(error, Denied):
                     refused[one.name] = error
         work.put(path, {**document, "_parts": marks})
         work.tick()
-    mark_gone(work, "projects", seen, "project")
+    if lost is not None:
+        faults.append(lost)
+    else:
+        mark_gone(work, "projects", seen, "project")
     if faults:
         raise not_all(faults)
 
 
-def _is_missed(work: Work, row: Row, error: ApiError) -> bool:
-    """Whether what a project lacks is a gap: it is none where that is agreed, out of reach, retired, or was
-    never set up, which is a 404 as it is for repositories."""
-    if row.agreed_as in work.agreed or isinstance(error, Gone | NotFound):
-        return False
-    return not settings.is_out_of_reach(work, row, error)
-
-
-def _mark(work: Work, row: Row, error: ApiError) -> JsonObject:
-    if settings.is_out_of_reach(work, row, error):
-        return {"state": str(PartState.UNAVAILABLE)}
-    return child_of(error)
+async def _system_key(work: Work, client: Client, row: Row) -> None:
+    """The key that Bitbucket signs its own commits with: text, and no document."""
+    names: settings.Names = {"workspace": work.names["workspace"]}
+    work.put(row.document, await keep_file(work, client, row.endpoint, "system-gpg-key.asc", names))
 
 
 _SPECIAL: dict[str, settings.Collect] = {
+    "system_gpg_key": _system_key,
     "projects": _projects,
     **snippets.SPECIAL,
 }

@@ -200,6 +200,7 @@ PartName = Literal[
 KindName = Literal[
     "settings/members", "settings/roles", "settings/repository-permissions", "settings/workspace-webhooks",
     "settings/workspace-variables", "settings/workspace-runners", "settings/projects",
+    "settings/system-gpg-key", "settings/schedule-executions",
     "settings/project-default-reviewers", "settings/project-branching-model",
     "settings/project-branching-model-settings", "settings/project-deploy-keys",
     "settings/project-users-permissions", "settings/project-groups-permissions",

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound
-from mirror.bitbucket.lists import pages
+from mirror.bitbucket.lists import entries_lost, pages
 from mirror.errors import CredentialRefused, MirrorError, UsageError
 from mirror.logs import get_logger
 from mirror.model import Problem, Repository, Workspace
@@ -93,7 +93,7 @@ async def _workspace(client: Client, name: str) -> Workspace:
     try:
         answer = await client.get(endpoints.WORKSPACE, workspace=name)
         return fields.workspace(answer.data)
-    except (Denied, NotFound) as error:
+    except (Denied, NotFound, Gone) as error:
         # A narrow token may read repositories but not the workspace they are in; they tell of it.
         _log.info("discovery.workspace_hidden", workspace=name, reason=error.message)
         return Workspace("", name)
@@ -165,6 +165,10 @@ async def _list(
 ) -> list[Repository]:
     found: dict[str, Repository] = {}
     async for page in pages(client, endpoints.REPOSITORIES, query, workspace=workspace):
+        if page.lost:
+            problems.append(
+                Problem(3, entries_lost(endpoints.REPOSITORIES, page.lost).message, "repositories")
+            )
         for value in page.values:
             try:
                 one = fields.repository(value, workspace=workspace)

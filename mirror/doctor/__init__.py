@@ -24,9 +24,10 @@ from mirror.backup.held import known_repositories
 from mirror.bitbucket import endpoints, recording
 from mirror.bitbucket.budget import Budget
 from mirror.bitbucket.client import Answer, Client
-from mirror.bitbucket.endpoints import Endpoint
+from mirror.bitbucket.endpoints import JSON, Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
-from mirror.collect.catalogue import CATALOGUE, Row
+from mirror.collect.catalogue import CATALOGUE, Row, Says
+from mirror.collect.outcomes import is_out_of_reach
 from mirror.config.settings import Config, Parts, WorkspaceConfig
 from mirror.connect import client_of, network_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
@@ -316,31 +317,62 @@ async def _probe(
 ) -> tuple[Check, Answer | None]:
     """Ask for the first of `several` kinds; it answers for all."""
     row, endpoint = several[0], several[0].endpoint
+    if endpoint.accept != JSON:
+        return await _probe_file(workspace, client, first, several)
     name = f"{first.workspace}: {row.part}"
     kinds = ", ".join(one.kind for one in several)
     query = endpoints.entries(1) if endpoint.page_size else None
     try:
         answer = await client.get(endpoint, query, workspace=first.workspace, repository=first.slug)
-    except Gone as error:
-        return Check(name, "ok", f"will not be backed up: {error.message}"), None
-    except Denied as error:
-        if all(client.kind_of(one) in row.never_for for one in client.sign_ins):
-            text = f"this kind of credential can never read: {kinds}"
-            return Check(name, "ok", text, "add a user's API token to the credentials to have it"), None
-        remedy = f"give the credential the scope {endpoint.scope} ({endpoint.api_token_scope})"
-        agreed = row.part in workspace.accept_missing or all(
-            one.agreed_as in workspace.accept_missing for one in several
-        )
-        state: State = "ok" if agreed else "fail"
-        what = f"will not be backed up{', as agreed' if agreed else ''}"
-        return Check(name, state, f"{what}: {kinds}: {error.message}", remedy, 3), None
-    except NotFound as error:
-        if row.part == "settings":
-            return Check(name, "ok", f"{kinds}: never set up in {first.full_name}"), None
-        return Check(name, "warn", f"{first.full_name}: {error.message}"), None
+    except ApiError as error:
+        return _unread(workspace, client, name, first, several, error), None
     except MirrorError as error:
         return _failed(name, error), None
     return Check(name, "ok", f"can be read: {kinds}"), answer
+
+
+async def _probe_file(
+    workspace: WorkspaceConfig, client: Client, first: Repository, several: tuple[Row, ...]
+) -> tuple[Check, Answer | None]:
+    """As `_probe`, of what is no document."""
+    name, kinds = f"{first.workspace}: {several[0].part}", ", ".join(one.kind for one in several)
+    try:
+        async with client.download(several[0].endpoint, workspace=first.workspace):
+            return Check(name, "ok", f"can be read: {kinds}"), None
+    except ApiError as error:
+        return _unread(workspace, client, name, first, several, error), None
+    except MirrorError as error:
+        return _failed(name, error), None
+
+
+def _unread(
+    workspace: WorkspaceConfig, client: Client, name: str, first: Repository, several: tuple[Row, ...],
+    error: ApiError,
+) -> Check:  # fmt: skip
+    """What it means that kinds could not be read, as their rows say of refusals."""
+    row, endpoint, kinds = several[0], several[0].endpoint, ", ".join(one.kind for one in several)
+    if is_out_of_reach([client.kind_of(one) for one in client.sign_ins], row, error):
+        text = f"this kind of credential can never read: {kinds}"
+        return Check(name, "ok", text, "add a user's API token to the credentials to have it")
+    if isinstance(error, Gone) and row.gone is Says.ENDED:
+        return Check(name, "ok", f"will not be backed up: {error.message}")
+    if isinstance(error, NotFound) and row.not_found is Says.NONE:
+        return Check(name, "ok", f"{kinds}: none in {first.full_name}: {row.absence}")
+    is_off = isinstance(error, Denied) and not error.required and row.forbidden is Says.OFF
+    if is_off or (isinstance(error, NotFound) and row.not_found is Says.OFF):
+        text = f"{kinds}: refused in {first.full_name}, which is no gap where {row.absence}: {error.message}"
+        return Check(name, "warn", text, "see whether pipelines are switched on there")
+    agreed = row.part in workspace.accept_missing or all(
+        one.agreed_as in workspace.accept_missing for one in several
+    )
+    state: State = "ok" if agreed else "fail"
+    what = f"will not be backed up{', as agreed' if agreed else ''}"
+    remedy = "it always exists: run it again later, and see what the credential may read"
+    if isinstance(error, Gone):
+        remedy = "run it again tomorrow: Bitbucket announces an end by answering so for some hours"
+    if isinstance(error, Denied):
+        remedy = f"give the credential the scope {endpoint.scope} ({endpoint.api_token_scope})"
+    return Check(name, state, f"{what}: {kinds}: {error.message}", remedy, 3)
 
 
 def _skew(answer: Answer, clock: Clock) -> Check:
@@ -454,7 +486,8 @@ async def record(
         [target, *_] = await workspaces_of(client, workspace.workspace)
         found = await discover(client, target, Rules(workspace.include, workspace.exclude))
         troubles = 0
-        for endpoint in {row.endpoint.name: row.endpoint for row in CATALOGUE}.values():
+        several = {row.endpoint.name: row.endpoint for row in CATALOGUE if row.endpoint.accept == JSON}
+        for endpoint in several.values():
             if troubles >= TROUBLES_MAX:
                 recorded.missing[endpoint.name] = "not asked for: the server had no answer several times"
                 continue

@@ -179,7 +179,11 @@ class LfsServer:
         if error is not None:
             code = error.get("code") if isinstance(error, dict) else None
             status = code if type(code) is int else 0
-            told = {404: "the server has it not (404)", 410: "the server says it is gone (410)"}
+            told = {
+                404: "the server has it not (404)",
+                410: "the server says it is gone (410)",
+                422: "the server refuses what its pointer says (422)",
+            }
             words = plain(error.get("message") or "") if isinstance(error, dict) else ""
             text = told.get(status, f"the server will not give it ({status or 'no code'})")
             text += after_colon(words)

@@ -64,6 +64,8 @@ class Download:
         self._digest = hashlib.sha256()
         self._have = 0
         self._resumed = False
+        # How many bytes the server says that there are.
+        self._promised: int | None = None
         self.received = 0
 
     def run(self, answer: Answer) -> None:
@@ -111,7 +113,7 @@ class Download:
                 if self._is_right():
                     return
                 if self._have < self.size:
-                    raise LfsFailed(f"{place(action.href)} sends less than it has promised", passing=True)
+                    raise self._too_short(action)
                 # What was resumed may have been of another kind; after that the server is to blame.
                 wrong += not self._resumed
                 self._start_over(stream)
@@ -129,6 +131,17 @@ class Download:
                 most = max(most, self._have)
                 self._server.wait(tried, failure.asked, failure)
         raise LfsFailed("it comes in pieces too small ever to end", passing=True)
+
+    def _too_short(self, action: Action) -> LfsFailed:
+        """What it means that an answer ended early. Where that was all there is, it is the pointer's size
+        that is wrong, and no later try mends it."""
+        where = place(action.href)
+        if self._digest.hexdigest() == self.oid:
+            text = f"its pointer is wrong: it says {self.size} bytes, and {where} has {self._have}"
+            return LfsFailed(text)
+        if self._promised == self._have:
+            return LfsFailed(f"{where} has {self._have} bytes, and its pointer says {self.size}")
+        return LfsFailed(f"{where} sends less than it has promised", passing=True)
 
     def _renewed(self) -> Action:
         """The action, asked for anew."""
@@ -166,6 +179,8 @@ class Download:
         if status == 200:
             if self._have:  # it knows no ranges
                 self._start_over(stream)
+            told = response.headers.get("Content-Length") or ""
+            self._promised = int(told) if told.isdecimal() else None
             return
         if status == 416 and self._have:
             self._start_over(stream)

@@ -22,6 +22,18 @@ class Step:
     started: datetime
     # Names of test cases, and why each failed (None: it did not). No report where there are none.
     tests: dict[str, str | None] = field(default_factory=dict)
+    # Logs of the service containers beside it, by their names.
+    services: dict[str, bytes | None] = field(default_factory=dict)
+
+    def service(self, name: str) -> str:
+        """The uuid of a service container."""
+        return braced("service", self.uuid, name)
+
+    def log_of(self, uuid: str) -> bytes | None:
+        """The log of the step itself, or of one of its services, by uuid."""
+        if uuid == self.uuid:
+            return self.log
+        return next((log for name, log in self.services.items() if self.service(name) == uuid), None)
 
 
 @dataclass

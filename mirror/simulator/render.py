@@ -9,6 +9,7 @@ from mirror.simulator.discussions import Change, Comment, Issue, PullRequest, Ta
 from mirror.simulator.people import User, braced
 from mirror.simulator.render_places import Document, core_time, link, markup, pipeline_time
 from mirror.simulator.render_settings import Settings
+from mirror.simulator.repository import SimRepository
 
 
 class Renderer(Settings):
@@ -195,13 +196,16 @@ class Renderer(Settings):
         }
 
     def status(self, status: Document, pull: PullRequest) -> Document:
-        """A build status."""
-        commit = f"{self.api}/repositories/{pull.origin.full_name}/commit/{pull.source_hash}"
+        """A build status of a pull request's head."""
+        return {**self.commit_status(status, pull.origin, pull.source_hash), "refname": pull.source}
+
+    def commit_status(self, status: Document, repository: SimRepository, value: str) -> Document:
+        """A build status of a commit."""
+        commit = f"{self.api}/repositories/{repository.full_name}/commit/{value}"
         return {
             "type": "build",
             "key": status["key"],
             "name": status["key"],
-            "refname": pull.source,
             "state": status["state"],
             "url": status["url"],
             "description": "",
@@ -338,6 +342,8 @@ class Renderer(Settings):
             "script_commands": [],
             "pipeline": {"type": "pipeline", "uuid": pipeline.uuid},
         }
+        if step.services:
+            result["services"] = [{"uuid": step.service(name), "name": name} for name in step.services]
         return result
 
     def test_report(self, step: Step) -> Document:

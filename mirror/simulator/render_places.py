@@ -222,6 +222,16 @@ class Places:
             "links": {"self": link(f"{self.api}/repositories/{repository.full_name}/commit/{value}")},
         }
 
+    def whole_commit(self, repository: SimRepository, commit: Commit) -> Document:
+        """A commit by itself, which tells who has approved it."""
+        approvals = repository.commit_approvals.get(commit.id.decode("ascii"), [])
+        several = [
+            {"type": "participant", "user": self.user(one), "role": "PARTICIPANT", "approved": True,
+             "state": "approved", "participated_on": core_time(repository.updated)}
+            for one in approvals
+        ]  # fmt: skip
+        return {**self.commit(repository, commit), "participants": several}
+
     def slim_commit(self, repository: SimRepository, value: str) -> Document:
         """A commit inside other things."""
         return {

@@ -50,6 +50,11 @@ class SimRepository:
     environment_variables: dict[str, list[Any]] = field(default_factory=dict)
     downloads: list[Attachment] = field(default_factory=list)
     commit_comments: dict[str, list[Comment]] = field(default_factory=dict)
+    # By commit: statuses that builds reported, and who approved it.
+    commit_statuses: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    commit_approvals: dict[str, list[User]] = field(default_factory=dict)
+    # By schedule: what it has started.
+    schedule_executions: dict[str, list[Any]] = field(default_factory=dict)
     # By commit: reports of code insights, each with its annotations under `annotations`.
     reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     # What the issue tracker had besides issues: milestones, versions and components.
@@ -280,6 +285,15 @@ class SimRepository:
         made = Comment(self.world.number(), text, author, self.world.now())
         self.commit_comments.setdefault(commit, []).append(made)
         return made
+
+    def approve_commit(self, commit: str, user: User) -> None:
+        """Somebody approves a commit."""
+        self.commit_approvals.setdefault(commit, []).append(user)
+
+    def add_commit_status(self, commit: str, key: str, *, state: str = "SUCCESSFUL") -> None:
+        """A build reports on a commit."""
+        status = {"key": key, "state": state, "url": "https://ci.example.org/1", "date": self.world.now()}
+        self.commit_statuses.setdefault(commit, []).append(status)
 
     def report(self, commit: str, title: str, annotations: Sequence[str] = ()) -> None:
         """A report of code insights on a commit."""

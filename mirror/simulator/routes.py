@@ -172,6 +172,19 @@ def _log(call: Call) -> Answered:
     return Response(status_code=307, headers={"Location": f"{call.storage}/storage/{where}"})
 
 
+def _service_log(call: Call) -> Answered:
+    """The log of a step or of one of its service containers, by uuid."""
+    pipeline, step, log = call.pipeline(), _named_step(call), call.names["log"]
+    need_braces(log)
+    content = step.log_of(log)
+    if content is None:
+        raise Hidden("The log does not exist")
+    if pipeline.result is None:
+        return Response(content, media_type=OCTETS)
+    names = "/".join(uuid.strip("{}") for uuid in (pipeline.uuid, step.uuid, log))
+    return Response(status_code=307, headers={"Location": f"{call.storage}/storage/logs/{names}"})
+
+
 def _pull_cap(switches: Switches) -> int:
     return 50 if switches.pull_request_page_cap_50 else 100
 
@@ -221,6 +234,7 @@ ROUTES: tuple[Route, ...] = (
     Route(_P + "/steps/", "pipeline", _steps, _step_cap, tells_next=_tells_next, numbered=True, public=True),
     Route(_P + "/steps/{step}", "pipeline", _step, public=True),
     Route(_P + "/steps/{step}/log", "pipeline", _log, public=True, media=OCTETS),
+    Route(_P + "/steps/{step}/logs/{log}", "pipeline", _service_log, public=True, media=OCTETS),
     Route(_P + "/steps/{step}/test_reports", "pipeline", _test_report),
     Route(_P + "/steps/{step}/test_reports/test_cases", "pipeline", _test_cases),
     Route(

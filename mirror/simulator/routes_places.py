@@ -111,7 +111,7 @@ def _commit(call: Call) -> Answered:
         for value in repo.object_store.iter_prefix(wanted) if 4 <= len(wanted) <= 40 else ():
             found = repo.object_store[ObjectID(value)]
             if isinstance(found, Commit):
-                return call.render.commit(repository, found)
+                return call.render.whole_commit(repository, found)
     raise Hidden("Commit not found")
 
 

@@ -26,6 +26,10 @@ _P = _W + "/projects/{project}"
 _C = R + "/commit/{commit}"
 _S = "/snippets/{workspace}"
 READ = "read:repository:bitbucket"
+WORKSPACE = "read:workspace:bitbucket"
+SYSTEM_KEY = (
+    "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZpublic\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+)
 
 
 def _listed(name: str) -> Handler:
@@ -88,6 +92,20 @@ def _environment_variables(call: Call) -> Answered:
     )
 
 
+def _schedule_executions(call: Call) -> Answered:
+    repository, wanted = call.repository(), call.names["schedule"]
+    need_braces(wanted)
+    if wanted not in {one["uuid"] for one in repository.settings.get("schedules", [])}:
+        raise Hidden("Schedule not found")
+    return Listing(repository.schedule_executions.get(wanted, []), dict)
+
+
+def _system_key(call: Call) -> Answered:
+    """The same key for everybody: Bitbucket's own, not the workspace's."""
+    call.workspace()
+    return Response(SYSTEM_KEY, media_type="text/plain")
+
+
 def _deployments(call: Call) -> Answered:
     if "sort" in dict(call.pairs) and call.switches.deployments_refuse_sort:
         return Response('{"type":"error","error":{"message":"Bad request"}}', 400)
@@ -136,6 +154,15 @@ def _commit_comments(call: Call) -> Answered:
     return Listing(
         repository.commit_comments.get(value, []),
         lambda one: call.render.commit_comment(one, repository, value),
+    )
+
+
+def _commit_statuses(call: Call) -> Answered:
+    repository = call.repository()
+    value = _commit_hash(call, repository)
+    return Listing(
+        repository.commit_statuses.get(value, []),
+        lambda one: call.render.commit_status(one, repository, value),
     )
 
 
@@ -306,6 +333,10 @@ SETTINGS: tuple[Route, ...] = (
     Route(R + "/pipelines_config", _ADMIN, _single("pipelines_config")),
     _setting("/pipelines_config/variables", "pipeline", "variables", tells_next=_numbered, numbered=True),
     _setting("/pipelines_config/schedules", "pipeline", "schedules", tells_next=_numbered, numbered=True),
+    Route(
+        R + "/pipelines_config/schedules/{schedule}/executions", "pipeline", _schedule_executions,
+        tells_next=_numbered, numbered=True,
+    ),
     _setting(
         "/pipelines_config/ssh/known_hosts", "pipeline", "known_hosts", tells_next=_numbered, numbered=True
     ),
@@ -313,6 +344,9 @@ SETTINGS: tuple[Route, ...] = (
     _setting("/pipelines-config/caches", "pipeline", "caches", tells_next=_numbered, numbered=True),
     _setting("/pipelines-config/runners", "runner", "runners", tells_next=_numbered, numbered=True),
     Route(_C + "/comments", "repository", _commit_comments, filters=True, sorts=always, public=True),
+    Route(
+        _C + "/statuses", "repository", _commit_statuses, filters=True, sorts=always, public=True
+    ),
     Route(_C + "/reports", "repository", _reports),
     Route(_C + "/reports/{report}/annotations", "repository", _annotations),
     Route(
@@ -327,6 +361,7 @@ SETTINGS: tuple[Route, ...] = (
         _W + "/permissions/repositories", "account", _of_workspace("repository_permissions"), filters=True,
         **_PERMISSION,
     ),
+    Route(_W + "/settings/gpg/public-key", "account", _system_key, long=WORKSPACE, media="text/plain"),
     Route(_W + "/hooks", "webhook", _of_workspace("hooks")),
     Route(_W + "/pipelines-config/variables", "pipeline", _of_workspace("variables")),
     Route(_W + "/pipelines-config/runners", "runner", _of_workspace("runners")),

@@ -75,6 +75,13 @@ def _extras(workspace: SimWorkspace, ann: User, bob: User) -> None:
     tip = website.branch("main")
     assert tip is not None
     website.comment_on_commit(tip, "This made the shop twice as fast.", author=bob)
+    website.add_commit_status(tip, "nightly")
+    website.approve_commit(tip, bob)
+    [schedule] = website.settings["schedules"]
+    error = {"type": "pipeline_error", "key": "no-branch"}
+    website.schedule_executions[schedule["uuid"]] = [
+        {"type": "pipeline_schedule_execution_errored", "error": error}
+    ]
     website.report(tip, "Coverage", ["Line 12 is never reached"])
     wiki = website.add_wiki()
     wiki.commit("main", {"Home.md": b"# How the shop works\n"}, "A first page\n", author=_person(ann))

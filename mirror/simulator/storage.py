@@ -41,7 +41,9 @@ def ranged(content: bytes, headers: dict[str, str]) -> Response:
 def _find(world: World, parts: list[str]) -> bytes | None:
     match parts:
         case ["", "storage", "logs", pipeline, step]:
-            return _log(world, f"{{{pipeline}}}", f"{{{step}}}")
+            return _log(world, f"{{{pipeline}}}", f"{{{step}}}", f"{{{step}}}")
+        case ["", "storage", "logs", pipeline, step, log]:
+            return _log(world, f"{{{pipeline}}}", f"{{{step}}}", f"{{{log}}}")
         case ["", "storage", "attachments", key, name]:
             return _attachment(world, key, name)
         case ["", "storage", "downloads", uuid, name]:
@@ -51,12 +53,12 @@ def _find(world: World, parts: list[str]) -> bytes | None:
     return None
 
 
-def _log(world: World, pipeline: str, step: str) -> bytes | None:
+def _log(world: World, pipeline: str, step: str, log: str) -> bytes | None:
     for workspace in world.workspaces.values():
         for repository in workspace.repositories.values():
             found = repository.pipeline(pipeline)
             if found is not None:
-                return next((one.log for one in found.steps if one.uuid == step), None)
+                return next((one.log_of(log) for one in found.steps if one.uuid == step), None)
     return None
 
 

@@ -153,6 +153,8 @@ class Switches:
     lfs_takes_access_tokens: bool = True
     # When an action lapses is told as a time of day, not in seconds from now.
     lfs_expiry_is_a_time: bool = False
+    # An object that is asked for with another size than it has is refused.
+    lfs_checks_sizes: bool = True
     # The media store gives parts of objects.
     lfs_ranges: bool = True
     # What was uploaded must be confirmed.

@@ -18,6 +18,7 @@ from mirror.config.shape import KindName
 from mirror.model import Json, JsonObject, Run, Selector, loads
 from mirror.simulator import Simulator, Switches, World
 from mirror.simulator.render import Renderer
+from mirror.simulator.routes_settings import SYSTEM_KEY
 from mirror.simulator.sample import SCOPES, populate
 from mirror.simulator.signin import long_name
 from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder
@@ -73,6 +74,8 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     upstream.commit("vanished", {"vanished.txt": b"Here\n"}, "Work\n", parents=[main])
     upstream.open_pull_request(source="vanished", title="Vanished", author=ann).decline(author=ann)
     upstream.delete_ref(b"refs/heads/vanished")
+    built = upstream.add_pipeline(steps=[("integration", b"Done.\n")])
+    built.steps[0].services = {"redis": b"Ready to accept connections\n", "db": b"ready\n"}
     scopes = {long_name(scope) for scope in ALL_SCOPES} | {
         "read:workspace:bitbucket", "read:pullrequest:bitbucket", "read:project:bitbucket",
     }  # fmt: skip
@@ -133,6 +136,9 @@ def test_a_setting_of_a_repository(held: Held, row: Row) -> None:
     if row.name == "forks":
         assert [one["full_name"] for one in document] == ["acme/fork"]
         return
+    if row.name == "schedule_executions":
+        assert document == website.schedule_executions
+        return
     if row.name in website.tracker:
         assert [one["name"] for one in document] == website.tracker[row.name]
         return
@@ -157,6 +163,13 @@ def test_a_setting_of_a_workspace(held: Held, row: Row) -> None:
         assert {one["user"]["uuid"] for one in document if one["user"]} == {
             one.uuid for one in held.world.users.values() if not one.deleted
         }
+        return
+    if row.name == "system_gpg_key":
+        assert document["size"] == len(SYSTEM_KEY)
+        stored = held.workspace.file(document["sha256"])
+        assert stored is not None
+        with stored:
+            assert stored.read().decode() == SYSTEM_KEY
         return
     names = {
         "workspace_webhooks": "hooks", "workspace_variables": "variables", "workspace_runners": "runners",
@@ -254,6 +267,9 @@ def test_pipelines_with_steps_logs_and_test_reports(held: Held) -> None:
                 shown = [canonical(held.render.step(one, pipeline)) for one in pipeline.steps]
                 assert document["steps"] == shown
                 for step in pipeline.steps:
+                    for service, content in step.services.items():
+                        stored = document["logs"].get(step.service(service))
+                        assert pipeline.result is None or stored["size"] == len(content or b"")
                     pointer = document["logs"].get(step.uuid)
                     if step.log is not None and pipeline.result not in (None, "STOPPED"):
                         assert pointer["size"] == len(step.log)
@@ -275,6 +291,12 @@ def test_what_is_said_about_commits(held: Held) -> None:
     document = held.document(f"commit-comments/{commit[:2]}/{commit}.json")
     assert document["comments"] == [
         canonical(held.render.commit_comment(one, website, commit)) for one in comments
+    ]
+    assert [one["user"]["uuid"] for one in document["participants"]] == [
+        one.uuid for one in website.commit_approvals[commit]
+    ]
+    assert document["statuses"] == [
+        canonical(held.render.commit_status(one, website, commit)) for one in website.commit_statuses[commit]
     ]
     [report] = website.reports[commit]
     [kept] = document["reports"]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mirror.collect.files import ROOM_LEFT
 from mirror.config import load
+from mirror.config.settings import ByteSize
 from mirror.model import JsonObject, Run, RunEntry, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.discussions import Attachment
+from mirror.simulator.discussions import Attachment, Snippet
 from mirror.simulator.render_settings import Settings
 from mirror.simulator.repository import SimRepository
 from mirror.simulator.sample import SCOPES, populate
+from mirror.store.drafts import Deposit, NewStoredFile
 from tests.e2e.helpers import write_config
 from tests.place import Place
 
@@ -117,3 +123,94 @@ async def test_an_attachment_that_is_replaced_under_its_name_is_fetched_anew(pla
     assert (await place.run(WEBSITE)).exit_code == 0
     [kept] = document(place, f"issues/0/{issue.id}.json")["attachments"]
     assert kept["_content"] == pointer("screen.png", b"second")
+
+
+async def test_a_download_for_which_the_disk_has_no_room_costs_itself_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.acme.repositories["website"].upload("large.iso", b"l" * 1000)
+    keep = Deposit.room
+
+    def room(self: Deposit) -> int:
+        return ROOM_LEFT + 500 if keep(self) else 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Deposit, "room", room)
+        run = await place.run(WEBSITE)
+    part = entry(run).parts["downloads"]
+    assert (run.exit_code, str(part.state)) == (3, "partial") and "no room" in (part.reason or "")
+    held = {one["name"]: one["_content"] for one in document(place, "downloads.json")}
+    assert held["large.iso"] is None and held["catalogue.pdf"] is not None
+    assert (await place.run(WEBSITE)).exit_code == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_disk_that_is_full_while_a_file_is_written_keeps_no_half(
+    place: Place, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write = NewStoredFile.write
+
+    def full(self: NewStoredFile, data: bytes) -> None:
+        write(self, data)
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NewStoredFile, "write", full)
+        run = await place.run(WEBSITE)
+    told = {one.part: one.text for one in entry(run).problems}
+    assert run.exit_code == 3 and os.strerror(number) in told["downloads"]
+    assert entry(run).parts["code"].state == "complete"
+    assert not list((place.config.store / "tmp").glob("*.tmp")) and not list(
+        place.config.store.rglob("file.*")
+    )
+    assert (await place.run(WEBSITE)).exit_code == 0
+
+
+async def test_a_download_larger_than_is_wanted_is_told(place: Place) -> None:
+    limits = replace(place.config.limits, file_max=ByteSize(10))
+    config, place.config = place.config, replace(place.config, limits=limits)
+    run = await place.run(WEBSITE)
+    assert run.exit_code == 3 and "larger than 10 bytes" in (entry(run).parts["downloads"].reason or "")
+    place.config = config
+    assert (await place.run(WEBSITE)).exit_code == 0
+
+
+async def test_a_transfer_that_breaks_off_is_begun_anew(place: Place) -> None:
+    place.simulator.order(Fault("GET /storage/downloads/*", kind="truncate", times=2))
+    assert (await place.run(WEBSITE)).exit_code == 0
+    [download] = document(place, "downloads.json")
+    assert download["_content"]["size"] == download["size"]
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["REVISION/files/NAME", "files/REVISION/NAME"])
+@pytest.mark.parametrize("is_odd", [False, True], ids=["", "another form"])
+async def test_the_files_of_a_snippet_are_had_whatever_their_addresses_look_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: bool, is_odd: bool
+) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    ann = world.users["ann@acme.example"]
+    names = ("a b.txt", "index.html", "100%.md", "it's")
+    world.workspaces["acme"].add_snippet(
+        "Odd", {name: name.encode() for name in names}, author=ann, identifier="o"
+    )
+    token = world.add_workspace_access_token("acme", SCOPES | {"snippet"})
+    render = Settings.snippet
+
+    def odd(self: Settings, snippet: Snippet, workspace: str, *, listed: bool) -> JsonObject:
+        shown = render(self, snippet, workspace, listed=listed)
+        for file in shown.get("files", {}).values():
+            file["links"]["self"]["href"] = file["links"]["self"]["href"].replace("/files/", "/raw/")
+        return shown
+
+    if is_odd:
+        monkeypatch.setattr(Settings, "snippet", odd)
+    with Simulator(world, switches=Switches(snippet_files_name_revision_last=last)) as simulator:
+        place = Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+        await place.run("acme")
+        with place.store() as store:
+            [workspace] = store.workspaces()
+            latest = workspace.metadata.latest()
+            assert latest is not None
+            held: Any = workspace.metadata.read(latest, "snippets/o.json")
+    assert {name: one["size"] for name, one in held["files"].items()} == {name: len(name) for name in names}

@@ -212,20 +212,27 @@ async def test_a_project_whose_setting_could_not_be_read_is_told_and_asked_for_a
     assert {path: held[path] for path in before} == before
 
 
-@pytest.mark.parametrize("status", [404, 410], ids=["never set up", "retired"])
-async def test_a_setting_that_projects_have_not_is_no_gap_and_one_that_is_held_stays(
+@pytest.mark.parametrize("status", [404, 410], ids=["hidden", "retired"])
+async def test_a_setting_that_every_project_has_is_missed_until_it_answers_or_is_retired(
     place: Place, status: int
 ) -> None:
-    """As it is for repositories."""
     await place.run()
     before = documents(place, "acme")
     place.simulator.order(Fault("GET */projects/*/branching-model", status=status, times=500))
     run = await settled(place)
-    assert (run.exit_code, str(part(run, "settings", "acme").state)) == (0, "complete")
-    for path, data in documents(place, "acme").items():
-        if path.startswith("projects/"):
-            assert data["branching_model"] == before[path]["branching_model"] is not None
-            assert data["_parts"]["branching_model"]["state"] == "gone"
+    assert (run.exit_code, str(part(run, "settings", "acme").state)) == (3, "partial")
+    projects = [path for path in before if path.startswith("projects/")]
+    for path in projects:
+        data = documents(place, "acme")[path]
+        assert data["branching_model"] == before[path]["branching_model"] is not None
+        assert data["_parts"]["branching_model"]["state"] == "partial"
+    place.clock.elapsed += 3 * DAY
+    run = await place.run()
+    assert run.exit_code == (3 if status == 404 else 0)
+    held = documents(place, "acme")
+    assert {held[path]["_parts"]["branching_model"]["state"] for path in projects} == {
+        "partial" if status == 404 else "gone"
+    }
 
 
 @pytest.mark.parametrize("odd", [None, [], "model"], ids=["null", "a list", "a text"])
@@ -268,7 +275,7 @@ async def test_a_test_report_that_is_no_object_is_missing_until_it_comes(
     assert reports and all("number_of_test_cases" in one for one in reports)
 
 
-async def test_a_list_that_is_not_there_is_gone(place: Place) -> None:
+async def test_a_list_that_every_repository_has_is_missed_where_it_is_not_there(place: Place) -> None:
     place.simulator.order(Fault("GET */acme/website/downloads", status=404, times=50))
     run = await place.run()
-    assert (run.exit_code, str(part(run, "downloads").state)) == (0, "gone")
+    assert (run.exit_code, str(part(run, "downloads").state)) == (3, "partial")

@@ -239,6 +239,22 @@ def test_more_or_fewer_bytes_than_the_pointer_says(scene: Scene) -> None:
     assert scene.hold().objects == {oid_of(data): (5000, True)}
 
 
+@pytest.mark.parametrize("scene", [Switches(), Switches(lfs_checks_sizes=False)], indirect=True)
+@pytest.mark.parametrize("size", [4999, 5001])
+@pytest.mark.parametrize("is_other", [False, True], ids=["the object", "other bytes"])
+def test_a_pointer_with_the_wrong_size_is_no_matter_of_time(scene: Scene, size: int, is_other: bool) -> None:
+    oid = oid_of(content(1))
+    scene.repository.commit("main", {"a": pointer(oid, size)}, "x\n")
+    add_object(scene.repository, content(1))
+    if is_other:
+        object_file(scene.repository, oid).write_bytes(content(2))
+    scene.fetch()
+    result = scene.hold()
+    assert result.objects == {oid: (size, False)} and not result.passing
+    assert "pointer" in result.missing[oid]
+    assert len(scene.asked()) <= 1, "it is not asked for again and again"
+
+
 def test_what_the_server_has_not_is_told_and_the_rest_comes(scene: Scene) -> None:
     [gone] = scene.commit(content(1), keep=False)
     [good] = scene.commit(content(2))

@@ -143,7 +143,8 @@ def enrich(world: World) -> None:
     issue.set_state("open", author=ann)
     issue.attach("screen.png", b"\x89PNG")
     website.tracker = {"milestones": ["M1"], "versions": ["1.0"], "components": ["web"]}
-    website.add_pipeline(steps=[("build", b"so far\n")], result=None)
+    running = website.add_pipeline(steps=[("build", b"so far\n")], result=None)
+    running.steps[0].services = {"redis": b"ready\n"}
     website.add_pipeline(steps=[("build", None)], result="STOPPED")
 
 
@@ -168,7 +169,7 @@ def addresses(world: World, route: Route) -> Iterator[str]:
         ]
     for extra in (
         "{id}", "{pipeline}", "{commit}", "{branch}", "{comment}", "{step}", "{case}", "{name}", "{filename}",
-        "{environment}", "{report}", "{spec}",
+        "{environment}", "{report}", "{spec}", "{schedule}", "{log}",
     ):  # fmt: skip
         if extra in route.template:
             names = [more for one in names for more in inside(world, route, one, extra.strip("{}"))]
@@ -200,6 +201,12 @@ def inside(world: World, route: Route, names: dict[str, str], what: str) -> Iter
             pipelines = repository.pipelines.values()
             steps = [s for one in pipelines for s in one.steps if s.uuid == names["step"]]
             values = [braced("test", s.uuid, name) for s in steps for name in s.tests]
+        case "schedule":
+            values = [one["uuid"] for one in repository.settings.get("schedules", [])]
+        case "log":
+            pipelines = repository.pipelines.values()
+            steps = [s for one in pipelines for s in one.steps if s.uuid == names["step"]]
+            values = [names["step"], *(s.service(name) for s in steps for name in s.services)]
         case "filename":
             values = [one.name for one in repository.downloads]
         case "environment":
@@ -222,7 +229,9 @@ def inside(world: World, route: Route, names: dict[str, str], what: str) -> Iter
 # Answers with no body to check, or none to be had.
 MAY_BE = {
     "/repositories/{workspace}/{repository}/pipelines/{pipeline}/steps/{step}/log": {200, 307, 404},
+    "/repositories/{workspace}/{repository}/pipelines/{pipeline}/steps/{step}/logs/{log}": {200, 307, 404},
     "/repositories/{workspace}/{repository}/issues/{id}/attachments/{name}": {302},
+    "/snippets/{workspace}/{snippet}/files/{path}": {302},
     # The fork is gone, and its commits with it.
     "/repositories/{workspace}/{repository}/pullrequests/{id}/commits": {200, 404},
     "/user/workspaces": {200, 403},
