@@ -28,6 +28,8 @@ from mirror.model import Json, JsonObject, NotCanonical, Part, PartState, dumps,
 OVERLAP = timedelta(minutes=10)
 SWEEP_EVERY = timedelta(days=7)
 BATCH = 16
+# So many that a list lacks are asked for by themselves, before they count as gone.
+VANISHED_MAX = 20
 
 Ask = Callable[[Work, Worth, int, JsonObject], Awaitable[Json]]
 
@@ -190,7 +192,7 @@ async def survey(work: Work, kind: Kind) -> None:
         walk.memory["newest"], walk.memory["begun"] = newest, begun
         work.progress.report(work.repository.full_name, kind.part, len(walk.seen), page.size)
     if sweep and all(what.isdigit() for what in work.left_out(kind.part)):
-        _mark_vanished(work, kind, walk.seen)
+        await _mark_vanished(work, kind, walk.seen)
     numbers["gone"] -= walk.seen
     work.draft.checkpoint()
     walk.done()
@@ -319,11 +321,17 @@ def _feed_is_past(work: Work, kind: Kind, thing: Json) -> bool:
     return isinstance(read_to, str) and _seconds(fields.created_on(thing) or "") < _seconds(read_to)
 
 
-def _mark_vanished(work: Work, kind: Kind, seen: set[int]) -> None:
-    """A thing that a whole list no longer has keeps its last document, marked with when it went."""
+async def _mark_vanished(work: Work, kind: Kind, seen: set[int]) -> None:
+    """A thing that a whole list no longer has keeps its last document, marked with when it went.
+
+    The list is asked for by states; one in a state that nobody knows here is not in it, and is there.
+    """
     numbers = work.numbers(kind.part)
     since = time_text(work.clock.now())
-    for number in sorted(numbers["held"] - seen):
+    missing = numbers["held"] - seen
+    if kind.single is not None and len(missing - numbers["gone"]) <= VANISHED_MAX:
+        missing = {number for number in missing if not await _is_there(work, kind, kind.single, number)}
+    for number in sorted(missing):
         document = work.draft.get(document_path(kind, number))
         if isinstance(document, dict) and kind.key not in (document.get("_parts") or {}):
             mark = {"state": str(PartState.GONE), "since": since}
@@ -338,6 +346,20 @@ def is_marked_gone(kind: Kind, number: int, read: Callable[[str], Json]) -> bool
     """Whether the document of a thing, as `read` gives it by its path, says that upstream has it no more."""
     document = read(document_path(kind, number))
     return isinstance(document, dict) and kind.key in (document.get("_parts") or {})
+
+
+async def _is_there(work: Work, kind: Kind, single: Endpoint, number: int) -> bool:
+    """Whether a thing that its list lacks is there all the same, or that cannot be said; then it is taken."""
+    if number in work.numbers(kind.part)["gone"]:
+        return False
+    try:
+        answer = await work.asking(Worth.FIRST).get(single, None, id=number, **work.names)
+        thing = answer.object(kind.noun)
+    except ApiError as error:
+        return not await is_gone(work, single, error)
+    if fields.number_of(thing, kind.noun) == number:
+        _take(work, kind, number, thing, sweep=True)
+    return True
 
 
 # -- what belongs to each

@@ -144,3 +144,18 @@ async def test_test_cases_of_unknown_status_are_asked_for_their_reasons(
     assert (await place.run(NAME)).exit_code == 0
     [report] = document(place)["test_reports"].values()
     assert [one["message"] for one in report["cases"][0]["reasons"]] == ["ran out"]
+
+
+async def test_a_pull_request_in_a_state_that_no_list_is_asked_for_is_not_gone(place: Place) -> None:
+    """The list is asked for by the states that are known."""
+    website = place.acme.repositories["website"]
+    await place.run(NAME)
+    number, pull = next(iter(website.pull_requests.items()))
+    pull.state = "ARCHIVED"
+    assert (await place.run(NAME, full=True)).exit_code == 0
+    with place.store() as store:
+        folder = store.repository(Selector.parse(NAME))
+        latest = folder.metadata.latest()
+        assert latest is not None
+        held: Any = folder.metadata.read(latest, f"pull-requests/0/{number}.json")
+    assert "pull_request" not in held["_parts"] and held["pull_request"]["state"] == "ARCHIVED"
