@@ -236,6 +236,10 @@ def _add_restore(commands: _Commands) -> None:
         help="some of code, metadata, wiki, snippets (default: all that there is)",
     )  # fmt: skip
     restore.add_argument(
+        "--refs", metavar="GLOB", action="append", default=[],
+        help="push only these refs, named in full ('refs/heads/*'); may be given several times",
+    )  # fmt: skip
+    restore.add_argument(
         "--overwrite", action="store_true", help="replace what is there under the same names"
     )
     restore.add_argument("--dry-run", action="store_true", help="say what would be restored; write nothing")

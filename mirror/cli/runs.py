@@ -176,6 +176,7 @@ async def run_restore(context: Context) -> int:
             dry_run=options.dry_run,
             login=login,
             network=network,
+            refs=options.refs,
             progress=progress,
             environment=context.environment,
         )
@@ -229,7 +230,9 @@ def _show_restore(context: Context, report: Report) -> None:
             out.line(f"  not whole in that snapshot: {part} {reason}")
         for _, text in item.problems:
             out.line(f"  problem: {text}", style="yellow")
-        if item.push is not None and not failed and not report.dry_run:
+        for text in item.advice:
+            out.line(f"  to do: {text}", style="yellow")
+        if item.push is not None and not report.dry_run and (item.is_there or not failed):
             out.line(f"  {len(item.push['pushed'])} pushed, {len(item.push['unchanged'])} already there")
     first = report.items[0] if report.items and not report.dry_run and report.exit_code == 0 else None
     if first is not None and first.refs and first.push is None:

@@ -3,7 +3,7 @@
     GitFailed (MirrorError, 1)
     ├── GitNotFound              no such repository, or not for this credential
     ├── GitForbidden             the credential may not read this one
-    └── PushRefused              the target would not take the refs
+    └── GitTooLarge              the server takes no request of this size
     GitUnauthorized (12)         the credential itself was refused
     GitUnreachable (75)          the network, or a server in trouble: try again later
 
@@ -27,8 +27,8 @@ class GitForbidden(GitFailed):
     """The credential is good, and may not read this repository."""
 
 
-class PushRefused(GitFailed):
-    """The target refused what was pushed."""
+class GitTooLarge(GitFailed):
+    """The server takes no request as large as this one."""
 
 
 class GitUnauthorized(CredentialRefused):

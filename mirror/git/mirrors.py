@@ -7,7 +7,6 @@ stays the direct value of some ref, whatever anybody's garbage collection does.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +30,7 @@ from mirror.git.refs import (
     OURS,
     PULL_REQUESTS,
     WORK,
+    by_age,
     closed_after,
     name_fault,
     open_repository,
@@ -51,7 +51,6 @@ __all__ = ["FetchJob", "FetchResult", "GitLogin", "create", "fetch", "probe", "r
 create = bare.create
 
 ZERO = "0" * 40
-_NUMBERS = re.compile(rb"(\d+)")
 # How many commits are walked to tell a fast-forward from a rewrite; beyond, it counts as rewritten.
 WALK_MAX = 200_000
 
@@ -239,11 +238,7 @@ def _is_noted(job: FetchJob, refs: Refs, pins: Mapping[int, str]) -> bool:
 def _order(refs: Refs) -> list[str]:
     """The values of refs, those first that are likely to be old: tags by version, other refs, branches."""
 
-    def key(name: bytes) -> tuple[int, list[tuple[int, bytes]]]:
-        kind = 0 if name.startswith(b"refs/tags/") else 2 if name.startswith(b"refs/heads/") else 1
-        return kind, [(int(word), b"") if word.isdigit() else (-1, word) for word in _NUMBERS.split(name)]
-
-    return [refs.refs[name] for name in sorted(refs.refs, key=key)]
+    return [refs.refs[name] for name in by_age(refs.refs)]
 
 
 def _accept(
@@ -286,7 +281,7 @@ def _tips(refs: Refs) -> set[str]:
 def _listed_again(client: HttpClient, failures: Mapping[str, MirrorError]) -> Refs:
     """What the server advertises after something of it could not be had. Raises the first of `failures`
     where it does not list its refs any more: it is away, and nothing is known of any ref."""
-    client.advertised = client.answer = None
+    client.advertised, client.answer, client.is_patient = None, None, True
     try:
         again = _listed(client)
     except MirrorError:

@@ -163,6 +163,7 @@ class _Asking:
         except (GitFailed, GitUnreachable) as error:
             self._failing += self._clock() - began if self._clock is not None else 0.0
             self._is_answered = self._client.received_bytes > before
+            self._client.is_patient = False
             self.failures.update(dict.fromkeys(group, error))
             self.alone.update(group if len(group) == 1 else ())
             return error
@@ -174,7 +175,7 @@ class _Asking:
 def is_alive(client: HttpClient) -> bool:
     """Whether the server lists its refs now; `client` knows no others afterwards than it did before."""
     before = client.advertised, client.answer
-    client.advertised = None
+    client.advertised, client.is_patient = None, True
     try:
         client.list_refs()
     except (OSError, MemoryError):
@@ -183,6 +184,7 @@ def is_alive(client: HttpClient) -> bool:
         return False
     finally:
         client.advertised, client.answer = before
+        client.is_patient = False
     return True
 
 

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -38,9 +38,20 @@ _SUM = b"mirror-sha256="
 # One ref of packed-refs, or a comment: what does not fit into a chain of these is damage.
 _LINE = re.compile(rb"([0-9a-f]{40}) ([^\r\n]+)\n(?:\^([0-9a-f]{40})\n)?|#[^\n]*\n|\n")
 _PIN = re.compile(rb"^([0-9a-f]{40}) " + PULL_REQUESTS + rb"(\d+)/from$", re.MULTILINE)
+_NUMBERS = re.compile(rb"(\d+)")
 # Names of this form need no closer look, unless they hold one of `_SUSPECT`.
 _PLAIN = re.compile(rb"refs(?:/[A-Za-z0-9_+-][A-Za-z0-9_+.-]*)+")
 _SUSPECT = (b"..", b".lock")
+
+
+def by_age(names: Iterable[bytes]) -> list[bytes]:
+    """Names of refs, those first that are likely to be old: tags by version, other refs, branches."""
+
+    def key(name: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+        kind = 0 if name.startswith(b"refs/tags/") else 2 if name.startswith(b"refs/heads/") else 1
+        return kind, [(int(word), b"") if word.isdigit() else (-1, word) for word in _NUMBERS.split(name)]
+
+    return sorted(names, key=key)
 
 
 def pin_name(number: int) -> bytes:

@@ -20,7 +20,14 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from mirror.errors import UsageError
 from mirror.git import lsrefs
-from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnauthorized, GitUnreachable
+from mirror.git.failures import (
+    GitFailed,
+    GitForbidden,
+    GitNotFound,
+    GitTooLarge,
+    GitUnauthorized,
+    GitUnreachable,
+)
 from mirror.git.watch import Watch
 from mirror.http import pools, retries
 from mirror.http.faults import reason_of
@@ -112,6 +119,8 @@ class HttpClient(AbstractHttpGitClient):
         # Set while a server gets a pack ready, which of a giant takes long; what it tells of that meanwhile
         # is little.
         self.is_preparing = False
+        # Whether a request that fails is sent again; whoever asks in ever smaller groups need not be.
+        self.is_patient = True
         self.advertised: Refs | None = None
         self.answer: bytes | None = None  # the one it was read from, where a single request was enough
         self.received_bytes = 0
@@ -213,13 +222,16 @@ class HttpClient(AbstractHttpGitClient):
                 if has_another_way and (asked or 0.0) <= retries.WAIT_MAX:
                     self._watch.sleep(asked or 0.0)
                     return response
-                trouble, is_lasting = GitUnreachable(self._refused(response, asked)), False
+                trouble = GitUnreachable(self._refused(response, asked))
+                is_lasting = not self.is_patient
             except ReadTimeoutError as error:
                 raise GitUnreachable(f"{self._where()} fell silent") from error
             except (HTTPError, OSError) as error:
                 reason, hint = reason_of(error)
                 trouble = GitUnreachable(f"{self._where()} cannot be reached: {reason}", hint=hint)
-                trouble.__cause__, is_lasting = error, hint is not None
+                # A connection that was kept may have been closed meanwhile, so one more try at least.
+                trouble.__cause__ = error
+                is_lasting = hint is not None or (tried > 1 and not self.is_patient)
             except UsageError as error:
                 raise GitFailed(error.message, hint=error.hint) from error
             wait = retries.wait_before(tried, asked, first=self._pools.network.pause)
@@ -303,6 +315,8 @@ class HttpClient(AbstractHttpGitClient):
             )
         if status in (404, 410):
             raise GitNotFound(f"{self._where()} knows no such repository, or hides it ({status}){told}")
+        if status == 413:
+            raise GitTooLarge(f"{self._where()} takes no request of this size (413){told}")
         if status >= 500:
             raise GitUnreachable(f"{self._where()} answered {status}{told}")
         raise GitFailed(f"{self._where()} answered {status}{told}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -13,7 +13,6 @@ from urllib.parse import SplitResult, urlsplit
 from mirror import extract
 from mirror.errors import Cancelled, MirrorError, UsageError, worst
 from mirror.extract import Folder
-from mirror.git.failures import GitFailed
 from mirror.git.jobs import Job
 from mirror.git.push import PushJob, PushResult
 from mirror.git.transport import GitLogin
@@ -26,10 +25,9 @@ from mirror.model import (
     Refs,
     Selector,
     Snapshot,
-    name_to_json,
     time_text,
 )
-from mirror.restore import lfs
+from mirror.restore import lfs, server
 from mirror.store.reader import At, RepositoryFolder, Store, StoreDamaged
 
 T = TypeVar("T")
@@ -64,12 +62,15 @@ class Item:
     # Parts that the snapshot does not hold in full, each with the reason.
     not_whole: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[tuple[int, str], ...] = ()
+    # What is left for a person to do at the target.
+    advice: tuple[str, ...] = ()
     push: JsonObject | None = None
 
     def to_json(self) -> JsonObject:
         """As results hold it."""
         data: dict[str, Any] = dict(self.__dict__)
         data["not_whole"], data["mirrors"] = dict(self.not_whole), dict(self.mirrors)
+        data["advice"] = list(self.advice)
         data["problems"] = [{"code": code, "text": text} for code, text in self.problems]
         return data
 
@@ -112,6 +113,7 @@ async def run(
     overwrite: bool = False,
     dry_run: bool = False,
     login: GitLogin | None = None,
+    refs: Sequence[str] = (),
     progress: Progress | None = None,
     environment: Mapping[str, str] | None = None,
     network: Network | None = None,
@@ -121,8 +123,9 @@ async def run(
     `target` is a folder (one repository: its `code.git`, `wiki.git` and `metadata`; several: the same
     below `workspace/repository`, and of a whole workspace what is its own below
     `workspace/~workspace`), or the URL of a git repository that the refs of the code (or, with `only`
-    that, the wiki) are pushed to. Raises UsageError, NoStore and StoreDamaged before anything is
-    touched; what happens to one of several is in its item, also that it had no snapshot then.
+    that, the wiki) are pushed to, all of them or those that one of the globs `refs` means. Raises
+    UsageError, NoStore and StoreDamaged before anything is touched; what happens to one of several is in
+    its item, also that it had no snapshot then.
     """
     tell = progress or NoProgress()
     with Store.open(path) as store:
@@ -138,10 +141,13 @@ async def run(
                 [when] = extract.choose(repositories, at)
                 assert isinstance(when, At)
                 mirror = "wiki" if only == {"wiki"} else "code"
-                item = await _push(
-                    repositories[0], when, mirror, target, pool, login, overwrite, dry_run, tell
+                pushing = _Pushing(mirror, target, tuple(refs), login, overwrite, dry_run, pool, tell)
+                return Report((await _push(pushing, repositories[0], when),), dry_run)
+            if refs:
+                raise UsageError(
+                    "--refs chooses what is pushed to a git server, and the target is a folder",
+                    hint="a restore to a folder brings every ref; leave --refs out",
                 )
-                return Report((item,), dry_run)
             base = Path(target).absolute()
             hint = "name an empty folder, or add --overwrite to replace what a restore wrote there"
             extract.check_place(base, overwrite=overwrite, hint=hint)
@@ -160,6 +166,20 @@ async def run(
                     else _lacking(folder, place, found)
                 )
             return Report(tuple(items), dry_run)
+
+
+@dataclass(frozen=True)
+class _Pushing:
+    """What is asked of a restore to a git server."""
+
+    mirror: str
+    url: str
+    refs: tuple[str, ...]
+    login: GitLogin | None
+    overwrite: bool
+    dry_run: bool
+    pool: WorkerPool
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -309,76 +329,39 @@ def _foretold(order: _Order, folder: Folder, when: At, place: Path) -> Item:
     )  # fmt: skip
 
 
-async def _push(
-    folder: RepositoryFolder,
-    when: At,
-    mirror: str,
-    url: str,
-    pool: WorkerPool,
-    login: GitLogin | None,
-    overwrite: bool,
-    dry_run: bool,
-    progress: Progress,
-) -> Item:
-    name = folder.full_name
-    refs = _wanted(folder, when.snapshot, frozenset({mirror}), may_lack=False)[mirror].refs
-    wanted = {ref: value for ref, value in refs.items() if not ref.startswith(b"refs/mirror/")}
-    job = PushJob(str(folder.mirror(mirror)), url, login, wanted, overwrite, dry_run)
+async def _push(order: _Pushing, folder: RepositoryFolder, when: At) -> Item:
+    """Push one repository's code (or wiki) to a git server, and tell ref by ref what became of it."""
+    name, mirror = folder.full_name, order.mirror
+    told = _wanted(folder, when.snapshot, frozenset({mirror}), may_lack=False)[mirror]
+    refs = {ref: value for ref, value in told.refs.items() if not ref.startswith(b"refs/mirror/")}
+    wanted = server.choose_refs(refs, order.refs)
+    default = told.head.value if told.head is not None and told.head.kind == "symref" else None
+    job = PushJob(
+        str(folder.mirror(mirror)), order.url, order.login, wanted, order.overwrite, order.dry_run,
+        default=default if default in wanted else None,
+    )  # fmt: skip
     problems: list[tuple[int, str]] = []
     result: PushResult | None = None
     objects = lfs.Objects()
     try:
         if mirror == "code":
-            objects = await _push_objects(folder, when.snapshot, job, pool, progress)
+            objects = await server.bring_objects(folder, when.snapshot, job, order.pool, order.progress)
             problems += objects.problems
-        result = await pool.run(job, progress=lambda text: progress.report(name, f"push: {text}"))
-        if result.would_overwrite and not overwrite:
-            first = name_to_json(result.would_overwrite[0])
-            count = len(result.would_overwrite)
-            text = f"the target has {count} of these refs with another value, such as {first}"
-            problems.append((2, f"{text}; nothing was pushed (see --overwrite)"))
-        problems += [(3, f"the target refused {name_to_json(ref)}: {why}") for ref, why in result.refused]
+        result = await order.pool.run(job, progress=lambda text: order.progress.report(name, f"push: {text}"))
+        problems += server.problems_of(result, overwrite=order.overwrite)
     except MirrorError as error:
         problems.append((error.exit_code, error.message))
     finally:
-        progress.report(name, "done")
+        order.progress.report(name, "done")
     return _item(
         folder,
         when,
-        url,
+        order.url,
         refs=len(wanted),
         lfs_objects=objects.restored,
         lfs_absent=objects.absent,
+        is_there=result is not None and bool(result.pushed or result.unchanged),
         problems=tuple(problems),
-        push=_push_json(result) if result is not None else None,
+        advice=server.advice_of(result) if result is not None else (),
+        push=server.to_json(result) if result is not None else None,
     )
-
-
-async def _push_objects(
-    folder: RepositoryFolder, snapshot: Snapshot, job: PushJob, pool: WorkerPool, progress: Progress
-) -> lfs.Objects:
-    """Bring LFS objects to where the refs are about to be pushed: pointers are worth nothing before."""
-    tips = list(job.refs.values())
-    try:
-        oids = await lfs.reached_by(folder, tips, pool)
-    except GitFailed as error:  # the code may be whole for all that
-        return lfs.Objects(problems=((4, error.message),))
-    if not oids or job.dry_run:
-        return lfs.Objects(len(oids))
-    foretold = await pool.run(replace(job, dry_run=True))
-    if foretold.would_overwrite and not job.overwrite:
-        return lfs.Objects(len(oids))
-    return await lfs.to_url(
-        folder, snapshot, oids, tips, job.url, job.login, pool,
-        lambda text: progress.report(folder.full_name, f"lfs: {text}"),
-    )  # fmt: skip
-
-
-def _push_json(result: PushResult) -> JsonObject:
-    return {
-        "pushed": [name_to_json(ref) for ref in result.pushed],
-        "unchanged": [name_to_json(ref) for ref in result.unchanged],
-        "refused": [{"ref": name_to_json(ref), "reason": why} for ref, why in result.refused],
-        "would_overwrite": [name_to_json(ref) for ref in result.would_overwrite],
-        "left_alone": [name_to_json(ref) for ref in result.unrelated],
-    }

@@ -17,10 +17,18 @@ from mirror.git.check import CheckJob, check
 from mirror.git.failures import GitUnreachable
 from mirror.git.mirrors import FetchJob, FetchResult, fetch
 from mirror.git.refs import read_head, read_refs
+from mirror.http import retries
 from mirror.model import Head, PartState
 from tests.git.backend import GitBackend, git, need_git
 
 pytestmark = pytest.mark.git
+
+
+@pytest.fixture(autouse=True)
+def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "BACKOFF_FIRST", 0.01)
+
+
 MAIN, BAD, TAG = b"refs/heads/main", b"refs/heads/bad", b"refs/tags/t"
 BRANCHES = 20
 

@@ -1,0 +1,114 @@
+"""What belongs to a restore to a git server beside the push: which refs, LFS objects first, what is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from mirror.errors import UsageError
+from mirror.git.failures import GitFailed
+from mirror.git.push import PushJob, PushResult
+from mirror.git.workers import WorkerPool
+from mirror.model import JsonObject, Progress, Snapshot, name_to_json
+from mirror.restore import lfs
+from mirror.store.reader import RepositoryFolder
+
+# So many refs that were refused for the same reason are named.
+NAMED_MAX = 20
+
+
+def choose_refs(refs: Mapping[bytes, str], globs: Sequence[str]) -> dict[bytes, str]:
+    """The refs whose full name (`refs/heads/main`) one of `globs` matches, a `*` also over slashes; all of
+    them where there are no globs. Raises UsageError for a glob that matches none."""
+    if not globs:
+        return dict(refs)
+    chosen: dict[bytes, str] = {}
+    for glob in globs:
+        found = {name: value for name, value in refs.items() if fnmatchcase(os.fsdecode(name), glob)}
+        if not found:
+            raise UsageError(
+                f"--refs {glob}: the snapshot has no ref of such a name",
+                hint="name refs in full, as in --refs 'refs/heads/*'; mirror show … refs.json lists them",
+            )
+        chosen |= found
+    return chosen
+
+
+async def bring_objects(
+    folder: RepositoryFolder, snapshot: Snapshot, job: PushJob, pool: WorkerPool, progress: Progress
+) -> lfs.Objects:
+    """Bring LFS objects to where the refs are about to be pushed: pointers are worth nothing before."""
+    tips = list(job.refs.values())
+    try:
+        oids = await lfs.reached_by(folder, tips, pool)
+    except GitFailed as error:  # the code may be whole for all that
+        return lfs.Objects(problems=((4, error.message),))
+    if not oids or job.dry_run:
+        return lfs.Objects(len(oids))
+    foretold = await pool.run(replace(job, dry_run=True))
+    if foretold.would_overwrite and not job.overwrite:
+        return lfs.Objects(len(oids))
+    return await lfs.to_url(
+        folder, snapshot, oids, tips, job.url, job.login, pool,
+        lambda text: progress.report(folder.full_name, f"lfs: {text}"),
+    )  # fmt: skip
+
+
+def problems_of(result: PushResult, *, overwrite: bool) -> list[tuple[int, str]]:
+    """What went wrong with a push, each with its exit code; refs that were refused for the same reason
+    together."""
+    problems: list[tuple[int, str]] = []
+    if result.would_overwrite and not overwrite:
+        first, count = name_to_json(result.would_overwrite[0]), len(result.would_overwrite)
+        text = f"the target has {count} of these refs with another value, such as {first}"
+        problems.append((2, f"{text}; nothing was pushed (see --overwrite)"))
+    by_reason: dict[str, list[str]] = {}
+    for name, why in result.refused:
+        by_reason.setdefault(why, []).append(name_to_json(name))
+    for why, names in by_reason.items():
+        count_text = f"{len(names)} refs: " if len(names) > 1 else ""
+        more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+        problems.append((3, f"the target refused {count_text}{', '.join(names[:NAMED_MAX])}{more}: {why}"))
+    if result.error is not None:
+        problems.append((result.error.exit_code, result.error.message))
+    return problems
+
+
+def advice_of(result: PushResult) -> tuple[str, ...]:
+    """What is left to do at the target after a push."""
+    found = result.default
+    if found is None or found.is_set:
+        return ()
+    wanted = name_to_json(found.wanted)
+    short = wanted.removeprefix("refs/heads/")
+    if found.problem is not None:
+        has = f"could not be asked for ({found.problem})"
+    elif found.theirs is None:
+        has = "is one that it does not have"
+    else:
+        has = f"is {name_to_json(found.theirs).removeprefix('refs/heads/')}"
+    where = f"in the repository's settings, or in a plain repository: git symbolic-ref HEAD {wanted}"
+    text = f"set the default branch to {short} at the target, where it {has}, {where}"
+    return (f"{text}; else whoever clones it gets other files, or none",)
+
+
+def to_json(result: PushResult) -> JsonObject:
+    """As `--json` prints what a push did."""
+    default = result.default
+    return {
+        "pushed": [name_to_json(ref) for ref in result.pushed],
+        "unchanged": [name_to_json(ref) for ref in result.unchanged],
+        "refused": [{"ref": name_to_json(ref), "reason": why} for ref, why in result.refused],
+        "would_overwrite": [name_to_json(ref) for ref in result.would_overwrite],
+        "left_alone": [name_to_json(ref) for ref in result.unrelated],
+        "default_branch": None
+        if default is None
+        else {
+            "wanted": name_to_json(default.wanted),
+            "target": None if default.theirs is None else name_to_json(default.theirs),
+            "set": default.is_set,
+            "problem": default.problem,
+        },
+    }
