@@ -7,6 +7,7 @@ problem that names the file and object, never in an exception.
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -248,7 +249,7 @@ def _check_pack(pack: Path, index: PackIndex, links: Links, problems: list[Objec
 
     try:
         with closing(PackReader(pack, index, links, found)) as reader:
-            return reader.read()
+            return reader.read(processes=len(os.sched_getaffinity(0)))
     except (PackDamaged, OSError, struct.error, IndexError) as error:
         problems.append(ObjectProblem(f"its objects cannot be read: {error}", label))
         return 0

@@ -15,20 +15,29 @@ import zlib
 from array import array
 from binascii import unhexlify
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha1
 from pathlib import Path
+from zlib import decompressobj
 
+from mirror.git.failures import GitFailed
 from mirror.git.objects import COMMIT_LINKS, TAG_LINK
 from mirror.git.packentry import PackDamaged, applied, read_distance, read_header
-from mirror.git.treelinks import links_of_tree
+from mirror.git.parallel import in_processes
+from mirror.git.treelinks import link_list, links_of_tree
 
 # Contents that are held while deltas are resolved, in bytes.
 HELD_MAX = 96 << 20
+# A pack of fewer objects is not worth another process.
+SHARE_FROM = 10_000
 # An object that nothing is made from and that is larger is hashed piece by piece.
 PIECEWISE = 16 << 20
 _CHUNK = 1 << 20
-_LATELY = 400_000
+# Of smaller contents a copy is quicker than a second call to hash them.
+_JOINED_MAX = 8192
+# So many names are held as they are; of more, those that were linked to lately.
+_KNOWN_MAX = 400_000
 _COMMIT, _TREE, _BLOB, _TAG, _OFFSET_DELTA, _NAME_DELTA = 1, 2, 3, 4, 6, 7
 _NAMES = {_COMMIT: b"commit", _TREE: b"tree", _BLOB: b"blob", _TAG: b"tag"}
 _NONE = 0xFFFFFFFF
@@ -55,17 +64,21 @@ def links_of(kind: bytes, data: bytes | mmap.mmap) -> set[bytes]:
 
 class Links:
     """Which objects there are, by 8 of their bytes in sorted arrays and the names in the indexes; and
-    which are linked to and are not there."""
+    which are linked to and are not there. `known` are names that are there, or were told as missing, and
+    the empty one, which stands for a submodule: no need to look for them (again)."""
 
     def __init__(self) -> None:
         self.missing: set[bytes] = set()
-        self._lately: set[bytes] = set()
+        self.known: set[bytes] = {b""}
         self._loose: set[bytes] = set()
         self._indexes: list[tuple[array[int], PackIndex]] = []
 
     def add_index(self, index: PackIndex) -> None:
         """The objects of a pack are there. Raises PackDamaged."""
         self._indexes.append((index.prefixes(), index))
+        if len(self.known) + index.count <= _KNOWN_MAX:
+            names = index.names()
+            self.known.update([names[at : at + 20] for at in range(0, len(names), 20)])
 
     def add_loose(self, name: bytes) -> None:
         """A loose object is there."""
@@ -85,14 +98,14 @@ class Links:
 
     def follow(self, kind: bytes, data: bytes) -> None:
         """Look for everything that an object needs."""
-        new = links_of(kind, data)
-        new -= self._lately
-        if not new:
+        links = link_list(data) if kind == b"tree" else links_of(kind, data)
+        if self.known.issuperset(links):
             return
-        if len(self._lately) > _LATELY:
-            self._lately.clear()
+        new = {one for one in links if one not in self.known}
+        if len(self.known) > _KNOWN_MAX:
+            self.known = {b""}
         self.missing.update(one for one in new if one not in self)
-        self._lately |= new
+        self.known |= new
 
 
 class PackIndex:
@@ -169,10 +182,10 @@ class PackIndex:
     def prefixes(self) -> array[int]:
         """The first 8 bytes of each name, as sorted numbers."""
         names = self.names()
-        found = array("Q", (int.from_bytes(names[at : at + 8], "big") for at in range(0, len(names), 20)))
-        if any(found[at] > found[at + 1] for at in range(len(found) - 1)):
+        found = [prefix for (prefix,) in struct.iter_unpack(">Q12x", names)]
+        if found != sorted(found):
             raise PackDamaged("its names are not in order")
-        return found
+        return array("Q", found)
 
 
 def _numbers(code: str, data: bytes) -> array[int]:
@@ -191,7 +204,7 @@ def map_file(path: Path) -> mmap.mmap:
             raise PackDamaged("it is empty") from error
 
 
-@dataclass
+@dataclass(slots=True)
 class _Content:
     """What an entry holds, while something is still to be made from it; None once it was let go."""
 
@@ -206,14 +219,16 @@ class PackReader:
         self._index = index
         self._links = links
         self._found = found
-        self._held = 0
+        self._held, self._held_max = 0, HELD_MAX
         self._stack: list[tuple[int, _Content]] = []
         offsets = index.offsets()
         # From here on an entry is its place in the pack's own order.
         self._by_name = array("I", sorted(range(len(offsets)), key=offsets.__getitem__))
         self._offsets = array("Q", (offsets[at] for at in self._by_name))
         self._data = map_file(pack)
-        self._end = len(self._data) - 20
+        self._ends = self._offsets[1:]
+        self._ends.append(len(self._data) - 20)
+        self._all_names = index.names()
         self._first_child = array("I", [_NONE]) * len(self._offsets)
         self._next_child = array("I", [_NONE]) * len(self._offsets)
         self._bases = array("I", [_NONE]) * len(self._offsets)
@@ -226,8 +241,9 @@ class PackReader:
         """Let go of the files."""
         self._data.close()
 
-    def read(self) -> int:
-        """Read everything; returns how many objects there are. Raises PackDamaged."""
+    def read(self, *, processes: int = 1) -> int:
+        """Read everything, with so many processes where it is worth it; returns how many objects there are.
+        Raises PackDamaged."""
         count = len(self._offsets)
         if self._data[:4] != b"PACK" or struct.unpack_from(">LL", self._data, 4) not in (
             (2, count),
@@ -237,12 +253,39 @@ class PackReader:
         if count and self._offsets[0] != 12:
             raise PackDamaged("its first object is not where the index says")
         self._check_crcs()
-        roots = self._make_trees()
-        for root, kind in roots:
-            self._resolve(root, kind)
+        roots, kinds = self._make_trees()
+        if processes < 2 or count < SHARE_FROM or not self._read_shared(roots, kinds, processes):
+            self._read_all(roots, kinds)
         if self._done != count:
             raise PackDamaged(f"{count - self._done} objects are made from none that can be read")
         return count
+
+    def _read_all(self, roots: Iterable[int], kinds: bytes) -> None:
+        for root in roots:
+            self._resolve(root, kinds[root])
+
+    def _read_shared(self, roots: array[int], kinds: bytes, processes: int) -> bool:
+        """Share the work out among child processes; False where one of them died, and nothing was done."""
+
+        def read_some(chunks: Iterator[array[int]]) -> tuple[int, list[tuple[str, str | None]], set[bytes]]:
+            told: list[tuple[str, str | None]] = []
+            self._done, self._found = 0, lambda text, name: told.append((text, name))
+            self._held_max = HELD_MAX // processes
+            self._links.missing = set()
+            for chunk in chunks:
+                self._read_all(chunk, kinds)
+            return self._done, told, self._links.missing
+
+        try:
+            answers = in_processes(roots, processes, read_some)
+        except GitFailed:
+            return False
+        for done, told, missing in answers:
+            self._done += done
+            self._links.missing |= missing
+            for text, name in told:
+                self._found(text, name)
+        return True
 
     def _name(self, at: int) -> bytes:
         return self._index.name(self._by_name[at])
@@ -250,34 +293,33 @@ class PackReader:
     def _tell(self, text: str, at: int) -> None:
         self._found(text, self._name(at).hex())
 
-    def _entry_end(self, at: int) -> int:
-        return self._offsets[at + 1] if at + 1 < len(self._offsets) else self._end
-
     def _check_crcs(self) -> None:
         crcs, view = self._index.crcs(), memoryview(self._data)
         try:
             for at, offset in enumerate(self._offsets):
-                end = self._entry_end(at)
+                end = self._ends[at]
                 if offset >= end or zlib.crc32(view[offset:end]) != crcs[self._by_name[at]]:
                     self._tell("its bytes in the pack are not those that were written", at)
         finally:
             view.release()
 
-    def _make_trees(self) -> list[tuple[int, int]]:
-        """Find what is made from what; returns the entries that stand alone, each with its kind."""
+    def _make_trees(self) -> tuple[array[int], bytes]:
+        """Find what is made from what; returns the entries that stand alone, and the kind of each entry."""
         places = {offset: at for at, offset in enumerate(self._offsets)}
         by_name: dict[bytes, int] | None = None
-        roots = []
+        roots, kinds = array("I"), bytearray(len(self._offsets))
+        data, sizes, starts = self._data, self._sizes, self._starts
         for at, offset in enumerate(self._offsets):
             try:
-                kind, size, start = read_header(self._data, offset)
-                distance, begin = read_distance(self._data, start) if kind == _OFFSET_DELTA else (0, start)
-                self._sizes[at], self._starts[at] = size, begin
+                kind, size, start = read_header(data, offset)
+                distance, begin = read_distance(data, start) if kind == _OFFSET_DELTA else (0, start)
+                sizes[at], starts[at] = size, begin
             except _UNREADABLE as error:
                 self._fail(at, str(error))
                 continue
             if kind in _NAMES:
-                roots.append((at, kind))
+                roots.append(at)
+                kinds[at] = kind
                 continue
             if kind == _OFFSET_DELTA:
                 base = places.get(offset - distance) if distance else None
@@ -294,18 +336,18 @@ class PackReader:
             self._bases[at] = base
             self._next_child[at] = self._first_child[base]
             self._first_child[base] = at
-        return roots
+        return roots, bytes(kinds)
 
     def _inflate(self, at: int) -> bytes:
-        size, inflater = self._sizes[at], zlib.decompressobj()
-        data = inflater.decompress(self._data[self._starts[at] : self._entry_end(at)], size + 1)
+        size, inflater = self._sizes[at], decompressobj()
+        data = inflater.decompress(self._data[self._starts[at] : self._ends[at]], size + 1)
         if len(data) != size or not inflater.eof or inflater.unused_data:
             raise PackDamaged("its bytes do not inflate to the size that it says")
         return data
 
     def _pieces(self, at: int) -> Iterator[bytes]:
         """As `_inflate`, piece by piece."""
-        size, end, inflater = self._sizes[at], self._entry_end(at), zlib.decompressobj()
+        size, end, inflater = self._sizes[at], self._ends[at], zlib.decompressobj()
         for place in range(self._starts[at], end, _CHUNK):
             data = self._data[place : min(place + _CHUNK, end)]
             while data and not inflater.eof:
@@ -327,31 +369,35 @@ class PackReader:
         except _UNREADABLE as error:
             self._fail(root, str(error))
             return
-        if data is not None:
-            self._push(root, data)
-        while self._stack:
-            parent, content = self._stack[-1]
-            child = self._first_child[parent]
+        if data is None or self._first_child[root] == _NONE:
+            return
+        self._push(root, data)
+        # All of it once for each of many small objects: what can be is looked up before.
+        stack, first_child, next_child = self._stack, self._first_child, self._next_child
+        inflate, check, push = self._inflate, self._check, self._push
+        while stack:
+            parent, content = stack[-1]
+            child = first_child[parent]
             if child == _NONE:
-                self._stack.pop()
+                stack.pop()
                 self._held -= content.size if content.data is not None else 0
                 continue
-            self._first_child[parent] = self._next_child[child]
+            first_child[parent] = next_child[child]
             try:
                 base = content.data if content.data is not None else self._again(parent)
-                data = applied(base, self._inflate(child))
+                data = applied(base, inflate(child))
             except _UNREADABLE as error:
                 self._fail(child, str(error))
                 continue
-            self._check(child, word, data)
-            if self._first_child[child] != _NONE:
-                self._push(child, data)
+            check(child, word, data)
+            if first_child[child] != _NONE:
+                push(child, data)
 
     def _push(self, at: int, data: bytes) -> None:
         self._stack.append((at, _Content(data, len(data))))
         self._held += len(data)
         for _, content in self._stack[:-1]:
-            if self._held <= HELD_MAX:
+            if self._held <= self._held_max:
                 break
             if content.data is not None:
                 content.data = None
@@ -369,12 +415,19 @@ class PackReader:
 
     def _check(self, at: int, word: bytes, data: bytes | None) -> None:
         """Hash an object (None: piece by piece), and look for what it needs."""
-        size = self._sizes[at] if data is None else len(data)
-        digest = hashlib.sha1(b"%s %d\0" % (word, size), usedforsecurity=False)
-        for piece in self._pieces(at) if data is None else (data,):
-            digest.update(piece)
+        head = b"%s %d\0" % (word, self._sizes[at] if data is None else len(data))
+        if data is None:
+            digest = sha1(head, usedforsecurity=False)
+            for piece in self._pieces(at):
+                digest.update(piece)
+        elif len(data) < _JOINED_MAX:
+            digest = sha1(head + data, usedforsecurity=False)
+        else:
+            digest = sha1(head, usedforsecurity=False)
+            digest.update(data)
         self._done += 1
-        if digest.digest() != self._name(at):
+        place = 20 * self._by_name[at]
+        if digest.digest() != self._all_names[place : place + 20]:
             self._tell("its content has another hash", at)
         elif word != b"blob" and data is not None:
             self._links.follow(word, data)

@@ -23,7 +23,7 @@ _NO_SUBMODULE = re.compile(rb"%s|%s" % (_FILE, _FOLDER))
 _USUAL = (b"100644 ", b"40000 ", b"100755 ", b"120000 ")  # quicker than the pattern
 _REST = rb"[^\0]+\0"
 _ENTRY = re.compile(_REST + rb".{20}", re.DOTALL)
-_LINK = re.compile(rb"(?:%s|%s)%s(.{20})|%s.{20}" % (_FILE, _FOLDER, _REST, _REST), re.DOTALL)
+_LINK = re.compile(rb"(?:100644 |40000 |%s|%s)%s(.{20})|%s.{20}" % (_FILE, _FOLDER, _REST, _REST), re.DOTALL)
 _KINDS = re.compile(
     rb"(?:%s)%s(.{20})|(?:%s)%s(.{20})|%s.{20}" % (_FILE, _REST, _FOLDER, _REST, _REST), re.DOTALL
 )
@@ -42,9 +42,15 @@ def _end(tree: Content) -> int:
     return tree.rfind(b"\0", 0, max(0, len(tree) - 20)) + 21
 
 
+def link_list(tree: bytes) -> list[bytes]:
+    """The names that a tree links to, twenty bytes each, in its order; of a malformed one those that can be
+    read. Empty ones stand for submodules."""
+    return _LINK.findall(tree, 0, _end(tree) if len(tree) > SHORT else len(tree))
+
+
 def links_of_tree(tree: bytes) -> set[bytes]:
-    """The names that a tree links to, twenty bytes each; of a malformed one those that can be read."""
-    links = set(_LINK.findall(tree, 0, _end(tree)))
+    """As `link_list`, each once, and nothing for submodules."""
+    links = set(link_list(tree))
     links.discard(b"")
     return links
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import struct
 import zlib
 from contextlib import closing
@@ -16,6 +17,7 @@ from benchmarks.made import make
 from mirror.git import packentry, packread
 from mirror.git.bare import create
 from mirror.git.check import CheckJob, check
+from mirror.git.failures import GitFailed
 from mirror.git.packread import Links, PackIndex, PackReader
 from tests.git.backend import git, need_git
 from tests.git.crafted import BLOB, Crafted, copy, delta, header, is_refused_by_git, name_of
@@ -40,6 +42,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True, params=["alone", "shared"])
+def sharing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack is read by one process, or by several."""
+    monkeypatch.setattr(packread, "SHARE_FROM", 1 if request.param == "shared" else 1 << 40)
+
+
 def read(repository: Path) -> tuple[int, list[tuple[str, str | None]], set[bytes]]:
     """Objects, findings and missing links of the one pack."""
     [pack] = (repository / "objects" / "pack").glob("*.pack")
@@ -48,7 +56,7 @@ def read(repository: Path) -> tuple[int, list[tuple[str, str | None]], set[bytes
     with closing(PackIndex(pack.with_suffix(".idx"))) as index:
         links.add_index(index)
         with closing(PackReader(pack, index, links, lambda text, name: found.append((text, name)))) as reader:
-            return reader.read(), found, links.missing
+            return reader.read(processes=2), found, links.missing
 
 
 @pytest.mark.parametrize("held", [packread.HELD_MAX, 1])
@@ -59,7 +67,7 @@ def test_every_object_is_read_whatever_the_bounds(
 ) -> None:
     monkeypatch.setattr(packread, "HELD_MAX", held)
     monkeypatch.setattr(packread, "PIECEWISE", piecewise)
-    monkeypatch.setattr(packread, "_LATELY", 10)
+    monkeypatch.setattr(packread, "_KNOWN_MAX", 10)
     path = tmp_path / "copy.git"
     git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
     git("-c", f"repack.useDeltaBaseOffset={str(deltas == 'offset').lower()}", "repack", "-adqf", cwd=path)
@@ -120,6 +128,36 @@ def test_a_damaged_entry_is_named_with_all_that_is_made_from_it(repository: Path
     named = {name for text, name in read(path)[1] if "checked" not in text}
     assert victim[0] in named
     assert named <= below
+
+
+def test_whatever_byte_is_flipped_is_found_by_several_processes_too(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "copy.git"
+    git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
+    [pack] = (path / "objects" / "pack").glob("*.pack")
+    pack.chmod(0o600)
+    whole = pack.read_bytes()
+    for at in random.Random(1).sample(range(12, len(whole) - 20), 10):
+        pack.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        answers = []
+        for share_from in (1, 1 << 40):
+            monkeypatch.setattr(packread, "SHARE_FROM", share_from)
+            count, found, missing = read(path)
+            answers.append((count, sorted(found, key=str), missing))
+        assert answers[0] == answers[1]
+        assert answers[0][1], at
+
+
+def test_a_process_that_dies_costs_time_and_nothing_else(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> list[object]:
+        raise GitFailed("a process died")
+
+    monkeypatch.setattr(packread, "in_processes", dies)
+    count, found, missing = read(repository)
+    assert count > 100 and (found, missing) == ([], set())
 
 
 BASE = b"some text that others are made from\n" * 10
