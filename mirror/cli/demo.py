@@ -71,6 +71,7 @@ def write_config(folder: Path, *, store: Path, token: str, simulator: Simulator)
               api_url: {simulator.api_url}
               git_url: {simulator.git_url}
               oauth_url: {simulator.oauth_url}
+            network: {{proxy: none}}
             workspaces:
               - workspace: {SLUG}
                 credential: {{kind: workspace_access_token, token: {{file: {token_file}}}}}

@@ -115,6 +115,7 @@ async def run_simulator(context: Context) -> int:
                 "store: ./backup\n"
                 f"bitbucket: {{api_url: '{running.api_url}', git_url: '{running.git_url}',"
                 f" oauth_url: '{running.oauth_url}'}}\n"
+                "network: {proxy: none}\n"
                 f"workspaces:\n  - workspace: {SLUG}\n"
                 "    credential: {kind: workspace_access_token, token: {env: BITBUCKET_TOKEN}}\n"
             )

@@ -138,7 +138,7 @@ class LfsServer:
 
         Raises LfsFailed for anything but success.
         """
-        tried = 0
+        tried = strays = 0
         while True:
             tried += 1
             wait: float | None = None
@@ -149,6 +149,9 @@ class LfsServer:
                 data = short(response, url, self.watch)
                 if 200 <= status < 300:
                     return data
+                if status == 401 and not strays:
+                    strays += 1  # now and then a good credential is refused for nothing
+                    continue
                 text = self._words(status, url) + after_colon(said(kind, data))
                 failure = LfsFailed(text, status=status, passing=is_passing(status))
             except GitUnreachable as error:

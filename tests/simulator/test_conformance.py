@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -253,7 +254,8 @@ MAY_BE = {
     "switches",
     [
         Switches(issue_tracker=True, access_tokens_query_permissions=True),
-        Switches.inverted(),
+        # A refusal for nothing is no answer to be compared.
+        replace(Switches.inverted(), stray_refusals=False),
         Switches(repositories_tell_trackers=True),
     ],
     ids=["default", "inverted", "no tracker"],
