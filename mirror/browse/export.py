@@ -101,6 +101,6 @@ def _export(folder: Folder, when: At, at: str, place: Path, tell: Callable[[str,
     )
 
 
-def _do(job: Job[T]) -> T:
+def _do(job: Job[T], tell: Callable[[str], None]) -> T:
     """Here and now: an export is a process of its own."""
-    return job.do(lambda _: None, lambda: 0.0)
+    return job.do(tell, lambda: 0.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mirror.errors import DamageFound, MirrorError
-from mirror.extract.choice import snapshot_at
+from mirror.extract.choice import problem_of, snapshot_at
 from mirror.extract.destination import Destination
 from mirror.extract.files import FILES, METADATA, Problems, copy_objects, lfs_reached, write_documents
 from mirror.extract.steady import TRIES, Folder, state_of
@@ -38,12 +38,12 @@ class Form:
 
 @dataclass(frozen=True)
 class Order:
-    """What to take out: `parts` are `code`, `wiki`, `snippets` and `metadata`. `do` does a job of git's,
-    `tell` is told how far the work is (a subject, a stage) and may raise to end it."""
+    """What to take out: `parts` are `code`, `wiki`, `snippets` and `metadata`. `do` does a job of git's
+    and tells how far that is; `tell` is told how far all is (a subject, a stage) and may raise to end it."""
 
     form: Form
     parts: frozenset[str]
-    do: Callable[[Job[Any]], Any]
+    do: Callable[[Job[Any], Callable[[str], None]], Any]
     tell: Callable[[str, str], None] = lambda *_: None
     overwrite: bool = False
     # Mirrors that the snapshot must know of.
@@ -83,13 +83,14 @@ def extract(folder: Folder, when: At, at: str, place: Path, order: Order) -> Ext
         for turn in range(TRIES):
             before = state_of(folder)
             if turn:
+                done = Extracted(when)
                 when = snapshot_at(folder, at)
             done = _make(folder, when, destination.begin(again=turn > 0), order)
             if state_of(folder) == before or not _is_damaged(done):
                 break
         _publish(folder, place, destination, done)
     except MirrorError as error:
-        done.problems.append((error.exit_code, error.message))
+        done.problems.append(problem_of(error))
     except OSError as error:
         done.problems.append((1, f"{error.strerror or error}: {error.filename}"))
     finally:
@@ -165,7 +166,7 @@ def _copy(folder: Folder, mirror: str, told: Mirrored, place: Path, order: Order
     """Copy a mirror; raises _NoMirror where it is damaged."""
     source = folder.mirror(mirror)
     job = CopyJob(str(source), str(place), told.refs, dict(told.pins), order.form.work_trees)
-    result: CopyResult = order.do(job)
+    result: CopyResult = order.do(job, lambda text: order.tell(folder.full_name, f"{mirror}: {text}"))
     where = folder.relative(source)
     for problem in result.damage:
         file = f"{where}/{problem.file}" if problem.file else where
@@ -188,11 +189,13 @@ def _copy(folder: Folder, mirror: str, told: Mirrored, place: Path, order: Order
 def _add_objects(folder: RepositoryFolder, when: At, job: CopyJob, order: Order, done: Extracted) -> None:
     """Put the LFS objects that the copy's refs reach beside it."""
     name = folder.full_name
+
+    def tell(text: str) -> None:
+        order.tell(name, text)
+
     try:
-        oids = lfs_reached(folder, when.snapshot, job.git_folder, job.tips, order.do)
-        objects = copy_objects(
-            folder, when.snapshot, oids, job.git_folder, lambda text: order.tell(name, text)
-        )
+        oids = lfs_reached(folder, when.snapshot, job.git_folder, job.tips, lambda find: order.do(find, tell))
+        objects = copy_objects(folder, when.snapshot, oids, job.git_folder, tell)
     except (DamageFound, GitFailed) as error:  # the code is whole for all that
         done.problems.append((4, f"{name}: its LFS objects are not there: {error.message}"))
         return

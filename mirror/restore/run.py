@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -294,8 +295,12 @@ async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> It
             raise Cancelled("the restore was stopped")
         order.progress.report(subject, stage)
 
-    def do(job: Job[T]) -> T:
-        return asyncio.run_coroutine_threadsafe(order.pool.run(job), loop).result()
+    def do(job: Job[T], tell: Callable[[str], None]) -> T:
+        def report(text: str) -> None:
+            with contextlib.suppress(Cancelled):  # the pool kills the job by itself
+                tell(text)
+
+        return asyncio.run_coroutine_threadsafe(order.pool.run(job, progress=report), loop).result()
 
     needed = _needed(folder, order.only, may_lack=order.may_lack)
     wanted = extract.Order(_FORM, order.only, do, tell, order.overwrite, needed)
