@@ -22,7 +22,7 @@ def known_repositories(
     folders = store.repositories(on_damage=lambda _: None)
     workspaces = store.workspaces(on_damage=lambda _: None)
     for home in workspaces:
-        names = {home.slug.lower(), home.uuid.lower()}
+        names = {home.slug.lower(), home.uuid.lower(), *(one.name.lower() for one in home.former_names)}
         is_meant = config.workspace.lower() in names if config.workspace is not None else not names & named
         if not is_meant:
             continue

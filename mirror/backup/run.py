@@ -80,7 +80,7 @@ class _Tally:
     unlisted: bool = False  # some workspace could not be listed
     brakes: list[str] = field(default_factory=list)  # the workspaces' folders that have one
     visits: list[_Visit] = field(default_factory=list)
-    # The entries of the configuration that stand for all workspaces that a credential listed in this run.
+    # The entries of the configuration whose workspaces were found in this run.
     listing: list[WorkspaceConfig] = field(default_factory=list)
     # Repositories of which more is to be asked for, by uuid.
     rests: dict[str, Backed] = field(default_factory=dict)
@@ -137,6 +137,8 @@ class _Order:
     budget: Budget
     transport: httpx.AsyncBaseTransport | None
     until: float
+    # Workspaces that were renamed since the configuration named them: their slug now, and that name.
+    renamed: dict[str, str] = field(default_factory=dict)
 
 
 async def run(
@@ -208,7 +210,11 @@ def _write(order: _Order, store: StoreWriter, tally: _Tally) -> Run:
         program=__version__,
         entries=tally.entries,
         problems=tuple(tally.problems),
-        facts={"requests": tally.requests, "brakes": sorted(tally.brakes)},
+        facts={
+            "requests": tally.requests,
+            "brakes": sorted(tally.brakes),
+            **({"renamed": dict(order.renamed)} if order.renamed else {}),
+        },
     )
     store.write_run(done)
     store.rebuild_index(order.clock.now())
@@ -226,7 +232,7 @@ def _check_selectors(order: _Order, tally: _Tally) -> None:
     if tally.unlisted:
         return  # what could not be listed may well have it
     for selector in order.selectors:
-        if not any(_matches(selector, entry.full_name) for entry in tally.entries):
+        if not any(_matches(order, selector, entry.full_name) for entry in tally.entries):
             tally.fail(UsageError(f"{selector} matches nothing that is backed up"))
 
 
@@ -247,15 +253,16 @@ async def _workspaces(
 ) -> None:
     """All workspaces that one entry of the configuration stands for."""
     where = config.workspace or "workspaces of the credential"
-    if config.workspace is not None and not _selected(order, config.workspace):
+    held = store.reader.uuid_of_workspace(config.workspace) if config.workspace is not None else None
+    if config.workspace is not None and not _may_be_selected(order, store.reader, config.workspace, held):
         return
     try:
         async with _client(order, config) as client:
             try:
-                found = await workspaces_of(client, config.workspace)
-                if config.workspace is None:
-                    tally.listing.append(config)
+                found = await workspaces_of(client, config.workspace, held=held)
+                tally.listing.append(config)
                 for workspace in found:
+                    _note_name(order, config, workspace)
                     if _selected(order, workspace.slug):
                         await _workspace(order, store, workers, client, config, workspace, tally)
             except (CredentialRefused, UsageError) as error:
@@ -270,6 +277,17 @@ async def _workspaces(
     except Exception as error:  # noqa: BLE001 - the record is written, whatever it is
         tally.unlisted = True
         tally.fail(understood(error, str(order.config.store)), where)
+
+
+def _note_name(order: _Order, config: WorkspaceConfig, workspace: Workspace) -> None:
+    """Note, and say, that a workspace has another name than the configuration gives it."""
+    name = config.workspace
+    if name is None or name.lower() in (workspace.slug.lower(), workspace.uuid.lower()):
+        return
+    if workspace.slug in order.renamed:
+        return
+    order.renamed[workspace.slug] = name
+    _log.warning("backup.workspace_renamed", workspace=name, now=workspace.slug, uuid=workspace.uuid)
 
 
 def _tell_refusals(client: Client, where: str, tally: _Tally) -> None:
@@ -304,7 +322,23 @@ async def _held_by_git(
 
 
 def _selected(order: _Order, workspace: str) -> bool:
-    return not order.selectors or any(one.matches_workspace(workspace) for one in order.selectors)
+    names = _names(order, workspace)
+    return not order.selectors or any(one.matches_workspace(*names) for one in order.selectors)
+
+
+def _may_be_selected(order: _Order, store: Store, name: str, held: str | None) -> bool:
+    """Whether a run over a part concerns the workspace that the configuration calls `name`; `held` is the
+    uuid that the store has for it: a person may use the name that it has now."""
+    if _selected(order, name) or held is None:
+        return _selected(order, name)
+    return any(
+        one.uuid == held and _selected(order, one.slug) for one in store.workspaces(on_damage=_told_later)
+    )
+
+
+def _names(order: _Order, workspace: str) -> tuple[str, ...]:
+    """The names by which a person may mean a workspace: its slug, and the one in the configuration."""
+    return (workspace, order.renamed[workspace]) if workspace in order.renamed else (workspace,)
 
 
 def _chosen(order: _Order, repository: Repository) -> bool:
@@ -315,6 +349,8 @@ def _held(store: Store, uuid: str, slug: str) -> list[RepositoryFolder]:
     """What the store holds of a workspace, by its uuid or, where that is hidden, its slug."""
     workspaces = store.workspaces(on_damage=_told_later)
     folder = next((one for one in workspaces if one.uuid.lower() == uuid.lower()), None)
+    if folder is None and uuid:
+        return []  # it is new here: who had its name before was another one
     if folder is None:
         return [one for one in store.repositories(on_damage=_told_later) if one.workspace_slug == slug]
     every = store.repositories(on_damage=_told_later)
@@ -334,9 +370,12 @@ async def _workspace(
     workspace: Workspace,
     tally: _Tally,
 ) -> None:
-    held = _held(store.reader, workspace.uuid, workspace.slug)
+    uuid = workspace.uuid or store.reader.uuid_of_workspace(workspace.slug) or ""
+    held = _held(store.reader, uuid, workspace.slug)
     known = [(one.slug, None) for one in held]
-    found = await discover(client, workspace, Rules(config.include, config.exclude), known=known)
+    rules = Rules(config.include, config.exclude)
+    found = await discover(client, workspace, rules, known=known, held=uuid or None)
+    _note_name(order, config, found.workspace)
     if not _is_first(order, config, found.workspace, tally):
         return
     tally.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
@@ -418,7 +457,7 @@ async def _conclude(order: _Order, store: Store, tally: _Tally) -> None:
     if not order.selectors:
         _tell_damaged(store, tally)
     for config in tally.listing:
-        for entry in tell_unreached(config, _unlisted(order, store, tally), is_whole=False):
+        for entry in tell_unreached(config, _unlisted(order, config, store, tally), is_whole=False):
             tally.add(entry)
 
 
@@ -434,8 +473,9 @@ def _tell_damaged(store: Store, tally: _Tally) -> None:
     store.repositories(on_damage=note)
 
 
-def _unlisted(order: _Order, store: Store, tally: _Tally) -> list[RepositoryFolder]:
-    """What is held of workspaces that the credential was to list, and did not."""
+def _unlisted(order: _Order, config: WorkspaceConfig, store: Store, tally: _Tally) -> list[RepositoryFolder]:
+    """What is held of workspaces that an entry of the configuration means, and that were not found: the
+    credential does not list them any more, or their name is another one's now."""
     named = {one.workspace.lower() for one in order.config.workspaces if one.workspace is not None}
     visited = {visit.home.folder.place for visit in tally.visits}
     told = {entry.uuid for entry in tally.entries}
@@ -447,17 +487,23 @@ def _unlisted(order: _Order, store: Store, tally: _Tally) -> list[RepositoryFold
         and _selects(order, one.full_name)
         and (home := workspace_now(one, workspaces)) is not None
         and home.place not in visited
-        and not {home.slug.lower(), home.uuid.lower()} & named
+        and _is_meant(config, {home.slug.lower(), home.uuid.lower()}, named)
     ]
 
 
+def _is_meant(config: WorkspaceConfig, names: set[str], named: set[str]) -> bool:
+    """Whether an entry of the configuration means the workspace of these names; `named` are those that any
+    entry names."""
+    return not names & named if config.workspace is None else config.workspace.lower() in names
+
+
 def _selects(order: _Order, full_name: str) -> bool:
-    return not order.selectors or any(_matches(one, full_name) for one in order.selectors)
+    return not order.selectors or any(_matches(order, one, full_name) for one in order.selectors)
 
 
-def _matches(selector: Selector, full_name: str) -> bool:
+def _matches(order: _Order, selector: Selector, full_name: str) -> bool:
     workspace, _, slug = full_name.partition("/")
-    return selector.matches_workspace(workspace) and selector.matches_repository(slug)
+    return selector.matches_workspace(*_names(order, workspace)) and selector.matches_repository(slug)
 
 
 def _is_first(order: _Order, config: WorkspaceConfig, workspace: Workspace, tally: _Tally) -> bool:

@@ -10,7 +10,6 @@ from mirror import backup, browse, restore, verify
 from mirror.cli.context import Context
 from mirror.cli.init import make_store
 from mirror.cli.looking import tell_out_of_reach
-from mirror.cli.owner import become_owner, secret_files
 from mirror.config import Config
 from mirror.connect import git_login, network_of
 from mirror.errors import MirrorError, UsageError
@@ -47,8 +46,6 @@ async def run_backup(context: Context) -> int:
         Store.open(config.store).close()
     elif not options.dry_run:
         make_store(context, config.store)
-    if not options.dry_run:
-        become_owner(config.store, "backup", needed=secret_files(config))
     with context.progress() as progress:
         try:
             run = await backup.run(
@@ -88,6 +85,8 @@ def _show_run(context: Context, run: Run, config: Config) -> None:
         out.line(f"{len(problems)} problem(s):", style="bold")
         for text in problems:
             out.line(f"  {text}")
+    for now, name in run.facts.get("renamed", {}).items():
+        out.line(f"The workspace {name} is called {now} now: correct its name in the configuration.")
     tell_out_of_reach(out, [(entry.full_name, browse.out_of_reach(entry.parts)) for entry in run.entries])
     out.warnings(warnings)
     out.line()
@@ -119,7 +118,6 @@ async def run_verify(context: Context) -> int:
     store, options = context.store(), context.options
     key = f"{options.level} {options.share} {' '.join(options.selectors)}"
     journal: VerifyJournal | None = None
-    become_owner(store, "verify")
     try:
         Store.open(store).close()
         journal = VerifyJournal(store, key, resume=options.resume, now=context.clock.now())

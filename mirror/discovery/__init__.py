@@ -64,13 +64,16 @@ class Discovered:
     problems: tuple[Problem, ...] = field(default=())
 
 
-async def workspaces_of(client: Client, name: str | None) -> list[Workspace]:
+async def workspaces_of(client: Client, name: str | None, *, held: str | None = None) -> list[Workspace]:
     """The workspace called `name`, or each that the credential can see.
+
+    `held` is the uuid of the workspace that the store holds under this name: where nobody is called so any
+    more, it was renamed, and is asked for by its uuid.
 
     Raises UsageError where there is none: an empty run must never look like a good one.
     """
     if name is not None:
-        return [await _workspace(client, name)]
+        return [await _workspace(client, name, held)]
     try:
         found = [
             fields.workspace(value)
@@ -89,44 +92,52 @@ async def workspaces_of(client: Client, name: str | None) -> list[Workspace]:
     return sorted({one.uuid: one for one in found}.values(), key=lambda one: one.slug)
 
 
-async def _workspace(client: Client, name: str) -> Workspace:
+async def _workspace(client: Client, name: str, held: str | None) -> Workspace:
     try:
         answer = await client.get(endpoints.WORKSPACE, workspace=name)
         return fields.workspace(answer.data)
     except (Denied, NotFound, Gone) as error:
+        if isinstance(error, NotFound | Gone) and held is not None and held.lower() != name.lower():
+            renamed = await _workspace(client, held, None)
+            if renamed.uuid:
+                return renamed
         # A narrow token may read repositories but not the workspace they are in; they tell of it.
         _log.info("discovery.workspace_hidden", workspace=name, reason=error.message)
         return Workspace("", name)
 
 
 async def discover(
-    client: Client, workspace: Workspace, rules: Rules, *, known: Iterable[tuple[str, str | None]] = ()
+    client: Client,
+    workspace: Workspace,
+    rules: Rules,
+    *,
+    known: Iterable[tuple[str, str | None]] = (),
+    held: str | None = None,
 ) -> Discovered:
     """List a workspace and choose by the rules.
 
     `known` are slug and project of what the store holds of it: a rule that matches only what is
-    missing now is not a mistake. Raises UsageError where nothing at all is chosen or known, and what
-    listing raises.
+    missing now is not a mistake. `held` is the uuid that the store has for a workspace which could not be
+    read itself: it is listed by that where its name lists nothing, after a rename. Raises UsageError where
+    nothing at all is chosen or known, and what listing raises.
     """
     kind = client.sign_ins[0].kind if client.sign_ins else ""
     problems: list[Problem] = []
-    whole = not any(one.kind in NARROW for one in client.sign_ins)
     try:
-        found = await _list(client, workspace.slug, None, problems) if whole else []
-    except (Denied, NotFound) as error:
-        found = await _list_narrowly(client, workspace.slug, rules, problems, error)
-        whole = False
-    else:
-        if not whole:
-            found = await _list_parts(client, workspace.slug, rules, problems)
+        found, whole = await _found(client, workspace.slug, rules, problems)
+    except UsageError:
+        if workspace.uuid or held is None:
+            raise
+        problems = []
+        found, whole = await _found(client, held, rules, problems)
     # What kind of token it is may be known only by now.
     seen = {client.kind_of(one) for one in client.sign_ins}
     if problems or seen & (NARROW | {_UNKNOWN}):
         whole = False
     chosen = [one for one in found if rules.chooses(one.slug, one.project)]
-    held = list(known)
-    problems += _idle_rules(rules, [(one.slug, one.project) for one in found] + held)
-    if not chosen and not held:
+    there = list(known)
+    problems += _idle_rules(rules, [(one.slug, one.project) for one in found] + there)
+    if not chosen and not there:
         raise UsageError(
             f"no repository of {workspace.slug} is chosen ({len(found)} can be seen)",
             hint=f"check include and exclude, and what the {kind or 'credential'} may see",
@@ -134,6 +145,18 @@ async def discover(
     workspace = _identified(workspace, found)
     listed = frozenset(one.uuid for one in found)
     return Discovered(workspace, tuple(chosen), whole, listed, tuple(problems))
+
+
+async def _found(
+    client: Client, address: str, rules: Rules, problems: list[Problem]
+) -> tuple[list[Repository], bool]:
+    """What is listed of the workspace of this slug or uuid, and whether that is all that there is."""
+    if any(one.kind in NARROW for one in client.sign_ins):
+        return await _list_parts(client, address, rules, problems), False
+    try:
+        return await _list(client, address, None, problems), True
+    except (Denied, NotFound) as error:
+        return await _list_narrowly(client, address, rules, problems, error), False
 
 
 def _idle_rules(rules: Rules, everything: Sequence[tuple[str, str | None]]) -> list[Problem]:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import shlex
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -33,11 +32,11 @@ from mirror.config.settings import Config, Parts, WorkspaceConfig
 from mirror.connect import client_of, network_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater, worst
+from mirror.fs import sync_folder
 from mirror.git import cgit, lfs_server
 from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors import GitLogin, probe
-from mirror.model import Clock, JsonObject, Repository, dumps
-from mirror.store.owner import Owner, foreign, owner_of
+from mirror.model import Clock, JsonObject, Repository, Workspace, dumps
 from mirror.store.reader import Store, StoreDamaged
 
 State = Literal["ok", "warn", "fail"]
@@ -116,33 +115,16 @@ def _store_checks(path: Path) -> list[Check]:
             number = len(store.repositories(on_damage=damages.append))
             checks = [Check(name, "ok", f"format {store.format}, {number} repositories")]
             checks += [_failed(name, damage) for damage in damages]
-    except MirrorError as error:
+    except NoStore as error:
         checks = [_failed(name, error)]
-    owner = owner_of(path)
-    if owner is not None:
-        checks.append(_owner_check(path, owner))
+    except MirrorError as error:
+        return [_failed(name, error)]
     place = path
     while not place.exists() and place != place.parent:
         place = place.parent
     checks.append(_disk_check(place))
     checks.append(_lock_check(place))
     return checks
-
-
-def _owner_check(path: Path, owner: Owner) -> Check:
-    """What in the store is not its owner's: a command that was run as another user leaves it, and the
-    owner may not read it."""
-    first, count = "", 0
-    for name, theirs in foreign(path, owner):
-        count += 1
-        whose = f"belongs to {theirs.user}" if theirs is not None else "cannot be looked into"
-        first = first or f"{name} {whose}"
-    if not count:
-        return Check("owner", "ok", f"everything in the store belongs to {owner.user}")
-    more = f", and {count - 1} more" if count > 1 else ""
-    text = f"the store belongs to {owner.user}, but {first}{more}"
-    remedy = f"run as root: chown -R {owner.user}:{owner.group} {shlex.quote(str(path))}"
-    return Check("owner", "fail", text, remedy)
 
 
 def _disk_check(place: Path) -> Check:
@@ -174,6 +156,10 @@ def _lock_check(place: Path) -> Check:
         finally:
             os.close(descriptor)
         probe_file.rename(moved)
+        if not sync_folder(place):
+            text = f"{place}: flock, rename and fsync work, but the file system knows no fsync of a folder"
+            remedy = "after a power failure the newest files may be missing; use a local file system"
+            return Check("locks", "warn", text, remedy)
         return Check("locks", "ok", "flock, rename and fsync work")
     except OSError as error:
         text = f"{place} cannot be written: {error.strerror}"
@@ -233,8 +219,9 @@ async def _workspace_checks(
     try:
         async with _client(config, workspace, clock, environment, transport) as client:
             checks += [_expiry(one.label, one.expires, clock) for one in client.sign_ins if one.expires]
-            for found in await workspaces_of(client, workspace.workspace):
+            for found in await workspaces_of(client, workspace.workspace, held=_held(config, workspace)):
                 checks.append(Check(f"{found.slug}: sign-in", "ok", f"as {client.sign_ins[0].label}"))
+                checks += _renamed(workspace, found)
                 checks += await _discovered_checks(config, workspace, client, found.slug, clock)
             checks += [_failed(f"{name}: {who.label}", refusal) for who, refusal in client.refusals]
     except MirrorError as error:
@@ -242,6 +229,25 @@ async def _workspace_checks(
         if isinstance(error, CredentialRefused):
             checks += await _held_checks(config, workspace, clock, environment, transport)
     return checks
+
+
+def _held(config: Config, workspace: WorkspaceConfig) -> str | None:
+    """The uuid of the workspace that the store holds under the configured name, if any."""
+    if workspace.workspace is None:
+        return None
+    try:
+        with Store.open(config.store) as store:
+            return store.uuid_of_workspace(workspace.workspace)
+    except MirrorError:
+        return None
+
+
+def _renamed(workspace: WorkspaceConfig, found: Workspace) -> list[Check]:
+    name = workspace.workspace
+    if name is None or name.lower() in (found.slug.lower(), found.uuid.lower()):
+        return []
+    text = f"it is called {found.slug} now; it is found by its uuid, which the store knows"
+    return [Check(f"{name}: name", "warn", text, "correct its name in the configuration")]
 
 
 async def _held_checks(

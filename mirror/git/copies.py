@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirror.fs import sync_folder
 from mirror.git.check import CheckJob, ObjectProblem, check
-from mirror.git.durable import sync_folder, write_file
+from mirror.git.durable import write_file
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import Clock, Tell
 from mirror.git.packnames import pack_stems

@@ -7,16 +7,9 @@ import re
 import secrets
 from pathlib import Path
 
+from mirror.fs import sync_folder
+
 _LEFTOVER = re.compile(r".+\.tmp-[0-9a-f]{8}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the entries of `folder` survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_file(path: Path, data: bytes) -> None:

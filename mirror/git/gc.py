@@ -12,8 +12,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.fs import sync_folder
 from mirror.git import cgit
-from mirror.git.durable import sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import Clock, Tell
 from mirror.git.lfs_walk import forget

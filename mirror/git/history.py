@@ -15,9 +15,9 @@ from dulwich.object_format import SHA1
 from dulwich.objects import Commit, Tag, Tree
 from dulwich.pack import load_pack_index
 
+from mirror.fs import sync_folder
 from mirror.git.consolidate import Joiner
 from mirror.git.documents import Documents, TreeEdit, tree_bytes
-from mirror.git.durable import sync_folder
 from mirror.git.packnames import packs_in
 from mirror.git.packs import PackWriter
 from mirror.git.refs import read_all

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from urllib3.exceptions import HTTPError
 
-from mirror.git.durable import sync_folder
+from mirror.fs import sync_folder
 from mirror.git.failures import GitFailed, GitUnreachable
 from mirror.git.lfs_http import seconds_asked
 from mirror.git.lfs_server import MEDIA_TYPE, Action, Answer, LfsFailed, LfsServer, short

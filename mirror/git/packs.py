@@ -26,8 +26,9 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 from dulwich.pack import write_pack_index_v2
 
+from mirror.fs import sync_folder
 from mirror.git import packresolve
-from mirror.git.durable import sweep_files, sync_folder
+from mirror.git.durable import sweep_files
 from mirror.git.failures import GitFailed
 from mirror.git.packentry import distance, header
 from mirror.git.packnames import packs_without_index

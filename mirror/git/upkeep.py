@@ -19,8 +19,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirror.fs import sync_folder
 from mirror.git import cgit
-from mirror.git.durable import sync_folder, write_file
+from mirror.git.durable import write_file
 from mirror.git.failures import GitFailed
 from mirror.git.jobs import Clock, Tell
 from mirror.git.joining import join

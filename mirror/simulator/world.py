@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,17 @@ class World:
         return self.workspaces.get(key) or next(
             (one for one in self.workspaces.values() if one.uuid == key), None
         )
+
+    def rename_workspace(self, old: str, new: str) -> SimWorkspace:
+        """Give a workspace another slug. Nothing redirects from the old one; its tokens live on."""
+        workspace = self.workspaces.pop(old)
+        workspace.slug = new
+        self.workspaces[new] = workspace
+        self.tokens = [replace(one, workspace=new) if one.workspace == old else one for one in self.tokens]
+        for user in self.users.values():
+            if user.workspaces is not None and old in user.workspaces:
+                user.workspaces = user.workspaces - {old} | {new}
+        return workspace
 
     def repository(self, workspace: str, key: str) -> SimRepository | None:
         """The repository of this slug or uuid. A workspace `{}` stands for any, if it is a uuid."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from mirror.fs import sync_folder
 from mirror.logs import get_logger
 
 _log = get_logger("store")
@@ -42,15 +43,6 @@ def make_parents(path: Path) -> None:
         make_parents(parent)
         parent.mkdir(exist_ok=True)
         sync_folder(parent.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the entries of a folder survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class NewFile:

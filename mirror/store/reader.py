@@ -3,7 +3,6 @@ a read-only disk, and while somebody else writes."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +16,7 @@ from mirror.model import JsonObject, Selector, time_text
 from mirror.store import layout, runs
 from mirror.store.brake import Brake, read_brake
 from mirror.store.cards import UNSEALED_CARDS, read_repository_card, read_workspace_card
-from mirror.store.failures import StoreDamaged, StoreTooNew, TwoFolders, Unreadable, missing_store
+from mirror.store.failures import StoreDamaged, StoreTooNew, TwoFolders, missing_store
 from mirror.store.ledger import Ledger, read_ledger
 from mirror.store.places import Places, folder_names, owned_folders, strangers_in
 from mirror.store.records import (
@@ -377,30 +376,19 @@ class Store:
         return count
 
     def _small_files(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """Every small file that is there, each with the keys it had before there were seals; and every
-        folder that cannot be listed."""
+        """Every small file that is there, each with the keys it had before there were seals."""
         yield layout.STORE_FILE, _UNSEALED[layout.STORE_FILE]
         for identifier in runs.run_ids(self.path):
             yield layout.run_record(identifier), _UNSEALED[layout.RUNS]
         for workspace in owned_folders(self.path / layout.WORKSPACES):
             place = f"{layout.WORKSPACES}/{workspace}"
             yield from self._small_files_of(place)
-            try:
-                names = owned_folders(self.path / place / layout.REPOSITORIES)
-            except OSError:
-                yield f"{place}/{layout.REPOSITORIES}", frozenset()
-                continue
-            for name in names:
+            for name in owned_folders(self.path / place / layout.REPOSITORIES):
                 yield from self._small_files_of(f"{place}/{layout.REPOSITORIES}/{name}")
 
     def _small_files_of(self, place: str) -> Iterator[tuple[str, frozenset[str]]]:
-        try:
-            there = set(os.listdir(self.path / place))  # noqa: PTH208 - names are enough
-        except OSError:
-            yield place, frozenset()  # reading it fails, and says why
-            return
         for name in layout.SMALL_FILES:
-            if name in there:
+            if (self.path / place / name).is_file():
                 yield f"{place}/{name}", _UNSEALED.get(name, frozenset())
 
     def _workspace_candidates(self) -> list[Candidate[WorkspaceFolder | StoreDamaged]]:
@@ -418,14 +406,7 @@ class Store:
         found: list[Candidate[RepositoryFolder | StoreDamaged]] = []
         for workspace in owned_folders(self.path / layout.WORKSPACES):
             base = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}"
-            try:
-                names_here = owned_folders(self.path / base)
-            except OSError as error:
-                damage = Unreadable(base, error.strerror or str(error))
-                slug = layout.slug_of(workspace), workspace
-                found.append(Candidate(damage, slug, ("*", base), note="cannot be read"))
-                continue
-            for name in names_here:
+            for name in owned_folders(self.path / base):
                 one = self._repository(workspace, name)
                 if isinstance(one, StoreDamaged):
                     names = (layout.slug_of(workspace), workspace), (layout.slug_of(name), name)
@@ -479,6 +460,16 @@ class Store:
         """
         likely = (_sound(self._repository(*place)) for place in self.places.repositories(uuid))
         return _only([one for one in likely if one.uuid.lower() == uuid.lower()])
+
+    def uuid_of_workspace(self, name: str) -> str | None:
+        """The uuid of the one workspace that is called `name` (a slug), or once was; None where none or
+        several are."""
+        wanted = name.lower()
+        every = self.workspaces(on_damage=lambda _: None)
+        found = [one for one in every if one.slug.lower() == wanted] or [
+            one for one in every if wanted in {former.name.lower() for former in one.former_names}
+        ]
+        return found[0].uuid if len(found) == 1 else None
 
     def check_alone(self, folder: WorkspaceFolder | RepositoryFolder) -> None:
         """Raise TwoFolders where another folder has the same uuid, and StoreDamaged where a folder that may

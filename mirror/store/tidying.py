@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from mirror.fs import sync_folder
 from mirror.git.documents import Documents
 from mirror.git.gc import CollectJob, UsageJob
 from mirror.git.history import (
@@ -41,7 +42,7 @@ from mirror.git.refs import (
 from mirror.git.workers import WorkerPool
 from mirror.model import Json, JsonObject, Snapshot, is_snapshot_id, loads, pointers, time_text
 from mirror.store import layout
-from mirror.store.disk import sync_folder, write_file
+from mirror.store.disk import write_file
 from mirror.store.drafts import checkpoints_since, tip_of
 from mirror.store.failures import StoreDamaged
 from mirror.store.folders import FolderWriter

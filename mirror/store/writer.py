@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from mirror.errors import MirrorError, UsageError
-from mirror.fs import occupant
+from mirror.fs import occupant, sync_folder
 from mirror.logs import get_logger, take_lost_lines
 from mirror.model import (
     Clock,
@@ -30,7 +30,7 @@ from mirror.model import (
     snapshot_id,
 )
 from mirror.store import layout
-from mirror.store.disk import make_folder, make_parents, sweep, sweep_folders, sync_folder, write_file
+from mirror.store.disk import make_folder, make_parents, sweep, sweep_folders, write_file
 from mirror.store.failures import StoreDamaged, missing_store
 from mirror.store.folders import RepositoryWriter, Taken, WorkspaceWriter
 from mirror.store.index import index_document, index_page
