@@ -167,7 +167,7 @@ def _taken_in(
     if received.failures:
         # What moved or went between list and fetch is not to be had any more, and no fault.
         again = _listed_again(client, received.failures)
-        if again.refs != advertised.refs:
+        if (again.refs, again.head) != (advertised.refs, advertised.head):
             accepted, refused = _accept(again, job.erased, old)
             received = receive(client, path, _tips(accepted), _order(accepted), tell, clock)
             count += received.objects

@@ -49,12 +49,12 @@ BROKE_OFF = 3
 MORE_FOR_EACH = 8
 # So many failures in a row, and the largest groups that are left come first.
 IN_A_ROW_MAX = 12
-# So long (seconds) requests that fail may take altogether.
+# So long (seconds) several requests in a row that fail may take altogether.
 FAILING_MAX = 1800.0
 # Refs (by their values) that could not be had the last time, one a line: they are asked for last.
 FILE = "lacking"
-# After so many requests in a row that were not answered at all, the server is asked whether it is there.
-UNANSWERED_MAX = 3
+# Only after so many failures in a row is it asked whether the server is there, and looked at the time.
+IN_A_ROW_MIN = 3
 # The lines of what a server tells meanwhile that say what went wrong there.
 _WORDS = re.compile(r"(?:fatal|error): .+")
 
@@ -92,11 +92,15 @@ def receive(
     wants = [tip for tip in dict.fromkeys([*order, *sorted(missing)]) if tip in missing]
     lacked = [tip for tip in _recall(path) if tip in missing]
     asking = _Asking(client, path, tell, clock)
-    fresh = [tip for tip in wants if tip not in set(lacked)]
+    known = set(lacked)
+    fresh = [tip for tip in wants if tip not in known]
     # An earlier run was interrupted in the middle of groups: a request for all would fail as it did then.
     is_interrupted = any(name.startswith(WORK + b"/") for name in old)
     asking.ask(fresh, FAILURES_MAX, divided=is_interrupted and len(fresh) > 1)
-    asking.ask(lacked, FAILURES_AGAIN_MAX)
+    if asking.is_away:
+        asking.failures |= dict.fromkeys(lacked, asking.failures[fresh[0]])
+    else:
+        asking.ask(lacked, FAILURES_AGAIN_MAX)
     # Those that were asked for alone in this run come last the next time, so that each has its turn.
     again = [tip for tip in [*lacked, *wants] if tip in asking.failures]
     _remember(path, sorted(dict.fromkeys(again), key=lambda tip: tip in asking.alone))
@@ -113,6 +117,7 @@ class _Asking:
         self._clock = clock
         self._failing = 0.0  # seconds that failing requests took
         self._budget = 0
+        self.is_away = False  # the server was found not to list its refs any more
         self._is_answered = True  # whether the last request was, with a byte at least
         self.objects = 0
         self.failures: dict[str, MirrorError] = {}
@@ -127,7 +132,7 @@ class _Asking:
             is_all = len(group) == len(wants)
             error = self._try(group)
             if error is None:
-                in_a_row, self._budget = 0, self._budget + MORE_FOR_EACH
+                in_a_row, self._failing, self._budget = 0, 0.0, self._budget + MORE_FOR_EACH
                 if not is_all:
                     _hold(self._path, group)
                     self._tell(f"{len(todo)} groups of refs to go")
@@ -147,10 +152,12 @@ class _Asking:
     def _is_given_up(self, error: MirrorError, in_a_row: int) -> bool:
         """Whether to ask no more after so many failures in a row, the last of them `error`."""
         self._budget -= BROKE_OFF if isinstance(error, GitUnreachable) else 1
-        if self._budget <= 0 or self._failing > FAILING_MAX:
+        if self._budget <= 0 or (in_a_row >= IN_A_ROW_MIN and self._failing > FAILING_MAX):
             return True
         # A server that answers nothing may be away; one that still lists its refs refuses this request.
-        return not self._is_answered and in_a_row % UNANSWERED_MAX == 0 and not is_alive(self._client)
+        if not self._is_answered and in_a_row % IN_A_ROW_MIN == 0:
+            self.is_away = not is_alive(self._client)
+        return self.is_away
 
     def _try(self, group: Sequence[str]) -> MirrorError | None:
         """Ask for one group; why it did not come, where that may lie in the objects themselves."""
