@@ -25,7 +25,8 @@ _NOBODY: frozenset[str] = frozenset()
 
 
 class Says(StrEnum):
-    """What a refusal says of a kind. Only NONE is an answer; the others leave it missing."""
+    """What a refusal says of a kind. NONE and ENDED may mean that there is none; the others leave it
+    missing."""
 
     DENIED = "denied"  # a scope or a permission is missing
     MISSING = "missing"  # it always exists: hidden, or a fault of the server, until it answers

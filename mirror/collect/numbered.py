@@ -354,6 +354,7 @@ async def _is_there(work: Work, kind: Kind, single: Endpoint, number: int) -> bo
         return False
     try:
         answer = await work.asking(Worth.FIRST).get(single, None, id=number, **work.names)
+        work.answered(single)
         thing = answer.object(kind.noun)
     except ApiError as error:
         return not await is_gone(work, single, error)

@@ -195,6 +195,7 @@ async def _look_at_open(work: Work, seen: set[int], *, with_logs: bool) -> None:
         try:
             uuid = fields.uuid_of(document["pipeline"], "pipeline")
             answer = await work.asking(Worth.OPEN).get(endpoints.PIPELINE, None, pipeline=uuid, **work.names)
+            work.answered(endpoints.PIPELINE)
             listed = answer.object("pipeline")
             if fields.pipeline_number(listed) == number:
                 _take(work, number, listed, with_logs=with_logs)

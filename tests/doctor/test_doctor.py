@@ -171,3 +171,11 @@ def test_a_recording_goes_on_past_trouble_and_says_what_is_missing(tmp_path: Pat
     one = json.loads((tmp_path / "answers/repository.json").read_text())["body"]
     several = json.loads((tmp_path / "answers/repositories.json").read_text())["body"]["values"]
     assert one["uuid"] in [each["uuid"] for each in several]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_what_every_repository_has_and_is_not_found_is_a_failure(tmp_path: Path, status: int) -> None:
+    report, ended = examine(tmp_path, faults=(Fault("GET */repositories/*/hooks", status=status, times=50),))
+    assert report.exit_code == ended == 3
+    [failed] = [check for check in report.checks if check.state == "fail"]
+    assert "webhooks" in failed.text and str(status) in failed.text

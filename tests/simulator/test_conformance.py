@@ -227,6 +227,8 @@ def inside(world: World, route: Route, names: dict[str, str], what: str) -> Iter
         yield {**names, what: value}
 
 
+# Not among the document's paths; the second is in one of its examples.
+UNDOCUMENTED = {"/addon/linkers", "/snippets/{workspace}/{snippet}/files/{node}/{path}"}
 # Answers with no body to check, or none to be had.
 MAY_BE = {
     "/repositories/{workspace}/{repository}/pipelines/{pipeline}/steps/{step}/log": {200, 307, 404},
@@ -270,6 +272,8 @@ async def test_answers_fit_the_published_schemas(tmp_path: Path, switches: Switc
         asked = 0
         for address in addresses(ask.world, route):
             answer = await ask(address)
+            if answer.status_code == 401:  # now and then, and not the next time
+                answer = await ask(address)
             asked += 1
             of_tracker = address.rpartition("/")[2] in ("milestones", "versions", "components")
             if (
@@ -298,7 +302,7 @@ def test_routes_ask_for_the_scopes_that_the_document_names() -> None:
     for route in ROUTES:
         found = operation(route.template)
         if found is None:
-            assert route.template == "/addon/linkers", f"{route.template} is not in the document"
+            assert route.template in UNDOCUMENTED, f"{route.template} is not in the document"
             continue
         # Who may see issues is asked after whether there are any.
         of_tracker = route.template.endswith(("/milestones", "/versions", "/components"))
