@@ -106,7 +106,7 @@ class Download:
 
     def _too_large(self) -> BadAnswer:
         return BadAnswer(
-            f"{self._what}: larger than {self._most} bytes",
+            f"{self._what}: larger than {int(self._most)} bytes, the most that limits.file_max allows",
             endpoint=self._what,
             hint="raise limits.file_max to keep it",
         )
