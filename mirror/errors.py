@@ -3,14 +3,15 @@
     MirrorError                1   failed
     ├── UsageError             2   the command line asks for something impossible
     │   └── ConfigError        2   the configuration has faults: all of them, each with its line
-    ├── Incomplete             3   stored what could be had; the rest is listed
     ├── DamageFound            4   verification found damage
-    ├── BrakeTripped           5   the mass-loss brake stopped the run
     ├── NoStore               10   no store there
     ├── Locked                11   another process holds the lock
     ├── CredentialRefused     12   Bitbucket refused the credential
     ├── TryLater              75   rate limit or network: try again later
     └── Cancelled            130   stopped by a person or by the service manager
+
+3 (incomplete) and 5 (the mass-loss brake) are never raised: what could be had is stored, and the run's
+entries and problems say the rest.
 
 Rooms raise these or subclasses of their own that stand beside the code that raises them;
 only `cli` turns them into exit codes.
@@ -76,22 +77,10 @@ class ConfigError(UsageError):
         super().__init__(f"{path} has {count} fault{'s' if count != 1 else ''}:\n{lines}")
 
 
-class Incomplete(MirrorError):
-    """What could be had was stored; something is missing, and listed."""
-
-    exit_code = 3
-
-
 class DamageFound(MirrorError):
     """Verification found damage in the store."""
 
     exit_code = 4
-
-
-class BrakeTripped(MirrorError):
-    """Upstream shrank by more than the brake allows."""
-
-    exit_code = 5
 
 
 class NoStore(MirrorError):

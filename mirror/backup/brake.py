@@ -27,8 +27,8 @@ from mirror.store.brake import (
     Loss,
     Lost,
     Rules,
-    write_brake,
 )
+from mirror.store.braking import write_brake
 from mirror.store.layout import BRAKE_FILE
 from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
 from mirror.store.writer import RepositoryWriter, WorkspaceWriter

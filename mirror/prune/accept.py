@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mirror.model import Clock, Outcome, Run, RunEntry, Selector
 from mirror.prune.common import entry_of, finish, guarded, start
-from mirror.store.brake import PULL_REQUESTS, REFS, REPOSITORIES, Brake, write_brake
+from mirror.store.brake import PULL_REQUESTS, REFS, REPOSITORIES, Brake
+from mirror.store.braking import write_brake
 from mirror.store.layout import BRAKE_FILE
 from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
 from mirror.store.writer import StoreWriter, open_store

@@ -14,10 +14,8 @@ from pathlib import Path
 
 from mirror.model import JsonObject, time_from_text, time_text
 from mirror.store import layout
-from mirror.store.disk import write_file
 from mirror.store.failures import Malformed
 from mirror.store.records import read_small
-from mirror.store.seal import sealed
 
 REFS = "refs"
 PULL_REQUESTS = "pull_requests"
@@ -256,8 +254,3 @@ def read_brake(root: Path, place: str) -> Brake:
     if not (root / place / layout.BRAKE_FILE).exists():
         return Brake()
     return read_small(root, f"{place}/{layout.BRAKE_FILE}", Brake.from_json)
-
-
-def write_brake(path: Path, brake: Brake) -> None:
-    """Keep the brake in the folder at `path`. The caller holds the folder's lock."""
-    write_file(path / layout.BRAKE_FILE, sealed(brake.to_json()))

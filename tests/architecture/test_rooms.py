@@ -111,12 +111,54 @@ def test_reader_of_the_store_never_imports_its_writer() -> None:
                 assert "writer" not in module, f"{path}:{line}: the reader must not need the writer"
 
 
+# Whatever writes in the store does it with this.
+WRITES = "mirror.store.disk"
+
+
+def source_of(module: str) -> Path | None:
+    """The file of one of the program's modules; None for other names."""
+    path = PACKAGE.parent / module.replace(".", "/")
+    return next((one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()), None)
+
+
+def needs(module: str) -> dict[str, str]:
+    """Every module of the store's room that `module` imports, by whichever way, with who imports it."""
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        one = waiting.pop()
+        path = source_of(one)
+        if path is None:
+            continue
+        for _, name in names_of(path):
+            if name.startswith("mirror.store") and source_of(name) and name not in found:
+                found[name] = one
+                waiting.append(name)
+    return found
+
+
+def names_of(path: Path) -> Iterator[tuple[int, str]]:
+    """As imports, and each name that is imported from a module, as it may be a module itself."""
+    yield from imports(path)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
 @pytest.mark.parametrize("room", ["extract", "verify", "restore", "browse"])
-def test_rooms_that_only_read_use_the_reader_alone(room: str) -> None:
+def test_rooms_that_only_read_import_nothing_that_writes(room: str) -> None:
     for path in SOURCES:
         if room_of(path) == room:
-            for line, module in imports(path):
-                assert not module.startswith("mirror.store.writer"), f"{path}:{line}: {room} only reads"
+            for line, module in names_of(path):
+                reached = {module, *needs(module)}
+                assert WRITES not in reached, f"{path}:{line}: {room} only reads, and {module} needs {WRITES}"
+
+
+def test_what_the_reader_needs_never_writes() -> None:
+    found = needs("mirror.store.reader")
+    assert WRITES not in found, f"{found[WRITES]} needs it"
+    assert WRITES in needs("mirror.store.folders")
 
 
 def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
