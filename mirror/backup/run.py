@@ -35,7 +35,7 @@ from mirror.bitbucket.client import Client
 from mirror.config.settings import Config, WorkspaceConfig
 from mirror.connect import client_of, network_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
-from mirror.errors import Cancelled, CredentialRefused, MirrorError, NoStore, UsageError
+from mirror.errors import Cancelled, CredentialRefused, MirrorError, NoStore, TryLater, UsageError
 from mirror.git.workers import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import (
@@ -265,11 +265,13 @@ async def _workspaces(
                     _note_name(order, config, workspace)
                     if _selected(order, workspace.slug):
                         await _workspace(order, store, workers, client, config, workspace, tally)
-            except (CredentialRefused, UsageError) as error:
+            except (CredentialRefused, UsageError, TryLater) as error:
                 # Nothing can be listed; what is held can be asked for by its name.
-                tally.unlisted |= isinstance(error, CredentialRefused)
+                tally.unlisted |= not isinstance(error, UsageError)
                 tally.fail(error, where)
-                await _held_by_git(order, store, workers, client, config, tally)
+                # What is in trouble, or has no requests left, is not asked for each repository again.
+                left = client.failing(error) if isinstance(error, TryLater) else client
+                await _held_by_git(order, store, workers, left, config, tally)
             else:
                 _tell_refusals(client, where, tally)
             finally:

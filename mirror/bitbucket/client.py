@@ -124,6 +124,7 @@ class Client:
         )
         self._doubts = Doubts(self._root.url, self._prove, clock)
         self._places: dict[tuple[int, str], bool] = {}
+        self._error: MirrorError | None = None
         self._only: SignIn | None = None
         self._worth = Worth.FIRST
         self._until = until
@@ -186,6 +187,13 @@ class Client:
         `until` (monotonic), where that is given. It is not to be closed itself."""
         view = copy.copy(self)
         view._worth, view._until = worth, self._until if until is None else until
+        return view
+
+    def failing(self, error: MirrorError) -> Client:
+        """The same client, which asks for nothing any more: every request comes to `error` at once. It is
+        not to be closed itself."""
+        view = copy.copy(self)
+        view._error = error
         return view
 
     def spare(self) -> int:
@@ -254,6 +262,8 @@ class Client:
 
     async def _chosen(self, attempts: Attempts) -> SignIn:
         """The sign-in for the next try. Raises what the request came to where none is left."""
+        if self._error is not None:
+            raise self._error
         sign_in = self._desk.choose(attempts)
         if sign_in is not None:
             return sign_in

@@ -157,3 +157,21 @@ async def test_doctor_asks_git_where_the_api_refuses_the_credential(place: Place
     by_name = {check.name: check for check in report.checks}
     assert by_name["acme: sign-in"].state == "fail" and report.exit_codes == (12,)
     assert by_name["acme: git"].state == "ok"
+
+
+async def test_code_that_is_held_is_fetched_where_the_api_is_in_trouble(place: Place) -> None:
+    await place.run("acme/website")
+    new = place.acme.repositories["website"].commit("main", {"new.txt": b"meanwhile\n"}, "One more")
+    place.simulator.order(Fault("GET /2.0/*", status=503, times=10_000))
+    before = len(place.simulator.requests)
+    run = await place.run("acme/website")
+    assert run.exit_codes == (75,), run.problems
+    [entry] = repositories(run)
+    assert entry.parts["code"].is_settled and entry.snapshot
+    with place.store() as store:
+        [folder] = store.repositories()
+        latest = folder.metadata.latest()
+        told = folder.metadata.code_refs(latest) if latest is not None else None
+        assert told is not None and told[0].refs[b"refs/heads/main"] == new
+    asked = [one for one in place.simulator.requests[before:] if one.kind == "api"]
+    assert len(asked) <= 10, "the API is left alone"
