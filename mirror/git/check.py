@@ -321,9 +321,18 @@ def _walk(store: DiskObjectStore, start: bytes, seen: set[bytes]) -> list[tuple[
             # Content was hashed with its pack; here it only has to be there.
             if blob not in seen:
                 seen.add(blob)
-                if ObjectID(blob) not in store:
-                    missing.append((blob, "is missing"))
+                fault = _absence(store, blob)
+                if fault is not None:
+                    missing.append((blob, fault))
     return missing
+
+
+def _absence(store: DiskObjectStore, name: bytes) -> str | None:
+    """Why an object is not to be found, or None where it is there."""
+    try:
+        return None if ObjectID(name) in store else "is missing"
+    except Exception as error:  # noqa: BLE001 - damage raises anything
+        return f"cannot be looked for: {type(error).__name__}"
 
 
 def _links(kind: int, data: bytes) -> tuple[list[bytes], list[bytes]]:

@@ -161,6 +161,17 @@ def test_what_the_reader_needs_never_writes() -> None:
     assert WRITES in needs("mirror.store.folders")
 
 
+def test_stored_files_and_mirrors_are_taken_out_one_way() -> None:
+    """Always checked: what opens a stored file is `store.stored`, and only `extract` copies a mirror."""
+    for path in SOURCES:
+        place = str(path.relative_to(PACKAGE))
+        for line, module in imports(path):
+            if module == "mirror.git.copies":
+                assert room_of(path) == "extract", f"{path}:{line}: mirrors are copied by extract"
+            if module == "gzip" and room_of(path) != "simulator":
+                assert place == "store/drafts.py", f"{path}:{line}: compressed files are read by store.stored"
+
+
 def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
     homes = {
         "apscheduler": {"daemon"},

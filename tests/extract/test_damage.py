@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mirror import browse, restore
+from mirror.git.copies import CopyJob, copy
+from mirror.git.refs import read_refs
 from mirror.model import Selector
 from tests.e2e.helpers import json_of, mirror
 from tests.extract.made import BINARY, LFS_OBJECT, LOG, Made, blob, commit, flip, pointer_to, sha256, tree
@@ -104,6 +107,28 @@ async def test_no_wrong_bytes_ever_come_from_documents(made: Made, tmp_path: Pat
     }
     assert all(wanted[path] == data for path, data in got.items())
     assert done.returncode == 4 or (done.returncode == 0 and got == wanted), done.stdout + done.stderr
+
+
+async def test_a_copy_is_right_or_told_as_damaged(made: Made, tmp_path: Path) -> None:
+    """Whatever bit of a pack or its index flips, no wrong byte is laid out."""
+    code = (await made.add("api", 1)).path / "code.git"
+    texts = [b"line %d of a text\n" % number * 50 for number in range(12)]
+    top = tree(code, *((b"100644", b"%02d" % at, blob(code, text)) for at, text in enumerate(texts)))
+    await made.add("api", 1, refs={b"refs/heads/main": commit(code, top)})
+    pack = made.pack("api")
+    refs, told = read_refs(code), 0
+    for file in (pack, pack.with_suffix(".idx")):
+        for at in range(0, file.stat().st_size, max(1, file.stat().st_size // 40)):
+            flip(file, at)
+            result = copy(CopyJob(str(code), str(tmp_path / "copy"), refs, work_tree=True))
+            told += bool(result.damage)
+            if not result.damage:
+                assert [(tmp_path / "copy" / f"{n:02}").read_bytes() for n in range(12)] == texts
+                assert git("fsck", "--full", "--no-dangling", cwd=tmp_path / "copy") == ""
+                shutil.rmtree(tmp_path / "copy")
+            assert not (tmp_path / "copy").exists()
+            flip(file, at)
+    assert told > 70
 
 
 async def test_a_damaged_lfs_object_costs_itself(made: Made, tmp_path: Path) -> None:
