@@ -240,7 +240,9 @@ def _add_restore(commands: _Commands) -> None:
         help="push only these refs, named in full ('refs/heads/*'); may be given several times",
     )  # fmt: skip
     restore.add_argument(
-        "--overwrite", action="store_true", help="replace what is there under the same names"
+        "--overwrite",
+        action="store_true",
+        help="replace what is there: of a folder, all that an earlier restore wrote",
     )
     restore.add_argument("--dry-run", action="store_true", help="say what would be restored; write nothing")
     restore.add_argument("-y", "--yes", action="store_true", help="do not ask before overwriting")
