@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -188,6 +189,16 @@ def test_a_giant_comes_in_groups_of_refs(
     assert is_equal(mirror, upstream)
     assert work_refs(mirror) == []
     assert not list(mirror.glob("objects/**/tmp*"))
+
+
+def test_a_first_transfer_that_broke_late_is_no_reason_to_give_up(
+    backend: GitBackend, upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it took: only several failures in a row are too many."""
+    monkeypatch.setattr(receive, "FAILING_MAX", 0.0)
+    backend.break_above = 90_000
+    assert get(backend, tmp_path / "m.git", clock=time.monotonic).lacking == ()
+    assert is_equal(tmp_path / "m.git", upstream)
 
 
 def test_groups_come_the_oldest_first_and_so_do_the_halves_of_those_that_broke(
