@@ -1,7 +1,7 @@
 """Taking things out of a store: a mirror, a document or a stored file, always checked on its way.
 
-Reads the store alone. What is damaged costs itself and nothing beside it, and is named; what is taken out is
-made apart and moved to its place once it is whole.
+Only reads the store. A damaged thing is left out and named, everything else is taken out. What is taken out
+is made apart and moved to its place when it is finished.
 """
 
 from mirror.extract.choice import WORKSPACE, choose, place_of, problem_of, readable, unreadable

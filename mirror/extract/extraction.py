@@ -28,8 +28,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Form:
-    """How things stand in the target. `word`: in the name of what is not finished. `work_trees`: clones with
-    their files, else bare repositories. `named_files`: stored files by names for people, else by hash."""
+    """How the target is laid out. `word` marks the name of the unfinished folder. `work_trees`: clones with
+    their files instead of bare repositories. `named_files`: stored files get readable names instead of their
+    hashes."""
 
     word: str
     work_trees: bool = False
@@ -38,8 +39,8 @@ class Form:
 
 @dataclass(frozen=True)
 class Order:
-    """What to take out: `parts` are `code`, `wiki`, `snippets` and `metadata`. `do` does a job of git's
-    and tells how far that is; `tell` is told how far all is (a subject, a stage) and may raise to end it."""
+    """What to take out: `parts` are `code`, `wiki`, `snippets` and `metadata`. `do` runs a git job and
+    passes its progress on. `tell` receives the progress of all (a subject, a stage); it may raise to stop."""
 
     form: Form
     parts: frozenset[str]
@@ -52,8 +53,8 @@ class Order:
 
 @dataclass
 class Extracted:
-    """What came of a folder: the snapshot, and counts. `refs` are by the mirror's name. `is_there`: it is at
-    the target, in full or in part. Each problem has an exit code."""
+    """The result for one folder: the snapshot, and counts. `refs` is keyed by mirror. `is_there`: the target
+    has it, in full or in part. Each problem has an exit code."""
 
     when: At
     is_there: bool = False
@@ -67,23 +68,22 @@ class Extracted:
 
 
 class _NoMirror(Exception):
-    """A mirror could not be copied: it is damaged. The problems are told."""
+    """A mirror is damaged and was not copied. Its problems are in the result."""
 
 
 def extract(folder: Folder, when: At, at: str, place: Path, order: Order) -> Extracted:
     """Take out of `folder` what `order` says, as it was at the snapshot `when`, to `place`.
 
-    Where something is damaged and a prune or an erasure changed the folder meanwhile, it is begun again with
-    what `at` names by then. Never raises for what is wrong with the folder or the target: problems say it.
+    Starts again, with the snapshot that `at` names by then, where it finds damage and a prune or an erasure
+    changed the folder meanwhile. Faults of the folder or the target are in the result's problems, not raised.
     """
     done = Extracted(when)
     destination: Destination | None = None
     try:
         destination = _destination(place, order)
         for turn in range(TRIES):
-            before = state_of(folder)
-            if turn:
-                done = Extracted(when)
+            before, done = state_of(folder), Extracted(when)
+            if not _is_current(folder, when):
                 when = snapshot_at(folder, at)
             done = _make(folder, when, destination.begin(again=turn > 0), order)
             if state_of(folder) == before or not _is_damaged(done):
@@ -106,13 +106,20 @@ def _destination(place: Path, order: Order) -> Destination:
     return Destination(place, order.form.word, overwrite=order.overwrite, ours=ours)
 
 
+def _is_current(folder: Folder, when: At) -> bool:
+    """Whether the snapshot is still what its tag names: a prune or an erasure may have run since."""
+    try:
+        return folder.metadata.get(when.snapshot.id) == when.snapshot
+    except DamageFound:
+        return False
+
+
 def _is_damaged(done: Extracted) -> bool:
     return any(code == 4 for code, _ in done.problems)
 
 
 def _publish(folder: Folder, place: Path, destination: Destination, done: Extracted) -> None:
-    """Move what was made to its place, unless that is nothing, or something damaged in the place of
-    something else."""
+    """Move what was made to its place. Something incomplete never replaces what is there."""
     if not any(destination.unfinished.iterdir()):
         return
     if _is_damaged(done) and destination.replaces:
@@ -124,7 +131,8 @@ def _publish(folder: Folder, place: Path, destination: Destination, done: Extrac
 
 
 def _make(folder: Folder, when: At, target: Path, order: Order) -> Extracted:
-    """Make all that is wanted in the folder `target`. Raises MirrorError and OSError where that ends it."""
+    """Make everything that the order asks for in the folder `target`. Raises MirrorError and OSError where
+    that is impossible."""
     done, name, snapshot = Extracted(when), folder.full_name, when.snapshot
     if METADATA in order.parts:
         order.tell(name, "documents")

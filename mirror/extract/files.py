@@ -1,5 +1,5 @@
-"""Documents, stored files and LFS objects written to a folder. Each is hashed on its way; one that is damaged
-or missing is a problem of its own, and the others are written all the same."""
+"""Documents, stored files and LFS objects written to a folder. Each is hashed while it is copied. A damaged
+or missing one becomes a problem; the others are written."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def _dropped(folder: Folder, written: Written) -> Mapping[str, str]:
 
 
 def _copy(folder: Folder, stored: StoredFile, target: Path, written: Written) -> bool:
-    """Copy a stored file to `target`, hashed on its way; returns whether it is whole. What is not is not left
-    there. Raises OSError where the target's disk fails."""
+    """Copy a stored file to `target` and hash it meanwhile; returns whether it is intact. A damaged copy is
+    removed. Raises OSError where the target's disk fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as out:
         try:

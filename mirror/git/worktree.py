@@ -1,7 +1,7 @@
 """The files of a commit laid out in a folder, as `git checkout` does it, from trees that nobody can trust.
 
-Whoever may push can write any tree: entries called `..` or `.git`, folders without end, two entries of one
-name. Nothing is ever written outside of the folder, and what cannot be laid out is left out by name.
+Anybody with push rights can make any tree: entries called `..` or `.git`, endless folders, two entries with
+one name. Nothing is written outside the folder. What cannot be laid out is skipped and reported by name.
 """
 
 from __future__ import annotations

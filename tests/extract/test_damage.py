@@ -1,4 +1,4 @@
-"""What is damaged costs itself and nothing beside it: it is named, with 4, and all else comes back."""
+"""A damaged thing is left out and named, with exit code 4, and everything else comes back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def code_of(target: Path, name: str) -> Path | None:
 
 @pytest.mark.parametrize("way", ["restore", "export"])
 @pytest.mark.parametrize("harm", ["cut .gz", "flipped .gz", "flipped file", "lost file"])
-async def test_a_damaged_file_costs_itself(made: Made, tmp_path: Path, way: str, harm: str) -> None:
+async def test_a_damaged_file_is_left_out_and_named(made: Made, tmp_path: Path, way: str, harm: str) -> None:
     for number, name in enumerate(("api", "website"), start=1):
         await made.add(name, number)
     path = made.stored("api", LOG if ".gz" in harm else BINARY)
@@ -67,7 +67,9 @@ async def test_a_damaged_file_costs_itself(made: Made, tmp_path: Path, way: str,
 
 @pytest.mark.parametrize("way", ["restore", "export"])
 @pytest.mark.parametrize("harm", ["flipped pack", "lost pack", "cut pack", "cut index", "lost index"])
-async def test_a_damaged_mirror_costs_itself(made: Made, tmp_path: Path, way: str, harm: str) -> None:
+async def test_a_damaged_mirror_is_left_out_and_named(
+    made: Made, tmp_path: Path, way: str, harm: str
+) -> None:
     for number, name in enumerate(("api", "website"), start=1):
         await made.add(name, number)
     pack = made.pack("api")
@@ -131,7 +133,7 @@ async def test_a_copy_is_right_or_told_as_damaged(made: Made, tmp_path: Path) ->
     assert told > 70
 
 
-async def test_a_damaged_lfs_object_costs_itself(made: Made, tmp_path: Path) -> None:
+async def test_a_damaged_lfs_object_is_left_out_and_named(made: Made, tmp_path: Path) -> None:
     writer = await made.add("api", 1)
     code = writer.path / "code.git"
     top = tree(code, (b"100644", b"a.bin", blob(code, pointer_to(LFS_OBJECT))))

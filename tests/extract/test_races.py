@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror import browse, restore, verify
+from mirror import browse, extract, restore, verify
 from mirror.errors import UsageError
 from mirror.git.copies import CopyJob, copy
 from mirror.git.refs import read_refs
@@ -127,6 +127,29 @@ def test_a_snapshot_that_goes_meanwhile_is_gone_and_not_damaged(
     if not found.is_there:
         assert any(f"no snapshot {first.id}" in text for _, text in found.problems), found.problems
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_was_chosen_before_the_writer_ran_is_chosen_again(
+    made: Made, tmp_path: Path, writer: Callable[[Made], None]
+) -> None:
+    """Of many repositories each is chosen at the beginning, and the last is taken out much later."""
+    folder = made.folder("api")
+    chosen = folder.metadata.at(folder.metadata.snapshots()[1].id)
+    writer(made)
+    order = extract.Order(
+        extract.Form(extract.EXPORTING),
+        frozenset({"code", "metadata"}),
+        lambda job, tell: job.do(tell, lambda: 0.0),
+    )
+    done = extract.extract(made.folder("api"), chosen, chosen.snapshot.id, tmp_path / "out", order)
+    if writer is erase:
+        assert done.problems == [] and done.is_there
+        assert "secret" not in (tmp_path / "out" / "metadata" / "issues" / "0" / "99.json").read_text().split(
+            '"'
+        )
+    else:
+        assert done.problems == [(3, f"there is no snapshot {chosen.snapshot.id}")] and not done.is_there
 
 
 @pytest.mark.parametrize("writer", WRITERS)
