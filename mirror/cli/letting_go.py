@@ -9,6 +9,7 @@ from mirror.browse.documents import document_path
 from mirror.cli.context import Context
 from mirror.cli.edges import person
 from mirror.cli.output import size
+from mirror.cli.owner import become_owner
 from mirror.cli.runs import MEANING, confirm
 from mirror.model import Outcome, Run, RunEntry
 
@@ -16,10 +17,12 @@ from mirror.model import Outcome, Run, RunEntry
 async def run_prune(context: Context) -> int:
     """`mirror prune`."""
     options = context.options
+    config = context.config()
+    become_owner(config.store, "prune")
     with context.progress() as progress:
         try:
             run = await prune.prune(
-                context.config(),
+                config,
                 context.selectors(),
                 clock=context.clock,
                 environment=context.environment,
@@ -84,10 +87,12 @@ def _show_problems(context: Context, run: Run) -> None:
 
 async def run_accept_loss(context: Context) -> int:
     """`mirror accept-loss`."""
+    store, by = context.store(), person(context.environment)
+    become_owner(store, "accept-loss")
     run = await prune.accept_loss(
-        context.store(),
+        store,
         context.selector(),
-        by=person(context.environment),
+        by=by,
         clock=context.clock,
         lock_wait=context.options.lock_wait,
     )
@@ -113,13 +118,15 @@ async def run_erase(context: Context) -> int:
     if not options.yes:
         named = "everything" if what.is_everything else str(what)
         confirm(f"Erase {named} from all snapshots of {options.selector}? It cannot be brought back.")
+    store, by = context.store(), person(context.environment)
+    become_owner(store, "erase")
     with context.progress() as progress:
         run = await prune.erase(
-            context.store(),
+            store,
             context.selector(),
             what,
             reason=options.reason,
-            by=person(context.environment),
+            by=by,
             clock=context.clock,
             environment=context.environment,
             lock_wait=options.lock_wait,

@@ -10,6 +10,7 @@ from mirror import backup, browse, restore, verify
 from mirror.cli.context import Context
 from mirror.cli.init import make_store
 from mirror.cli.looking import tell_out_of_reach
+from mirror.cli.owner import become_owner, secret_files
 from mirror.config import Config
 from mirror.connect import git_login, network_of
 from mirror.errors import MirrorError, UsageError
@@ -46,6 +47,8 @@ async def run_backup(context: Context) -> int:
         Store.open(config.store).close()
     elif not options.dry_run:
         make_store(context, config.store)
+    if not options.dry_run:
+        become_owner(config.store, "backup", needed=secret_files(config))
     with context.progress() as progress:
         try:
             run = await backup.run(
@@ -118,6 +121,7 @@ async def run_verify(context: Context) -> int:
     store, options = context.store(), context.options
     key = f"{options.level} {options.share} {' '.join(options.selectors)}"
     journal: VerifyJournal | None = None
+    become_owner(store, "verify")
     try:
         Store.open(store).close()
         journal = VerifyJournal(store, key, resume=options.resume, now=context.clock.now())

@@ -11,6 +11,7 @@ from pathlib import Path
 from mirror import __version__, config, daemon, doctor
 from mirror.cli import parser
 from mirror.cli.context import Context
+from mirror.cli.owner import become_owner, secret_files
 from mirror.errors import ConfigError
 from mirror.simulator import Simulator, World
 from mirror.simulator.sample import SCOPES, SLUG, populate
@@ -18,6 +19,10 @@ from mirror.simulator.sample import SCOPES, SLUG, populate
 
 async def run_daemon(context: Context) -> int:
     """`mirror daemon`."""
+    loaded = context.config()
+    path = context.config_path()
+    needed = [*secret_files(loaded), *([path] if path is not None else [])]  # a reload reads it again
+    become_owner(loaded.store, "daemon", needed=needed)
     return await daemon.serve(context.config, clock=context.clock, environment=context.environment)
 
 

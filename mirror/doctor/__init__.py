@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -37,6 +38,7 @@ from mirror.git import cgit, lfs_server
 from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors import GitLogin, probe
 from mirror.model import Clock, JsonObject, Repository, Workspace, dumps
+from mirror.store.owner import Owner, foreign, owner_of
 from mirror.store.reader import Store, StoreDamaged
 
 State = Literal["ok", "warn", "fail"]
@@ -115,16 +117,33 @@ def _store_checks(path: Path) -> list[Check]:
             number = len(store.repositories(on_damage=damages.append))
             checks = [Check(name, "ok", f"format {store.format}, {number} repositories")]
             checks += [_failed(name, damage) for damage in damages]
-    except NoStore as error:
-        checks = [_failed(name, error)]
     except MirrorError as error:
-        return [_failed(name, error)]
+        checks = [_failed(name, error)]
+    owner = owner_of(path)
+    if owner is not None:
+        checks.append(_owner_check(path, owner))
     place = path
     while not place.exists() and place != place.parent:
         place = place.parent
     checks.append(_disk_check(place))
     checks.append(_lock_check(place))
     return checks
+
+
+def _owner_check(path: Path, owner: Owner) -> Check:
+    """What in the store is not its owner's: a command that was run as another user leaves it, and the
+    owner may not read it."""
+    first, count = "", 0
+    for name, theirs in foreign(path, owner):
+        count += 1
+        whose = f"belongs to {theirs.user}" if theirs is not None else "cannot be looked into"
+        first = first or f"{name} {whose}"
+    if not count:
+        return Check("owner", "ok", f"everything in the store belongs to {owner.user}")
+    more = f", and {count - 1} more" if count > 1 else ""
+    text = f"the store belongs to {owner.user}, but {first}{more}"
+    remedy = f"run as root: chown -R {owner.user}:{owner.group} {shlex.quote(str(path))}"
+    return Check("owner", "fail", text, remedy)
 
 
 def _disk_check(place: Path) -> Check:

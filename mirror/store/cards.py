@@ -6,6 +6,7 @@ folder is read all the same, and the next backup writes the card again.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 from mirror.model import JsonObject, is_uuid
 from mirror.store import layout
-from mirror.store.failures import StoreDamaged
+from mirror.store.failures import StoreDamaged, Unreadable
 from mirror.store.records import RepositoryRecord, WorkspaceRecord, parse_small
 from mirror.store.seal import seal_fault
 from mirror.store.snapshots import SnapshotReader
@@ -56,10 +57,11 @@ def read_workspace_card(
         if told is not None and "/" not in told[1]:
             uuid, slug, since = told
             return WorkspaceRecord(uuid, slug, "", since), damage
-        for one in repositories():
-            found = _workspace_told_by(one, place)
-            if found is not None:
-                return found, damage
+        with contextlib.suppress(OSError):  # a folder that may not be listed tells nothing
+            for one in repositories():
+                found = _workspace_told_by(one, place)
+                if found is not None:
+                    return found, damage
         raise
 
 
@@ -69,6 +71,8 @@ def _read(root: Path, place: str, name: str, build: Callable[[JsonObject], T]) -
         data = (root / file).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise StoreDamaged(file, "it is missing") from error
+    except OSError as error:
+        raise Unreadable(file, error.strerror or str(error)) from error
     fault = seal_fault(data, UNSEALED_CARDS[name])
     if fault is not None:
         raise StoreDamaged(file, fault)
@@ -79,7 +83,7 @@ def _told_by(snapshots: SnapshotReader, place: str) -> tuple[str, str, datetime]
     """The uuid, name and time of the last snapshot, if it is of this folder."""
     try:
         latest = snapshots.latest()
-    except StoreDamaged:
+    except (StoreDamaged, OSError):
         return None
     if latest is None or not is_uuid(latest.uuid) or not _fits(place, latest.uuid):
         return None
@@ -90,7 +94,7 @@ def _workspace_told_by(snapshots: SnapshotReader, place: str) -> WorkspaceRecord
     try:
         latest = snapshots.latest()
         profile = snapshots.read(latest, _PROFILE) if latest is not None else None
-    except StoreDamaged:
+    except (StoreDamaged, OSError):
         return None
     told = profile.get("workspace") if isinstance(profile, dict) else None
     uuid, slug = (told.get("uuid"), told.get("slug")) if isinstance(told, dict) else (None, None)

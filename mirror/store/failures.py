@@ -43,6 +43,26 @@ class TwoFolders(StoreDamaged):
         return TwoFolders, (self.file, self.second)
 
 
+class Unreadable(StoreDamaged):
+    """The system does not let this user read a file or folder of the store, or cannot read it itself.
+
+    `reason` is the system's own word for it.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        DamageFound.__init__(
+            self,
+            f"{file} cannot be read: {reason}",
+            hint="run as the user who owns the store; mirror doctor names the files in it that are another's",
+        )
+        self.file = file
+        self.problem = f"it cannot be read: {reason}"
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[StoreDamaged], tuple[str, str]]:
+        return Unreadable, (self.file, self.reason)
+
+
 class Malformed(ValueError):
     """A JSON value is not of the form that the store writes."""
 

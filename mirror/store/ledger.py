@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mirror.model import JsonObject, Snapshot, is_snapshot_id, time_from_text, time_text
 from mirror.store import layout
-from mirror.store.failures import Malformed
+from mirror.store.failures import Malformed, Unreadable
 from mirror.store.records import parse_small
 
 
@@ -134,11 +134,13 @@ class Ledger:
 
 
 def read_ledger(root: Path, place: str) -> Ledger | None:
-    """The ledger of the folder `place`, None where it has none yet. Raises StoreDamaged and OSError."""
+    """The ledger of the folder `place`, None where it has none yet. Raises StoreDamaged."""
     file = f"{place}/{layout.LEDGER_FILE}"
     try:
         data = (root / file).read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise Unreadable(file, error.strerror or str(error)) from error
     digest = hashlib.sha256(data).hexdigest()
     return replace(parse_small(data, file, Ledger.from_json), sha256=digest)

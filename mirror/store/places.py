@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mirror.store import layout
+from mirror.store.failures import Unreadable
 
 # What changes when an entry is made in or removed from a folder.
 _Signature = tuple[int, int, int, int]
@@ -14,12 +15,14 @@ _Signature = tuple[int, int, int, int]
 class Places:
     """The repositories' folders of the store at `root`, by the digits of the uuid in their names.
 
-    A workspace's folder is listed again when it has changed, by whichever process.
+    A workspace's folder is listed again when it has changed, by whichever process. One that this user may
+    not list is passed over, unless what is looked for may be in it.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._signatures: dict[str, _Signature] = {}
+        self._unreadable: dict[str, str] = {}  # workspace folder, why
         self._by_digits: dict[str, dict[str, list[str]]] = {}  # workspace folder, digits, names
 
     def repositories(self, uuid: str) -> list[tuple[str, str]]:
@@ -32,6 +35,10 @@ class Places:
             for length in range(8, len(digits) + 1)
             for name in by_digits.get(digits[:length], ())
         ]
+        if not found and self._unreadable:
+            # One of them may be the repository's: making another would give it two.
+            workspace, reason = min(self._unreadable.items())
+            raise Unreadable(f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}", reason)
         return sorted(found)
 
     def made(self, workspace: str, name: str) -> None:
@@ -45,17 +52,25 @@ class Places:
     def _refresh(self) -> None:
         workspaces = owned_folders(self._root / layout.WORKSPACES)
         for gone in self._by_digits.keys() - set(workspaces):
-            del self._by_digits[gone], self._signatures[gone]
+            del self._by_digits[gone]
+            self._signatures.pop(gone, None)
+        self._unreadable = {}
         for workspace in workspaces:
-            signature = _signature(self._base(workspace))
-            if signature is None:
-                self._by_digits.pop(workspace, None)
-                self._signatures.pop(workspace, None)
-            elif self._signatures.get(workspace) != signature:
-                self._by_digits[workspace] = {}
-                for name in owned_folders(self._base(workspace)):
-                    self._add(workspace, name)
-                self._signatures[workspace] = signature
+            try:
+                self._list(workspace)
+            except OSError as error:
+                self._unreadable[workspace] = error.strerror or str(error)
+
+    def _list(self, workspace: str) -> None:
+        signature = _signature(self._base(workspace))
+        if signature is None:
+            self._by_digits.pop(workspace, None)
+            self._signatures.pop(workspace, None)
+        elif self._signatures.get(workspace) != signature:
+            self._by_digits[workspace] = {}
+            for name in owned_folders(self._base(workspace)):
+                self._add(workspace, name)
+            self._signatures[workspace] = signature
 
     def _base(self, workspace: str) -> Path:
         return self._root / layout.WORKSPACES / workspace / layout.REPOSITORIES

@@ -3,6 +3,7 @@ a read-only disk, and while somebody else writes."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +17,7 @@ from mirror.model import JsonObject, Selector, time_text
 from mirror.store import layout, runs
 from mirror.store.brake import Brake, read_brake
 from mirror.store.cards import UNSEALED_CARDS, read_repository_card, read_workspace_card
-from mirror.store.failures import StoreDamaged, StoreTooNew, TwoFolders, missing_store
+from mirror.store.failures import StoreDamaged, StoreTooNew, TwoFolders, Unreadable, missing_store
 from mirror.store.ledger import Ledger, read_ledger
 from mirror.store.places import Places, folder_names, owned_folders, strangers_in
 from mirror.store.records import (
@@ -376,19 +377,30 @@ class Store:
         return count
 
     def _small_files(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """Every small file that is there, each with the keys it had before there were seals."""
+        """Every small file that is there, each with the keys it had before there were seals; and every
+        folder that cannot be listed."""
         yield layout.STORE_FILE, _UNSEALED[layout.STORE_FILE]
         for identifier in runs.run_ids(self.path):
             yield layout.run_record(identifier), _UNSEALED[layout.RUNS]
         for workspace in owned_folders(self.path / layout.WORKSPACES):
             place = f"{layout.WORKSPACES}/{workspace}"
             yield from self._small_files_of(place)
-            for name in owned_folders(self.path / place / layout.REPOSITORIES):
+            try:
+                names = owned_folders(self.path / place / layout.REPOSITORIES)
+            except OSError:
+                yield f"{place}/{layout.REPOSITORIES}", frozenset()
+                continue
+            for name in names:
                 yield from self._small_files_of(f"{place}/{layout.REPOSITORIES}/{name}")
 
     def _small_files_of(self, place: str) -> Iterator[tuple[str, frozenset[str]]]:
+        try:
+            there = set(os.listdir(self.path / place))  # noqa: PTH208 - names are enough
+        except OSError:
+            yield place, frozenset()  # reading it fails, and says why
+            return
         for name in layout.SMALL_FILES:
-            if (self.path / place / name).is_file():
+            if name in there:
                 yield f"{place}/{name}", _UNSEALED.get(name, frozenset())
 
     def _workspace_candidates(self) -> list[Candidate[WorkspaceFolder | StoreDamaged]]:
@@ -406,7 +418,14 @@ class Store:
         found: list[Candidate[RepositoryFolder | StoreDamaged]] = []
         for workspace in owned_folders(self.path / layout.WORKSPACES):
             base = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}"
-            for name in owned_folders(self.path / base):
+            try:
+                names_here = owned_folders(self.path / base)
+            except OSError as error:
+                damage = Unreadable(base, error.strerror or str(error))
+                slug = layout.slug_of(workspace), workspace
+                found.append(Candidate(damage, slug, ("*", base), note="cannot be read"))
+                continue
+            for name in names_here:
                 one = self._repository(workspace, name)
                 if isinstance(one, StoreDamaged):
                     names = (layout.slug_of(workspace), workspace), (layout.slug_of(name), name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mirror.model import JsonObject, is_uuid, loads, time_from_text, time_text
-from mirror.store.failures import Malformed, StoreDamaged
+from mirror.store.failures import Malformed, StoreDamaged, Unreadable
 
 T = TypeVar("T")
 
@@ -158,6 +158,8 @@ def read_small(root: Path, file: str, build: Callable[[JsonObject], T]) -> T:
         data = (root / file).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise StoreDamaged(file, "it is missing") from error
+    except OSError as error:
+        raise Unreadable(file, error.strerror or str(error)) from error
     return parse_small(data, file, build)
 
 

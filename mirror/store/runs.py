@@ -11,7 +11,7 @@ from pathlib import Path
 from mirror.logs import get_logger
 from mirror.model import JsonObject, NotCanonical, loads, run_time
 from mirror.store import layout
-from mirror.store.failures import Malformed, StoreDamaged
+from mirror.store.failures import Malformed, StoreDamaged, Unreadable
 from mirror.store.records import parse_small
 
 _log = get_logger("store")
@@ -64,6 +64,8 @@ def read_run(root: Path, identifier: str) -> RunRecord:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError) as error:
         raise StoreDamaged(file, "it is missing") from error
+    except OSError as error:
+        raise Unreadable(file, error.strerror or str(error)) from error
 
     def build(content: JsonObject) -> RunRecord:
         record = RunRecord(identifier, path, content, hashlib.sha256(data).hexdigest(), len(data))

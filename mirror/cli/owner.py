@@ -1,0 +1,77 @@
+"""root at work on a store of another user: it becomes that user, so that all files stay that user's."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import mirror
+from mirror.auth.secrets import SecretSource
+from mirror.config import Config
+from mirror.errors import UsageError
+from mirror.logs import get_logger
+from mirror.store.owner import Owner, owner_of
+
+_log = get_logger("cli")
+
+
+def become_owner(store: Path, command: str, *, needed: Iterable[Path] = ()) -> None:
+    """Where root is about to write in a store of another user, become that user for good.
+
+    `command` is what is being done, for messages; `needed` are files that it reads later. Call it before
+    anything is written. Raises UsageError, which says both ways out, where root cannot become that user,
+    or that user cannot read what is needed. Does nothing where there is no store, or for other users.
+    """
+    owner = owner_of(store)
+    if os.geteuid() != 0 or owner is None or owner.uid == 0:
+        return
+    try:
+        os.setgroups(owner.groups)
+        os.setresgid(owner.gid, owner.gid, owner.gid)
+        os.setresuid(owner.uid, owner.uid, owner.uid)
+    except OSError as error:
+        raise _refused(store, command, owner, f"root cannot become that user: {error.strerror}") from None
+    for path in needed:
+        if not os.access(path, os.R_OK):
+            raise _refused(store, command, owner, f"{path} cannot be read by that user")
+    if not _can_run():
+        text = f"the program itself ({sys.executable}) cannot be run by that user"
+        raise _refused(store, command, owner, text)
+    _log.warning("cli.became_owner", user=owner.user, store=str(store), reason="root keeps the store's owner")
+
+
+def secret_files(config: Config) -> list[Path]:
+    """The files that hold the secrets of `config`."""
+    sources = [
+        value
+        for workspace in config.workspaces
+        for credential in workspace.credentials
+        for value in (getattr(credential, field.name) for field in dataclasses.fields(credential))
+        if isinstance(value, SecretSource) and value.kind == "file"
+    ]
+    return [path for path in (Path(str(source.value)) for source in sources) if path.exists()]
+
+
+def _can_run() -> bool:
+    """Whether this user can start the program: workers are processes of their own."""
+    words = [sys.executable, "-P", "-c", "import mirror.git.worker"]
+    environment = {"PYTHONPATH": str(Path(mirror.__file__).parents[1])}
+    with contextlib.suppress(OSError):
+        done = subprocess.run(words, env=environment, capture_output=True, check=False)
+        return done.returncode == 0
+    return False
+
+
+def _refused(store: Path, command: str, owner: Owner, why: str) -> UsageError:
+    place = shlex.quote(str(store))
+    return UsageError(
+        f"the store at {store} belongs to {owner.user}, and {why}; nothing was written",
+        hint=f"run it as that user: sudo -u {owner.user} mirror {command} …; "
+        f"or make the store root's: chown -R root: {place}",
+    )
