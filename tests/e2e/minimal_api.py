@@ -2,7 +2,7 @@
 
 A server nobody has seen before behaves differently from the one that a program grew up with. This
 one answers lists in one page with nothing but the promised keys, has no rate-limit headers, no
-`size`, and 404 for whatever it does not know.
+`size`, nothing in what every repository and workspace has, and 404 for whatever else it does not know.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from urllib.parse import urlsplit
 
 TOKEN = "a-workspace-token-for-the-minimal-server"
 SPACE = uuid.UUID(int=0x5EED)
+# What every repository has, by the last names of its address; a workspace has some of it, too.
+EMPTY = {
+    "branch-restrictions", "default-reviewers", "deploy-keys", "hooks", "users", "groups", "watchers",
+    "forks", "downloads", "environments", "deployments", "variables", "schedules", "known_hosts", "caches",
+    "runners", "comments", "reports", "statuses", "members", "permissions", "repositories", "projects",
+}  # fmt: skip
+PLAIN = {"branching-model", "settings", "override-settings", "public-key"}
 
 
 def braced(value: uuid.UUID) -> str:
@@ -65,6 +72,15 @@ class MinimalApi:
                 return 200, {"values": []}
             if rest == ["issues"]:
                 return 410, {"type": "error", "error": {"message": "CHANGE-3071 - removed"}}
+            if rest[0] == "commit" and len(rest) == 2:
+                return 200, {"type": "commit", "hash": rest[1], "participants": []}
+        if parts[:2] in (["repositories", self.workspace], ["workspaces", self.workspace]):
+            if parts[-1] in EMPTY:
+                return 200, {"values": []}
+            if parts[-1] in PLAIN:
+                return 200, {"type": parts[-1]}
+        if parts == ["snippets", self.workspace]:
+            return 200, {"values": []}
         return 404, {"type": "error", "error": {"message": "There is no API hosted at this URL."}}
 
     def __enter__(self) -> MinimalApi:
