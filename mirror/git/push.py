@@ -72,7 +72,8 @@ class DefaultBranch:
 @dataclass(frozen=True)
 class PushResult:
     """What a push did, ref by ref. `error`: what ended it before its end; the refs that were not reached are
-    among the `refused` then. `default` is None where the target has the right one, or none was asked for."""
+    among the `refused` then. `damaged` are those of the `refused` that the mirror itself could not give.
+    `default` is None where the target has the right one, or none was asked for."""
 
     pushed: tuple[bytes, ...] = ()
     unchanged: tuple[bytes, ...] = ()
@@ -81,6 +82,7 @@ class PushResult:
     unrelated: tuple[bytes, ...] = field(default=())
     default: DefaultBranch | None = None
     error: MirrorError | None = None
+    damaged: frozenset[bytes] = frozenset()
 
 
 def push(job: PushJob, *, tell: Callable[[str], None] = lambda _: None) -> PushResult:
@@ -104,7 +106,8 @@ def push(job: PushJob, *, tell: Callable[[str], None] = lambda _: None) -> PushR
         default = _default_branch(job, target, before)
     pushed = tuple(sorted(delivery.pushed))
     refused = tuple(sorted(delivery.refused.items()))
-    return PushResult(pushed, unchanged, refused, would_overwrite, unrelated, default, error)
+    damaged = frozenset(delivery.damaged)
+    return PushResult(pushed, unchanged, refused, would_overwrite, unrelated, default, error, damaged)
 
 
 def _foretold(told: PushResult, todo: Mapping[bytes, str]) -> PushResult:
@@ -145,6 +148,7 @@ class _Delivery:
         self._tell = tell
         self.pushed: set[bytes] = set()
         self.refused: dict[bytes, str] = {}
+        self.damaged: set[bytes] = set()
 
     def run(self) -> MirrorError | None:
         """Bring them all; what ended it early, if anything did."""
@@ -180,6 +184,7 @@ class _Delivery:
                 continue
             for name in group:
                 if name in declined:
+                    self.damaged |= {name} if done.is_damaged else set()
                     self.refused[name] = declined[name] or "no reason given"
                 else:
                     self.pushed.add(name)

@@ -6,6 +6,7 @@ too. Only what concerns every push is raised: a refused credential, a target tha
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from dulwich.client import LocalGitClient
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
+from dulwich.pack import UnpackedObject
 from dulwich.protocol import Protocol as Wire
 
 from mirror.errors import CredentialRefused, MirrorError
@@ -40,13 +42,14 @@ class Outcome:
     """What became of one push.
 
     `refused`: why the target took nothing at all, in its own words; `is_too_large`: for the size of the
-    pack, as far as it can be told. Else `declined` has the refs that it did not take, each with why.
-    `words` are what the target printed.
+    pack, as far as it can be told; `is_damaged`: because something could not be read here. Else `declined`
+    has the refs that it did not take, each with why. `words` are what the target printed.
     """
 
     declined: Mapping[bytes, str] = field(default_factory=dict)
     refused: str | None = None
     is_too_large: bool = False
+    is_damaged: bool = False
     words: str = ""
 
 
@@ -81,15 +84,47 @@ def target_of(url: str, login: GitLogin | None, silence_timeout: float) -> Targe
     return LocalTarget(path)
 
 
+class _Damaged(Exception):
+    """What was to be sent cannot be read."""
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Whatever goes wrong while our own objects are read, as _Damaged."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except KeyError as error:
+        name = error.args[0] if error.args else b""
+        text = name.decode("ascii", "replace") if isinstance(name, bytes) else name
+        raise _Damaged(f"the mirror lacks the object {text}") from error
+    except Exception as error:
+        raise _Damaged(f"an object of the mirror is damaged: {clean(str(error))}") from error
+
+
+def _read_all(records: Iterator[UnpackedObject]) -> Iterator[UnpackedObject]:
+    while True:
+        with _reading():
+            record = next(records, None)
+        if record is None:
+            return
+        yield record
+
+
 def _generator(store: DiskObjectStore, tell: Tell) -> Callable[..., Any]:
-    """What dulwich calls to have a pack made."""
+    """What dulwich calls to have a pack made. Raises _Damaged, then or while the pack is sent."""
 
     def generate(
         have: Iterable[ObjectID], want: Iterable[ObjectID], *, ofs_delta: bool = False, progress: Any = None
     ) -> Any:
         del ofs_delta, progress
         tell("packing")
-        return pack_data(store, [one.decode("ascii") for one in want], [one.decode("ascii") for one in have])
+        with _reading():
+            count, records = pack_data(
+                store, [one.decode("ascii") for one in want], [one.decode("ascii") for one in have]
+            )
+        return count, _read_all(records)
 
     return generate
 
@@ -126,6 +161,8 @@ class LocalTarget:
             )
         except (OSError, MemoryError, MirrorError):
             raise
+        except _Damaged as error:
+            return Outcome(refused=str(error), is_damaged=True)
         except Exception as error:  # noqa: BLE001 - dulwich raises anything
             return Outcome(refused=f"{type(error).__name__}: {clean(str(error))}")
         status = done.ref_status or {}
@@ -235,8 +272,10 @@ class HttpTarget:
 
         try:
             done = client.send_pack("", lambda _: _ids(updates), _generator(store, tell), progress)
-        except (CredentialRefused, GitForbidden, GitNotFound, OSError, MemoryError, KeyError):
+        except (CredentialRefused, GitForbidden, GitNotFound, OSError, MemoryError):
             raise
+        except _Damaged as error:
+            return Outcome(refused=str(error), is_damaged=True)
         except Exception as error:  # noqa: BLE001 - dulwich raises anything
             fault, words = understood(error), _words(lines)
             assert isinstance(fault, MirrorError)

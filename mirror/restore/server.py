@@ -66,7 +66,12 @@ def problems_of(result: PushResult, *, overwrite: bool) -> list[tuple[int, str]]
         problems.append((2, f"{text}; nothing was pushed (see --overwrite)"))
     by_reason: dict[str, list[str]] = {}
     for name, why in result.refused:
-        by_reason.setdefault(why, []).append(name_to_json(name))
+        if name in result.damaged:
+            problems.append(
+                (4, f"{name_to_json(name)} cannot be read from the store: {why}; run mirror verify")
+            )
+        else:
+            by_reason.setdefault(why, []).append(name_to_json(name))
     for why, names in by_reason.items():
         count_text = f"{len(names)} refs: " if len(names) > 1 else ""
         more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""

@@ -13,6 +13,7 @@ from mirror.git.failures import GitUnreachable
 from mirror.git.push import PushJob, PushResult, push
 from mirror.git.refs import read_refs
 from mirror.http import retries
+from mirror.restore.server import problems_of
 from tests.git.backend import GitBackend, git, need_git
 from tests.git.test_odd_objects import COMMITS, TAGS, TREES, Odd
 
@@ -208,6 +209,29 @@ def test_a_commit_above_the_size_limit_is_named_with_how_far_it_came(
     assert "exceeds maximum allowed size" in why
     assert git("rev-parse", "refs/heads/large", cwd=target).strip() == before
     assert is_whole(target, source, but={name}) or dict(read_refs(target).refs)[name] == before
+
+
+@pytest.mark.parametrize("place", ["server", "here"])
+@pytest.mark.parametrize("how", ["lost", "damaged"])
+def test_what_the_mirror_itself_cannot_give_keeps_only_its_own_refs_out(
+    backend: GitBackend, source: Path, target: Path, how: str, place: str
+) -> None:
+    value = git("rev-parse", "b1:b1", cwd=source).strip()
+    file = source / "objects" / value[:2] / value[2:]
+    data = file.read_bytes()
+    file.unlink()
+    if how == "damaged":
+        file.write_bytes(data[:-20])
+    if place == "server":
+        result = bring(backend, source)
+    else:
+        result = push(PushJob(str(source), target.as_uri(), None, dict(read_refs(source).refs)))
+    [(name, why)] = result.refused
+    assert result.damaged == {name} == {b"refs/heads/b1"}
+    assert (value in why) if how == "lost" else "damaged" in why
+    [(code, text)] = problems_of(result, overwrite=False)
+    assert code == 4 and "refs/heads/b1" in text and "mirror verify" in text
+    assert is_whole(target, source, but={name})
 
 
 @pytest.mark.parametrize("how", ["413", "cut off", "502"])
