@@ -126,7 +126,13 @@ async def fill_repository(
             return before
         code = heads.counted(work, rest.git["code"], rest.pinned)
         parts = {**rest.git, "code": code, **collecting.parts(work, wanted, dict(rest.unread))}
-        taken = writer.snapshot(draft, begun=begun, program=__version__, parts=parts)
+        taken = writer.snapshot(
+            draft,
+            begun=begun,
+            program=__version__,
+            parts=parts,
+            last_confirmed=tools.last_confirmed("repository", rest.repository.uuid),
+        )
         work.checkpoint_state()
         problems = problems_of(tools.config, parts, {**work.codes, **rest.codes})
         entry = _entry(writer, taken, parts, before.entry.ref_changes, problems, before.entry.facts)
@@ -306,6 +312,7 @@ async def _under_lock(
         lfs=objects.objects,
         mirrors=wiki.mirrors,
         judge=judge,
+        last_confirmed=tools.last_confirmed("repository", repository.uuid),
     )
     judge.finish(taken.snapshot)
     work.checkpoint_state()

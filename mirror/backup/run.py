@@ -52,7 +52,8 @@ from mirror.model import (
     snapshot_id,
 )
 from mirror.store.layout import BRAKE_FILE
-from mirror.store.reader import RepositoryFolder, Store, StoreDamaged, workspace_now
+from mirror.store.past import GOOD
+from mirror.store.reader import Past, RepositoryFolder, Store, StoreDamaged, workspace_now
 from mirror.store.unfinished import Unfinished
 from mirror.store.writer import StoreWriter, WorkspaceWriter, open_store
 
@@ -73,6 +74,7 @@ class _Tally:
 
     identifier: str
     started: datetime
+    past: Past = field(default_factory=Past)
     done: dict[tuple[str, str], RunEntry] = field(default_factory=dict)  # by kind and uuid
     problems: list[Problem] = field(default_factory=list)
     pending: dict[str, Repository] = field(default_factory=dict)
@@ -169,7 +171,7 @@ async def run(
         return await _dry_run(order)
     started = clock.now()
     with open_store(config.store, command="mirror backup") as store:
-        tally = _Tally(store.new_run_id(started), started)
+        tally = _Tally(store.new_run_id(started), started, store.reader.past())
         _log.info("backup.started", run=tally.identifier, store=str(config.store))
         order.budget.share(store.usage(order.budget.id, clock))
         try:
@@ -387,7 +389,8 @@ async def _workspace(
     mark = Unfinished.begin(home.path, tally.identifier)
     tools = _tools(order, store, workers, client, config, tally, home, mark)
     tally.visits.append(_Visit(tools, home, held, found, mark))
-    wanted = _by_need(store.reader, [one for one in found.repositories if _chosen(order, one)])
+    chosen = [one for one in found.repositories if _chosen(order, one)]
+    wanted = _by_need(tally.past, store.reader, chosen)
     tally.pending = {one.uuid: one for one in wanted}
     await _repositories(tools, home, wanted, tally, _width(order))
     await _fill(tools, home, tally)
@@ -424,6 +427,7 @@ def _tools(
         until=order.until,
         others=lambda: len(tally.pending),
         holds_losses=mark.was_unfinished or _is_tripped(home),
+        past=tally.past,
     )
 
 
@@ -432,6 +436,16 @@ def _is_tripped(home: WorkspaceWriter) -> bool:
         return bool(home.folder.brake().losses)
     except StoreDamaged:
         return True
+
+
+def _excluded(order: _Order, visit: _Visit) -> list[RunEntry]:
+    """Entries of what the store holds and the list has, and the configuration leaves out."""
+    left_out = visit.found.listed - {one.uuid for one in visit.found.repositories}
+    return [
+        RunEntry("repository", one.full_name, one.uuid, one.place, Outcome.EXCLUDED)
+        for one in visit.held
+        if one.uuid in left_out and _selects(order, one.full_name)
+    ]
 
 
 async def _conclude(order: _Order, store: Store, tally: _Tally) -> None:
@@ -447,7 +461,7 @@ async def _conclude(order: _Order, store: Store, tally: _Tally) -> None:
             told = mark_absent(tools.store, missing, order.clock)
         else:
             told = tell_unreached(tools.config, chosen, is_whole=found.is_whole)
-        for entry in told:
+        for entry in (*told, *_excluded(order, visit)):
             tally.add(entry)
         try:
             tally.problems += await judge_workspace(tools, home, whole=counts, listed=listed)
@@ -524,16 +538,15 @@ def _is_first(order: _Order, config: WorkspaceConfig, workspace: Workspace, tall
     return True
 
 
-def _by_need(store: Store, repositories: Sequence[Repository]) -> list[Repository]:
+def _by_need(past: Past, store: Store, repositories: Sequence[Repository]) -> list[Repository]:
     """New ones first, then those that the last run did not get whole, then the rest."""
-    last = store.last_run("backup")
-    good = {
-        entry["uuid"]
-        for entry in (last.data["entries"] if last is not None else [])
-        if entry["outcome"] in (Outcome.SAVED, Outcome.CONFIRMED)
-    }
-    held = {one.uuid for one in store.repositories(on_damage=_told_later)}
-    return sorted(repositories, key=lambda one: (one.uuid in held, one.uuid in good, one.full_name))
+
+    def need(one: Repository) -> tuple[bool, bool, str]:
+        told = past.of("repository", one.uuid)
+        is_held = bool(store.places.repositories(one.uuid))
+        return is_held, told is not None and told.outcome in GOOD, one.full_name
+
+    return sorted(repositories, key=need)
 
 
 async def _repositories(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from mirror.bitbucket.client import Client
 from mirror.bitbucket.failures import Denied
 from mirror.config.settings import WorkspaceConfig
 from mirror.git.workers import WorkerPool
 from mirror.model import Clock, Progress
+from mirror.store.reader import Past
 from mirror.store.writer import StoreWriter
 
 
@@ -36,6 +38,15 @@ class Tools:
     until: float
     others: Callable[[], int]
     holds_losses: bool
+    # What the records of earlier runs tell.
+    past: Past
     # By name, user name and password that git was let in with.
     logins: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     lacking: dict[str, Denied] = field(default_factory=dict)
+
+    def last_confirmed(self, kind: str, uuid: str) -> tuple[str, datetime] | None:
+        """The snapshot that an earlier run last found unchanged, and when that was."""
+        told = self.past.of(kind, uuid)
+        if told is None or told.confirmed is None or told.confirmed_as is None:
+            return None
+        return told.confirmed_as, told.confirmed

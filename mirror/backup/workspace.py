@@ -67,7 +67,14 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
     if wanted.snippets:
         mirrored = await mirror_snippets(tools, home, work, erased, lock)
         parts[SNIPPETS] = part_of_snippets(home, work, parts[SNIPPETS], mirrored)
-    taken = home.snapshot(draft, begun=begun, program=__version__, parts=parts, mirrors=mirrored.mirrors)
+    taken = home.snapshot(
+        draft,
+        begun=begun,
+        program=__version__,
+        parts=parts,
+        mirrors=mirrored.mirrors,
+        last_confirmed=tools.last_confirmed("workspace", workspace.uuid),
+    )
     work.checkpoint_state()
     fetched = {name: path for name, path in home.folder.mirrors().items() if name in mirrored.mirrors}
     kept_up = await keep_up(

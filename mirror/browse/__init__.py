@@ -5,9 +5,9 @@ Reads the store alone; nothing here writes to it.
 
 from mirror.browse.documents import Change, Difference, Shown, diff, show, snapshots
 from mirror.browse.export import Exported, export
-from mirror.browse.status import RepositoryStatus, Status, out_of_reach, status, summed
+from mirror.browse.status import RepositoryStatus, Status, out_of_reach, stale, status, summed
 
 __all__ = [
     "Change", "Difference", "Exported", "RepositoryStatus", "Shown", "Status", "diff", "export",
-    "out_of_reach", "show", "snapshots", "status", "summed",
+    "out_of_reach", "show", "snapshots", "stale", "status", "summed",
 ]  # fmt: skip

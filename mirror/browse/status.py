@@ -6,15 +6,20 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mirror.browse.past import Failing, LostRefs, Past, past_of
-from mirror.model import JsonObject, Part, Selector, Snapshot, time_text
-from mirror.store.reader import RepositoryFolder, RunRecord, Store, StoreDamaged, WorkspaceFolder
+from mirror.model import JsonObject, Part, Selector, Snapshot, time_from_text, time_text
+from mirror.store.past import Failing, LostRefs, Past, Told
+from mirror.store.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
+from mirror.store.snapshots import Overview
 
 _HEADS = "pull_request_heads"
+# Outcomes of a backup after which no more is expected of a repository.
+SETTLED = ("erased", "excluded")
+# So far may the clock of the host that asks be behind that of the host that wrote a record.
+CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class RepositoryStatus:
     failing: Failing | None = None
     # Pinned, patched, lost and unknown, as far as the last snapshot says; empty where it does not.
     heads: dict[str, int] = field(default_factory=dict)
+    # Nothing more is expected of it: it is gone upstream, erased, or left out by the configuration.
+    is_settled: bool = False
 
     def to_json(self) -> JsonObject:
         """As `--json` prints it."""
@@ -57,6 +64,14 @@ class WorkspaceStatus:
     last_snapshot: str | None
     missing: dict[str, str]
     out_of_reach: dict[str, str]
+    last_confirmed: datetime | None = None
+    # Whether a selector means the workspace itself, not only repositories in it.
+    is_selected: bool = True
+
+    def to_json(self) -> JsonObject:
+        """As `--json` prints it."""
+        confirmed = time_text(self.last_confirmed) if self.last_confirmed else None
+        return {**self.__dict__, "last_confirmed": confirmed}
 
 
 @dataclass(frozen=True)
@@ -73,8 +88,6 @@ class Status:
     workspaces: tuple[WorkspaceStatus, ...] = ()
     # Losses that tripped a mass-loss brake and that nobody accepted yet.
     losses: tuple[str, ...] = ()
-    # How many runs were looked at, since when, and whether these are all.
-    past: JsonObject = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
         """As `--json` prints it."""
@@ -87,8 +100,7 @@ class Status:
             "last_prune": self.last_prune,
             "losses": list(self.losses),
             "damage": list(self.damage),
-            "past": self.past,
-            "workspaces": [dict(one.__dict__) for one in self.workspaces],
+            "workspaces": [one.to_json() for one in self.workspaces],
             "repositories": [one.to_json() for one in self.repositories],
         }
 
@@ -119,19 +131,20 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
         damage.append(f"{one.file}: {one.problem}")
 
     with Store.open(path) as store:
-        past = past_of(store, note)
+        past = store.past(note)
         rows = tuple(_repository(one, past, damage) for one in store.repositories(selectors, note))
         return Status(
             store=str(store.path),
             repositories=rows,
-            last_backup=_summary(past.last.get("backup")),
-            last_good_backup=past.last_good_backup,
-            last_verify=_summary(past.last.get("verify")),
-            last_prune=_summary(past.last.get("prune")),
-            workspaces=tuple(_workspace(one, damage) for one in store.workspaces(selectors, note)),
+            last_backup=past.last.get("backup"),
+            last_good_backup=None if past.last_good is None else time_from_text(past.last_good),
+            last_verify=past.last.get("verify"),
+            last_prune=past.last.get("prune"),
+            workspaces=tuple(
+                _workspace(one, past, selectors, damage) for one in store.workspaces(selectors, note)
+            ),
             losses=_losses([*store.workspaces((), note), *store.repositories((), note)], note),
             damage=tuple(dict.fromkeys(damage)),
-            past=past.to_json(),
         )
 
 
@@ -147,58 +160,45 @@ def _losses(
     return tuple(found)
 
 
-def _summary(last: RunRecord | None) -> JsonObject | None:
-    if last is None:
-        return None
-    return {
-        "run": last.id,
-        "started": last.data["started"],
-        "ended": last.data["ended"],
-        "exit_code": last.data["exit_code"],
-        "problems": [problem["text"] for problem in last.data["problems"]],
-    }
-
-
-def _workspace(folder: WorkspaceFolder, damage: list[str]) -> WorkspaceStatus:
+def _workspace(
+    folder: WorkspaceFolder, past: Past, selectors: Sequence[Selector], damage: list[str]
+) -> WorkspaceStatus:
     last: Snapshot | None = None
     try:
-        last = folder.metadata.latest()
+        last = folder.metadata.overview(lambda one: damage.append(f"{one.file}: {one.problem}")).latest
     except (StoreDamaged, OSError) as error:
         damage.append(f"{folder.metadata.file}: {error}")
     parts = last.parts if last is not None else {}
+    told = past.of("workspace", folder.uuid)
     return WorkspaceStatus(
         name=folder.slug,
         last_snapshot=last.id if last is not None else None,
         missing={name: str(part.told) for name, part in parts.items() if not part.is_settled},
         out_of_reach=out_of_reach(parts),
+        last_confirmed=told.confirmed if told is not None else None,
+        is_selected=not selectors or any(one.repository is None for one in selectors),
     )
 
 
 def _repository(folder: RepositoryFolder, past: Past, damage: list[str]) -> RepositoryStatus:
-    told = past.told.get(folder.uuid)
+    told = past.of("repository", folder.uuid)
     entry = told.entry if told is not None else None
-    taken: list[Snapshot] = []
+    taken = Overview(None, None, 0)
     try:
-        taken = folder.metadata.snapshots(lambda one: damage.append(f"{one.file}: {one.problem}"))
+        taken = folder.metadata.overview(lambda one: damage.append(f"{one.file}: {one.problem}"))
     except (StoreDamaged, OSError) as error:
         damage.append(f"{folder.metadata.file}: {error}")
-    last = taken[-1] if taken else None
-    complete = next((one for one in reversed(taken) if one.is_complete), None)
+    last = taken.latest
     parts = last.parts if last is not None else {}
-    changes = entry["ref_changes"] if entry is not None else []
-    state = str(entry["outcome"]) if entry is not None else "unknown"
-    if folder.gone_since is not None:
-        state = f"gone since {time_text(folder.gone_since)}"
-    elif folder.missing is not None:
-        state = "absent"
+    changes = entry.get("ref_changes", []) if entry is not None else []
     return RepositoryStatus(
         name=folder.full_name,
         folder=folder.folder,
-        state=state,
+        state=_state(folder, told),
         last_snapshot=last.id if last is not None else None,
-        last_complete=complete.id if complete is not None else None,
+        last_complete=taken.complete,
         last_confirmed=told.confirmed if told is not None else None,
-        snapshots=len(taken),
+        snapshots=taken.count,
         bytes=_size(folder.root / folder.place),
         missing={name: str(part.told) for name, part in parts.items() if not part.is_settled},
         out_of_reach=out_of_reach(parts),
@@ -209,9 +209,40 @@ def _repository(folder: RepositoryFolder, past: Past, damage: list[str]) -> Repo
             if change["kind"] in ("rewritten", "removed")
         ),
         lost_refs=told.lost_refs() if told is not None else LostRefs(),
-        failing=told.failing(saw_all=past.is_all) if told is not None else None,
+        failing=told.failing() if told is not None else None,
         heads=_heads(last),
+        is_settled=folder.gone_since is not None or (told is not None and told.outcome in SETTLED),
     )
+
+
+def _state(folder: RepositoryFolder, told: Told | None) -> str:
+    if folder.gone_since is not None:
+        return f"gone since {time_text(folder.gone_since)}"
+    if folder.missing is not None:
+        return "absent"
+    return (told.outcome if told is not None else None) or "unknown"
+
+
+def stale(found: Status, *, most: timedelta, now: datetime) -> list[str]:
+    """The repositories and workspaces of `found` that were not whole within the time `most` before `now`,
+    each with when it last was.
+
+    What is gone upstream, erased or left out on purpose does not change any more, and is not among them. A
+    time after `now` was told by a wrong clock, and proves nothing.
+    """
+    things = [(one.name, one.last_confirmed) for one in found.workspaces if one.is_selected]
+    things += [(one.name, one.last_confirmed) for one in found.repositories if not one.is_settled]
+    if not things and not found.repositories:
+        return ["nothing was backed up yet"]
+    late = []
+    for name, whole in things:
+        if whole is None:
+            late.append(f"{name} was never whole, as far as run records tell")
+        elif whole - now > CLOCKS_DIFFER:
+            late.append(f"{name} was last whole at {time_text(whole)}, which is yet to come: a wrong clock")
+        elif now - whole > most:
+            late.append(f"{name} was last whole at {time_text(whole)}")
+    return late
 
 
 def _heads(last: Snapshot | None) -> dict[str, int]:
@@ -225,7 +256,7 @@ def _heads(last: Snapshot | None) -> dict[str, int]:
 
 def _problems(entry: JsonObject) -> tuple[str, ...]:
     """What the last backup's entry of a repository tells, that of upkeep too, which fails no run."""
-    found = [problem["text"] for problem in entry["problems"]]
+    found = [problem["text"] for problem in entry.get("problems", [])]
     upkeep = entry.get("facts", {}).get("upkeep", {})
     found += [f"upkeep of {name}: {one['problem']}" for name, one in upkeep.items() if "problem" in one]
     return tuple(found)

@@ -15,15 +15,19 @@ from mirror.model import dumps, time_text
 
 # So many refs that were rewritten or removed are told one by one.
 REFS_MAX = 5
+# So many of what is too old are told one by one.
+STALE_MAX = 20
 
 
 async def run_status(context: Context) -> int:
     """`mirror status`."""
     found = await asyncio.to_thread(browse.status, context.store(), context.selectors())
     out = context.out
-    codes = _status_codes(context, found)
+    late = _stale(context, found)
+    codes = ([4] if found.damage else []) + ([3] if late else [])
+    told = {"stale": late} if context.options.max_age is not None else {}
     warnings = context.expiring(context.config_if_any())
-    out.document({**found.to_json(), "exit_code": worst(codes), "warnings": warnings})
+    out.document({**found.to_json(), **told, "exit_code": worst(codes), "warnings": warnings})
     out.table(
         ("REPOSITORY", "STATE", "LAST SNAPSHOT", "LAST CONFIRMED", "SNAPSHOTS", "SIZE", "MISSING"),
         [
@@ -47,26 +51,34 @@ async def run_status(context: Context) -> int:
     beyond = [(one.name, one.out_of_reach) for one in found.repositories]
     tell_out_of_reach(out, beyond + [(one.name, one.out_of_reach) for one in found.workspaces])
     out.line()
-    if not found.past["all"]:
-        out.line(f"Of all runs the last {found.past['runs']} were looked at, since {found.past['since']}.")
     last = {"backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune}
-    never = "never" if found.past["all"] else "not in these runs"
     for title, run in ((f"Last {kind}", run) for kind, run in last.items()):
-        out.line(f"{title}: {run['started']} (exit code {run['exit_code']})" if run else f"{title}: {never}")
+        out.line(f"{title}: {run['started']} (exit code {run['exit_code']})" if run else f"{title}: never")
     for text in found.losses:
         out.line(f"loss: {text}; nothing is pruned there until mirror accept-loss", style="red")
     for text in found.damage:
         out.line(f"damage: {text}", style="red")
+    for text in late[:STALE_MAX]:
+        out.line(f"too old: {text}", style="red")
+    if len(late) > STALE_MAX:
+        out.line(f"too old: and {len(late) - STALE_MAX} more", style="red")
     out.warnings(warnings)
     return worst(codes)
+
+
+def _stale(context: Context, found: Status) -> list[str]:
+    """What was not whole within the time that `--max-age` gives."""
+    most = context.options.max_age
+    if most is None:
+        return []
+    return browse.stale(found, most=timedelta(seconds=most), now=context.clock.now())
 
 
 def _tell_more(context: Context, one: RepositoryStatus) -> None:
     """What there is to say of a repository beside its row."""
     out, failing, refs, heads = context.out, one.failing, one.lost_refs, one.heads
     if failing is not None and failing.is_told:
-        least = "at least " if failing.at_least else ""
-        text = f"failed {least}{failing.runs} runs in a row since {failing.since}: {failing.reason}"
+        text = f"failed {failing.runs} runs in a row since {failing.since}: {failing.reason}"
         out.line(f"  {one.name}: {text}", style="red")
     for text in one.problems:
         if failing is None or not failing.is_told or text != failing.reason:
@@ -93,17 +105,6 @@ def tell_out_of_reach(out: Output, several: Sequence[tuple[str, Mapping[str, str
         out.line("Not to be had, which is no failure:")
     for text in lines:
         out.line(f"  {text}")
-
-
-def _status_codes(context: Context, found: Status) -> list[int]:
-    codes = [4] if found.damage else []
-    most = context.options.max_age
-    if most is not None:
-        good = found.last_good_backup
-        if good is None or context.clock.now() - good > timedelta(seconds=most):
-            context.out.line("The last whole backup is older than that.", style="red")
-            codes.append(3)
-    return codes
 
 
 async def run_snapshots(context: Context) -> int:

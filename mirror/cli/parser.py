@@ -189,7 +189,7 @@ def _add_looking(commands: _Commands) -> None:
     _selectors(status, "*")
     status.add_argument(
         "--max-age", metavar="TIME", type=_seconds,
-        help="end with 3 where the last whole backup is older (26h), for health checks",
+        help="end with 3 unless each one was whole within that time (26h), for health checks",
     )  # fmt: skip
     _selectors(commands.add("snapshots", "list snapshots", "snapshots acme/website"), "1")
     show = commands.add(

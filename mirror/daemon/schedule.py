@@ -47,12 +47,11 @@ def first_run(trigger: Trigger, timezone: str, *, now: datetime, last: datetime 
     `last` is when it last began; None means never. What was due since then and did not run, because
     the machine slept or the service was down, runs at once, and once.
     """
-    if last is None:
-        return now
+    if last is None or last > now:
+        return now  # a run from the future was under a wrong clock: it says nothing
     if isinstance(trigger, Every):
         due = last + trigger.interval
-        # A run from the future was under a wrong clock: it says nothing.
-        return due if now < due <= now + trigger.interval else now
+        return due if due > now else now
     following = parse(trigger.text).next_after(last + timedelta(seconds=1), ZoneInfo(timezone))
     return now if following is not None and following <= now else None
 

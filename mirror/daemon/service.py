@@ -147,11 +147,12 @@ class _Service:
         self._scheduler.remove_all_jobs()
         now = self._clock.now()
         schedule = self.config.schedule
-        self._last_backup = _last_began(self.config.store, "backup")
+        began = _last_began(self.config.store)
+        self._last_backup = began.get("backup")
         for kind, trigger in triggers(self.config):
             if trigger is None:
                 continue
-            last = self._last_backup if kind == "backup" else _last_began(self.config.store, kind)
+            last = began.get(kind)
             first = first_run(trigger, schedule.timezone, now=now, last=last)
             if kind != "backup" and last is None and schedule.backup is not None:
                 first = None  # a new store has nothing to verify or to let go yet
@@ -281,15 +282,11 @@ class _Service:
                 await asyncio.sleep(seconds)
 
 
-def _last_began(store: Path, kind: str) -> datetime | None:
-    """When the last run of `kind` that was not stopped began."""
+def _last_began(store: Path) -> dict[str, datetime]:
+    """When the last run of each kind that was not stopped began."""
     try:
         with Store.open(store) as opened:
-            began = [
-                time_from_text(run.data["started"])
-                for run in opened.runs(kind, lambda _: None)
-                if run.data["exit_code"] != 130
-            ]
+            began = opened.past().began
     except NoStore:
-        return None
-    return max(began, default=None)
+        return {}
+    return {kind: time_from_text(text) for kind, text in began.items()}

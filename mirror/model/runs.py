@@ -27,6 +27,7 @@ class Outcome(StrEnum):
     ABSENT = "absent"  # not in a complete listing, not yet confirmed as gone; kept
     UNREACHED = "unreached"  # held and included, but in no list, and nobody can say whether it is gone; kept
     GONE = "gone"  # confirmed as gone upstream; kept
+    EXCLUDED = "excluded"  # left out by the configuration; what is held is kept
     PENDING = "pending"  # not reached before the run ended
     PRUNED = "pruned"  # retention let snapshots go
     KEPT = "kept"  # retention let nothing go; its facts say why

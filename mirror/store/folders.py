@@ -269,7 +269,7 @@ class FolderWriter(Generic[Folder]):
         pins: Mapping[int, str] | None = None,
         lfs: Objects | None = None,
         mirrors: Mapping[str, Mirrored] = _NO_MIRRORS,
-        last_confirmed: datetime | None = None,
+        last_confirmed: tuple[str, datetime] | None = None,
         judge: Callable[[Snapshot | None], None] = lambda _: None,
     ) -> Taken:
         """Make the draft the next snapshot, if anything changed; the draft is used up.
@@ -277,7 +277,7 @@ class FolderWriter(Generic[Folder]):
         `begun` is when work on this folder began. `refs` None leaves the refs of the code as the last
         snapshot has them (they could not be read now), `pins` None the pull request pins, `lfs` None the
         list of LFS objects. `mirrors` are the other mirrors of which there is something to tell.
-        `last_confirmed`: when an earlier run last found the snapshot before unchanged. `judge` is called
+        `last_confirmed`: the snapshot that an earlier run last found unchanged, and when. `judge` is called
         with the last snapshot before another one is taken, and may raise to prevent it.
         """
         if (self._last or {}).get("ledger") is not None and not self.folder.has(layout.LEDGER_FILE):

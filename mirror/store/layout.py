@@ -12,6 +12,8 @@ STORE_FILE = "store.json"
 INDEX_FILE = "index.json"
 INDEX_PAGE = "INDEX.md"
 RUNS = "runs"
+# What runs looked at, each list named by its sha256.
+LISTS = "runs/lists"
 WORKSPACES = "workspaces"
 REPOSITORIES = "repositories"
 TEMPORARY = "tmp"
@@ -148,3 +150,8 @@ def lfs_object(sha256: str) -> str:
 def run_record(identifier: str) -> str:
     """Where the record of a run stands, below the store's root."""
     return f"{RUNS}/{identifier}.json"
+
+
+def run_list(sha256: str) -> str:
+    """Where a list that run records name stands, below the store's root."""
+    return f"{LISTS}/{sha256}.json"

@@ -42,17 +42,15 @@ class LedgerKeeper:
         self._documents = documents
         self.fault: str | None = None
 
-    def agree(self, confirmed: datetime | None = None) -> Ledger:
+    def agree(self, confirmed: tuple[str, datetime] | None = None) -> Ledger:
         """Bring the ledger into agreement with the tags, which decide what is kept; returns it.
 
-        `confirmed`: when the snapshot that was the newest in the ledger was last confirmed, told where a
-        newer one has been taken.
+        `confirmed`: a snapshot, and when it was last found unchanged; told once a newer one has been taken.
         """
         before = self._read()
         ledger = self._agreed(before)
-        newest = before.latest if before is not None else None
-        if newest is not None and ledger.latest is not None and ledger.latest.id != newest.id:
-            ledger = _with_confirmed(ledger, newest.id, confirmed)
+        if confirmed is not None and ledger.latest is not None and ledger.latest.id != confirmed[0]:
+            ledger = _with_confirmed(ledger, *confirmed)
         return self._keep(before, ledger)
 
     def relist(self, let_go: LetGo | None = None) -> Ledger:
@@ -153,7 +151,7 @@ def _listed(snapshot: Snapshot, refs_sha256: str | None, known: Listed | None) -
     return fresh if known is None else replace(fresh, confirmed=known.confirmed)
 
 
-def _with_confirmed(ledger: Ledger, identifier: str, confirmed: datetime | None) -> Ledger:
+def _with_confirmed(ledger: Ledger, identifier: str, confirmed: datetime) -> Ledger:
     snapshots = tuple(
         replace(one, confirmed=confirmed) if one.id == identifier else one for one in ledger.snapshots
     )

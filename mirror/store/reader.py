@@ -19,6 +19,7 @@ from mirror.store.brake import Brake, read_brake
 from mirror.store.cards import UNSEALED_CARDS, read_repository_card, read_workspace_card
 from mirror.store.failures import StoreDamaged, StoreTooNew, TwoFolders, Unreadable, missing_store
 from mirror.store.ledger import Ledger, read_ledger
+from mirror.store.past import Past, past_of
 from mirror.store.places import Places, folder_names, owned_folders, strangers_in
 from mirror.store.records import (
     FormerName,
@@ -37,10 +38,9 @@ from mirror.store.snapshots import At, OpenDocuments, SnapshotReader
 from mirror.store.stored import StoredFile
 
 __all__ = [
-    "At", "Brake", "Erased", "Erasure", "FormerName", "Ledger", "Mirrored", "Missing", "RepositoryFolder",
-    "RunRecord", "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile", "TwoFolders",
-    "WorkspaceFolder",
-    "is_own_document", "ref_of", "workspace_now",
+    "At", "Brake", "Erased", "Erasure", "FormerName", "Ledger", "Mirrored", "Missing", "Past",
+    "RepositoryFolder", "RunRecord", "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile",
+    "TwoFolders", "WorkspaceFolder", "is_own_document", "ref_of", "workspace_now",
 ]  # fmt: skip
 
 # The keys of small files in format 1 as version 0.1 wrote it, without seals.
@@ -246,6 +246,7 @@ class Store:
         self.path = path
         self._record = record
         self._opened = OpenDocuments()
+        self._past: Past | None = None
         self.places = Places(path)
 
     @classmethod
@@ -336,13 +337,21 @@ class Store:
             hint=f"name one as workspace/repository: {names}",
         )
 
+    def past(self, on_damage: OnDamage | None = None) -> Past:
+        """What the run records tell, read once. Records that are damaged go to `on_damage`, or are logged."""
+        if self._past is None:
+            self._past = past_of(self.path, on_damage or runs.log_damage)
+        return self._past
+
     def runs(self, kind: str | None = None, on_damage: OnDamage | None = None) -> Iterator[RunRecord]:
-        """Run records in the order they were written, the oldest first; see `store.runs.runs`."""
+        """Every run record in the order of writing, the oldest first; see `store.runs.runs`."""
         return runs.runs(self.path, kind, on_damage)
 
-    def newest_runs(self, on_damage: OnDamage | None = None) -> Iterator[RunRecord]:
-        """Run records, the one that began last first; each is read when it is asked for."""
-        return runs.newest_first(self.path, on_damage)
+    def newest_runs(
+        self, on_damage: OnDamage | None = None, oldest: int | None = None
+    ) -> Iterator[RunRecord]:
+        """Run records, the one written last first; see `store.runs.newest_first`."""
+        return runs.newest_first(self.path, on_damage or runs.log_damage, oldest)
 
     def run_ids(self) -> list[str]:
         """The ids of every run record, sorted."""
@@ -353,16 +362,17 @@ class Store:
         return runs.read_run(self.path, identifier)
 
     def last_run(self, kind: str | None = None) -> RunRecord | None:
-        """The run (of `kind`) that began last, or None."""
+        """The run (of `kind`) whose record was written last, or None."""
         return runs.last_run(self.path, kind)
 
-    def check_small_files(self, on_damage: OnDamage) -> int:
+    def check_small_files(self, on_damage: OnDamage, records: Iterable[str] | None = None) -> int:
         """Check every small file of the store against its own seal; returns how many there are.
 
-        A file of version 0.1 that no later one has written again has none, and is held by its form.
+        Of run records only those with the ids `records` are, where some are given. A file of version 0.1 that
+        no later one has written again has no seal, and is held by its form.
         """
         count = 0
-        for file, unsealed in self._small_files():
+        for file, unsealed in self._small_files(self.run_ids() if records is None else records):
             count += 1
             try:
                 fault = seal_fault((self.path / file).read_bytes(), unsealed)
@@ -376,11 +386,19 @@ class Store:
             on_damage(damage)
         return count
 
-    def _small_files(self) -> Iterator[tuple[str, frozenset[str]]]:
+    def check_lists(self, digests: Iterable[str], on_damage: OnDamage) -> None:
+        """Check lists that run records name by their sha256."""
+        for digest in sorted(digests):
+            try:
+                runs.read_list(self.path, digest, dict)
+            except StoreDamaged as damage:
+                on_damage(damage)
+
+    def _small_files(self, records: Iterable[str]) -> Iterator[tuple[str, frozenset[str]]]:
         """Every small file that is there, each with the keys it had before there were seals; and every
         folder that cannot be listed."""
         yield layout.STORE_FILE, _UNSEALED[layout.STORE_FILE]
-        for identifier in runs.run_ids(self.path):
+        for identifier in records:
             yield layout.run_record(identifier), _UNSEALED[layout.RUNS]
         for workspace in owned_folders(self.path / layout.WORKSPACES):
             place = f"{layout.WORKSPACES}/{workspace}"
@@ -446,7 +464,9 @@ class Store:
             record, damage = read_workspace_card(self.path, place, snapshots, repositories)
         except StoreDamaged as unreadable:
             return unreadable
-        return WorkspaceFolder(self.path, place, self._snapshots(place, record.uuid), damage, record)
+        return WorkspaceFolder(
+            self.path, place, self._snapshots(place, "workspace", record.uuid), damage, record
+        )
 
     def _repository(self, workspace: str, name: str) -> RepositoryFolder | StoreDamaged:
         place = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}/{name}"
@@ -454,12 +474,13 @@ class Store:
             record, damage = read_repository_card(self.path, place, self._snapshots(place))
         except StoreDamaged as unreadable:
             return unreadable
-        snapshots = self._snapshots(place, record.uuid)
+        snapshots = self._snapshots(place, "repository", record.uuid)
         return RepositoryFolder(self.path, place, snapshots, damage, workspace, record)
 
-    def _snapshots(self, place: str, uuid: str = "") -> SnapshotReader:
+    def _snapshots(self, place: str, kind: str = "", uuid: str = "") -> SnapshotReader:
         def confirmed(snapshot: str) -> datetime | None:
-            return runs.last_confirmed(self.path, uuid, snapshot)
+            told = self.past().of(kind, uuid)
+            return told.confirmed if told is not None and told.confirmed_as == snapshot else None
 
         return SnapshotReader(self.path, f"{place}/{layout.METADATA}", self._opened, confirmed)
 

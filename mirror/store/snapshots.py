@@ -6,7 +6,7 @@ import hashlib
 import weakref
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from mirror.git.failures import GitFailed
 from mirror.model import Json, Refs, Snapshot, is_snapshot_id, loads, snapshot_id, snapshot_time, time_text
 from mirror.store import layout
 from mirror.store.failures import Malformed, StoreDamaged
+from mirror.store.ledger import Ledger, Listed, read_ledger
 from mirror.store.lfs_document import knows_lfs, lfs_from_documents
 from mirror.store.named import Named, NamedReader, take_up
 from mirror.store.refs_document import (
@@ -51,6 +52,16 @@ class At:
     taken: datetime
     last_confirmed: datetime | None
     next_different: datetime | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The snapshots of a folder at a glance: the newest one, the id of the newest complete one, and how
+    many there are."""
+
+    latest: Snapshot | None
+    complete: str | None
+    count: int
 
 
 class OpenDocuments:
@@ -112,6 +123,7 @@ class SnapshotReader:
         confirmed: Callable[[str], datetime | None] = lambda _: None,
     ) -> None:
         self.file = file
+        self._root = root
         self._path = root / file
         self._opened = opened
         self._confirmed = confirmed
@@ -142,6 +154,30 @@ class SnapshotReader:
                 raise damage
             on_damage(damage)
         return found
+
+    def _listed(self) -> Ledger | None:
+        """The folder's ledger, where it lists just the snapshots that have tags; else None."""
+        try:
+            ledger = read_ledger(self._root, self.file.rpartition("/")[0])
+        except (StoreDamaged, OSError):
+            return None  # verify tells; the snapshots themselves are read
+        if ledger is None or ledger.latest is None or ledger.kept.keys() != self.tags().keys():
+            return None
+        return ledger
+
+    def overview(self, on_damage: OnDamage) -> Overview:
+        """The snapshots at a glance, from the ledger where that agrees with the tags.
+
+        Those that have to be read and cannot be go to `on_damage`.
+        """
+        ledger = self._listed()
+        if ledger is not None:
+            kept = list(ledger.kept.values())
+            complete = next((one.id for one in reversed(kept) if one.complete), None)
+            return Overview(ledger.latest, complete, len(kept))
+        taken = self.snapshots(on_damage)
+        complete = next((one.id for one in reversed(taken) if one.is_complete), None)
+        return Overview(taken[-1] if taken else None, complete, len(taken))
 
     def latest(self) -> Snapshot | None:
         """The snapshot with the highest sequence, or None where there is none."""
@@ -178,8 +214,11 @@ class SnapshotReader:
         A time names the last snapshot at or before it; a date alone means the end of that day
         (UTC). Raises UsageError, naming the nearest ones, where there is none.
         """
-        snapshots, damaged = self._read_all()
         wanted = text.strip()
+        ledger = self._listed()
+        if ledger is not None:
+            return self._at_listed(ledger, wanted)
+        snapshots, damaged = self._read_all()
         if wanted.upper() in damaged:
             raise damaged[wanted.upper()]
         if not snapshots:
@@ -195,6 +234,21 @@ class SnapshotReader:
             snapshot=chosen,
             taken=chosen.time,
             last_confirmed=self._confirmed(chosen.id),
+            next_different=None if following is None else following.time,
+        )
+
+    def _at_listed(self, ledger: Ledger, wanted: str) -> At:
+        """The snapshot that `wanted` names, of those that the ledger lists; only that one is read."""
+        kept = list(ledger.kept.values())
+        index = _choose(kept, wanted)
+        chosen = self.get(kept[index].id)
+        if chosen is None:
+            raise StoreDamaged(self.file, f"the tag {kept[index].id} is gone")
+        following = kept[index + 1] if index + 1 < len(kept) else None
+        return At(
+            snapshot=chosen,
+            taken=chosen.time,
+            last_confirmed=self._confirmed(chosen.id) or kept[index].confirmed,
             next_different=None if following is None else following.time,
         )
 
@@ -382,7 +436,7 @@ def read_snapshot(documents: Documents, commit: str) -> Snapshot:
     return snapshot
 
 
-def _choose(snapshots: list[Snapshot], text: str) -> int:
+def _choose(snapshots: Sequence[Snapshot | Listed], text: str) -> int:
     """The index in `snapshots` (by sequence) of the one that `text` names."""
     if text == "latest":
         return len(snapshots) - 1
@@ -427,7 +481,7 @@ def _time(text: str) -> datetime | None:
         return None
 
 
-def _nearest(snapshots: list[Snapshot], wanted: str) -> str:
+def _nearest(snapshots: Sequence[Snapshot | Listed], wanted: str) -> str:
     identifiers = sorted(snapshot.id for snapshot in snapshots)
     place = bisect_right(identifiers, wanted)
     near = identifiers[max(0, place - 2) : place + 2]

@@ -4,7 +4,6 @@ killed at any point, the next run goes on without hand work."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 import uuid
 from collections.abc import Iterator
@@ -20,13 +19,11 @@ from mirror.logs import get_logger, take_lost_lines
 from mirror.model import (
     Clock,
     JsonObject,
-    NotCanonical,
     Repository,
     Run,
     Workspace,
     dumps,
     is_uuid,
-    loads,
     snapshot_id,
 )
 from mirror.store import layout
@@ -42,8 +39,8 @@ from mirror.store.reader import (
     read_store_record,
     workspace_now,
 )
+from mirror.store.recording import let_go_of_records, records_to_go, write_record
 from mirror.store.records import FormerName, Missing, RepositoryRecord, StoreRecord, WorkspaceRecord
-from mirror.store.runs import read_run, run_ids
 from mirror.store.seal import is_sealed, sealed
 from mirror.store.usage import UsageJournal
 
@@ -262,20 +259,22 @@ class StoreWriter:
         A record is written once: FileExistsError where there is one of this id.
         """
         assert layout.is_run_id(run.id), f"{run.id} is not a run id"
-        target = self._path / layout.run_record(run.id)
         lost = take_lost_lines()
         if lost:
             run = replace(run, facts={**run.facts, "log_lines_lost": lost})
         with self._structure():
-            sweep(target.parent)
-            if target.exists():
-                raise FileExistsError(f"there is a record of the run {run.id} already")
-            count, previous = self._last_record()
-            data = sealed(run.to_json(previous=previous))
-            write_file(target, data)
-            last = {"id": run.id, "sha256": hashlib.sha256(data).hexdigest(), "runs": count + 1}
-            write_file(self._path / layout.LAST_RUN, dumps(last))
-        return target
+            return write_record(self._path, run)
+
+    def records_to_go(self, keep: timedelta, now: datetime) -> tuple[int, int]:
+        """The number of the oldest run record to keep where those older than `keep` may go, and how many
+        go."""
+        return records_to_go(self._path, keep, now)
+
+    def let_go_of_records(self, before: int) -> int:
+        """Remove the run records whose number is lower than `before`; returns how many. A run record that
+        was written tells `before` as `records_from` in its facts."""
+        with self._structure():
+            return let_go_of_records(self._path, before)
 
     def rebuild_index(self, now: datetime) -> None:
         """Write the index, for people and scripts, from what the folders say."""
@@ -371,32 +370,6 @@ class StoreWriter:
         path = self._path / folder.place
         sweep(path)
         write_file(path / layout.REPOSITORY_FILE, sealed(record.to_json()))
-
-    def _last_record(self) -> tuple[int, str | None]:
-        """How many run records there are, and the sha256 of the one written last.
-
-        The cache spares reading them all; where it does not fit, they are read.
-        """
-        identifiers = run_ids(self._path)
-        try:
-            last = loads((self._path / layout.LAST_RUN).read_bytes())
-            data = (self._path / layout.run_record(last["id"])).read_bytes()
-            if last["runs"] == len(identifiers) and hashlib.sha256(data).hexdigest() == last["sha256"]:
-                return len(identifiers), last["sha256"]
-        except (OSError, NotCanonical, KeyError, TypeError):
-            pass
-        hashes: dict[str, str] = {}
-        named: set[str] = set()
-        for identifier in identifiers:
-            try:
-                record = read_run(self._path, identifier)
-            except StoreDamaged as damage:
-                _log.warning("store.run_record_damaged", file=damage.file, problem=damage.problem)
-                continue
-            hashes[record.sha256] = identifier
-            named.add(record.previous or "")
-        ends = [digest for digest in hashes if digest not in named]
-        return len(identifiers), max(ends, key=lambda digest: hashes[digest], default=None)
 
 
 def _log_damage(damage: StoreDamaged) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mirror.model import JsonObject, Outcome
-from mirror.store.layout import BRAKE_FILE
+from mirror.store.past import Told
 from mirror.store.reader import Store, StoreDamaged
 
-# Outcomes of a prune or an erasure after which a folder holds just what the entry says.
-_JUDGED = (Outcome.PRUNED, Outcome.KEPT, Outcome.ERASED)
+# Of the records so many checkpoints' worth is read where not all is to be.
+CHECKPOINTS = 2
 
 
 @dataclass
@@ -26,54 +25,35 @@ class Expected:
     trees: dict[str, str] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
 
+    @classmethod
+    def of(cls, told: Told) -> Expected:
+        """What is expected of a folder of which this is told."""
+        return cls(told.full_name, told.ledger, told.snapshots or set(), told.trees, told.files)
+
     @property
     def tells_of_content(self) -> bool:
         """Whether any record says that the folder held something: others tell of failures alone."""
         return self.ledger is not None or bool(self.snapshots or self.files)
 
 
-def check_runs(store: Store, on_damage: Callable[[StoreDamaged], None]) -> dict[str, Expected]:
-    """Check the run records and their chain; returns what they say, by folder.
+def check_runs(
+    store: Store, on_damage: Callable[[StoreDamaged], None], *, everything: bool
+) -> tuple[dict[str, Expected], int]:
+    """Check the run records, their chain and the lists they name; returns what they say, by folder, and how
+    many small files of the store were read.
 
-    The last record that speaks of a folder decides which snapshots are still kept.
+    All that are there are read, or, without `everything`, those back to the last checkpoint but one.
     """
-    expected: dict[str, Expected] = {}
-    hashes: set[str] = set()
-    previous: list[tuple[str, str]] = []
-    for record in store.runs(None, on_damage):
-        hashes.add(record.sha256)
-        if record.previous is not None:
-            previous.append((f"runs/{record.id}.json", record.previous))
-        for entry in record.data.get("entries", []):
-            if entry.get("folder"):
-                known = expected.setdefault(entry["folder"], Expected(entry.get("full_name", "")))
-                _learn(known, record.kind, entry)
-        for place in record.data.get("facts", {}).get("brakes", ()):
-            if place in expected:
-                expected[place].files.add(BRAKE_FILE)
-    for file, digest in previous:
-        if digest not in hashes:
-            on_damage(StoreDamaged(file, "the run record before it is missing or was changed"))
-    return expected
-
-
-def _learn(known: Expected, kind: str, entry: JsonObject) -> None:
-    """Take up what one entry says of its folder."""
-    known.full_name = entry.get("full_name", known.full_name)
-    known.files.update(entry.get("facts", {}).get("files", ()))
-    if entry.get("ledger") is not None:
-        known.ledger = entry["ledger"]
-        known.snapshots, known.trees = set(), {}
-    elif known.ledger is None:
-        _learn_snapshots(known, kind, entry)
-
-
-def _learn_snapshots(known: Expected, kind: str, entry: JsonObject) -> None:
-    """Take up what an entry of an older version says of a folder's snapshots."""
-    # What was erased became other trees; what a snapshot was before does not count any more.
-    known.trees.update(entry.get("trees", {}))
-    lets_go = kind in ("prune", "erase") and entry.get("outcome") in _JUDGED
-    if entry.get("snapshot") is not None or lets_go:
-        known.snapshots = set(entry.get("snapshots", []))
-    if entry.get("snapshot") is not None and entry.get("tree") is not None:
-        known.trees[entry["snapshot"]] = entry["tree"]
+    past = store.past(on_damage)
+    read: list[str] = []
+    lists: set[str] = set()
+    checkpoints = 0
+    for record in store.newest_runs(on_damage, past.records_from):
+        read.append(record.id)
+        lists.update(one for one in (record.list_sha256, record.checkpoint) if one is not None)
+        checkpoints += record.checkpoint is not None
+        if checkpoints == CHECKPOINTS and not everything:
+            break
+    store.check_lists(lists, on_damage)
+    count = store.check_small_files(on_damage, None if everything else read)
+    return {place: Expected.of(told) for place, told in past.by_folder().items()}, count

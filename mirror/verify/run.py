@@ -150,8 +150,8 @@ async def run(
 
     try:
         with Store.open(path) as store:
-            tally.count("small_files", store.check_small_files(note))
-            expected = check_runs(store, note)
+            expected, count = check_runs(store, note, everything=level == "objects")
+            tally.count("small_files", count)
             workspaces = [] if _only_repositories(selectors) else store.workspaces(selectors, note)
             repositories = store.repositories(selectors, note)
             if not selectors:

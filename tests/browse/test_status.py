@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from mirror import browse
-from mirror.browse import RepositoryStatus, past
+from mirror.browse import RepositoryStatus
 from mirror.model import Outcome, Problem, RefChange, Run, RunEntry, Selector, time_text
 from mirror.simulator import Fault
 from mirror.simulator.sample import accident
-from mirror.store.reader import Store
+from mirror.store import recording, runs
+from mirror.store.past import FAILURES_TOLD
 from mirror.store.writer import open_store
 from tests.e2e.helpers import mirror
 from tests.place import Place
@@ -56,7 +57,7 @@ def _changes(place: Place) -> list[RefChange]:
     with place.store() as store:
         last = store.last_run("backup")
         assert last is not None
-        [entry] = [one for one in last.data["entries"] if one["full_name"] == "acme/website"]
+        [entry] = [one for one in last.entries() if one["full_name"] == "acme/website"]
     return [
         RefChange(one["name"].encode(), one["old"], one["new"], one["kind"]) for one in entry["ref_changes"]
     ]
@@ -74,7 +75,7 @@ async def test_what_fails_again_and_again_is_told_plainly(place: Place) -> None:
         failing = status(place).failing
         assert failing is not None and (failing.runs, failing.since) == (number, first)
         printed = f"failed {number} runs in a row since {first}: code partial"
-        assert (printed in text(place)) is (number >= past.FAILURES_TOLD)
+        assert (printed in text(place)) is (number >= FAILURES_TOLD)
     assert status(place, "acme/api").failing is None
     # A run that did not try it, and one that was locked out, say nothing of it.
     await place.run("acme/api")
@@ -105,32 +106,27 @@ async def test_heads_that_are_lost_are_told(place: Place) -> None:
     assert "acme/billing: heads of pull requests: 1 pinned, 1 patched" in printed
 
 
-async def test_only_the_newest_records_are_read_and_that_is_told(
+async def test_no_record_before_the_last_checkpoint_is_read(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recording, "CHECKPOINT_RECORDS", 10)
+    accident(place.world)
     run = await place.run()
-    _write_runs(place, run, 40)
+    _write_runs(place, run, 44)
     read: list[str] = []
-    real = Store.newest_runs
+    real = runs.read_run
 
-    def counted(store: Store, *more: object) -> Iterator[object]:
-        for one in real(store, *more):  # type: ignore[arg-type]
-            read.append(one.id)
-            yield one
+    def counted(root: Path, identifier: str) -> runs.RunRecord:
+        read.append(identifier)
+        return real(root, identifier)
 
-    monkeypatch.setattr(Store, "newest_runs", counted)
+    monkeypatch.setattr(runs, "read_run", counted)
     found = status(place)
-    assert found.failing is not None and (found.failing.runs, found.failing.at_least) == (40, False)
-    assert len(read) == 41
-    monkeypatch.setattr(past, "RUNS_MAX", 10)
-    read.clear()
-    whole = browse.status(place.config.store)
-    assert len(read) <= 11
-    assert (whole.past["runs"], whole.past["all"]) == (10, False)
-    [website] = [one for one in whole.repositories if one.name == "acme/website"]
-    assert website.failing is not None
-    assert (website.failing.runs, website.failing.at_least) == (10, True)
-    assert website.last_confirmed is None  # not in the runs that were looked at
+    # All that the records before say is told all the same.
+    assert found.failing is not None and found.failing.runs == 44
+    assert found.last_confirmed is not None
+    assert time_text(found.last_confirmed) == time_text(run.ended)
+    assert len(set(read)) <= 11
 
 
 def _write_runs(place: Place, like: Run, count: int) -> None:

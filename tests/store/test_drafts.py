@@ -181,4 +181,4 @@ async def test_a_confirming_run_keeps_its_cursors(tmp_path: Path) -> None:
             taken = writer.snapshot(draft, begun=clock.now(), program="p", parts=PARTS)
             assert not taken.changed
             assert writer.read_state() == {"cursor": 2}
-    assert loads((writer.path / "state.json").read_bytes())["schema"] == 2
+    assert loads((writer.path / "state.json").read_bytes())["schema"] == 3

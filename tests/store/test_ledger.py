@@ -51,12 +51,15 @@ async def test_when_a_snapshot_was_last_confirmed_is_told_with_the_next(tmp_path
     with open_store(tmp_path) as store:
         writer = adopt(store)
         await several(writer, clock, 1)
+        [first] = writer.folder.metadata.tags()
         confirmed = clock.now()
         clock.move(hours=4)
         async with writer.lock(0, clock):
             draft = writer.work()
             draft.put("repository.json", {"n": 7})
-            writer.snapshot(draft, begun=clock.now(), program="mirror", parts={}, last_confirmed=confirmed)
+            writer.snapshot(
+                draft, begun=clock.now(), program="mirror", parts={}, last_confirmed=(first, confirmed)
+            )
         assert [one.confirmed for one in ledger_of(writer).snapshots] == [confirmed, None]
 
 

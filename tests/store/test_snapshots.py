@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -186,23 +186,40 @@ async def test_at_explains_what_it_takes(tmp_path: Path) -> None:
 
 
 async def test_last_confirmed_is_the_last_run_that_found_the_snapshot_unchanged(tmp_path: Path) -> None:
-    writer, taken = await three(tmp_path)
-    first, second = taken[0].snapshot.id, taken[1].snapshot.id
-    runs = [(0, Outcome.SAVED, first), (5, Outcome.CONFIRMED, first), (6, Outcome.FAILED, first)]
-    runs += [(24, Outcome.SAVED, second)]
-    with open_store(tmp_path / "store") as store:
-        for hours, outcome, snapshot in runs:
+    clock = MovedClock()
+    with open_store(tmp_path) as store:
+        writer = adopt(store)
+        first = (await take(writer, {"a.json": 1}, clock)).snapshot.id
+
+        def tell(hours: int, outcome: Outcome, snapshot: str | None) -> None:
             begun = START + timedelta(hours=hours)
-            entry = RunEntry(
-                "repository", "acme/website", writer.folder.uuid, writer.folder.folder, outcome, snapshot
-            )
+            folder = writer.folder
+            entry = RunEntry("repository", "acme/website", folder.uuid, folder.place, outcome, snapshot)
             store.write_run(
                 Run(store.new_run_id(begun), "backup", begun, begun + timedelta(minutes=1), "p", (entry,))
             )
-        metadata = store.reader.repositories()[0].metadata
-        assert metadata.at(first).last_confirmed == START + timedelta(hours=5, minutes=1)
-        assert metadata.at(second).last_confirmed == START + timedelta(hours=24, minutes=1)
-        assert metadata.at("latest").last_confirmed is None
+
+        def confirmed(at: str) -> datetime | None:
+            with Store.open(tmp_path) as reader:
+                return reader.repositories()[0].metadata.at(at).last_confirmed
+
+        assert confirmed("latest") is None
+        tell(0, Outcome.SAVED, first)
+        tell(5, Outcome.CONFIRMED, first)
+        tell(6, Outcome.FAILED, None)
+        assert confirmed("latest") == START + timedelta(hours=5, minutes=1)
+        # The next snapshot, by a run that left no record.
+        clock.move(hours=24)
+        told = store.reader.past().of("repository", writer.folder.uuid)
+        assert told is not None and told.confirmed is not None
+        async with writer.lock(0, clock):
+            draft = writer.work()
+            draft.put("a.json", 2)
+            writer.snapshot(
+                draft, begun=clock.now(), program="p", parts={}, last_confirmed=(first, told.confirmed)
+            )
+        assert confirmed("latest") is None
+        assert confirmed(first) == START + timedelta(hours=5, minutes=1)
 
 
 async def test_a_diff_names_what_differs(tmp_path: Path) -> None:

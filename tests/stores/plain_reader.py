@@ -95,6 +95,9 @@ class Folder:
                 facts = json.loads(documents["snapshot.json"])
                 check((facts["id"], facts["uuid"]) == (tag, self.record["uuid"]), f"{metadata} {tag}")
                 found.append(Snapshot(tree, facts, documents))
+        if (ledger := self.path / "snapshots.json").exists():  # from 0.5
+            kept = [one for one in small(ledger.read_bytes())["snapshots"] if one["let_go"] is None]
+            check({one["id"]: one["tree"] for one in kept} == {s.facts["id"]: s.tree for s in found}, ledger)
         return sorted(found, key=lambda one: int(one.facts["sequence"]))
 
     def documents(self, tree: str) -> Iterator[tuple[str, bytes]]:
@@ -149,13 +152,15 @@ def folders(store: Path) -> list[Folder]:
 
 
 def runs(store: Path) -> list[Any]:
-    """Run records in the order of writing; the chain must be whole."""
+    """Run records in the order of writing; the chain must be whole, and the lists they name there."""
     found = {sha256(data): small(data) for data in map(Path.read_bytes, store.glob("runs/*z-??????.json"))}
     after = {record["previous"]: digest for digest, record in found.items()}
     order: list[Any] = []
-    last = None
+    last = next((one for one in after if one not in found), None)  # older records may have been let go
     while last in after:
         last = after[last]
         order.append(found[last])
     check(len(order) == len(found), "the chain of run records")
+    for named in {one.get(key) for one in order for key in ("looked_at", "checkpoint")} - {None}:
+        check(sha256((store / "runs" / "lists" / f"{named}.json").read_bytes()) == named, named)
     return order
