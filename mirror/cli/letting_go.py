@@ -58,6 +58,8 @@ def _show_prune(context: Context, run: Run) -> None:
     _show_problems(context, run)
     word = "would go" if run.facts.get("dry_run") else "went"
     out.line()
+    if run.facts.get("records"):
+        out.line(f"{run.facts['records']} run records {word}: they are older than runs.keep.")
     out.line(
         f"{run.facts['dropped']} snapshots {word}, {size(run.facts['freed'])} of disk: "
         f"{MEANING.get(run.exit_code, 'something failed')}.",

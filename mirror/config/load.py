@@ -40,6 +40,7 @@ from mirror.config.settings import (
     NetworkConfig,
     Parts,
     Retention,
+    Runs,
     Schedule,
     Trigger,
     WorkspaceConfig,
@@ -62,7 +63,8 @@ _ACCESS_TOKENS: Mapping[
 }
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, shape.BitbucketShape, shape.PartsShape, shape.ScheduleShape,
-    shape.LimitsShape, shape.RetentionShape, shape.BrakeShape, shape.SecretShape, shape.AccessTokenShape,
+    shape.LimitsShape, shape.RunsShape, shape.RetentionShape, shape.BrakeShape, shape.SecretShape,
+    shape.AccessTokenShape,
     shape.NetworkShape, shape.ApiTokenShape, shape.OAuthConsumerShape, shape.AppPasswordShape,
     shape.ConnectJwtShape,
 )  # fmt: skip
@@ -342,6 +344,7 @@ def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Co
         ),
         limits=Limits(**{**limits, "file_max": ByteSize(limits["file_max"])}),
         network=_network(checked.network, folder),
+        runs=Runs(checked.runs.keep),
         source=source,
     )
 

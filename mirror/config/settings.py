@@ -163,6 +163,13 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """How long run records are kept; those since the last checkpoint but one always are."""
+
+    keep: timedelta = timedelta(days=400)
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that the configuration says. `source` is its file, where it came from one."""
 
@@ -172,5 +179,6 @@ class Config:
     schedule: Schedule = field(default_factory=Schedule)
     limits: Limits = field(default_factory=Limits)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    runs: Runs = field(default_factory=Runs)
     source: Path | None = None
     expiries: tuple[Expiry, ...] = ()

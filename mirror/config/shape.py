@@ -333,6 +333,16 @@ class NetworkShape(_Shape):
         return self
 
 
+class RunsShape(_Shape):
+    """What is kept of run records, which tell what each run did."""
+
+    keep: KeepFor = Field(
+        timedelta(days=400),
+        description="How long `mirror prune` keeps run records; the latest ones always stay.",
+        examples=["400d"],
+    )
+
+
 class ConfigShape(_Shape):
     """The configuration of mirror."""
 
@@ -350,6 +360,7 @@ class ConfigShape(_Shape):
         [], description="What to back up. None: every workspace that the credential can see."
     )
     schedule: ScheduleShape = Field(default_factory=ScheduleShape, description="When the daemon runs what.")
+    runs: RunsShape = Field(default_factory=RunsShape, description="How long run records are kept.")
     retention: RetentionShape | None = Field(
         None, description="Which snapshots are kept. Left out: all, for ever."
     )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from mirror.bitbucket import fields
 from mirror.bitbucket.people import without_people
@@ -103,18 +104,33 @@ async def prune(
             except asyncio.CancelledError:
                 problems.append(Problem(130, "the run was stopped"))
                 raise RunCancelled(_end(order, store, entries, problems)) from None
-        return _end(order, store, entries, problems)
+        return _end(order, store, entries, problems, with_records=not selectors)
 
 
-def _end(order: _Order, store: StoreWriter, entries: list[RunEntry], problems: list[Problem]) -> Run:
-    facts = {
+def _end(
+    order: _Order,
+    store: StoreWriter,
+    entries: list[RunEntry],
+    problems: list[Problem],
+    *,
+    with_records: bool = False,
+) -> Run:
+    """The run, recorded; `with_records` old run records go, too, once the record tells so."""
+    facts: dict[str, Any] = {
         "dropped": sum(len(one.facts.get("dropped", ())) for one in entries),
         "freed": sum(one.facts.get("freed", {}).get("total", 0) for one in entries),
     }
+    before, records = 1, 0
+    if with_records:
+        before, records = store.records_to_go(order.config.runs.keep, order.begun.at)
+    if records:
+        facts |= {"records": records, "records_from": before}
     if order.dry_run:
         facts["dry_run"] = True
         return outcome(order.begun, order.clock, entries, problems=problems, facts=facts)
-    return finish(store, order.begun, order.clock, entries, problems=problems, facts=facts)
+    run = finish(store, order.begun, order.clock, entries, problems=problems, facts=facts)
+    store.let_go_of_records(before)
+    return run
 
 
 async def _folders(
@@ -218,7 +234,7 @@ class _One:
         pruned = folder.pruned()
         unfinished = pruned is not None and not pruned.done
         if order.dry_run:
-            freed = await foretell(writer, order.workers, drop, logs.old)
+            freed = await foretell(writer, order.workers, drop, logs.old) if drop or logs.old else Freed()
         else:
             freed = Freed()
             if drop:
