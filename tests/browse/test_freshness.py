@@ -1,0 +1,113 @@
+"""Freshness is judged for each repository and workspace, by when it was last whole, whatever clocks said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mirror import backup, browse
+from mirror.model import Selector
+from mirror.prune import What, erase
+from mirror.simulator import Fault
+from tests.clock import FakeClock
+from tests.e2e.helpers import json_of, mirror
+from tests.place import Place
+
+DAY = timedelta(days=1)
+
+
+def late(place: Place, *selectors: str, most: timedelta = DAY) -> list[str]:
+    chosen = [Selector.parse(one) for one in selectors]
+    found = browse.stale(browse.status(place.config.store, chosen), most=most, now=place.clock.now())
+    return sorted(one.partition(" ")[0] for one in found)
+
+
+async def test_one_repository_does_not_make_the_others_fresh(place: Place) -> None:
+    await place.run()
+    assert late(place) == []
+    place.clock.elapsed += 2 * 86400
+    await place.run("acme/website")
+    names = sorted(f"acme/{one}" for one in place.acme.repositories)
+    assert late(place) == ["acme", *(one for one in names if one != "acme/website")]
+    # Only what is selected counts: a repository is fresh, whatever became of its workspace.
+    assert late(place, "acme/website") == []
+    assert late(place, "acme/api") == ["acme/api"]
+    assert late(place, "acme/website", "acme/api") == ["acme/api"]
+
+
+async def test_what_fails_becomes_stale_though_other_things_do_not(place: Place) -> None:
+    await place.run()
+    place.simulator.order(Fault("*/repositories/acme/website/pullrequests*", status=403, times=10_000))
+    for _ in range(3):
+        place.clock.elapsed += 10 * 3600
+        run = await place.run()
+    assert run.exit_code == 3
+    assert late(place) == ["acme/website"]
+
+
+async def test_a_command_line_tells_which(place: Place) -> None:
+    await place.run()
+    store = str(place.config.store)
+    # The command has the machine's clock; the backup was in the past or the future of it by weeks at most.
+    done = mirror("status", "--store", store, "--max-age", "1s", "--json")
+    assert done.returncode == 3
+    assert any(one.startswith("acme/website was last whole at 2026-") for one in json_of(done)["stale"])
+    assert mirror("status", "--store", store).returncode == 0
+
+
+async def test_what_is_gone_erased_or_excluded_is_settled(place: Place) -> None:
+    await place.run()
+    place.acme.delete_repository("api")
+    for _ in range(4):
+        place.clock.elapsed += 86400
+        await place.run()
+    place.clock.elapsed += 60
+    await erase(
+        place.config.store, Selector.parse("acme/billing"), What(), reason="asked for", by="ann",
+        clock=place.clock, environment=os.environ,
+    )  # fmt: skip
+    [entry] = place.config.workspaces
+    config = replace(place.config, workspaces=(replace(entry, exclude=("handbook",)),))
+    for _ in range(3):
+        place.clock.elapsed += 86400
+        run = await backup.run(config, clock=place.clock, environment=os.environ)
+        assert run.exit_code == 0, run.problems
+    assert late(place) == []
+    states = {one.name: one.state for one in browse.status(place.config.store).repositories}
+    assert states["acme/handbook"] == "excluded" and states["acme/billing"] == "erased"
+    assert states["acme/api"].startswith("gone since")
+
+
+async def test_nothing_was_backed_up_yet(place: Place) -> None:
+    assert late(place) == ["nothing"]
+
+
+@pytest.fixture
+def years_ahead(place: Place) -> Iterator[FakeClock]:
+    clock = place.clock
+    yield FakeClock(clock.start.replace(year=clock.start.year + 9))
+
+
+async def test_a_run_years_ahead_rules_nothing(place: Place, years_ahead: FakeClock) -> None:
+    await place.run()
+    place.simulator.order(Fault("*/repositories/acme/api/pullrequests*", status=403, times=10_000))
+    await backup.run(place.config, clock=years_ahead, environment=os.environ)
+    # Of that run alone nobody knows when it was.
+    assert "acme/website" in late(place)
+    place.simulator.faults.clear()
+    place.acme.repositories["website"].commit("main", {"new.html": b"1\n"}, "New\n")
+    run = await place.run()
+    assert run.exit_code == 0
+    assert late(place) == []
+    found = browse.status(place.config.store)
+    assert found.last_backup is not None and found.last_backup["run"] == run.id
+    with place.store() as store:
+        assert store.past().began["backup"].startswith("2026-")
+        folder = store.repository(Selector.parse("acme/website"))
+        latest = folder.metadata.latest()
+        assert latest is not None and latest.time == run.started.replace(microsecond=0)
+        assert folder.metadata.at("latest").snapshot == latest
