@@ -91,7 +91,7 @@ def configure(*, log_format: LogFormat = "auto", verbosity: int = 0, stream: Tex
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _Lines(out),
+        logger_factory=lambda *_: _Lines(stream),
         cache_logger_on_first_use=False,
     )
     # Libraries that use the standard logger (apscheduler, httpx) go the same way.
@@ -103,8 +103,14 @@ class _Lines:
     """Writes log lines to a stream. A line that cannot be written is dropped and counted: a log that
     fails never stops the work."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None) -> None:
+        self._given = stream
+
+    @property
+    def _stream(self) -> TextIO:
+        """stderr as it is now, unless another was given: a progress display takes its place while it is
+        shown, and puts lines above itself."""
+        return self._given if self._given is not None else sys.stderr
 
     def msg(self, line: str) -> None:
         """Write one line."""

@@ -216,7 +216,7 @@ def _failed(repository: Repository, folder: str, outcome: Outcome, error: Mirror
         uuid=repository.uuid,
         folder=folder,
         outcome=outcome,
-        problems=(Problem(error.exit_code, error.message),),
+        problems=(Problem(error.exit_code, error.message, hint=error.hint),),
     )
 
 

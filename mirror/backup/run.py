@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -88,6 +89,8 @@ class _Tally:
     rests: dict[str, Backed] = field(default_factory=dict)
     # The workspaces that were gone through, by uuid.
     workspaces: set[str] = field(default_factory=set)
+    # The full names of all repositories that were listed, selected or not.
+    seen: set[str] = field(default_factory=set)
 
     @property
     def entries(self) -> tuple[RunEntry, ...]:
@@ -109,7 +112,7 @@ class _Tally:
     def fail(self, error: MirrorError, where: str = "") -> None:
         """Note something that concerns the run as a whole."""
         self.problems.append(
-            Problem(error.exit_code, f"{where}: {error.message}" if where else error.message)
+            Problem(error.exit_code, f"{where}: {error.message}" if where else error.message, hint=error.hint)
         )
         _log.error("backup.failed", where=where or None, reason=error.message, hint=error.hint)
 
@@ -235,7 +238,24 @@ def _check_selectors(order: _Order, tally: _Tally) -> None:
         return  # what could not be listed may well have it
     for selector in order.selectors:
         if not any(_matches(order, selector, entry.full_name) for entry in tally.entries):
-            tally.fail(UsageError(f"{selector} matches nothing that is backed up"))
+            hint = _near(order, selector, tally.seen)
+            tally.fail(UsageError(f"{selector} matches nothing that is backed up", hint=hint))
+
+
+def _near(order: _Order, selector: Selector, seen: set[str]) -> str:
+    """The names that a person may have meant, of those that are `seen` upstream or held."""
+    known = {one.workspace for one in order.config.workspaces if one.workspace is not None} | seen
+    with contextlib.suppress(MirrorError, OSError), Store.open(order.config.store) as store:
+        known |= {one.full_name for one in store.repositories(on_damage=lambda _: None)}
+    workspaces = {name.partition("/")[0] for name in known}
+    if selector.repository is None:
+        known = workspaces
+    else:  # a workspace that was not listed may have the repository
+        known |= {f"{name}/{selector.repository}" for name in workspaces - {selector.workspace}}
+    near = difflib.get_close_matches(str(selector), sorted(known), n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return "mirror status lists what is held, mirror backup --dry-run what would be backed up"
 
 
 def _client(order: _Order, workspace: WorkspaceConfig) -> AbstractAsyncContextManager[Client]:
@@ -383,6 +403,7 @@ async def _workspace(
     if not _is_first(order, config, found.workspace, tally):
         return
     tally.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
+    tally.seen.update(one.full_name for one in found.repositories)
     home = store.adopt_workspace(found.workspace, order.clock.now())
     if home.remade is not None:
         tally.problems.append(problem_of_remade(home.remade))
@@ -590,6 +611,7 @@ async def _dry_run(order: _Order) -> Run:
                     rules = Rules(config.include, config.exclude)
                     found = await discover(client, workspace, rules, known=held)
                     tally.problems += found.problems
+                    tally.seen.update(one.full_name for one in found.repositories)
                     for one in found.repositories:
                         if _chosen(order, one):
                             tally.add(RunEntry("repository", one.full_name, one.uuid, "", Outcome.PENDING))

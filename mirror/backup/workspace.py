@@ -44,7 +44,7 @@ def _failed(home: WorkspaceWriter, found: Discovered, outcome: Outcome, error: M
         uuid=found.workspace.uuid,
         folder=home.folder.place,
         outcome=outcome,
-        problems=(Problem(error.exit_code, error.message),),
+        problems=(Problem(error.exit_code, error.message, hint=error.hint),),
     )
 
 

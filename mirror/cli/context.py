@@ -6,12 +6,15 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirror.cli.edges import SystemClock
 from mirror.cli.output import Output, TerminalProgress
-from mirror.config import Config, expiring, from_environment, load
 from mirror.errors import ConfigError, UsageError
 from mirror.model import Selector
+
+if TYPE_CHECKING:
+    from mirror.config import Config
 
 PLACES = ("config.yaml", "/etc/mirror/config.yaml")
 
@@ -36,6 +39,8 @@ class Context:
 
     def config(self) -> Config:
         """The configuration in force, `--store` applied. Raises ConfigError and UsageError."""
+        from mirror.config import from_environment, load
+
         path = self.config_path()
         named = list(getattr(self.options, "workspace", []))
         if path is not None and not named:
@@ -52,11 +57,15 @@ class Context:
         """Warnings of tokens that expire within 30 days, or have."""
         if config is None:
             return []
+        from mirror.config import expiring
+
         name = str(config.source or "the configuration")
         return [fault.text(name) for _, fault in expiring(config, self.clock.now().date())]
 
     def config_if_any(self) -> Config | None:
         """The configuration file's, where there is one without faults."""
+        from mirror.config import load
+
         path = self.config_path()
         try:
             return load(path) if path is not None else None
@@ -73,6 +82,8 @@ class Context:
                 "there is no configuration file, so there is no telling where the store is",
                 hint="name it with --store DIR, or give a configuration with -c",
             )
+        from mirror.config import load
+
         return load(path).store
 
     def selectors(self) -> list[Selector]:

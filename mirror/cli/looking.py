@@ -10,6 +10,7 @@ from mirror import browse
 from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
 from mirror.cli.output import Output, size
+from mirror.cli.words import counted, words
 from mirror.errors import worst
 from mirror.model import dumps, time_text
 
@@ -38,7 +39,8 @@ async def run_status(context: Context) -> int:
                 time_text(one.last_confirmed) if one.last_confirmed else "never",
                 one.snapshots,
                 size(one.bytes),
-                ", ".join(f"{part} ({text.partition(':')[0]})" for part, text in one.missing.items()) or "-",
+                ", ".join(f"{words(part)} ({text.partition(':')[0]})" for part, text in one.missing.items())
+                or "-",
             )
             for one in found.repositories
         ],
@@ -47,7 +49,7 @@ async def run_status(context: Context) -> int:
         _tell_more(context, one)
     for workspace in found.workspaces:
         for part, text in workspace.missing.items():
-            out.line(f"  {workspace.name}: {part} {text}")
+            out.line(f"  {workspace.name}: {words(part)} {text}")
     beyond = [(one.name, one.out_of_reach) for one in found.repositories]
     tell_out_of_reach(out, beyond + [(one.name, one.out_of_reach) for one in found.workspaces])
     out.line()
@@ -119,7 +121,7 @@ async def run_snapshots(context: Context) -> int:
                 one.sequence,
                 "complete" if one.is_complete else "partial",
                 ", ".join(
-                    f"{number} {kind.replace('_', ' ')}"
+                    counted(number, kind)
                     for part in one.parts.values()
                     for kind, number in part.counts.items()
                     if number

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import importlib
 import signal
 import sys
 import traceback
@@ -13,33 +14,42 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mirror import logs
-from mirror.cli import demo, init, letting_go, looking, parser, runs, service, streams
+from mirror.cli import parser, streams
 from mirror.cli.context import Context
 from mirror.cli.edges import SystemClock, environment
 from mirror.cli.output import Output, plain
 from mirror.errors import MirrorError, UsageError
 
 Command = Callable[[Context], Awaitable[int]]
-COMMANDS: dict[str, Command] = {
-    "init": init.run_init,
-    "backup": runs.run_backup,
-    "verify": runs.run_verify,
-    "restore": runs.run_restore,
-    "prune": letting_go.run_prune,
-    "accept-loss": letting_go.run_accept_loss,
-    "erase": letting_go.run_erase,
-    "status": looking.run_status,
-    "snapshots": looking.run_snapshots,
-    "show": looking.run_show,
-    "diff": looking.run_diff,
-    "export": looking.run_export,
-    "daemon": service.run_daemon,
-    "doctor": service.run_doctor,
-    "config": service.run_config,
-    "completion": service.run_completion,
-    "version": service.run_version,
-    "simulator": service.run_simulator,
+# Where each command is, below this room. Its module is imported when it runs: a command imports what it uses.
+COMMANDS: dict[str, str] = {
+    "init": "init.run_init",
+    "backup": "runs.run_backup",
+    "verify": "runs.run_verify",
+    "restore": "runs.run_restore",
+    "prune": "letting_go.run_prune",
+    "accept-loss": "letting_go.run_accept_loss",
+    "erase": "letting_go.run_erase",
+    "status": "looking.run_status",
+    "snapshots": "looking.run_snapshots",
+    "show": "looking.run_show",
+    "diff": "looking.run_diff",
+    "export": "looking.run_export",
+    "daemon": "service.run_daemon",
+    "doctor": "service.run_doctor",
+    "config": "service.run_config",
+    "completion": "service.run_completion",
+    "version": "service.run_version",
+    "simulator": "service.run_simulator",
 }
+
+
+def command_of(name: str) -> Command:
+    """The function of a command."""
+    module, _, function = COMMANDS[name].partition(".")
+    found: Command = getattr(importlib.import_module(f"mirror.cli.{module}"), function)
+    return found
+
 
 _DISK_HINTS = {
     errno.ENOSPC: "make room, then run it again; nothing that was stored is lost",
@@ -77,8 +87,10 @@ def _command(argv: Sequence[str] | None) -> int:
     context = Context(options, env, SystemClock(), out)
     try:
         if options.command == "demo":
+            from mirror.cli import demo
+
             return demo.run(context, main)
-        return asyncio.run(_run(COMMANDS[options.command], context))
+        return asyncio.run(_run(command_of(options.command), context))
     except MirrorError as error:
         return _told(out, error.exit_code, error.message, error.hint)
     except (KeyboardInterrupt, asyncio.CancelledError):

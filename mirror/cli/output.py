@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Any
-
-from rich.console import Console
-from rich.progress import Progress as RichProgress
-from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from mirror import logs
+from mirror.cli.words import words
+
+if TYPE_CHECKING:  # rich is imported for terminals only: it costs more than most commands
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 
 def plain(text: object) -> str:
@@ -28,19 +30,36 @@ class Output:
 
     def __init__(self, *, as_json: bool, no_colour: bool) -> None:
         self.as_json = as_json
-        self._console = Console(
-            file=sys.stdout, no_color=no_colour, highlight=False, soft_wrap=True, markup=False, emoji=False
+        self._no_colour = no_colour
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        return Console(
+            file=sys.stdout,
+            no_color=self._no_colour,
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+            emoji=False,
         )
 
     @property
     def is_terminal(self) -> bool:
         """Whether a person is looking."""
-        return self._console.is_terminal
+        return sys.stdout.isatty()
 
     def line(self, text: object = "", style: str = "") -> None:
         """One line for people."""
-        if not self.as_json:
-            self._console.print(Text(plain(text), style=style if self.is_terminal else ""))
+        if self.as_json:
+            return
+        if not self.is_terminal:
+            self.raw(plain(text))
+            return
+        from rich.text import Text
+
+        self._console.print(Text(plain(text), style=style))
 
     def warnings(self, texts: Iterable[str]) -> None:
         """Warnings for people, a line each."""
@@ -63,20 +82,45 @@ class Output:
         if self.as_json:
             return
         cells = [[plain(cell) for cell in row] for row in rows]
-        if self.is_terminal:
-            table = Table(box=None, pad_edge=False, header_style="bold")
-            for heading in headings:
-                table.add_column(heading, overflow="fold")
-            for row in cells:
-                table.add_row(*[Text(cell, style=_STYLES.get(cell, "")) for cell in row])
-            self._console.print(table)
-            return
         widths = [max(len(row[i]) for row in [list(headings), *cells]) for i in range(len(headings))]
-        for row in [list(headings), *cells]:
-            padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            self.raw("  ".join(padded).rstrip())
+        if not self.is_terminal:
+            for row in [list(headings), *cells]:
+                padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+                self.raw("  ".join(padded).rstrip())
+        elif sum(widths[:-1]) + _GAP * len(widths[:-1]) + min(widths[-1], _TEXT_LEAST) <= self._console.width:
+            self._columns(headings, cells)
+        else:
+            self._blocks(headings, cells)
+
+    def _columns(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        """A table on a terminal; the last column is wrapped between words where it is long."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for heading in headings[:-1]:
+            table.add_column(heading, no_wrap=True)
+        table.add_column(headings[-1], overflow="fold")
+        for row in cells:
+            table.add_row(*[Text(cell, style=_STYLES.get(cell, "")) for cell in row])
+        self._console.print(table, soft_wrap=False)
+
+    def _blocks(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        """The rows of a table that is wider than the terminal: a block each, with a line for each column."""
+        for row in cells:
+            self.line(row[0], style="bold")
+            for heading, cell in zip(headings[1:], row[1:], strict=True):
+                lead = f"  {heading.lower()}: " if heading else "  "
+                text = textwrap.fill(
+                    cell, max(self._console.width, len(lead) + 20), initial_indent=lead,
+                    subsequent_indent="    ", break_long_words=False, break_on_hyphens=False,
+                )  # fmt: skip
+                self.line(text, style=_STYLES.get(cell, ""))
 
 
+# Between two columns of a table; and what its last column needs at least before it is wrapped.
+_GAP = 2
+_TEXT_LEAST = 24
 _STYLES = {
     "saved": "green", "confirmed": "green", "ok": "green", "complete": "green",
     "partial": "yellow", "absent": "yellow", "unreached": "yellow", "warn": "yellow", "locked": "yellow",
@@ -90,6 +134,10 @@ class TerminalProgress:
     def __init__(self, *, show: bool) -> None:
         self._rich: RichProgress | None = None
         if show and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress as RichProgress
+            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
             self._rich = RichProgress(
                 SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
                 console=Console(stderr=True), transient=True,
@@ -116,8 +164,8 @@ class TerminalProgress:
         """`subject` is at `stage`."""
         if self._rich is None:
             return
-        count = "" if done is None else f" {done}" if total is None else f" {done}/{total}"
-        text = plain(f"{subject}: {stage.splitlines()[-1] if stage else ''}{count}").replace("[", "(")
+        count = "" if not done and not total else f" {done}" if total is None else f" {done} of {total}"
+        text = plain(f"{subject}: {words(stage.splitlines()[-1]) if stage else ''}{count}").replace("[", "(")
         if stage == "done":
             task = self._tasks.pop(subject, None)
             if task is not None:

@@ -10,13 +10,16 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mirror
 from mirror.auth.secrets import SecretSource
-from mirror.config import Config
 from mirror.errors import UsageError
 from mirror.logs import get_logger
 from mirror.store.owner import Owner, owner_of
+
+if TYPE_CHECKING:
+    from mirror.config import Config
 
 _log = get_logger("cli")
 

@@ -13,9 +13,7 @@ from typing import NoReturn
 import shtab
 
 from mirror import __version__
-from mirror.config import duration
 from mirror.errors import UsageError
-from mirror.restore import PARTS
 
 EXIT_STATUS = """\
 exit status:
@@ -23,6 +21,7 @@ exit status:
   is listed · 4 verification found damage · 5 mass-loss brake · 10 no store there · 11 locked
   12 credential refused · 75 try again later (rate limit, network) · 130 cancelled
 """
+ALL_PARTS = "all"
 SELECTOR = (
     "workspace, workspace/repository, or a glob of that (quote it); a folder name tells two of a name apart"
 )
@@ -47,6 +46,8 @@ def _selectors(parser: argparse.ArgumentParser, number: str) -> None:
 
 
 def _seconds(text: str) -> float:
+    from mirror.config import duration
+
     try:
         return 0.0 if text == "0" else duration(text).total_seconds()
     except ValueError as error:
@@ -76,6 +77,10 @@ def _lock_wait(parser: argparse.ArgumentParser) -> None:
 
 
 def _parts(text: str) -> frozenset[str]:
+    from mirror.restore import PARTS
+
+    if text == ALL_PARTS:
+        return PARTS
     parts = frozenset(part.strip() for part in text.split(",") if part.strip())
     if not parts or not parts <= PARTS:
         raise argparse.ArgumentTypeError(f"{text!r} should be some of {', '.join(sorted(PARTS))}")
@@ -232,7 +237,7 @@ def _add_restore(commands: _Commands) -> None:
     )
     _at(restore)
     restore.add_argument(
-        "--only", metavar="PARTS", type=_parts, default=PARTS,
+        "--only", metavar="PARTS", type=_parts, default=ALL_PARTS,
         help="some of code, metadata, wiki, snippets (default: all that there is)",
     )  # fmt: skip
     restore.add_argument(

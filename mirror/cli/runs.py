@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from mirror import backup, browse, restore, verify
+from mirror import browse, restore
 from mirror.cli.context import Context
-from mirror.cli.init import make_store
 from mirror.cli.looking import tell_out_of_reach
-from mirror.cli.owner import become_owner, secret_files
-from mirror.config import Config
-from mirror.connect import git_login, network_of
+from mirror.cli.output import Output
+from mirror.cli.words import counted
 from mirror.errors import MirrorError, UsageError
 from mirror.git.transport import GitLogin
 from mirror.http.network import Network, from_environment
@@ -20,9 +19,10 @@ from mirror.logs import get_logger, register_secret
 from mirror.model import Outcome, Run, RunEntry, name_to_json
 from mirror.restore import Item, Report
 from mirror.restore.run import is_url
-from mirror.store.journal import VerifyJournal
 from mirror.store.reader import Store
-from mirror.store.writer import open_store
+
+if TYPE_CHECKING:
+    from mirror.config import Config
 
 _log = get_logger("cli")
 MEANING = {
@@ -41,6 +41,10 @@ MEANING = {
 
 async def run_backup(context: Context) -> int:
     """`mirror backup`."""
+    from mirror import backup
+    from mirror.cli.init import make_store
+    from mirror.cli.owner import become_owner, secret_files
+
     options = context.options
     config = context.config()
     if not options.init:
@@ -81,13 +85,7 @@ def _show_run(context: Context, run: Run, config: Config) -> None:
             ("REPOSITORY", "OUTCOME", "SNAPSHOT", "WHAT CHANGED"),
             [(e.full_name, e.outcome, e.snapshot or "-", _changes(e)) for e in repositories],
         )
-    problems = [f"{entry.full_name}: {problem.text}" for entry in run.entries for problem in entry.problems]
-    problems = [problem.text for problem in run.problems] + problems
-    if problems:
-        out.line()
-        out.line(f"{len(problems)} problem(s):", style="bold")
-        for text in problems:
-            out.line(f"  {text}")
+    _tell_problems(out, run)
     for now, name in run.facts.get("renamed", {}).items():
         out.line(f"The workspace {name} is called {now} now: correct its name in the configuration.")
     tell_out_of_reach(out, [(entry.full_name, browse.out_of_reach(entry.parts)) for entry in run.entries])
@@ -97,6 +95,24 @@ def _show_run(context: Context, run: Run, config: Config) -> None:
     facts = f"{len(repositories)} repositories, {run.facts.get('requests', 0)} requests, {seconds:.1f} s"
     meaning = MEANING.get(run.exit_code, "something failed")
     out.line(f"{facts}: {meaning}.", style="green" if run.exit_code == 0 else "yellow")
+
+
+def _tell_problems(out: Output, run: Run) -> None:
+    """Every problem of a run, and below them what to do about them, each thing once."""
+    problems = [(problem.text, problem.hint) for problem in run.problems]
+    problems += [
+        (f"{entry.full_name}: {problem.text}", problem.hint)
+        for entry in run.entries
+        for problem in entry.problems
+    ]
+    if not problems:
+        return
+    out.line()
+    out.line(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}:", style="bold")
+    for text, _ in problems:
+        out.line(f"  {text}")
+    for hint in dict.fromkeys(hint for _, hint in problems if hint):
+        out.line(f"  → {hint}")
 
 
 def _changes(entry: RunEntry) -> str:
@@ -118,6 +134,11 @@ def _changes(entry: RunEntry) -> str:
 
 async def run_verify(context: Context) -> int:
     """`mirror verify`."""
+    from mirror import verify
+    from mirror.cli.owner import become_owner
+    from mirror.store.journal import VerifyJournal
+    from mirror.store.writer import open_store
+
     store, options = context.store(), context.options
     key = f"{options.level} {options.share} {' '.join(options.selectors)}"
     journal: VerifyJournal | None = None
@@ -154,7 +175,7 @@ async def run_verify(context: Context) -> int:
         what = f" {finding['object']}" if finding["object"] else ""
         touched = f"; touches {', '.join(finding['snapshots'])}" if finding["snapshots"] else ""
         out.line(f"{finding['severity']}: {finding['file']}{where}:{what} {finding['problem']}{touched}")
-    checked = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in run.facts["checked"].items())
+    checked = ", ".join(counted(number, name) for name, number in run.facts["checked"].items())
     seconds = (run.ended - run.started).total_seconds()
     verdict = "no damage found" if run.exit_code == 0 else f"{len(findings)} finding(s)"
     share = f" {run.facts['share']}" if "share" in run.facts else ""
@@ -266,6 +287,8 @@ async def _login(context: Context, url: str) -> GitLogin | None:
         return None
     name = target.path.strip("/").partition("/")[0]
     entry = next((one for one in config.workspaces if one.workspace == name), config.workspaces[0])
+    from mirror.connect import git_login
+
     return await git_login(config, entry, clock=context.clock, environment=context.environment)
 
 
@@ -273,4 +296,6 @@ async def _network(context: Context) -> Network:
     """How a target of ours is reached: by the configuration, where there is one."""
     if context.config_path() is None:
         return from_environment(context.environment)
+    from mirror.connect import network_of
+
     return await network_of(context.config(), context.environment)

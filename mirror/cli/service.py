@@ -8,17 +8,16 @@ import signal
 import tempfile
 from pathlib import Path
 
-from mirror import __version__, config, daemon, doctor
-from mirror.cli import parser
+from mirror import __version__
 from mirror.cli.context import Context
-from mirror.cli.owner import become_owner, secret_files
 from mirror.errors import ConfigError
-from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES, SLUG, populate
 
 
 async def run_daemon(context: Context) -> int:
     """`mirror daemon`."""
+    from mirror import daemon
+    from mirror.cli.owner import become_owner, secret_files
+
     loaded = context.config()
     path = context.config_path()
     needed = [*secret_files(loaded), *([path] if path is not None else [])]  # a reload reads it again
@@ -28,6 +27,8 @@ async def run_daemon(context: Context) -> int:
 
 async def run_doctor(context: Context) -> int:
     """`mirror doctor`."""
+    from mirror import doctor
+
     loaded = context.config()
     out = context.out
     if context.options.record is not None:
@@ -53,6 +54,8 @@ async def run_doctor(context: Context) -> int:
 
 async def run_config(context: Context) -> int:
     """`mirror config check|schema|show`."""
+    from mirror import config
+
     action = context.options.action
     if action == "schema":
         context.out.raw(json.dumps(config.json_schema(), indent=2))
@@ -83,6 +86,8 @@ async def run_config(context: Context) -> int:
 
 async def run_completion(context: Context) -> int:
     """`mirror completion`."""
+    from mirror.cli import parser
+
     context.out.raw(parser.completion(context.options.shell))
     return 0
 
@@ -96,6 +101,9 @@ async def run_version(context: Context) -> int:
 
 async def run_simulator(context: Context) -> int:
     """`mirror simulator`."""
+    from mirror.simulator import Simulator, World
+    from mirror.simulator.sample import SCOPES, SLUG, populate
+
     options = context.options
     with tempfile.TemporaryDirectory(prefix="mirror-simulator-") as temporary:
         root = Path(options.data or temporary).absolute()

@@ -37,15 +37,20 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """Something a run could not do: an exit code, the part it touches, and words for a person."""
+    """Something a run could not do: an exit code, the part it touches, and words for a person.
+
+    `hint` says what to do about it, where that is known.
+    """
 
     code: int
     text: str
     part: str | None = None
+    hint: str | None = None
 
     def to_json(self) -> JsonObject:
         """As run records hold it."""
-        return {"code": self.code, "part": self.part, "text": self.text}
+        hint = {"hint": self.hint} if self.hint else {}
+        return {"code": self.code, "part": self.part, "text": self.text, **hint}
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,9 @@ async def guarded(folder: Folder, work: Callable[[], Awaitable[RunEntry]]) -> Ru
     try:
         return await work()
     except Locked as error:
-        return entry_of(folder, Outcome.LOCKED, Problem(error.exit_code, error.message))
+        return entry_of(folder, Outcome.LOCKED, Problem(error.exit_code, error.message, hint=error.hint))
     except MirrorError as error:
-        return entry_of(folder, Outcome.FAILED, Problem(error.exit_code, error.message))
+        return entry_of(folder, Outcome.FAILED, Problem(error.exit_code, error.message, hint=error.hint))
     except OSError as error:
         text = f"{error.strerror or type(error).__name__}: {error.filename or folder.place}"
         return entry_of(folder, Outcome.FAILED, Problem(1, text))
