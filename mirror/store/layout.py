@@ -37,7 +37,7 @@ FILES = "files"
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
 # In a workspace's folder: which backups of it are unfinished (`store.unfinished`).
-BACKUP_LOCK_FILE = "backup.lock"
+UNFINISHED_FILE = "unfinished"
 # What was let go or removed on purpose, and the brake: there only once there is something to say.
 PRUNED_FILE = "pruned.json"
 DROPPED_FILE = "dropped.json"

@@ -1,6 +1,6 @@
 """Which backups of a workspace are unfinished: prune takes nothing of it meanwhile.
 
-`backup.lock` in the workspace's folder is locked (flock, shared) by every backup that is at work there,
+`unfinished` in the workspace's folder is locked (flock, shared) by every backup that is at work there,
 and has a line for each backup that began. A backup that ends in order empties it, unless another is still
 at work; one that was killed leaves its line, and the next one to end in order removes it, too.
 """
@@ -11,6 +11,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from mirror.fs import sync_folder
 from mirror.store import layout
 
 
@@ -26,12 +27,15 @@ class Unfinished:
     def begin(cls, workspace: Path, run: str) -> Unfinished:
         """Say, durably, that the backup `run` of the workspace in the folder `workspace` has begun."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        descriptor = os.open(workspace / layout.BACKUP_LOCK_FILE, flags, 0o600)
+        is_new = not (workspace / layout.UNFINISHED_FILE).exists()
+        descriptor = os.open(workspace / layout.UNFINISHED_FILE, flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             was_unfinished = os.fstat(descriptor).st_size > 0
             os.write(descriptor, f"{run}\n".encode("ascii"))
             os.fsync(descriptor)
+            if is_new:
+                sync_folder(workspace)
         except BaseException:
             os.close(descriptor)
             raise
@@ -60,6 +64,6 @@ class Unfinished:
 def has_unfinished_backup(workspace: Path) -> bool:
     """Whether a backup of the workspace in the folder `workspace` is at work, or did not end in order."""
     try:
-        return (workspace / layout.BACKUP_LOCK_FILE).stat().st_size > 0
+        return (workspace / layout.UNFINISHED_FILE).stat().st_size > 0
     except FileNotFoundError:
         return False

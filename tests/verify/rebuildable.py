@@ -3,5 +3,5 @@
 # Parts of paths: caches, what people read, and what git derives from its packs.
 REBUILDABLE = (
     "state.json", "index.json", "INDEX.md", "lock", "cache/", "tmp/", "lfs/pointers.", "looked",
-    ".rev", ".bitmap",
+    "/unfinished", ".rev", ".bitmap",
 )  # fmt: skip
