@@ -66,12 +66,17 @@ def _of_workspace(name: str) -> Handler:
     return handler
 
 
-def _of_project(name: str, *, single: bool = False) -> Handler:
+_NO_MODEL: dict[str, Any] = {"type": "branching_model", "branch_types": []}
+
+
+def _of_project(name: str, *, single: bool = False, absent: dict[str, Any] | None = None) -> Handler:
+    """A list of a project, or with `single` one thing: `absent` is what is answered where none was set."""
+
     def handler(call: Call) -> Answered:
         workspace, key = call.workspace(), call.names["project"]
         if key not in workspace.projects:
             raise Hidden("Project not found")
-        found = workspace.project_settings.get(key, {}).get(name)
+        found = workspace.project_settings.get(key, {}).get(name, absent)
         if not single:
             return Listing(found or [], lambda one: call.render.settled_in(one, workspace, key))
         if found is None:
@@ -370,11 +375,15 @@ SETTINGS: tuple[Route, ...] = (
         long="read:pullrequest:bitbucket",
     ),
     Route(
-        _P + "/branching-model", "project:admin", _of_project("branching_model", single=True), long=READ
+        _P + "/branching-model", "project:admin",
+        _of_project("branching_model", single=True, absent=_NO_MODEL), long=READ,
     ),
     Route(
         _P + "/branching-model/settings", "project:admin",
-        _of_project("branching_model_settings", single=True),
+        _of_project(
+            "branching_model_settings", single=True,
+            absent={"type": "branching_model_settings", "branch_types": []},
+        ),
     ),
     Route(_P + "/deploy-keys", "project:admin", _of_project("deploy_keys")),
     Route(
