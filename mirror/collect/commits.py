@@ -135,7 +135,7 @@ async def _ask_of(work: Work, commit: str) -> None:
             marks[name] = child_of(error)
             work.failed(PART, f"commit {commit[:12]}", error, child.endpoint)
     try:
-        if whole or held is not None or document["comments"] is not None:
+        if whole or held is not None or any(document[name] is not None for name in CHILDREN):
             work.put(path, document)
     except BadAnswer as error:
         whole = False
