@@ -69,7 +69,8 @@ def export(
             (one, target / one.slug / extract.WORKSPACE) for one in homes if one.metadata.tags()
         ]
         places += [
-            (one, target if selector.is_exact else target / extract.place_of(one, folders)) for one in folders
+            (one, target if selector.is_exact else target / place)
+            for one, place in zip(folders, extract.places_of(folders), strict=True)
         ]
         chosen = extract.choose([one for one, _ in places], at)
         return [_unreadable(one) for one in damages] + [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,8 +74,10 @@ def problem_of(error: MirrorError) -> tuple[int, str]:
     return 3 if isinstance(error, UsageError) else error.exit_code, error.message
 
 
-def place_of(folder: RepositoryFolder, others: Sequence[RepositoryFolder]) -> Path:
-    """Where one of several repositories is written: `workspace/repository`; where two of them have this
+def places_of(folders: Sequence[RepositoryFolder]) -> list[Path]:
+    """Where each of several repositories is written: `workspace/repository`; where two of them have this
     name (one is gone, and its name was used again), by the names of their folders."""
-    same = [one for one in others if one.full_name == folder.full_name]
-    return Path(folder.workspace_slug) / (folder.slug if len(same) == 1 else folder.folder)
+    times = Counter(one.full_name for one in folders)
+    return [
+        Path(one.workspace_slug) / (one.slug if times[one.full_name] == 1 else one.folder) for one in folders
+    ]

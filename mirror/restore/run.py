@@ -154,8 +154,8 @@ async def run(
             extract.check_place(base, overwrite=overwrite, hint=hint)
             order = _Order(at, only, overwrite, dry_run, pool, tell, may_lack=not selector.is_exact)
             places: list[tuple[Folder, Path]] = [
-                (one, base if selector.is_exact else base / extract.place_of(one, folders))
-                for one in repositories
+                (one, base if selector.is_exact else base / place)
+                for one, place in zip(repositories, extract.places_of(repositories), strict=True)
             ]
             places += [(one, base / one.slug / extract.WORKSPACE) for one in homes]
             items = [_unreadable(one) for one in damages]
