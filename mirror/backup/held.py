@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mirror.backup.absence import project_of
 from mirror.config.settings import WorkspaceConfig
-from mirror.discovery import Rules
+from mirror.discovery import Discovered, Rules
 from mirror.model import Repository
 from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder, workspace_now
 
@@ -32,6 +32,22 @@ def known_repositories(
             if one.missing is None and workspace_now(one, workspaces) == home
         ]
         yield home, [one for one in held if rules.chooses(one.slug, one.project)]
+
+
+def beyond_list(
+    store: Store, config: WorkspaceConfig, all_entries: Sequence[WorkspaceConfig], found: Discovered
+) -> list[Repository]:
+    """What is held of a workspace and is missing in its list, where that is broken: these repositories are
+    asked for by name."""
+    if not found.is_broken:
+        return []
+    return [
+        one
+        for folder, several in known_repositories(store, config, all_entries)
+        if folder.uuid == found.workspace.uuid
+        for one in several
+        if one.uuid not in found.listed
+    ]
 
 
 def _repository(folder: RepositoryFolder) -> Repository:

@@ -21,7 +21,7 @@ from mirror import __version__
 from mirror.backup.absence import mark_absent, tell_unreached
 from mirror.backup.brake import failed_to_judge, judge_workspace
 from mirror.backup.failures import understood
-from mirror.backup.held import known_repositories
+from mirror.backup.held import beyond_list, known_repositories
 from mirror.backup.repository import (
     ORDER,
     Backed,
@@ -33,6 +33,7 @@ from mirror.backup.tools import Tools
 from mirror.backup.workspace import backup_workspace
 from mirror.bitbucket.budget import Budget
 from mirror.bitbucket.client import Client
+from mirror.bitbucket.failures import ApiError
 from mirror.config.settings import Config, WorkspaceConfig
 from mirror.connect import client_of, network_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
@@ -287,7 +288,7 @@ async def _workspaces(
                     _note_name(order, config, workspace)
                     if _selected(order, workspace.slug):
                         await _workspace(order, store, workers, client, config, workspace, tally)
-            except (CredentialRefused, UsageError, TryLater) as error:
+            except (CredentialRefused, UsageError, TryLater, ApiError) as error:
                 # Nothing can be listed; what is held can be asked for by its name.
                 tally.unlisted |= not isinstance(error, UsageError)
                 tally.fail(error, where)
@@ -410,7 +411,8 @@ async def _workspace(
     mark = Unfinished.begin(home.path, tally.identifier)
     tools = _tools(order, store, workers, client, config, tally, home, mark)
     tally.visits.append(_Visit(tools, home, held, found, mark))
-    chosen = [one for one in found.repositories if _chosen(order, one)]
+    several = [*found.repositories, *beyond_list(store.reader, config, order.config.workspaces, found)]
+    chosen = [one for one in several if _chosen(order, one)]
     wanted = _by_need(tally.past, store.reader, chosen)
     tally.pending = {one.uuid: one for one in wanted}
     await _repositories(tools, home, wanted, tally, _width(order))
@@ -476,7 +478,8 @@ async def _conclude(order: _Order, store: Store, tally: _Tally) -> None:
     for visit in tally.visits:
         tools, home, found = visit.tools, visit.home, visit.found
         missing = [one for one in visit.held if one.uuid not in listed]
-        chosen = [one for one in missing if _selects(order, one.full_name)]
+        asked = {entry.uuid for entry in tally.entries}  # of a list that broke off, also what it lacks
+        chosen = [one for one in missing if one.uuid not in asked and _selects(order, one.full_name)]
         counts = found.is_whole and not order.selectors
         if counts:
             told = mark_absent(tools.store, missing, order.clock)

@@ -17,7 +17,7 @@ from mirror.collect.catalogue import row_of
 from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
 from mirror.errors import DamageFound, Locked, MirrorError
-from mirror.model import Outcome, Part, PartState, Problem, Repository, RunEntry
+from mirror.model import JsonObject, Outcome, Part, PartState, Problem, Repository, RunEntry
 from mirror.store.erasing import finish_erasures
 from mirror.store.reader import Erased
 from mirror.store.writer import WorkspaceWriter
@@ -55,7 +55,11 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
     erased = Erased(home.folder.erasures(), without_people)
     draft = home.work(erased)
     draft.put(PROFILE, fields.merged(draft.get(PROFILE), fields.stable(workspace.profile)))
-    draft.put(REPOSITORIES, {one.uuid: one.full_name for one in found.repositories})
+    listed: JsonObject = {one.uuid: one.full_name for one in found.repositories}
+    before = draft.get(REPOSITORIES)
+    if found.is_broken and isinstance(before, dict):
+        listed = {**before, **listed}
+    draft.put(REPOSITORIES, listed)
     # As far as addresses go, a workspace is a repository without a name.
     nameless = Repository(workspace.uuid, workspace.slug, "")
     work = work_of(tools, home, nameless, draft, until=tools.until)
@@ -108,13 +112,12 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
 
 def _parts_found(found: Discovered, kinds: Collection[str]) -> dict[str, Part]:
     """What discovery came to. Who has more than a narrow token can read the workspace itself."""
-    named = bool(found.workspace.profile.get("name"))
     is_narrow = all(kind in row_of("profile", "workspace").never_for for kind in kinds)
     state = PartState.UNAVAILABLE if is_narrow else PartState.PARTIAL
     unread = Part(state, {}, "only what its repositories tell of it can be read")
     counts = {"repositories": len(found.repositories)}
     return {
-        "profile": Part(PartState.COMPLETE) if named else unread,
+        "profile": unread if found.is_hidden else Part(PartState.COMPLETE),
         "repositories": Part(PartState.PARTIAL, counts, found.problems[0].text)
         if found.problems
         else Part(PartState.COMPLETE, counts),

@@ -296,11 +296,17 @@ async def _walk(
         data = answer.object(endpoint.name)
         values = walk.values(data)
         number, walk.number = walk.number, walk.number + 1
-        url = walk.following(data, values)
+        broken: BadAnswer | None = None
+        try:
+            url = walk.following(data, values)
+        except BadAnswer as error:  # what came is of use all the same
+            url, broken = None, error
         has_room = len(values) < (fields.page_length(data) or 0)
         good = tuple(value for value in values if isinstance(value, dict))
         size, lost = fields.list_size(data), len(values) - len(good)
         yield Page(good, number, size, url, has_room, lost)
+        if broken is not None:
+            raise broken
 
 
 def _key(value: JsonObject) -> bytes:

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client import Client
-from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound
+from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound, ServerTrouble
 from mirror.bitbucket.lists import entries_lost, pages
 from mirror.errors import CredentialRefused, MirrorError, UsageError
 from mirror.logs import get_logger
@@ -54,7 +54,8 @@ class Discovered:
     `repositories` are those that the rules choose. `is_whole` says that the list they were chosen
     from had every repository of the workspace that the credential can see, so that what it lacks
     is really missing; `listed` are the uuids of that list. `problems` are those of listing, none of
-    which stop what was found.
+    which stop what was found. `is_broken` says that the list broke off, or lost entries: what it lacks
+    may well be there. `is_hidden`: the workspace itself could not be read, and is as they describe it.
     """
 
     workspace: Workspace
@@ -62,6 +63,8 @@ class Discovered:
     is_whole: bool
     listed: frozenset[str]
     problems: tuple[Problem, ...] = field(default=())
+    is_broken: bool = False
+    is_hidden: bool = False
 
 
 async def workspaces_of(client: Client, name: str | None, *, held: str | None = None) -> list[Workspace]:
@@ -96,12 +99,13 @@ async def _workspace(client: Client, name: str, held: str | None) -> Workspace:
     try:
         answer = await client.get(endpoints.WORKSPACE, workspace=name)
         return fields.workspace(answer.data)
-    except (Denied, NotFound, Gone) as error:
+    except ApiError as error:
         if isinstance(error, NotFound | Gone) and held is not None and held.lower() != name.lower():
             renamed = await _workspace(client, held, None)
             if renamed.uuid:
                 return renamed
-        # A narrow token may read repositories but not the workspace they are in; they tell of it.
+        # A narrow token may read repositories but not the workspace they are in; they tell of it. They do
+        # as well where the server fails on this one address.
         _log.info("discovery.workspace_hidden", workspace=name, reason=error.message)
         return Workspace("", name)
 
@@ -125,14 +129,18 @@ async def discover(
     problems: list[Problem] = []
     try:
         found, whole = await _found(client, workspace.slug, rules, problems)
-    except UsageError:
+    except UsageError as first:
         if workspace.uuid or held is None:
             raise
         problems = []
-        found, whole = await _found(client, held, rules, problems)
+        try:
+            found, whole = await _found(client, held, rules, problems)
+        except UsageError:
+            raise first from None  # it names the workspace as people do
     # What kind of token it is may be known only by now.
     seen = {client.kind_of(one) for one in client.sign_ins}
-    if problems or seen & (NARROW | {_UNKNOWN}):
+    is_broken = bool(problems)
+    if is_broken or seen & (NARROW | {_UNKNOWN}):
         whole = False
     chosen = [one for one in found if rules.chooses(one.slug, one.project)]
     there = list(known)
@@ -142,9 +150,11 @@ async def discover(
             f"no repository of {workspace.slug} is chosen ({len(found)} can be seen)",
             hint=f"check include and exclude, and what the {kind or 'credential'} may see",
         )
-    workspace = _identified(workspace, found)
+    known_as = _identified(workspace, found)
     listed = frozenset(one.uuid for one in found)
-    return Discovered(workspace, tuple(chosen), whole, listed, tuple(problems))
+    return Discovered(
+        known_as, tuple(chosen), whole, listed, tuple(problems), is_broken, is_hidden=not workspace.uuid
+    )
 
 
 async def _found(
@@ -186,19 +196,26 @@ def _identified(workspace: Workspace, found: Sequence[Repository]) -> Workspace:
 async def _list(
     client: Client, workspace: str, query: endpoints.Query | None, problems: list[Problem]
 ) -> list[Repository]:
+    """What the list has. Where it breaks off, or falls short, that is a problem, and what came is used."""
     found: dict[str, Repository] = {}
-    async for page in pages(client, endpoints.REPOSITORIES, query, workspace=workspace):
-        if page.lost:
-            problems.append(
-                Problem(3, entries_lost(endpoints.REPOSITORIES, page.lost).message, "repositories")
-            )
-        for value in page.values:
-            try:
-                one = fields.repository(value, workspace=workspace)
-            except BadAnswer as error:
-                problems.append(Problem(3, error.message, "repositories"))
-                continue
-            found[one.uuid] = one
+    try:
+        async for page in pages(client, endpoints.REPOSITORIES, query, workspace=workspace):
+            if page.lost:
+                problems.append(
+                    Problem(3, entries_lost(endpoints.REPOSITORIES, page.lost).message, "repositories")
+                )
+            for value in page.values:
+                try:
+                    one = fields.repository(value, workspace=workspace)
+                except BadAnswer as error:
+                    problems.append(Problem(3, error.message, "repositories"))
+                    continue
+                found[one.uuid] = one
+    except (ApiError, ServerTrouble) as error:
+        if not found:
+            raise
+        code = error.exit_code if isinstance(error, ServerTrouble) else 3
+        problems.append(Problem(code, error.message, "repositories"))
     return sorted(found.values(), key=lambda one: one.full_name)
 
 
