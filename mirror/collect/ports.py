@@ -128,6 +128,7 @@ class Work:
     lacking: dict[str, Denied] = field(default_factory=dict)
     # When the repository itself was last asked for, and whether it answered.
     _stood: tuple[float, bool] | None = None
+    _has_answered: bool = False
     # What was asked for and could not be had, so that it is not asked for twice in one turn.
     tried: set[tuple[str, int, str]] = field(default_factory=set)
     _numbers: dict[str, Numbers] = field(default_factory=dict)
@@ -267,6 +268,7 @@ class Work:
     def answered(self, endpoint: Endpoint) -> None:
         """Note that it answers: a refusal there is of one thing."""
         self.refusals.pop(endpoint.name, None)
+        self._has_answered = True
         if "retired" in self.state:
             self.part_state("retired").pop(endpoint.name, None)
 
@@ -278,8 +280,10 @@ class Work:
             try:
                 await self.client.get(REPOSITORY, None, **self.names)
                 self._stood = now, True
-            except (ApiError, TryLater):
+            except ApiError:
                 self._stood = now, False
+            except TryLater:  # it cannot be asked now; then what it has answered in this turn counts
+                return self._has_answered
         return self._stood[1]
 
     def retired_since(self, endpoint: Endpoint) -> str:

@@ -32,9 +32,10 @@ CONCURRENCY = 8
 DOCUMENTS = 15
 # Of one document: comments, tasks and statuses; of a pipeline: steps, log and report.
 REQUESTS_A_DOCUMENT = 3
-# Every run asks for these, whatever was asked before.
+# Every run asks for these, whatever was asked before; for a repository itself where something in it is not
+# found.
 EACH_RUN = re.compile(
-    r"/2\.0/(workspaces|repositories)/acme(\?|$)|/pipelines/\?sort|/pullrequests\?.*q=updated_on|/issues(\?|$)"
+    r"/2\.0/(workspaces|repositories)/acme(/\w+)?(\?|$)|/pipelines/\?sort|/pullrequests\?.*q=updated_on|/issues(\?|$)"
 )
 
 
