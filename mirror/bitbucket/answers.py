@@ -87,7 +87,9 @@ def judge(
     if status >= 500:
         wait = retry_after(response.headers.get("retry-after"), now)
         return Verdict(ServerTrouble(f"{name}: the server answered {status}{told}"), again=True, wait=wait)
-    return Verdict(ApiError(f"{name}: answered {status}{told}", status=status, endpoint=name))
+    return Verdict(
+        ApiError(f"{name}: answered {status}{told}", status=status, endpoint=name), again=is_passing(status)
+    )
 
 
 def judge_elsewhere(endpoint: Endpoint, response: httpx.Response, body: bytes) -> Verdict | None:

@@ -68,9 +68,14 @@ class Answer:
     sign_in: SignIn | None = field(default=None, repr=False, compare=False)
 
     def object(self, what: str) -> JsonObject:
-        """The JSON as an object. Raises BadAnswer where it is something else."""
+        """The JSON as an object. Raises BadAnswer where it is something else, or says nothing: no thing is
+        empty, and what is held must not be replaced by that."""
         if not isinstance(self.data, dict):
-            raise BadAnswer(f"{what}: the answer is not an object")
+            raise BadAnswer(f"{what}: the answer is not an object", endpoint=what)
+        if not self.data:
+            raise BadAnswer(f"{what}: the answer is an empty object", endpoint=what)
+        if self.data.get("type") == "error":
+            raise BadAnswer(f"{what}: the answer is an error, although its status is 200", endpoint=what)
         return self.data
 
 

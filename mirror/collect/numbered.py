@@ -19,7 +19,7 @@ from mirror.bitbucket.failures import ApiError, BadAnswer, EntriesLost, Gone, Li
 from mirror.bitbucket.lists import Page, all_of, all_told, entries_lost
 from mirror.collect import heads
 from mirror.collect.files import NoRoom, keep_file
-from mirror.collect.outcomes import child_of, is_gone, not_all, part_with
+from mirror.collect.outcomes import child_of, is_gone, named, not_all, part_with
 from mirror.collect.ports import Work, earliest, latest, moment, together
 from mirror.collect.walks import Walk
 from mirror.errors import MirrorError
@@ -93,12 +93,12 @@ async def _patch(work: Work, worth: Worth, number: int, document: JsonObject) ->
 async def _attachments(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
     """What is attached to an issue, each with its file. One that cannot be had keeps no other out."""
     client = work.asking(worth)
-    found, lost = await all_told(client, endpoints.ISSUE_ATTACHMENTS, None, id=number, **work.names)
+    told = await all_told(client, endpoints.ISSUE_ATTACHMENTS, None, id=number, **work.names)
+    several, faults = named(*told, fields.file_name)
+    is_whole = not faults
     held = {one.get("name"): one for one in document.get("attachments") or [] if isinstance(one, dict)}
     kept: list[JsonObject] = []
-    faults: list[ApiError] = [lost] if lost is not None else []
-    for one in found:
-        name = fields.file_name(one)
+    for name, one in several:
         before = held.get(name, {})
         content = before.get("_content")
         if not (content and fields.is_same_file(before, one) and work.draft.has_file(content["sha256"])):
@@ -112,7 +112,7 @@ async def _attachments(work: Work, worth: Worth, number: int, document: JsonObje
                     continue
         kept.append({**one, "_content": content})
     if faults:
-        known = list(held.values()) if lost is not None else []
+        known = [] if is_whole else list(held.values())
         document["attachments"] = fields.with_held(known, kept)
         raise not_all(faults)
     return fields.ordered(kept)

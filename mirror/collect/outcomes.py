@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from mirror.bitbucket import endpoints, fields
@@ -113,6 +113,21 @@ def not_all(faults: Sequence[ApiError]) -> ApiError:
     """
     denied = next((one for one in faults if isinstance(one, Denied)), None)
     return denied or BadAnswer(f"{len(faults)} could not be had, such as {faults[0].message}")
+
+
+def named(
+    values: Sequence[JsonObject], lost: ApiError | None, name_of: Callable[[JsonObject], str]
+) -> tuple[list[tuple[str, JsonObject]], list[ApiError]]:
+    """The entries of a list, each with what `name_of` calls it, and why others are left out: it raises
+    BadAnswer for them, or they are `lost`. Where any is left out, no other can be said to be gone."""
+    found: list[tuple[str, JsonObject]] = []
+    faults: list[ApiError] = [] if lost is None else [lost]
+    for one in values:
+        try:
+            found.append((name_of(one), one))
+        except BadAnswer as error:
+            faults.append(error)
+    return found, faults
 
 
 def part_with(work: Work, part: str, counts: dict[str, int], due: Mapping[str, int], *, noun: str) -> Part:

@@ -13,7 +13,7 @@ from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, EntriesLost, ListShort
 from mirror.bitbucket.lists import Page, Resume, all_of, entries_lost
 from mirror.collect.files import keep_file
-from mirror.collect.outcomes import child_of, is_gone, part_with
+from mirror.collect.outcomes import child_of, is_gone, named, part_with
 from mirror.collect.ports import Work, moment, together
 from mirror.collect.walks import Walk
 from mirror.errors import MirrorError
@@ -273,6 +273,11 @@ async def _steps(work: Work, number: int, place: dict[str, str | int], document:
     work.answered(endpoints.PIPELINE_STEPS)
     if "unended" in (document["_parts"].get("logs") or {}):
         work.numbers(PART)["logs"].add(number)
+    _, odd = named(steps, None, lambda step: fields.uuid_of(step, "step"))
+    if odd:  # neither its log nor its report can be asked for
+        document["_parts"]["steps"] = child_of(odd[0])
+        work.failed(PART, f"pipeline {number}", odd[0], endpoints.PIPELINE_STEPS)
+        return False
     return not _lags_behind(work, document)
 
 
@@ -355,7 +360,7 @@ async def _test_reports(work: Work, number: int, place: dict[str, str | int], do
     steps, whole = document["steps"], True
     has_ended = fields.is_done(document["pipeline"])
     for step in steps or []:
-        if not fields.may_have_log(step, has_ended=has_ended):
+        if not fields.has_uuid(step) or not fields.may_have_log(step, has_ended=has_ended):
             continue
         if not work.may_ask(endpoints.TEST_REPORT):
             return False

@@ -16,7 +16,7 @@ from mirror.bitbucket.failures import ApiError, Denied, EntriesLost
 from mirror.bitbucket.lists import all_of, all_told, entries_lost, pages
 from mirror.collect.catalogue import Row, rows
 from mirror.collect.files import keep_file
-from mirror.collect.outcomes import child_of, judged, not_all
+from mirror.collect.outcomes import child_of, judged, named, not_all
 from mirror.collect.ports import Work
 from mirror.errors import MirrorError, TryLater
 from mirror.model import Json, JsonObject, Part, PartState, time_text
@@ -230,10 +230,12 @@ async def _merge_strategies(work: Work, client: Client, row: Row) -> None:
 
 async def _environments(work: Work, client: Client, row: Row) -> None:
     """Each with its variables. Those that could not be had of one do not keep the others out."""
-    found, lost = await all_told(client, row.endpoint, None, **work.names)
+    several, odd = named(
+        *await all_told(client, row.endpoint, None, **work.names),
+        lambda one: fields.uuid_of(one, "environment"),
+    )
     faults: list[ApiError] = []
-    for one in found:
-        uuid = fields.uuid_of(one, "environment")
+    for uuid, one in several:
         path = f"environments/{uuid.strip('{}')}.json"
         held = work.draft.get(path)
         document: JsonObject = {"environment": fields.stable(one), "variables": None, "_parts": {}}
@@ -251,10 +253,9 @@ async def _environments(work: Work, client: Client, row: Row) -> None:
             document["variables"] = old.get("variables")
             document["_parts"] = {"variables": child_of(error)}
         work.put(path, document)
-    seen = {fields.uuid_of(one, "environment").strip("{}") for one in found}
-    if lost is not None:
-        raise not_all([lost, *faults])
-    mark_gone(work, "environments", seen, "environment")
+    if odd:
+        raise not_all([*odd, *faults])
+    mark_gone(work, "environments", {uuid.strip("{}") for uuid, _ in several}, "environment")
     if faults and "settings/environment-variables" not in work.agreed:
         raise not_all(faults)
 
@@ -266,9 +267,9 @@ async def _schedules(work: Work, client: Client, row: Row) -> None:
     work.put(row.document, fields.ordered(found) if lost is None else fields.with_held(before, found))
     held = work.draft.get(EXECUTIONS)
     kept: JsonObject = dict(held) if isinstance(held, dict) else {}
-    faults: list[ApiError] = [lost] if lost is not None else []
-    for schedule in found:
-        uuid = fields.uuid_of(schedule, "schedule")
+    several, odd = named(found, lost, lambda one: fields.uuid_of(one, "schedule"))
+    faults: list[ApiError] = []
+    for uuid, _ in several:
         names = {**work.names, "schedule": uuid}
         try:
             kept[uuid] = await ask(client, endpoints.SCHEDULE_EXECUTIONS, names)
@@ -276,6 +277,8 @@ async def _schedules(work: Work, client: Client, row: Row) -> None:
             faults.append(error)
     if kept:
         work.put(EXECUTIONS, kept)
+    if odd:
+        raise not_all([*odd, *faults])
     if faults and "settings/schedule-executions" not in work.agreed:
         raise not_all(faults)
 
@@ -283,18 +286,19 @@ async def _schedules(work: Work, client: Client, row: Row) -> None:
 async def _deployments(work: Work, client: Client, row: Row) -> None:
     """All of them: the list can be neither filtered nor sorted."""
     seen = set()
-    lost = 0
+    faults: list[ApiError] = []
     async for page in pages(client, row.endpoint, None, **work.names):
-        lost += page.lost
-        for one in page.values:
-            uuid = fields.uuid_of(one, "deployment")
+        lost = entries_lost(row.endpoint, page.lost) if page.lost else None
+        several, odd = named(page.values, lost, lambda one: fields.uuid_of(one, "deployment"))
+        faults += odd
+        for uuid, one in several:
             path = f"deployments/{uuid.strip('{}')}.json"
             held = work.draft.get(path)
             before = held.get("deployment") if isinstance(held, dict) else None
             work.put(path, {"deployment": fields.merged(before, fields.stable(one)), "_parts": {}})
             seen.add(uuid.strip("{}"))
-    if lost:
-        raise entries_lost(row.endpoint, lost)
+    if faults:
+        raise not_all(faults)
     mark_gone(work, "deployments", seen, "deployment")
 
 
@@ -315,10 +319,9 @@ async def _downloads(work: Work, client: Client, row: Row) -> None:
     held = work.draft.get(row.document)
     before = {fields.file_name(one): one for one in held or []}
     kept: list[JsonObject] = []
-    found, lost = await all_told(client, row.endpoint, None, **work.names)
-    faults: list[ApiError] = [lost] if lost is not None else []
-    for one in found:
-        name = fields.file_name(one)
+    several, faults = named(*await all_told(client, row.endpoint, None, **work.names), fields.file_name)
+    is_whole = not faults
+    for name, one in several:
         old = {key: value for key, value in before.pop(name, {}).items() if key != "_gone"}
         content = old.get("_content")
         if not (fields.is_same_file(old, one) and _is_whole(work, one, content)):
@@ -331,7 +334,7 @@ async def _downloads(work: Work, client: Client, row: Row) -> None:
                     continue
         kept.append({**one, "_content": content})
     gone = {"state": str(PartState.GONE), "since": time_text(work.clock.now())}
-    kept += [{"_gone": gone, **one} if lost is None else one for one in before.values()]
+    kept += [{"_gone": gone, **one} if is_whole else one for one in before.values()]
     work.put(row.document, sorted((fields.stable(one) for one in kept), key=fields.file_name))
     if faults:
         raise not_all(faults)

@@ -9,7 +9,7 @@ from mirror.bitbucket.lists import all_told
 from mirror.collect import settings, snippets
 from mirror.collect.catalogue import Row, rows
 from mirror.collect.files import keep_file
-from mirror.collect.outcomes import child_of, is_gap, judged, not_all
+from mirror.collect.outcomes import child_of, is_gap, judged, named, not_all
 from mirror.collect.ports import Work
 from mirror.collect.settings import Round, ask, mark_gone
 from mirror.model import JsonObject, Part, PartState
@@ -43,12 +43,9 @@ async def _projects(work: Work, client: Client, row: Row) -> None:
     others."""
     refused: dict[str, ApiError] = {}
     is_round = settings.worth_now(work) is not None  # else only what is lacking is asked for
-    faults: list[ApiError] = []
-    seen = set()
-    found, lost = await all_told(client, row.endpoint, None, **work.names)
-    for project in found:
-        key = fields.project_key(project)
-        seen.add(key.lower())
+    several, faults = named(*await all_told(client, row.endpoint, None, **work.names), fields.project_key)
+    is_whole = not faults
+    for key, project in several:
         path = f"projects/{key.lower()}.json"
         held = work.draft.get(path)
         old: JsonObject = held if isinstance(held, dict) else {}
@@ -74,10 +71,8 @@ async def _projects(work: Work, client: Client, row: Row) -> None:
                     refused[one.name] = error
         work.put(path, {**document, "_parts": marks})
         work.tick()
-    if lost is not None:
-        faults.append(lost)
-    else:
-        mark_gone(work, "projects", seen, "project")
+    if is_whole:
+        mark_gone(work, "projects", {key.lower() for key, _ in several}, "project")
     if faults:
         raise not_all(faults)
 

@@ -224,3 +224,20 @@ async def test_deprecation_is_logged_once_for_each_endpoint(capsys: pytest.Captu
     assert out.count("bitbucket.deprecated") == 1
     assert "CHANGE-3071" in out
     assert "21 Aug 2026" in out
+
+
+@pytest.mark.parametrize("nothing", [{}, error_body("Whoops")], ids=["empty", "an error"])
+async def test_an_answer_that_says_nothing_is_no_thing(nothing: dict[str, Any]) -> None:
+    server = Server([lambda: httpx.Response(200, json=nothing)])
+    async with client_for(server) as client:
+        answer = await client.get(REPOSITORY, None, **WHERE)
+    with pytest.raises(BadAnswer):
+        answer.object("repository")
+
+
+@pytest.mark.parametrize("status", [408, 425])
+async def test_what_passes_is_asked_for_again(status: int) -> None:
+    server = Server(
+        [lambda: httpx.Response(status, json=error_body("Late")), lambda: httpx.Response(200, json={"a": 1})]
+    )
+    assert await ask(server) == {"a": 1}
