@@ -8,7 +8,7 @@ ends with 5 until somebody accepts the loss or all of it is back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mirror.backup.tools import Tools
@@ -193,6 +193,7 @@ class _Sum:
     brakes: Mapping[str, Brake]  # by place
     is_unreadable: bool
     rules: Rules
+    began: datetime
     now: datetime
     hold: bool
 
@@ -212,7 +213,7 @@ class _Sum:
                 except StoreDamaged:  # the repository's own entry tells of it
                     is_unreadable = True
         return cls(
-            folder, repositories, brakes, is_unreadable, rules_of(tools), tools.clock.now(),
+            folder, repositories, brakes, is_unreadable, rules_of(tools), tools.began, tools.clock.now(),
             tools.holds_losses,
         )  # fmt: skip
 
@@ -229,19 +230,27 @@ class _Sum:
             is_missing = any(one.lost_of(what) for one in self.brakes.values()) or self.is_unreadable
             if not is_missing:
                 return brake.released(frozenset({what}), by=None, now=self.now)
-            return brake.trip(Loss(what, tripped.name, tripped.was, max(0, tripped.was - lost), tripped.at))
-        if lost < self.rules.at_least or lost == 0:
+            return brake.trip(replace(tripped, now=max(0, tripped.was - lost)))
+        gone = sum(
+            self.brakes[one.place].vanished(what, self.began, hold=self.hold)
+            for one in there
+            if one.place in self.brakes
+        )
+        if max(lost, gone) < self.rules.at_least:
             return brake
         was = sum(self._count(one, what) for one in there)
-        if not self.rules.are_broken(lost, was):
-            return brake
-        return brake.trip(Loss(what, self.folder.slug, was, was - lost, self.now))
+        if self.rules.are_broken(lost, was):
+            return brake.trip(Loss(what, self.folder.slug, was, was - lost, self.now))
+        if self.rules.are_broken_at_once(gone, was):
+            return brake.trip(Loss(what, self.folder.slug, was, was - lost, self.now, replaced=gone))
+        return brake
 
     def _count(self, one: RepositoryFolder, what: str) -> int:
         """How many things of a kind a repository had before it lost any."""
         brake = self.brakes.get(one.place)
         if brake is not None and what in brake.accepted:
-            return max(brake.accepted[what].count, brake.counted.get(what, 0))
+            count = brake.accepted[what].count
+            return count if brake.lost_of(what) else max(count, brake.counted.get(what, 0))
         latest = one.metadata.latest()
         if latest is None:
             return 0

@@ -55,8 +55,15 @@ from mirror.model import (
 )
 from mirror.store.layout import BRAKE_FILE
 from mirror.store.past import GOOD
-from mirror.store.reader import Past, RepositoryFolder, Store, StoreDamaged, workspace_now
-from mirror.store.unfinished import Unfinished
+from mirror.store.reader import (
+    Past,
+    RepositoryFolder,
+    Store,
+    StoreDamaged,
+    WorkspaceFolder,
+    workspace_now,
+)
+from mirror.store.unfinished import Unfinished, has_unfinished_backup
 from mirror.store.writer import StoreWriter, WorkspaceWriter, open_store
 
 _log = get_logger("backup")
@@ -127,6 +134,8 @@ class _Visit:
     held: Sequence[RepositoryFolder]
     found: Discovered
     mark: Unfinished
+    # False: nothing could be listed nor saved, and it is only to be judged at the end.
+    is_reached: bool = True
 
 
 @dataclass(frozen=True)
@@ -296,6 +305,7 @@ async def _workspaces(
                 left = client.failing(error) if isinstance(error, TryLater) else client
                 await _held_by_git(order, store, workers, left, config, tally)
             else:
+                _take_up_unfinished(order, store, workers, client, config, tally)
                 _tell_refusals(client, where, tally)
             finally:
                 tally.requests += client.requests
@@ -336,14 +346,48 @@ async def _held_by_git(
         chosen = [one for one in several if one.uuid not in done and _selects(order, one.full_name)]
         if not chosen or folder.place in visited:
             continue
-        home = store.writer_of(folder)
-        assert isinstance(home, WorkspaceWriter)
-        mark = Unfinished.begin(home.path, tally.identifier)
-        tools = _tools(order, store, workers, client, config, tally, home, mark)
-        unlisted = Discovered(Workspace(folder.uuid, folder.slug), (), False, frozenset())
-        tally.visits.append(_Visit(tools, home, [], unlisted, mark))
+        visit = _visit_unlisted(order, store, workers, client, config, folder, tally)
         tally.pending |= {one.uuid: one for one in chosen}
-        await _repositories(tools, home, chosen, tally, _width(order))
+        await _repositories(visit.tools, visit.home, chosen, tally, _width(order))
+    _take_up_unfinished(order, store, workers, client, config, tally)
+
+
+def _take_up_unfinished(
+    order: _Order,
+    store: StoreWriter,
+    workers: WorkerPool,
+    client: Client,
+    config: WorkspaceConfig,
+    tally: _Tally,
+) -> None:
+    """Visit the workspaces of an entry that this run has no way to list, and that a killed backup left
+    unfinished: what they lost is judged at the end, and prune may go on."""
+    visited = {visit.home.folder.place for visit in tally.visits}
+    for folder, _ in known_repositories(store.reader, config, order.config.workspaces):
+        if folder.place not in visited and has_unfinished_backup(folder.root / folder.place):
+            _visit_unlisted(order, store, workers, client, config, folder, tally, is_reached=False)
+
+
+def _visit_unlisted(
+    order: _Order,
+    store: StoreWriter,
+    workers: WorkerPool,
+    client: Client,
+    config: WorkspaceConfig,
+    folder: WorkspaceFolder,
+    tally: _Tally,
+    *,
+    is_reached: bool = True,
+) -> _Visit:
+    """Begin the visit of a workspace of which no list can be had."""
+    home = store.writer_of(folder)
+    assert isinstance(home, WorkspaceWriter)
+    mark = Unfinished.begin(home.path, tally.identifier)
+    tools = _tools(order, store, workers, client, config, tally, home, mark)
+    unlisted = Discovered(Workspace(folder.uuid, folder.slug), (), False, frozenset())
+    visit = _Visit(tools, home, [], unlisted, mark, is_reached)
+    tally.visits.append(visit)
+    return visit
 
 
 def _selected(order: _Order, workspace: str) -> bool:
@@ -447,6 +491,7 @@ def _tools(
         progress=order.progress,
         full=order.full,
         lock_wait=order.lock_wait,
+        began=tally.started,
         until=order.until,
         others=lambda: len(tally.pending),
         holds_losses=mark.was_unfinished or _is_tripped(home),
@@ -517,7 +562,7 @@ def _unlisted(order: _Order, config: WorkspaceConfig, store: Store, tally: _Tall
     """What is held of workspaces that an entry of the configuration means, and that were not found: the
     credential does not list them any more, or their name is another one's now."""
     named = {one.workspace.lower() for one in order.config.workspaces if one.workspace is not None}
-    visited = {visit.home.folder.place for visit in tally.visits}
+    visited = {visit.home.folder.place for visit in tally.visits if visit.is_reached}
     told = {entry.uuid for entry in tally.entries}
     workspaces = store.workspaces(on_damage=_told_later)
     return [

@@ -19,10 +19,10 @@ from mirror.store.writer import StoreWriter
 class Tools:
     """What every repository of a workspace is backed up with.
 
-    `until` (monotonic) is how long the run may wait for requests; `others` tells how many
-    repositories have not had their turn, and need requests, too. `holds_losses`: what is missing stays
-    told however old it is, because the sum over the workspace is tripped or was not taken. `lacking` is what
-    the workspace's only credential was refused for want of a scope, by scope.
+    `began` is when the run did. `until` (monotonic) is how long the run may wait for requests; `others`
+    tells how many repositories have not had their turn, and need requests, too. `holds_losses`: what is
+    missing stays told however old it is, because the sum over the workspace is tripped or was not taken.
+    `lacking` is what the workspace's only credential was refused for want of a scope, by scope.
     """
 
     store: StoreWriter
@@ -35,6 +35,7 @@ class Tools:
     progress: Progress
     full: bool
     lock_wait: float
+    began: datetime
     until: float
     others: Callable[[], int]
     holds_losses: bool

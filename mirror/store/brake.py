@@ -1,8 +1,8 @@
 """The mass-loss brake: what there was when it was last accepted, and what has vanished since.
 
 Every repository's folder may have one (`brake.json`), for the refs and pull requests lost in it, and
-every workspace's, for what all its repositories lost together. A count that rises is accepted at once,
-one that falls only after a week, so that a slow loss adds up, too.
+every workspace's, for what all its repositories lost together. Two things trip it: a count that shrinks by
+too much within a week, however slowly; and most names gone at once, whatever else was added.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class Rules:
         """Whether a loss of `lost` out of `was` is too much."""
         return lost >= self.at_least and lost > self.share * was
 
+    def are_broken_at_once(self, lost: int, was: int) -> bool:
+        """Whether `lost` names out of `was`, gone in one step, are too many, whatever was added."""
+        return lost >= self.at_least and 2 * lost > was
+
 
 @dataclass(frozen=True)
 class Accepted:
@@ -57,6 +61,7 @@ class Lost:
 class Loss:
     """A loss that tripped the brake at `at`: `was` and `now` are counts, `name` is for people.
 
+    `replaced` is how many were gone at once while others were added, where the counts alone tell of no loss.
     `repository` is the uuid of the repository whose loss it is, in what versions before 0.6 wrote to a
     workspace's brake; they named nothing that was lost.
     """
@@ -67,9 +72,15 @@ class Loss:
     now: int
     at: datetime
     repository: str = ""
+    replaced: int = 0
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.what.replace('_', ' ')} fell from {self.was} to {self.now}"
+        what = self.what.replace("_", " ")
+        if self.replaced:
+            return (
+                f"{self.name}: {self.replaced} of {self.was} {what} vanished at once, while others were added"
+            )
+        return f"{self.name}: {what} fell from {self.was} to {self.now}"
 
 
 @dataclass(frozen=True)
@@ -123,9 +134,14 @@ class Brake:
         accepted = self.accepted.get(what)
         if accepted is None:
             return 0
-        if self.loss_of(what) is None and not hold and now - accepted.at >= FALLS_AFTER:
-            return 0
-        return max(0, min(accepted.count - self.counted.get(what, 0), len(self.lost_of(what))))
+        keeps = hold or self.loss_of(what) is not None
+        recent = sum(1 for one in self.lost_of(what) if keeps or now - one.at < FALLS_AFTER)
+        return max(0, min(accepted.count - self.counted.get(what, 0), recent))
+
+    def vanished(self, what: str, since: datetime, *, hold: bool) -> int:
+        """How many names of a kind are gone since the run that began at `since`, or with `hold` of all."""
+        second = since.replace(microsecond=0)  # times are kept so
+        return sum(1 for one in self.lost_of(what) if hold or one.at >= second)
 
     def seen(self, count: Count, rules: Rules, *, name: str, now: datetime, hold: bool) -> Brake:
         """The brake of a repository's folder after a run that counted one kind of thing reliably.
@@ -134,25 +150,37 @@ class Brake:
         tripped, or was not taken. A repository that had refs and has none trips it whatever `rules` say.
         """
         what = count.what
-        accepted = self.accepted.get(what) or Accepted(count.was, now)
-        lost = {one.name: one for one in self.lost_of(what) if not count.is_back(one)}
-        for key, value in count.lost.items():
-            lost.setdefault(key, Lost(what, key, value, now))
-        brake = replace(self, counted={**self.counted, what: count.now})
+        accepted = self.accepted.get(what)
+        if accepted is None or accepted.count < count.was:
+            accepted = Accepted(count.was, now)
+        # A clock that was ahead does not keep a loss young.
+        lost = {
+            one.name: replace(one, at=min(one.at, now))
+            for one in self.lost_of(what)
+            if not count.is_back(one)
+        }
         tripped = self.loss_of(what)
+        for key, value in count.lost.items():
+            if tripped is None or key not in lost:  # a brake lets go for the values that tripped it
+                lost[key] = Lost(what, key, value, now)
+        brake = replace(self, counted={**self.counted, what: count.now})
         if tripped is not None:
             brake = brake.trip(replace(tripped, now=count.now))._with(what, accepted, lost.values())
             return brake if lost else brake.released(frozenset({what}), by=None, now=now)
-        fallen = min(accepted.count - count.now, len(lost))
-        is_emptied = what == REFS and count.now == 0 and count.was > 0
-        if is_emptied or rules.are_broken(fallen, accepted.count):
-            loss = Loss(what, name, max(accepted.count, count.was), count.now, now)
+        if not hold:
+            lost = {key: one for key, one in lost.items() if now - one.at < FALLS_AFTER}
+        loss = _loss_in(count, accepted.count, len(lost), rules, name, now)
+        if loss is not None:
             return brake.trip(loss)._with(what, accepted, lost.values())
-        if count.now >= accepted.count or now - accepted.at >= FALLS_AFTER:
-            return brake._with(
-                what, Accepted(max(count.now, accepted.count) if hold else count.now, now),
-                lost.values() if hold else (),
-            )  # fmt: skip
+        if count.now >= accepted.count and not hold:
+            # What vanished in this run counts in its sum over the workspace, whatever was added here.
+            lost = {key: one for key, one in lost.items() if key in count.lost}
+        # Until the next run what was added in the same step does not count.
+        level = count.now if not lost else accepted.count
+        if not hold:
+            level = min(level, count.now + len(lost))
+        if level != accepted.count:
+            accepted = Accepted(level, now)
         return brake._with(what, accepted, lost.values())
 
     def _with(self, what: str, accepted: Accepted, lost: Iterable[Lost]) -> Brake:
@@ -221,6 +249,19 @@ class Brake:
         )
 
 
+def _loss_in(
+    count: Count, accepted: int, missing: int, rules: Rules, name: str, now: datetime
+) -> Loss | None:
+    """The loss that `count` is, or None; `accepted` were there, of which `missing` are not."""
+    fallen = min(accepted - count.now, missing)
+    is_emptied = count.what == REFS and count.now == 0 and count.was > 0
+    if is_emptied or rules.are_broken(fallen, accepted):
+        return Loss(count.what, name, max(accepted, count.was), count.now, now)
+    if rules.are_broken_at_once(len(count.lost), count.was):
+        return Loss(count.what, name, count.was, count.now, now, replaced=len(count.lost))
+    return None
+
+
 def _of_schema_1(data: JsonObject) -> Brake:
     """A workspace's brake that told of counts only, its repositories' and its own."""
     own = [one for one in data["accepted"] if not one["repository"]]
@@ -240,13 +281,14 @@ def _time(data: JsonObject) -> datetime:
 def _loss(data: JsonObject) -> Loss:
     return Loss(
         str(data["what"]), str(data["name"]), int(data["was"]), int(data["now"]), _time(data),
-        str(data.get("repository", "")),
+        str(data.get("repository", "")), int(data.get("replaced", 0)),
     )  # fmt: skip
 
 
 def _loss_json(loss: Loss) -> JsonObject:
     rest = {"name": loss.name, "was": loss.was, "now": loss.now, "at": time_text(loss.at)}
-    return {"what": loss.what, "repository": loss.repository, **rest}
+    replaced = {"replaced": loss.replaced} if loss.replaced else {}
+    return {"what": loss.what, "repository": loss.repository, **rest, **replaced}
 
 
 def read_brake(root: Path, place: str) -> Brake:

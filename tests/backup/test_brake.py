@@ -7,6 +7,8 @@ import importlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mirror.model import Run, Selector
 from mirror.simulator import Simulator, World
 from mirror.simulator.repository import SimRepository
 from mirror.simulator.sample import SCOPES
+from mirror.store.brake import Brake, Count, Rules
 from mirror.store.disk import write_file
 from mirror.store.reader import RepositoryFolder
 from mirror.store.seal import sealed
@@ -293,6 +296,23 @@ async def test_after_a_killed_backup_prune_waits_for_one_that_ends(
     assert (await two.prune()).exit_code == 0
 
 
+async def test_after_a_killed_backup_prune_does_not_wait_for_what_can_no_longer_be_reached(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.order("acme")
+    assert (await two.run()).exit_code == 0
+    await prunes_during(two, monkeypatch, kill=True)
+    with pytest.raises(Killed):
+        await two.run()
+    monkeypatch.undo()
+    (two.folder / "acme").write_text("revoked")
+    [entry] = two.config.workspaces
+    two.config = replace(two.config, workspaces=(replace(entry, exclude=("quiet",)),))
+    assert (await two.prune()).exit_code == 11
+    assert (await two.run()).exit_code == 12
+    assert (await two.prune()).exit_code == 0
+
+
 async def test_a_loss_in_a_run_that_was_killed_is_found_by_the_next(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,3 +400,84 @@ async def test_a_slow_loss_adds_up_within_a_week(two: Two) -> None:
         two.clock.elapsed += 86400
         codes.append((await two.run()).exit_code)
     assert codes == [0, 0, 0, 0, 5, 5]
+
+
+@pytest.mark.parametrize("spread", [False, True], ids=["one repository", "many small ones"])
+async def test_most_branches_replaced_at_once_trip_it(two: Two, spread: bool) -> None:
+    counts = [3] * 4 if spread else [12]
+    several = [with_branches(two, f"shop-{number}", count) for number, count in enumerate(counts)]
+    assert (await two.run()).exit_code == 0
+    gone = [lose(one, *range(count)) for one, count in zip(several, counts, strict=True)]
+    for one, count in zip(several, counts, strict=True):
+        other = one.commit("main", {"b": b"2"}, "Other\n", parents=())
+        for number in range(count + 2):
+            one.set_ref(b"refs/heads/other-%d" % number, other)
+    run = await two.run()
+    assert run.exit_code == 5
+    assert any("vanished at once, while others were added" in text for text in told_by(run)), told_by(run)
+    assert (await two.prune()).exit_code == 5
+    two.clock.elapsed += 20 * 86400
+    assert (await two.run()).exit_code == 5, "it stands until somebody accepts it"
+    for one, lost in zip(several, gone, strict=True):
+        for name, value in lost.items():
+            one.set_ref(name, value)
+    assert (await two.run()).exit_code == 0, "all is back"
+
+
+def told_by(run: Run) -> list[str]:
+    """What a run tells is not well."""
+    return [one.text for one in (*run.problems, *(one for entry in run.entries for one in entry.problems))]
+
+
+RULE = Rules(0.1, 5)
+BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def step(brake: Brake, names: set[str], then: set[str], day: float) -> Brake:
+    """The brake after a run that found `then` where the last snapshot has `names`."""
+    lost: dict[str, str | None] = dict.fromkeys(names - then, "0")
+    count = Count("refs", len(names), len(then), lost, lambda one: one.name in then)
+    return brake.seen(count, RULE, name="acme/shop", now=BEGAN + timedelta(days=day), hold=False)
+
+
+def test_a_loss_counts_for_a_week_from_when_it_was_seen_however_rare_runs_are() -> None:
+    names = {str(number) for number in range(40)}
+    brake = step(Brake(), names, names - {"0"}, 0)
+    names = names - {"0"}
+    for day in (10, 20):  # nothing happens, and what was lost is accepted
+        brake = step(brake, names, names, day)
+    assert (brake.lost, brake.accepted["refs"].count) == ((), 39)
+    brake = step(brake, names, names - {"1", "2", "3"}, 30)
+    now = BEGAN + timedelta(days=30)
+    assert brake.shrunk_by("refs", now, hold=False) == 3, "it is new, however old the last count is"
+    names -= {"1", "2", "3"}
+    assert not brake.losses
+    assert step(brake, names, names - {"4", "5"}, 36).losses
+    assert not step(brake, names, names - {"4", "5"}, 38).losses
+
+
+def test_a_clock_that_was_ahead_keeps_no_loss_young() -> None:
+    names = {str(number) for number in range(40)}
+    brake = step(Brake(), names, names - {"0"}, 5000)
+    names = names - {"0"}
+    brake = step(brake, names, names, 1)
+    assert len(brake.lost) == 1
+    assert step(brake, names, names, 9).lost == ()
+
+
+def test_a_week_of_branches_that_are_merged_and_replaced_does_not_trip_it() -> None:
+    brake, names, number = Brake(), {str(number) for number in range(12)}, 12
+    for day in range(14):
+        old = sorted(names, key=int)[:4]
+        then = (names - set(old)) | {str(number + one) for one in range(4)}
+        brake, number = step(brake, names, then, day), number + 4
+        names = then
+        assert not brake.losses
+
+
+def test_a_file_is_not_written_again_where_nothing_changes() -> None:
+    names = {str(number) for number in range(12)}
+    brake = step(Brake(), names, {*names, "new"} - {"0"}, 0)
+    names = {*names, "new"} - {"0"}
+    brake = step(brake, names, names, 1)
+    assert step(brake, names, names, 2) == brake
