@@ -26,7 +26,7 @@ _UNREACHED = (
 
 
 def mark_absent(store: StoreWriter, missing: Iterable[RepositoryFolder], clock: Clock) -> list[RunEntry]:
-    """Mark the held repositories that a whole list lacks, and tell of them. Each counts as gone after
+    """Mark the held repositories that a whole list lacks; returns their entries. Each counts as gone after
     several runs."""
     return [_guarded(one, partial(_marked, store, one, clock)) for one in missing]
 
@@ -34,7 +34,7 @@ def mark_absent(store: StoreWriter, missing: Iterable[RepositoryFolder], clock: 
 def tell_unreached(
     config: WorkspaceConfig, missing: Iterable[RepositoryFolder], *, is_whole: bool
 ) -> list[RunEntry]:
-    """Tell of held repositories that no list of this run had, where nobody can say whether they are gone:
+    """Entries of held repositories that no list of this run had, where nobody can say whether they are gone:
     those that `config` includes, by name or by the project that they were last seen in.
 
     `is_whole`: the list was whole, but does not count, because the run was over a part only.
@@ -48,7 +48,7 @@ def _guarded(folder: RepositoryFolder, tell: Callable[[], RunEntry]) -> RunEntry
     """What `tell` gives; where the folder is damaged, its entry says so."""
     try:
         entry = tell()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and tells of it
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and the entry names it
         fault = understood(error, folder.place)
         problem = Problem(fault.exit_code, fault.message)
         return RunEntry(

@@ -67,7 +67,7 @@ class FolderJudge:
         try:
             before = folder.brake()
         except StoreDamaged:
-            return  # prune takes it for tripped; the entry tells of it
+            return  # prune takes it for tripped; the entry names it
         brake, now = before, tools.clock.now()
         for count in (self._refs(last), self._pull_requests(last)):
             if count is not None:
@@ -130,7 +130,7 @@ def _pull_requests_in(parts: Mapping[str, Part]) -> int | None:
 
 
 def problems_of_folder(folder: RepositoryFolder) -> tuple[Problem, ...]:
-    """What the entry of a repository tells of its brake."""
+    """The problems that a repository's brake adds to its entry."""
     try:
         losses = folder.brake().losses
     except StoreDamaged as damage:
@@ -210,7 +210,7 @@ class _Sum:
             if one.has(BRAKE_FILE):
                 try:
                     brakes[one.place] = one.brake()
-                except StoreDamaged:  # the repository's own entry tells of it
+                except StoreDamaged:  # the repository's own entry names it
                     is_unreadable = True
         return cls(
             folder, repositories, brakes, is_unreadable, rules_of(tools), tools.began, tools.clock.now(),
@@ -296,7 +296,7 @@ class _Sum:
 
 
 def _pass_over(damage: StoreDamaged) -> None:
-    """A damaged folder is told by its own entry."""
+    """Pass a damaged folder over: its own entry names it."""
 
 
 def failed_to_judge(workspace: str, error: MirrorError | OSError) -> Problem:

@@ -18,7 +18,7 @@ def known_repositories(
     that the rules choose. What the last whole list lacked is left out."""
     named = {one.workspace.lower() for one in all_entries if one.workspace is not None}
     rules = Rules(config.include, config.exclude)
-    # A folder whose card cannot be read is told at the end of the run.
+    # The end of the run names folders whose card cannot be read.
     folders = store.repositories(on_damage=lambda _: None)
     workspaces = store.workspaces(on_damage=lambda _: None)
     for home in workspaces:

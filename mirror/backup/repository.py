@@ -84,7 +84,7 @@ class Rest:
 
 
 async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Repository) -> Backed:
-    """Bring one repository's copy up to date. Whatever goes wrong with it is told by its entry."""
+    """Bring one repository's copy up to date. Its entry names whatever goes wrong."""
 
     async def turn(writer: RepositoryWriter, erased: Erased, lock: int) -> Backed:
         return await _under_lock(tools, writer, repository, erased, lock)
@@ -187,7 +187,7 @@ async def _locked(
 
 
 def problem_of_remade(damage: StoreDamaged) -> Problem:
-    """What a run tells of a folder's card that was lost, and made again from its snapshots."""
+    """The problem of a folder whose card was lost and made again from its snapshots."""
     text = f"{damage.file} was damaged ({damage.problem}) and is made again; former names are lost with it"
     return Problem(4, text, CARD)
 

@@ -111,7 +111,7 @@ class _Tally:
         self.done[entry.kind, entry.uuid] = entry
 
     def note(self, done: Backed) -> None:
-        """Note what came of a repository's turn."""
+        """Note the result of a repository's turn."""
         self.add(done.entry)
         self.rests.pop(done.entry.uuid, None)
         if done.rest is not None:
@@ -326,7 +326,7 @@ def _note_name(order: _Order, config: WorkspaceConfig, workspace: Workspace) -> 
 
 
 def _tell_refusals(client: Client, where: str, tally: _Tally) -> None:
-    """A credential that was refused is told, even where the others gave everything."""
+    """Report a refused credential, even where the others gave everything."""
     for who, refusal in client.refusals:
         tally.fail(refusal, f"{where}: {who.label}")
 
@@ -427,7 +427,7 @@ def _held(store: Store, uuid: str, slug: str) -> list[RepositoryFolder]:
 
 
 def _told_later(damage: StoreDamaged) -> None:
-    """A folder whose card cannot be read is told by its own entry, or at the end of the run."""
+    """Pass a folder with an unreadable card over: its own entry, or the end of the run, names it."""
 
 
 async def _workspace(
@@ -517,7 +517,7 @@ def _excluded(order: _Order, visit: _Visit) -> list[RunEntry]:
 
 
 async def _conclude(order: _Order, store: Store, tally: _Tally) -> None:
-    """Tell what the lists lacked, and judge what each workspace lost, once all have been listed: what one
+    """Report what the lists lacked, and judge what each workspace lost, once all have been listed: what one
     lacks may have been transferred to another."""
     listed = frozenset(uuid for visit in tally.visits for uuid in visit.found.listed)
     for visit in tally.visits:

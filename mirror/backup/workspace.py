@@ -27,7 +27,7 @@ REPOSITORIES = "repositories.json"
 
 
 async def backup_workspace(tools: Tools, home: WorkspaceWriter, found: Discovered) -> RunEntry:
-    """Keep what belongs to no repository. Whatever goes wrong is told by the entry."""
+    """Keep what belongs to no repository. The entry names whatever goes wrong."""
     try:
         async with home.lock(tools.lock_wait, tools.clock) as lock:
             return await _under_lock(tools, home, found, lock.fileno)
@@ -114,7 +114,7 @@ def _parts_found(found: Discovered, kinds: Collection[str]) -> dict[str, Part]:
     """What discovery came to. Who has more than a narrow token can read the workspace itself."""
     is_narrow = all(kind in row_of("profile", "workspace").never_for for kind in kinds)
     state = PartState.UNAVAILABLE if is_narrow else PartState.PARTIAL
-    unread = Part(state, {}, "only what its repositories tell of it can be read")
+    unread = Part(state, {}, "only what its repositories say about it can be read")
     counts = {"repositories": len(found.repositories)}
     return {
         "profile": unread if found.is_hidden else Part(PartState.COMPLETE),

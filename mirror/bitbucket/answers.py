@@ -118,7 +118,7 @@ def judge_failure(endpoint: Endpoint, error: Exception) -> Verdict:
     reason, hint = reason_of(error)
     trouble = ServerTrouble(f"{endpoint.name}: the connection failed ({reason})", hint=hint)
     trouble.__cause__ = error
-    # What somebody must mend first does not pass.
+    # A fault that a person must mend does not pass by itself.
     return Verdict(trouble, again=hint is None)
 
 

@@ -93,7 +93,7 @@ class Desk:
 
         The answer of a sign-in that may know counts. A 404 is honest where the sign-in `sees` the place
         that is asked about: it outweighs that others are refused. Else the thing may be hidden from it,
-        and that somebody was refused, or could not be asked, outweighs the 404.
+        and a credential that was refused, or could not be asked, outweighs the 404.
         """
         failures = list(attempts.failed.values())
         absent = [(one, error) for one, error in failures if isinstance(error, NotFound)]

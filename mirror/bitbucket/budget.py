@@ -75,7 +75,7 @@ class _Ledger:
 
     @property
     def count_told(self) -> int:
-        """How many there were that only headers tell of."""
+        """How many requests only the headers account for."""
         return sum(count for _, count in self.told)
 
     def forget(self, before: float) -> None:

@@ -90,7 +90,7 @@ class Download:
             await self._resume(PAUSE_SECONDS * 2 ** (tries - 1))
 
     def _body(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        # One step more than may come, so that what is too much is told with its own words.
+        # Read one step past the bound, so that an oversized body gets its own message.
         most = self._most - self._got + STEP
         return chunks(response, most=most, what=self._what)
 

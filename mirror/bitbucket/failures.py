@@ -48,7 +48,7 @@ class ApiError(MirrorError):
         self.endpoint = endpoint
 
 
-# A refusal in these words is about where, or how, somebody signs in; another credential meets it, too.
+# A refusal in these words is about where or how a client signs in; another credential meets it, too.
 _OF_PLACE = re.compile(r"\bIPs?\b|allow-?\s?list|white-?list|two-?step|2FA|2SV", re.IGNORECASE)
 _OF_KIND = re.compile(r"token|credential|scope|authentication mechanism", re.IGNORECASE)
 _OFF = re.compile(r"pipelines?\b.*\b(not (been )?enabled|disabled|switched off)", re.IGNORECASE)
@@ -99,7 +99,7 @@ class ListShort(BadAnswer):
 
 
 class EntriesLost(BadAnswer):
-    """A list that came whole, but for entries that are none (null, or no objects).
+    """A whole list some of whose entries are null or no objects.
 
     `values` are the others. What is lost may be any that one knows and that is not among them.
     """

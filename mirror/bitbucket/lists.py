@@ -150,7 +150,7 @@ async def all_of(
 ) -> list[JsonObject]:
     """The whole list at once; for lists that are known to be short.
 
-    Raises what `pages` raises; a ListShort carries what came, and so does EntriesLost, which tells of
+    Raises what `pages` raises; a ListShort carries the entries received, and so does EntriesLost, for
     entries that are none.
     """
     values, lost = await all_told(client, endpoint, query, **parts)
@@ -162,7 +162,7 @@ async def all_of(
 async def all_told(
     client: Client, endpoint: Endpoint, query: Query | None = None, **parts: str | int
 ) -> tuple[list[JsonObject], EntriesLost | None]:
-    """The whole list at once, and what is to be told of entries that are none.
+    """The whole list at once, and a message about entries that are null or no objects.
 
     Raises what `pages` raises; a ListShort carries what came.
     """
@@ -179,7 +179,7 @@ async def all_told(
 
 
 def entries_lost(endpoint: Endpoint, lost: int, values: Sequence[JsonObject] = ()) -> EntriesLost:
-    """What is told of a list of which so many entries are none."""
+    """The message about a list with so many entries that are null or no objects."""
     text = f"{endpoint.name}: {lost} of the list's entries {'is' if lost == 1 else 'are'} null or no object"
     error = EntriesLost(text, endpoint=endpoint.name)
     error.values = tuple(values)
@@ -299,7 +299,7 @@ async def _walk(
         broken: BadAnswer | None = None
         try:
             url = walk.following(data, values)
-        except BadAnswer as error:  # what came is of use all the same
+        except BadAnswer as error:  # the entries received are of use all the same
             url, broken = None, error
         has_room = len(values) < (fields.page_length(data) or 0)
         good = tuple(value for value in values if isinstance(value, dict))

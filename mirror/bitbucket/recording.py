@@ -79,7 +79,7 @@ class Recording:
 
     def _body(self, value: Json, name: str) -> Any:
         if isinstance(value, dict):
-            # A key that is not a field's name is somebody's own text.
+            # A key that is no field's name is a user's text.
             return {
                 key if _FIELD.fullmatch(key) else self._stand_in(key): self._body(item, key)
                 for key, item in value.items()

@@ -228,7 +228,7 @@ def stale(found: Status, *, most: timedelta, now: datetime) -> list[str]:
     each with when it last was.
 
     What is gone upstream, erased or left out on purpose does not change any more, and is not among them. A
-    time after `now` was told by a wrong clock, and proves nothing.
+    time after `now` is a wrong clock's, and proves nothing.
     """
     things = [(one.name, one.last_confirmed) for one in found.workspaces if one.is_selected]
     things += [(one.name, one.last_confirmed) for one in found.repositories if not one.is_settled]

@@ -16,7 +16,7 @@ from mirror.model import dumps, time_text
 
 # So many refs that were rewritten or removed are told one by one.
 REFS_MAX = 5
-# So many of what is too old are told one by one.
+# So many stale repositories are listed one by one.
 STALE_MAX = 20
 
 

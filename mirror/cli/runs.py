@@ -223,7 +223,7 @@ def confirm(question: str) -> None:
 
 
 def _verb(report: Report, item: Item) -> str:
-    """How what came of one repository is headed."""
+    """The headline for one repository's result."""
     if report.dry_run:
         return "Would restore"
     if not item.problems:

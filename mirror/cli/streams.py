@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from mirror.errors import worst
 
-# How long a descriptor that somebody made non-blocking may stay full before what is written is dropped.
+# How long a non-blocking descriptor may stay full before a write to it is dropped.
 _FULL_SECONDS = 5.0
 _ESCAPE = "mirror.escape"
 
@@ -57,7 +57,7 @@ class _Descriptor(io.RawIOBase):
 
 
 class StandardStream(io.TextIOWrapper):
-    """Text to a standard stream. It never raises: `failures` and `error` tell what could not be written.
+    """Text to a standard stream. It never raises: `failures` and `error` hold what could not be written.
 
     A sign that the stream's charset lacks is written as JSON escapes it, so that JSON stays JSON.
     """
@@ -85,7 +85,7 @@ class StandardStream(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Make the standard streams ready. A stream that somebody has put in their place stays as it is."""
+    """Make the standard streams ready. A stream that a caller has replaced stays as it is."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

@@ -257,7 +257,7 @@ async def _attempt(
     try:
         await collect()
     except MirrorError as error:
-        # What was told as gone already is not told as missing again.
+        # What the last run reported as gone is not reported as missing.
         is_held = any(_held(work, names[0]).values()) and "absent" not in work.part_state(names[0])
         state = await judged(work, row, error, is_held=is_held)
         for name in names:

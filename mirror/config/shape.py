@@ -295,7 +295,7 @@ class LimitsShape(_Shape):
     file_max: Size = Field(
         "20GiB",
         validate_default=True,
-        description="How large one download, attachment or log may be; larger ones are told as missing.",
+        description="How large one download, attachment or log may be; larger ones are reported as missing.",
         examples=["20GiB"],
     )
 
@@ -334,7 +334,7 @@ class NetworkShape(_Shape):
 
 
 class RunsShape(_Shape):
-    """What is kept of run records, which tell what each run did."""
+    """How long run records are kept."""
 
     keep: KeepFor = Field(
         timedelta(days=400),

@@ -97,7 +97,7 @@ class _Service:
         return 0
 
     async def _start(self) -> bool:
-        """Prove the configuration and set the jobs. False where it was told to stop meanwhile."""
+        """Prove the configuration and set the jobs. False where a signal stopped it meanwhile."""
         proving = asyncio.ensure_future(self._prove(self.config))
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({proving, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -104,7 +104,7 @@ async def _workspace(client: Client, name: str, held: str | None) -> Workspace:
             renamed = await _workspace(client, held, None)
             if renamed.uuid:
                 return renamed
-        # A narrow token may read repositories but not the workspace they are in; they tell of it. They do
+        # A narrow token may read repositories but not the workspace they are in; their JSON names it. They do
         # as well where the server fails on this one address.
         _log.info("discovery.workspace_hidden", workspace=name, reason=error.message)
         return Workspace("", name)
@@ -196,7 +196,7 @@ def _identified(workspace: Workspace, found: Sequence[Repository]) -> Workspace:
 async def _list(
     client: Client, workspace: str, query: endpoints.Query | None, problems: list[Problem]
 ) -> list[Repository]:
-    """What the list has. Where it breaks off, or falls short, that is a problem, and what came is used."""
+    """What the list has. Where it breaks off, or falls short, that is a problem; entries received count."""
     found: dict[str, Repository] = {}
     try:
         async for page in pages(client, endpoints.REPOSITORIES, query, workspace=workspace):

@@ -34,7 +34,7 @@ def readable(
 
 
 def unreadable(damage: StoreDamaged) -> tuple[str, tuple[tuple[int, str], ...]]:
-    """What is told of a folder of which nobody can tell whose it is: its name, and what is wrong."""
+    """The message about a folder whose owner nobody can tell: its name, and what is wrong."""
     return damage.file.rpartition("/")[0], (problem_of(damage),)
 
 

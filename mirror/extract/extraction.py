@@ -158,7 +158,7 @@ def _make(folder: Folder, when: At, target: Path, order: Order) -> Extracted:
 
 
 def _wanted(folder: Folder, when: At, order: Order, done: Extracted) -> Mapping[str, Mirrored]:
-    """What the snapshot tells of each mirror that is wanted, by the mirror's name."""
+    """The refs in the snapshot of each wanted mirror, by the mirror's name."""
     try:
         told = folder.metadata.mirrors(when.snapshot)
     except DamageFound as damage:

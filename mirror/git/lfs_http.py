@@ -66,7 +66,7 @@ def seconds_asked(response: urllib3.BaseHTTPResponse, now: float) -> float | Non
 class Session:
     """Connections for one LFS server at `home`, its storage among them. Threads may share it.
 
-    `network`: None heeds what this process was told.
+    `network`: None uses this process's settings.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ def links_of(kind: bytes, data: bytes | mmap.mmap) -> set[bytes]:
 
 class Links:
     """Which objects there are, by 8 of their bytes in sorted arrays and the names in the indexes; and
-    which are linked to and are not there. `known` are names that are there, or were told as missing, and
+    which are linked to and are not there. `known` are names that are there, or were reported as missing, and
     the empty one, which stands for a submodule: no need to look for them (again)."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from mirror.git.targets import ZERO, Outcome, Target, target_of
 from mirror.git.transport import GitLogin
 
 GROUPS = 8
-# So many pushes may fail while refs are told apart; and some more for each that brought something.
+# So many pushes may fail while good refs are separated from bad ones; each success allows some more.
 FAILURES_MAX = 64
 MORE_FOR_EACH = 8
 # A history that is too large for one push goes under such a name where it is no branch's, until it is there.

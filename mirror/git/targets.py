@@ -1,6 +1,6 @@
 """The repository that refs are pushed to: a git server over HTTP, or a repository on this machine.
 
-`send` makes one push and tells what became of each ref; that a target takes no pack at all is an answer,
+`send` makes one push and returns the result of each ref; that a target takes no pack at all is an answer,
 too. Only what concerns every push is raised: a refused credential, a target that is away.
 """
 

@@ -92,7 +92,7 @@ class HttpClient(AbstractHttpGitClient):
     """dulwich's smart HTTP client over our own requests, for one repository URL.
 
     `silence_timeout` is in seconds without a byte. `clock` (monotonic seconds) serves to give up a
-    transfer that does not end because it is too slow. `network`: None heeds what this process was told.
+    transfer that does not end because it is too slow. `network`: None uses this process's settings.
     `watch` is what it waits by.
     """
 
@@ -240,7 +240,7 @@ class HttpClient(AbstractHttpGitClient):
             self._watch.sleep(wait)
 
     def _refused(self, response: urllib3.BaseHTTPResponse, asked: float | None) -> str:
-        """What is told of a refusal that may pass."""
+        """The message of a refusal that may pass."""
         later = f", and asks to come back in {asked:.0f} s" if asked else ""
         return f"{self._where()} answered {response.status}{later}{self._said(response)}"
 
@@ -255,7 +255,7 @@ class HttpClient(AbstractHttpGitClient):
                     break
             _let_go(response)
         except (HTTPError, OSError):
-            response.close()  # what came of it is all that there is
+            response.close()  # nothing more of it will be read
         return after_colon(said(response.headers.get("Content-Type"), bytes(body)))
 
     def _where(self) -> str:

@@ -17,7 +17,7 @@ _TUNNEL = re.compile(r"(?:Tunnel connection failed: )?\b([1-5][0-9][0-9]) ([ -~]
 
 
 def reason_of(error: BaseException) -> tuple[str, str | None]:
-    """Why, in a few words, and what to do about it where somebody can."""
+    """Why, in a few words, and what to do about it where a person can."""
     if isinstance(error, TooSlow):
         return str(error), None
     for one in _chain(error):

@@ -57,12 +57,12 @@ class Network:
 
     @property
     def api_agent(self) -> str:
-        """What the API is told that we are."""
+        """The User-Agent for the API."""
         return self._agent(f"mirror/{__version__}")
 
     @property
     def git_agent(self) -> str:
-        """What git servers are told: Bitbucket has refused what does not begin like git's own."""
+        """The User-Agent for git servers: Bitbucket has refused those that do not begin like git's own."""
         return self._agent(f"git/mirror-{__version__}")
 
     def _agent(self, own: str) -> str:
@@ -140,10 +140,10 @@ _in_force: Network | None = None
 
 def use(network: Network) -> None:
     """From now on this process's git and LFS heed `network`."""
-    global _in_force  # noqa: PLW0603 - a worker is told once, before its first job
+    global _in_force  # noqa: PLW0603 - a worker gets it once, before its first job
     _in_force = network
 
 
 def in_force() -> Network:
-    """What this process was told."""
+    """The network settings of this process."""
     return _in_force or Network()

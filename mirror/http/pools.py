@@ -129,7 +129,7 @@ _shared: dict[Network, Pools] = {}
 
 
 def shared() -> Pools:
-    """The connections of this process, by what it was told of the network; kept between its jobs."""
+    """The connections of this process, by its network settings; kept between its jobs."""
     network = in_force()
     if network not in _shared:
         _shared[network] = Pools(network)

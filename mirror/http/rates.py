@@ -41,7 +41,7 @@ class Pace:
 
 
 def too_slow() -> str:
-    """What is told of a server whose transfer is given up."""
+    """The message about a server whose transfer is given up."""
     return f"sends less than {RATE_MIN} bytes a second; given up"
 
 

@@ -65,7 +65,7 @@ class RunEntry:
     snapshot: str | None = None
     tree: str | None = None
     refs_sha256: str | None = None
-    # The sha256 of the folder's ledger, which tells of each snapshot.
+    # The sha256 of the folder's ledger, which lists each snapshot.
     ledger: str | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     ref_changes: tuple[RefChange, ...] = ()

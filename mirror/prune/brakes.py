@@ -54,4 +54,4 @@ def _tripped(folder: Folder) -> Hindrance | None:
 
 
 def _pass_over(damage: StoreDamaged) -> None:
-    """A workspace whose own file is damaged is told by the run."""
+    """Pass a workspace with a damaged card over: the run names it."""

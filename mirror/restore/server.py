@@ -1,4 +1,4 @@
-"""What belongs to a restore to a git server beside the push: which refs, LFS objects first, what is told."""
+"""What belongs to a restore to a git server beside the push: which refs, LFS objects first, the report."""
 
 from __future__ import annotations
 

@@ -287,7 +287,7 @@ class SimRepository:
         return made
 
     def approve_commit(self, commit: str, user: User) -> None:
-        """Somebody approves a commit."""
+        """A user approves a commit."""
         self.commit_approvals.setdefault(commit, []).append(user)
 
     def add_commit_status(self, commit: str, key: str, *, state: str = "SUCCESSFUL") -> None:

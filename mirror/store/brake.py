@@ -97,7 +97,7 @@ class Count:
     """What a run counted of one kind of thing.
 
     `was` is the count before, `now` this run's; `lost` are the names and values that are no longer
-    there. `is_back` tells whether something that was lost earlier is there again.
+    there. `is_back` says whether something that was lost earlier is there again.
     """
 
     what: str
@@ -194,7 +194,7 @@ class Brake:
         return replace(self, losses=(*others, loss))
 
     def released(self, whats: frozenset[str], *, by: str | None, now: datetime) -> Brake:
-        """The brake after its own losses of the kinds `whats` ended: accepted by somebody, or all came
+        """The brake after its own losses of the kinds `whats` ended: accepted by a person, or all came
         back. What there is now is what later losses are measured by."""
         ended = [one for one in self.losses if one.what in whats and not one.repository]
         accepted = {
@@ -211,7 +211,7 @@ class Brake:
         )
 
     def without(self, loss: Loss, *, by: str, now: datetime) -> Brake:
-        """The brake after somebody accepted a loss that names nothing (see Loss)."""
+        """The brake after a person accepted a loss that names nothing (see Loss)."""
         losses = tuple(one for one in self.losses if one != loss)
         return replace(self, losses=losses, releases=(*self.releases, Release(loss, by, now)))
 
@@ -263,7 +263,7 @@ def _loss_in(
 
 
 def _of_schema_1(data: JsonObject) -> Brake:
-    """A workspace's brake that told of counts only, its repositories' and its own."""
+    """A workspace's brake of schema 1: counts only, its repositories' and its own."""
     own = [one for one in data["accepted"] if not one["repository"]]
     return Brake(
         accepted={one["what"]: Accepted(int(one["count"]), _time(one)) for one in own},

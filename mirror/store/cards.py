@@ -104,5 +104,5 @@ def _workspace_told_by(snapshots: SnapshotReader, place: str) -> WorkspaceRecord
 
 
 def _fits(place: str, uuid: str) -> bool:
-    """Whether the folder's name has the digits of this uuid: else the snapshots are somebody else's."""
+    """Whether the folder's name has the digits of this uuid: else the snapshots are another folder's."""
     return layout.may_belong_to(place.rpartition("/")[2], uuid)

@@ -159,7 +159,7 @@ def _with_confirmed(ledger: Ledger, identifier: str, confirmed: datetime) -> Led
 
 
 def _whole_from(snapshots: tuple[Listed, ...]) -> int:
-    """From which sequence on there is no gap: a store of an older version tells of no other snapshots."""
+    """From which sequence on there is no gap: a store of an older version lists no other snapshots."""
     expected = snapshots[-1].sequence if snapshots else 0
     for one in reversed(snapshots):
         if one.sequence != expected:

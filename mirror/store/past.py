@@ -1,6 +1,6 @@
-"""What the run records tell: how each repository and workspace stands, and the last run of each kind.
+"""What the run records say: how each repository and workspace stands, and the last run of each kind.
 
-Read from the newest record back to the last checkpoint, which holds what all records before it tell. So
+Read from the newest record back to the last checkpoint, which holds what all records before it say. So
 this costs what there is now, however long the history is.
 """
 
@@ -19,9 +19,9 @@ from mirror.store.runs import Key, OnDamage, RunRecord, key_of, log_damage, newe
 GOOD = ("saved", "confirmed")
 # A repository that was not tried: neither a failure nor the end of failures.
 UNTRIED = ("locked", "pending")
-# So many of the refs that upstream rewrote or removed are told one by one.
+# So many of the refs that upstream rewrote or removed are listed one by one.
 LOST_REFS_MAX = 20
-# After so many failures in a row it is told apart from bad luck.
+# So many failures in a row are more than bad luck.
 FAILURES_TOLD = 3
 # Outcomes of a prune or an erasure after which a folder holds just what the entry says (up to version 0.4).
 _JUDGED = ("pruned", "kept", "erased")
@@ -63,12 +63,12 @@ class LostRefs:
 
 @dataclass
 class Told:
-    """What the records tell of one repository or workspace.
+    """What the records say about one repository or workspace.
 
     `entry` is that of the newest backup that looked at it: outcome, problems, ref changes, facts.
     `confirmed`: when a backup last found it whole, as the snapshot `confirmed_as`. `snapshot` and `ledger`
     (a sha256) are the last that an entry names, `files` the small files that its folder must have.
-    `snapshots` and `trees` are what records up to version 0.4 tell of a folder that has no ledger yet.
+    `snapshots` and `trees` are what records up to version 0.4 say about a folder that has no ledger yet.
     """
 
     key: Key
@@ -250,11 +250,11 @@ class Past:
     records_from: int = 1
 
     def of(self, kind: str, uuid: str) -> Told | None:
-        """What is told of one repository or workspace."""
+        """What the records say about one repository or workspace."""
         return self.told.get((kind, uuid))
 
     def by_folder(self) -> dict[str, Told]:
-        """What is told, by folder."""
+        """What the records say, by folder."""
         return {one.folder: one for one in self.told.values() if one.folder}
 
     def to_json(self) -> JsonObject:
@@ -271,7 +271,7 @@ class Past:
 
 
 def summary(record: RunRecord) -> JsonObject:
-    """A run as status tells of it."""
+    """A run as `status` shows it."""
     return {
         "run": record.id,
         "started": record.data["started"],

@@ -108,7 +108,7 @@ def strangers_in(folder: Path) -> list[str]:
 
 
 def _signature(folder: Path) -> _Signature | None:
-    """What tells whether a folder's entries are the same; None where it is not there."""
+    """A mark that changes when a folder's entries do; None where it is not there."""
     try:
         state = folder.stat()
     except (FileNotFoundError, NotADirectoryError):

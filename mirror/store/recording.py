@@ -24,7 +24,7 @@ CHECKPOINT_TIME = timedelta(days=30)
 DIFFERING_MAX = 100
 # Facts that stay the same from run to run as long as nothing happens.
 _STANDING_FACTS = ("reason", "lfs")
-# What was done, and is told however the list says that the thing stands.
+# Outcomes that a record always states, whatever the list says about the thing.
 _DONE = (Outcome.SAVED, Outcome.PRUNED, Outcome.ACCEPTED)
 
 
@@ -200,7 +200,7 @@ def _standing(entry: RunEntry) -> JsonObject:
 
 
 def _is_news(entry: RunEntry, told: Told | None) -> bool:
-    """Whether the record must tell of the entry, though it stands as the list says."""
+    """Whether the record must hold the entry, though it stands as the list says."""
     if entry.outcome in _DONE or entry.ref_changes or entry.trees:
         return True
     if entry.facts.get("upkeep") or entry.facts.get("lfs", {}).get("received"):

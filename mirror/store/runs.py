@@ -335,7 +335,7 @@ def last_written(root: Path, on_damage: OnDamage = log_damage) -> RunRecord | No
         try:
             record = read_run(root, identifier)
         except StoreDamaged:
-            record = None  # it is told below
+            record = None  # reported below
         if record is not None and record.sha256 == digest:
             later = _after(root, record, identifiers, len(identifiers) - count)
             if later is not None:

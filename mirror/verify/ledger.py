@@ -72,25 +72,25 @@ class _Check:
         self.everything_erased = any(one.is_everything for one in erasures)
 
     def small_files(self) -> None:
-        """Each small file that run records tell of is there."""
+        """Check that each small file that run records name is there."""
         for one in sorted(self.expected.files - {LEDGER_FILE}):
             if not self.folder.has(one):
-                self.find(self.folder.relative(one), "it is missing, and a run record tells of it")
+                self.find(self.folder.relative(one), "it is missing, and a run record names it")
 
     def without_ledger(self, there: Collection[str]) -> None:
         """Compare with what records of earlier versions say of the snapshots."""
         if self.expected.ledger is not None:
-            self.find(self.folder.relative(LEDGER_FILE), "it is missing, and a run record tells of it")
+            self.find(self.folder.relative(LEDGER_FILE), "it is missing, and a run record names it")
         missing = self.expected.snapshots - set(there) - self._let_go
         for identifier in sorted(missing) if not self.everything_erased else ():
-            text = "a snapshot that run records tell of is missing"
+            text = "a snapshot that run records name is missing"
             self.find(self.folder.metadata.file, text, None, identifier)
 
     def against_records(self, ledger: Ledger) -> None:
         """The ledger is the one that the last record names, or was carried on from it."""
         file, told = self.folder.relative(LEDGER_FILE), self.expected.ledger
         if told is not None and told != ledger.sha256 and told not in ledger.previous:
-            self.find(file, "it is not the one that run records tell of, nor was it made from that one")
+            self.find(file, "it is not the one that run records name, nor was it made from that one")
         sequences = [one.sequence for one in ledger.snapshots]
         if ledger.gaps or len(set(sequences)) < len(sequences):
             self.find(file, "it does not list each snapshot once")
@@ -124,5 +124,5 @@ class _Check:
         for snapshot in snapshots:
             tree = trees.get(snapshot.id)
             if tree is not None and snapshot.tree not in (tree, self._rewritten.get(snapshot.id)):
-                text = "the snapshot is not the one that the ledger or its run record tells of"
+                text = "the snapshot is not the one that the ledger or its run record names"
                 self.find(self.folder.metadata.file, text, snapshot.tree, snapshot.id)

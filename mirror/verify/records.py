@@ -16,7 +16,7 @@ CHECKPOINTS = 2
 class Expected:
     """What run records say of one folder: the sha256 of its ledger, and the small files that it must have.
 
-    Records of versions before the ledger tell of the snapshots themselves, and of their trees.
+    Records of versions before the ledger hold the snapshots themselves, and their trees.
     """
 
     full_name: str
@@ -27,12 +27,12 @@ class Expected:
 
     @classmethod
     def of(cls, told: Told) -> Expected:
-        """What is expected of a folder of which this is told."""
+        """What a folder must hold, by what the records say."""
         return cls(told.full_name, told.ledger, told.snapshots or set(), told.trees, told.files)
 
     @property
     def tells_of_content(self) -> bool:
-        """Whether any record says that the folder held something: others tell of failures alone."""
+        """Whether any record says that the folder held something: others hold failures alone."""
         return self.ledger is not None or bool(self.snapshots or self.files)
 
 

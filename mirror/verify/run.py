@@ -191,7 +191,7 @@ def _share_of(
 ) -> list[Folder]:
     """The folders that were verified the longest ago, or never; in all, `share` of them.
 
-    A time after `now` was told by a wrong clock: it counts as never.
+    A time after `now` is a wrong clock's: it counts as never.
     """
     last = journal.last() if journal is not None else {}
     number = math.ceil(len(folders) * share)
@@ -236,12 +236,12 @@ def _lost_folders(
     workspaces: Sequence[WorkspaceFolder],
     repositories: Sequence[RepositoryFolder],
 ) -> list[Finding]:
-    """Folders that run records tell of and that are not there (or cannot be read)."""
+    """Folders that run records name and that are not there (or cannot be read)."""
     there = {one.place for one in [*workspaces, *repositories]}
     return [
         Finding(
             place,
-            "the folder that run records tell of is missing or cannot be read",
+            "the folder that run records name is missing or cannot be read",
             repository=known.full_name,
             snapshots=tuple(sorted(known.snapshots)),
         )

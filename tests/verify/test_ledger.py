@@ -114,8 +114,8 @@ def _changed_list(store: Path) -> None:
     ("damage", "told"),
     [
         (_remove_tag, "metadata.git: a snapshot that the ledger lists as kept is missing"),
-        (_older, "snapshots.json: it is not the one that run records tell of"),
-        (_without_one, "snapshots.json: it is not the one that run records tell of"),
+        (_older, "snapshots.json: it is not the one that run records name"),
+        (_without_one, "snapshots.json: it is not the one that run records name"),
         (lambda store: _ledger(store).unlink(), "snapshots.json: it is missing"),
         (lambda store: _ledger(store).write_bytes(b"{}"), "snapshots.json: it cannot be read"),
         (_changed_record, "it was changed since it was written"),
