@@ -34,6 +34,7 @@ other cases the last good copy is kept, the run ends with 3, and the kind is ask
 - *missing*: it always exists, so it is hidden or the server is at fault. It stays missing until it answers.
 - *none*: there is none. A 404 is believed only while the repository itself answers: Bitbucket has already
   been "not found" as a whole for most of an hour.
+  What is held already, and was answered before, is told as missing for three days first.
 - *none where pipelines are off*: the repository's pipelines configuration says whether they are.
 - *missing, and retired after three days*: Bitbucket announces the end of a part of its API by answering 410
   for some hours. What answers so for three days counts as gone, and its last good copy stays.

@@ -15,6 +15,7 @@ from mirror.model import JsonObject, Part, PartState, time_text
 
 # So long it is believed that pipelines are switched off, where they are refused all the time.
 OFF_FOR = timedelta(days=7)
+_CONFIGURATION = "settings/pipelines-configuration.json"
 
 
 async def judged(work: Work, row: Row, error: MirrorError, *, is_held: bool) -> Part:
@@ -25,11 +26,16 @@ async def judged(work: Work, row: Row, error: MirrorError, *, is_held: bool) -> 
     """
     if isinstance(error, CredentialRefused):
         raise error
-    if is_out_of_reach([work.client.kind_of(one) for one in work.client.sign_ins], row, error):
+    # What was given once, and is held, is believed to be out of reach, or to be no more, only after days.
+    kinds = [work.client.kind_of(one) for one in work.client.sign_ins]
+    if is_out_of_reach(kinds, row, error) and (not is_held or work.is_retired(row.endpoint)):
         return Part(PartState.UNAVAILABLE, {}, "this kind of credential has no access to this")
     if isinstance(error, Gone) and error.endpoint == row.endpoint.name:
         return _retired(work, row, error, is_held=is_held)
     if await _is_absent(work, row, error):
+        is_doubtful = is_held and isinstance(error, NotFound) and row.not_found is Says.NONE
+        if is_doubtful and not work.is_retired(row.endpoint):
+            return _not_yet(work, row, error, is_held=True)
         return Part(PartState.GONE, {}, f"{row.absence} ({error.message})")
     if isinstance(error, Denied):
         return Part(PartState.DENIED, {}, error.message, ", ".join(error.required) or None)
@@ -50,11 +56,16 @@ def _retired(work: Work, row: Row, error: Gone, *, is_held: bool) -> Part:
     """What a 410 says. Bitbucket announces the end of a part of its API by answering so for some hours."""
     if row.gone is Says.ENDED and not is_held:
         return Part(PartState.GONE, {}, error.message)
-    since = work.retired_since(row.endpoint)
     if work.is_retired(row.endpoint):
+        since = work.retired_since(row.endpoint)
         return Part(PartState.GONE, {}, f"retired, as it answers since {since}: {error.message}")
+    return _not_yet(work, row, error, is_held=is_held)
+
+
+def _not_yet(work: Work, row: Row, error: MirrorError, *, is_held: bool) -> Part:
+    """What is told of a kind that may have ended: it is missing until that has lasted."""
     kept = "; the last copy is kept" if is_held else ""
-    return Part(PartState.PARTIAL, {}, f"{error.message}, since {since}{kept}")
+    return Part(PartState.PARTIAL, {}, f"{error.message}, since {work.retired_since(row.endpoint)}{kept}")
 
 
 async def _is_absent(work: Work, row: Row, error: MirrorError) -> bool:
@@ -79,7 +90,9 @@ async def pipelines_are_off(work: Work, error: ApiError) -> bool:
         answer = await work.client.get(endpoints.PIPELINES_CONFIG, None, **work.names)
         is_off = fields.pipelines_are_off(answer.data)
     except NotFound:
-        is_off = await work.stands()
+        # Whoever has one configuration keeps it; where it is held, its 404 is doubted.
+        was_on = work.draft.get(_CONFIGURATION) is not None
+        is_off = (not was_on or work.is_retired(endpoints.PIPELINES_CONFIG)) and await work.stands()
     except (ApiError, TryLater):
         return False
     if is_off:
