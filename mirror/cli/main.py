@@ -10,7 +10,7 @@ import importlib
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from mirror import logs
@@ -18,7 +18,7 @@ from mirror.cli import parser, streams
 from mirror.cli.context import Context
 from mirror.cli.edges import SystemClock, environment
 from mirror.cli.output import Output, plain
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import PRECEDENCE, MirrorError, UsageError
 
 Command = Callable[[Context], Awaitable[int]]
 # Where each command is, below this room. Its module is imported when it runs: a command imports what it uses.
@@ -51,12 +51,13 @@ def command_of(name: str) -> Command:
     return found
 
 
+_ANOTHERS = "run as the user who owns the store; mirror doctor names the files in it that are another's"
 _DISK_HINTS = {
     errno.ENOSPC: "make room, then run it again; nothing that was stored is lost",
     errno.EDQUOT: "make room, then run it again; nothing that was stored is lost",
     errno.EROFS: "the disk is mounted read-only: see what the system's log says of it",
-    errno.EACCES: "run as the user who owns the store",
-    errno.EPERM: "run as the user who owns the store",
+    errno.EACCES: _ANOTHERS,
+    errno.EPERM: _ANOTHERS,
     errno.EMFILE: "raise the limit of open files (LimitNOFILE= in the unit, ulimit -n in a shell)",
     errno.ENFILE: "too many files are open on this machine",
     errno.EIO: "the disk fails: see what the system's log says of it, and run mirror verify",
@@ -91,21 +92,39 @@ def _command(argv: Sequence[str] | None) -> int:
 
             return demo.run(context, main)
         return asyncio.run(_run(command_of(options.command), context))
-    except MirrorError as error:
-        return _told(out, error.exit_code, error.message, error.hint)
     except (KeyboardInterrupt, asyncio.CancelledError):
         return _told(out, 130, "stopped", None)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare traceback
+        return _failed(options, out, error)
+
+
+def _failed(options: argparse.Namespace, out: Output, error: Exception) -> int:
+    """Tell why a command failed. Of several errors at once, the one whose exit code goes first."""
+    errors = list(_single(error))
+    error = min(errors, key=_place)
+    if isinstance(error, MirrorError):
+        return _told(out, error.exit_code, error.message, error.hint)
+    _trace(options, error)
+    if isinstance(error, OSError):
         # The system refused: a full disk, permissions, a broken one. Its own words are the clearest.
-        _trace(options, error)
         file = f"{error.filename}: " if error.filename is not None else ""
         hint = _DISK_HINTS.get(error.errno or 0, "run it again when it is mended; what was stored stays")
         return _told(out, 1, f"{file}{error.strerror or error}", hint)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare traceback
-        _trace(options, error)
-        return _told(
-            out, 1, f"unexpected {type(error).__name__}: {error}", "run it again with -v for details"
-        )
+    return _told(out, 1, f"unexpected {type(error).__name__}: {error}", "run it again with -v for details")
+
+
+def _single(error: Exception) -> Iterator[Exception]:
+    """The errors of a group, which is what several tasks at once raise."""
+    if isinstance(error, ExceptionGroup):
+        for one in error.exceptions:
+            yield from _single(one)
+    else:
+        yield error
+
+
+def _place(error: Exception) -> int:
+    """Where the exit code of an error stands in the order of precedence."""
+    return PRECEDENCE.index(error.exit_code if isinstance(error, MirrorError) else 1)
 
 
 def _trace(options: argparse.Namespace, error: Exception) -> None:

@@ -149,11 +149,14 @@ def read_list(root: Path, sha256: str, build: Callable[[JsonObject], T]) -> T:
 
 
 def run_ids(root: Path) -> list[str]:
-    """The ids of every run record, sorted by name, which is no order of time."""
+    """The ids of every run record, sorted by name, which is no order of time. Raises StoreDamaged."""
     folder = root / layout.RUNS
     if not folder.is_dir():
         return []
-    names = (path.name for path in folder.iterdir())
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise Unreadable(layout.RUNS, error.strerror or str(error)) from error
     return sorted(name[:-5] for name in names if name.endswith(".json") and layout.is_run_id(name[:-5]))
 
 
@@ -292,8 +295,13 @@ def _rest(root: Path, after: RunRecord, seen: set[str], on_damage: OnDamage) -> 
 
 
 def _read_links(root: Path, but: set[str], on_damage: OnDamage) -> list[_Link]:
-    found = []
-    for identifier in run_ids(root):
+    found: list[_Link] = []
+    try:
+        identifiers = run_ids(root)
+    except StoreDamaged as damage:
+        on_damage(damage)
+        return found
+    for identifier in identifiers:
         if identifier not in but:
             try:
                 one = read_run(root, identifier)
@@ -328,7 +336,11 @@ def last_written(root: Path, on_damage: OnDamage = log_damage) -> RunRecord | No
     The cache knows it; where that was lost, or a run was killed between its record and the cache, records
     are read until it is clear.
     """
-    identifiers = run_ids(root)
+    try:
+        identifiers = run_ids(root)
+    except StoreDamaged as damage:
+        on_damage(damage)
+        return None
     known = cached_last(root)
     if known is not None:
         identifier, digest, count = known

@@ -112,7 +112,8 @@ def _write_errors(path: Path) -> Iterator[None]:
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise MirrorError(
             f"cannot write to the store at {path}: {error.strerror}",
-            hint="run as the user who owns the store, or name another place with --store",
+            hint="run as the user who owns the store (mirror doctor names what in it is another's), "
+            "or name another place with --store",
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -100,7 +101,8 @@ class _Tally:
 
 
 def _log_finding(finding: Finding) -> None:
-    _log.error(
+    log = _log.warning if finding.severity == "warning" else _log.error
+    log(
         "verify.finding",
         file=finding.file,
         problem=finding.problem,
@@ -156,7 +158,8 @@ async def run(
             repositories = store.repositories(selectors, note)
             if not selectors:
                 tally.add(_lost_folders(expected, workspaces, repositories))
-            tally.count("run_records", len(store.run_ids()))
+            with contextlib.suppress(StoreDamaged):  # the check of the records has told it
+                tally.count("run_records", len(store.run_ids()))
             folders: list[Folder] = [*workspaces, *repositories]
             tally.add(_of_folders(folders, [] if selectors else store.strangers()))
             chosen = _share_of(folders, share, journal, clock.now())

@@ -185,3 +185,21 @@ def test_a_folder_of_repositories_that_may_not_be_listed_gets_no_second_folder(s
     served.give_back()
     with Store.open(served.store) as store:
         assert [one.full_name for one in store.repositories()] == ["acme/website"]
+
+
+def test_the_folder_of_run_records_that_may_not_be_read_is_a_finding_too(served: Served) -> None:
+    runs = served.store / "runs"
+    os.chown(runs, 0, 0)
+    runs.chmod(0o700)
+    status = served.mirror(SERVICE, "status", "--json")
+    assert status.returncode == 4, status.stdout + status.stderr
+    assert len(json_of(status)["repositories"]) == 1
+    assert "runs: it cannot be read: Permission denied" in json_of(status)["damage"]
+    verified = served.mirror(SERVICE, "verify", "--level", "refs", "--json")
+    assert verified.returncode == 4, verified.stdout + verified.stderr
+    assert json_of(verified)["facts"]["checked"]["snapshots"] > 0, (
+        "the repositories are verified all the same"
+    )
+    backed = served.mirror(SERVICE, "backup")
+    assert backed.returncode == 1, backed.stdout + backed.stderr
+    assert "mirror doctor names" in backed.stderr
