@@ -44,6 +44,7 @@ from mirror.config.settings import (
     Schedule,
     Trigger,
     WorkspaceConfig,
+    duration_text,
 )
 from mirror.errors import ConfigError, Fault, UsageError
 from mirror.retention import Policy
@@ -361,12 +362,10 @@ def in_force(config: Config) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, SecretSource):
             return {value.kind: list(value.value) if isinstance(value.value, tuple) else value.value}
-        if isinstance(value, Cron):
+        if isinstance(value, Cron | Every):
             return value.text
-        if isinstance(value, Every):
-            return f"every {_duration_text(value.interval)}"
         if isinstance(value, timedelta):
-            return _duration_text(value)
+            return duration_text(value)
         if isinstance(value, Path | ByteSize):
             return str(value)
         if isinstance(value, Brake):
@@ -385,11 +384,3 @@ def in_force(config: Config) -> dict[str, Any]:
     for name in ("source", "expiries"):
         data.pop(name)
     return data
-
-
-def _duration_text(value: timedelta) -> str:
-    seconds = int(value.total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"

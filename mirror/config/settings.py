@@ -88,6 +88,20 @@ class Every:
 
     interval: timedelta
 
+    @property
+    def text(self) -> str:
+        """As the configuration has it."""
+        return f"every {duration_text(self.interval)}"
+
+
+def duration_text(value: timedelta) -> str:
+    """A length of time as the configuration has it: 7d, 90min."""
+    seconds = int(value.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
 
 Trigger = Cron | Every
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from mirror.config import Config, Cron, Every, Trigger
+from mirror.config import Config, Every, Trigger
 from mirror.config.crontab import Crontab, parse
 
 Kind = Literal["backup", "verify", "prune"]
@@ -58,6 +58,4 @@ def first_run(trigger: Trigger, timezone: str, *, now: datetime, last: datetime 
 
 def describe(trigger: Trigger | None) -> str:
     """A trigger for a person."""
-    if trigger is None:
-        return "never"
-    return trigger.text if isinstance(trigger, Cron) else f"every {trigger.interval}"
+    return "never" if trigger is None else trigger.text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirror.config import Cron, Every
-from mirror.daemon.schedule import first_run, make_trigger
+from mirror.daemon.schedule import describe, first_run, make_trigger
 from tests.e2e.helpers import mirror
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)  # a Monday
@@ -79,3 +79,8 @@ def test_what_is_overdue_runs_at_once(
     trigger: Every | Cron, last: datetime | None, first: datetime | None
 ) -> None:
     assert first_run(trigger, "UTC", now=NOW, last=last) == first
+
+
+def test_an_interval_is_described_as_the_configuration_has_it() -> None:
+    described = [describe(one) for one in (Every(timedelta(hours=4)), Every(timedelta(minutes=90)), None)]
+    assert described == ["every 4h", "every 90min", "never"]
