@@ -262,7 +262,7 @@ def _near(order: _Order, selector: Selector, seen: set[str]) -> str:
         known = workspaces
     else:  # a workspace that was not listed may have the repository
         known |= {f"{name}/{selector.repository}" for name in workspaces - {selector.workspace}}
-    near = difflib.get_close_matches(str(selector), sorted(known), n=3, cutoff=0.6)
+    near = difflib.get_close_matches(str(selector), sorted(known), n=3, cutoff=0.75)
     if near:
         return f"did you mean {' or '.join(near)}?"
     return "mirror status lists what is held, mirror backup --dry-run what would be backed up"

@@ -121,9 +121,9 @@ async def run_snapshots(context: Context) -> int:
                 one.sequence,
                 "complete" if one.is_complete else "partial",
                 ", ".join(
-                    counted(number, kind)
-                    for part in one.parts.values()
-                    for kind, number in part.counts.items()
+                    _held(part, kind, number)
+                    for part, held in one.parts.items()
+                    for kind, number in held.counts.items()
                     if number
                 ),
             )
@@ -131,6 +131,15 @@ async def run_snapshots(context: Context) -> int:
         ],
     )
     return 0
+
+
+def _held(part: str, kind: str, number: int) -> str:
+    """How many things of a kind a part of a snapshot holds."""
+    if kind.startswith("kinds_"):  # of settings there are many kinds, of other parts one
+        return counted(number, kind) if part == "settings" else words(f"{part} {kind[len('kinds_') :]}")
+    if part == "lfs":
+        return f"{size(number)} of LFS" if kind == "bytes" else f"LFS: {counted(number, kind)}"
+    return counted(number, kind)
 
 
 async def run_show(context: Context) -> int:
@@ -199,7 +208,8 @@ async def run_export(context: Context) -> int:
         verb = "Could not export" if not one.is_there else "Exported in part" if one.problems else "Exported"
         context.out.line(f"{verb} {one.name} to {one.target}")
         if one.when is not None:
-            held = f"{one.documents} documents, {one.files} files, {one.refs} refs"
+            numbers = {"documents": one.documents, "files": one.files, "refs": one.refs}
+            held = ", ".join(counted(number, name) for name, number in numbers.items())
             context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
         for _, text in one.problems:
             context.out.line(f"  problem: {text}", style="yellow")

@@ -70,6 +70,10 @@ class Output:
         """Text as it is, for documents and scripts."""
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
+    def flush(self) -> None:
+        """Hand over what was written so far, for a command that goes on running."""
+        sys.stdout.flush()
+
     def document(self, data: Mapping[str, Any]) -> None:
         """The one JSON document."""
         if self.as_json:

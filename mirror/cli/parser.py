@@ -137,7 +137,7 @@ def build() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mirror {__version__}")
     commands = _Commands(parser)
-    commands.add("init", "make a store; nothing else makes one", "init", "init --store ./backup")
+    commands.add("init", "make a store, once, before the first backup", "init", "init --store ./backup")
     _add_backup(commands)
     _add_looking(commands)
     _add_restore(commands)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mirror.config import Config
 
 _log = get_logger("cli")
+# So many repositories that share a problem are named.
+NAMES_MAX = 5
 MEANING = {
     0: "all is well",
     1: "something failed",
@@ -80,7 +82,7 @@ def _show_run(context: Context, run: Run, config: Config) -> None:
         out.line(f"Would back up {len(repositories)} repositories to {config.store}:")
         for entry in repositories:
             out.line(f"  {entry.full_name}")
-    else:
+    elif repositories:
         out.table(
             ("REPOSITORY", "OUTCOME", "SNAPSHOT", "WHAT CHANGED"),
             [(e.full_name, e.outcome, e.snapshot or "-", _changes(e)) for e in repositories],
@@ -99,19 +101,22 @@ def _show_run(context: Context, run: Run, config: Config) -> None:
 
 def _tell_problems(out: Output, run: Run) -> None:
     """Every problem of a run, and below them what to do about them, each thing once."""
-    problems = [(problem.text, problem.hint) for problem in run.problems]
-    problems += [
-        (f"{entry.full_name}: {problem.text}", problem.hint)
-        for entry in run.entries
-        for problem in entry.problems
-    ]
-    if not problems:
+    shared: dict[str, list[str]] = {}
+    for entry in run.entries:
+        for problem in entry.problems:
+            shared.setdefault(problem.text, []).append(entry.full_name)
+    texts = [problem.text for problem in run.problems]
+    for text, names in shared.items():
+        more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+        texts.append(f"{', '.join(sorted(names)[:NAMES_MAX])}{more}: {text}")
+    if not texts:
         return
     out.line()
-    out.line(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}:", style="bold")
-    for text, _ in problems:
+    out.line(f"{len(texts)} problem{'' if len(texts) == 1 else 's'}:", style="bold")
+    for text in texts:
         out.line(f"  {text}")
-    for hint in dict.fromkeys(hint for _, hint in problems if hint):
+    problems = [*run.problems, *(problem for entry in run.entries for problem in entry.problems)]
+    for hint in dict.fromkeys(problem.hint for problem in problems if problem.hint):
         out.line(f"  → {hint}")
 
 
@@ -239,12 +244,12 @@ def _show_restore(context: Context, report: Report) -> None:
         out.line(f"{verb} {item.repository} to {item.target}", style="yellow" if failed else "green")
         confirmed = f", last confirmed {item.last_confirmed}" if item.last_confirmed else ""
         different = f", next different {item.next_different}" if item.next_different else ""
-        if item.snapshot:
+        if item.snapshot and (item.is_there or not failed):
             out.line(f"  as of snapshot {item.snapshot} (taken {item.taken}{confirmed}{different})")
-        others = "".join(f", {count} refs of {mirror}" for mirror, count in item.mirrors.items())
-        objects = f", {item.lfs_objects} LFS objects" if item.lfs_objects else ""
-        if item.snapshot:
-            out.line(f"  {item.refs} refs, {item.documents} documents{others}{objects}")
+            others = "".join(f", {counted(count, 'refs')} of {name}" for name, count in item.mirrors.items())
+            objects = f", {counted(item.lfs_objects, 'LFS objects')}" if item.lfs_objects else ""
+            refs, documents = counted(item.refs, "refs"), counted(item.documents, "documents")
+            out.line(f"  {refs}, {documents}{others}{objects}")
         if item.logs_let_go:
             out.line(
                 f"  {item.logs_let_go} step logs are not there: retention has let them go", style="yellow"

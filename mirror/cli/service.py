@@ -127,6 +127,7 @@ async def run_simulator(context: Context) -> int:
                 f"workspaces:\n  - workspace: {SLUG}\n"
                 "    credential: {kind: workspace_access_token, token: {env: BITBUCKET_TOKEN}}\n"
             )
+            context.out.flush()
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import shlex
@@ -182,7 +183,10 @@ def _lock_check(place: Path) -> Check:
         return Check("locks", "ok", "flock, rename and fsync work")
     except OSError as error:
         text = f"{place} cannot be written: {error.strerror}"
-        return Check("locks", "fail", text, "run as the user who owns the store, or name another place")
+        remedy = "run as the user who owns the store, or name another place"
+        if error.errno == errno.EROFS:
+            remedy = "the disk is mounted read-only: mount it for writing, or name another place"
+        return Check("locks", "fail", text, remedy)
     finally:
         for one in (probe_file, moved):
             with contextlib.suppress(OSError):

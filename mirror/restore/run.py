@@ -104,6 +104,17 @@ class Report:
         }
 
 
+def _check_folder(base: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where nothing may be restored to this folder."""
+    if all((base / name).exists() for name in ("HEAD", "objects", "refs")) or (base / ".git").exists():
+        raise UsageError(
+            f"{base} is a git repository; nothing was written",
+            hint=f"push to it with --to {base.as_uri()}, or name an empty folder",
+        )
+    hint = "name an empty folder, or add --overwrite to replace what a restore wrote there"
+    extract.check_place(base, overwrite=overwrite, hint=hint)
+
+
 async def run(
     path: Path,
     selector: Selector,
@@ -150,8 +161,7 @@ async def run(
                     hint="a restore to a folder brings every ref; leave --refs out",
                 )
             base = Path(target).absolute()
-            hint = "name an empty folder, or add --overwrite to replace what a restore wrote there"
-            extract.check_place(base, overwrite=overwrite, hint=hint)
+            _check_folder(base, overwrite=overwrite)
             order = _Order(at, only, overwrite, dry_run, pool, tell, may_lack=not selector.is_exact)
             places: list[tuple[Folder, Path]] = [
                 (one, base if selector.is_exact else base / place)

@@ -101,10 +101,11 @@ def _hint(candidates: Sequence[Candidate[T]], selector: Selector) -> str:
         names.update(dict.fromkeys(one.former))
         if selector.repository is None:
             names[one.workspace[0].lower()] = None
-    near = get_close_matches(str(selector), names, n=3, cutoff=0.5)
-    if selector.repository is not None and not near:
-        near = [one.full_name for one in candidates if selector.matches_workspace(*one.workspace)][:3]
+    near = get_close_matches(str(selector), names, n=3, cutoff=0.75)
     if near:
         return f"did you mean {' or '.join(near)}?"
+    others = [one.full_name for one in candidates if selector.matches_workspace(*one.workspace)]
+    if selector.repository is not None and others:
+        return f"of that workspace it holds {', '.join(others[:5])}; mirror status lists all"
     workspaces = ", ".join(sorted({one.workspace[0] for one in candidates})[:5])
     return f"it holds the workspaces {workspaces}; mirror status lists all"

@@ -484,5 +484,7 @@ def _time(text: str) -> datetime | None:
 def _nearest(snapshots: Sequence[Snapshot | Listed], wanted: str) -> str:
     identifiers = sorted(snapshot.id for snapshot in snapshots)
     place = bisect_right(identifiers, wanted)
+    if place == 0:
+        return f"the first snapshot is {identifiers[0]}; the latest is {snapshots[-1].id}"
     near = identifiers[max(0, place - 2) : place + 2]
     return f"the nearest are {', '.join(near)}; the latest is {snapshots[-1].id}"

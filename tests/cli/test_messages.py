@@ -1,0 +1,100 @@
+"""What commands say to a person who does not know them: what is wrong, and what to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.helpers import mirror
+from tests.place import Place
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_simulator_tells_at_once_how_to_use_it_where_its_output_is_a_file(tmp_path: Path) -> None:
+    shown = tmp_path / "shown"
+    with shown.open("wb") as file:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "mirror", "simulator"],
+            stdout=file,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        )
+    try:
+        until = time.monotonic() + 60
+        while "credential:" not in shown.read_text() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert "BITBUCKET_TOKEN=" in shown.read_text()
+    finally:
+        running.send_signal(signal.SIGTERM)
+    assert running.wait(60) == 0
+
+
+async def test_workers_that_cannot_be_started_are_told_in_one_line(place: Place) -> None:
+    await place.run("acme/website")
+    program = (
+        "import sys; from mirror.cli.main import main; sys.executable = '/nonexistent/python';"
+        f"sys.exit(main(['verify', '--store', {str(place.config.store)!r}]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 1
+    assert "mirror: /nonexistent/python: No such file or directory" in done.stderr
+    assert "Group" not in done.stderr
+
+
+def test_a_problem_that_many_share_is_told_once(place: Place) -> None:
+    assert mirror("backup", "-c", str(place.folder / "config.yaml")).returncode == 0
+    (place.folder / "token").write_text("ATCTTwrong-token")
+    done = mirror("backup", "-c", str(place.folder / "config.yaml"), "-q")
+    assert done.returncode == 12
+    [line] = [line for line in done.stdout.splitlines() if "refused the credential for git" in line]
+    names = line.partition(": ")[0].strip().split(", ")
+    assert names == sorted(names) and {"acme/api", "acme/website"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("selector", "hint"),
+    [("acme/webiste", "did you mean acme/website?"), ("acme/nothing-like-it", "it holds acme/website")],
+)
+async def test_only_names_that_are_near_are_suggested(place: Place, selector: str, hint: str) -> None:
+    await place.run("acme/website")
+    done = mirror("status", selector, "--store", str(place.config.store))
+    assert done.returncode == 2
+    assert hint in done.stderr
+
+
+@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_a_git_repository_is_no_folder_to_restore_to(place: Place, bare: bool, overwrite: bool) -> None:
+    await place.run("acme/website")
+    target = place.folder / "target"
+    subprocess.run(["git", "init", "-q", *(["--bare"] if bare else []), str(target)], check=True)
+    before = sorted(target.rglob("*"))
+    words = ("restore", "acme/website", "--to", str(target), "--store", str(place.config.store))
+    done = mirror(*words, *(["--overwrite", "--yes"] if overwrite else []))
+    assert done.returncode == 2
+    assert f"--to file://{target}" in done.stderr
+    assert sorted(target.rglob("*")) == before
+
+
+async def test_before_the_first_snapshot_the_first_one_is_named(place: Place) -> None:
+    await place.run("acme/website")
+    [taken] = {tag for one in place.store().repositories() for tag in one.metadata.tags()}
+    words = ("restore", "acme/website", "--to", str(place.folder / "x"), "--store", str(place.config.store))
+    done = mirror(*words, "--at", "2001-01-01")
+    assert done.returncode == 2
+    assert f"the first snapshot is {taken}" in done.stderr
+
+
+async def test_snapshots_say_settings_of_settings_alone(place: Place) -> None:
+    await place.run("acme/website")
+    done = mirror("snapshots", "acme/website", "--store", str(place.config.store))
+    assert done.stdout.count("of settings complete") == 1
+    assert "downloads complete" in done.stdout
