@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from mirror.errors import MirrorError
+from mirror.backup.tools import Tools
+from mirror.errors import DamageFound, MirrorError
 from mirror.logs import get_logger, redact
+from mirror.model import Problem
+from mirror.store.writer import RepositoryWriter, Taken, WorkspaceWriter
 
 _log = get_logger("backup")
 
@@ -21,3 +24,11 @@ def understood(error: Exception, where: str) -> MirrorError:
     _log.error("backup.unexpected", where=where, exc_info=error)
     text = f"{type(first).__name__}: {first}".removesuffix(": ")
     return MirrorError(redact(f"unexpected {text}; please report it"))
+
+
+def problems_of_ledger(
+    tools: Tools, writer: RepositoryWriter | WorkspaceWriter, taken: Taken
+) -> tuple[Problem, ...]:
+    """What is wrong with a folder's ledger: it was made anew, or the folder is an older copy."""
+    fault = writer.ledger_fault or tools.store.reader.brought_back(writer.folder, taken.ledger)
+    return () if fault is None else (Problem(DamageFound.exit_code, fault),)

@@ -15,7 +15,7 @@ from typing import Any
 from mirror import __version__
 from mirror.backup import lfs
 from mirror.backup.brake import FolderJudge, problems_of_folder
-from mirror.backup.failures import understood
+from mirror.backup.failures import problems_of_ledger, understood
 from mirror.backup.heads import Ask, Heads, look_elsewhere
 from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
 from mirror.backup.mirrors import fetch_mirror, login_for_git, part_of_refs, with_each_login
@@ -30,7 +30,7 @@ from mirror.collect import repository as collecting
 from mirror.collect.ports import Draft, Work
 from mirror.collect.repository import Wanted
 from mirror.config.settings import WorkspaceConfig
-from mirror.errors import CredentialRefused, DamageFound, Locked, MirrorError, TryLater
+from mirror.errors import CredentialRefused, Locked, MirrorError, TryLater
 from mirror.git.failures import GitUnauthorized
 from mirror.git.heads import HeadsJob, HeadsResult
 from mirror.git.lfs import LfsJob
@@ -135,7 +135,7 @@ async def fill_repository(
         )
         work.checkpoint_state()
         problems = problems_of(tools.config, parts, {**work.codes, **rest.codes})
-        entry = _entry(writer, taken, parts, before.entry.ref_changes, problems, before.entry.facts)
+        entry = _entry(tools, writer, taken, parts, before.entry.ref_changes, problems, before.entry.facts)
         remade = tuple(one for one in before.entry.problems if one.part == CARD)
         entry = replace(entry, problems=(*entry.problems, *remade))
         if before.entry.outcome is Outcome.SAVED and entry.outcome is Outcome.CONFIRMED:
@@ -320,7 +320,7 @@ async def _under_lock(
     problems = told_once(problems_of(tools.config, parts, codes), unread, work)
     changes = (*(result.changes if result is not None else ()), *wiki.changes)
     kept_up = await _keep_up(tools, writer, repository, lock) if result is not None else {}
-    entry = _entry(writer, taken, parts, changes, problems, {**objects.facts, **kept_up})
+    entry = _entry(tools, writer, taken, parts, changes, problems, {**objects.facts, **kept_up})
     git_codes = {name: number for name, number in codes.items() if name in of_git}
     rest = Rest(repository, unread, of_git, git_codes, pinned)
     is_more = work.stopped is not None or (not is_filled and collecting.to_ask(work, wanted) > 0)
@@ -496,6 +496,7 @@ def problems_of(
 
 
 def _entry(
+    tools: Tools,
     writer: RepositoryWriter,
     taken: Taken,
     parts: Mapping[str, Part],
@@ -505,8 +506,6 @@ def _entry(
 ) -> RunEntry:
     good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED
     outcome = Outcome.PARTIAL if problems else good
-    if writer.ledger_fault is not None:
-        problems = (*problems, Problem(DamageFound.exit_code, writer.ledger_fault))
     if writer.folder.has(BRAKE_FILE):
         facts = {**facts, "files": [BRAKE_FILE]}
     remade = () if writer.remade is None else (problem_of_remade(writer.remade),)
@@ -522,6 +521,11 @@ def _entry(
         ledger=taken.ledger,
         parts=parts,
         ref_changes=changes,
-        problems=(*problems, *remade, *problems_of_folder(writer.folder)),
+        problems=(
+            *problems,
+            *problems_of_ledger(tools, writer, taken),
+            *remade,
+            *problems_of_folder(writer.folder),
+        ),
         facts=facts,
     )

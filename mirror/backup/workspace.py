@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mirror import __version__
-from mirror.backup.failures import understood
+from mirror.backup.failures import problems_of_ledger, understood
 from mirror.backup.repository import problems_of, work_of
 from mirror.backup.snippets import PART as SNIPPETS
 from mirror.backup.snippets import Snippets, mirror_snippets, part_of_snippets
@@ -16,7 +16,7 @@ from mirror.bitbucket.people import without_people
 from mirror.collect.catalogue import row_of
 from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
-from mirror.errors import DamageFound, Locked, MirrorError
+from mirror.errors import Locked, MirrorError
 from mirror.model import JsonObject, Outcome, Part, PartState, Problem, Repository, RunEntry
 from mirror.store.erasing import finish_erasures
 from mirror.store.reader import Erased
@@ -90,10 +90,8 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
         progress=tools.progress,
     )
     # A narrow token can never read the workspace itself, so that alone is no failure of the run.
-    problems = problems_of(tools.config, parts, work.codes)
+    problems = (*problems_of(tools.config, parts, work.codes), *problems_of_ledger(tools, home, taken))
     good = Outcome.SAVED if taken.changed else Outcome.CONFIRMED
-    if home.ledger_fault is not None:
-        problems = (*problems, Problem(DamageFound.exit_code, home.ledger_fault))
     return RunEntry(
         kind="workspace",
         full_name=workspace.slug,

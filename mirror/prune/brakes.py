@@ -20,6 +20,9 @@ class Hindrance:
 def hindrance(store: Store, folder: Folder) -> Hindrance | None:
     """What keeps prune from `folder`, or None. The caller holds the folder's lock, so that no backup of it
     takes a snapshot meanwhile."""
+    older = store.brought_back(folder)
+    if older is not None:
+        return Hindrance(4, f"{older}; bring back a newer copy, or let the next backup begin from this one")
     if isinstance(folder, WorkspaceFolder):
         return _of_workspace(folder)
     # Read again under the lock: a transfer may have been noticed meanwhile.

@@ -202,8 +202,8 @@ class _One:
             held = hindrance(self.store.reader, folder)
             if held is not None:
                 problem = Problem(held.code, f"nothing was let go: {held.reason}")
-                entry = entry_of(folder, Outcome.KEPT, problem, facts={"reason": held.reason})
-                return with_ledger(entry, folder)
+                # Without its ledger: the next backup is to see that it is not the one that records tell of.
+                return entry_of(folder, Outcome.KEPT, problem, facts={"reason": held.reason})
             reason = self._reason(snapshots)
             if reason is not None:
                 return with_ledger(entry_of(folder, Outcome.KEPT, facts={"reason": reason}), folder)

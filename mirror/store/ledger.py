@@ -108,6 +108,10 @@ class Ledger:
         there = {one.sequence for one in self.snapshots}
         return [number for number in range(self.listed_from, max(there, default=0)) if number not in there]
 
+    def follows(self, sha256: str | None) -> bool:
+        """Whether this is the ledger of that sha256, or was carried on from it; None stands for none."""
+        return sha256 is None or sha256 == self.sha256 or sha256 in self.previous
+
     def to_json(self) -> JsonObject:
         """As the folder's file holds it, but for its seal."""
         latest = None

@@ -24,7 +24,7 @@ from mirror.store.snapshots import read_snapshot
 LET_GO_MAX = 1000
 # So many earlier versions of the file are named in it: a run that was killed before its record, or one
 # that is at work, leaves a ledger that no record names yet.
-PREVIOUS_MAX = 16
+PREVIOUS_MAX = 64
 
 _log = get_logger("store")
 

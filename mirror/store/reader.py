@@ -343,6 +343,30 @@ class Store:
             self._past = past_of(self.path, on_damage or runs.log_damage)
         return self._past
 
+    def brought_back(
+        self, folder: RepositoryFolder | WorkspaceFolder, sha256: str | None = None
+    ) -> str | None:
+        """What to tell where the ledger of `folder` is older than run records say, or None: the folder was
+        brought back from an older copy, and snapshots taken since may be missing.
+
+        `sha256` is that of the ledger, where the caller knows it. Raises StoreDamaged.
+        """
+        kind = "repository" if isinstance(folder, RepositoryFolder) else "workspace"
+        told = self.past().of(kind, folder.uuid)
+        if told is None or told.ledger in (None, sha256):
+            return None
+        ledger = folder.ledger()
+        if ledger is not None and ledger.follows(told.ledger):
+            return None
+        # Another run may have written much since this one read the records.
+        newer = past_of(self.path).of(kind, folder.uuid)
+        if ledger is None or newer is None or ledger.follows(newer.ledger):
+            return None
+        return (
+            f"{folder.relative(layout.LEDGER_FILE)} is not the one that run records tell of, nor was it made"
+            " from that one: the folder was brought back from an older copy, and snapshots may be missing"
+        )
+
     def runs(self, kind: str | None = None, on_damage: OnDamage | None = None) -> Iterator[RunRecord]:
         """Every run record in the order of writing, the oldest first; see `store.runs.runs`."""
         return runs.runs(self.path, kind, on_damage)

@@ -88,8 +88,8 @@ class _Check:
 
     def against_records(self, ledger: Ledger) -> None:
         """The ledger is the one that the last record names, or was carried on from it."""
-        file, told = self.folder.relative(LEDGER_FILE), self.expected.ledger
-        if told is not None and told != ledger.sha256 and told not in ledger.previous:
+        file = self.folder.relative(LEDGER_FILE)
+        if not ledger.follows(self.expected.ledger):
             self.find(file, "it is not the one that run records name, nor was it made from that one")
         sequences = [one.sequence for one in ledger.snapshots]
         if ledger.gaps or len(set(sequences)) < len(sequences):

@@ -255,3 +255,30 @@ async def test_a_folder_with_another_ones_card_is_found(place: Place) -> None:
     assert any(file.endswith("website~deadbeef") for file, _ in findings(await verified(place)))
     assert 4 in (await pruned(place)).exit_codes
     assert content_of(copy) == before
+
+
+@pytest.mark.parametrize("first", ["backup", "prune"])
+async def test_a_folder_that_was_brought_back_from_an_older_copy_is_named(place: Place, first: str) -> None:
+    assert (await place.run()).exit_code == 0
+    commit(place, b"2")
+    assert (await place.run()).exit_code == 0
+    path, older = path_of(place, "acme/website"), place.folder / "older"
+    shutil.copytree(path, older)
+    commit(place, b"3")
+    assert (await place.run()).exit_code == 0
+    shutil.rmtree(path)
+    shutil.copytree(older, path)
+    text = "the folder was brought back from an older copy"
+    if first == "prune":
+        run = await pruned(place)
+        [entry] = [one for one in run.entries if one.full_name == "acme/website"]
+        assert (run.exit_code, entry.outcome) == (4, "kept")
+        assert text in entry.problems[0].text
+    assert (await verified(place)).exit_code == 4
+    run = await place.run()
+    assert (run.exit_code, outcomes(run)["acme/website"]) == (4, "saved")
+    told = [one.text for entry in run.entries for one in entry.problems]
+    assert len(told) == 1 and text in told[0], told
+    assert findings(await verified(place)) == []
+    assert (await place.run()).exit_code == 0
+    assert (await pruned(place)).exit_code == 0
