@@ -255,8 +255,11 @@ async def test_a_damaged_mirror_is_left_alone(place: Place) -> None:
 
 
 async def test_no_retention_and_no_store_are_said(place: Place) -> None:
+    store = place.config.store
+    place.config = replace(place.config, store=place.folder / "nowhere")
     with pytest.raises(NoStore):
         await let_go(place)
+    place.config = replace(place.config, store=store)
     none = replace(place.config.workspaces[0], retention=None)
     place.config = replace(place.config, workspaces=(none,))
     with pytest.raises(UsageError, match="no retention"):
