@@ -275,7 +275,8 @@ class _Sum:
             if one.value in missing
         }  # fmt: skip
         for uuid, first in missing.items():
-            is_accepted = accepted is not None and first <= accepted.at
+            # A time that is yet to come was told by a wrong clock, and accepts nothing.
+            is_accepted = accepted is not None and first <= accepted.at <= self.now
             is_old = tripped is None and not self.hold and self.now - first >= FALLS_AFTER
             if not (is_accepted or is_old):
                 lost.setdefault(uuid, Lost(REPOSITORIES, names[uuid], uuid, first))

@@ -231,7 +231,10 @@ class StoreWriter:
         with self._structure():
             current = self._fresh(folder)
             before = current.missing
-            missing = Missing(now, now, 1) if before is None else Missing(before.first, now, before.runs + 1)
+            if before is None:
+                missing = Missing(now, now, 1)
+            else:  # a clock that was ahead does not put off the day on which it counts as gone
+                missing = Missing(min(before.first, now), now, before.runs + 1)
             gone = current.gone_since
             if gone is None and missing.runs >= GONE_RUNS and missing.last - missing.first >= GONE_AFTER:
                 gone = missing.first

@@ -218,6 +218,31 @@ async def test_a_list_that_is_empty_for_a_while_needs_no_hand(two: Two) -> None:
     assert (await two.run()).exit_code == 0
 
 
+async def test_accepting_under_a_clock_that_is_ahead_accepts_no_later_loss(two: Two) -> None:
+    two.order("acme")
+    for number in range(16):
+        two.acme.add_repository(f"extra-{number}")
+    assert (await two.run()).exit_code == 0
+    for number in range(8):
+        two.acme.delete_repository(f"extra-{number}")
+    years = 10 * 365 * 86400
+    two.clock.elapsed += years
+    assert (await two.run()).exit_code == 5
+    await two.accept("acme")
+    assert (await two.run()).exit_code == 3
+    two.clock.elapsed -= years
+    for number in range(8, 16):
+        two.acme.delete_repository(f"extra-{number}")
+    run = await two.run()
+    assert run.exit_code == 5
+    assert any("repositories fell from" in problem.text for problem in run.problems)
+    await two.accept("acme")
+    for _ in range(3):
+        two.clock.elapsed += 86400
+        run = await two.run()
+    assert set(outcomes(run).values()) == {"confirmed", "gone"}, "however far ahead it was first missed"
+
+
 async def test_accepting_one_repository_leaves_the_others(two: Two) -> None:
     shops = [with_branches(two, f"shop-{number}", 10) for number in range(2)]
     assert (await two.run()).exit_code == 0

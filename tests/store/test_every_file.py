@@ -33,7 +33,7 @@ KNOWN = re.compile(
     r"store\.json|index\.json|INDEX\.md"
     r"|runs/\d{8}t\d{6}z-[0-9a-f]{6}\.json|runs/lists/[0-9a-f]{64}\.json"
     r"|(tmp|quarantine|cache)/.+"
-    rf"|workspaces/{_FOLDER}/(workspace\.json|backup\.lock|{_OWN}|snippets/[a-z0-9._~-]+\.git/{_GIT}"
+    rf"|workspaces/{_FOLDER}/(workspace\.json|unfinished|{_OWN}|snippets/[a-z0-9._~-]+\.git/{_GIT}"
     rf"|repositories/{_FOLDER}/(repository\.json|{_OWN}|(code|wiki)\.git/{_GIT}))"
 )
 
