@@ -178,7 +178,7 @@ class Store:
         if ledger is None or newer is None or ledger.follows(newer.ledger):
             return None
         return (
-            f"{folder.relative(layout.LEDGER_FILE)} is not the one that run records tell of, nor was it made"
+            f"{folder.relative(layout.LEDGER_FILE)} is not the one that run records name, nor was it made"
             " from that one: the folder was brought back from an older copy, and snapshots may be missing"
         )
 
