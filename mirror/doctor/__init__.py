@@ -28,7 +28,7 @@ from mirror.bitbucket.budget import Budget
 from mirror.bitbucket.client import Answer, Client
 from mirror.bitbucket.endpoints import JSON, Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
-from mirror.collect.catalogue import CATALOGUE, Row, Says
+from mirror.collect.catalogue import CATALOGUE, Row, Says, row_of
 from mirror.collect.outcomes import is_out_of_reach
 from mirror.config.settings import Config, Parts, WorkspaceConfig
 from mirror.connect import client_of, network_of
@@ -314,6 +314,7 @@ async def _discovered_checks(
     whole = "" if found.is_whole else " (a part of the workspace: what is missing here is not deleted)"
     checks.append(Check(f"{slug}: repositories", "ok", f"{len(found.repositories)} chosen{whole}"))
     checks += [Check(f"{slug}: repositories", "fail", one.text, None, one.code) for one in found.problems]
+    checks += _profile(workspace, client, found)
     if not found.repositories:
         return checks
     checks += await _scope_checks(workspace, client, found, clock)
@@ -323,6 +324,17 @@ async def _discovered_checks(
     used, limit = client.budget.used(client.sign_ins[0].identity, "api")
     checks.append(Check(f"{slug}: requests", "ok", f"{used} of {limit} an hour used just now"))
     return checks
+
+
+def _profile(workspace: WorkspaceConfig, client: Client, found: Discovered) -> list[Check]:
+    """What is said of a workspace that cannot be read itself, by a credential that should."""
+    row = row_of("profile", "workspace")
+    is_narrow = all(client.kind_of(one) in row.never_for for one in client.sign_ins)
+    if not found.is_hidden or is_narrow or row.part in workspace.accept_missing:
+        return []
+    text = "the workspace itself cannot be read, only what its repositories tell of it"
+    hint = f"give the credential the scope {row.endpoint.scope} ({row.endpoint.api_token_scope})"
+    return [Check(f"{found.workspace.slug}: profile", "fail", text, hint, 3)]
 
 
 def _probes(parts: Parts) -> dict[str, list[tuple[Row, ...]]]:

@@ -179,3 +179,10 @@ def test_what_every_repository_has_and_is_not_found_is_a_failure(tmp_path: Path,
     assert report.exit_code == ended == 3
     [failed] = [check for check in report.checks if check.state == "fail"]
     assert "webhooks" in failed.text and str(status) in failed.text
+
+
+def test_a_workspace_that_cannot_be_read_is_told_as_a_backup_tells_it(tmp_path: Path) -> None:
+    report, ended = examine(tmp_path, faults=(Fault("GET /2.0/workspaces/acme", "html", times=100),))
+    assert (report.exit_code, ended) == (3, 3)
+    [profile] = of(report, "acme: profile")
+    assert profile.state == "fail" and "cannot be read" in profile.text
