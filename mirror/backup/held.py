@@ -11,21 +11,29 @@ from mirror.model import Repository
 from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder, workspace_now
 
 
+def known_workspaces(
+    store: Store, config: WorkspaceConfig, all_entries: Sequence[WorkspaceConfig]
+) -> list[WorkspaceFolder]:
+    """The workspaces that an entry of the configuration stands for, of those that the store holds."""
+    named = {one.workspace.lower() for one in all_entries if one.workspace is not None}
+    found = []
+    for home in store.workspaces(on_damage=lambda _: None):
+        names = {home.slug.lower(), home.uuid.lower(), *(one.name.lower() for one in home.former_names)}
+        if config.workspace.lower() in names if config.workspace is not None else not names & named:
+            found.append(home)
+    return found
+
+
 def known_repositories(
     store: Store, config: WorkspaceConfig, all_entries: Sequence[WorkspaceConfig]
 ) -> Iterator[tuple[WorkspaceFolder, list[Repository]]]:
     """The workspaces that an entry of the configuration stands for, each with those of its repositories
     that the rules choose. What the last whole list lacked is left out."""
-    named = {one.workspace.lower() for one in all_entries if one.workspace is not None}
     rules = Rules(config.include, config.exclude)
     # The end of the run names folders whose card cannot be read.
     folders = store.repositories(on_damage=lambda _: None)
     workspaces = store.workspaces(on_damage=lambda _: None)
-    for home in workspaces:
-        names = {home.slug.lower(), home.uuid.lower(), *(one.name.lower() for one in home.former_names)}
-        is_meant = config.workspace.lower() in names if config.workspace is not None else not names & named
-        if not is_meant:
-            continue
+    for home in known_workspaces(store, config, all_entries):
         held = [
             _repository(one)
             for one in folders

@@ -21,7 +21,7 @@ from mirror import __version__
 from mirror.backup.absence import mark_absent, tell_unreached
 from mirror.backup.brake import failed_to_judge, judge_workspace
 from mirror.backup.failures import understood
-from mirror.backup.held import beyond_list, known_repositories
+from mirror.backup.held import beyond_list, known_repositories, known_workspaces
 from mirror.backup.repository import (
     ORDER,
     Backed,
@@ -363,7 +363,7 @@ def _take_up_unfinished(
     """Visit the workspaces of an entry that this run has no way to list, and that a killed backup left
     unfinished: what they lost is judged at the end, and prune may go on."""
     visited = {visit.home.folder.place for visit in tally.visits}
-    for folder, _ in known_repositories(store.reader, config, order.config.workspaces):
+    for folder in known_workspaces(store.reader, config, order.config.workspaces):
         if folder.place not in visited and has_unfinished_backup(folder.root / folder.place):
             _visit_unlisted(order, store, workers, client, config, folder, tally, is_reached=False)
 
