@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror import doctor
 from mirror.doctor import Check
+from mirror.doctor.machine import store_checks
 from mirror.fs import sync_folder
 from mirror.git.durable import write_file as write_git_file
 from mirror.git.packs import PackWriter
@@ -32,7 +32,7 @@ def refusing(number: int) -> Callable[[int], None]:
 
 
 def checked(place: Path) -> Check:
-    [check] = [one for one in doctor._store_checks(place) if one.name == "locks"]
+    [check] = [one for one in store_checks(place) if one.name == "locks"]
     return check
 
 
