@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from mirror.model import JsonObject, is_uuid
 from mirror.store import layout
-from mirror.store.failures import StoreDamaged, Unreadable
-from mirror.store.records import RepositoryRecord, WorkspaceRecord, parse_small
+from mirror.store.failures import StoreDamaged
+from mirror.store.records import RepositoryRecord, WorkspaceRecord, parse_small, read_bytes
 from mirror.store.seal import seal_fault
 from mirror.store.snapshots import SnapshotReader
 
@@ -67,12 +67,7 @@ def read_workspace_card(
 
 def _read(root: Path, place: str, name: str, build: Callable[[JsonObject], T]) -> T:
     file = f"{place}/{name}"
-    try:
-        data = (root / file).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise StoreDamaged(file, "it is missing") from error
-    except OSError as error:
-        raise Unreadable(file, error.strerror or str(error)) from error
+    data = read_bytes(root, file)
     fault = seal_fault(data, UNSEALED_CARDS[name])
     if fault is not None:
         raise StoreDamaged(file, fault)

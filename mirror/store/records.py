@@ -154,13 +154,18 @@ def read_small(root: Path, file: str, build: Callable[[JsonObject], T]) -> T:
     Raises StoreDamaged naming the file where it is missing, unreadable as JSON, or not of the
     form that `build` expects (`build` raises ValueError for that).
     """
+    return parse_small(read_bytes(root, file), file, build)
+
+
+def read_bytes(root: Path, file: str) -> bytes:
+    """The content of a file that is always there. Raises StoreDamaged where it is missing or may not be
+    read."""
     try:
-        data = (root / file).read_bytes()
+        return (root / file).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise StoreDamaged(file, "it is missing") from error
     except OSError as error:
         raise Unreadable(file, error.strerror or str(error)) from error
-    return parse_small(data, file, build)
 
 
 def parse_small(data: bytes, file: str, build: Callable[[JsonObject], T]) -> T:

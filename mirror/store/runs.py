@@ -18,7 +18,7 @@ from mirror.logs import get_logger
 from mirror.model import JsonObject, NotCanonical, loads, run_time
 from mirror.store import layout
 from mirror.store.failures import Malformed, StoreDamaged, Unreadable
-from mirror.store.records import parse_small
+from mirror.store.records import parse_small, read_bytes
 
 _log = get_logger("store")
 T = TypeVar("T")
@@ -164,12 +164,7 @@ def read_run(root: Path, identifier: str) -> RunRecord:
     """One run record. Raises StoreDamaged naming its file."""
     file = layout.run_record(identifier)
     path = root / file
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise StoreDamaged(file, "it is missing") from error
-    except OSError as error:
-        raise Unreadable(file, error.strerror or str(error)) from error
+    data = read_bytes(root, file)
 
     def build(content: JsonObject) -> RunRecord:
         record = RunRecord(identifier, path, content, hashlib.sha256(data).hexdigest(), len(data))
