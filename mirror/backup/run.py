@@ -147,8 +147,14 @@ def _write(order: Order, store: StoreWriter, tally: Tally) -> Run:
             **({"renamed": dict(order.renamed)} if order.renamed else {}),
         },
     )
-    store.write_run(done)
-    store.rebuild_index(order.clock.now())
+    try:
+        store.write_run(done)
+        store.rebuild_index(order.clock.now())
+    except OSError as error:  # a full disk, say: what the run did is told all the same
+        text = f"the record of this run could not be written: {error.strerror or error}"
+        hint = "make room, or mend the disk, then run it again; what was stored stays"
+        done = replace(done, problems=(*done.problems, Problem(1, text, hint=hint)))
+        _log.error("backup.not_recorded", run=done.id, reason=error.strerror)
     _log.info(
         "backup.finished",
         run=done.id,

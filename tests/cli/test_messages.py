@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.store.writer import StoreWriter
 from tests.e2e.helpers import mirror
 from tests.place import Place
 
@@ -50,7 +52,10 @@ async def test_workers_that_cannot_be_started_are_told_in_one_line(place: Place)
 
 
 def test_a_problem_that_many_share_is_told_once(place: Place) -> None:
-    assert mirror("backup", "-c", str(place.folder / "config.yaml")).returncode == 0
+    first = mirror("backup", "-c", str(place.folder / "config.yaml"))
+    assert first.returncode == 0
+    assert "issues: gone: no longer there (410)" in first.stdout
+    assert "(unavailable: credentials of this kind can never read it)" in first.stdout
     (place.folder / "token").write_text("ATCTTwrong-token")
     done = mirror("backup", "-c", str(place.folder / "config.yaml"), "-q")
     assert done.returncode == 12
@@ -98,3 +103,23 @@ async def test_snapshots_say_settings_of_settings_alone(place: Place) -> None:
     done = mirror("snapshots", "acme/website", "--store", str(place.config.store))
     assert done.stdout.count("of settings complete") == 1
     assert "downloads complete" in done.stdout
+
+
+def test_the_next_step_after_init_names_the_store_that_was_made(place: Place) -> None:
+    config, other = place.folder / "config.yaml", place.folder / "other"
+    done = mirror("init", "-c", str(config), "--store", str(other))
+    assert done.returncode == 0, done.stderr
+    assert f"mirror backup -c {config} --store {other}" in done.stdout
+
+
+async def test_a_run_whose_record_cannot_be_written_is_told_all_the_same(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(StoreWriter, "write_run", full)
+    run = await place.run("acme/website")
+    assert run.exit_code == 1
+    assert [entry.outcome for entry in run.entries if entry.kind == "repository"] == ["saved"]
+    assert "could not be written: No space left" in run.problems[-1].text
