@@ -116,7 +116,8 @@ def summed(several: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
     names: dict[tuple[str, str], list[str]] = {}
     for name, beyond in several:
         for part, text in beyond.items():
-            names.setdefault((part, text), []).append(name)
+            # An error of the API begins with what was asked for, which is often the part itself.
+            names.setdefault((part, text.replace(f": {part}: ", ": ", 1)), []).append(name)
     return [
         f"{part}: {text} ({found[0] if len(found) == 1 else f'in {len(found)} repositories'})"
         for (part, text), found in names.items()

@@ -52,15 +52,18 @@ def is_store(path: Path) -> bool:
 def _next_steps(context: Context, path: Path) -> list[str]:
     """What a person types next."""
     config = context.config_path()
+    store = shlex.quote(str(path))
     if config is None:
-        store = shlex.quote(str(path))
         return [
             "Next, with BITBUCKET_TOKEN set to a token of your workspace:",
             f"  mirror backup --workspace NAME --store {store}",
             "or write a config.yaml that names this store (see config.example.yaml), then: mirror doctor",
         ]
+    words = f"-c {shlex.quote(str(config))}"
+    if context.options.store is not None:  # the configuration may name another
+        words += f" --store {store}"
     return [
         "Next:",
-        f"  mirror doctor -c {shlex.quote(str(config))}   # what will be backed up, and what will not",
-        f"  mirror backup -c {shlex.quote(str(config))}",
+        f"  mirror doctor {words}   # what will be backed up, and what will not",
+        f"  mirror backup {words}",
     ]

@@ -104,9 +104,11 @@ def tell_out_of_reach(out: Output, several: Sequence[tuple[str, Mapping[str, str
     lines = browse.summed(several)
     if lines:
         out.line()
-        out.line("Not to be had, which is no failure:")
+        out.line("Not available, which is no failure:")
     for text in lines:
         out.line(f"  {text}")
+    if any("unavailable" in text for text in lines):
+        out.line("  (unavailable: credentials of this kind can never read it)")
 
 
 async def run_snapshots(context: Context) -> int:

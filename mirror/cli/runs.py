@@ -11,7 +11,7 @@ from mirror import browse, restore
 from mirror.cli.context import Context
 from mirror.cli.looking import tell_out_of_reach
 from mirror.cli.output import Output
-from mirror.cli.words import counted
+from mirror.cli.words import counted, words
 from mirror.errors import MirrorError, UsageError
 from mirror.git.transport import GitLogin
 from mirror.http.network import Network, from_environment
@@ -258,8 +258,11 @@ def _show_restore(context: Context, report: Report) -> None:
             out.line(
                 f"  {item.lfs_absent} LFS objects are not there: no backup could get them", style="yellow"
             )
+        reasons: dict[str, list[str]] = {}
         for part, reason in item.not_whole.items():
-            out.line(f"  not whole in that snapshot: {part} {reason}")
+            reasons.setdefault(reason, []).append(words(part))
+        for reason, parts in reasons.items():
+            out.line(f"  not whole in that snapshot: {', '.join(parts)}: {reason}")
         for _, text in item.problems:
             out.line(f"  problem: {text}", style="yellow")
         for text in item.advice:

@@ -35,7 +35,7 @@ async def test_with_the_best_token_nothing_is_missing_and_what_it_cannot_see_is_
     assert acme.out_of_reach["snippets"].startswith("unavailable: ")
     assert "repository permissions" in acme.out_of_reach["settings"]
     shown = mirror("status", "--store", str(tmp_path / "store")).stdout
-    table, _, beyond = shown.partition("Not to be had, which is no failure:")
+    table, _, beyond = shown.partition("Not available, which is no failure:")
     rows = [line for line in table.splitlines() if line.startswith("acme/")]
     assert rows and all(line.split()[-1] == "-" for line in rows)
     lines = [line for line in beyond.splitlines() if line.startswith("  ")]
