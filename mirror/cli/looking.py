@@ -10,7 +10,7 @@ from mirror import browse
 from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
 from mirror.cli.output import Output, size
-from mirror.cli.words import counted, words
+from mirror.cli.words import counted, first_in_words, words
 from mirror.errors import worst
 from mirror.model import dumps, time_text
 
@@ -84,7 +84,7 @@ def _tell_more(context: Context, one: RepositoryStatus) -> None:
         out.line(f"  {one.name}: {text}", style="red")
     for text in one.problems:
         if failing is None or not failing.is_told or text != failing.reason:
-            out.line(f"  {one.name}: {text}")
+            out.line(f"  {one.name}: {first_in_words(text)}")
     if refs.last is not None:
         counts = (("rewritten", refs.rewritten), ("removed", refs.removed))
         told = " and ".join(f"{number} {how}" for how, number in counts if number)
@@ -106,7 +106,7 @@ def tell_out_of_reach(out: Output, several: Sequence[tuple[str, Mapping[str, str
         out.line()
         out.line("Not available, which is no failure:")
     for text in lines:
-        out.line(f"  {text}")
+        out.line(f"  {first_in_words(text, ':')}")
     if any("unavailable" in text for text in lines):
         out.line("  (unavailable: credentials of this kind can never read it)")
 

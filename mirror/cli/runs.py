@@ -11,7 +11,7 @@ from mirror import browse, restore
 from mirror.cli.context import Context
 from mirror.cli.looking import tell_out_of_reach
 from mirror.cli.output import Output
-from mirror.cli.words import counted, words
+from mirror.cli.words import counted, first_in_words, words
 from mirror.errors import MirrorError, UsageError
 from mirror.git.transport import GitLogin
 from mirror.http.network import Network, from_environment
@@ -108,7 +108,7 @@ def _tell_problems(out: Output, run: Run) -> None:
     texts = [problem.text for problem in run.problems]
     for text, names in shared.items():
         more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
-        texts.append(f"{', '.join(sorted(names)[:NAMES_MAX])}{more}: {text}")
+        texts.append(f"{', '.join(sorted(names)[:NAMES_MAX])}{more}: {first_in_words(text)}")
     if not texts:
         return
     out.line()

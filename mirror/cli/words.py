@@ -20,6 +20,12 @@ def words(name: str) -> str:
     return " ".join("LFS" if word == "lfs" else word for word in name.split("_"))
 
 
+def first_in_words(text: str, end: str = " ") -> str:
+    """`text`, whose first word (up to `end`) may be such a name, with that name in plain words."""
+    name, mark, rest = text.partition(end)
+    return f"{words(name)}{mark}{rest}"
+
+
 def counted(number: int, name: str) -> str:
     """A number and what it counts: 1, `kinds_complete` → 1 kind of settings complete."""
     if name.startswith("kinds_"):

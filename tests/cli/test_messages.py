@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.simulator.sample import SCOPES
 from mirror.store.writer import StoreWriter
 from tests.e2e.helpers import mirror
 from tests.place import Place
@@ -123,3 +124,13 @@ async def test_a_run_whose_record_cannot_be_written_is_told_all_the_same(
     assert run.exit_code == 1
     assert [entry.outcome for entry in run.entries if entry.kind == "repository"] == ["saved"]
     assert "could not be written: No space left" in run.problems[-1].text
+
+
+def test_names_of_parts_are_words_where_people_read_them(place: Place) -> None:
+    narrow = place.world.add_workspace_access_token("acme", SCOPES - {"pullrequest"})
+    (place.folder / "token").write_text(narrow)
+    config = ("-c", str(place.folder / "config.yaml"))
+    backed, status = mirror("backup", *config, "-q"), mirror("status", *config)
+    assert backed.returncode == 3, backed.stdout + backed.stderr
+    assert "pull requests denied: " in backed.stdout and "pull requests denied: " in status.stdout
+    assert "pull_requests" not in backed.stdout + status.stdout
