@@ -302,6 +302,11 @@ async def _logs(work: Work, number: int, place: dict[str, str | int], document: 
     unended: set[str] = set()
     expired: list[str] = []
     whole = document["steps"] is not None
+    _, odd = named(_with_logs(document), None, lambda step: fields.uuid_of(step, "step"))
+    if odd:  # no address to ask for its log
+        whole = False
+        document["_parts"]["logs"] = child_of(odd[0])
+        work.failed("pipeline_logs", f"pipeline {number}", odd[0], endpoints.STEP_LOG)
     for log in _logs_of(document):
         if log.uuid in logs and log.uuid not in before and work.draft.has_file(logs[log.uuid]["sha256"]):
             continue
@@ -344,10 +349,16 @@ class _Log:
     is_whole: bool
 
 
-def _logs_of(document: JsonObject) -> Iterator[_Log]:
+def _with_logs(document: JsonObject) -> list[JsonObject]:
+    """The steps that may have a log and a test report."""
     has_ended = fields.is_done(document["pipeline"])
-    for step in document["steps"] or []:
-        if fields.has_uuid(step) and fields.may_have_log(step, has_ended=has_ended):
+    steps = document["steps"] or []
+    return [step for step in steps if fields.may_have_log(step, has_ended=has_ended)]
+
+
+def _logs_of(document: JsonObject) -> Iterator[_Log]:
+    for step in _with_logs(document):
+        if fields.has_uuid(step):
             uuid, is_whole = fields.uuid_of(step, "step"), fields.is_done(step)
             yield _Log(uuid, endpoints.STEP_LOG, {"step": uuid}, is_whole)
             for one in fields.services_of(step):
@@ -358,9 +369,8 @@ async def _test_reports(work: Work, number: int, place: dict[str, str | int], do
     """What each step's tests came to, by step; a step without a report has none here."""
     reports: JsonObject = {}
     steps, whole = document["steps"], True
-    has_ended = fields.is_done(document["pipeline"])
-    for step in steps or []:
-        if not fields.has_uuid(step) or not fields.may_have_log(step, has_ended=has_ended):
+    for step in _with_logs(document):
+        if not fields.has_uuid(step):
             continue
         if not work.may_ask(endpoints.TEST_REPORT):
             return False
