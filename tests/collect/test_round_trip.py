@@ -244,6 +244,18 @@ def of_steps(held: Held, wire: Wire, name: str) -> Pairs:
                     yield from _report(wire, document["test_reports"][step], {**place, "step": step})
 
 
+def of_services(held: Held, wire: Wire) -> Pairs:
+    """The logs of the service containers, as the steps on the wire name them."""
+    for pipeline in wire.every(api.PIPELINES, **WEBSITE):
+        number, place = pipeline["build_number"], {**WEBSITE, "pipeline": pipeline["uuid"]}
+        kept = held.document(f"pipelines/{number // 100}/{number}.json")["logs"]
+        for step in wire.every(api.PIPELINE_STEPS, **place):
+            # A pipeline that still runs has no log to keep yet.
+            for uuid in (one["uuid"] for one in step.get("services", ()) if one["uuid"] in kept):
+                shown = wire.bytes_of(api.SERVICE_LOG, step=step["uuid"], log=uuid, **place)
+                yield shown.hex(), held.file(kept[uuid]).hex()
+
+
 def _report(wire: Wire, kept: Any, place: dict[str, str]) -> Pairs:
     yield wire.one(api.TEST_REPORT, **place), kept["report"]
     yield from matched(wire.every(api.TEST_CASES, **place), [one["case"] for one in kept["cases"]])
@@ -265,6 +277,33 @@ def of_commits(held: Held, wire: Wire, name: str, endpoint: Endpoint) -> Pairs:
         for one in document["reports"]:
             notes = wire.every(api.REPORT_ANNOTATIONS, commit=commit, report=one["report"]["uuid"], **WEBSITE)
             yield from matched(notes, one["annotations"])
+
+
+def of_heads(held: Held, wire: Wire, name: str) -> Pairs:
+    """Statuses and approvals of the commits that branches point at."""
+    website = held.world.workspaces["acme"].repositories["website"]
+    for commit in {value for ref, value in website.refs().items() if ref.startswith(b"refs/heads/")}:
+        document = held.document(f"commit-comments/{commit[:2]}/{commit}.json")
+        if name == "statuses" and document[name] is not None:
+            yield from matched(wire.every(api.COMMIT_STATUSES, commit=commit, **WEBSITE), document[name])
+        if name == "participants":
+            shown = wire.one(api.COMMIT, commit=commit, **WEBSITE)["participants"]
+            yield from matched(shown, document[name])
+
+
+def of_schedules(held: Held, wire: Wire) -> Pairs:
+    kept = held.document("settings/schedule-executions.json")
+    for one in wire.every(api.SCHEDULES, **WEBSITE):
+        shown = wire.every(api.SCHEDULE_EXECUTIONS, schedule=one["uuid"], **WEBSITE)
+        yield from matched(shown, kept[one["uuid"]])
+
+
+def _system_key(held: Held, wire: Wire) -> Pairs:
+    pointer = held.document("settings/system-gpg-key.json", of="workspace")
+    stored = held.workspace.file(pointer["sha256"])
+    assert stored is not None
+    with stored:
+        yield wire.bytes_of(api.SYSTEM_KEY, workspace="acme").hex(), stored.read().hex()
 
 
 def _setting(held: Held, wire: Wire, row: Row) -> Pairs:
@@ -310,6 +349,11 @@ RULES: dict[str, Rule] = {
     "test reports": lambda h, w: of_steps(h, w, "test_reports"),
     "step logs": lambda h, w: of_steps(h, w, "logs"),
     "commit comments": lambda h, w: of_commits(h, w, "comments", api.COMMIT_COMMENTS),
+    "commit statuses": lambda h, w: of_heads(h, w, "statuses"),
+    "commit approvals": lambda h, w: of_heads(h, w, "participants"),
+    "service logs": of_services,
+    "schedule executions": of_schedules,
+    "system GPG key": _system_key,
     "code insights": lambda h, w: of_commits(h, w, "reports", api.COMMIT_REPORTS),
 }
 
