@@ -74,7 +74,8 @@ async def collect_snippets(work: Work, client: Client, row: Row) -> None:
             except ApiError as error:
                 faults.append(error)
                 marks[name] = child_of(error)
-        document.setdefault("snippet", fields.stable(listed))
+        # A workspace that is renamed moves the addresses of its snippets, and not when they were updated.
+        document["snippet"] = fields.merged(document.get("snippet"), fields.stable(listed))
         work.put(path, document)
         _note_listed(work, path, document)
         work.tick()

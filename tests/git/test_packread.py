@@ -182,7 +182,7 @@ def test_a_delta_that_c_git_refuses_is_damage_though_its_result_has_the_right_ha
     assert is_refused_by_git(tmp_path / "git", data)
     mirror = tmp_path / "m.git"
     create(mirror)
-    file = mirror / "objects" / "pack" / "pack-wrong.pack"
+    file = mirror / "objects" / "pack" / f"pack-{data[-20:].hex()}.pack"
     file.write_bytes(data)
     starts = {
         12: name_of(BLOB, BASE),

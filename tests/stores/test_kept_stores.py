@@ -60,9 +60,10 @@ async def test_a_kept_store_is_whole_restorable_and_goes_on(
         assert restored == refs
     world = World(tmp_path / "upstream")
     populate(world)
-    token = world.add_workspace_access_token("acme", SCOPES)
+    # What the store holds of snippets was read with this scope; without it they count as missing.
+    token = world.add_workspace_access_token("acme", SCOPES | {"snippet"})
     clock = FakeClock()
-    clock.elapsed = 7 * 86400
+    clock.elapsed = 8 * 86400  # a round of everything is due
     with Store.open(unpacked) as store:
         held = {one.place: len(one.metadata.tags()) for one in store.repositories()}
     with Simulator(world) as simulator:
