@@ -116,6 +116,7 @@ class HttpClient(AbstractHttpGitClient):
         self._watch = watch or Watch()
         self._doubted = False
         self._moved_to: str | None = None
+        self._open: urllib3.BaseHTTPResponse | None = None  # the answer that may not be done with
         # Set while a server gets a pack ready, which of a giant takes long; what it tells of that meanwhile
         # is little.
         self.is_preparing = False
@@ -197,6 +198,7 @@ class HttpClient(AbstractHttpGitClient):
         With `has_another_way` a refusal is returned, after the wait that it asks for: the other way is
         the next try.
         """
+        self._finish()
         can_repeat = data is None or isinstance(data, bytes)
         tried = 0
         while True:
@@ -210,6 +212,7 @@ class HttpClient(AbstractHttpGitClient):
                     body=data,
                     silence=self._silence,
                 )
+                self._open = response
                 if response.status == 401 and not self._doubted and can_repeat:
                     # Now and then a good credential is refused for nothing.
                     self._doubted = True
@@ -238,6 +241,13 @@ class HttpClient(AbstractHttpGitClient):
             if wait is None or wait > retries.WAIT_MAX or is_lasting or not can_repeat:
                 raise trouble
             self._watch.sleep(wait)
+
+    def _finish(self) -> None:
+        """Nothing more of the last answer is wanted. dulwich closes one neither where it raises early, nor
+        where it asks for refs after it; left to the garbage collector, its socket stays open for long."""
+        response, self._open = self._open, None
+        if response is not None and not response.closed:
+            _let_go(response)
 
     def _refused(self, response: urllib3.BaseHTTPResponse, asked: float | None) -> str:
         """The message of a refusal that may pass."""
@@ -357,6 +367,13 @@ class HttpClient(AbstractHttpGitClient):
 
         return read
 
+    def _smart_request(self, service: str, url: str, data: bytes | Iterator[bytes] | None) -> Any:
+        try:
+            return super()._smart_request(service, url, data)
+        except BaseException:
+            self._finish()
+            raise
+
     def _discover_references(
         self,
         service: bytes,
@@ -369,7 +386,10 @@ class HttpClient(AbstractHttpGitClient):
             # Asked a moment ago; what a fetch needs to know of them is their values.
             values = {name: value.encode() for name, value in known.refs.items()}
             return values, _VERSION_2, self._moved_to or base_url, {}, {}
-        found = super()._discover_references(service, base_url, protocol_version, ref_prefix)
+        try:
+            found = super()._discover_references(service, base_url, protocol_version, ref_prefix)
+        finally:
+            self._finish()
         # fetch_pack drops the peeled values; whoever serves our mirror needs them.
         refs, _, self._moved_to, symrefs, peeled = found
         self.advertised = lsrefs.refs_of(refs, symrefs, peeled)

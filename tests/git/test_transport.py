@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror.git import receive, transport
 from mirror.git.failures import GitFailed, GitNotFound, GitUnreachable
 from mirror.git.mirrors import FetchJob, ProbeJob, fetch, probe, read_refs
-from mirror.http import rates
+from mirror.http import pools, rates
 from tests.git.backend import GitBackend, git
 from tests.git.served import GET, LOGIN, POST, get, is_equal, make_upstream, paths, state
 
@@ -165,6 +166,61 @@ def test_silence_is_told(backend: GitBackend, tmp_path: Path, path: str) -> None
             probe(f"{backend.url}/up.git", None, silence_timeout=0.5)
     finally:
         done.set()
+
+
+def _answer(handler: BaseHTTPRequestHandler, kind: str, body: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", f"application/x-git-{kind}")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        handler.wfile.write(body)
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize(
+    "odd", ["another type", "a redirect elsewhere", "more than was asked for", "bad packets"]
+)
+def test_no_answer_is_left_open(
+    backend: GitBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    """Its socket would stay open until the garbage collector comes."""
+    answers = []
+    ask = pools.Pools.request
+
+    def request(*words: Any, **named: Any) -> Any:
+        answers.append(ask(*words, **named))
+        return answers[-1]
+
+    def instead(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
+        rest = b"x" * 100_000
+        able = b"000eversion 2\n000cls-refs\n0000"
+        if handler.path == POST and GET not in paths(backend):
+            handler.send_error(405)
+        elif handler.path == POST and odd == "another type":
+            _answer(handler, "receive-pack-result", rest)
+        elif handler.path == POST:
+            _answer(handler, "upload-pack-result", b"zzzz" + rest)
+        elif "elsewhere" in handler.path:
+            _answer(handler, "upload-pack-advertisement", able + rest)
+        elif odd == "a redirect elsewhere":
+            handler.send_response(302)
+            handler.send_header("Location", "/elsewhere")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+        elif odd == "bad packets":
+            _answer(handler, "upload-pack-advertisement", b"zzzz" + rest)
+        else:
+            more = rest if odd == "more than was asked for" else b""
+            _answer(handler, "upload-pack-advertisement", able + more)
+        return True
+
+    monkeypatch.setattr(pools.Pools, "request", request)
+    backend.instead = instead
+    with pytest.raises(GitFailed):
+        get(backend, tmp_path / "m.git")
+    assert len(answers) > 1
+    assert all(answer.closed for answer in answers)
 
 
 # --- transfers that break ---
