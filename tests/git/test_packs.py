@@ -10,13 +10,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from dulwich.object_store import DiskObjectStore
 from dulwich.pack import write_pack_index_v2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.made import make
-from mirror.git import packresolve, packs, packscan
+from mirror.git import packresolve, packs, packscan, refs
 from mirror.git.bare import create
 from mirror.git.failures import GitFailed
 from mirror.git.packs import sweep, write_index
@@ -365,7 +364,7 @@ def test_another_object_under_a_name_that_is_held_changes_nothing(
     create(mirror)
     receive(mirror, packs[0])
     before = sorted(path.name for path in (mirror / "objects" / "pack").iterdir())
-    monkeypatch.setattr(DiskObjectStore, "get_raw", lambda _self, _name: (3, b"not one"))
+    monkeypatch.setattr(refs._Objects, "get_raw", lambda _self, _name: (3, b"not one"))
     with pytest.raises(GitFailed, match=f"as {blob}, which is held"):
         receive(mirror, packs[1])
     assert sorted(path.name for path in (mirror / "objects" / "pack").iterdir()) == before
