@@ -39,9 +39,9 @@ from mirror.config import load
 from mirror.logs import configure
 from mirror.model import Outcome, Run, RunEntry, Selector
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES
-from mirror.store.reader import RepositoryFolder
-from mirror.store.writer import RepositoryWriter, StoreWriter, create_or_open, open_store
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.reading.reader import RepositoryFolder
+from mirror.store.writing.writer import RepositoryWriter, StoreWriter, create_or_open, open_store
 from tests.clock import FakeClock
 
 HERE = [sys.executable, "-m", "benchmarks.history"]

@@ -21,8 +21,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mirror.git.consolidate import consolidate
-from mirror.git.documents import Documents
+from mirror.git.documents.repack import consolidate
+from mirror.git.documents.repository import Documents
 from mirror.model import dumps
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -31,8 +31,8 @@ from pathlib import Path
 from benchmarks.made import make
 from benchmarks.measured import Cost, Memory, command, median, processor_seconds
 from benchmarks.served import served
-from mirror.git.mirrors import FetchJob, fetch
-from mirror.git.workers import WorkerPool
+from mirror.git.mirrors.fetch import FetchJob, fetch
+from mirror.git.workers.pool import WorkerPool
 
 SMALL = 100
 REFS = 20_000
@@ -76,7 +76,9 @@ class Ours:
         """The worker processes."""
         tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
         below = [int(one) for task in tasks for one in (task / "children").read_text().split()]
-        return [one for one in below if b"mirror.git.worker" in Path(f"/proc/{one}/cmdline").read_bytes()]
+        return [
+            one for one in below if b"mirror.git.workers.main" in Path(f"/proc/{one}/cmdline").read_bytes()
+        ]
 
     async def measured(self, url: str, path: Path) -> tuple[Cost, int]:
         """A job by itself, and how many objects came."""

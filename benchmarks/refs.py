@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from mirror.git import bare
-from mirror.git.packs import PackWriter
+from mirror.git.pack.receiver import PackWriter
 from mirror.git.refs import KEEP, name_fault, packed_fault, read_all, read_refs, write_packed
 from mirror.model import Head, Part, PartState, Refs, Repository, Selector, Workspace
-from mirror.store.reader import RepositoryFolder, Store
-from mirror.store.tidying import check_held, remove_refs, unneeded_keeps
-from mirror.store.writer import RepositoryWriter, create_or_open
+from mirror.reclaim.dropping import check_held, remove_refs, unneeded_keeps
+from mirror.store.reading.reader import RepositoryFolder, Store
+from mirror.store.writing.writer import RepositoryWriter, create_or_open
 from mirror.verify.snapshots import check_snapshots
 
 MOVES = 20

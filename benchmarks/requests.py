@@ -28,11 +28,11 @@ from mirror.config import Config, load
 from mirror.logs import configure
 from mirror.model import Run
 from mirror.simulator import Simulator, World
-from mirror.simulator.people import User
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES
-from mirror.simulator.settings import furnish_repository, furnish_workspace
-from mirror.store.writer import create_or_open
+from mirror.simulator.world.people import User
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES
+from mirror.simulator.world.settings import furnish_repository, furnish_workspace
+from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 
 # What each request is for, by the first pattern that its address fits.

@@ -25,9 +25,9 @@ from mirror import backup
 from mirror.config import load
 from mirror.logs import configure
 from mirror.simulator import Simulator, World
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES
-from mirror.store.writer import create_or_open
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 
 BRANCHES = 20

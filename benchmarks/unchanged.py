@@ -25,8 +25,8 @@ from mirror import backup
 from mirror.config import load
 from mirror.logs import configure
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES
-from mirror.store.writer import create_or_open
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 
 

@@ -26,9 +26,9 @@ from pathlib import Path
 
 from benchmarks.measured import Memory
 from benchmarks.verify import fsck, ours, tips
-from mirror.git.check import CheckJob
-from mirror.git.upkeep import Limits, UpkeepJob
-from mirror.git.workers import WorkerPool
+from mirror.git.mirrors.fsck import CheckJob
+from mirror.git.mirrors.maintenance import Limits, UpkeepJob
+from mirror.git.workers.pool import WorkerPool
 
 _ALONE = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from benchmarks.made import make
 from benchmarks.measured import Memory, seconds
-from mirror.git.check import CheckJob
-from mirror.git.workers import WorkerPool
+from mirror.git.mirrors.fsck import CheckJob
+from mirror.git.workers.pool import WorkerPool
 
 
 def fsck(repository: Path) -> None:

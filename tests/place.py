@@ -9,7 +9,7 @@ from mirror import backup
 from mirror.config import Config
 from mirror.model import Run, Selector
 from mirror.simulator import Simulator
-from mirror.store.reader import Store
+from mirror.store.reading.reader import Store
 from tests.clock import FakeClock
 
 

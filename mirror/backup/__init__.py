@@ -1,5 +1,5 @@
 """Backing up: one run over the configured workspaces. See `run`."""
 
-from mirror.backup.run import RunCancelled, run
+from mirror.backup.backup import RunCancelled, run
 
 __all__ = ["RunCancelled", "run"]

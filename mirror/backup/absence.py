@@ -13,8 +13,8 @@ from mirror.discovery import Rules
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, Outcome, Problem, RunEntry
-from mirror.store.reader import Erased, RepositoryFolder
-from mirror.store.writer import StoreWriter
+from mirror.store.reading.reader import Erased, RepositoryFolder
+from mirror.store.writing.writer import StoreWriter
 
 _log = get_logger("backup")
 _PROFILE = "repository.json"

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mirror.backup.tools import Tools
-from mirror.collect.numbered import PULL_REQUESTS as KIND
-from mirror.collect.numbered import is_marked_gone
+from mirror.collect.kinds.numbered import PULL_REQUESTS as KIND
+from mirror.collect.kinds.numbered import is_marked_gone
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, Problem, Refs, Snapshot, name_from_json, name_to_json
-from mirror.store.brake import (
+from mirror.store.format.brake import (
     FALLS_AFTER,
     PULL_REQUESTS,
     REFS,
@@ -28,10 +28,10 @@ from mirror.store.brake import (
     Lost,
     Rules,
 )
-from mirror.store.braking import write_brake
-from mirror.store.layout import BRAKE_FILE
-from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
-from mirror.store.writer import RepositoryWriter, WorkspaceWriter
+from mirror.store.format.layout import BRAKE_FILE
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
+from mirror.store.writing.braking import write_brake
+from mirror.store.writing.writer import RepositoryWriter, WorkspaceWriter
 
 _log = get_logger("backup")
 _KEPT = "all is kept, and nothing is pruned until it is back or somebody runs: mirror accept-loss"

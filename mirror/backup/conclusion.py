@@ -8,8 +8,8 @@ from mirror.backup.order import Order, Tally, Visit, selects, told_later
 from mirror.config.settings import WorkspaceConfig
 from mirror.errors import MirrorError
 from mirror.model import Outcome, RunEntry
-from mirror.store.layout import BRAKE_FILE
-from mirror.store.reader import RepositoryFolder, Store, StoreDamaged, workspace_now
+from mirror.store.format.layout import BRAKE_FILE
+from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, workspace_now
 
 
 def _excluded(order: Order, visit: Visit) -> list[RunEntry]:

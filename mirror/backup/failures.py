@@ -6,7 +6,7 @@ from mirror.backup.tools import Tools
 from mirror.errors import DamageFound, MirrorError
 from mirror.logs import get_logger, redact
 from mirror.model import Problem
-from mirror.store.writer import RepositoryWriter, Taken, WorkspaceWriter
+from mirror.store.writing.writer import RepositoryWriter, Taken, WorkspaceWriter
 
 _log = get_logger("backup")
 

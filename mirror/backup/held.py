@@ -8,7 +8,7 @@ from mirror.backup.absence import project_of
 from mirror.config.settings import WorkspaceConfig
 from mirror.discovery import Discovered, Rules
 from mirror.model import Repository
-from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder, workspace_now
+from mirror.store.reading.reader import RepositoryFolder, Store, WorkspaceFolder, workspace_now
 
 
 def known_workspaces(

@@ -10,15 +10,15 @@ import httpx
 
 from mirror.backup.repository import Backed
 from mirror.backup.tools import Tools
-from mirror.bitbucket.budget import Budget
+from mirror.bitbucket.client.budget import Budget
 from mirror.config.settings import Config, WorkspaceConfig
 from mirror.discovery import Discovered
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, Problem, Progress, Repository, RunEntry, Selector
-from mirror.store.reader import Past, RepositoryFolder, Store, StoreDamaged
-from mirror.store.unfinished import Unfinished
-from mirror.store.writer import WorkspaceWriter
+from mirror.store.reading.reader import Past, RepositoryFolder, Store, StoreDamaged
+from mirror.store.writing.unfinished import Unfinished
+from mirror.store.writing.writer import WorkspaceWriter
 
 _log = get_logger("backup")
 

@@ -13,28 +13,28 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mirror import __version__
-from mirror.backup import lfs
 from mirror.backup.brake import FolderJudge, problems_of_folder
 from mirror.backup.failures import problems_of_ledger, understood
-from mirror.backup.heads import Ask, Heads, look_elsewhere
-from mirror.backup.identity import AnotherRepository, check_identity, is_suspect
-from mirror.backup.mirrors import fetch_mirror, login_for_git, part_of_refs, with_each_login
+from mirror.backup.git import lfs
+from mirror.backup.git.heads import Ask, Heads, look_elsewhere
+from mirror.backup.git.identity import AnotherRepository, check_identity, is_suspect
+from mirror.backup.git.maintenance import keep_up
+from mirror.backup.git.mirrors import fetch_mirror, login_for_git, part_of_refs, with_each_login
+from mirror.backup.git.wiki import backup_wiki
 from mirror.backup.refused import api_refused, told_once, without_the_api
 from mirror.backup.tools import Tools
-from mirror.backup.upkeep import keep_up
-from mirror.backup.wiki import backup_wiki
-from mirror.bitbucket.budget import Worth
+from mirror.bitbucket.client.budget import Worth
 from mirror.bitbucket.people import without_people
-from mirror.collect import commits, heads
 from mirror.collect import repository as collecting
+from mirror.collect.kinds import commits, heads
 from mirror.collect.ports import Draft, Work
 from mirror.collect.repository import Wanted
 from mirror.config.settings import WorkspaceConfig
 from mirror.errors import CredentialRefused, Locked, MirrorError, TryLater
 from mirror.git.failures import GitUnauthorized
-from mirror.git.heads import HeadsJob, HeadsResult
-from mirror.git.lfs import LfsJob
-from mirror.git.mirrors import FetchJob, FetchResult, GitLogin
+from mirror.git.lfs.sync import LfsJob
+from mirror.git.mirrors.fetch import FetchJob, FetchResult, GitLogin
+from mirror.git.mirrors.pull_request_heads import HeadsJob, HeadsResult
 from mirror.git.refs import OURS, set_back
 from mirror.logs import get_logger
 from mirror.model import (
@@ -49,11 +49,11 @@ from mirror.model import (
     RunEntry,
     name_to_json,
 )
-from mirror.store.drafts import WorkDraft
-from mirror.store.erasing import finish_erasures
-from mirror.store.layout import BRAKE_FILE
-from mirror.store.reader import Erased, Erasure, StoreDamaged
-from mirror.store.writer import RepositoryWriter, Taken, WorkspaceWriter
+from mirror.reclaim.erasure import finish_erasures
+from mirror.store.format.layout import BRAKE_FILE
+from mirror.store.reading.reader import Erased, Erasure, StoreDamaged
+from mirror.store.writing.drafts import WorkDraft
+from mirror.store.writing.writer import RepositoryWriter, Taken, WorkspaceWriter
 
 _log = get_logger("backup")
 # What problems call the file that says whose a folder is.

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.failures import Denied
 from mirror.config.settings import WorkspaceConfig
-from mirror.git.workers import WorkerPool
+from mirror.git.workers.pool import WorkerPool
 from mirror.model import Clock, Progress
-from mirror.store.reader import Past
-from mirror.store.writer import StoreWriter
+from mirror.store.reading.reader import Past
+from mirror.store.writing.writer import StoreWriter
 
 
 @dataclass(frozen=True)

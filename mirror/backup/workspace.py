@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 from mirror import __version__
 from mirror.backup.failures import problems_of_ledger, understood
+from mirror.backup.git.maintenance import keep_up
+from mirror.backup.git.snippets import PART as SNIPPETS
+from mirror.backup.git.snippets import Snippets, mirror_snippets, part_of_snippets
 from mirror.backup.repository import problems_of, work_of
-from mirror.backup.snippets import PART as SNIPPETS
-from mirror.backup.snippets import Snippets, mirror_snippets, part_of_snippets
 from mirror.backup.tools import Tools
-from mirror.backup.upkeep import keep_up
 from mirror.bitbucket import fields
 from mirror.bitbucket.people import without_people
 from mirror.collect.catalogue import row_of
@@ -18,9 +18,9 @@ from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
 from mirror.errors import Locked, MirrorError
 from mirror.model import JsonObject, Outcome, Part, PartState, Problem, Repository, RunEntry
-from mirror.store.erasing import finish_erasures
-from mirror.store.reader import Erased
-from mirror.store.writer import WorkspaceWriter
+from mirror.reclaim.erasure import finish_erasures
+from mirror.store.reading.reader import Erased
+from mirror.store.writing.writer import WorkspaceWriter
 
 PROFILE = "workspace.json"
 REPOSITORIES = "repositories.json"

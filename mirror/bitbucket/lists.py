@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from mirror.auth.signin import SignIn
 from mirror.bitbucket import fields
-from mirror.bitbucket.client import Answer, Client
+from mirror.bitbucket.client.client import Answer, Client
 from mirror.bitbucket.endpoints import Endpoint, Query
 from mirror.bitbucket.failures import ApiError, BadAnswer, EntriesLost, ListShort
 from mirror.errors import CredentialRefused

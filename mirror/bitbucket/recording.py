@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from mirror.bitbucket.client import Answer
+from mirror.bitbucket.client.client import Answer
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.model import Json, JsonObject, is_uuid
 

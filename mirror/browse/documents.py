@@ -10,7 +10,7 @@ from pathlib import Path
 from mirror.errors import UsageError
 from mirror.extract import Folder, steadily
 from mirror.model import Json, JsonObject, Selector, Snapshot, name_to_json, time_text
-from mirror.store.reader import At, Store, is_own_document, ref_of
+from mirror.store.reading.reader import At, Store, is_own_document, ref_of
 
 
 def _folder(store: Store, selector: Selector) -> Folder:

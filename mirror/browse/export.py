@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from mirror import extract
 from mirror.extract import Folder
-from mirror.git.jobs import Job
+from mirror.git.workers.job import Job
 from mirror.model import JsonObject, Selector, time_text
-from mirror.store.reader import At, RepositoryFolder, Store, StoreDamaged
+from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged
 
 T = TypeVar("T")
 _PARTS = frozenset({"code", "wiki", "snippets", "metadata"})

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mirror.model import JsonObject, Part, Selector, Snapshot, time_from_text, time_text
-from mirror.store.past import Failing, LostRefs, Past, Told
-from mirror.store.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
-from mirror.store.snapshots import Overview
+from mirror.store.reading.past import Failing, LostRefs, Past, Told
+from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
+from mirror.store.reading.snapshots import Overview
 
 _HEADS = "pull_request_heads"
 # Outcomes of a backup after which no more is expected of a repository.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror.cli.edges import SystemClock
-from mirror.cli.output import Output, TerminalProgress
+from mirror.cli.terminal.output import Output, TerminalProgress
 from mirror.errors import ConfigError, UsageError
 from mirror.model import Selector
 

@@ -14,27 +14,28 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from mirror import logs
-from mirror.cli import parser, streams
+from mirror.cli import parser
 from mirror.cli.context import Context
 from mirror.cli.edges import SystemClock, environment
-from mirror.cli.output import Output, plain
+from mirror.cli.terminal import streams
+from mirror.cli.terminal.output import Output, plain
 from mirror.errors import PRECEDENCE, MirrorError, UsageError
 
 Command = Callable[[Context], Awaitable[int]]
-# Where each command is, below this room. Its module is imported when it runs: a command imports what it uses.
+# Where each command is, in `commands`. Its module is imported when it runs: a command imports what it uses.
 COMMANDS: dict[str, str] = {
     "init": "init.run_init",
-    "backup": "runs.run_backup",
-    "verify": "runs.run_verify",
-    "restore": "runs.run_restore",
-    "prune": "letting_go.run_prune",
-    "accept-loss": "letting_go.run_accept_loss",
-    "erase": "letting_go.run_erase",
-    "status": "looking.run_status",
-    "snapshots": "looking.run_snapshots",
-    "show": "looking.run_show",
-    "diff": "looking.run_diff",
-    "export": "looking.run_export",
+    "backup": "run.run_backup",
+    "verify": "run.run_verify",
+    "restore": "run.run_restore",
+    "prune": "remove.run_prune",
+    "accept-loss": "remove.run_accept_loss",
+    "erase": "remove.run_erase",
+    "status": "browse.run_status",
+    "snapshots": "browse.run_snapshots",
+    "show": "browse.run_show",
+    "diff": "browse.run_diff",
+    "export": "browse.run_export",
     "daemon": "service.run_daemon",
     "doctor": "service.run_doctor",
     "config": "service.run_config",
@@ -47,7 +48,7 @@ COMMANDS: dict[str, str] = {
 def command_of(name: str) -> Command:
     """The function of a command."""
     module, _, function = COMMANDS[name].partition(".")
-    found: Command = getattr(importlib.import_module(f"mirror.cli.{module}"), function)
+    found: Command = getattr(importlib.import_module(f"mirror.cli.commands.{module}"), function)
     return found
 
 
@@ -88,7 +89,7 @@ def _command(argv: Sequence[str] | None) -> int:
     context = Context(options, env, SystemClock(), out)
     try:
         if options.command == "demo":
-            from mirror.cli import demo
+            from mirror.cli.commands import demo
 
             return demo.run(context, main)
         return asyncio.run(_run(command_of(options.command), context))

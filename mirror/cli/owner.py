@@ -16,7 +16,7 @@ import mirror
 from mirror.auth.secrets import SecretSource
 from mirror.errors import UsageError
 from mirror.logs import get_logger
-from mirror.store.owner import Owner, owner_of
+from mirror.store.reading.owner import Owner, owner_of
 
 if TYPE_CHECKING:
     from mirror.config import Config
@@ -63,7 +63,7 @@ def secret_files(config: Config) -> list[Path]:
 
 def _can_run() -> bool:
     """Whether this user can start the program: workers are processes of their own."""
-    words = [sys.executable, "-P", "-c", "import mirror.git.worker"]
+    words = [sys.executable, "-P", "-c", "import mirror.git.workers.main"]
     environment = {"PYTHONPATH": str(Path(mirror.__file__).parents[1])}
     with contextlib.suppress(OSError):
         done = subprocess.run(words, env=environment, capture_output=True, check=False)

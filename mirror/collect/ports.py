@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from mirror.bitbucket.budget import Worth
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.endpoints import REPOSITORY, Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, NotFound, RateLimited
 from mirror.errors import CredentialRefused, MirrorError, TryLater

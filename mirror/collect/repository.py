@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.budget import Worth
-from mirror.collect import commits, heads, numbered, pipelines, settings
+from mirror.bitbucket.client.budget import Worth
 from mirror.collect.catalogue import row_of
-from mirror.collect.feed import read_feed
-from mirror.collect.numbered import ISSUES, PULL_REQUESTS, SWEEP_EVERY
+from mirror.collect.kinds import commits, heads, numbered, pipelines, settings
+from mirror.collect.kinds.feed import read_feed
+from mirror.collect.kinds.numbered import ISSUES, PULL_REQUESTS, SWEEP_EVERY
 from mirror.collect.outcomes import is_passing, judged
 from mirror.collect.ports import Work
 from mirror.errors import CredentialRefused, MirrorError

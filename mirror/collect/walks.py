@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.endpoints import Endpoint, Query
 from mirror.bitbucket.failures import ApiError, Gone
 from mirror.bitbucket.lists import Page, Resume, pages

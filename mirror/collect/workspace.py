@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from mirror.bitbucket import fields
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.failures import ApiError, Denied
 from mirror.bitbucket.lists import all_told
-from mirror.collect import settings, snippets
 from mirror.collect.catalogue import Row, rows
-from mirror.collect.files import keep_file
+from mirror.collect.kinds import settings, snippets
+from mirror.collect.kinds.files import keep_file
+from mirror.collect.kinds.settings import Round, ask, mark_gone
 from mirror.collect.outcomes import child_of, is_gap, judged, named, not_all
 from mirror.collect.ports import Work
-from mirror.collect.settings import Round, ask, mark_gone
 from mirror.model import JsonObject, Part, PartState
 
 

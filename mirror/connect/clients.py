@@ -10,11 +10,11 @@ import httpx
 from mirror.auth.credentials import Credential
 from mirror.auth.flows import RenewingAuth
 from mirror.auth.signin import SignIn, sign_in
-from mirror.bitbucket.budget import Budget
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client.budget import Budget
+from mirror.bitbucket.client.client import Client
 from mirror.config.settings import Config, WorkspaceConfig
 from mirror.connect.network import network_of
-from mirror.git.transport import GitLogin
+from mirror.git.wire.client import GitLogin
 from mirror.http.network import Network
 from mirror.model import Clock
 

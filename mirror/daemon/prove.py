@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from mirror.auth.signin import SignIn
 from mirror.bitbucket import endpoints
-from mirror.bitbucket.budget import Budget
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client.budget import Budget
+from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.failures import BadAnswer
 from mirror.config import Config
 from mirror.connect import network_of, sign_ins_of
@@ -16,7 +16,7 @@ from mirror.daemon.schedule import triggers
 from mirror.errors import CredentialRefused, MirrorError, TryLater, UsageError
 from mirror.http.network import Network
 from mirror.model import Clock
-from mirror.store.writer import open_store
+from mirror.store.writing.writer import open_store
 
 # How long Bitbucket has to answer; the service does not wait for it any longer.
 ANSWER_SECONDS = 5.0

@@ -16,7 +16,7 @@ from typing import Any
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from mirror import backup, prune, verify
-from mirror.bitbucket.budget import Budget
+from mirror.bitbucket.client.budget import Budget
 from mirror.config import WARN_DAYS, Config, expiring
 from mirror.daemon.lanes import Lane
 from mirror.daemon.notify import Notifier
@@ -25,9 +25,9 @@ from mirror.daemon.schedule import Kind, describe, first_run, make_trigger, trig
 from mirror.errors import Cancelled, ConfigError, MirrorError, NoStore
 from mirror.logs import get_logger
 from mirror.model import Clock, Run, time_from_text, time_text
-from mirror.store.journal import VerifyJournal
-from mirror.store.reader import Store
-from mirror.store.writer import open_store
+from mirror.store.reading.reader import Store
+from mirror.store.writing.journal import VerifyJournal
+from mirror.store.writing.writer import open_store
 
 # A run that is told to stop ends within moments; systemd is asked for no more than this.
 STOP_SECONDS = 60.0

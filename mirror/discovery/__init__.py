@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound, ServerTrouble
 from mirror.bitbucket.lists import entries_lost, pages
 from mirror.errors import CredentialRefused, MirrorError, UsageError

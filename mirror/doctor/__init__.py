@@ -6,7 +6,7 @@ Each check says what it looked at, what it found and what to do. One that could 
 from __future__ import annotations
 
 from mirror.doctor.checks import Check, Report
+from mirror.doctor.doctor import run
 from mirror.doctor.record import record
-from mirror.doctor.run import run
 
 __all__ = ["Check", "Report", "record", "run"]

@@ -12,8 +12,8 @@ import httpx
 
 from mirror.backup.held import known_repositories
 from mirror.bitbucket import endpoints
-from mirror.bitbucket.budget import Budget
-from mirror.bitbucket.client import Answer, Client
+from mirror.bitbucket.client.budget import Budget
+from mirror.bitbucket.client.client import Answer, Client
 from mirror.bitbucket.endpoints import JSON, Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
 from mirror.collect.catalogue import CATALOGUE, Row, Says, row_of
@@ -23,11 +23,11 @@ from mirror.connect import client_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.doctor.checks import Check, State, failed
 from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater
-from mirror.git import lfs_server
 from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
-from mirror.git.mirrors import GitLogin, probe
+from mirror.git.lfs import batch_api
+from mirror.git.mirrors.fetch import GitLogin, probe
 from mirror.model import Clock, Repository, Workspace
-from mirror.store.reader import Store
+from mirror.store.reading.reader import Store
 
 EXPIRY_WARNING = timedelta(days=30)
 SKEW_MAX = timedelta(minutes=2)
@@ -324,11 +324,11 @@ async def _lfs(config: Config, workspace: WorkspaceConfig, client: Client, found
         login = await client.git_login()
         url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git"
         await asyncio.to_thread(
-            lfs_server.probe, url, GitLogin(*login) if login else None, network=client.network
+            batch_api.probe, url, GitLogin(*login) if login else None, network=client.network
         )
     except MirrorError as error:
         return failed(name, error)
-    except lfs_server.LfsFailed as failure:
+    except batch_api.LfsFailed as failure:
         if failure.status in (404, 410, 501):
             return Check(name, "ok", f"{first.full_name} has none: {failure.text}")
         remedy = "objects would be told as missing: use another credential, or set parts: {lfs: false}"

@@ -17,8 +17,8 @@ from mirror.doctor.checks import Check, failed
 from mirror.errors import MirrorError
 from mirror.fs import sync_folder
 from mirror.git import cgit
-from mirror.store.owner import Owner, foreign, owner_of
-from mirror.store.reader import Store, StoreDamaged
+from mirror.store.reading.owner import Owner, foreign, owner_of
+from mirror.store.reading.reader import Store, StoreDamaged
 
 FREE_LEAST = 5 * 1024**3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from mirror.bitbucket import endpoints, recording
-from mirror.bitbucket.client import Answer, Client
+from mirror.bitbucket.client.client import Answer, Client
 from mirror.bitbucket.endpoints import JSON, Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
 from mirror.collect.catalogue import CATALOGUE

@@ -9,7 +9,7 @@ from pathlib import Path
 from mirror.errors import MirrorError, UsageError
 from mirror.extract.steady import Folder, steadily
 from mirror.model import Selector, time_text
-from mirror.store.reader import At, RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
+from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
 
 # What belongs to a workspace and to no repository is written here; no repository can be called so.
 WORKSPACE = "~workspace"

@@ -12,12 +12,12 @@ from mirror.extract.choice import problem_of, snapshot_at
 from mirror.extract.destination import Destination
 from mirror.extract.files import FILES, METADATA, Problems, copy_objects, lfs_reached, write_documents
 from mirror.extract.steady import TRIES, Folder, state_of
-from mirror.git.copies import CopyJob, CopyResult
 from mirror.git.failures import GitFailed
-from mirror.git.jobs import Job
+from mirror.git.mirrors.clone import CopyJob, CopyResult
+from mirror.git.workers.job import Job
 from mirror.model import name_to_json
-from mirror.store.layout import mirror_place
-from mirror.store.reader import At, Mirrored, RepositoryFolder
+from mirror.store.format.layout import mirror_place
+from mirror.store.reading.reader import At, Mirrored, RepositoryFolder
 
 CODE = "code"
 # What may stand in a folder that this room wrote: the first part of each name.

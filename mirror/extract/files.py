@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.extract.steady import Folder
-from mirror.git.jobs import Job
-from mirror.git.lfs import LfsFindJob, LfsFindResult
-from mirror.git.lfs_transfer import object_path
-from mirror.git.lfs_walk import LFS
+from mirror.git.lfs.reachable import LFS
+from mirror.git.lfs.sync import LfsFindJob, LfsFindResult
+from mirror.git.lfs.transfer import object_path
+from mirror.git.workers.job import Job
 from mirror.model import JsonObject, NotCanonical, Snapshot, loads, pointers
-from mirror.store.layout import check_path
-from mirror.store.reader import RepositoryFolder, StoreDamaged, StoredFile
+from mirror.store.format.layout import check_path
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, StoredFile
 
 METADATA = "metadata"
 FILES = "files"

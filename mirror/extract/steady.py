@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from mirror.errors import DamageFound
-from mirror.store.layout import DROPPED_FILE, ERASURES_FILE, PRUNED_FILE
-from mirror.store.reader import RepositoryFolder, WorkspaceFolder
+from mirror.store.format.layout import DROPPED_FILE, ERASURES_FILE, PRUNED_FILE
+from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
 
 Folder = RepositoryFolder | WorkspaceFolder
 T = TypeVar("T")

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from mirror.git.failures import GitFailed
-from mirror.git.process import die_with_parent
+from mirror.git.processes.parent_death import die_with_parent
 
 
 def find(path: str | None = None) -> str | None:

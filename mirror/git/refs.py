@@ -22,7 +22,7 @@ from dulwich.repo import Repo
 
 from mirror.git.durable import write_file
 from mirror.git.objects import peel, read_loose
-from mirror.git.packnames import is_pack_name
+from mirror.git.pack.names import is_pack_name
 from mirror.model import Head, Refs, is_hash
 
 _T = TypeVar("_T", bound="_Closable")

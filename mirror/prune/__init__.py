@@ -4,6 +4,6 @@ somebody accepts. Each is a run with a record."""
 from mirror.prune.accept import accept_loss
 from mirror.prune.common import RunCancelled
 from mirror.prune.erase import What, erase
-from mirror.prune.run import prune
+from mirror.prune.prune import prune
 
 __all__ = ["RunCancelled", "What", "accept_loss", "erase", "prune"]

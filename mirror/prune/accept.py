@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mirror.model import Clock, Outcome, Run, RunEntry, Selector
 from mirror.prune.common import entry_of, finish, guarded, start
-from mirror.store.brake import PULL_REQUESTS, REFS, REPOSITORIES, Brake
-from mirror.store.braking import write_brake
-from mirror.store.layout import BRAKE_FILE
-from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
-from mirror.store.writer import StoreWriter, open_store
+from mirror.store.format.brake import PULL_REQUESTS, REFS, REPOSITORIES, Brake
+from mirror.store.format.layout import BRAKE_FILE
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
+from mirror.store.writing.braking import write_brake
+from mirror.store.writing.writer import StoreWriter, open_store
 
 _OF_REPOSITORIES = frozenset({REFS, PULL_REQUESTS})
 _ALL = _OF_REPOSITORIES | {REPOSITORIES}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mirror.prune.common import Folder
-from mirror.store.reader import Store, StoreDamaged, WorkspaceFolder, workspace_now
-from mirror.store.unfinished import has_unfinished_backup
+from mirror.store.reading.reader import Store, StoreDamaged, WorkspaceFolder, workspace_now
+from mirror.store.writing.unfinished import has_unfinished_backup
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from mirror import __version__
 from mirror.errors import Cancelled, Locked, MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, Outcome, Problem, Run, RunEntry, RunKind
-from mirror.store.layout import SMALL_FILES
-from mirror.store.reader import RepositoryFolder, WorkspaceFolder
-from mirror.store.writer import StoreWriter
+from mirror.store.format.layout import SMALL_FILES
+from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
+from mirror.store.writing.writer import StoreWriter
 
 Folder = RepositoryFolder | WorkspaceFolder
 _log = get_logger("prune")

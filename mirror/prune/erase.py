@@ -8,13 +8,13 @@ from pathlib import Path
 
 from mirror.bitbucket.people import names_of, person_digest, without_people
 from mirror.errors import UsageError
-from mirror.git.workers import WorkerPool
+from mirror.git.workers.pool import WorkerPool
 from mirror.model import Clock, NoProgress, Outcome, Problem, Progress, Run, RunEntry, Selector
 from mirror.prune.common import Folder, Started, entry_of, finish, guarded, start, with_ledger
-from mirror.store import erasing
-from mirror.store.reader import Erasure, WorkspaceFolder, is_own_document
-from mirror.store.tidying import AnyWriter, Freed
-from mirror.store.writer import StoreWriter, open_store
+from mirror.reclaim import erasure as erasing
+from mirror.reclaim.dropping import AnyWriter, Freed
+from mirror.store.reading.reader import Erasure, WorkspaceFolder, is_own_document
+from mirror.store.writing.writer import StoreWriter, open_store
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,6 @@ Reads the store alone, so that any copy of it will do. Nothing is overwritten un
 what is restored is read again before it is called restored.
 """
 
-from mirror.restore.run import CODE, PARTS, Item, Report, run
+from mirror.restore.restore import CODE, PARTS, Item, Report, run
 
 __all__ = ["CODE", "PARTS", "Item", "Report", "run"]

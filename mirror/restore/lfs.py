@@ -9,11 +9,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mirror.extract import copy_objects
-from mirror.git.lfs import LfsFindJob, LfsPushJob
-from mirror.git.transport import GitLogin
-from mirror.git.workers import WorkerPool
+from mirror.git.lfs.sync import LfsFindJob, LfsPushJob
+from mirror.git.wire.client import GitLogin
+from mirror.git.workers.pool import WorkerPool
 from mirror.model import Snapshot
-from mirror.store.reader import RepositoryFolder
+from mirror.store.reading.reader import RepositoryFolder
 
 Tell = Callable[[str], None]
 

@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 
 from mirror.errors import UsageError
 from mirror.git.failures import GitFailed
-from mirror.git.push import PushJob, PushResult
-from mirror.git.workers import WorkerPool
+from mirror.git.wire.push import PushJob, PushResult
+from mirror.git.workers.pool import WorkerPool
 from mirror.model import JsonObject, Progress, Snapshot, name_to_json
 from mirror.restore import lfs
-from mirror.store.reader import RepositoryFolder
+from mirror.store.reading.reader import RepositoryFolder
 
 # So many refs that were refused for the same reason are named.
 NAMED_MAX = 20

@@ -8,6 +8,6 @@ from mirror.simulator.app import Asked
 from mirror.simulator.faults import Fault
 from mirror.simulator.server import Simulator
 from mirror.simulator.switches import Switches
-from mirror.simulator.world import World
+from mirror.simulator.world.world import World
 
 __all__ = ["Asked", "Fault", "Simulator", "Switches", "World"]

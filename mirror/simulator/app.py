@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mirror.simulator import paging
 from mirror.simulator.answers import answer, refusal
-from mirror.simulator.calls import (
+from mirror.simulator.api import paging
+from mirror.simulator.api.calls import (
     Answered,
     Call,
     Forbidden,
@@ -28,18 +28,18 @@ from mirror.simulator.calls import (
     Route,
     Unauthorized,
 )
+from mirror.simulator.api.paging import BadRequest, Manners
+from mirror.simulator.api.render import Renderer
+from mirror.simulator.api.routes import ROUTES
 from mirror.simulator.faults import Fault, Faults
-from mirror.simulator.git_app import GitApp
-from mirror.simulator.lfs import LfsApp
+from mirror.simulator.git.app import GitApp
+from mirror.simulator.git.lfs import LfsApp
 from mirror.simulator.limits import Limits
-from mirror.simulator.paging import BadRequest, Manners
-from mirror.simulator.people import Token
-from mirror.simulator.render import Renderer
-from mirror.simulator.routes import ROUTES
 from mirror.simulator.signin import ACCESS_TOKENS, CREDENTIAL_TYPES, SignIn, long_name
 from mirror.simulator.storage import stored
 from mirror.simulator.switches import Switches
-from mirror.simulator.world import World
+from mirror.simulator.world.people import Token
+from mirror.simulator.world.world import World
 
 BAD_TOKEN = "Token is invalid, expired, or not supported for this endpoint."
 # Every so many requests one is refused for nothing, where the switch is on.

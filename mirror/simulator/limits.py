@@ -11,10 +11,10 @@ from email.utils import format_datetime
 from starlette.responses import Response
 
 from mirror.simulator.answers import refusal
-from mirror.simulator.people import Token
 from mirror.simulator.signin import ACCESS_TOKENS
 from mirror.simulator.switches import Switches
-from mirror.simulator.world import World
+from mirror.simulator.world.people import Token
+from mirror.simulator.world.world import World
 
 HOUR = timedelta(hours=1)
 TEXT = "Rate limit for this resource has been exceeded"

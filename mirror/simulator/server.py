@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mirror.simulator.app import App, Asked
 from mirror.simulator.faults import Fault, Faults
 from mirror.simulator.switches import Switches
-from mirror.simulator.world import World
+from mirror.simulator.world.world import World
 
 START_TIMEOUT = 20.0
 

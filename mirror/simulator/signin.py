@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from mirror.simulator.switches import Switches
-from mirror.simulator.world import SimRepository, Token, World
+from mirror.simulator.world.world import SimRepository, Token, World
 
 ACCESS_TOKENS = ("workspace_access_token", "project_access_token", "repository_access_token")
 # What `X-Credential-Type` calls them.

@@ -6,7 +6,7 @@ import re
 
 from starlette.responses import Response
 
-from mirror.simulator.world import World
+from mirror.simulator.world.world import World
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 

@@ -1,5 +1,5 @@
 """The store: the backup root on disk. The only room that knows paths in it.
 
-`mirror.store.reader` reads and never writes anything, not even a lock; `mirror.store.writer`
+`mirror.store.reading.reader` reads and never writes anything, not even a lock; `mirror.store.writing.writer`
 writes. The format is described in docs/store-format.md.
 """

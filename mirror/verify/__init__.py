@@ -4,6 +4,6 @@ It shares nothing with what wrote the store but the reader. Damage of any kind e
 names the file, the object and the snapshots that it touches; a run that finds damage ends with 4.
 """
 
-from mirror.verify.run import Journal, Level, run
+from mirror.verify.verify import Journal, Level, run
 
 __all__ = ["Journal", "Level", "run"]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mirror.model import Finding
-from mirror.store.layout import FILES, lfs_object
-from mirror.store.reader import RepositoryFolder, StoreDamaged, StoredFile, WorkspaceFolder
+from mirror.store.format.layout import FILES, lfs_object
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, StoredFile, WorkspaceFolder
 from mirror.verify.snapshots import Checked
 
 _CHUNK = 1 << 20

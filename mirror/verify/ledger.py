@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from mirror.model import Finding, Snapshot
-from mirror.store.layout import ERASURES_FILE, LEDGER_FILE
-from mirror.store.reader import Ledger, RepositoryFolder, StoreDamaged, WorkspaceFolder
+from mirror.store.format.layout import ERASURES_FILE, LEDGER_FILE
+from mirror.store.reading.reader import Ledger, RepositoryFolder, StoreDamaged, WorkspaceFolder
 from mirror.verify.records import Expected
 
 Folder = RepositoryFolder | WorkspaceFolder

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mirror.store.past import Told
-from mirror.store.reader import Store, StoreDamaged
+from mirror.store.reading.past import Told
+from mirror.store.reading.reader import Store, StoreDamaged
 
 # Of the records so many checkpoints' worth is read where not all is to be.
 CHECKPOINTS = 2

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mirror.git.check import direct_values
+from mirror.git.mirrors.fsck import direct_values
 from mirror.git.refs import head_promised, packed_fault, read_head, read_refs
 from mirror.model import Finding, NotCanonical, Refs, Snapshot, dumps, loads, name_to_json, pointers
-from mirror.store.layout import LFS_DOCUMENTS, MAIN
-from mirror.store.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder
+from mirror.store.format.layout import LFS_DOCUMENTS, MAIN
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder
 from mirror.verify.ledger import check_ledger
 from mirror.verify.records import Expected
 

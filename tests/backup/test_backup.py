@@ -32,8 +32,8 @@ from mirror.config import load
 from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.model import Outcome, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.sample import SCOPES, accident, populate
-from mirror.store.reader import Store
+from mirror.simulator.world.sample import SCOPES, accident, populate
+from mirror.store.reading.reader import Store
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 from tests.place import Place
@@ -347,7 +347,7 @@ async def test_a_bug_met_beside_the_repositories_is_told_in_the_runs_record(
     async def broken(*_: object, **__: object) -> None:
         raise KeyError("uuid")
 
-    room = {"collect_workspace": "workspace", "discover": "run"}[where]
+    room = {"collect_workspace": "workspace", "discover": "backup"}[where]
     with monkeypatch.context() as patched:
         patched.setattr(importlib.import_module(f"mirror.backup.{room}"), where, broken)
         run = await place.run()
@@ -383,7 +383,7 @@ async def test_what_the_first_turn_saved_is_told_though_the_rest_failed(
     async def fails(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "metadata.git")
 
-    runs = importlib.import_module("mirror.backup.run")
+    runs = importlib.import_module("mirror.backup.backup")
     real = runs._fill
 
     async def locked(*given: Any) -> None:

@@ -18,17 +18,17 @@ from mirror import backup, prune, verify
 from mirror.config import load
 from mirror.model import Run, Selector
 from mirror.simulator import Simulator, World
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES
-from mirror.store.brake import Brake, Count, Rules
-from mirror.store.disk import write_file
-from mirror.store.reader import RepositoryFolder
-from mirror.store.seal import sealed
-from mirror.store.writer import create_or_open
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.format.brake import Brake, Count, Rules
+from mirror.store.format.seal import sealed
+from mirror.store.reading.reader import RepositoryFolder
+from mirror.store.writing.disk import write_file
+from mirror.store.writing.writer import create_or_open
 from tests.e2e.helpers import MADE
 from tests.place import Killed, Place
 
-run_module = importlib.import_module("mirror.backup.run")
+run_module = importlib.import_module("mirror.backup.backup")
 RULES = "retention: {keep_last: 1}\nbrake: {share: 10%, at_least: 5}\n"
 
 

@@ -14,8 +14,8 @@ from mirror import browse, prune, restore, verify
 from mirror.config import load
 from mirror.model import Run, Selector
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES
-from mirror.store.reader import RepositoryFolder
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.reading.reader import RepositoryFolder
 from tests.e2e.helpers import write_config
 from tests.place import Place
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from mirror.config import load
-from mirror.git.check import CheckJob, check
-from mirror.git.mirrors import read_refs
+from mirror.git.mirrors.fetch import read_refs
+from mirror.git.mirrors.fsck import CheckJob, check
 from mirror.model import Run, RunEntry, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
 

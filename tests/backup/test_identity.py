@@ -11,12 +11,12 @@ import pytest
 from mirror import restore
 from mirror.collect import repository as collecting
 from mirror.config import load
-from mirror.git.check import CheckJob, check, direct_values
-from mirror.git.mirrors import read_refs
+from mirror.git.mirrors.fetch import read_refs
+from mirror.git.mirrors.fsck import CheckJob, check, direct_values
 from mirror.model import Run, Selector
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES
-from mirror.store.reader import RepositoryFolder
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.reading.reader import RepositoryFolder
 from mirror.verify.snapshots import check_snapshots
 from tests.e2e.helpers import write_config
 from tests.place import Place

@@ -12,8 +12,8 @@ from mirror.auth.credentials import RepositoryAccessToken, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
 from mirror.model import Outcome, Run, RunEntry
 from mirror.simulator.faults import Fault
-from mirror.simulator.sample import SCOPES
 from mirror.simulator.switches import Switches
+from mirror.simulator.world.sample import SCOPES
 from tests.place import Place
 
 SAID = "Token is invalid, expired, or not supported for this endpoint."

@@ -13,7 +13,7 @@ from mirror.auth.credentials import RepositoryAccessToken
 from mirror.config import load
 from mirror.model import Run
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES
+from mirror.simulator.world.sample import SCOPES
 from tests.e2e.helpers import mirror, write_config
 from tests.place import Place
 

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from mirror import prune, restore, verify
-from mirror.backup.mirrors import fetch_if_there
+from mirror.backup.git.mirrors import fetch_if_there
 from mirror.browse import export
 from mirror.config import Retention, load
 from mirror.errors import CredentialRefused
-from mirror.git import upkeep
+from mirror.git.mirrors import maintenance
 from mirror.model import JsonObject, Part, Run, RunEntry, Selector, Snapshot
 from mirror.prune import What
 from mirror.retention import Policy
 from mirror.simulator import Fault, Simulator, World
-from mirror.simulator.discussions import Snippet
-from mirror.simulator.render_settings import Settings
-from mirror.simulator.sample import SCOPES, populate
-from mirror.store.reader import WorkspaceFolder
+from mirror.simulator.api.render_settings import Settings
+from mirror.simulator.world.discussions import Snippet
+from mirror.simulator.world.sample import SCOPES, populate
+from mirror.store.reading.reader import WorkspaceFolder
 from tests.e2e.helpers import write_config
 from tests.git.backend import git, need_git
 from tests.git.fetched import packs
@@ -317,7 +317,7 @@ async def test_a_sign_in_that_is_refused_before_the_snippets_is_told_as_such(
         raise CredentialRefused("the sign-in server refused the credential")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mirror.backup.snippets.login_for_git", refused)
+        patched.setattr("mirror.backup.git.snippets.login_for_git", refused)
         run = await place.run()
     assert (run.exit_codes, str(part(run).state)) == ((12,), "partial")
     run = await place.run()
@@ -333,7 +333,7 @@ async def test_a_bug_met_with_one_stops_no_other_and_is_told_as_one(
         return await fetch_if_there(*given, mirror=mirror, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr("mirror.backup.snippets.fetch_if_there", broken)
+        patched.setattr("mirror.backup.git.snippets.fetch_if_there", broken)
         run = await place.run()
     assert (run.exit_code, str(part(run).state)) == (3, "partial")
     assert part(run).reason == "snippets/kypj: unexpected KeyError: 'values'; please report it"
@@ -372,7 +372,7 @@ async def test_killed_before_the_snapshot_they_are_fetched_again(
         def killed(*_: object, **__: object) -> None:
             raise Killed
 
-        patched.setattr("mirror.store.folders.FolderWriter._commit", killed)
+        patched.setattr("mirror.store.writing.folders.FolderWriter._commit", killed)
         with pytest.raises(BaseExceptionGroup):
             await place.run()
     run = await place.run()
@@ -384,7 +384,7 @@ async def test_killed_before_the_snapshot_they_are_fetched_again(
 async def test_the_packs_of_one_that_was_edited_often_are_joined(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "PACKS_MAX", 1)
+    monkeypatch.setattr(maintenance, "PACKS_MAX", 1)
     await place.run()
     snippet = place.acme.snippets["kYpJ"]
     snippet.edit({"a.txt": b"edited\n"})

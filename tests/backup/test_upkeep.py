@@ -10,11 +10,11 @@ import pytest
 
 from mirror import browse, doctor
 from mirror.config import load
-from mirror.git import upkeep
+from mirror.git.mirrors import maintenance
 from mirror.model import JsonObject, Run
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES
-from mirror.store.reader import Store
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.reading.reader import Store
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 from tests.git.fetched import packs
@@ -23,7 +23,7 @@ from tests.place import Place
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(upkeep, "PACKS_MAX", 1)
+    monkeypatch.setattr(maintenance, "PACKS_MAX", 1)
     world = World(tmp_path / "upstream")
     world.add_user("Ann Archer", "ann@acme.example")
     world.add_workspace("acme", "Acme").add_repository("website").commit("main", {"a.txt": b"0\n"}, "Begin\n")
@@ -58,7 +58,7 @@ async def test_packs_are_joined_and_go_a_day_later(place: Place) -> None:
     assert told(run) == {"code": {"joined": 2, "removed": 0, "graph": False}}
     assert len(packs(code(place))) == 3
     assert told(await place.run()) is None
-    place.clock.elapsed += upkeep.GRACE
+    place.clock.elapsed += maintenance.GRACE
     run = await place.run()
     assert [str(one.outcome) for one in run.entries] == ["confirmed", "confirmed"]
     assert told(run) == {"code": {"joined": 0, "removed": 2, "graph": False}}
@@ -79,12 +79,12 @@ async def test_what_fails_is_told_and_fails_no_run(place: Place, monkeypatch: py
     [problem] = row.problems
     assert problem.startswith(f"upkeep of code: {pack.name} is damaged")
     pack.write_bytes(data)
-    monkeypatch.setattr("mirror.backup.upkeep.SECONDS_MAX", 0)
+    monkeypatch.setattr("mirror.backup.git.maintenance.SECONDS_MAX", 0)
     run = await place.run()
     assert run.exit_code == 0
     assert told(run) == {"code": {"problem": "it took longer than 0 s and was stopped"}}
     monkeypatch.undo()
-    monkeypatch.setattr(upkeep, "PACKS_MAX", 1)
+    monkeypatch.setattr(maintenance, "PACKS_MAX", 1)
     assert (told(await place.run()) or {})["code"]["joined"] == 2
 
 

@@ -16,15 +16,15 @@ from mirror.backup import repository
 from mirror.browse import diff
 from mirror.config import Retention, load
 from mirror.errors import CredentialRefused
-from mirror.git.documents import Documents
-from mirror.git.mirrors import read_refs
+from mirror.git.documents.repository import Documents
+from mirror.git.mirrors.fetch import read_refs
 from mirror.model import Part, Run, RunEntry, Selector
 from mirror.prune import What
 from mirror.retention import Policy
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES, populate
-from mirror.store.reader import RepositoryFolder
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES, populate
+from mirror.store.reading.reader import RepositoryFolder
 from tests.e2e.helpers import write_config
 from tests.git.backend import git, need_git
 from tests.place import Killed, Place
@@ -377,7 +377,7 @@ async def test_a_sign_in_that_is_refused_before_the_wiki_is_told_as_such(
         raise CredentialRefused("the sign-in server refused the credential")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mirror.backup.wiki.with_each_login", refused)
+        patched.setattr("mirror.backup.git.wiki.with_each_login", refused)
         run = await place.run()
     assert (run.exit_codes, str(wiki_part(run).state)) == ((12,), "partial")
     assert str(entry(run).parts["code"].state) == "complete"
@@ -486,7 +486,7 @@ async def test_killed_while_a_first_wiki_came_the_next_run_completes(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("mirror.store.folders.FolderWriter.snapshot", killed)
+        patched.setattr("mirror.store.writing.folders.FolderWriter.snapshot", killed)
         with pytest.raises(BaseExceptionGroup):
             await place.run()
     await asyncio.sleep(0)

@@ -10,8 +10,8 @@ import httpx
 
 from mirror.auth.credentials import WorkspaceAccessToken
 from mirror.auth.signin import SignIn
-from mirror.bitbucket.budget import Budget
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client.budget import Budget
+from mirror.bitbucket.client.client import Client
 from tests.auth.helpers import API, OAUTH, FakeClock, signed, variable
 
 __all__ = ["API", "OAUTH", "FakeClock", "Server", "client_for", "listed", "token"]

@@ -17,8 +17,8 @@ from mirror.auth.credentials import AppPassword, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
 from mirror.auth.signin import sign_in
 from mirror.bitbucket import endpoints
-from mirror.bitbucket.budget import HOUR, Budget
-from mirror.bitbucket.client import TRIES_MAX, Client
+from mirror.bitbucket.client.budget import HOUR, Budget
+from mirror.bitbucket.client.client import TRIES_MAX, Client
 from mirror.bitbucket.failures import (
     ApiError,
     BadAnswer,
@@ -301,7 +301,7 @@ async def test_what_is_not_a_list_is_refused(body: object) -> None:
 
 
 async def test_a_body_that_is_too_large_is_refused_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mirror.bitbucket.client.BODY_BYTES_MAX", 1000)
+    monkeypatch.setattr("mirror.bitbucket.client.client.BODY_BYTES_MAX", 1000)
     with pytest.raises(BadAnswer, match="larger"):
         await ask(lambda _: httpx.Response(200, json={"a": "x" * 2000}))
 

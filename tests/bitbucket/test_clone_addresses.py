@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.bitbucket.addresses import clone_address
+from mirror.bitbucket.client.addresses import clone_address
 from mirror.bitbucket.fields import clone_addresses
 
 GIT = "https://bitbucket.org"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from mirror.bitbucket.budget import HOUR, Budget
+from mirror.bitbucket.client.budget import HOUR, Budget
 from mirror.bitbucket.endpoints import REPOSITORY
 from mirror.bitbucket.failures import RateLimited
 from mirror.http.headers import rate_told, wait_told

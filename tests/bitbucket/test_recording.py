@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.bitbucket import fields
-from mirror.bitbucket.client import Answer
+from mirror.bitbucket.client.client import Answer
 from mirror.bitbucket.endpoints import PULL_REQUESTS, REPOSITORY
 from mirror.bitbucket.recording import Recording
 from mirror.model import dumps, is_uuid

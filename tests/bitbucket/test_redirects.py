@@ -10,7 +10,7 @@ from threading import Thread
 import httpx
 import pytest
 
-from mirror.bitbucket.client import REDIRECTS_MAX, Client
+from mirror.bitbucket.client.client import REDIRECTS_MAX, Client
 from mirror.bitbucket.endpoints import REPOSITORY, STEP_LOG
 from mirror.bitbucket.failures import BadAnswer, NotFound, ServerTrouble
 from mirror.errors import CredentialRefused, MirrorError

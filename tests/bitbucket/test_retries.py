@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from mirror.bitbucket import client as client_module
-from mirror.bitbucket.attempts import TRIES_MAX, WAIT_MAX
+from mirror.bitbucket.client import client as client_module
+from mirror.bitbucket.client.attempts import TRIES_MAX, WAIT_MAX
 from mirror.bitbucket.endpoints import REPOSITORY, STEP_LOG
 from mirror.bitbucket.failures import BadAnswer, ServerTrouble
 from mirror.errors import MirrorError

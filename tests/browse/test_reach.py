@@ -7,7 +7,7 @@ from pathlib import Path
 from mirror import browse
 from mirror.config import load
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import mirror, write_config
 from tests.place import Place
 

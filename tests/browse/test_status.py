@@ -12,10 +12,11 @@ from mirror import browse
 from mirror.browse import RepositoryStatus
 from mirror.model import Outcome, Problem, RefChange, Run, RunEntry, Selector, time_text
 from mirror.simulator import Fault
-from mirror.simulator.sample import accident
-from mirror.store import recording, runs
-from mirror.store.past import FAILURES_TOLD
-from mirror.store.writer import open_store
+from mirror.simulator.world.sample import accident
+from mirror.store.reading import runs
+from mirror.store.reading.past import FAILURES_TOLD
+from mirror.store.writing import recording
+from mirror.store.writing.writer import open_store
 from tests.e2e.helpers import mirror
 from tests.place import Place
 

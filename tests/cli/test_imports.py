@@ -33,7 +33,7 @@ def command(*words: str) -> str:
             command("restore", "a/b", "--to", "/nonexistent/to", "--store", "/nonexistent"),
             {"mirror.backup", "mirror.verify", "mirror.daemon"},
         ),
-        ("import mirror.git.worker", {"mirror.cli", "mirror.store", "mirror.config", "mirror.backup"}),
+        ("import mirror.git.workers.main", {"mirror.cli", "mirror.store", "mirror.config", "mirror.backup"}),
     ],
     ids=["version", "status --help", "status", "restore", "a git worker"],
 )

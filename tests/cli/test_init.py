@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.store.reader import Store
+from mirror.store.reading.reader import Store
 from tests.e2e.helpers import json_of, mirror
 from tests.place import Place
 

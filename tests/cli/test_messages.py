@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.simulator.sample import SCOPES
-from mirror.store.writer import StoreWriter
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.writing.writer import StoreWriter
 from tests.e2e.helpers import mirror
 from tests.place import Place
 

@@ -16,8 +16,8 @@ import pytest
 
 from mirror.config import load
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES, populate
-from mirror.store.reader import Store
+from mirror.simulator.world.sample import SCOPES, populate
+from mirror.store.reading.reader import Store
 from tests.e2e.helpers import json_of, write_config
 from tests.place import Place
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 import pytest
 
 from mirror.model import JsonObject
-from mirror.store.reader import Store
+from mirror.store.reading.reader import Store
 from tests.place import Place
 
 FULL = Path("/dev/full")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.words import counted, words
+from mirror.cli.terminal.words import counted, words
 from tests.e2e.helpers import mirror
 from tests.place import Place
 
@@ -63,7 +63,7 @@ async def test_a_table_stays_a_table_where_there_is_room(place: Place) -> None:
 PROGRESS = """
 import sys, time
 from mirror import logs
-from mirror.cli.output import TerminalProgress
+from mirror.cli.terminal.output import TerminalProgress
 from mirror.cli import streams
 streams.prepare()
 logs.configure(log_format="console")

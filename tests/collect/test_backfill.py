@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from mirror.bitbucket.budget import EXCHANGE_REQUESTS
+from mirror.bitbucket.client.budget import EXCHANGE_REQUESTS
 from mirror.model import Selector
 from mirror.simulator import Simulator, Switches, World
-from mirror.simulator.sample import SCOPES
-from mirror.simulator.settings import furnish_repository, furnish_workspace
-from mirror.store.reader import Store
+from mirror.simulator.world.sample import SCOPES
+from mirror.simulator.world.settings import furnish_repository, furnish_workspace
+from mirror.store.reading.reader import Store
 from tests.collect.rated import SharedClock
 from tests.counts import told
 from tests.e2e.helpers import write_config

@@ -17,11 +17,11 @@ from mirror.config import load
 from mirror.config.shape import KindName
 from mirror.model import Json, JsonObject, Run, Selector, loads
 from mirror.simulator import Simulator, Switches, World
-from mirror.simulator.render import Renderer
-from mirror.simulator.routes_settings import SYSTEM_KEY
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.api.render import Renderer
+from mirror.simulator.api.routes_settings import SYSTEM_KEY
 from mirror.simulator.signin import long_name
-from mirror.store.reader import RepositoryFolder, Store, WorkspaceFolder
+from mirror.simulator.world.sample import SCOPES, populate
+from mirror.store.reading.reader import RepositoryFolder, Store, WorkspaceFolder
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 from tests.simulator.test_conformance import enrich

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from mirror.collect.files import ROOM_LEFT
+from mirror.collect.kinds.files import ROOM_LEFT
 from mirror.config import load
 from mirror.config.settings import ByteSize
 from mirror.model import JsonObject, Run, RunEntry, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.discussions import Attachment, Snippet
-from mirror.simulator.render_settings import Settings
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES, populate
-from mirror.store.drafts import Deposit, NewStoredFile
+from mirror.simulator.api.render_settings import Settings
+from mirror.simulator.world.discussions import Attachment, Snippet
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES, populate
+from mirror.store.writing.drafts import Deposit, NewStoredFile
 from tests.e2e.helpers import write_config
 from tests.place import Place
 

@@ -15,9 +15,10 @@ from mirror.bitbucket.failures import EntriesLost
 from mirror.bitbucket.lists import all_of, all_told
 from mirror.config import load
 from mirror.model import Run, Selector
-from mirror.simulator import Simulator, World, paging
-from mirror.simulator.calls import Call
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator import Simulator, World
+from mirror.simulator.api import paging
+from mirror.simulator.api.calls import Call
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.bitbucket.helpers import API, Server, client_for, listed
 from tests.e2e.helpers import write_config
 from tests.place import Place

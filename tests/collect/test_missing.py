@@ -13,12 +13,12 @@ from mirror.config import load
 from mirror.model import JsonObject, Part, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
 from mirror.simulator.answers import answer
-from mirror.simulator.discussions import Snippet
-from mirror.simulator.people import braced
-from mirror.simulator.render import Renderer
-from mirror.simulator.render_settings import Settings
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.api.render import Renderer
+from mirror.simulator.api.render_settings import Settings
+from mirror.simulator.world.discussions import Snippet
+from mirror.simulator.world.people import braced
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
 

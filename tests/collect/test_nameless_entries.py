@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mirror.model import Run
-from mirror.simulator import paging
-from mirror.simulator.calls import Call
+from mirror.simulator.api import paging
+from mirror.simulator.api.calls import Call
 from tests.collect.test_lost_entries import documents, place  # noqa: F401 - a fixture
 from tests.place import Place
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git.documents import Documents
+from mirror.git.documents.repository import Documents
 from mirror.model import Selector
 from tests.place import Killed, Place
 
@@ -48,7 +48,7 @@ async def test_work_that_a_killed_run_left_is_not_called_confirmed(place: Place)
         def killed(*_: object, **__: object) -> None:
             raise Killed
 
-        patched.setattr("mirror.store.folders.FolderWriter.snapshot", killed)
+        patched.setattr("mirror.store.writing.folders.FolderWriter.snapshot", killed)
         with pytest.raises(BaseExceptionGroup):
             await place.run()
     run = await place.run()

@@ -12,9 +12,9 @@ import pytest
 from mirror.model import Run, RunEntry, Selector, canonical
 from mirror.simulator import Fault, app
 from mirror.simulator.answers import answer
-from mirror.simulator.builds import Pipeline, Step
-from mirror.simulator.discussions import Comment, PullRequest
-from mirror.simulator.render import Renderer
+from mirror.simulator.api.render import Renderer
+from mirror.simulator.world.builds import Pipeline, Step
+from mirror.simulator.world.discussions import Comment, PullRequest
 from tests.place import Place
 
 DAY = 86400.0

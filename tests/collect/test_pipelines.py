@@ -12,7 +12,7 @@ from mirror.bitbucket import endpoints
 from mirror.config import load
 from mirror.model import Selector
 from mirror.simulator import Fault, Simulator, World
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
 

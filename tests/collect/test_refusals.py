@@ -15,7 +15,7 @@ from mirror.config import load
 from mirror.model import Part, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
 from mirror.simulator.answers import answer
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
 

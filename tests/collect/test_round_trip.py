@@ -18,8 +18,8 @@ import pytest
 from mirror.bitbucket import endpoints as api
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.collect.catalogue import CATALOGUE, Row
-from mirror.collect.snippets import snippet_path
-from mirror.store.reader import RepositoryFolder
+from mirror.collect.kinds.snippets import snippet_path
+from mirror.store.reading.reader import RepositoryFolder
 from tests.collect.test_catalogue import Held
 from tests.collect.test_catalogue import held as held  # the fixture
 

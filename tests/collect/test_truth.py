@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from mirror.collect.numbered import BATCH
+from mirror.collect.kinds.numbered import BATCH
+from mirror.collect.kinds.settings import MARKS
 from mirror.collect.ports import REFUSALS_MAX, Work
-from mirror.collect.settings import MARKS
 from mirror.config import load
 from mirror.model import Run, RunEntry, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.people import braced
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.people import braced
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
 

@@ -12,9 +12,9 @@ import pytest
 from mirror.config import load
 from mirror.model import JsonObject, Run, Selector
 from mirror.simulator import Simulator, World
-from mirror.simulator.builds import Step
-from mirror.simulator.render import Renderer
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.api.render import Renderer
+from mirror.simulator.world.builds import Step
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.simulator import Simulator, World
-from mirror.simulator.lfs import add_object
-from mirror.simulator.sample import BRANCH_LOST, BRANCH_LOST_IN, REWRITTEN, SCOPES, SLUG, populate
+from mirror.simulator.git.lfs import add_object
+from mirror.simulator.world.sample import BRANCH_LOST, BRANCH_LOST_IN, REWRITTEN, SCOPES, SLUG, populate
 from tests.crash.zygote import Zygote
 from tests.e2e.helpers import write_config
 
@@ -102,13 +102,13 @@ class Action:
 
 
 # With 1, the packs of documents are merged in every run.
-_MERGING = {"mirror.git.consolidate.PACKS_MAX": 1}
+_MERGING = {"mirror.git.documents.repack.PACKS_MAX": 1}
 
 # The mirror's packs are joined at once, and those that were joined go at once.
 _UPKEEP = {
-    "mirror.git.upkeep.PACKS_MAX": 1,
-    "mirror.git.upkeep.GRACE": 0,
-    "mirror.git.upkeep.GRAPH_LEAST": 0,
+    "mirror.git.mirrors.maintenance.PACKS_MAX": 1,
+    "mirror.git.mirrors.maintenance.GRACE": 0,
+    "mirror.git.mirrors.maintenance.GRAPH_LEAST": 0,
 }
 
 

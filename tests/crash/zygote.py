@@ -127,9 +127,9 @@ def _run(order: Mapping[str, Any]) -> None:
 
 def serve() -> None:
     """Take orders until there are no more."""
-    import mirror.backup.run  # what the commands import only when they run
+    import mirror.backup.backup  # what the commands import only when they run
     import mirror.cli.main
-    import mirror.verify.run  # noqa: F401
+    import mirror.verify.verify  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:

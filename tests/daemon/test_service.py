@@ -19,9 +19,9 @@ from mirror.config import Config, load_text
 from mirror.daemon.service import _Service
 from mirror.model import Run
 from mirror.simulator import Fault, Simulator, World
-from mirror.simulator.sample import SCOPES, populate
-from mirror.store.reader import Store
-from mirror.store.writer import create_or_open
+from mirror.simulator.world.sample import SCOPES, populate
+from mirror.store.reading.reader import Store
+from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 from tests.e2e.helpers import MADE, write_config
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mirror.model import Head, Refs
-from mirror.store import refs_document
+from mirror.store.format import refs_document
 from tests.extract.made import LFS_OBJECT, LOG, Made, blob, commit, pointer_to, sha256, tree
 from tests.git.backend import git, need_git
 from tests.store.helpers import ACME, START, MovedClock, open_store, take

@@ -17,7 +17,7 @@ from mirror.auth.credentials import ApiToken, WorkspaceAccessToken
 from mirror.config import Config, load
 from mirror.doctor import Check, Report
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 

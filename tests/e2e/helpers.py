@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror.simulator import Simulator
-from mirror.store.writer import create_or_open
+from mirror.store.writing.writer import create_or_open
 
 # Before every clock of the tests.
 MADE = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import json_of, mirror, write_config
 
 TODAY = datetime.now(UTC).date()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git.mirrors import read_refs
+from mirror.git.mirrors.fetch import read_refs
 from tests.e2e.helpers import json_of, mirror
 from tests.e2e.minimal_api import TOKEN, MinimalApi
 from tests.git.backend import GitBackend, git, need_git

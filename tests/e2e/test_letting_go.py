@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES
+from mirror.simulator.world.sample import SCOPES
 from tests.e2e.helpers import json_of, mirror, write_config
 from tests.git.backend import need_git
 

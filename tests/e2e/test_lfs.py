@@ -22,13 +22,13 @@ from mirror import prune, restore, verify
 from mirror.browse.export import export
 from mirror.browse.status import status
 from mirror.config import Retention, load
-from mirror.git.lfs_transfer import object_path, part_path
-from mirror.git.transport import GitLogin
+from mirror.git.lfs.transfer import object_path, part_path
+from mirror.git.wire.client import GitLogin
 from mirror.model import Run, RunEntry, Selector
 from mirror.retention import Policy
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.lfs import add_object, object_file
-from mirror.simulator.sample import SCOPES
+from mirror.simulator.git.lfs import add_object, object_file
+from mirror.simulator.world.sample import SCOPES
 from tests.e2e.helpers import json_of, mirror, write_config
 from tests.git.backend import git, need_git
 from tests.place import Place
@@ -340,7 +340,7 @@ async def test_what_came_and_is_in_no_snapshot_yet_is_not_let_go(place: Place) -
     [second] = commit(place, 2)
     # As a run that is killed before its snapshot leaves it.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirror.store.folders.FolderWriter.snapshot", _die)
+        patch.setattr("mirror.store.writing.folders.FolderWriter.snapshot", _die)
         await place.run()
     assert held(place) == {first, second}
     await pruned(place, keep_last=1)
@@ -358,7 +358,7 @@ async def test_what_came_with_a_head_and_is_in_no_snapshot_yet_is_not_let_go(pla
     ann = place.world.add_user("Ann", "ann@acme.example")
     repository.open_pull_request(source="idea", title="An idea", author=ann, fork=fork)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirror.store.folders.FolderWriter.snapshot", _die)
+        patch.setattr("mirror.store.writing.folders.FolderWriter.snapshot", _die)
         await place.run("acme/game")
     both = {first, oid_of(content(2))}
     assert held(place) == both

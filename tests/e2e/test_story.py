@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mirror.git.mirrors import read_refs
+from mirror.git.mirrors.fetch import read_refs
 from mirror.simulator import Simulator, Switches, World
-from mirror.simulator.sample import LOST, REWRITTEN, SCOPES, accident, populate
+from mirror.simulator.world.sample import LOST, REWRITTEN, SCOPES, accident, populate
 from tests.e2e.helpers import json_of, mirror, write_config
 from tests.git.backend import git, need_git
 

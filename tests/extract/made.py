@@ -10,8 +10,8 @@ from pathlib import Path
 from mirror.git import bare
 from mirror.git.refs import read_refs
 from mirror.model import Json, Part, PartState, Refs, Snapshot
-from mirror.store.reader import RepositoryFolder, Store
-from mirror.store.writer import RepositoryWriter
+from mirror.store.reading.reader import RepositoryFolder, Store
+from mirror.store.writing.writer import RepositoryWriter
 from tests.git.backend import git
 from tests.store.helpers import MovedClock, adopt, open_store, website
 

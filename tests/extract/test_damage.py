@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirror import browse, restore
-from mirror.git.copies import CopyJob, copy
+from mirror.git.mirrors.clone import CopyJob, copy
 from mirror.git.refs import read_refs
 from mirror.model import Selector
 from tests.e2e.helpers import json_of, mirror

@@ -11,8 +11,8 @@ import pytest
 
 from mirror import browse
 from mirror.browse import Exported
-from mirror.git import worktree
-from mirror.git.worktree import path_fault
+from mirror.git.mirrors import worktree
+from mirror.git.mirrors.worktree import path_fault
 from mirror.model import Head, Refs, Selector
 from tests.extract.made import Made, blob, commit, tree
 from tests.git.backend import git

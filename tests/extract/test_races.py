@@ -15,16 +15,16 @@ import pytest
 
 from mirror import browse, extract, restore, verify
 from mirror.errors import UsageError
-from mirror.git.copies import CopyJob, copy
+from mirror.git.mirrors.clone import CopyJob, copy
 from mirror.git.refs import read_refs
 from mirror.model import Selector
-from mirror.store.snapshots import SnapshotReader
+from mirror.store.reading.snapshots import SnapshotReader
 from tests.extract.made import Made, blob, commit, tree
 from tests.git.backend import git, need_git
 from tests.store.helpers import MovedClock
 
 pytestmark = pytest.mark.git
-verify_run = import_module("mirror.verify.run")  # the package has a function of this name
+verify_run = import_module("mirror.verify.verify")  # the package has a function of this name
 API = Selector("acme", "api")
 SNAPSHOTS = 6
 CONFIG = """\

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mirror.git.bare import create
-from mirror.git.packs import Reception
+from mirror.git.pack.receiver import Reception
 from mirror.git.refs import closed_after, open_repository
 from tests.git.backend import git
 

@@ -6,7 +6,7 @@ import random
 import subprocess
 from pathlib import Path
 
-from mirror.git.mirrors import create
+from mirror.git.mirrors.fetch import create
 from tests.git.backend import git
 
 

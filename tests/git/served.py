@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mirror.git.mirrors import FetchJob, FetchResult, fetch
-from mirror.git.transport import GitLogin
+from mirror.git.mirrors.fetch import FetchJob, FetchResult, fetch
+from mirror.git.wire.client import GitLogin
 from tests.git.backend import GitBackend, git, need_git
 
 LOGIN = GitLogin("ann", "s3cret-word")

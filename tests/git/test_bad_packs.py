@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from mirror.git import packresolve, packscan
 from mirror.git.bare import create
-from mirror.git.deltas import applied
 from mirror.git.failures import GitFailed
+from mirror.git.pack import resolver, scanner
+from mirror.git.pack.delta import applied
 from tests.git.backend import need_git
 from tests.git.crafted import (
     BLOB,
@@ -221,20 +221,20 @@ def test_a_malformed_pack_is_refused_in_every_way(
 ) -> None:
     data, text = BAD[why]
     if how == "in files":
-        monkeypatch.setattr(packresolve, "LARGE", 2)
+        monkeypatch.setattr(resolver, "LARGE", 2)
     elif how == "in pieces":
-        monkeypatch.setattr(packscan, "WHOLE_MAX", 2)
-        monkeypatch.setattr(packscan, "_GATHERED", 1)
+        monkeypatch.setattr(scanner, "WHOLE_MAX", 2)
+        monkeypatch.setattr(scanner, "_GATHERED", 1)
     else:
-        monkeypatch.setattr(packresolve, "SHARE_FROM", 1)
-        monkeypatch.setattr(packresolve, "AHEAD_FROM", 1)
-        monkeypatch.setattr(packscan, "_GATHERED", 1)
+        monkeypatch.setattr(resolver, "SHARE_FROM", 1)
+        monkeypatch.setattr(resolver, "AHEAD_FROM", 1)
+        monkeypatch.setattr(scanner, "_GATHERED", 1)
     refused(tmp_path / "m.git", data, text, processes=2, sizes=(20,) * 100)
 
 
 def test_a_delta_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is larger than it says is not written to its end."""
-    monkeypatch.setattr(packresolve, "LARGE", 2)
+    monkeypatch.setattr(resolver, "LARGE", 2)
     pieces = []
 
     def counted(*words: Any) -> Iterator[bytes]:
@@ -242,7 +242,7 @@ def test_a_delta_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.Monk
             pieces.append(piece)
             yield piece
 
-    monkeypatch.setattr(packresolve, "applied", counted)
+    monkeypatch.setattr(resolver, "applied", counted)
     refused(tmp_path / "m.git", BAD["a result that fills the disk"][0], "another size")
     assert 0 < len(pieces) < 3
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mirror.backup.mirrors import part_of_refs
+from mirror.backup.git.mirrors import part_of_refs
 from mirror.errors import MirrorError
-from mirror.git import receive
-from mirror.git.check import CheckJob, check
 from mirror.git.failures import GitUnreachable
-from mirror.git.mirrors import FetchJob, FetchResult, fetch
+from mirror.git.mirrors.fetch import FetchJob, FetchResult, fetch
+from mirror.git.mirrors.fsck import CheckJob, check
 from mirror.git.refs import read_head, read_refs
+from mirror.git.wire import fetch_pack
 from mirror.http import retries
 from mirror.model import Head, PartState
 from tests.git.backend import GitBackend, git, need_git
@@ -144,7 +144,7 @@ def test_one_bad_branch_costs_no_other(
     (upstream / "refs/heads/bad").write_text(git("rev-parse", "main~2", cwd=work))
     result = get(backend, mirror)
     assert result.lacking == () and read_refs(mirror).refs[BAD] != bad
-    assert not (mirror / receive.FILE).exists()
+    assert not (mirror / fetch_pack.FILE).exists()
     backend.requests.clear()
     assert get(backend, mirror).changes == ()
     assert fetches(backend) == 1
@@ -292,7 +292,7 @@ def test_a_server_that_gives_nothing_is_soon_left_alone(
     backend.instead = instead
     with pytest.raises(MirrorError, match="out of memory"):
         get(backend, tmp_path / "m.git")
-    assert fetches(backend) <= receive.FAILURES_MAX + 3
+    assert fetches(backend) <= fetch_pack.FAILURES_MAX + 3
     assert read_refs(tmp_path / "m.git").refs == {}
 
 
@@ -336,4 +336,4 @@ def test_many_bad_refs_hold_up_no_new_one(backend: GitBackend, upstream: Path, t
     git("push", "-q", str(upstream), "apart:refs/heads/zz", cwd=work)
     backend.requests.clear()
     assert b"refs/heads/zz" in get(backend, mirror).refs.refs
-    assert fetches(backend) < 2 * receive.FAILURES_MAX
+    assert fetches(backend) < 2 * fetch_pack.FAILURES_MAX

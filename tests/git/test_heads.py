@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git import heads as heads_module
-from mirror.git.check import CheckJob, check, direct_values
 from mirror.git.failures import GitUnauthorized, GitUnreachable
-from mirror.git.heads import HeadsJob, HeadsResult, pin_heads
-from mirror.git.lfs_walk import objects_reached
-from mirror.git.mirrors import FetchJob, GitLogin, fetch, read_refs
-from mirror.store.tidying import remove_refs
+from mirror.git.lfs.reachable import objects_reached
+from mirror.git.mirrors import pull_request_heads as heads_module
+from mirror.git.mirrors.fetch import FetchJob, GitLogin, fetch, read_refs
+from mirror.git.mirrors.fsck import CheckJob, check, direct_values
+from mirror.git.mirrors.pull_request_heads import HeadsJob, HeadsResult, pin_heads
+from mirror.reclaim.dropping import remove_refs
 from tests.git.backend import GitBackend, git, need_git
 
 pytestmark = pytest.mark.git

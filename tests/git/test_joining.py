@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git import consolidate as joining
-from mirror.git.documents import Documents
+from mirror.git.documents import repack as joining
+from mirror.git.documents.repository import Documents
 from tests.git.backend import git, need_git
 
 WHEN = datetime(2026, 11, 23, tzinfo=UTC)

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from mirror.git.lfs import LfsJob, LfsPushJob, LfsResult, batches, bring, hold
-from mirror.git.lfs_http import Session, headers_given
-from mirror.git.lfs_server import BATCH_MAX
-from mirror.git.lfs_transfer import object_path, part_path
-from mirror.git.mirrors import FetchJob, GitLogin, fetch
-from mirror.git.watch import Watch
+from mirror.git.lfs.batch_api import BATCH_MAX
+from mirror.git.lfs.http import Session, headers_given
+from mirror.git.lfs.sync import LfsJob, LfsPushJob, LfsResult, batches, bring, hold
+from mirror.git.lfs.transfer import object_path, part_path
+from mirror.git.mirrors.fetch import FetchJob, GitLogin, fetch
+from mirror.git.workers.clock import Watch
 from mirror.http.retries import TRIES_MAX
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.lfs import add_object, object_file, pointer
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES
+from mirror.simulator.git.lfs import add_object, object_file, pointer
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES
 from tests.git.backend import git, need_git
 
 MEDIA = "GET /storage/lfs/*"

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.errors import MirrorError
-from mirror.git import lfs_walk
-from mirror.git.lfs_pointers import parse_pointer, pointers_of_loose, pointers_of_pack
-from mirror.git.lfs_walk import MEMORY, objects_reached
+from mirror.git.lfs import reachable
+from mirror.git.lfs.pointers import parse_pointer, pointers_of_loose, pointers_of_pack
+from mirror.git.lfs.reachable import MEMORY, objects_reached
 from mirror.git.refs import _Objects, write_packed
 from tests.git.backend import git, need_git
 from tests.git.crafted import BLOB, COMMIT, TREE, Crafted, name_of, receive
@@ -300,9 +300,9 @@ def test_pointers_that_disagree_about_a_size_are_all_told(work: Work) -> None:
 def test_where_there_is_no_pointer_nothing_is_walked(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     work.commit({"a.txt": b"version 1 of nothing\n" * 10})
     work.pack()
-    monkeypatch.setattr(lfs_walk, "_walk", lambda *_: pytest.fail("walked"))
+    monkeypatch.setattr(reachable, "_walk", lambda *_: pytest.fail("walked"))
     assert objects_reached(work.bare, remember=True) == {}
-    monkeypatch.setattr(lfs_walk, "pointers_of_pack", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(reachable, "pointers_of_pack", lambda _: pytest.fail("read again"))
     assert objects_reached(work.bare, remember=True) == {}
 
 

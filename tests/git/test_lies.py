@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git.check import CheckJob, check, direct_values
-from mirror.git.mirrors import FetchJob, FetchResult, fetch, read_refs
+from mirror.git.mirrors.fetch import FetchJob, FetchResult, fetch, read_refs
+from mirror.git.mirrors.fsck import CheckJob, check, direct_values
 from mirror.git.refs import read_head
 from mirror.model import Head
 from tests.git.backend import GitBackend, git, need_git

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git.looks import FILE
-from mirror.git.mirrors import FetchJob, FetchResult, fetch, read_refs
+from mirror.git.mirrors.fetch import FetchJob, FetchResult, fetch, read_refs
+from mirror.git.mirrors.fetch_cache import FILE
 from mirror.git.refs import read_packed, set_back, write_packed
 from tests.git.backend import GitBackend, git, need_git
 

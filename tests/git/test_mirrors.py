@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mirror.errors import MirrorError
-from mirror.git import receive
-from mirror.git.check import CheckJob, check, direct_values
 from mirror.git.failures import GitFailed, GitNotFound, GitUnauthorized, GitUnreachable
-from mirror.git.mirrors import FetchJob, FetchResult, GitLogin, fetch, read_refs
-from mirror.git.workers import WorkerPool
+from mirror.git.mirrors.fetch import FetchJob, FetchResult, GitLogin, fetch, read_refs
+from mirror.git.mirrors.fsck import CheckJob, check, direct_values
+from mirror.git.wire import fetch_pack
+from mirror.git.workers.pool import WorkerPool
 from tests.git.backend import GitBackend, git, need_git
 
 pytestmark = pytest.mark.git
@@ -137,7 +137,7 @@ def test_a_transfer_that_fails_leaves_the_mirror_as_it_was(
         result = get(backend, mirror)
         assert [name for name, _ in result.lacking] == [b"refs/heads/main"]
         assert result.changes == ()
-        (mirror / receive.FILE).unlink()
+        (mirror / fetch_pack.FILE).unlink()
     assert {path: path.read_bytes() for path in mirror.rglob("*") if path.is_file()} == before
     setattr(backend, fault, None)
     assert get(backend, mirror).received_objects > 0
@@ -277,8 +277,8 @@ def test_the_keep_rule_holds_for_any_history(
 
 PARENT = """
 import asyncio, os, sys
-from mirror.git.mirrors import FetchJob
-from mirror.git.workers import WorkerPool
+from mirror.git.mirrors.fetch import FetchJob
+from mirror.git.workers.pool import WorkerPool
 async def main():
     async with WorkerPool(1, environment=os.environ) as pool:
         task = asyncio.ensure_future(pool.run(FetchJob(sys.argv[1], sys.argv[2], silence_timeout=60)))

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git import packresolve, packs, packscan, treelinks
 from mirror.git.bare import create
-from mirror.git.check import CheckJob, check
 from mirror.git.failures import GitFailed
+from mirror.git.mirrors.fsck import CheckJob, check
+from mirror.git.pack import links as treelinks
+from mirror.git.pack import receiver, resolver, scanner
 from tests.git.backend import git, need_git
 from tests.git.crafted import (
     BLOB,
@@ -106,15 +107,15 @@ def test_a_tree_that_took_over_all_but_an_entry_is_not_taken_at_its_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, depth: int, bounds: str
 ) -> None:
     if bounds == "in files":
-        monkeypatch.setattr(packresolve, "LARGE", 300)
+        monkeypatch.setattr(resolver, "LARGE", 300)
     elif bounds == "nothing held":
-        monkeypatch.setattr(packresolve, "HELD_MAX", 0)
+        monkeypatch.setattr(resolver, "HELD_MAX", 0)
     elif bounds == "ahead":
-        monkeypatch.setattr(packresolve, "AHEAD_FROM", 1)
-        monkeypatch.setattr(packscan, "_GATHERED", 100)
+        monkeypatch.setattr(resolver, "AHEAD_FROM", 1)
+        monkeypatch.setattr(scanner, "_GATHERED", 100)
     elif bounds == "in processes":
-        monkeypatch.setattr(packresolve, "SHARE_FROM", 1)
-        monkeypatch.setattr(packs, "TOGETHER", 2)
+        monkeypatch.setattr(resolver, "SHARE_FROM", 1)
+        monkeypatch.setattr(receiver, "TOGETHER", 2)
     pieces, lost = CHANGES[change]
     pack = Crafted()
     pack.whole(BLOB, TEXT)
@@ -141,7 +142,7 @@ def receive_with(
     path: Path, data: bytes, held: set[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[int, set[bytes]]:
     """Receive where nobody asks whether `held` are there; no content has a name chosen beforehand."""
-    monkeypatch.setattr(packs, "_check_links", lambda links, entries, store: None)
+    monkeypatch.setattr(receiver, "_check_links", lambda links, entries, store: None)
     return receive(path, data, processes=2)
 
 
@@ -169,11 +170,11 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("what", WHOLE)
-@pytest.mark.parametrize("large", [packresolve.LARGE, 1])
+@pytest.mark.parametrize("large", [resolver.LARGE, 1])
 def test_what_lacks_what_it_names_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, large: int
 ) -> None:
-    monkeypatch.setattr(packresolve, "LARGE", large)
+    monkeypatch.setattr(resolver, "LARGE", large)
     pack = Crafted()
     for kind, content in WHOLE[what]:
         pack.whole(kind, content)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from mirror.git.check import CheckJob, check
-from mirror.git.copies import copy_at
-from mirror.git.heads import _past
-from mirror.git.mirrors import FetchJob, FetchResult, fetch
+from mirror.git.mirrors.clone import copy_at
+from mirror.git.mirrors.fetch import FetchJob, FetchResult, fetch
+from mirror.git.mirrors.fsck import CheckJob, check
+from mirror.git.mirrors.pull_request_heads import _past
 from mirror.git.refs import closed_after, open_objects, read_refs, top_of
 from tests.git.backend import GitBackend, git, need_git
 

@@ -10,9 +10,9 @@ import pytest
 from dulwich.protocol import pkt_line
 
 from mirror.errors import MirrorError
-from mirror.git import lsrefs
 from mirror.git.failures import GitFailed, GitUnauthorized
-from mirror.git.mirrors import read_refs
+from mirror.git.mirrors.fetch import read_refs
+from mirror.git.wire import ls_refs
 from tests.git.backend import GitBackend, git
 from tests.git.served import GET, POST, get, is_equal, make_upstream, paths, state
 
@@ -151,7 +151,7 @@ def test_no_answer_is_read_without_end(
     piece: bytes,
     begin: bytes,
 ) -> None:
-    monkeypatch.setattr(lsrefs, "ADVERTISEMENT_MAX", 2_000_000)
+    monkeypatch.setattr(ls_refs, "ADVERTISEMENT_MAX", 2_000_000)
     backend.instead = forever(200, headers, piece, begin)
     with pytest.raises(GitFailed):
         get(backend, tmp_path / "m.git")

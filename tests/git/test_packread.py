@@ -14,11 +14,12 @@ from dulwich.errors import ApplyDeltaError
 from dulwich.pack import apply_delta, write_pack_index_v2
 
 from benchmarks.made import make
-from mirror.git import packentry, packread
 from mirror.git.bare import create
-from mirror.git.check import CheckJob, check
 from mirror.git.failures import GitFailed
-from mirror.git.packread import Links, PackIndex, PackReader
+from mirror.git.mirrors.fsck import CheckJob, check
+from mirror.git.pack import format as packentry
+from mirror.git.pack import reader as packread
+from mirror.git.pack.reader import Links, PackIndex, PackReader
 from tests.git.backend import git, need_git
 from tests.git.crafted import BLOB, Crafted, copy, delta, header, is_refused_by_git, name_of
 

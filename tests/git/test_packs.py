@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.made import make
-from mirror.git import packresolve, packs, packscan, refs
+from mirror.git import refs
 from mirror.git.bare import create
 from mirror.git.failures import GitFailed
-from mirror.git.packs import sweep, write_index
-from mirror.git.packscan import Entries, PackScan
+from mirror.git.pack import receiver, resolver, scanner
+from mirror.git.pack.receiver import sweep, write_index
+from mirror.git.pack.scanner import Entries, PackScan
 from tests.git.backend import git, need_git
 from tests.git.crafted import (
     BLOB,
@@ -132,7 +133,7 @@ def test_pack_and_index_are_those_of_git_byte_for_byte(
     way: str,
     processes: int,
 ) -> None:
-    monkeypatch.setattr(packresolve, "SHARE_FROM", 1)
+    monkeypatch.setattr(resolver, "SHARE_FROM", 1)
     data, mirror = made[way], tmp_path / "m.git"
     count, links = receive(mirror, data, [65_515] * 1000, processes=processes)
     assert published(mirror) == indexed_by_git(tmp_path / "git.git", data)
@@ -176,30 +177,30 @@ def test_a_small_pack_may_be_cut_anywhere_into_pieces(tmp_path: Path, after: int
 
 
 BOUNDS = {
-    "large from the first byte": [(packresolve, "LARGE", 1)],
-    "large from a few bytes": [(packresolve, "LARGE", 300)],
-    "nothing is held": [(packresolve, "HELD_MAX", 0)],
-    "inflated as it comes": [(packscan, "WHOLE_MAX", 0), (packscan, "_PIECE", 7)],
-    "some inflated as it comes": [(packscan, "WHOLE_MAX", 200)],
-    "looked at all the time": [(packscan, "_GATHERED", 1)],
-    "shared out": [(packresolve, "SHARE_FROM", 1), (packresolve, "HELD_MAX", 0)],
-    "going ahead": [(packresolve, "AHEAD_FROM", 50), (packscan, "_GATHERED", 2000)],
-    "columns in files": [(packscan, "IN_MEMORY_MAX", 0)],
-    "columns grow": [(packscan, "_ROOM", 3)],
-    "few at a time": [(packs, "TOGETHER", 5), (packs, "_AT_A_TIME", 7)],
-    "links forgotten": [(packresolve, "_MET_MAX", 3), (packresolve, "_LINKS_READ", 20)],
-    "every tree by what it takes over": [(packresolve, "SHORT", 0)],
+    "large from the first byte": [(resolver, "LARGE", 1)],
+    "large from a few bytes": [(resolver, "LARGE", 300)],
+    "nothing is held": [(resolver, "HELD_MAX", 0)],
+    "inflated as it comes": [(scanner, "WHOLE_MAX", 0), (scanner, "_PIECE", 7)],
+    "some inflated as it comes": [(scanner, "WHOLE_MAX", 200)],
+    "looked at all the time": [(scanner, "_GATHERED", 1)],
+    "shared out": [(resolver, "SHARE_FROM", 1), (resolver, "HELD_MAX", 0)],
+    "going ahead": [(resolver, "AHEAD_FROM", 50), (scanner, "_GATHERED", 2000)],
+    "columns in files": [(scanner, "IN_MEMORY_MAX", 0)],
+    "columns grow": [(scanner, "_ROOM", 3)],
+    "few at a time": [(receiver, "TOGETHER", 5), (receiver, "_AT_A_TIME", 7)],
+    "links forgotten": [(resolver, "_MET_MAX", 3), (resolver, "_LINKS_READ", 20)],
+    "every tree by what it takes over": [(resolver, "SHORT", 0)],
     "all together": [
-        (packresolve, "LARGE", 3000),
-        (packresolve, "HELD_MAX", 5000),
-        (packresolve, "SHARE_FROM", 1),
-        (packresolve, "AHEAD_FROM", 40),
-        (packresolve, "SHORT", 0),
-        (packscan, "WHOLE_MAX", 900),
-        (packscan, "_GATHERED", 500),
-        (packscan, "IN_MEMORY_MAX", 1000),
-        (packscan, "_ROOM", 30),
-        (packs, "TOGETHER", 9),
+        (resolver, "LARGE", 3000),
+        (resolver, "HELD_MAX", 5000),
+        (resolver, "SHARE_FROM", 1),
+        (resolver, "AHEAD_FROM", 40),
+        (resolver, "SHORT", 0),
+        (scanner, "WHOLE_MAX", 900),
+        (scanner, "_GATHERED", 500),
+        (scanner, "IN_MEMORY_MAX", 1000),
+        (scanner, "_ROOM", 30),
+        (receiver, "TOGETHER", 9),
     ],
 }
 
@@ -221,13 +222,13 @@ def test_whatever_does_not_fit_goes_to_disk_and_nothing_changes(
     assert links == true_links(repository)
 
 
-@pytest.mark.parametrize("large", [packresolve.LARGE, 500])
+@pytest.mark.parametrize("large", [resolver.LARGE, 500])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_thin_pack_is_completed_from_what_is_there(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, processes: int
 ) -> None:
-    monkeypatch.setattr(packresolve, "LARGE", large)
-    monkeypatch.setattr(packresolve, "SHARE_FROM", 1)
+    monkeypatch.setattr(resolver, "LARGE", large)
+    monkeypatch.setattr(resolver, "SHARE_FROM", 1)
     mirror, other = tmp_path / "m.git", tmp_path / "git.git"
     old = a_pack(repository, "--revs", of=b"main~3\n")
     receive(mirror, old)
@@ -293,8 +294,8 @@ def test_an_object_may_come_twice(tmp_path: Path) -> None:
 def test_offsets_of_many_gigabytes_are_written_as_they_should(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packs, "TOGETHER", 100)
-    monkeypatch.setattr(packs, "_AT_A_TIME", 13)
+    monkeypatch.setattr(receiver, "TOGETHER", 100)
+    monkeypatch.setattr(receiver, "_AT_A_TIME", 13)
     rng = random.Random(1)
     rows, offset = [], 12
     with closing(Entries(tmp_path)) as entries:
@@ -328,18 +329,18 @@ def test_small_pieces_cost_no_more_looks_than_large_ones(
     pack.whole(BLOB, random.Random(3).randbytes(900_000))
     data = pack.done()
     looks = []
-    real = packscan.entry_header
+    real = scanner.entry_header
 
     def looking(data: bytes, at: int, offset: int) -> tuple[int, int, int]:
         looks.append(at)
         return real(data, at, offset)
 
-    monkeypatch.setattr(packscan, "entry_header", looking)
+    monkeypatch.setattr(scanner, "entry_header", looking)
     with (tmp_path / "p").open("wb") as stream, closing(PackScan(stream, tmp_path)) as scan:
         for at in range(0, len(data), 100):
             scan.write(data[at : at + 100])
         assert scan.finish() == hashlib.sha1(data[:-20]).digest()
-    assert len(looks) <= len(data) // packscan._GATHERED + 2
+    assert len(looks) <= len(data) // scanner._GATHERED + 2
 
 
 def test_another_object_under_a_name_that_is_held_changes_nothing(
@@ -351,7 +352,7 @@ def test_another_object_under_a_name_that_is_held_changes_nothing(
     git("init", "-q", "--bare", "-b", "main", str(made))
     blob = git("hash-object", "-w", "--stdin", cwd=made, stdin=b"one").strip()
     other = git("hash-object", "-w", "--stdin", cwd=made, stdin=b"two").strip()
-    packs = [
+    receiver = [
         subprocess.run(
             ["git", "pack-objects", "--stdout", "-q"],
             cwd=made,
@@ -362,11 +363,11 @@ def test_another_object_under_a_name_that_is_held_changes_nothing(
         for text in (f"{blob}\n", f"{blob}\n{other}\n")
     ]
     create(mirror)
-    receive(mirror, packs[0])
+    receive(mirror, receiver[0])
     before = sorted(path.name for path in (mirror / "objects" / "pack").iterdir())
     monkeypatch.setattr(refs._Objects, "get_raw", lambda _self, _name: (3, b"not one"))
     with pytest.raises(GitFailed, match=f"as {blob}, which is held"):
-        receive(mirror, packs[1])
+        receive(mirror, receiver[1])
     assert sorted(path.name for path in (mirror / "objects" / "pack").iterdir()) == before
     monkeypatch.undo()
-    assert receive(mirror, packs[1])[0] == 2
+    assert receive(mirror, receiver[1])[0] == 2

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git import transport
 from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnauthorized, GitUnreachable
-from mirror.git.mirrors import GitLogin
-from mirror.git.transport import HttpClient
-from mirror.git.watch import Watch
+from mirror.git.mirrors.fetch import GitLogin
+from mirror.git.wire import client as transport
+from mirror.git.wire.client import HttpClient
+from mirror.git.workers.clock import Watch
 from mirror.http import pools
 from mirror.http.retries import TRIES_MAX, WAIT_MAX
 from tests.git.backend import GitBackend

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.made import make
-from mirror.git import packresolve, packscan
 from mirror.git.bare import create
 from mirror.git.failures import GitFailed
-from mirror.git.mirrors import FetchJob, fetch
-from mirror.git.packresolve import _Maker
-from mirror.git.packs import Reception
+from mirror.git.mirrors.fetch import FetchJob, fetch
+from mirror.git.pack import resolver, scanner
+from mirror.git.pack.receiver import Reception
+from mirror.git.pack.resolver import _Maker
 from mirror.git.refs import closed_after, open_repository, read_refs
-from mirror.git.workers import WorkerPool
+from mirror.git.workers.pool import WorkerPool
 from tests.git.backend import GitBackend, git, need_git
 from tests.git.crafted import files, receive
 
@@ -45,9 +45,9 @@ def data(repository: Path) -> bytes:
 
 @pytest.fixture
 def small_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packresolve, "SHARE_FROM", 1)
-    monkeypatch.setattr(packresolve, "AHEAD_FROM", 100)
-    monkeypatch.setattr(packscan, "_GATHERED", 1000)
+    monkeypatch.setattr(resolver, "SHARE_FROM", 1)
+    monkeypatch.setattr(resolver, "AHEAD_FROM", 100)
+    monkeypatch.setattr(scanner, "_GATHERED", 1000)
 
 
 def in_children(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
@@ -75,7 +75,7 @@ def no_space(_: int) -> None:
 
 
 def damaged(_: int) -> None:
-    raise packscan.PackDamaged("so it is")
+    raise scanner.PackDamaged("so it is")
 
 
 def has_no_child() -> bool:
@@ -169,7 +169,7 @@ def workers_of_this_process() -> list[str]:
             words = (place / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"mirror.git.worker" in words and str(os.getpid()).encode() in words:
+        if b"mirror.git.workers.main" in words and str(os.getpid()).encode() in words:
             found.append(place.name)
     return found
 
@@ -206,7 +206,7 @@ async def test_a_worker_killed_in_the_middle_leaves_the_mirror_as_it_was(
 
 PARENT = """
 import os, signal, sys, time
-from mirror.git.parallel import Child
+from mirror.git.processes.fork import Child
 child = Child(lambda: time.sleep(600))
 print(child._process, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mirror.git.failures import GitUnreachable
-from mirror.git.push import PushJob, PushResult, push
 from mirror.git.refs import read_refs
+from mirror.git.wire.push import PushJob, PushResult, push
 from mirror.http import retries
 from mirror.restore.server import problems_of
 from tests.git.backend import GitBackend, git, need_git

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from mirror.git import receive, transport
 from mirror.git.failures import GitFailed, GitNotFound, GitUnreachable
-from mirror.git.mirrors import FetchJob, ProbeJob, fetch, probe, read_refs
+from mirror.git.mirrors.fetch import FetchJob, ProbeJob, fetch, probe, read_refs
+from mirror.git.wire import client, fetch_pack
 from mirror.http import pools, rates
 from tests.git.backend import GitBackend, git
 from tests.git.served import GET, LOGIN, POST, get, is_equal, make_upstream, paths, state
@@ -251,7 +251,7 @@ def test_a_first_transfer_that_broke_late_is_no_reason_to_give_up(
     backend: GitBackend, upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it took: only several failures in a row are too many."""
-    monkeypatch.setattr(receive, "FAILING_MAX", 0.0)
+    monkeypatch.setattr(fetch_pack, "FAILING_MAX", 0.0)
     backend.break_above = 90_000
     assert get(backend, tmp_path / "m.git", clock=time.monotonic).lacking == ()
     assert is_equal(tmp_path / "m.git", upstream)
@@ -286,9 +286,9 @@ def test_a_giant_comes_over_several_runs(
 ) -> None:
     """A server that gives little in each run: what came is held, and the next run goes on from there."""
     mirror = tmp_path / "m.git"
-    monkeypatch.setattr(receive, "FAILURES_MAX", 4)
-    monkeypatch.setattr(receive, "FAILURES_AGAIN_MAX", 4)
-    monkeypatch.setattr(receive, "MORE_FOR_EACH", 0)
+    monkeypatch.setattr(fetch_pack, "FAILURES_MAX", 4)
+    monkeypatch.setattr(fetch_pack, "FAILURES_AGAIN_MAX", 4)
+    monkeypatch.setattr(fetch_pack, "MORE_FOR_EACH", 0)
     backend.break_above = 90_000
     held, runs = 0, 0
     while True:
@@ -318,7 +318,7 @@ def test_what_can_never_come_is_given_up(backend: GitBackend, tmp_path: Path) ->
     backend.break_above = 100
     with pytest.raises(GitUnreachable):
         get(backend, tmp_path / "m.git")
-    assert len([path for path in paths(backend) if path == POST]) <= 2 + receive.FAILURES_MAX // 3
+    assert len([path for path in paths(backend) if path == POST]) <= 2 + fetch_pack.FAILURES_MAX // 3
     assert read_refs(tmp_path / "m.git").refs == {}
 
 
@@ -358,7 +358,7 @@ def test_a_list_that_trickles_is_given_up(
     backend: GitBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: type[ProbeJob] | type[FetchJob]
 ) -> None:
     """Long before much of it has come."""
-    monkeypatch.setattr(transport, "_READ_MAX", 4)
+    monkeypatch.setattr(client, "_READ_MAX", 4)
     over = threading.Event()
 
     def instead(handler: BaseHTTPRequestHandler, data: bytes) -> bool:

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror.git import treelinks
-from mirror.git.deltas import applied, sizes_of
-from mirror.git.packentry import DELTA_MIN
-from mirror.git.packread import links_of
-from mirror.git.treelinks import (
+from mirror.git.pack import links as treelinks
+from mirror.git.pack.delta import applied, sizes_of
+from mirror.git.pack.format import DELTA_MIN
+from mirror.git.pack.links import (
     Marks,
     files_and_folders,
     links_and_marks,
@@ -23,6 +22,7 @@ from mirror.git.treelinks import (
     links_of_tree,
     new_links_and_marks,
 )
+from mirror.git.pack.reader import links_of
 from tests.git.backend import git, need_git
 from tests.git.crafted import copy, delta, insert
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git import joining
-from mirror.git.check import CheckJob, check
-from mirror.git.copies import copy_at
 from mirror.git.failures import GitFailed
+from mirror.git.mirrors.clone import copy_at
+from mirror.git.mirrors.fsck import CheckJob, check
+from mirror.git.mirrors.maintenance import RETIRED, Limits, UpkeepJob, choose, is_due, keep_up
+from mirror.git.pack import merge
 from mirror.git.refs import read_refs
-from mirror.git.upkeep import RETIRED, Limits, UpkeepJob, choose, is_due, keep_up
 from tests.git.backend import git, need_git
 from tests.git.fetched import History, objects, packs
 
@@ -85,14 +85,14 @@ def test_it_goes_on_for_long(history: History) -> None:
         for line in git("verify-pack", "-v", str(pack), cwd=history.mirror).splitlines()
     ]
     depths = [int(words[5]) for words in told if len(words) == 7]
-    assert 5 < max(depths) <= joining.DEPTH_MAX
+    assert 5 < max(depths) <= merge.DEPTH_MAX
 
 
 @pytest.mark.git
 def test_an_object_is_written_whole_where_the_chain_gets_too_long(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joining, "DEPTH_MAX", 3)
+    monkeypatch.setattr(merge, "DEPTH_MAX", 3)
     history.fetches(24)
     before = objects(history.mirror)
     keep_up(job(history.mirror, grace=0))

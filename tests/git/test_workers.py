@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git import packresolve, packs, packscan
-from mirror.git.bounds import MEMORY, bound
 from mirror.git.failures import GitUnreachable
-from mirror.git.mirrors import FetchJob
-from mirror.git.workers import WorkerPool
+from mirror.git.mirrors.fetch import FetchJob
+from mirror.git.pack import receiver, resolver, scanner
+from mirror.git.workers.limits import MEMORY, bound
+from mirror.git.workers.pool import WorkerPool
 from tests.git.backend import GitBackend, git, need_git
 
 pytestmark = pytest.mark.git
@@ -56,10 +56,10 @@ async def test_giants_do_not_hold_up_dwarfs(repository: Path, tmp_path: Path) ->
 def test_memory_bounds_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less memory: more goes through files, at every place that holds something."""
     places = [
-        (packresolve, "HELD_MAX"),
-        (packresolve, "LARGE"),
-        (packscan, "IN_MEMORY_MAX"),
-        (packs, "TOGETHER"),
+        (resolver, "HELD_MAX"),
+        (resolver, "LARGE"),
+        (scanner, "IN_MEMORY_MAX"),
+        (receiver, "TOGETHER"),
     ]
     for module, name in places:
         monkeypatch.setattr(module, name, getattr(module, name))

@@ -19,9 +19,9 @@ from mirror.config import Retention, load
 from mirror.model import Run, RunEntry, Selector
 from mirror.retention import Policy
 from mirror.simulator import Simulator, World
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.sample import SCOPES
-from mirror.store.reader import RepositoryFolder
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.reading.reader import RepositoryFolder
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 from tests.git.backend import git

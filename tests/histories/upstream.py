@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mirror.simulator import World
-from mirror.simulator.people import User
-from mirror.simulator.repository import SimRepository
-from mirror.simulator.world import SimWorkspace
+from mirror.simulator.world.people import User
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.world import SimWorkspace
 
 HEADS, TAGS = b"refs/heads/", b"refs/tags/"
 NAMES = ("topic", "fix", "release/1", "release", "ümläut", "odd'name", "a", "a/b", "a/b/c")

@@ -19,14 +19,14 @@ from mirror.config import Config
 from mirror.config.settings import BitbucketUrls, NetworkConfig
 from mirror.connect import network_of
 from mirror.errors import UsageError
-from mirror.git.mirrors import ProbeJob
-from mirror.git.workers import WorkerPool
+from mirror.git.mirrors.fetch import ProbeJob
+from mirror.git.workers.pool import WorkerPool
 from mirror.http.network import Network, from_environment
 from mirror.http.proxies import Proxy
 from mirror.logs import redact
 from mirror.model import Run, Selector
-from mirror.simulator.lfs import add_object
-from mirror.simulator.sample import SCOPES
+from mirror.simulator.git.lfs import add_object
+from mirror.simulator.world.sample import SCOPES
 from tests.http.proxy import Certificates, HttpProxy, make_certificates
 from tests.place import Place
 

@@ -10,15 +10,15 @@ import pytest
 
 from mirror.auth.credentials import OAuthConsumer, WorkspaceAccessToken
 from mirror.auth.signin import SignIn
-from mirror.bitbucket.client import Client
+from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.endpoints import WORKSPACE
 from mirror.bitbucket.failures import ServerTrouble
 from mirror.errors import TryLater
-from mirror.git.lfs_server import LfsFailed, LfsServer
-from mirror.git.watch import Watch
+from mirror.git.lfs.batch_api import LfsFailed, LfsServer
+from mirror.git.workers.clock import Watch
 from mirror.http import rates
 from mirror.simulator import Fault, Simulator, World
-from mirror.simulator.sample import SCOPES
+from mirror.simulator.world.sample import SCOPES
 from tests.auth.helpers import signed, variable
 from tests.bitbucket.helpers import FakeClock
 
@@ -28,7 +28,7 @@ OAUTH = "POST /site/oauth2/access_token"
 @pytest.fixture
 def simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     monkeypatch.setattr(rates, "RATE_OVER_SHORT", 0.2)
-    monkeypatch.setattr("mirror.git.lfs_server.RATE_OVER_SHORT", 0.2)
+    monkeypatch.setattr("mirror.git.lfs.batch_api.RATE_OVER_SHORT", 0.2)
     world = World(tmp_path)
     world.add_workspace("acme")
     with Simulator(world) as running:

@@ -9,7 +9,7 @@ import pytest
 
 from mirror.config import load
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
 

@@ -14,11 +14,11 @@ from mirror import prune, verify
 from mirror.errors import UsageError
 from mirror.model import Run, Selector
 from mirror.prune import What
-from mirror.simulator.people import braced
-from mirror.store.disk import write_file
-from mirror.store.reader import RepositoryFolder, WorkspaceFolder
-from mirror.store.removals import erasures_json
-from mirror.store.seal import sealed
+from mirror.simulator.world.people import braced
+from mirror.store.format.removals import erasures_json
+from mirror.store.format.seal import sealed
+from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
+from mirror.store.writing.disk import write_file
 from tests.place import Place
 from tests.prune.test_prune import folder_of, git, sound
 

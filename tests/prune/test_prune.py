@@ -15,7 +15,7 @@ from mirror import prune, verify
 from mirror.errors import NoStore, UsageError
 from mirror.model import Run, Selector
 from mirror.simulator import Fault
-from mirror.store.reader import RepositoryFolder
+from mirror.store.reading.reader import RepositoryFolder
 from tests.place import Place
 
 
@@ -230,8 +230,8 @@ async def test_it_finishes_what_was_begun(place: Place) -> None:
     pruned = folder.pruned()
     assert pruned is not None
     assert pruned.done
-    from mirror.store.disk import write_file
-    from mirror.store.seal import sealed
+    from mirror.store.format.seal import sealed
+    from mirror.store.writing.disk import write_file
 
     write_file(
         place.config.store / folder.relative("pruned.json"), sealed(replace(pruned, done=False).to_json())

@@ -16,7 +16,7 @@ import httpx
 
 from mirror.simulator import Switches, World
 from mirror.simulator.app import App
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.sample import SCOPES, populate
 
 API = "http://api.example/2.0"
 START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)

@@ -14,10 +14,10 @@ import jsonschema
 import pytest
 
 from mirror.simulator import Switches, World
-from mirror.simulator.calls import Route
-from mirror.simulator.people import braced
-from mirror.simulator.routes import ROUTES
+from mirror.simulator.api.calls import Route
+from mirror.simulator.api.routes import ROUTES
 from mirror.simulator.signin import long_name
+from mirror.simulator.world.people import braced
 from tests.simulator.helpers import Asking, objects
 
 SPEC = Path(__file__).parents[2].parent / "shared" / "spec" / "bitbucket-openapi.json"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from mirror.simulator import Fault, Simulator, World
-from mirror.simulator.sample import SCOPES, populate
+from mirror.simulator.world.sample import SCOPES, populate
 
 REPOSITORY = "/repositories/acme/website"
 MATCH = "GET /2.0/repositories/acme/website"

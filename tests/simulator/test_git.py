@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.sample import SCOPES
+from mirror.simulator.world.sample import SCOPES
 from tests.git.backend import git, need_git
 from tests.simulator.helpers import sample_world
 

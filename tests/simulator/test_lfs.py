@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from mirror.simulator import Switches
-from mirror.simulator.lfs import MEDIA_TYPE, add_object, object_file
-from mirror.simulator.sample import SCOPES
+from mirror.simulator.git.lfs import MEDIA_TYPE, add_object, object_file
+from mirror.simulator.world.sample import SCOPES
 from tests.simulator.helpers import Asking, basic
 
 DATA = b"an object\n" * 100

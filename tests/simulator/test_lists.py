@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.simulator import Switches
-from mirror.simulator.paging import BadRequest, Manners, filtered, page, partial
+from mirror.simulator.api.paging import BadRequest, Manners, filtered, page, partial
 from tests.simulator.helpers import API, Asking
 
 PULLS = "/repositories/acme/website/pullrequests"

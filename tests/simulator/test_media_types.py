@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mirror.simulator import Switches
-from mirror.simulator.calls import JSON, OCTETS, Route
-from mirror.simulator.routes import ROUTES
+from mirror.simulator.api.calls import JSON, OCTETS, Route
+from mirror.simulator.api.routes import ROUTES
 from tests.simulator.helpers import Asking
 from tests.simulator.test_conformance import addresses, enrich, plain
 

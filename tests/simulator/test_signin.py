@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from mirror.simulator import Switches
-from mirror.simulator.sample import SCOPES
+from mirror.simulator.world.sample import SCOPES
 from tests.simulator.helpers import Asking, basic
 
 REPOSITORY = "/repositories/acme/website"

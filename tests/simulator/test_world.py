@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mirror.simulator import Switches, World
-from mirror.simulator.discussions import PullRequest
-from mirror.simulator.sample import accident, populate
-from mirror.simulator.world import SimRepository
+from mirror.simulator.world.discussions import PullRequest
+from mirror.simulator.world.sample import accident, populate
+from mirror.simulator.world.world import SimRepository
 from tests.simulator.helpers import Asking
 
 PULLS = "/repositories/acme/website/pullrequests"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mirror.model import Json, Part, PartState, Refs, Repository, Workspace
-from mirror.store.writer import RepositoryWriter, StoreWriter, Taken, WorkspaceWriter, create_or_open
+from mirror.store.writing.writer import RepositoryWriter, StoreWriter, Taken, WorkspaceWriter, create_or_open
 
 START = datetime(2026, 11, 23, 2, 0, 0, tzinfo=UTC)
 PROGRAM = "mirror 0.1.0"

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from mirror.model import Outcome, Problem, RefChange, Run, RunEntry
-from mirror.store import recording, runs
-from mirror.store.reader import Past, Store, StoreDamaged
-from mirror.store.writer import StoreWriter
+from mirror.store.reading import runs
+from mirror.store.reading.reader import Past, Store, StoreDamaged
+from mirror.store.writing import recording
+from mirror.store.writing.writer import StoreWriter
 from tests.store.helpers import START, open_store, uuid
 
 COUNT = 40

@@ -10,8 +10,9 @@ import pytest
 
 from mirror.errors import NoStore, UsageError
 from mirror.model import dumps, loads
-from mirror.store import disk, layout, writer
-from mirror.store.reader import Store, StoreDamaged, StoreTooNew
+from mirror.store.format import layout
+from mirror.store.reading.reader import Store, StoreDamaged, StoreTooNew
+from mirror.store.writing import disk, writer
 from tests.store.helpers import ACME, REFS_5001, START, MovedClock, adopt, open_store, take
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git.documents import Documents
+from mirror.git.documents.repository import Documents
 from mirror.model import NotCanonical, loads
-from mirror.store.writer import RepositoryWriter
+from mirror.store.writing.writer import RepositoryWriter
 from tests.store.helpers import PARTS, REFS_5001, MovedClock, adopt, open_store, take
 
 

@@ -13,8 +13,8 @@ from mirror.config import Retention
 from mirror.model import Selector
 from mirror.prune import What
 from mirror.retention import Policy
-from mirror.store.journal import VerifyJournal
-from mirror.store.writer import open_store
+from mirror.store.writing.journal import VerifyJournal
+from mirror.store.writing.writer import open_store
 from tests.place import Place
 
 _FOLDER = r"[a-z0-9._-]+~[0-9a-f]{8,32}"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.store.reader import StoreDamaged
-from mirror.store.writer import RepositoryWriter
+from mirror.store.reading.reader import StoreDamaged
+from mirror.store.writing.writer import RepositoryWriter
 from tests.store.helpers import MovedClock, adopt, open_store
 
 LOG = b"line of a log\n" * 5000

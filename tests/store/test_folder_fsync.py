@@ -14,8 +14,8 @@ from mirror.doctor import Check
 from mirror.doctor.machine import store_checks
 from mirror.fs import sync_folder
 from mirror.git.durable import write_file as write_git_file
-from mirror.git.packs import PackWriter
-from mirror.store.disk import make_folder, write_file
+from mirror.git.pack.receiver import PackWriter
+from mirror.store.writing.disk import make_folder, write_file
 from tests.store.helpers import MovedClock, adopt, open_store, take
 
 

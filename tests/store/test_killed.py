@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import NoStore
-from mirror.git import consolidate
+from mirror.git.documents import repack
 from mirror.model import Head, Refs, Run, loads
-from mirror.store.disk import NewFile, sweep
-from mirror.store.reader import Store
-from mirror.store.writer import StoreWriter
+from mirror.store.reading.reader import Store
+from mirror.store.writing.disk import NewFile, sweep
+from mirror.store.writing.writer import StoreWriter
 from tests.store.helpers import ACME, PARTS, START, A, MovedClock, open_store, website
 
 REFS = Refs({b"refs/heads/main": A}, Head("symref", b"refs/heads/main"))
@@ -115,7 +115,7 @@ def test_a_run_that_is_killed_before_any_of_its_changes_is_made_good_by_the_next
 def test_the_second_run_too_may_be_killed_and_takes_nothing_from_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packs: int
 ) -> None:
-    monkeypatch.setattr(consolidate, "PACKS_MAX", packs)  # with 1, packs are merged in every run
+    monkeypatch.setattr(repack, "PACKS_MAX", packs)  # with 1, packs are merged in every run
     moment = 0
     while True:
         path = tmp_path / str(moment)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git.documents import Documents
+from mirror.git.documents.repository import Documents
 from mirror.model import loads
-from mirror.store import listing
-from mirror.store.reader import Ledger
-from mirror.store.seal import seal_fault
-from mirror.store.writer import RepositoryWriter
+from mirror.store.format.seal import seal_fault
+from mirror.store.reading.reader import Ledger
+from mirror.store.writing import listing
+from mirror.store.writing.writer import RepositoryWriter
 from tests.store.helpers import MovedClock, adopt, open_store, take
 
 

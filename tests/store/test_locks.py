@@ -13,7 +13,7 @@ import pytest
 
 from mirror.errors import Locked
 from mirror.model import loads
-from mirror.store.locks import read_holder
+from mirror.store.writing.locks import read_holder
 from tests.store.helpers import MovedClock, adopt, open_store
 
 HOLD = """

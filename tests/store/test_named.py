@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirror.git.documents import Documents
+from mirror.git.documents.repository import Documents
 from mirror.model import Head, Refs
-from mirror.store import refs_document
-from mirror.store.failures import StoreDamaged
-from mirror.store.reader import RepositoryFolder
+from mirror.store.format import refs_document
+from mirror.store.format.failures import StoreDamaged
+from mirror.store.reading.reader import RepositoryFolder
 from tests.store.helpers import MovedClock, adopt, open_store, take
 
 NAMES = [b"refs/heads/%d" % number for number in range(8)]

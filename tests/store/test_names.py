@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mirror.errors import MirrorError
 from mirror.model import Workspace, loads
-from mirror.store import layout
-from mirror.store.reader import RepositoryFolder, StoreDamaged
-from mirror.store.writer import StoreWriter
+from mirror.store.format import layout
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged
+from mirror.store.writing.writer import StoreWriter
 from tests.store.helpers import ACME, START, adopt, open_store, uuid, website
 
 LATER = START + timedelta(hours=4)

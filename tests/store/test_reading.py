@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import UsageError
-from mirror.git.documents import Documents
+from mirror.git.documents.repository import Documents
 from mirror.model import Head, Refs, Run, Selector
-from mirror.store.reader import Store, StoreDamaged
-from mirror.store.writer import RepositoryWriter
+from mirror.store.reading.reader import Store, StoreDamaged
+from mirror.store.writing.writer import RepositoryWriter
 from tests.store.helpers import START, A, MovedClock, adopt, open_store, take, uuid, website
 
 REFS = Refs({b"refs/heads/main": A}, Head("symref", b"refs/heads/main"))

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.model import Head, Refs, dumps, loads
-from mirror.store import refs_document
-from mirror.store.refs_document import (
+from mirror.store.format import refs_document
+from mirror.store.format.refs_document import (
     Mirrored,
     is_own_document,
     mirror_and_ref,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mirror.model import Run, RunKind, dumps, loads
-from mirror.store.reader import StoreDamaged
-from mirror.store.writer import StoreWriter
+from mirror.store.reading.reader import StoreDamaged
+from mirror.store.writing.writer import StoreWriter
 from tests.store.helpers import START, open_store
 
 

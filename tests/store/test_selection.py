@@ -10,7 +10,7 @@ import pytest
 
 from mirror.errors import UsageError
 from mirror.model import Selector, Workspace
-from mirror.store.reader import Store, StoreDamaged
+from mirror.store.reading.reader import Store, StoreDamaged
 from tests.store.helpers import ACME, START, open_store, uuid, website
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import UsageError
-from mirror.git.documents import Documents
+from mirror.git.documents.repository import Documents
 from mirror.model import Head, Part, PartState, Refs, Run, RunEntry, dumps
 from mirror.model.runs import Outcome
-from mirror.store.reader import Store
-from mirror.store.writer import RepositoryWriter, Taken
+from mirror.store.reading.reader import Store
+from mirror.store.writing.writer import RepositoryWriter, Taken
 from tests.store.helpers import ACME, PARTS, START, A, B, MovedClock, adopt, open_store, take, website
 
 REFS = Refs({b"refs/heads/main": A, b"refs/tags/v\xe9": B}, Head("symref", b"refs/heads/main"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.model import Use
-from mirror.store.usage import UsageJournal
+from mirror.store.writing.usage import UsageJournal
 from tests.clock import FakeClock
 
 API = Use("token:0123456789abcdef", "api")

@@ -19,8 +19,8 @@ from mirror.config import Retention, load
 from mirror.model import Selector
 from mirror.retention import Policy
 from mirror.simulator import Simulator, Switches, World
-from mirror.simulator.lfs import add_object
-from mirror.simulator.sample import SCOPES, accident, populate
+from mirror.simulator.git.lfs import add_object
+from mirror.simulator.world.sample import SCOPES, accident, populate
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 

@@ -13,11 +13,11 @@ import pytest
 
 from mirror import backup, restore, verify
 from mirror.config import load
-from mirror.git.mirrors import read_refs
+from mirror.git.mirrors.fetch import read_refs
 from mirror.model import Selector
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES, populate
-from mirror.store.reader import Store
+from mirror.simulator.world.sample import SCOPES, populate
+from mirror.store.reading.reader import Store
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 from tests.git.backend import git, need_git

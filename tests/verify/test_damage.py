@@ -13,8 +13,8 @@ from mirror.config import load
 from mirror.errors import NoStore
 from mirror.model import Run
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES, accident, populate
-from mirror.store.writer import create_or_open
+from mirror.simulator.world.sample import SCOPES, accident, populate
+from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 from tests.verify.rebuildable import REBUILDABLE

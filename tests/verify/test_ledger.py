@@ -14,10 +14,11 @@ from mirror import verify
 from mirror.config import load
 from mirror.model import dumps, loads
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES
-from mirror.store import recording, runs
-from mirror.store.seal import sealed
-from mirror.store.writer import open_store
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.format.seal import sealed
+from mirror.store.reading import runs
+from mirror.store.writing import recording
+from mirror.store.writing.writer import open_store
 from tests.clock import FakeClock
 from tests.crash.actions import again, changes, small
 from tests.e2e.helpers import write_config

@@ -18,7 +18,7 @@ from mirror.errors import NoStore
 from mirror.model import Selector
 from mirror.retention import Policy
 from mirror.simulator import Simulator, World
-from mirror.simulator.sample import SCOPES, SLUG
+from mirror.simulator.world.sample import SCOPES, SLUG
 from tests.clock import FakeClock
 from tests.counts import told
 from tests.crash.actions import again, changes, small

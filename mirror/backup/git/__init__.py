@@ -1,0 +1,1 @@
+"""The git side of a backup: mirrors, wikis, snippets, LFS, pull request heads."""

@@ -1,0 +1,46 @@
+"""Whether a name still means the repository that was listed under it.
+
+Between the list and the fetch a repository may be deleted and another made of the same name. What came
+then is another's: it must not become what this one's snapshots say.
+"""
+
+from __future__ import annotations
+
+from mirror.bitbucket import endpoints, fields
+from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.client import Client
+from mirror.errors import MirrorError, TryLater
+from mirror.git.mirrors.fetch import FetchResult
+from mirror.logs import get_logger
+from mirror.model import Repository
+
+_log = get_logger("backup")
+
+
+class AnotherRepository(TryLater):
+    """The name belongs to another repository now."""
+
+
+def is_suspect(result: FetchResult) -> bool:
+    """Whether what a fetch found could be another repository's: only where a ref lost what it had, or
+    nothing was known before. It is asked for no more often, because each time is a request."""
+    lossy = any(change.kind in ("rewritten", "removed") for change in result.changes)
+    created = sum(change.kind == "created" for change in result.changes)
+    return lossy or (created > 0 and created == len(result.refs.refs))
+
+
+async def check_identity(client: Client, repository: Repository) -> None:
+    """Raise AnotherRepository where the name means another repository by now. Where the API does not
+    say, nothing speaks against it, and the rate limit is not waited for."""
+    client = client.of_worth(Worth.OPEN, until=client.clock.monotonic())
+    names = {"workspace": repository.workspace, "repository": repository.slug}
+    try:
+        answer = await client.get(endpoints.REPOSITORY, None, **names)
+        now = fields.repository(answer.data, workspace=repository.workspace)
+    except MirrorError as error:
+        _log.info("backup.identity_unknown", repository=repository.full_name, reason=error.message)
+        return
+    if now.uuid != repository.uuid.lower():
+        raise AnotherRepository(
+            f"its name was given to another repository ({now.uuid}) meanwhile; nothing of that one was kept"
+        )

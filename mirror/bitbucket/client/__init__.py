@@ -1,0 +1,1 @@
+"""The client: requests within the budget, signed, checked and retried."""

@@ -1,0 +1,218 @@
+"""`status`, `snapshots`, `show`, `diff`, `export`: the commands that look into the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from mirror import browse
+from mirror.browse import RepositoryStatus, Status
+from mirror.cli.context import Context
+from mirror.cli.terminal.output import Output, size
+from mirror.cli.terminal.words import counted, first_in_words, words
+from mirror.errors import worst
+from mirror.model import dumps, time_text
+
+# So many refs that were rewritten or removed are told one by one.
+REFS_MAX = 5
+# So many stale repositories are listed one by one.
+STALE_MAX = 20
+
+
+async def run_status(context: Context) -> int:
+    """`mirror status`."""
+    found = await asyncio.to_thread(browse.status, context.store(), context.selectors())
+    out = context.out
+    late = _stale(context, found)
+    codes = ([4] if found.damage else []) + ([3] if late else [])
+    told = {"stale": late} if context.options.max_age is not None else {}
+    warnings = context.expiring(context.config_if_any())
+    out.document({**found.to_json(), **told, "exit_code": worst(codes), "warnings": warnings})
+    out.table(
+        ("REPOSITORY", "STATE", "LAST SNAPSHOT", "LAST CONFIRMED", "SNAPSHOTS", "SIZE", "MISSING"),
+        [
+            (
+                one.name,
+                one.state,
+                one.last_snapshot or "never",
+                time_text(one.last_confirmed) if one.last_confirmed else "never",
+                one.snapshots,
+                size(one.bytes),
+                ", ".join(f"{words(part)} ({text.partition(':')[0]})" for part, text in one.missing.items())
+                or "-",
+            )
+            for one in found.repositories
+        ],
+    )
+    for one in found.repositories:
+        _tell_more(context, one)
+    for workspace in found.workspaces:
+        for part, text in workspace.missing.items():
+            out.line(f"  {workspace.name}: {words(part)} {text}")
+    beyond = [(one.name, one.out_of_reach) for one in found.repositories]
+    tell_out_of_reach(out, beyond + [(one.name, one.out_of_reach) for one in found.workspaces])
+    out.line()
+    last = {"backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune}
+    for title, run in ((f"Last {kind}", run) for kind, run in last.items()):
+        out.line(f"{title}: {run['started']} (exit code {run['exit_code']})" if run else f"{title}: never")
+    for text in found.losses:
+        out.line(f"loss: {text}; nothing is pruned there until mirror accept-loss", style="red")
+    for text in found.damage:
+        out.line(f"damage: {text}", style="red")
+    for text in late[:STALE_MAX]:
+        out.line(f"too old: {text}", style="red")
+    if len(late) > STALE_MAX:
+        out.line(f"too old: and {len(late) - STALE_MAX} more", style="red")
+    out.warnings(warnings)
+    return worst(codes)
+
+
+def _stale(context: Context, found: Status) -> list[str]:
+    """What was not whole within the time that `--max-age` gives."""
+    most = context.options.max_age
+    if most is None:
+        return []
+    return browse.stale(found, most=timedelta(seconds=most), now=context.clock.now())
+
+
+def _tell_more(context: Context, one: RepositoryStatus) -> None:
+    """What there is to say of a repository beside its row."""
+    out, failing, refs, heads = context.out, one.failing, one.lost_refs, one.heads
+    if failing is not None and failing.is_told:
+        text = f"failed {failing.runs} runs in a row since {failing.since}: {failing.reason}"
+        out.line(f"  {one.name}: {text}", style="red")
+    for text in one.problems:
+        if failing is None or not failing.is_told or text != failing.reason:
+            out.line(f"  {one.name}: {first_in_words(text)}")
+    if refs.last is not None:
+        counts = (("rewritten", refs.rewritten), ("removed", refs.removed))
+        told = " and ".join(f"{number} {how}" for how, number in counts if number)
+        text = f"refs upstream: {told}, the last at {refs.last}; their old values are kept"
+        out.line(f"  {one.name}: {text}")
+    for text in one.rewritten[:REFS_MAX]:
+        out.line(f"  {one.name}: {text}")
+    if len(one.rewritten) > REFS_MAX:
+        out.line(f"  {one.name}: and {len(one.rewritten) - REFS_MAX} more")
+    if any(number for name, number in heads.items() if name != "pinned"):
+        told = ", ".join(f"{number} {name}" for name, number in heads.items() if number)
+        out.line(f"  {one.name}: heads of pull requests: {told}")
+
+
+def tell_out_of_reach(out: Output, several: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+    """What could not be had and is no failure: what the credentials can never read, what is gone."""
+    lines = browse.summed(several)
+    if lines:
+        out.line()
+        out.line("Not available, which is no failure:")
+    for text in lines:
+        out.line(f"  {first_in_words(text, ':')}")
+    if any("unavailable" in text for text in lines):
+        out.line("  (unavailable: credentials of this kind can never read it)")
+
+
+async def run_snapshots(context: Context) -> int:
+    """`mirror snapshots`."""
+    name, found = await asyncio.to_thread(browse.snapshots, context.store(), context.selector())
+    context.out.document({"name": name, "snapshots": [one.to_json() for one in found]})
+    context.out.table(
+        ("SNAPSHOT", "SEQUENCE", "STATE", "HOLDS"),
+        [
+            (
+                one.id,
+                one.sequence,
+                "complete" if one.is_complete else "partial",
+                ", ".join(
+                    _held(part, kind, number)
+                    for part, held in one.parts.items()
+                    for kind, number in held.counts.items()
+                    if number
+                ),
+            )
+            for one in found
+        ],
+    )
+    return 0
+
+
+def _held(part: str, kind: str, number: int) -> str:
+    """How many things of a kind a part of a snapshot holds."""
+    if kind.startswith("kinds_"):  # of settings there are many kinds, of other parts one
+        return counted(number, kind) if part == "settings" else words(f"{part} {kind[len('kinds_') :]}")
+    if part == "lfs":
+        return f"{size(number)} of LFS" if kind == "bytes" else f"LFS: {counted(number, kind)}"
+    return counted(number, kind)
+
+
+async def run_show(context: Context) -> int:
+    """`mirror show`."""
+    options = context.options
+    found = await asyncio.to_thread(
+        browse.show, context.store(), context.selector(), options.path, at=options.at
+    )
+    if found.document is None:
+        context.out.document(
+            {"name": found.name, "snapshot": found.when.snapshot.id, "paths": list(found.listing)}
+        )
+        for path in found.listing:
+            context.out.line(path)
+        return 0
+    text = dumps(found.document).decode("utf-8")
+    if context.out.as_json:
+        # The document keeps its own text: numbers that JSON readers would round are not touched.
+        head = {"schema": 1, "name": found.name, "snapshot": found.when.snapshot.id, "path": found.path}
+        context.out.raw(dumps({**head, "document": found.document}).decode("utf-8"))
+    else:
+        context.out.raw(text if not context.out.is_terminal else _tame(text))
+    return 0
+
+
+def _tame(text: str) -> str:
+    """JSON text for a terminal: control characters stay escaped as JSON escapes them."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else f"\\u{ord(sign):04x}" for sign in text)
+
+
+async def run_diff(context: Context) -> int:
+    """`mirror diff`."""
+    options = context.options
+    found = await asyncio.to_thread(
+        browse.diff, context.store(), context.selector(), options.old, options.new
+    )
+    out = context.out
+    out.document(found.to_json())
+    out.line(f"{found.name}: {found.old.snapshot.id} → {found.new.snapshot.id}")
+    for change in found.refs:
+        old, new = (change.old or "-")[:12], (change.new or "-")[:12]
+        out.line(f"  {change.kind:<8} {change.what}  {old} → {new}")
+    for change in found.documents:
+        fields = f"  ({', '.join(change.fields)})" if change.fields else ""
+        out.line(f"  {change.kind:<8} {change.what}{fields}")
+    if not found.refs and not found.documents:
+        out.line("  nothing differs")
+    return 0
+
+
+async def run_export(context: Context) -> int:
+    """`mirror export`."""
+    options = context.options
+    with context.progress() as progress:
+        found = await asyncio.to_thread(
+            browse.export,
+            context.store(),
+            context.selector(),
+            options.to.absolute(),
+            at=options.at,
+            tell=progress.report,
+        )
+    codes = [code for one in found for code, _ in one.problems]
+    context.out.document({"exit_code": worst(codes), "items": [one.to_json() for one in found]})
+    for one in found:
+        verb = "Could not export" if not one.is_there else "Exported in part" if one.problems else "Exported"
+        context.out.line(f"{verb} {one.name} to {one.target}")
+        if one.when is not None:
+            numbers = {"documents": one.documents, "files": one.files, "refs": one.refs}
+            held = ", ".join(counted(number, name) for name, number in numbers.items())
+            context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
+        for _, text in one.problems:
+            context.out.line(f"  problem: {text}", style="yellow")
+    return worst(codes)

@@ -1,0 +1,148 @@
+"""`prune`, `accept-loss`, `erase`: the commands that let something go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mirror import prune
+from mirror.browse.documents import document_path
+from mirror.cli.commands.run import MEANING, confirm
+from mirror.cli.context import Context
+from mirror.cli.edges import person
+from mirror.cli.owner import become_owner
+from mirror.cli.terminal.output import size
+from mirror.model import Outcome, Run, RunEntry
+
+
+async def run_prune(context: Context) -> int:
+    """`mirror prune`."""
+    options = context.options
+    config = context.config()
+    become_owner(config.store, "prune")
+    with context.progress() as progress:
+        try:
+            run = await prune.prune(
+                config,
+                context.selectors(),
+                clock=context.clock,
+                environment=context.environment,
+                dry_run=options.dry_run,
+                lock_wait=options.lock_wait,
+                progress=progress,
+            )
+        except prune.RunCancelled as cancelled:
+            run = cancelled.run
+    context.out.document({**run.to_json(previous=None), "schema": 1})
+    _show_prune(context, run)
+    return run.exit_code
+
+
+def _show_prune(context: Context, run: Run) -> None:
+    out = context.out
+    for entry in run.entries:
+        dropped = list(entry.facts.get("dropped", ()))
+        if entry.outcome not in (Outcome.PRUNED, Outcome.KEPT):
+            out.line(f"{entry.full_name}: {entry.outcome}", style="yellow")
+            continue
+        if "reason" in entry.facts:
+            out.line(f"{entry.full_name}: nothing goes: {entry.facts['reason']}", style="yellow")
+            continue
+        out.line(f"{entry.full_name}: {_went(run, entry)}", style="bold" if dropped else "")
+        out.table(
+            ("  SNAPSHOT", "", "BECAUSE"),
+            [
+                (f"  {one['snapshot']}", "keep" if one["keep"] else "drop", ", ".join(one["reasons"]))
+                for one in entry.facts["decisions"]
+            ],
+        )
+    _show_problems(context, run)
+    word = "would go" if run.facts.get("dry_run") else "went"
+    out.line()
+    if run.facts.get("records"):
+        out.line(f"{run.facts['records']} run records {word}: they are older than runs.keep.")
+    out.line(
+        f"{run.facts['dropped']} snapshots {word}, {size(run.facts['freed'])} of disk: "
+        f"{MEANING.get(run.exit_code, 'something failed')}.",
+        style="green" if run.exit_code == 0 else "yellow",
+    )
+
+
+def _went(run: Run, entry: RunEntry) -> str:
+    facts = entry.facts
+    kept = sum(1 for one in facts["decisions"] if one["keep"])
+    freed = facts["freed"]
+    parts = [f"{kept} kept, {len(facts['dropped'])} {'to drop' if run.facts.get('dry_run') else 'dropped'}"]
+    if facts["logs"]:
+        parts.append(f"{facts['logs']} old step logs")
+    parts.append(f"{size(freed['total'])} of disk")
+    if freed["code"] is None:
+        parts.append("bytes of code stay, because git is not installed")
+    return ", ".join(parts)
+
+
+def _show_problems(context: Context, run: Run) -> None:
+    texts: Sequence[str] = [problem.text for problem in run.problems]
+    texts = [*texts, *(f"{one.full_name}: {problem.text}" for one in run.entries for problem in one.problems)]
+    for text in texts:
+        context.out.line(f"  problem: {text}", style="yellow")
+    problems = [*run.problems, *(problem for one in run.entries for problem in one.problems)]
+    for hint in dict.fromkeys(problem.hint for problem in problems if problem.hint):
+        context.out.line(f"  → {hint}")
+
+
+async def run_accept_loss(context: Context) -> int:
+    """`mirror accept-loss`."""
+    store, by = context.store(), person(context.environment)
+    become_owner(store, "accept-loss")
+    run = await prune.accept_loss(
+        store,
+        context.selector(),
+        by=by,
+        clock=context.clock,
+        lock_wait=context.options.lock_wait,
+    )
+    context.out.document({**run.to_json(previous=None), "schema": 1})
+    for entry in run.entries:
+        accepted = entry.facts.get("accepted", ())
+        for text in accepted:
+            context.out.line(f"accepted: {text}", style="green")
+        if not accepted and not entry.problems:
+            context.out.line(f"{entry.full_name}: there is no loss to accept")
+    _show_problems(context, run)
+    return run.exit_code
+
+
+async def run_erase(context: Context) -> int:
+    """`mirror erase`."""
+    options = context.options
+    document = None
+    if options.document is not None:
+        document = document_path(options.document)
+        document = document if document.endswith(".json") else f"{document}.json"
+    what = prune.What(document, options.ref, options.person)
+    if not options.yes:
+        named = "everything" if what.is_everything else str(what)
+        confirm(f"Erase {named} from all snapshots of {options.selector}? It cannot be brought back.")
+    store, by = context.store(), person(context.environment)
+    become_owner(store, "erase")
+    with context.progress() as progress:
+        run = await prune.erase(
+            store,
+            context.selector(),
+            what,
+            reason=options.reason,
+            by=by,
+            clock=context.clock,
+            environment=context.environment,
+            lock_wait=options.lock_wait,
+            progress=progress,
+        )
+    context.out.document({**run.to_json(previous=None), "schema": 1})
+    for entry in run.entries:
+        if entry.outcome is Outcome.ERASED:
+            changed, freed = len(entry.trees), entry.facts["freed"]["total"]
+            went = "everything" if what.is_everything else f"{what} from {changed} snapshots"
+            context.out.line(f"{entry.full_name}: erased {went}; {size(freed)} freed", style="green")
+    _show_problems(context, run)
+    context.out.line("Copies of this store elsewhere, and Bitbucket itself, are yours to erase.")
+    return run.exit_code

@@ -1,0 +1,190 @@
+"""Results on stdout: tables for people, one JSON document for machines. Progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mirror import logs
+from mirror.cli.terminal.words import words
+
+if TYPE_CHECKING:  # rich is imported for terminals only: it costs more than most commands
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+
+def plain(text: object) -> str:
+    """Text fit for a terminal: names from a server may hold anything, secrets must not show."""
+    clean = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in str(text))
+    return logs.redact(clean)
+
+
+class Output:
+    """Where results go. `as_json` prints one document and nothing else."""
+
+    def __init__(self, *, as_json: bool, no_colour: bool) -> None:
+        self.as_json = as_json
+        self._no_colour = no_colour
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        return Console(
+            file=sys.stdout,
+            no_color=self._no_colour,
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+            emoji=False,
+        )
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person is looking."""
+        return sys.stdout.isatty()
+
+    def line(self, text: object = "", style: str = "") -> None:
+        """One line for people."""
+        if self.as_json:
+            return
+        if not self.is_terminal:
+            self.raw(plain(text))
+            return
+        from rich.text import Text
+
+        self._console.print(Text(plain(text), style=style))
+
+    def warnings(self, texts: Iterable[str]) -> None:
+        """Warnings for people, a line each."""
+        for text in texts:
+            self.line(f"warning: {text}", style="yellow")
+
+    def raw(self, text: str) -> None:
+        """Text as it is, for documents and scripts."""
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+    def flush(self) -> None:
+        """Hand over what was written so far, for a command that goes on running."""
+        sys.stdout.flush()
+
+    def document(self, data: Mapping[str, Any]) -> None:
+        """The one JSON document."""
+        if self.as_json:
+            sys.stdout.write(
+                json.dumps({"schema": 1, **data}, indent=2, sort_keys=True, default=float) + "\n"
+            )
+
+    def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """A table: with colour on a terminal, in plain columns elsewhere."""
+        if self.as_json:
+            return
+        cells = [[plain(cell) for cell in row] for row in rows]
+        widths = [max(len(row[i]) for row in [list(headings), *cells]) for i in range(len(headings))]
+        if not self.is_terminal:
+            for row in [list(headings), *cells]:
+                padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+                self.raw("  ".join(padded).rstrip())
+        elif sum(widths[:-1]) + _GAP * len(widths[:-1]) + min(widths[-1], _TEXT_LEAST) <= self._console.width:
+            self._columns(headings, cells)
+        else:
+            self._blocks(headings, cells)
+
+    def _columns(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        """A table on a terminal; the last column is wrapped between words where it is long."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for heading in headings[:-1]:
+            table.add_column(heading, no_wrap=True)
+        table.add_column(headings[-1], overflow="fold")
+        for row in cells:
+            table.add_row(*[Text(cell, style=_STYLES.get(cell, "")) for cell in row])
+        self._console.print(table, soft_wrap=False)
+
+    def _blocks(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        """The rows of a table that is wider than the terminal: a block each, with a line for each column."""
+        for row in cells:
+            self.line(row[0], style="bold")
+            for heading, cell in zip(headings[1:], row[1:], strict=True):
+                lead = f"  {heading.lower()}: " if heading else "  "
+                text = textwrap.fill(
+                    cell, max(self._console.width, len(lead) + 20), initial_indent=lead,
+                    subsequent_indent="    ", break_long_words=False, break_on_hyphens=False,
+                )  # fmt: skip
+                self.line(text, style=_STYLES.get(cell, ""))
+
+
+# Between two columns of a table; and what its last column needs at least before it is wrapped.
+_GAP = 2
+_TEXT_LEAST = 24
+_STYLES = {
+    "saved": "green", "confirmed": "green", "ok": "green", "complete": "green",
+    "partial": "yellow", "absent": "yellow", "unreached": "yellow", "warn": "yellow", "locked": "yellow",
+    "pending": "yellow", "failed": "red", "fail": "red", "gone": "yellow",
+}  # fmt: skip
+
+
+class TerminalProgress:
+    """Progress for a person; nothing where nobody looks. A context manager."""
+
+    def __init__(self, *, show: bool) -> None:
+        self._rich: RichProgress | None = None
+        if show and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress as RichProgress
+            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._rich = RichProgress(
+                SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
+                console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether anything is shown."""
+        return self._rich is not None
+
+    def __enter__(self) -> TerminalProgress:
+        if self._rich is not None:
+            self._rich.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+
+    def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
+        """`subject` is at `stage`."""
+        if self._rich is None:
+            return
+        count = "" if not done and not total else f" {done}" if total is None else f" {done} of {total}"
+        text = plain(f"{subject}: {words(stage.splitlines()[-1]) if stage else ''}{count}").replace("[", "(")
+        if stage == "done":
+            task = self._tasks.pop(subject, None)
+            if task is not None:
+                self._rich.remove_task(task)
+        elif subject not in self._tasks:
+            self._tasks[subject] = self._rich.add_task(text, total=None)
+        else:
+            self._rich.update(self._tasks[subject], description=text)
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError

@@ -1,0 +1,1 @@
+"""Bare repositories used as sets of documents with history."""

@@ -1,0 +1,1 @@
+"""Git LFS: pointers, the batch API, transfers."""

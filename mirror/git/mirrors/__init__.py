@@ -1,0 +1,1 @@
+"""Mirrors: fetching, cloning, checking and maintaining them."""

@@ -1,0 +1,236 @@
+"""Copies of a mirror as it was: a bare repository, or an ordinary clone with its work tree; always checked.
+
+Objects are copied, never linked: a copy must not share its fate with the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirror.fs import sync_folder
+from mirror.git.durable import write_file
+from mirror.git.failures import GitFailed
+from mirror.git.mirrors.fsck import CheckJob, ObjectProblem, check
+from mirror.git.mirrors.worktree import LeftOut, lay_out
+from mirror.git.pack.names import pack_stems
+from mirror.git.refs import (
+    KEEP,
+    OURS,
+    closed_after,
+    open_objects,
+    pin_name,
+    read_packed,
+    top_of,
+    write_head,
+    write_packed,
+)
+from mirror.git.workers.job import Clock, Tell
+from mirror.model import Head, Refs
+
+# So many times a copy is begun again where packs come and go while they are copied.
+TRIES = 10
+_CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = %s\n"
+_LOOSE = re.compile(r"[0-9a-f]{38,62}")
+GIT_FOLDER = ".git"
+
+
+@dataclass(frozen=True)
+class CopyJob:
+    """Make the folder `target`, which is absent or empty, a repository with the objects of `mirror`, and
+    `refs` and HEAD as they were; of pull requests, by number, the heads that were `pinned`.
+
+    With `work_tree` it is an ordinary clone, with the files of HEAD.
+    """
+
+    mirror: str
+    target: str
+    refs: Refs
+    pinned: Mapping[int, str] = field(default_factory=dict)
+    work_tree: bool = False
+
+    def do(self, tell: Tell, _clock: Clock, /) -> CopyResult:
+        """See `copy`."""
+        return copy(self, tell=tell)
+
+    @property
+    def git_folder(self) -> Path:
+        """Where the repository itself is."""
+        return Path(self.target) / GIT_FOLDER if self.work_tree else Path(self.target)
+
+    @property
+    def values(self) -> dict[bytes, str]:
+        """Every ref of the copy. Names below `refs/mirror/` are ours: what upstream had there comes back
+        by its value alone, as the mirror holds it."""
+        values = {}
+        for name, value in self.refs.refs.items():
+            values[KEEP + value.encode("ascii") if name.startswith(OURS) else name] = value
+        return values | {pin_name(number): value for number, value in self.pinned.items()}
+
+    @property
+    def tips(self) -> tuple[str, ...]:
+        """The hashes that the copy must have, with all that they reach."""
+        tips = set(self.values.values())
+        if self.refs.head is not None and self.refs.head.kind == "detached":
+            tips.add(self.refs.head.value.decode("ascii"))
+        return tuple(sorted(tips))
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """`damage` is what is wrong with the mirror; where there is some, there is no copy. `left_out` are files
+    of HEAD that cannot be laid out: the repository has them all the same."""
+
+    damage: tuple[ObjectProblem, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def copy(job: CopyJob, *, tell: Callable[[str], None] = lambda _: None) -> CopyResult:
+    """Do `job`: copy, then read back every object, link and ref.
+
+    Raises GitFailed where the mirror changes faster than it can be copied, and OSError where the target's
+    disk fails.
+    """
+    mirror, target = Path(job.mirror), job.git_folder
+    for _ in range(TRIES):
+        before = _listing(mirror)
+        _make(target, job)
+        problems = _copy_objects(mirror, target, before, tell)
+        if problems is None:
+            continue  # what was listed is elsewhere by now
+        if not problems:
+            tell("checking")
+            found = check(CheckJob(str(target), job.tips, in_store=False), tell=tell).problems
+            problems = [one for one in found if one.severity == "damage"]
+            if problems:
+                problems = [*_halves(before), *problems]
+        if not problems:
+            _write_refs(target, job)
+            return CopyResult(left_out=_files(job, tell))
+        if _listing(mirror) == before:
+            _remove(Path(job.target))
+            return CopyResult(tuple(problems))
+    _remove(Path(job.target))
+    raise GitFailed(
+        f"{mirror.name}: its packs change faster than they can be copied",
+        hint="try again when no prune or backup is at work",
+    )
+
+
+def copy_at(mirror: Path, target: Path, refs: Refs, *, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Make `target` a bare repository with exactly `refs` and their HEAD; see `copy`.
+
+    Raises GitFailed where the mirror is damaged, too.
+    """
+    result = copy(CopyJob(str(mirror), str(target), refs), tell=tell)
+    if result.damage:
+        first = result.damage[0]
+        raise GitFailed(f"{mirror.name}: {first.object or first.file} {first.problem}")
+
+
+def _make(target: Path, job: CopyJob) -> None:
+    """A fresh repository without objects; what a try before left there goes."""
+    _remove(target)
+    for folder in ("", "objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
+        (target / folder).mkdir(parents=True, exist_ok=True)
+    write_file(target / "config", _CONFIG % (b"false" if job.work_tree else b"true"))
+    head = job.refs.head if job.refs.head is not None else Head("unborn", b"refs/heads/main")
+    write_head(target, head)
+
+
+def _remove(target: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(target)
+
+
+def _listing(mirror: Path) -> frozenset[str]:
+    """The files of the mirror that hold objects, relative to its folder of objects."""
+    objects = mirror / "objects"
+    stems = pack_stems(objects / "pack")
+    halves = [objects / "pack" / f"{stem}{suffix}" for stem in stems for suffix in (".pack", ".idx")]
+    packs = {f"pack/{half.name}" for half in halves if half.exists()}
+    loose = {
+        f"{one.parent.name}/{one.name}"
+        for one in objects.glob("[0-9a-f][0-9a-f]/*")
+        if _LOOSE.fullmatch(one.name)
+    }
+    return frozenset(packs | loose)
+
+
+def _partner(name: str) -> str:
+    """The other half of a pack."""
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}.{'idx' if suffix == 'pack' else 'pack'}"
+
+
+def _halves(listing: frozenset[str]) -> list[ObjectProblem]:
+    """Halves of packs whose other half is not there."""
+    return [
+        ObjectProblem("is not there, though the other half of the pack is", f"objects/{_partner(name)}")
+        for name in sorted(listing)
+        if name.startswith("pack/") and _partner(name) not in listing
+    ]
+
+
+def _copy_objects(
+    mirror: Path, target: Path, listing: frozenset[str], tell: Callable[[str], None]
+) -> list[ObjectProblem] | None:
+    """Copy what is listed, halves of packs left out; returns what cannot be read. None where something of it
+    has gone since: upkeep and prune remove what is in another pack by then."""
+    names = [name for name in sorted(listing) if not name.startswith("pack/") or _partner(name) in listing]
+    problems = []
+    for number, name in enumerate(names, start=1):
+        tell(f"copying {number} of {len(names)}")
+        place = target / "objects" / name
+        place.parent.mkdir(exist_ok=True)
+        try:
+            source = (mirror / "objects" / name).open("rb")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            problems.append(ObjectProblem(f"cannot be read: {error.strerror}", f"objects/{name}"))
+            continue
+        with source, place.open("xb") as out:
+            while True:
+                try:
+                    chunk = source.read(1 << 20)
+                except OSError as error:
+                    text = f"cannot be read: {error.strerror}"
+                    problems.append(ObjectProblem(text, f"objects/{name}"))
+                    break
+                if not chunk:
+                    break
+                out.write(chunk)
+    sync_folder(target / "objects" / "pack")
+    return problems
+
+
+def _write_refs(target: Path, job: CopyJob) -> None:
+    """Write the refs, and read them back. Raises GitFailed where they are not what was written."""
+    values, tops = job.values, {}
+    with closed_after(open_objects(target)) as store:
+        for name, value in values.items():
+            # Only labels what a tag points to; git finds out by itself where it is not told.
+            with contextlib.suppress(Exception):
+                top = top_of(store, value)
+                if top is not None:
+                    tops[name] = top
+    write_packed(target, values, tops)
+    if read_packed(target)[0] != values:
+        raise GitFailed(f"the refs at {target} are not what was written there")
+
+
+def _files(job: CopyJob, tell: Callable[[str], None]) -> tuple[LeftOut, ...]:
+    """Lay out HEAD's files, where there is a work tree and HEAD is born."""
+    head = job.refs.head
+    if not job.work_tree or head is None:
+        return ()
+    value = head.value.decode("ascii") if head.kind == "detached" else job.refs.refs.get(head.value)
+    if value is None:
+        return ()
+    tell("files")
+    return lay_out(job.git_folder, Path(job.target), value)

@@ -1,0 +1,344 @@
+"""Re-reading everything that a repository of ours holds: every byte, every object, every link.
+
+It reads with its own eyes: what was written is hashed again, and damage of any kind ends in a
+problem that names the file and object, never in an exception.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from dulwich.object_store import DiskObjectStore
+from dulwich.objects import ObjectID
+
+from mirror.git.bare import config_fault
+from mirror.git.objects import KINDS, TREE, read_loose
+from mirror.git.pack.format import PackDamaged
+from mirror.git.pack.links import files_and_folders
+from mirror.git.pack.names import pack_stems, strangers_in
+from mirror.git.pack.reader import Links, PackIndex, PackReader, links_of
+from mirror.git.refs import KEEP, closed_after, name_fault, open_objects, read_all, read_packed
+from mirror.git.workers.job import Clock, Tell
+from mirror.model import is_hash
+
+# Enough to tell what is wrong; a disk that is gone would otherwise name every object.
+PROBLEMS_MAX = 1000
+_WORDS = {number: word for word, number in KINDS.items()}
+# So many times it is begun again where packs go while they are read.
+_TRIES = 5
+# What git derives from the objects, below their folder. It can be made again.
+_DERIVED = ("info/commit-graph", "info/commit-graphs/*.graph", "pack/multi-pack-index")
+
+
+@dataclass(frozen=True)
+class CheckJob:
+    """Check the repository at `path`; `named` are hashes that must be there with all they reach.
+
+    `in_store`: it must have the settings that repositories of a store have, too. `finished`: something
+    relies on it, so that its making cannot just have been interrupted.
+    """
+
+    path: str
+    named: tuple[str, ...] = ()
+    in_store: bool = True
+    finished: bool = True
+
+    def do(self, tell: Tell, _clock: Clock, /) -> CheckResult:
+        """See `check`."""
+        return check(self, tell=tell)
+
+
+@dataclass(frozen=True)
+class ObjectProblem:
+    """One problem: the file (relative to the repository) and the object, where known."""
+
+    problem: str
+    file: str | None = None
+    object: str | None = None
+    # Which of the named hashes cannot be had in full because of it, where that is known.
+    named: tuple[str, ...] = ()
+    severity: Literal["damage", "warning"] = "damage"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """How many objects were read, and what is wrong."""
+
+    objects: int
+    problems: tuple[ObjectProblem, ...] = ()
+
+
+def direct_values(path: Path) -> set[str]:
+    """The hashes that some ref of the repository has as its direct value."""
+    return set(read_all(path).values())
+
+
+def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> CheckResult:
+    """Do `job`. Never raises for damage."""
+    for _ in range(_TRIES):
+        packs = _pack_files(Path(job.path))
+        result = _check(job, tell)
+        # What upkeep removed while it was read is in another pack, and one that has just come had no index
+        # yet: no damage, but to be looked at again.
+        if not result.problems or _pack_files(Path(job.path)) == packs:
+            break
+    return result
+
+
+def _pack_files(path: Path) -> set[str]:
+    folder = path / "objects" / "pack"
+    return {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _check(job: CheckJob, tell: Callable[[str], None]) -> CheckResult:
+    path = Path(job.path)
+    problems: list[ObjectProblem] = []
+    objects = 0
+    if not job.finished and not (path / "config").exists():
+        text = "its making was interrupted; the next backup goes on with it"
+        return CheckResult(0, (ObjectProblem(text, severity="warning"),))
+    _check_files(path, problems, in_store=job.in_store)
+    halves: list[ObjectProblem] = []
+    links = Links()
+    loose = list(_loose(path / "objects"))
+    for name, _ in loose:
+        links.add_loose(bytes.fromhex(name))
+    with ExitStack() as stack:
+        packs = [
+            (pack, stack.enter_context(closing(index)))
+            for pack, index in _indexes(path / "objects" / "pack", links, problems, halves)
+        ]
+        for number, (pack, index) in enumerate(packs, start=1):
+            tell(f"pack {number} of {len(packs)}")
+            objects += _check_pack(pack, index, links, problems)
+        objects += _check_loose(loose, links, problems)
+        # Where nothing is wrong and nothing that anything needs is missing, all that is named is whole.
+        whole = not links.missing and all(bytes.fromhex(value) in links for value in job.named)
+    before = len(problems)
+    # Else a walk tells what of it matters: what is missing may be needed by nothing that is named.
+    if problems or halves or not whole:
+        tell("links")
+        _check_links(path, job.named, problems)
+    # Half a pack is what a writer that was killed leaves, unless something now lacks its objects.
+    derived = [*_check_derived(path / "objects"), *_strangers(path / "objects" / "pack")]
+    if len(problems) == before:
+        halves = [replace(half, severity="warning") for half in halves]
+    return CheckResult(objects, tuple([*halves, *problems, *derived][:PROBLEMS_MAX]))
+
+
+def _check_files(path: Path, problems: list[ObjectProblem], *, in_store: bool) -> None:
+    for name in ("HEAD", "config"):
+        try:
+            content = (path / name).read_bytes()
+        except OSError as error:
+            problems.append(ObjectProblem(f"cannot be read: {error.strerror}", name))
+            continue
+        if name == "config" and in_store and (fault := config_fault(content)) is not None:
+            problems.append(ObjectProblem(fault, name))
+        if name == "HEAD":
+            text = content.decode("utf-8", "surrogateescape").removesuffix("\n")
+            target = text.removeprefix("ref: ")
+            sound = len(text) == 40 if target == text else name_fault(content.strip()[5:]) is None
+            if not sound or not content.endswith(b"\n"):
+                problems.append(ObjectProblem("does not name a ref or a commit", name))
+    try:
+        refs, _ = read_packed(path)
+    except (OSError, ValueError) as error:
+        problems.append(ObjectProblem(f"cannot be read: {error}", "packed-refs"))
+        return
+    problems.extend(
+        ObjectProblem(f"names an impossible ref {ref!r}", "packed-refs")
+        for ref in refs
+        if name_fault(ref) is not None
+    )
+    problems.extend(
+        ObjectProblem("a kept hash stands under the name of another", "packed-refs", value)
+        for ref, value in refs.items()
+        if ref.startswith(KEEP) and ref[len(KEEP) :] != value.encode("ascii")
+    )
+
+
+def _check_derived(objects: Path) -> Iterator[ObjectProblem]:
+    """What git derived and is damaged: no loss, but it misleads C git's readers."""
+    for file in (file for pattern in _DERIVED for file in objects.glob(pattern)):
+        try:
+            computed, stated = _hash_file(file)
+        except OSError:
+            continue  # it has just been made again
+        if computed != stated:
+            text = "its content does not match its checksum; remove it, it can be made again"
+            yield ObjectProblem(text, f"objects/{file.relative_to(objects)}", severity="warning")
+
+
+def _strangers(folder: Path) -> Iterator[ObjectProblem]:
+    """What stands among the packs and is none: nobody reads it."""
+    for file in strangers_in(folder):
+        text = "is not called as a pack is, and is passed over; remove it if you know what it is"
+        yield ObjectProblem(text, _label(file), severity="warning")
+
+
+def _hash_file(path: Path) -> tuple[bytes, bytes]:
+    """The SHA-1 of all but the last 20 bytes, and those 20 bytes."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    left = path.stat().st_size - 20
+    with path.open("rb") as stream:
+        while left > 0 and (chunk := stream.read(min(left, 1 << 20))):
+            digest.update(chunk)
+            left -= len(chunk)
+        return digest.digest(), stream.read(20)
+
+
+def _indexes(
+    folder: Path, links: Links, problems: list[ObjectProblem], halves: list[ObjectProblem]
+) -> Iterator[tuple[Path, PackIndex]]:
+    """The packs that can be read, each with its index, which `links` is told of; both are what their
+    checksums say, or there is a problem.
+
+    Where one of the two is not there, that goes to `halves`.
+    """
+    for name in pack_stems(folder):
+        pack, index = folder / f"{name}.pack", folder / f"{name}.idx"
+        sums = [_checksum(file, problems, halves) for file in (pack, index)]
+        if None in sums:
+            continue
+        try:
+            opened = PackIndex(index)
+            links.add_index(opened)
+        except (PackDamaged, OSError) as error:
+            problems.append(ObjectProblem(f"cannot be read: {error}", _label(index)))
+            continue
+        if sums[0] != opened.pack_checksum:
+            problems.append(ObjectProblem("pack and index do not belong together", _label(pack)))
+        yield pack, opened
+
+
+def _label(file: Path) -> str:
+    return f"objects/pack/{file.name}"
+
+
+def _checksum(file: Path, problems: list[ObjectProblem], halves: list[ObjectProblem]) -> bytes | None:
+    """The checksum at the end of a pack or index, checked; None where the file cannot be read."""
+    label = _label(file)
+    try:
+        computed, stated = _hash_file(file)
+    except FileNotFoundError:
+        halves.append(ObjectProblem("is not there, though the other half of the pack is", label))
+        return None
+    except OSError as error:
+        problems.append(ObjectProblem(f"cannot be read: {error.strerror}", label))
+        return None
+    if computed != stated:
+        problems.append(ObjectProblem("its content does not match its checksum", label))
+    return stated
+
+
+def _check_pack(pack: Path, index: PackIndex, links: Links, problems: list[ObjectProblem]) -> int:
+    """Read every object of a pack; returns how many there are."""
+    label = _label(pack)
+
+    def found(text: str, name: str | None) -> None:
+        if len(problems) < PROBLEMS_MAX:
+            problems.append(ObjectProblem(text, label, name))
+
+    try:
+        with closing(PackReader(pack, index, links, found)) as reader:
+            return reader.read(processes=len(os.sched_getaffinity(0)))
+    except (PackDamaged, OSError, struct.error, IndexError) as error:
+        problems.append(ObjectProblem(f"its objects cannot be read: {error}", label))
+        return 0
+
+
+def _loose(objects: Path) -> Iterator[tuple[str, Path]]:
+    """The loose objects: name and file."""
+    for folder in sorted(objects.glob("[0-9a-f][0-9a-f]")):
+        for file in sorted(folder.iterdir()):
+            if is_hash(name := folder.name + file.name):
+                yield name, file
+
+
+def _check_loose(loose: list[tuple[str, Path]], links: Links, problems: list[ObjectProblem]) -> int:
+    """Read every loose object; returns how many there are."""
+    for name, file in loose:
+        label = f"objects/{file.parent.name}/{file.name}"
+        try:
+            kind, data = read_loose(file)
+        except Exception as error:  # noqa: BLE001 - damage raises anything
+            problems.append(ObjectProblem(f"cannot be read: {error}", label, name))
+            continue
+        word = _WORDS[kind]
+        digest = hashlib.sha1(b"%s %d\0" % (word, len(data)), usedforsecurity=False)
+        digest.update(data)
+        if digest.hexdigest() != name:
+            problems.append(ObjectProblem("its content has another hash", label, name))
+        else:
+            links.follow(word, data)
+    return len(loose)
+
+
+def _check_links(path: Path, named: Iterable[str], problems: list[ObjectProblem]) -> None:
+    """Walk from every named hash; each object on the way must be there."""
+    try:
+        store = open_objects(path)
+    except Exception as error:  # noqa: BLE001 - damage raises anything
+        problems.append(ObjectProblem(f"objects cannot be opened: {error}", "objects"))
+        return
+    seen: set[bytes] = set()
+    with closed_after(store):
+        for start in named:
+            missing = _walk(store, start.encode("ascii"), seen)
+            for identifier, text in missing:
+                problems.append(ObjectProblem(text, None, identifier.decode("ascii"), (start,)))
+            if len(problems) > PROBLEMS_MAX:
+                return
+
+
+def _walk(store: DiskObjectStore, start: bytes, seen: set[bytes]) -> list[tuple[bytes, str]]:
+    missing: list[tuple[bytes, str]] = []
+    todo = [start]
+    while todo:
+        identifier = todo.pop()
+        if identifier in seen:
+            continue
+        seen.add(identifier)
+        try:
+            kind, data = store.get_raw(ObjectID(identifier))
+            links, blobs = _links(kind, data)
+        except KeyError:
+            missing.append((identifier, "is missing"))
+            continue
+        except Exception as error:  # noqa: BLE001 - damage raises anything
+            missing.append((identifier, f"cannot be read: {type(error).__name__}"))
+            continue
+        todo.extend(link for link in links if link not in seen)
+        for blob in blobs:
+            # Content was hashed with its pack; here it only has to be there.
+            if blob not in seen:
+                seen.add(blob)
+                fault = _absence(store, blob)
+                if fault is not None:
+                    missing.append((blob, fault))
+    return missing
+
+
+def _absence(store: DiskObjectStore, name: bytes) -> str | None:
+    """Why an object is not to be found, or None where it is there."""
+    try:
+        return None if ObjectID(name) in store else "is missing"
+    except Exception as error:  # noqa: BLE001 - damage raises anything
+        return f"cannot be looked for: {type(error).__name__}"
+
+
+def _links(kind: int, data: bytes) -> tuple[list[bytes], list[bytes]]:
+    """What an object names: to be walked, and to be looked for only."""
+    if kind == TREE:
+        entries = files_and_folders(data)
+        folders = [folder.hex().encode("ascii") for _, folder in entries if folder]
+        return folders, [file.hex().encode("ascii") for file, _ in entries if file]
+    return [name.hex().encode("ascii") for name in links_of(_WORDS[kind], data)], []

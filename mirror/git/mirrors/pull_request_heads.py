@@ -1,0 +1,289 @@
+"""Heads of pull requests that a mirror's own server does not advertise: from forks, and by hash.
+
+A fork's server is asked for its branches once, and for all heads that are wanted of it in one pack. A
+head that no branch has any more can still be had by its full hash, where a server gives what it does
+not advertise. Only pins are written: no ref of the mirror moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from dulwich.object_store import DiskObjectStore
+from dulwich.objects import ObjectID
+from dulwich.refs import Ref
+
+from mirror.errors import MirrorError
+from mirror.git.failures import GitFailed, GitUnauthorized
+from mirror.git.lfs.reachable import reached_by_commits
+from mirror.git.mirrors.fetch import resolve
+from mirror.git.objects import COMMIT, parents_of, read
+from mirror.git.pack.receiver import Reception
+from mirror.git.refs import (
+    KEEP,
+    closed_after,
+    open_repository,
+    pin_name,
+    read_all,
+    read_head,
+    read_packed,
+    write_packed,
+)
+from mirror.git.wire.client import GitLogin, HttpClient
+from mirror.git.wire.fetch_pack import Haves, understood
+from mirror.git.workers.job import Clock, Tell
+from mirror.model import is_hash
+
+# So many requests for hashes that are not advertised; a server that refuses one refuses all with it.
+ASKS_MAX = 12
+# So far back in our own history we look for something that a fork has, too.
+WALK_MAX = 2000
+# So many commits of it are read to see whether our refs reach what a fork has.
+REACH_MAX = 20_000
+
+
+@dataclass(frozen=True)
+class HeadsJob:
+    """Pin in `mirror` the heads of pull requests, `wants` (number to at least 12 digits), that the
+    repository at `url` has.
+
+    With `own` it is the mirror's own server, which advertises nothing that is not held: it is asked by
+    hash alone, and its refusals are raised. Else it is a fork, whose refusal is a fact about it.
+    """
+
+    mirror: str
+    url: str
+    wants: Mapping[int, str]
+    login: GitLogin | None = None
+    own: bool = False
+    silence_timeout: float = 300.0
+
+    def do(self, tell: Tell, clock: Clock, /) -> HeadsResult:
+        """See `pin_heads`."""
+        return pin_heads(self, tell=tell, clock=clock)
+
+
+@dataclass(frozen=True)
+class HeadsResult:
+    """`pins` are the heads that are pinned now, in full. `lacking` were asked for and not to be had;
+    what is in neither was not asked for yet. `refused` says why a fork gave nothing at all."""
+
+    pins: Mapping[int, str]
+    lacking: tuple[int, ...] = ()
+    refused: str | None = None
+
+
+def pin_heads(job: HeadsJob, *, tell: Tell = lambda _: None, clock: Clock | None = None) -> HeadsResult:
+    """Do `job`. Killed at any point, the mirror is as it was, with more objects perhaps.
+
+    `clock` (monotonic seconds) serves to give up what is too slow. Raises the errors of
+    `mirror.git.failures`: of a fork only what asking again may mend.
+    """
+    path = Path(job.mirror)
+    refused: str | None = None
+    asked: set[str] = set()
+    found, missing = _found(path, job.wants)
+    if missing:
+        wanted = [job.wants[number] for number in missing]
+        try:
+            asked = _ask(job, path, wanted, tell, clock)
+        except (GitUnauthorized, GitFailed) as error:
+            if job.own:
+                raise
+            refused, asked = error.message, set(wanted)
+        found, missing = _found(path, job.wants)
+    _pin(path, found)
+    lacking = tuple(number for number in missing if job.wants[number] in asked)
+    return HeadsResult(found, lacking, refused)
+
+
+def _found(path: Path, wants: Mapping[int, str]) -> tuple[dict[int, str], list[int]]:
+    """Which heads the mirror holds, in full, and which it lacks, the newest pull request first."""
+    with closed_after(open_repository(path)) as repository:
+        found = {number: resolve(repository.object_store, text) for number, text in wants.items()}
+    held = {number: value for number, value in found.items() if value is not None}
+    return held, sorted(wants.keys() - held.keys(), reverse=True)
+
+
+def _pin(path: Path, pins: Mapping[int, str]) -> None:
+    """Write pins in one step; a value that another head had is kept, as everywhere."""
+    old = read_all(path)
+    new = dict(old)
+    for number, value in pins.items():
+        before = old.get(pin_name(number))
+        if before is not None and before != value:
+            new[KEEP + before.encode("ascii")] = before
+        new[pin_name(number)] = value
+    if new != old:
+        write_packed(path, new, read_packed(path)[1], read_head(path))
+
+
+def _ask(job: HeadsJob, path: Path, wanted: list[str], tell: Tell, clock: Clock | None) -> set[str]:
+    """Ask the server for heads; returns those that it was really asked for, in vain or not."""
+    if job.own:
+        server = _Server(job, path, job.login, tell, clock)
+        return server.by_hash([text for text in wanted if is_hash(text)])
+    try:
+        return _ask_fork(job, _Server(job, path, job.login, tell, clock), wanted)
+    except (GitUnauthorized, GitFailed) as refusal:
+        if job.login is None:
+            raise
+        # A credential of one workspace may be no use in another, where the public may read all the same.
+        try:
+            return _ask_fork(job, _Server(job, path, None, tell, clock), wanted)
+        except (GitUnauthorized, GitFailed):
+            raise refusal from None
+
+
+def _ask_fork(job: HeadsJob, server: _Server, wanted: list[str]) -> set[str]:
+    server.advertised(wanted)
+    left = {job.wants[number] for number in _found(Path(job.mirror), job.wants)[1]}
+    by_hash = server.by_hash([text for text in wanted if text in left and is_hash(text)])
+    return by_hash | {text for text in wanted if text not in left or not is_hash(text)}
+
+
+class _Server:
+    """One server. What it advertises is asked for once, and all over one connection."""
+
+    def __init__(
+        self, job: HeadsJob, path: Path, login: GitLogin | None, tell: Tell, clock: Clock | None
+    ) -> None:
+        self._client = HttpClient(job.url, login=login, silence_timeout=job.silence_timeout, clock=clock)
+        self._path = path
+        self._tell = tell
+        self._common: list[str] | None = None
+
+    def _tips(self) -> list[str]:
+        """The values of the refs that it advertises."""
+        if self._client.advertised is None:
+            with _protocol():
+                self._client.list_refs()
+        assert self._client.advertised is not None
+        return list(self._client.advertised.refs.values())
+
+    def advertised(self, wanted: list[str]) -> None:
+        """Get every tip that one of `wanted` means."""
+        starts: dict[str, list[str]] = {}
+        for text in wanted:
+            starts.setdefault(text[:12], []).append(text)
+        self._fetch(
+            [
+                tip
+                for tip in self._tips()
+                if is_hash(tip) and any(tip.startswith(one) for one in starts.get(tip[:12], ()))
+            ]
+        )
+
+    def by_hash(self, wanted: list[str]) -> set[str]:
+        """Get commits by their full hashes, advertised or not; returns those that were asked for.
+
+        A server refuses all for one that it does not give, so they are asked for in ever smaller groups.
+        """
+        todo, refused, came = [wanted] if wanted else [], set[str](), set[str]()
+        if todo:
+            self._tips()
+        for _ in range(ASKS_MAX):
+            if not todo:
+                break
+            group = todo.pop()
+            try:
+                self._fetch(group)
+                came.update(group)
+            except GitFailed as error:
+                named = {one for one in group if one in error.message or len(group) == 1}
+                refused |= named
+                rest = [one for one in group if one not in named]
+                half = (len(rest) + 1) // 2
+                todo += [part for part in (rest[half:], rest[:half]) if part]
+        # A server that gave nothing at all does not give what it does not advertise.
+        return came | refused if came else set(wanted)
+
+    def _fetch(self, commits: list[str]) -> None:
+        """Get these in one pack and publish it."""
+        with closed_after(open_repository(self._path)) as repository:
+            store = repository.object_store
+            chosen = sorted({ObjectID(one.encode("ascii")) for one in commits} - _held(store, commits))
+
+            def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
+                return chosen
+
+            if not chosen:
+                return
+            if self._common is None:
+                # No ref moves before all is done, so it stays as it is.
+                self._common = list(_common(store, self._tips(), read_all(self._path)))
+            with Reception(self._path / "objects") as pack:
+                with _protocol():
+                    self._client.fetch_pack(b"", wants, Haves(self._common), pack.write, self._progress)
+                if pack.received:
+                    pack.publish(store, processes=1, tell=self._tell)
+
+    def _progress(self, text: bytes) -> None:
+        self._tell(text.decode("utf-8", "replace").strip())
+
+
+@contextmanager
+def _protocol() -> Iterator[None]:
+    """What dulwich raises of the protocol as one of our errors."""
+    try:
+        yield
+    except (MirrorError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise understood(error) from error
+
+
+def _held(store: DiskObjectStore, values: Iterable[str]) -> set[ObjectID]:
+    found = {ObjectID(value.encode("ascii")) for value in values if is_hash(value)}
+    return {one for one in found if one in store}
+
+
+def _common(store: DiskObjectStore, theirs: Iterable[str], ours: Mapping[bytes, str]) -> Iterator[str]:
+    """What both sides may have, what tells most first: branches of ours that they have, too; the past of
+    our first ones, ever more sparsely, because a fork may have been left behind long ago; whatever else
+    they advertise and our refs have or our branches reach.
+
+    What we hold and no ref reaches (a pack that was left over, or let go and not freed) is not told of.
+    Else it would not come again, and whoever looks only through new packs for what is newly reached, as
+    the search for LFS objects does, would not see it.
+    """
+    shared = {one.decode("ascii") for one in _held(store, theirs)}
+    tips = [value for name, value in ours.items() if name.startswith(b"refs/heads/")]
+    yield from [tip for tip in tips if tip in shared][:64]
+    for tip in tips[:3]:
+        yield from _past(store, tip)
+    direct = shared.intersection(ours.values())
+    yield from sorted(direct)
+    if direct < shared:
+        yield from sorted(_reached(store, tips, shared - direct))
+    yield from tips
+
+
+def _reached(store: DiskObjectStore, tips: Iterable[str], values: set[str]) -> set[str]:
+    """Those of `values` that `tips` reach by commits and tags, as far as some of them tell."""
+    left = set(values)
+    with suppress(KeyError):  # something of ours is not there: then no more than what was found
+        for name in islice(reached_by_commits(store, tips), REACH_MAX):
+            left.discard(name.hex())
+            if not left:
+                break
+    return values - left
+
+
+def _past(store: DiskObjectStore, tip: str) -> Iterator[str]:
+    """Some of the commits before `tip`, the nearer ones closer together."""
+    for depth in range(WALK_MAX):
+        try:
+            kind, data = read(store, tip)
+        except KeyError:
+            return
+        if depth & (depth - 1) == 0 or depth % 100 == 0:
+            yield tip
+        parents = parents_of(data) if kind == COMMIT else []
+        if not parents:
+            return
+        tip = parents[0]

@@ -1,0 +1,1 @@
+"""The pack format: reading, receiving, checking, merging and publishing packs."""

@@ -1,0 +1,1 @@
+"""Git's protocol over HTTP: listing refs, fetching packs, pushing."""

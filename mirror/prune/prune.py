@@ -1,0 +1,291 @@
+"""Pruning: let go of what the user's own retention no longer keeps. See `prune`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mirror.bitbucket import fields
+from mirror.bitbucket.people import without_people
+from mirror.config.settings import Config, Retention, WorkspaceConfig
+from mirror.errors import UsageError
+from mirror.git.workers.pool import WorkerPool
+from mirror.model import (
+    Clock,
+    Json,
+    NoProgress,
+    Outcome,
+    Problem,
+    Progress,
+    Run,
+    RunEntry,
+    Selector,
+    Snapshot,
+    time_from_text,
+    time_text,
+)
+from mirror.prune.brakes import hindrance
+from mirror.prune.common import (
+    Folder,
+    RunCancelled,
+    Started,
+    entry_of,
+    finish,
+    guarded,
+    outcome,
+    start,
+    with_ledger,
+)
+from mirror.reclaim.dropping import (
+    AnyWriter,
+    Freed,
+    Listed,
+    begin_pruning,
+    check_held,
+    drop_logs,
+    end_pruning,
+    foretell,
+    kept_trees,
+    listed_by,
+    tidy,
+)
+from mirror.reclaim.erasure import finish_erasures
+from mirror.retention import Decision, decide, obstacle
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
+from mirror.store.writing.writer import StoreWriter, open_store
+
+_PIPELINES = "pipelines/"
+
+
+@dataclass(frozen=True)
+class _Order:
+    config: Config
+    clock: Clock
+    progress: Progress
+    workers: WorkerPool
+    dry_run: bool
+    lock_wait: float
+    begun: Started
+
+
+async def prune(
+    config: Config,
+    selectors: Sequence[Selector] = (),
+    *,
+    clock: Clock,
+    environment: Mapping[str, str],
+    dry_run: bool = False,
+    lock_wait: float = 0.0,
+    progress: Progress | None = None,
+) -> Run:
+    """Let go of snapshots that the retention of `config` no longer keeps, and free their bytes.
+
+    Judged for each repository alone: where its newest snapshot lacks what the last complete one has, its
+    brake or its workspace's is tripped, or a backup of the workspace is unfinished, nothing of it goes, and
+    its entry says why. `dry_run` says what would go, and how many bytes; it changes nothing and leaves no
+    record. `lock_wait` is in seconds. Raises NoStore, and UsageError where no retention is configured.
+    """
+    if not any(one.retention for one in config.workspaces):
+        raise UsageError(
+            "no retention is configured, so nothing may be let go",
+            hint="add `retention: {keep_last: 10, keep_daily: 30}` to the configuration",
+        )
+    with open_store(config.store, command="mirror prune") as store:
+        begun = start(store, "prune", clock.now())
+        entries: list[RunEntry] = []
+        problems: list[Problem] = []
+        async with WorkerPool(config.limits.git_workers, environment=environment) as workers:
+            order = _Order(config, clock, progress or NoProgress(), workers, dry_run, lock_wait, begun)
+            try:
+                await _folders(order, store, selectors, entries, problems)
+            except asyncio.CancelledError:
+                problems.append(Problem(130, "the run was stopped"))
+                raise RunCancelled(_end(order, store, entries, problems)) from None
+        return _end(order, store, entries, problems, with_records=not selectors)
+
+
+def _end(
+    order: _Order,
+    store: StoreWriter,
+    entries: list[RunEntry],
+    problems: list[Problem],
+    *,
+    with_records: bool = False,
+) -> Run:
+    """The run, recorded; `with_records` old run records go, too, once the record tells so."""
+    facts: dict[str, Any] = {
+        "dropped": sum(len(one.facts.get("dropped", ())) for one in entries),
+        "freed": sum(one.facts.get("freed", {}).get("total", 0) for one in entries),
+    }
+    before, records = 1, 0
+    if with_records:
+        before, records = store.records_to_go(order.config.runs.keep, order.begun.at)
+    if records:
+        facts |= {"records": records, "records_from": before}
+    if order.dry_run:
+        facts["dry_run"] = True
+        return outcome(order.begun, order.clock, entries, problems=problems, facts=facts)
+    run = finish(store, order.begun, order.clock, entries, problems=problems, facts=facts)
+    store.let_go_of_records(before)
+    return run
+
+
+async def _folders(
+    order: _Order,
+    store: StoreWriter,
+    selectors: Sequence[Selector],
+    entries: list[RunEntry],
+    problems: list[Problem],
+) -> None:
+    """One folder after another: it is the disk that is busy, and runs of backups wait for less."""
+
+    def note(damage: StoreDamaged) -> None:
+        problems.append(Problem(4, f"{damage.file}: {damage.problem}"))
+
+    only_repositories = bool(selectors) and all(one.repository is not None for one in selectors)
+    workspaces = store.reader.workspaces((), note)
+    chosen: list[Folder] = [] if only_repositories else list(store.reader.workspaces(selectors, note))
+    chosen += store.reader.repositories(selectors, note)
+    for folder in chosen:
+        config = _config_of(order.config, workspaces, folder)
+        if config is None or config.retention is None:
+            continue
+        order.progress.report(folder.full_name, "retention")
+        one = _One(order, store, store.writer_of(folder), config, config.retention)
+        entry = await guarded(folder, one.judge)
+        entries.append(entry)
+        order.progress.report(folder.full_name, "done")
+
+
+def _config_of(
+    config: Config, workspaces: Sequence[WorkspaceFolder], folder: Folder
+) -> WorkspaceConfig | None:
+    """The configuration's entry for a folder: by its workspace's slug or uuid, else the one for all.
+
+    A repository that its rules leave out is still theirs: its snapshots were taken under them.
+    """
+    if isinstance(folder, RepositoryFolder):
+        home = workspace_now(folder, workspaces)
+        names = {folder.workspace_slug.lower()} | ({home.slug.lower(), home.uuid.lower()} if home else set())
+    else:
+        names = {folder.slug.lower(), folder.uuid.lower()}
+    for one in config.workspaces:
+        if one.workspace is not None and one.workspace.lower() in names:
+            return one
+    return next((one for one in config.workspaces if one.workspace is None), None)
+
+
+@dataclass(frozen=True)
+class _One:
+    """The judgement of one folder."""
+
+    order: _Order
+    store: StoreWriter
+    writer: AnyWriter
+    config: WorkspaceConfig
+    retention: Retention
+
+    async def judge(self) -> RunEntry:
+        """Decide and let go, under the folder's lock; returns the folder's entry."""
+        order, folder = self.order, self.writer.folder
+        async with self.writer.lock(order.lock_wait, order.clock) as lock:
+            if not order.dry_run:
+                await finish_erasures(
+                    self.writer, workers=order.workers, lock=lock.fileno, without_people=without_people
+                )
+            snapshots = folder.metadata.snapshots()
+            if not snapshots:
+                return entry_of(folder, Outcome.KEPT, facts={"reason": "it has no snapshot"})
+            held = hindrance(self.store.reader, folder)
+            if held is not None:
+                problem = Problem(held.code, f"nothing was let go: {held.reason}")
+                # Without its ledger: the next backup is to see that it is not the one that records tell of.
+                return entry_of(folder, Outcome.KEPT, problem, facts={"reason": held.reason})
+            reason = self._reason(snapshots)
+            if reason is not None:
+                return with_ledger(entry_of(folder, Outcome.KEPT, facts={"reason": reason}), folder)
+            decisions = decide(
+                self.retention.policy,
+                snapshots,
+                now=order.begun.at,
+                accept_missing=self.config.accept_missing,
+            )
+            return await self._let_go(decisions, lock.fileno)
+
+    def _reason(self, snapshots: Sequence[Snapshot]) -> str | None:
+        """Why nothing of the folder may go, as far as its own snapshots tell."""
+        folder, keep_gone = self.writer.folder, self.retention.keep_gone
+        if isinstance(folder, RepositoryFolder) and folder.gone_since is not None:
+            if keep_gone is None:
+                return "it is gone upstream, and retention.keep_gone is not set: kept for ever"
+            if self.order.begun.at - folder.gone_since < keep_gone:
+                until = time_text(folder.gone_since + keep_gone)
+                return f"it is gone upstream; retention begins at {until} (retention.keep_gone)"
+        return obstacle(snapshots, accept_missing=self.config.accept_missing)
+
+    async def _let_go(self, decisions: Sequence[Decision], lock: int) -> RunEntry:
+        """Let go of what `decisions` say, and of old step logs."""
+        order, writer, folder = self.order, self.writer, self.writer.folder
+        drop = [one.snapshot.id for one in decisions if not one.keep]
+        logs = self._old_logs(writer)
+        pruned = folder.pruned()
+        unfinished = pruned is not None and not pruned.done
+        if order.dry_run:
+            freed = await foretell(writer, order.workers, drop, logs.old) if drop or logs.old else Freed()
+        else:
+            freed = Freed()
+            if drop:
+                check_held(folder, [one.snapshot for one in decisions])
+                begin_pruning(writer, order.begun.id, drop)
+            if logs.old:
+                freed += Freed(files=drop_logs(writer, logs.old, order.clock.now(), logs.listed))
+            if drop or unfinished:
+                freed += await tidy(writer, order.workers, lock, rewrite=unfinished, collect=unfinished)
+                end_pruning(writer)
+        facts = {
+            "decisions": [
+                {"snapshot": one.snapshot.id, "keep": one.keep, "reasons": list(one.reasons)}
+                for one in decisions
+            ],
+            "dropped": drop,
+            "logs": len(logs.old),
+            "freed": freed.to_json(),
+        }
+        entry = entry_of(folder, Outcome.PRUNED if drop or logs.old else Outcome.KEPT, facts=facts)
+        return with_ledger(entry, folder)
+
+    def _old_logs(self, writer: AnyWriter) -> _Logs:
+        """The step logs that are older than retention keeps them, and that nothing else points to."""
+        keep, folder = self.retention.pipeline_logs, writer.folder
+        if keep is None or not isinstance(folder, RepositoryFolder):
+            return _Logs(Listed(), frozenset())
+        since = self.order.begun.at - keep
+        listed = listed_by(writer.documents, kept_trees(writer), _ended)
+        old = frozenset(
+            sha256
+            for sha256, ends in listed.files.items()
+            if all(end is not None and end < since for end in ends) and folder.find_file(sha256) is not None
+        )
+        return _Logs(listed, old)
+
+
+@dataclass(frozen=True)
+class _Logs:
+    """Step logs that may go, and all files that kept snapshots list."""
+
+    listed: Listed
+    old: frozenset[str]
+
+
+def _ended(path: str, value: Json) -> datetime | None:
+    """When the pipeline of a document was over; None for any other document: its files stay."""
+    if not path.startswith(_PIPELINES) or not isinstance(value, dict):
+        return None
+    try:
+        text = fields.pipeline_ended(value.get("pipeline"))
+        return None if text is None else time_from_text(text)
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""What prune and erase remove from the store, crash-proof."""

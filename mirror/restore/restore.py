@@ -1,0 +1,382 @@
+"""One restore. See `run`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from mirror import extract
+from mirror.errors import Cancelled, MirrorError, UsageError, worst
+from mirror.extract import Folder
+from mirror.git.wire.client import GitLogin
+from mirror.git.wire.push import PushJob, PushResult
+from mirror.git.workers.job import Job
+from mirror.git.workers.pool import WorkerPool
+from mirror.http.network import Network
+from mirror.model import (
+    JsonObject,
+    NoProgress,
+    Progress,
+    Refs,
+    Selector,
+    Snapshot,
+    time_text,
+)
+from mirror.restore import lfs, server
+from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged
+
+T = TypeVar("T")
+PARTS = frozenset({"code", "metadata", "wiki", "snippets"})
+CODE = "code.git"
+_OF_REPOSITORY = frozenset({"code", "metadata", "wiki"})
+_OF_WORKSPACE = frozenset({"metadata", "snippets"})
+_FORM = extract.Form(extract.RESTORING)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One repository: what was (or, in a dry run, would be) restored from which snapshot."""
+
+    repository: str
+    snapshot: str
+    taken: str
+    last_confirmed: str | None
+    next_different: str | None
+    target: str
+    refs: int = 0
+    # The other mirrors (`wiki`, `snippets/…`), each with how many refs.
+    mirrors: Mapping[str, int] = field(default_factory=dict)
+    documents: int = 0
+    # Step logs that the snapshot points to and that retention has let go since.
+    logs_let_go: int = 0
+    # LFS objects that were restored, and those that the refs reach and the store never had.
+    lfs_objects: int = 0
+    lfs_absent: int = 0
+    # Whether something of it is at the target folder.
+    is_there: bool = False
+    # Parts that the snapshot does not hold in full, each with the reason.
+    not_whole: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[tuple[int, str], ...] = ()
+    # What is left for a person to do at the target.
+    advice: tuple[str, ...] = ()
+    push: JsonObject | None = None
+
+    def to_json(self) -> JsonObject:
+        """As results hold it."""
+        data: dict[str, Any] = dict(self.__dict__)
+        data["not_whole"], data["mirrors"] = dict(self.not_whole), dict(self.mirrors)
+        data["advice"] = list(self.advice)
+        data["problems"] = [{"code": code, "text": text} for code, text in self.problems]
+        return data
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a restore did."""
+
+    items: tuple[Item, ...]
+    dry_run: bool
+
+    @property
+    def exit_codes(self) -> tuple[int, ...]:
+        """Every exit code that applies."""
+        return tuple(sorted({code for item in self.items for code, _ in item.problems}))
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the restore."""
+        return worst(self.exit_codes)
+
+    def to_json(self) -> JsonObject:
+        """As `--json` prints it."""
+        return {
+            "schema": 1,
+            "dry_run": self.dry_run,
+            "exit_code": self.exit_code,
+            "exit_codes": list(self.exit_codes),
+            "items": [item.to_json() for item in self.items],
+        }
+
+
+def _check_folder(base: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where nothing may be restored to this folder."""
+    if all((base / name).exists() for name in ("HEAD", "objects", "refs")) or (base / ".git").exists():
+        raise UsageError(
+            f"{base} is a git repository; nothing was written",
+            hint=f"push to it with --to {base.as_uri()}, or name an empty folder",
+        )
+    hint = "name an empty folder, or add --overwrite to replace what a restore wrote there"
+    extract.check_place(base, overwrite=overwrite, hint=hint)
+
+
+async def run(
+    path: Path,
+    selector: Selector,
+    *,
+    target: str,
+    at: str = "latest",
+    only: frozenset[str] = PARTS,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    login: GitLogin | None = None,
+    refs: Sequence[str] = (),
+    progress: Progress | None = None,
+    environment: Mapping[str, str] | None = None,
+    network: Network | None = None,
+) -> Report:
+    """Restore what `selector` means from the store at `path`, as it was `at`.
+
+    `target` is a folder (one repository: its `code.git`, `wiki.git` and `metadata`; several: the same
+    below `workspace/repository`, and of a whole workspace what is its own below
+    `workspace/~workspace`), or the URL of a git repository that the refs of the code (or, with `only`
+    that, the wiki) are pushed to, all of them or those that one of the globs `refs` means. Raises
+    UsageError, NoStore and StoreDamaged before anything is touched; what happens to one of several is in
+    its item, also that it had no snapshot then.
+    """
+    tell = progress or NoProgress()
+    with Store.open(path) as store:
+        folders, homes, damages = extract.readable(store, selector, homes=bool(only & _OF_WORKSPACE))
+        repositories = folders if only & _OF_REPOSITORY else []
+        async with WorkerPool(2, environment=environment, network=network) as pool:
+            if is_url(target):
+                if len(repositories) != 1:
+                    raise UsageError(
+                        f"{selector} means {len(repositories)} repositories, and a URL can take one",
+                        hint="name one repository, or restore to a folder",
+                    )
+                [when] = extract.choose(repositories, at)
+                assert isinstance(when, At)
+                mirror = "wiki" if only == {"wiki"} else "code"
+                pushing = _Pushing(mirror, target, tuple(refs), login, overwrite, dry_run, pool, tell)
+                return Report((await _push(pushing, repositories[0], when),), dry_run)
+            if refs:
+                raise UsageError(
+                    "--refs chooses what is pushed to a git server, and the target is a folder",
+                    hint="a restore to a folder brings every ref; leave --refs out",
+                )
+            base = Path(target).absolute()
+            _check_folder(base, overwrite=overwrite)
+            order = _Order(at, only, overwrite, dry_run, pool, tell, may_lack=not selector.is_exact)
+            places: list[tuple[Folder, Path]] = [
+                (one, base if selector.is_exact else base / place)
+                for one, place in zip(repositories, extract.places_of(repositories), strict=True)
+            ]
+            places += [(one, base / one.slug / extract.WORKSPACE) for one in homes]
+            items = [_unreadable(one) for one in damages]
+            chosen = extract.choose([one for one, _ in places], at)
+            for (folder, place), found in zip(places, chosen, strict=True):
+                items.append(
+                    await _to_folder(order, folder, found, place)
+                    if isinstance(found, At)
+                    else _lacking(folder, place, found)
+                )
+            return Report(tuple(items), dry_run)
+
+
+@dataclass(frozen=True)
+class _Pushing:
+    """What is asked of a restore to a git server."""
+
+    mirror: str
+    url: str
+    refs: tuple[str, ...]
+    login: GitLogin | None
+    overwrite: bool
+    dry_run: bool
+    pool: WorkerPool
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is asked of a restore to a folder; `may_lack`: of several, some may have no wiki."""
+
+    at: str
+    only: frozenset[str]
+    overwrite: bool
+    dry_run: bool
+    pool: WorkerPool
+    progress: Progress
+    may_lack: bool
+
+
+def is_url(target: str) -> bool:
+    """Whether a target is a git URL that we can push to. Raises UsageError for those we cannot."""
+    if target.startswith("bitbucket:"):
+        raise UsageError(
+            "restoring into Bitbucket is not built in this version",
+            hint="restore to a folder, or push to the URL of an empty repository",
+        )
+    if "://" in target:
+        parts = _parts_of(target)
+        if parts.scheme not in ("http", "https", "file"):
+            raise UsageError(
+                f"pushing over {parts.scheme} is not built in this version",
+                hint="restore to a folder, then there: git push --mirror URL",
+            )
+        if parts.username is not None or parts.password is not None:
+            raise UsageError(
+                "a URL must not hold a user name or password",
+                hint="set MIRROR_GIT_USERNAME and MIRROR_GIT_PASSWORD instead",
+            )
+        return True
+    if ":" in target.partition("/")[0] and not Path(target).exists():
+        raise UsageError(
+            "pushing over ssh is not built in this version",
+            hint="restore to a folder, then there: git push --mirror URL",
+        )
+    return False
+
+
+def _parts_of(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.port == 0 or (parts.hostname is None and parts.scheme in ("http", "https")):
+            raise ValueError
+    except ValueError:  # it is not repeated: a password may stand in it
+        raise UsageError(
+            "the target is not a URL: its host or its port cannot be", hint="see what stands after ://"
+        ) from None
+    return parts
+
+
+def _item(folder: Folder, when: At, target: str, **more: Any) -> Item:
+    snapshot = when.snapshot
+    return Item(
+        repository=folder.full_name,
+        snapshot=snapshot.id,
+        taken=time_text(when.taken),
+        last_confirmed=time_text(when.last_confirmed) if when.last_confirmed else None,
+        next_different=time_text(when.next_different) if when.next_different else None,
+        target=target,
+        not_whole={
+            name: f"{part.state}: {part.reason or 'no reason given'}"
+            for name, part in snapshot.parts.items()
+            if not part.is_settled
+        },
+        **more,
+    )
+
+
+def _wanted(folder: Folder, snapshot: Snapshot, only: frozenset[str], *, may_lack: bool) -> dict[str, Refs]:
+    """The refs of each mirror of a snapshot that is asked for, by the mirror's name."""
+    told = folder.metadata.mirrors(snapshot)
+    for lacking in sorted(_needed(folder, only, may_lack=may_lack) - told.keys()):
+        raise MirrorError(
+            f"{folder.full_name}: the snapshot {snapshot.id} has no {lacking}, which could not be read then",
+            hint="choose another snapshot with --at; mirror snapshots lists them",
+        )
+    return {mirror: one.refs for mirror, one in told.items() if mirror.partition("/")[0] in only}
+
+
+def _needed(folder: Folder, only: frozenset[str], *, may_lack: bool) -> frozenset[str]:
+    """The mirrors that a snapshot must know of, or something is missing."""
+    if not isinstance(folder, RepositoryFolder):
+        return frozenset()
+    return frozenset({"wiki"}) if only == {"wiki"} and not may_lack else only & {"code"}
+
+
+def _lacking(folder: Folder, place: Path, error: MirrorError) -> Item:
+    """One of several that has no snapshot then."""
+    return Item(folder.full_name, "", "", None, None, str(place), problems=(extract.problem_of(error),))
+
+
+def _unreadable(damage: StoreDamaged) -> Item:
+    """A folder of which nobody can tell whose it is."""
+    name, problems = extract.unreadable(damage)
+    return Item(name, "", "", None, None, "", problems=problems)
+
+
+async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> Item:
+    """One repository, or what belongs to a workspace itself."""
+    if order.dry_run:
+        return _foretold(order, folder, when, place)
+    stopped = threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def tell(subject: str, stage: str) -> None:
+        if stopped.is_set() and stage != "done":
+            raise Cancelled("the restore was stopped")
+        order.progress.report(subject, stage)
+
+    def do(job: Job[T], tell: Callable[[str], None]) -> T:
+        def report(text: str) -> None:
+            with contextlib.suppress(Cancelled):  # the pool kills the job by itself
+                tell(text)
+
+        return asyncio.run_coroutine_threadsafe(order.pool.run(job, progress=report), loop).result()
+
+    needed = _needed(folder, order.only, may_lack=order.may_lack)
+    wanted = extract.Order(_FORM, order.only, do, tell, order.overwrite, needed)
+    try:
+        done = await asyncio.to_thread(extract.extract, folder, when, order.at, place, wanted)
+    except asyncio.CancelledError:
+        stopped.set()
+        raise
+    others = {mirror: count for mirror, count in done.refs.items() if mirror != extract.CODE}
+    return _item(
+        folder, done.when, str(place), refs=done.refs.get(extract.CODE, 0), mirrors=others,
+        documents=done.documents, logs_let_go=done.logs_let_go, lfs_objects=done.lfs_objects,
+        lfs_absent=done.lfs_absent, is_there=done.is_there, problems=tuple(done.problems),
+    )  # fmt: skip
+
+
+def _foretold(order: _Order, folder: Folder, when: At, place: Path) -> Item:
+    """What a dry run tells."""
+    mirrors: dict[str, Refs] = {}
+    documents, problems = 0, []
+    try:
+        mirrors = _wanted(folder, when.snapshot, order.only, may_lack=order.may_lack)
+        if "metadata" in order.only:
+            documents = len(folder.metadata.paths(when.snapshot))
+    except MirrorError as error:
+        problems.append((error.exit_code, error.message))
+    counts = {mirror: len(refs.refs) for mirror, refs in mirrors.items()}
+    return _item(
+        folder, when, str(place), refs=counts.pop("code", 0), mirrors=counts, documents=documents,
+        problems=tuple(problems),
+    )  # fmt: skip
+
+
+async def _push(order: _Pushing, folder: RepositoryFolder, when: At) -> Item:
+    """Push one repository's code (or wiki) to a git server, and tell ref by ref what became of it."""
+    name, mirror = folder.full_name, order.mirror
+    told = _wanted(folder, when.snapshot, frozenset({mirror}), may_lack=False)[mirror]
+    refs = {ref: value for ref, value in told.refs.items() if not ref.startswith(b"refs/mirror/")}
+    wanted = server.choose_refs(refs, order.refs)
+    default = told.head.value if told.head is not None and told.head.kind == "symref" else None
+    job = PushJob(
+        str(folder.mirror(mirror)), order.url, order.login, wanted, order.overwrite, order.dry_run,
+        default=default if default in wanted else None,
+    )  # fmt: skip
+    problems: list[tuple[int, str]] = []
+    result: PushResult | None = None
+    objects = lfs.Objects()
+    try:
+        if mirror == "code":
+            objects = await server.bring_objects(folder, when.snapshot, job, order.pool, order.progress)
+            problems += objects.problems
+        result = await order.pool.run(job, progress=lambda text: order.progress.report(name, f"push: {text}"))
+        problems += server.problems_of(result, overwrite=order.overwrite)
+    except MirrorError as error:
+        problems.append((error.exit_code, error.message))
+    finally:
+        order.progress.report(name, "done")
+    return _item(
+        folder,
+        when,
+        order.url,
+        refs=len(wanted),
+        lfs_objects=objects.restored,
+        lfs_absent=objects.absent,
+        is_there=result is not None and bool(result.pushed or result.unchanged),
+        problems=tuple(problems),
+        advice=server.advice_of(result) if result is not None else (),
+        push=server.to_json(result) if result is not None else None,
+    )

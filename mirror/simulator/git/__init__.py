@@ -1,0 +1,1 @@
+"""The simulated git and Git LFS servers."""

@@ -1,0 +1,310 @@
+"""Pull requests and issues, and what is said in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mirror.simulator.world.people import User, braced
+
+if TYPE_CHECKING:
+    from mirror.simulator.world.repository import SimRepository
+    from mirror.simulator.world.world import World
+
+STATES = ("OPEN", "MERGED", "DECLINED", "SUPERSEDED")
+
+
+@dataclass
+class Comment:
+    """A comment on a pull request or issue. A deleted one stays as a tombstone."""
+
+    id: int
+    text: str
+    author: User
+    created: datetime
+    parent: int | None = None
+    inline: dict[str, Any] | None = None
+    deleted: bool = False
+    edited: datetime | None = None
+    resolved: tuple[User, datetime] | None = None
+
+
+@dataclass
+class Task:
+    """A task on a pull request."""
+
+    id: int
+    text: str
+    author: User
+    created: datetime
+    resolved: bool = False
+    comment: int | None = None
+
+
+@dataclass
+class PullRequest:
+    """A pull request and all that is said in it. `fork` is where it comes from, None: from here."""
+
+    repository: SimRepository
+    id: int
+    title: str
+    description: str
+    source: str
+    destination: str
+    source_hash: str
+    destination_hash: str
+    author: User
+    created: datetime
+    updated: datetime
+    state: str = "OPEN"
+    reason: str = ""
+    closed_by: User | None = None
+    merge_hash: str | None = None
+    fork: SimRepository | None = None
+    comments: list[Comment] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    approvals: dict[str, tuple[User, datetime]] = field(default_factory=dict)
+    reviewers: list[User] = field(default_factory=list)
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+    activity: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def world(self) -> World:
+        """The world it is in."""
+        return self.repository.world
+
+    @property
+    def origin(self) -> SimRepository:
+        """The repository of the source branch."""
+        return self.fork or self.repository
+
+    def note(self, entry: dict[str, Any]) -> None:
+        """Add to the activity; the newest comes first."""
+        self.activity.insert(0, entry)
+
+    def update_entry(self) -> dict[str, Any]:
+        """The state, as activity shows it."""
+        return {
+            "state": self.state, "title": self.title, "description": self.description,
+            "reason": self.reason, "source_hash": self.source_hash,
+            "destination_hash": self.destination_hash,
+        }  # fmt: skip
+
+    def comment(
+        self, text: str, *, author: User, parent: Comment | None = None, inline: dict[str, Any] | None = None
+    ) -> Comment:
+        """Say something."""
+        made = Comment(
+            self.world.number(), text, author, self.world.now(), parent.id if parent else None, inline
+        )
+        self.comments.append(made)
+        self.note({"comment": made})
+        self._touch(made.created, counts=self.world.switches.comments_move_updated_on)
+        return made
+
+    def delete_comment(self, comment: Comment) -> None:
+        """Take a comment back; a tombstone stays."""
+        comment.deleted, comment.edited = True, self.world.now()
+        self._touch(comment.edited, counts=self.world.switches.comments_move_updated_on)
+
+    def edit_comment(self, comment: Comment, text: str) -> None:
+        """Change what a comment says."""
+        comment.text, comment.edited = text, self.world.now()
+        self._touch(comment.edited, counts=self.world.switches.comments_move_updated_on)
+
+    def resolve(self, comment: Comment, *, by: User) -> None:
+        """Close a thread."""
+        comment.resolved = (by, self.world.now())
+
+    def add_task(self, text: str, *, author: User, comment: Comment | None = None) -> Task:
+        """Ask for something to be done."""
+        made = Task(
+            self.world.number(), text, author, self.world.now(), False, comment.id if comment else None
+        )
+        self.tasks.append(made)
+        self._touch(made.created, counts=self.world.switches.tasks_move_updated_on)
+        return made
+
+    def approve(self, user: User) -> None:
+        """Somebody approves."""
+        now = self.world.now()
+        self.approvals[user.email] = (user, now)
+        self.note({"approval": {"user": user.email, "date": now}})
+        self._touch(now, counts=self.world.switches.approvals_move_updated_on)
+
+    def request_changes(self, user: User) -> None:
+        """Somebody asks for changes; that takes their approval away."""
+        now = self.world.now()
+        self.approvals.pop(user.email, None)
+        self.note({"changes_requested": {"user": user.email, "date": now}})
+        self._touch(now, counts=self.world.switches.approvals_move_updated_on)
+
+    def add_status(
+        self, key: str, *, state: str = "SUCCESSFUL", url: str = "https://ci.example.org/1"
+    ) -> None:
+        """A build reports."""
+        now = self.world.now()
+        self.statuses.append({"key": key, "state": state, "url": url, "date": now})
+        self._touch(now, counts=self.world.switches.builds_move_updated_on)
+
+    def push(self, files: Mapping[str, bytes | None], message: str) -> str:
+        """A new commit on the source branch."""
+        return self.origin.commit(self.source, files, message)
+
+    def source_moved(self, value: str) -> None:
+        """The source branch was pushed to. Only an open pull request follows."""
+        if self.state == "OPEN" and value != self.source_hash:
+            self.source_hash = value
+            self._changed(self.author)
+
+    def edit(self, *, title: str, author: User) -> None:
+        """Change the title."""
+        self.title = title
+        self._changed(author)
+
+    def _touch(self, when: datetime, *, counts: bool) -> None:
+        if counts:
+            self.updated = when
+        if self.world.switches.pull_requests_move_repository:
+            self.repository.updated = when
+
+    def _changed(self, author: User) -> None:
+        now = self.world.now()
+        self.note({"update": {**self.update_entry(), "author": author.email, "date": now}})
+        self._touch(now, counts=True)
+
+    def merge(self, *, author: User, squash: bool = False) -> str:
+        """Merge it (or `squash` it into one commit), and remove the source branch."""
+        tip = self.repository.branch(self.destination)
+        assert tip is not None
+        if self.fork is not None:
+            self.repository.copy_objects(self.fork)
+        when = self.world.now()
+        self.merge_hash = self.repository.commit(
+            self.destination,
+            self.repository.files(self.source_hash),
+            f"Merged in {self.source} (pull request #{self.id})\n",
+            parents=(tip,) if squash else (tip, self.source_hash),
+            when=when,
+        )
+        self._close("MERGED", author)
+        if self.fork is None and self.repository.branch(self.source) is not None:
+            self.repository.delete_ref(b"refs/heads/" + self.source.encode())
+        return self.merge_hash
+
+    def decline(self, *, author: User, reason: str = "") -> str:
+        """Decline it."""
+        self.reason = reason
+        return self._close("DECLINED", author)
+
+    def supersede(self, *, author: User) -> str:
+        """It was overtaken by another."""
+        return self._close("SUPERSEDED", author)
+
+    def _close(self, state: str, author: User) -> str:
+        self.state, self.closed_by = state, author
+        self._changed(author)
+        return state
+
+
+@dataclass
+class Attachment:
+    """A file at an issue."""
+
+    name: str
+    content: bytes
+
+
+@dataclass
+class Change:
+    """What somebody did to an issue: field → (before, after)."""
+
+    id: int
+    author: User
+    when: datetime
+    fields: dict[str, tuple[str, str]]
+
+
+@dataclass
+class Issue:
+    """An issue of the tracker that Bitbucket no longer has."""
+
+    repository: SimRepository
+    id: int
+    title: str
+    content: str
+    author: User
+    created: datetime
+    updated: datetime
+    state: str = "new"
+    comments: list[Comment] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """A name for the storage address of its attachments."""
+        return braced("issue", self.repository.uuid, str(self.id)).strip("{}")
+
+    def comment(self, text: str, *, author: User) -> Comment:
+        """Say something."""
+        world = self.repository.world
+        made = Comment(world.number(), text, author, world.now())
+        self.comments.append(made)
+        self.updated = made.created
+        return made
+
+    def set_state(self, state: str, *, author: User) -> None:
+        """Change its state."""
+        world = self.repository.world
+        self.updated = world.now()
+        self.changes.append(Change(world.number(), author, self.updated, {"state": (self.state, state)}))
+        self.state = state
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Add a file."""
+        self.attachments.append(Attachment(name, content))
+        self.updated = self.repository.world.now()
+
+
+@dataclass
+class Snippet:
+    """A few files that stand alone, and what is said about them. Every change is a commit."""
+
+    id: str
+    title: str
+    author: User
+    created: datetime
+    updated: datetime
+    files: dict[str, bytes]
+    git: SimRepository
+    comments: list[Comment] = field(default_factory=list)
+
+    @property
+    def commit(self) -> str:
+        """The hash of what it is now."""
+        value = self.git.branch("main")
+        assert value is not None
+        return value
+
+    @property
+    def address(self) -> str:
+        """Where it is cloned from, below the git server's own address."""
+        title = "-".join(self.title.lower().split())
+        return f"snippets/{self.git.workspace.slug}/{self.id}/{title}.git"
+
+    def edit(self, files: dict[str, bytes]) -> None:
+        """Other files, by somebody at the web page: it is updated now."""
+        self.updated = self.git.world.now()
+        self.commit_files(files)
+
+    def commit_files(self, files: dict[str, bytes], *, parents: Sequence[str] | None = None) -> str:
+        """A commit with just `files`; `parents` other than the tip's is a force-push."""
+        gone: dict[str, bytes | None] = {name: None for name in self.files if name not in files}
+        author = (self.author.name, self.author.email)
+        self.files = files
+        return self.git.commit(
+            "main", {**(gone if parents is None else {}), **files}, "Edited\n", author=author, parents=parents
+        )

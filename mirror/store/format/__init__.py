@@ -1,0 +1,1 @@
+"""The store's files as values: names, places, seals. Nothing here writes."""

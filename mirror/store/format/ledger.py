@@ -1,0 +1,150 @@
+"""The ledger of a folder: every snapshot that was taken, and whether it is kept or was let go."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from mirror.model import JsonObject, Snapshot, is_snapshot_id, time_from_text, time_text
+from mirror.store.format import layout
+from mirror.store.format.failures import Malformed, Unreadable
+from mirror.store.format.records import parse_small
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """When a snapshot was let go, by which run, and why (`retention` or `erased`)."""
+
+    at: datetime
+    run: str
+    why: str
+
+    def to_json(self) -> JsonObject:
+        """As the ledger holds it."""
+        return {"at": time_text(self.at), "run": self.run, "why": self.why}
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> LetGo:
+        """Read what `to_json` wrote."""
+        return cls(time_from_text(data["at"]), str(data["run"]), str(data["why"]))
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One snapshot in the ledger.
+
+    `complete`: every part is settled. `confirmed`: when a run last found nothing changed since, told once
+    the next snapshot was taken. `let_go` is None while the snapshot is kept.
+    """
+
+    id: str
+    sequence: int
+    time: datetime
+    tree: str
+    refs_sha256: str | None
+    complete: bool
+    confirmed: datetime | None = None
+    let_go: LetGo | None = None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, refs_sha256: str | None) -> Listed:
+        """A snapshot as it is listed when it has been taken."""
+        return cls(
+            snapshot.id, snapshot.sequence, snapshot.time, snapshot.tree, refs_sha256, snapshot.is_complete
+        )
+
+    def to_json(self) -> JsonObject:
+        """As the ledger holds it."""
+        return {
+            "id": self.id,
+            "sequence": self.sequence,
+            "time": time_text(self.time),
+            "tree": self.tree,
+            "refs_sha256": self.refs_sha256,
+            "complete": self.complete,
+            "confirmed": None if self.confirmed is None else time_text(self.confirmed),
+            "let_go": None if self.let_go is None else self.let_go.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Listed:
+        """Read what `to_json` wrote."""
+        confirmed, let_go = data["confirmed"], data["let_go"]
+        if not is_snapshot_id(data["id"]) or type(data["sequence"]) is not int:
+            raise Malformed(f"a snapshot is listed as {data['id']!r} with the sequence {data['sequence']!r}")
+        return cls(
+            data["id"], data["sequence"], time_from_text(data["time"]), str(data["tree"]),
+            data["refs_sha256"], bool(data["complete"]),
+            None if confirmed is None else time_from_text(confirmed),
+            None if let_go is None else LetGo.from_json(let_go),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A folder's ledger.
+
+    `snapshots` are in the order of their sequence. From `listed_from` on every sequence is listed; of
+    those before only the kept ones are. `latest` is the newest kept snapshot. `previous` are the sha256 of
+    earlier versions of the file, the newest last; `sha256` is that of the file as it was read or written.
+    """
+
+    snapshots: tuple[Listed, ...] = ()
+    listed_from: int = 1
+    latest: Snapshot | None = None
+    previous: tuple[str, ...] = ()
+    sha256: str | None = None
+
+    @property
+    def kept(self) -> dict[str, Listed]:
+        """The snapshots that are kept, by id, in the order of their sequence."""
+        return {one.id: one for one in self.snapshots if one.let_go is None}
+
+    @property
+    def gaps(self) -> list[int]:
+        """The sequences that should be listed and are not."""
+        there = {one.sequence for one in self.snapshots}
+        return [number for number in range(self.listed_from, max(there, default=0)) if number not in there]
+
+    def follows(self, sha256: str | None) -> bool:
+        """Whether this is the ledger of that sha256, or was carried on from it; None stands for none."""
+        return sha256 is None or sha256 == self.sha256 or sha256 in self.previous
+
+    def to_json(self) -> JsonObject:
+        """As the folder's file holds it, but for its seal."""
+        latest = None
+        if self.latest is not None:
+            latest = {"snapshot": self.latest.to_json(), "tree": self.latest.tree}
+        return {
+            "schema": 1,
+            "listed_from": self.listed_from,
+            "latest": latest,
+            "previous": list(self.previous),
+            "snapshots": [one.to_json() for one in self.snapshots],
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Ledger:
+        """Read what `to_json` wrote."""
+        latest = data["latest"]
+        return cls(
+            tuple(Listed.from_json(one) for one in data["snapshots"]),
+            int(data["listed_from"]),
+            None if latest is None else Snapshot.from_json(latest["snapshot"], tree=latest["tree"]),
+            tuple(str(one) for one in data["previous"]),
+        )
+
+
+def read_ledger(root: Path, place: str) -> Ledger | None:
+    """The ledger of the folder `place`, None where it has none yet. Raises StoreDamaged."""
+    file = f"{place}/{layout.LEDGER_FILE}"
+    try:
+        data = (root / file).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unreadable(file, error.strerror or str(error)) from error
+    digest = hashlib.sha256(data).hexdigest()
+    return replace(parse_small(data, file, Ledger.from_json), sha256=digest)

@@ -1,0 +1,223 @@
+"""The store's small JSON files as values, and reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mirror.model import JsonObject, is_uuid, loads, time_from_text, time_text
+from mirror.store.format.failures import Malformed, StoreDamaged, Unreadable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FormerName:
+    """A name that a thing had, from when it was first seen with it until it had another."""
+
+    name: str
+    since: datetime
+    until: datetime
+
+    def to_json(self) -> JsonObject:
+        """As the store's files hold it."""
+        return {"name": self.name, "since": time_text(self.since), "until": time_text(self.until)}
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> FormerName:
+        """Read what `to_json` wrote."""
+        return cls(_text(data, "name"), _time(data, "since"), _time(data, "until"))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """How often, since when and until when a thing was not in a complete listing."""
+
+    first: datetime
+    last: datetime
+    runs: int
+
+    def to_json(self) -> JsonObject:
+        """As the store's files hold it."""
+        return {"first": time_text(self.first), "last": time_text(self.last), "runs": self.runs}
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Missing:
+        """Read what `to_json` wrote."""
+        return cls(_time(data, "first"), _time(data, "last"), _number(data, "runs"))
+
+
+@dataclass(frozen=True)
+class StoreRecord:
+    """The store's own file: format, id, when it was made, and what a reader must know."""
+
+    format: int
+    id: str
+    created: datetime
+    requires: tuple[str, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """As the store's file holds it."""
+        return {
+            "format": self.format,
+            "id": self.id,
+            "created": time_text(self.created),
+            "requires": list(self.requires),
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> StoreRecord:
+        """Read what `to_json` wrote."""
+        return cls(
+            _number(data, "format"), _text(data, "id"), _time(data, "created"), _texts(data, "requires")
+        )
+
+
+@dataclass(frozen=True)
+class WorkspaceRecord:
+    """Who a workspace's folder belongs to, under which names. `since`: first seen with this name."""
+
+    uuid: str
+    slug: str
+    name: str
+    since: datetime
+    former_names: tuple[FormerName, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """As the folder's file holds it."""
+        return {
+            "schema": 1,
+            "uuid": self.uuid,
+            "slug": self.slug,
+            "name": self.name,
+            "since": time_text(self.since),
+            "former_names": [former.to_json() for former in self.former_names],
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> WorkspaceRecord:
+        """Read what `to_json` wrote."""
+        return cls(
+            _uuid(data), _text(data, "slug"), _text(data, "name"), _time(data, "since"),
+            tuple(FormerName.from_json(item) for item in _objects(data, "former_names")),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RepositoryRecord:
+    """Who a repository's folder belongs to, under which full names, and whether it is missing.
+
+    `since`: first seen under the current full name. `gone_since`: when it was first missing, once
+    that is confirmed.
+    """
+
+    uuid: str
+    full_name: str
+    since: datetime
+    former_names: tuple[FormerName, ...] = ()
+    missing: Missing | None = None
+    gone_since: datetime | None = None
+
+    def to_json(self) -> JsonObject:
+        """As the folder's file holds it."""
+        return {
+            "schema": 1,
+            "uuid": self.uuid,
+            "full_name": self.full_name,
+            "since": time_text(self.since),
+            "former_names": [former.to_json() for former in self.former_names],
+            "missing": None if self.missing is None else self.missing.to_json(),
+            "gone_since": None if self.gone_since is None else time_text(self.gone_since),
+        }
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> RepositoryRecord:
+        """Read what `to_json` wrote."""
+        full_name = _text(data, "full_name")
+        if full_name.count("/") != 1:
+            raise Malformed(f"full_name {full_name!r} is not workspace/repository")
+        missing = data.get("missing")
+        return cls(
+            _uuid(data), full_name, _time(data, "since"),
+            tuple(FormerName.from_json(item) for item in _objects(data, "former_names")),
+            None if missing is None else Missing.from_json(missing),
+            None if data.get("gone_since") is None else _time(data, "gone_since"),
+        )  # fmt: skip
+
+
+def read_small(root: Path, file: str, build: Callable[[JsonObject], T]) -> T:
+    """Read the JSON file `file` (relative to the store `root`) and build a value of it.
+
+    Raises StoreDamaged naming the file where it is missing, unreadable as JSON, or not of the
+    form that `build` expects (`build` raises ValueError for that).
+    """
+    return parse_small(read_bytes(root, file), file, build)
+
+
+def read_bytes(root: Path, file: str) -> bytes:
+    """The content of a file that is always there. Raises StoreDamaged where it is missing or may not be
+    read."""
+    try:
+        return (root / file).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise StoreDamaged(file, "it is missing") from error
+    except OSError as error:
+        raise Unreadable(file, error.strerror or str(error)) from error
+
+
+def parse_small(data: bytes, file: str, build: Callable[[JsonObject], T]) -> T:
+    """As read_small, of bytes already read."""
+    try:
+        value = loads(data)
+        if not isinstance(value, dict):
+            raise Malformed("it does not hold a JSON object")
+        return build(value)
+    except (ValueError, OverflowError) as error:  # NotCanonical is a ValueError
+        raise StoreDamaged(file, str(error)) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreDamaged(file, f"it is not of its form: {error}") from error
+
+
+def _text(data: JsonObject, key: str) -> str:
+    value = data.get(key)
+    if not isinstance(value, str):
+        raise Malformed(f"{key!r} is not a text")
+    return value
+
+
+def _number(data: JsonObject, key: str) -> int:
+    value = data.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise Malformed(f"{key!r} is not a whole number")
+    return value
+
+
+def _uuid(data: JsonObject) -> str:
+    value = data.get("uuid")
+    if not isinstance(value, str) or not is_uuid(value):
+        raise Malformed("'uuid' is not a uuid in braces")
+    return value
+
+
+def _time(data: JsonObject, key: str) -> datetime:
+    try:
+        return time_from_text(_text(data, key))
+    except ValueError as error:
+        raise Malformed(f"{key!r} is not a time") from error
+
+
+def _texts(data: JsonObject, key: str) -> tuple[str, ...]:
+    values = data.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise Malformed(f"{key!r} is not a list of texts")
+    return tuple(values)
+
+
+def _objects(data: JsonObject, key: str) -> list[dict[str, Any]]:
+    values = data.get(key)
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise Malformed(f"{key!r} is not a list of objects")
+    return values

@@ -1,0 +1,269 @@
+"""What upstream advertised for each mirror, and our pull request pins, as documents of a snapshot.
+
+`refs.json` tells of a repository's `code` and `wiki`, `refs/snippets/<name>.json` of one snippet. Up to
+REFS_MAX refs of a mirror stand there. More are spread over `refs/<mirror>/<ab>.json`, where `ab` are the
+first two hexadecimal digits of the sha256 of the name as the JSON has it, so that one ref that moves
+changes one small file; the document above then holds the sha256 of each of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mirror.model import (
+    Head,
+    JsonObject,
+    Refs,
+    dumps,
+    is_hash,
+    loads,
+    name_from_json,
+    name_to_json,
+)
+from mirror.store.format import layout
+from mirror.store.format.failures import Malformed
+
+REFS_MAX = 5000
+MAIN_MIRROR = "code"
+WIKI_MIRROR = "wiki"
+_SNIPPET_REFS = f"{layout.REFS_DOCUMENTS}{layout.SNIPPETS}/"
+_GONE_SINCE = "gone_since"
+
+Read = Callable[[str], bytes | None]
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What a snapshot says of one mirror: its refs, the pinned head of each pull request, and since when
+    upstream no longer has it (None: it has, as far as is known)."""
+
+    refs: Refs
+    pins: Mapping[int, str] = field(default_factory=dict)
+    gone_since: str | None = None
+
+    @property
+    def values(self) -> set[str]:
+        """Every hash that it names."""
+        values = {*self.refs.refs.values(), *self.pins.values()}
+        if self.refs.head is not None and self.refs.head.kind == "detached":
+            values.add(self.refs.head.value.decode("ascii", "replace"))
+        return values
+
+
+def _home(mirror: str) -> tuple[str, str]:
+    if mirror in (MAIN_MIRROR, WIKI_MIRROR):
+        return layout.REFS_DOCUMENT, mirror
+    return f"{layout.REFS_DOCUMENTS}{mirror}.json", "snippet"
+
+
+def home_of(mirror: str) -> str:
+    """The document that tells of a mirror; its shards, if any, stand below it."""
+    return _home(mirror)[0]
+
+
+def shards_of(mirror: str) -> str:
+    """The folder of a mirror's shards."""
+    return f"{layout.REFS_DOCUMENTS}{mirror}"
+
+
+def refs_to_documents(refs: Refs, pins: Mapping[int, str]) -> dict[str, bytes]:
+    """The documents (path to canonical bytes) that hold the refs of the code alone."""
+    return mirror_to_documents(MAIN_MIRROR, Mirrored(refs, pins))
+
+
+def mirror_to_documents(mirror: str, told: Mirrored, before: bytes | None = None) -> dict[str, bytes]:
+    """The documents (path to canonical bytes) that hold what is told of a mirror.
+
+    `before` is the document as it is that tells of several; what it says of others stays.
+    """
+    names = {name_to_json(name): value for name, value in told.refs.refs.items()}
+    kinds = {"refs": names}
+    if mirror == MAIN_MIRROR:
+        kinds["pull_requests"] = {str(number): value for number, value in told.pins.items()}
+    content: JsonObject = {"head": _head_to_json(told.refs.head)}
+    if told.gone_since is not None:
+        content[_GONE_SINCE] = told.gone_since
+    documents: dict[str, bytes] = {}
+    if sum(len(values) for values in kinds.values()) <= REFS_MAX:
+        content |= kinds
+    else:
+        shards: dict[str, dict[str, dict[str, str]]] = {}
+        for kind, values in kinds.items():
+            for key, value in values.items():
+                shard = shards.setdefault(_shard_of(mirror, key), {one: {} for one in kinds})
+                shard[kind][key] = value
+        documents = {shard: dumps(one) for shard, one in shards.items()}
+        content["sharded"] = {
+            **{kind: len(values) for kind, values in kinds.items()},
+            "files": {shard: hashlib.sha256(data).hexdigest() for shard, data in documents.items()},
+        }
+    path, key = _home(mirror)
+    others = {} if before is None else _object(loads(before), path)
+    documents[path] = dumps({**others, key: content})
+    return documents
+
+
+def mirror_edits(
+    mirror: str, told: Mirrored | None, read: Read, paths: Callable[[str], Iterable[str]]
+) -> dict[str, bytes | None]:
+    """What makes documents tell this of a mirror, or with None nothing: each one's new bytes, None where
+    it goes. `read` gives the bytes of one, `paths` those below a folder, as they are now."""
+    path = home_of(mirror)
+    folder = shards_of(mirror)
+    old = {one for one in paths(folder) if one.startswith(f"{folder}/")}
+    if told is None:
+        return dict.fromkeys([path, *sorted(old)]) if path != layout.REFS_DOCUMENT else {}
+    before = read(path)
+    edits: dict[str, bytes | None] = dict(mirror_to_documents(mirror, told, before))
+    content = None if before is None else content_of(mirror, before)
+    sharded = None if content is None else sharded_of(content, path)
+    held = {} if sharded is None else files_of(sharded, path)
+    # Of many shards few change, and to compare each with what is there is to read them all.
+    for one in old & edits.keys():
+        if held.get(one) == hashlib.sha256(edits[one] or b"").hexdigest():
+            del edits[one]
+            old.remove(one)
+    return {**dict.fromkeys(sorted(old - edits.keys())), **edits}
+
+
+def refs_from_documents(read: Read) -> tuple[Refs, dict[int, str]] | None:
+    """The refs of the code and the pull request pins; `read` gives a document's bytes by path.
+
+    None where the snapshot has no `refs.json`: its refs were never known. Raises ValueError where
+    the documents are not what they should be.
+    """
+    told = mirror_from_documents(MAIN_MIRROR, read)
+    return None if told is None else (told.refs, dict(told.pins))
+
+
+def mirror_from_documents(mirror: str, read: Read) -> Mirrored | None:
+    """What documents tell of a mirror, None where they tell nothing; otherwise as refs_from_documents."""
+    path = home_of(mirror)
+    data = read(path)
+    content = None if data is None else content_of(mirror, data)
+    if content is None:
+        return None
+    refs: dict[bytes, str] = {}
+    pins: dict[int, str] = {}
+    sharded = sharded_of(content, path)
+    if sharded is None:
+        refs, pins = values_of(mirror, content, path)
+    for shard, digest in files_of(sharded, path).items() if sharded is not None else ():
+        data = read(shard)
+        if data is None:
+            raise Malformed(f"{shard} is missing")
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Malformed(f"{shard} is not the one that {path} names")
+        some = values_of(mirror, loads(data), shard)
+        refs |= some[0]
+        pins |= some[1]
+    check_count(mirror, sharded, len(refs), len(pins))
+    since = content.get(_GONE_SINCE)
+    if since is not None and not isinstance(since, str):
+        raise Malformed(f"{path} does not say since when it is gone")
+    return Mirrored(Refs(refs, head_of(content, path)), pins, since)
+
+
+def content_of(mirror: str, data: bytes) -> JsonObject | None:
+    """What a document says of a mirror; None where it says nothing of it, which it must of the code.
+
+    Raises ValueError, as all readers here.
+    """
+    if mirror == WIKI_MIRROR and b'"wiki"' not in data:
+        return None
+    path, key = _home(mirror)
+    return _object(_object(loads(data), path).get(key), path)
+
+
+def sharded_of(content: JsonObject, path: str) -> JsonObject | None:
+    """What a document says of the shards of a mirror; None where it holds everything itself."""
+    return _object(content["sharded"], path) if "sharded" in content else None
+
+
+def files_of(sharded: JsonObject, path: str) -> JsonObject:
+    """The shards: path to sha256."""
+    return _object(sharded.get("files"), path)
+
+
+def check_count(mirror: str, sharded: JsonObject | None, refs: int, pins: int) -> None:
+    """Raise ValueError unless the shards hold together as many as the document above says."""
+    if sharded is None:
+        return
+    said = sharded.get("refs"), sharded.get("pull_requests") if mirror == MAIN_MIRROR else 0
+    if (refs, pins) != said:
+        raise Malformed(f"the shards of {home_of(mirror)} do not hold as many refs as it says")
+
+
+def values_of(mirror: str, content: Any, document: str) -> tuple[dict[bytes, str], dict[int, str]]:
+    """The refs and the pull request pins in a shard, or in what the document above says of a mirror."""
+    names = _object(_object(content, document).get("refs"), document)
+    heads = _object(content.get("pull_requests"), document) if mirror == MAIN_MIRROR else {}
+    refs = {name_from_json(name): _hash(value) for name, value in names.items()}
+    return refs, {int(number): _hash(value) for number, value in heads.items()}
+
+
+def mirrors_told_of(paths: Iterable[str]) -> Iterator[str]:
+    """The snippets' mirrors that documents with these paths tell of."""
+    for path in paths:
+        name = path.removeprefix(_SNIPPET_REFS)
+        if path.startswith(_SNIPPET_REFS) and name.endswith(".json") and "/" not in name:
+            yield f"{layout.SNIPPETS}/{name.removesuffix('.json')}"
+
+
+def ref_of(mirror: str, name: bytes) -> bytes:
+    """How a ref is called where refs of several mirrors are told of: those of the code by their own
+    name, others like `wiki:refs/heads/main` (no ref may hold a colon)."""
+    return name if mirror == MAIN_MIRROR else mirror.encode("ascii") + b":" + name
+
+
+def mirror_and_ref(name: bytes) -> tuple[str, bytes]:
+    """The mirror and its ref that `ref_of` named."""
+    mirror, colon, ref = name.partition(b":")
+    return (mirror.decode("ascii", "replace"), ref) if colon else (MAIN_MIRROR, name)
+
+
+def mirror_of_document(path: str) -> str | None:
+    """The mirror of the thing that a document is about, where there may be one: of a snippet."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name.removesuffix('.json')}" if folder == layout.SNIPPETS else None
+
+
+def _shard_of(mirror: str, key: str) -> str:
+    return f"{shards_of(mirror)}/{hashlib.sha256(key.encode('utf-8')).hexdigest()[:2]}.json"
+
+
+def _head_to_json(head: Head | None) -> JsonObject | None:
+    return None if head is None else {head.kind: name_to_json(head.value)}
+
+
+def head_of(content: JsonObject, path: str) -> Head | None:
+    """Where HEAD pointed."""
+    data = content.get("head")
+    if data is None:
+        return None
+    match list(_object(data, path).items()):
+        case [(("symref" | "detached" | "unborn") as kind, str() as value)]:
+            return Head(kind, name_from_json(value))
+    raise Malformed(f"{path} does not say where HEAD points")
+
+
+def _hash(value: Any) -> str:
+    if not isinstance(value, str) or not is_hash(value):
+        raise Malformed("a ref's value is not a full hash")
+    return value
+
+
+def _object(value: Any, document: str) -> JsonObject:
+    if not isinstance(value, dict):
+        raise Malformed(f"{document} does not hold the objects that it should")
+    return value
+
+
+def is_own_document(path: str) -> bool:
+    """Whether a document is the store's own (`snapshot.json`, `refs.json`, all below `refs/`, the lists of
+    LFS objects) and not one of Bitbucket's."""
+    own = (layout.SNAPSHOT_DOCUMENT, layout.REFS_DOCUMENT)
+    return path in own or path.startswith((layout.REFS_DOCUMENTS, layout.LFS_DOCUMENTS))

@@ -1,0 +1,1 @@
+"""Reading a store. Nothing here ever writes, not even a lock."""

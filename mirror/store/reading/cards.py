@@ -1,0 +1,103 @@
+"""Whose a folder is: its card (`repository.json`, `workspace.json`), or what its snapshots say instead.
+
+A card that is damaged or gone is its own folder's problem. The snapshots hold uuid and name, too, so the
+folder is read all the same, and the next backup writes the card again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from mirror.model import JsonObject, is_uuid
+from mirror.store.format import layout
+from mirror.store.format.failures import StoreDamaged
+from mirror.store.format.records import RepositoryRecord, WorkspaceRecord, parse_small, read_bytes
+from mirror.store.format.seal import seal_fault
+from mirror.store.reading.snapshots import SnapshotReader
+
+T = TypeVar("T")
+# The keys of cards in format 1 as version 0.1 wrote it, without seals.
+UNSEALED_CARDS: Mapping[str, frozenset[str]] = {
+    layout.WORKSPACE_FILE: frozenset({"schema", "uuid", "slug", "name", "since", "former_names"}),
+    layout.REPOSITORY_FILE: frozenset(
+        {"schema", "uuid", "full_name", "since", "former_names", "missing", "gone_since"}
+    ),
+}
+_PROFILE = "repository.json"
+
+
+def read_repository_card(
+    root: Path, place: str, snapshots: SnapshotReader
+) -> tuple[RepositoryRecord, StoreDamaged | None]:
+    """The card of the repository's folder `place`, and what is wrong with it where its snapshots had to
+    tell it. Raises StoreDamaged where these do not, either."""
+    try:
+        return _read(root, place, layout.REPOSITORY_FILE, RepositoryRecord.from_json), None
+    except StoreDamaged as damage:
+        told = _told_by(snapshots, place)
+        if told is None or told[1].count("/") != 1:
+            raise
+        uuid, full_name, since = told
+        return RepositoryRecord(uuid, full_name, since), damage
+
+
+def read_workspace_card(
+    root: Path, place: str, snapshots: SnapshotReader, repositories: Callable[[], Iterable[SnapshotReader]]
+) -> tuple[WorkspaceRecord, StoreDamaged | None]:
+    """The card of the workspace's folder `place`, and what is wrong with it where snapshots had to tell it:
+    its own, or where it has none those of its `repositories`. Raises StoreDamaged where these do not."""
+    try:
+        return _read(root, place, layout.WORKSPACE_FILE, WorkspaceRecord.from_json), None
+    except StoreDamaged as damage:
+        told = _told_by(snapshots, place)
+        if told is not None and "/" not in told[1]:
+            uuid, slug, since = told
+            return WorkspaceRecord(uuid, slug, "", since), damage
+        with contextlib.suppress(OSError):  # a folder that may not be listed tells nothing
+            for one in repositories():
+                found = _workspace_told_by(one, place)
+                if found is not None:
+                    return found, damage
+        raise
+
+
+def _read(root: Path, place: str, name: str, build: Callable[[JsonObject], T]) -> T:
+    file = f"{place}/{name}"
+    data = read_bytes(root, file)
+    fault = seal_fault(data, UNSEALED_CARDS[name])
+    if fault is not None:
+        raise StoreDamaged(file, fault)
+    return parse_small(data, file, build)
+
+
+def _told_by(snapshots: SnapshotReader, place: str) -> tuple[str, str, datetime] | None:
+    """The uuid, name and time of the last snapshot, if it is of this folder."""
+    try:
+        latest = snapshots.latest()
+    except (StoreDamaged, OSError):
+        return None
+    if latest is None or not is_uuid(latest.uuid) or not _fits(place, latest.uuid):
+        return None
+    return latest.uuid, latest.full_name, latest.time
+
+
+def _workspace_told_by(snapshots: SnapshotReader, place: str) -> WorkspaceRecord | None:
+    try:
+        latest = snapshots.latest()
+        profile = snapshots.read(latest, _PROFILE) if latest is not None else None
+    except (StoreDamaged, OSError):
+        return None
+    told = profile.get("workspace") if isinstance(profile, dict) else None
+    uuid, slug = (told.get("uuid"), told.get("slug")) if isinstance(told, dict) else (None, None)
+    if latest is None or not is_uuid(uuid) or not isinstance(slug, str) or not _fits(place, str(uuid)):
+        return None
+    return WorkspaceRecord(str(uuid), slug, "", latest.time)
+
+
+def _fits(place: str, uuid: str) -> bool:
+    """Whether the folder's name has the digits of this uuid: else the snapshots are another folder's."""
+    return layout.may_belong_to(place.rpartition("/")[2], uuid)

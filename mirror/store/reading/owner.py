@@ -1,0 +1,72 @@
+"""Whose the files of a store are."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror.fs import LOST_AND_FOUND
+from mirror.store.format import layout
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A user and a group, by number."""
+
+    uid: int
+    gid: int
+
+    @property
+    def user(self) -> str:
+        """The user's name, or the number where it has none."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+    @property
+    def group(self) -> str:
+        """The group's name, or the number where it has none."""
+        try:
+            return grp.getgrgid(self.gid).gr_name
+        except KeyError:
+            return str(self.gid)
+
+    @property
+    def groups(self) -> list[int]:
+        """Every group that the user is in."""
+        try:
+            return os.getgrouplist(pwd.getpwuid(self.uid).pw_name, self.gid)
+        except KeyError:
+            return [self.gid]
+
+
+def owner_of(path: Path) -> Owner | None:
+    """Who owns the store at `path`: the owner of its own file; None where there is no store."""
+    try:
+        state = (path / layout.STORE_FILE).stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    return Owner(state.st_uid, state.st_gid)
+
+
+def foreign(path: Path, owner: Owner) -> Iterator[tuple[str, Owner | None]]:
+    """Every file and folder of the store at `path` that is not `owner`'s, with whose it is; None where a
+    folder cannot be looked into."""
+    refused: list[str] = []
+    for folder, folders, files in os.walk(path, onerror=lambda error: refused.append(str(error.filename))):
+        for name in (*folders, *files):
+            place = os.path.join(folder, name)  # noqa: PTH118 - there may be millions
+            try:
+                state = os.lstat(place)
+            except FileNotFoundError:  # a writer is at work
+                continue
+            if state.st_uid != owner.uid and name != LOST_AND_FOUND:
+                yield os.path.relpath(place, path), Owner(state.st_uid, state.st_gid)
+    for place in refused:
+        if os.path.basename(place) != LOST_AND_FOUND:  # noqa: PTH119
+            yield os.path.relpath(place, path), None

@@ -1,0 +1,444 @@
+"""Reading a store. Nothing here ever writes, not even a lock: any copy can be read, also one on
+a read-only disk, and while somebody else writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from mirror import __version__
+from mirror.errors import MirrorError, UsageError
+from mirror.model import JsonObject, Selector, time_text
+from mirror.store.format import layout
+from mirror.store.format.brake import Brake
+from mirror.store.format.failures import StoreDamaged, StoreTooNew, TwoFolders, Unreadable, missing_store
+from mirror.store.format.ledger import Ledger
+from mirror.store.format.places import Places, owned_folders, strangers_in
+from mirror.store.format.records import (
+    FormerName,
+    Missing,
+    StoreRecord,
+    read_small,
+)
+from mirror.store.format.refs_document import Mirrored, is_own_document, ref_of
+from mirror.store.format.removals import Erased, Erasure
+from mirror.store.format.seal import seal_fault
+from mirror.store.reading import runs
+from mirror.store.reading.cards import UNSEALED_CARDS, read_repository_card, read_workspace_card
+from mirror.store.reading.folder_readers import (
+    Folder,
+    OnDamage,
+    RepositoryFolder,
+    WorkspaceFolder,
+    workspace_now,
+)
+from mirror.store.reading.past import Past, past_of
+from mirror.store.reading.runs import RunRecord
+from mirror.store.reading.selection import Candidate, matches_any, select
+from mirror.store.reading.snapshots import At, OpenDocuments, SnapshotReader
+from mirror.store.reading.stored import StoredFile
+
+__all__ = [
+    "At", "Brake", "Erased", "Erasure", "FormerName", "Ledger", "Mirrored", "Missing", "Past",
+    "RepositoryFolder", "RunRecord", "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile",
+    "TwoFolders", "WorkspaceFolder", "is_own_document", "ref_of", "workspace_now",
+]  # fmt: skip
+
+# The keys of small files in format 1 as version 0.1 wrote it, without seals.
+_UNSEALED: Mapping[str, frozenset[str]] = {
+    layout.STORE_FILE: frozenset({"format", "id", "created", "requires"}),
+    **UNSEALED_CARDS,
+    layout.RUNS: frozenset(
+        {"schema", "id", "kind", "started", "ended", "program", "exit_code", "exit_codes", "previous",
+         "entries", "problems", "facts"}
+    ),
+}  # fmt: skip
+T = TypeVar("T")
+F = TypeVar("F", bound=Folder)
+
+
+class Store:
+    """A store opened for reading. Close it when done; it is a context manager."""
+
+    def __init__(self, path: Path, record: StoreRecord) -> None:
+        self.path = path
+        self._record = record
+        self._opened = OpenDocuments()
+        self._past: Past | None = None
+        self.places = Places(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open the store at `path`.
+
+        Raises NoStore where there is none, StoreTooNew where a newer program wrote it, and
+        StoreDamaged where its own file cannot be read or is missing.
+        """
+        path = path.absolute()
+        try:
+            there = (path / layout.STORE_FILE).is_file()
+        except PermissionError as error:
+            raise MirrorError(
+                f"no permission to read {path}", hint="run as the user who owns the store"
+            ) from error
+        if not there:
+            raise missing_store(path)
+        return cls(path, read_store_record(path))
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of open files. The store may be used again afterwards."""
+        self._opened.close()
+
+    @property
+    def id(self) -> str:
+        """The store's own id, which copies share."""
+        return self._record.id
+
+    @property
+    def format(self) -> int:
+        """The format that the store is written in."""
+        return self._record.format
+
+    @property
+    def created(self) -> datetime:
+        """When the store was made."""
+        return self._record.created
+
+    def workspaces(
+        self, selectors: Sequence[Selector] = (), on_damage: OnDamage | None = None
+    ) -> list[WorkspaceFolder]:
+        """The workspaces, by folder name; those that `selectors` name where some are given.
+
+        Damaged ones raise StoreDamaged (or go to `on_damage`) where they are selected.
+        """
+        candidates = self._workspace_candidates()
+        wanted = [Selector(one.workspace) for one in selectors]
+        return _healthy(select(candidates, wanted) if wanted else _items(candidates), on_damage)
+
+    def repositories(
+        self, selectors: Sequence[Selector] = (), on_damage: OnDamage | None = None
+    ) -> list[RepositoryFolder]:
+        """The repositories, by folder; those that `selectors` mean where some are given.
+
+        Raises UsageError where a selector matches nothing or an exact one matches several (a name
+        used again): folder names tell these apart. The name of a workspace that has no repository
+        yet is no error. Damaged folders raise StoreDamaged (or go to `on_damage`) where they are
+        selected.
+        """
+        candidates = self._repository_candidates()
+        if not selectors:
+            return _healthy(_items(candidates), on_damage)
+        workspaces = self._workspace_candidates()
+        wanted = [
+            one
+            for one in selectors
+            if one.repository is not None or matches_any(candidates, one) or not matches_any(workspaces, one)
+        ]
+        return _healthy(select(candidates, wanted), on_damage)
+
+    def repository(self, selector: Selector) -> RepositoryFolder:
+        """The one repository that `selector` means. Raises UsageError where it means several."""
+        found = self.repositories([selector])
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(one.full_name for one in found[:5]) or "it has none"
+        raise UsageError(
+            f"{str(selector)!r} means {len(found)} repositories, and one is needed",
+            hint=f"name one as workspace/repository: {names}",
+        )
+
+    def past(self, on_damage: OnDamage | None = None) -> Past:
+        """What the run records tell, read once. Records that are damaged go to `on_damage`, or are logged."""
+        if self._past is None:
+            self._past = past_of(self.path, on_damage or runs.log_damage)
+        return self._past
+
+    def brought_back(
+        self, folder: RepositoryFolder | WorkspaceFolder, sha256: str | None = None
+    ) -> str | None:
+        """What to tell where the ledger of `folder` is older than run records say, or None: the folder was
+        brought back from an older copy, and snapshots taken since may be missing.
+
+        `sha256` is that of the ledger, where the caller knows it. Raises StoreDamaged.
+        """
+        kind = "repository" if isinstance(folder, RepositoryFolder) else "workspace"
+        told = self.past().of(kind, folder.uuid)
+        if told is None or told.ledger in (None, sha256):
+            return None
+        ledger = folder.ledger()
+        if ledger is not None and ledger.follows(told.ledger):
+            return None
+        # Another run may have written much since this one read the records.
+        newer = past_of(self.path).of(kind, folder.uuid)
+        if ledger is None or newer is None or ledger.follows(newer.ledger):
+            return None
+        return (
+            f"{folder.relative(layout.LEDGER_FILE)} is not the one that run records name, nor was it made"
+            " from that one: the folder was brought back from an older copy, and snapshots may be missing"
+        )
+
+    def runs(self, kind: str | None = None, on_damage: OnDamage | None = None) -> Iterator[RunRecord]:
+        """Every run record in the order of writing, the oldest first; see `store.runs.runs`."""
+        return runs.runs(self.path, kind, on_damage)
+
+    def newest_runs(
+        self, on_damage: OnDamage | None = None, oldest: int | None = None
+    ) -> Iterator[RunRecord]:
+        """Run records, the one written last first; see `store.runs.newest_first`."""
+        return runs.newest_first(self.path, on_damage or runs.log_damage, oldest)
+
+    def run_ids(self) -> list[str]:
+        """The ids of every run record, sorted."""
+        return runs.run_ids(self.path)
+
+    def run(self, identifier: str) -> RunRecord:
+        """One run record. Raises StoreDamaged."""
+        return runs.read_run(self.path, identifier)
+
+    def last_run(self, kind: str | None = None) -> RunRecord | None:
+        """The run (of `kind`) whose record was written last, or None."""
+        return runs.last_run(self.path, kind)
+
+    def check_small_files(self, on_damage: OnDamage, records: Iterable[str] | None = None) -> int:
+        """Check every small file of the store against its own seal; returns how many there are.
+
+        Of run records only those with the ids `records` are, where some are given. A file of version 0.1 that
+        no later one has written again has no seal, and is held by its form.
+        """
+        count = 0
+        for file, unsealed in self._small_files(self.run_ids() if records is None else records):
+            count += 1
+            try:
+                fault = seal_fault((self.path / file).read_bytes(), unsealed)
+            except OSError as error:
+                fault = f"cannot be read: {error.strerror}"
+            if fault is not None:
+                on_damage(StoreDamaged(file, fault))
+        try:
+            runs.check_last(self.path)
+        except StoreDamaged as damage:
+            on_damage(damage)
+        return count
+
+    def check_lists(self, digests: Iterable[str], on_damage: OnDamage) -> None:
+        """Check lists that run records name by their sha256."""
+        for digest in sorted(digests):
+            try:
+                runs.read_list(self.path, digest, dict)
+            except StoreDamaged as damage:
+                on_damage(damage)
+
+    def _small_files(self, records: Iterable[str]) -> Iterator[tuple[str, frozenset[str]]]:
+        """Every small file that is there, each with the keys it had before there were seals; and every
+        folder that cannot be listed."""
+        yield layout.STORE_FILE, _UNSEALED[layout.STORE_FILE]
+        for identifier in records:
+            yield layout.run_record(identifier), _UNSEALED[layout.RUNS]
+        for workspace in owned_folders(self.path / layout.WORKSPACES):
+            place = f"{layout.WORKSPACES}/{workspace}"
+            yield from self._small_files_of(place)
+            try:
+                names = owned_folders(self.path / place / layout.REPOSITORIES)
+            except OSError:
+                yield f"{place}/{layout.REPOSITORIES}", frozenset()
+                continue
+            for name in names:
+                yield from self._small_files_of(f"{place}/{layout.REPOSITORIES}/{name}")
+
+    def _small_files_of(self, place: str) -> Iterator[tuple[str, frozenset[str]]]:
+        try:
+            there = set(os.listdir(self.path / place))  # noqa: PTH208 - names are enough
+        except OSError:
+            yield place, frozenset()  # reading it fails, and says why
+            return
+        for name in layout.SMALL_FILES:
+            if name in there:
+                yield f"{place}/{name}", _UNSEALED.get(name, frozenset())
+
+    def _workspace_candidates(self) -> list[Candidate[WorkspaceFolder | StoreDamaged]]:
+        found: list[Candidate[WorkspaceFolder | StoreDamaged]] = []
+        for name in owned_folders(self.path / layout.WORKSPACES):
+            one = self._workspace(name)
+            if isinstance(one, StoreDamaged):
+                found.append(Candidate(one, (layout.slug_of(name), name)))
+            else:
+                former = tuple(former.name for former in one.former_names)
+                found.append(Candidate(one, (one.slug, name, one.uuid), (), former))
+        return found
+
+    def _repository_candidates(self) -> list[Candidate[RepositoryFolder | StoreDamaged]]:
+        found: list[Candidate[RepositoryFolder | StoreDamaged]] = []
+        for workspace in owned_folders(self.path / layout.WORKSPACES):
+            base = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}"
+            try:
+                names_here = owned_folders(self.path / base)
+            except OSError as error:
+                damage = Unreadable(base, error.strerror or str(error))
+                slug = layout.slug_of(workspace), workspace
+                found.append(Candidate(damage, slug, ("*", base), note="cannot be read"))
+                continue
+            for name in names_here:
+                one = self._repository(workspace, name)
+                if isinstance(one, StoreDamaged):
+                    names = (layout.slug_of(workspace), workspace), (layout.slug_of(name), name)
+                    found.append(Candidate(one, *names, note="damaged"))
+                else:
+                    found.append(_candidate(one, workspace, name))
+        return found
+
+    def _workspace(self, name: str) -> WorkspaceFolder | StoreDamaged:
+        place = f"{layout.WORKSPACES}/{name}"
+        snapshots = self._snapshots(place)
+
+        def repositories() -> Iterator[SnapshotReader]:
+            base = f"{place}/{layout.REPOSITORIES}"
+            return (self._snapshots(f"{base}/{one}") for one in owned_folders(self.path / base))
+
+        try:
+            record, damage = read_workspace_card(self.path, place, snapshots, repositories)
+        except StoreDamaged as unreadable:
+            return unreadable
+        return WorkspaceFolder(
+            self.path, place, self._snapshots(place, "workspace", record.uuid), damage, record
+        )
+
+    def _repository(self, workspace: str, name: str) -> RepositoryFolder | StoreDamaged:
+        place = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}/{name}"
+        try:
+            record, damage = read_repository_card(self.path, place, self._snapshots(place))
+        except StoreDamaged as unreadable:
+            return unreadable
+        snapshots = self._snapshots(place, "repository", record.uuid)
+        return RepositoryFolder(self.path, place, snapshots, damage, workspace, record)
+
+    def _snapshots(self, place: str, kind: str = "", uuid: str = "") -> SnapshotReader:
+        def confirmed(snapshot: str) -> datetime | None:
+            told = self.past().of(kind, uuid)
+            return told.confirmed if told is not None and told.confirmed_as == snapshot else None
+
+        return SnapshotReader(self.path, f"{place}/{layout.METADATA}", self._opened, confirmed)
+
+    def folder_of_workspace(self, uuid: str) -> WorkspaceFolder | None:
+        """The folder of the workspace of this uuid, or None.
+
+        Raises StoreDamaged where a folder that may be the one cannot be read, and TwoFolders.
+        """
+        names = owned_folders(self.path / layout.WORKSPACES)
+        likely = (_sound(self._workspace(name)) for name in names if layout.may_belong_to(name, uuid))
+        return _only([one for one in likely if one.uuid.lower() == uuid.lower()])
+
+    def folder_of_repository(self, uuid: str) -> RepositoryFolder | None:
+        """The folder of the repository of this uuid, in whichever workspace's folder, or None.
+
+        Raises StoreDamaged where a folder that may be the one cannot be read, and TwoFolders.
+        """
+        likely = (_sound(self._repository(*place)) for place in self.places.repositories(uuid))
+        return _only([one for one in likely if one.uuid.lower() == uuid.lower()])
+
+    def uuid_of_workspace(self, name: str) -> str | None:
+        """The uuid of the one workspace that is called `name` (a slug), or once was; None where none or
+        several are."""
+        wanted = name.lower()
+        every = self.workspaces(on_damage=lambda _: None)
+        found = [one for one in every if one.slug.lower() == wanted] or [
+            one for one in every if wanted in {former.name.lower() for former in one.former_names}
+        ]
+        return found[0].uuid if len(found) == 1 else None
+
+    def check_alone(self, folder: WorkspaceFolder | RepositoryFolder) -> None:
+        """Raise TwoFolders where another folder has the same uuid, and StoreDamaged where a folder that may
+        have it cannot be read, or where the name of this one is not that of its uuid."""
+        if isinstance(folder, RepositoryFolder):
+            known: WorkspaceFolder | RepositoryFolder | None = self.folder_of_repository(folder.uuid)
+        else:
+            known = self.folder_of_workspace(folder.uuid)
+        if known is None or known.place != folder.place:
+            if known is not None:
+                raise TwoFolders(known.place, folder.place)
+            raise StoreDamaged(folder.place, f"its name does not belong to the uuid {folder.uuid} inside")
+
+    def strangers(self) -> list[str]:
+        """What stands among the folders of workspaces and repositories and is none, by its name: paths
+        relative to the store. Nobody reads it."""
+        workspaces = owned_folders(self.path / layout.WORKSPACES)
+        tops = [
+            layout.WORKSPACES,
+            *(f"{layout.WORKSPACES}/{one}/{layout.REPOSITORIES}" for one in workspaces),
+        ]
+        return [f"{top}/{name}" for top in tops for name in strangers_in(self.path / top)]
+
+    def read_again(self, folder: RepositoryFolder) -> RepositoryFolder:
+        """A repository's folder as its file says now. Raises StoreDamaged."""
+        return _sound(self._repository(folder.workspace_folder, folder.folder))
+
+
+def read_store_record(path: Path) -> StoreRecord:
+    """The store's own file. Raises StoreTooNew or StoreDamaged."""
+    record = read_small(path, layout.STORE_FILE, _store_record)
+    unknown = sorted(set(record.requires) - layout.UNDERSTOOD)
+    if unknown:
+        raise StoreTooNew(
+            f"the store at {path} requires {', '.join(unknown)}, which mirror {__version__} does not know",
+            hint="use the version of mirror that wrote it, or a newer one",
+        )
+    return record
+
+
+def _store_record(data: JsonObject) -> StoreRecord:
+    number = data.get("format")
+    # Judged before the rest: in a newer format the rest may look different.
+    if isinstance(number, int) and not isinstance(number, bool) and number > layout.FORMAT:
+        raise StoreTooNew(
+            f"the store is written in format {number}, and mirror {__version__} reads no format "
+            f"above {layout.FORMAT}",
+            hint="use the version of mirror that wrote it, or a newer one",
+        )
+    return StoreRecord.from_json(data)
+
+
+def _only(found: Sequence[F]) -> F | None:
+    if len(found) > 1:
+        raise TwoFolders(found[0].place, found[1].place)
+    return found[0] if found else None
+
+
+def _candidate(
+    one: RepositoryFolder, workspace: str, name: str
+) -> Candidate[RepositoryFolder | StoreDamaged]:
+    note = "" if one.gone_since is None else f"gone since {time_text(one.gone_since)}"
+    former = tuple(former.name for former in one.former_names)
+    return Candidate(one, (one.workspace_slug, workspace), (one.slug, name, one.uuid), former, note)
+
+
+def _items(candidates: Sequence[Candidate[T]]) -> list[T]:
+    return [one.item for one in candidates]
+
+
+def _sound(found: T | StoreDamaged) -> T:
+    if isinstance(found, StoreDamaged):
+        raise found
+    return found
+
+
+def _healthy(found: Sequence[T | StoreDamaged], on_damage: OnDamage | None) -> list[T]:
+    healthy: list[T] = []
+    for one in found:
+        if not isinstance(one, StoreDamaged):
+            healthy.append(one)
+        elif on_damage is None:
+            raise one
+        else:
+            on_damage(one)
+    return healthy

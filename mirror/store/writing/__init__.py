@@ -1,0 +1,1 @@
+"""Writing a store: every step is durable."""

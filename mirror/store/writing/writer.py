@@ -1,0 +1,392 @@
+"""Writing a store. Every step is durable and leaves a store that readers and the next run accept:
+killed at any point, the next run goes on without hand work."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mirror.errors import MirrorError, UsageError
+from mirror.fs import occupant, sync_folder
+from mirror.logs import get_logger, take_lost_lines
+from mirror.model import (
+    Clock,
+    JsonObject,
+    Repository,
+    Run,
+    Workspace,
+    dumps,
+    is_uuid,
+    snapshot_id,
+)
+from mirror.store.format import layout
+from mirror.store.format.failures import StoreDamaged, missing_store
+from mirror.store.format.records import FormerName, Missing, RepositoryRecord, StoreRecord, WorkspaceRecord
+from mirror.store.format.seal import is_sealed, sealed
+from mirror.store.reading.reader import (
+    RepositoryFolder,
+    Store,
+    WorkspaceFolder,
+    read_store_record,
+    workspace_now,
+)
+from mirror.store.writing.disk import make_folder, make_parents, sweep, sweep_folders, write_file
+from mirror.store.writing.folders import RepositoryWriter, Taken, WorkspaceWriter
+from mirror.store.writing.index import index_document, index_page
+from mirror.store.writing.locks import hold_briefly
+from mirror.store.writing.recording import let_go_of_records, records_to_go, write_record
+from mirror.store.writing.usage import UsageJournal
+
+__all__ = [
+    "Absence", "RepositoryWriter", "StoreWriter", "Taken", "WorkspaceWriter", "create_or_open",
+    "open_store",
+]  # fmt: skip
+
+# A repository counts as gone when this many runs, spread over this much time, found it missing.
+GONE_RUNS = 3
+GONE_AFTER = timedelta(days=2)
+
+_log = get_logger("store")
+
+
+@dataclass(frozen=True)
+class Absence:
+    """What is known of a repository that complete listings lack: `absent`, or by now `gone`.
+
+    `runs` found it missing, the first at `since`.
+    """
+
+    state: Literal["absent", "gone"]
+    runs: int
+    since: datetime
+
+
+def create_or_open(
+    path: Path, *, now: datetime, new_id: str | None = None, command: str = "mirror"
+) -> StoreWriter:
+    """Open the store at `path` for writing, made where there is nothing yet.
+
+    Only a person who asks for a new store (`mirror init`, `mirror backup --init`) may come here: an
+    empty folder may be the mount point of a disk that is not mounted. `new_id` is the id of a new
+    store (by default a random one); `command` is what lock files call this process. Raises UsageError
+    where `path` holds other things, and as open_store does.
+    """
+    path = path.absolute()
+    with _write_errors(path):
+        if not (path / layout.STORE_FILE).is_file():
+            _create(path, StoreRecord(layout.FORMAT, new_id or str(uuid.uuid4()), now))
+    return open_store(path, command=command)
+
+
+def open_store(path: Path, *, command: str) -> StoreWriter:
+    """Open the store at `path` for writing.
+
+    Raises NoStore where there is none, as Store.open does, and MirrorError where it cannot be written.
+    """
+    path = path.absolute()
+    with _write_errors(path):
+        reader = Store.open(path)
+        if not is_sealed((path / layout.STORE_FILE).read_bytes()):
+            write_file(path / layout.STORE_FILE, sealed(read_store_record(path).to_json()))
+        for name in (layout.TEMPORARY, layout.CACHE, layout.RUNS, layout.WORKSPACES):
+            make_folder(path / name)
+        for name in ("", layout.TEMPORARY, layout.CACHE, layout.RUNS):
+            sweep(path / name)
+        with hold_briefly(path / layout.STRUCTURE_LOCK):
+            sweep_folders(path / layout.TEMPORARY)
+    return StoreWriter(reader, command)
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of a place that cannot be written into a MirrorError."""
+    try:
+        yield
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise MirrorError(
+            f"cannot write to the store at {path}: {error.strerror}",
+            hint="run as the user who owns the store (mirror doctor names what in it is another's), "
+            "or name another place with --store",
+        ) from error
+
+
+def _create(path: Path, record: StoreRecord) -> None:
+    """Make a store. Its own file comes last: before that there is no store, and the next try
+    finishes what this one began."""
+    if path.is_dir():
+        _check_empty(path)
+    else:
+        make_parents(path)
+        make_folder(path)
+    with contextlib.suppress(PermissionError):  # the root of a mounted disk may be another's
+        path.chmod(0o700)
+    make_folder(path / layout.TEMPORARY)
+    with hold_briefly(path / layout.STRUCTURE_LOCK):
+        for name in (layout.RUNS, layout.WORKSPACES, layout.QUARANTINE, layout.CACHE):
+            make_folder(path / name)
+        if not (path / layout.STORE_FILE).is_file():
+            write_file(path / layout.STORE_FILE, sealed(record.to_json()))
+            _log.info("store.created", store=str(path), id=record.id)
+
+
+def _check_empty(path: Path) -> None:
+    """Raise unless `path` is empty, or holds no more than an interrupted creation leaves."""
+    problem = missing_store(path)
+    if isinstance(problem, StoreDamaged):
+        raise problem
+    ours = {layout.TEMPORARY, layout.RUNS, layout.WORKSPACES, layout.QUARANTINE, layout.CACHE}
+    other = occupant(path, passes=lambda name: name in ours or name.startswith(f"{layout.STORE_FILE}."))
+    if other is not None:
+        raise UsageError(
+            f"{path} holds {other} and no store",
+            hint="name an empty folder, one that is not there yet, or a store",
+        )
+
+
+class StoreWriter:
+    """A store opened for writing. `reader` reads it. Close it when done; it is a context manager."""
+
+    def __init__(self, reader: Store, command: str) -> None:
+        self.reader = reader
+        self._path = reader.path
+        self._command = command
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of open files."""
+        self.reader.close()
+
+    def usage(self, writer: str, clock: Clock) -> UsageJournal:
+        """What this process (`writer`, hex digits) and others use of the rate limits, told each other."""
+        salt = read_store_record(self._path).id
+        return UsageJournal(self._path, salt=salt, writer=writer, clock=clock)
+
+    def adopt_workspace(self, workspace: Workspace, now: datetime) -> WorkspaceWriter:
+        """The folder of a workspace as Bitbucket names it now, made where there is none.
+
+        A new name is recorded, with those of its repositories; the folder keeps its own.
+        """
+        _check_uuid(workspace.uuid)
+        found = self.reader.folder_of_workspace(workspace.uuid)
+        damage = found.card_damage if found is not None else None
+        if (
+            found is None
+            or damage is not None
+            or (found.slug, found.record.name) != (workspace.slug, workspace.name or found.record.name)
+            or not self._is_sealed(found.relative(layout.WORKSPACE_FILE))
+        ):
+            with self._structure():
+                found = self._place_workspace(workspace, now)
+        return WorkspaceWriter(found, self._command, partial(self.reader.check_alone, found), remade=damage)
+
+    def adopt_repository(
+        self, workspace: WorkspaceFolder | WorkspaceWriter, repository: Repository, now: datetime
+    ) -> RepositoryWriter:
+        """The folder of a repository as Bitbucket names it now, made in `workspace`'s folder where
+        there is none anywhere.
+
+        A new name (by a rename or a transfer) is recorded; the folder keeps its name and place. A
+        repository that was missing no longer is.
+        """
+        _check_uuid(repository.uuid)
+        home = workspace.folder if isinstance(workspace, WorkspaceWriter) else workspace
+        found = self.reader.folder_of_repository(repository.uuid)
+        damage = found.card_damage if found is not None else None
+        if (
+            found is None
+            or damage is not None
+            or found.full_name != repository.full_name
+            or found.missing
+            or found.gone_since
+            or not self._is_sealed(found.relative(layout.REPOSITORY_FILE))
+        ):
+            with self._structure():
+                found = self._place_repository(home, repository, now)
+        return RepositoryWriter(found, self._command, partial(self.reader.check_alone, found), remade=damage)
+
+    def writer_of(self, folder: RepositoryFolder | WorkspaceFolder) -> RepositoryWriter | WorkspaceWriter:
+        """The writer of a folder that is there."""
+        check = partial(self.reader.check_alone, folder)
+        if isinstance(folder, RepositoryFolder):
+            return RepositoryWriter(folder, self._command, check)
+        return WorkspaceWriter(folder, self._command, check)
+
+    def mark_missing(self, folder: RepositoryFolder | RepositoryWriter, now: datetime) -> Absence:
+        """A complete listing at `now` lacks this repository. Call it once for each run.
+
+        It counts as gone once three runs over two days found it missing; its folder is kept.
+        """
+        with self._structure():
+            current = self._fresh(folder)
+            before = current.missing
+            if before is None:
+                missing = Missing(now, now, 1)
+            else:  # a clock that was ahead does not put off the day on which it counts as gone
+                missing = Missing(min(before.first, now), now, before.runs + 1)
+            gone = current.gone_since
+            if gone is None and missing.runs >= GONE_RUNS and missing.last - missing.first >= GONE_AFTER:
+                gone = missing.first
+                _log.warning("store.repository_gone", repository=current.full_name, folder=current.place)
+            self._write_record(current, replace(current.record, missing=missing, gone_since=gone))
+        return Absence("absent" if gone is None else "gone", missing.runs, missing.first)
+
+    def mark_present(self, folder: RepositoryFolder | RepositoryWriter) -> None:
+        """This repository is there after all."""
+        with self._structure():
+            current = self._fresh(folder)
+            if current.missing is not None or current.gone_since is not None:
+                self._write_record(current, replace(current.record, missing=None, gone_since=None))
+
+    def new_run_id(self, now: datetime) -> str:
+        """An id for a run that begins at `now`: lower-case UTC time and a short random part."""
+        while True:
+            identifier = f"{snapshot_id(now).lower()}-{secrets.token_hex(3)}"
+            if not (self._path / layout.run_record(identifier)).exists():
+                return identifier
+
+    def write_run(self, run: Run) -> Path:
+        """Write the record of a run, chained to the record written before it; returns its file.
+
+        It says how many log lines could not be written, where there are any (`log_lines_lost`).
+        A record is written once: FileExistsError where there is one of this id.
+        """
+        assert layout.is_run_id(run.id), f"{run.id} is not a run id"
+        lost = take_lost_lines()
+        if lost:
+            run = replace(run, facts={**run.facts, "log_lines_lost": lost})
+        with self._structure():
+            return write_record(self._path, run)
+
+    def records_to_go(self, keep: timedelta, now: datetime) -> tuple[int, int]:
+        """The number of the oldest run record to keep where those older than `keep` may go, and how many
+        go."""
+        return records_to_go(self._path, keep, now)
+
+    def let_go_of_records(self, before: int) -> int:
+        """Remove the run records whose number is lower than `before`; returns how many. A run record that
+        was written tells `before` as `records_from` in its facts."""
+        with self._structure():
+            return let_go_of_records(self._path, before)
+
+    def rebuild_index(self, now: datetime) -> None:
+        """Write the index, for people and scripts, from what the folders say."""
+        with self._structure():
+            damaged: list[str] = []
+
+            def note(damage: StoreDamaged) -> None:
+                damaged.append(damage.file)
+                _log_damage(damage)
+
+            workspaces = self.reader.workspaces(on_damage=note)
+            repositories = self.reader.repositories(on_damage=note)
+            content = workspaces, repositories, damaged, now
+            write_file(self._path / layout.INDEX_FILE, dumps(index_document(*content)))
+            write_file(self._path / layout.INDEX_PAGE, index_page(*content).encode("utf-8"))
+
+    def _is_sealed(self, file: str) -> bool:
+        """Whether a small file has its seal; version 0.1 wrote none."""
+        return is_sealed((self._path / file).read_bytes())
+
+    @contextlib.contextmanager
+    def _structure(self) -> Iterator[None]:
+        with hold_briefly(self._path / layout.STRUCTURE_LOCK):
+            yield
+
+    def _place_workspace(self, workspace: Workspace, now: datetime) -> WorkspaceFolder:
+        found = self.reader.folder_of_workspace(workspace.uuid)
+        if found is None:
+            record = WorkspaceRecord(workspace.uuid, workspace.slug, workspace.name, now)
+            self._make(
+                layout.WORKSPACES, workspace.slug, workspace.uuid, layout.WORKSPACE_FILE, record.to_json()
+            )
+        else:
+            old = found.record
+            record = replace(old, slug=workspace.slug, name=workspace.name or old.name)
+            if old.slug != workspace.slug:
+                former = FormerName(old.slug, old.since, now)
+                record = replace(record, since=now, former_names=(*old.former_names, former))
+                # The repositories first: until the workspace's own file says the new name, the
+                # next run does this again.
+                self._rename_repositories(found, workspace.slug, now)
+            write_file(self._path / found.place / layout.WORKSPACE_FILE, sealed(record.to_json()))
+        placed = self.reader.folder_of_workspace(workspace.uuid)
+        assert placed is not None
+        return placed
+
+    def _rename_repositories(self, workspace: WorkspaceFolder, slug: str, now: datetime) -> None:
+        workspaces = self.reader.workspaces(on_damage=_log_damage)
+        for one in self.reader.repositories(on_damage=_log_damage):
+            if one.workspace_slug == workspace.slug and workspace_now(one, workspaces) == workspace:
+                self._write_record(one, _renamed(one.record, f"{slug}/{one.slug}", now))
+
+    def _place_repository(
+        self, workspace: WorkspaceFolder, repository: Repository, now: datetime
+    ) -> RepositoryFolder:
+        found = self.reader.folder_of_repository(repository.uuid)
+        if found is None:
+            parent = f"{workspace.place}/{layout.REPOSITORIES}"
+            record = RepositoryRecord(repository.uuid, repository.full_name, now)
+            name = self._make(
+                parent, repository.slug, repository.uuid, layout.REPOSITORY_FILE, record.to_json()
+            )
+            self.reader.places.made(workspace.folder, name)
+        else:
+            record = _renamed(found.record, repository.full_name, now)
+            self._write_record(found, replace(record, missing=None, gone_since=None))
+        placed = self.reader.folder_of_repository(repository.uuid)
+        assert placed is not None
+        return placed
+
+    def _make(self, parent: str, slug: str, uuid: str, file: str, record: JsonObject) -> str:
+        """A new folder with its record inside, in one step; returns its name."""
+        make_folder(self._path / parent)
+        names = (layout.folder_name(slug, uuid, digits) for digits in range(8, 33))
+        name = next(name for name in names if not (self._path / parent / name).exists())
+        unfinished = self._path / layout.TEMPORARY / f"{secrets.token_hex(8)}.new"
+        make_folder(unfinished)
+        write_file(unfinished / file, sealed(record))
+        unfinished.rename(self._path / parent / name)
+        sync_folder(self._path / parent)
+        _log.info("store.folder_made", folder=f"{parent}/{name}")
+        return name
+
+    def _fresh(self, folder: RepositoryFolder | RepositoryWriter) -> RepositoryFolder:
+        """The folder as its file says now: another process may have changed it."""
+        known = folder.folder if isinstance(folder, RepositoryWriter) else folder
+        current = self.reader.folder_of_repository(known.uuid)
+        if current is None:
+            raise StoreDamaged(known.relative(layout.REPOSITORY_FILE), "it is missing")
+        return current
+
+    def _write_record(self, folder: RepositoryFolder, record: RepositoryRecord) -> None:
+        path = self._path / folder.place
+        sweep(path)
+        write_file(path / layout.REPOSITORY_FILE, sealed(record.to_json()))
+
+
+def _log_damage(damage: StoreDamaged) -> None:
+    _log.warning("store.damaged", file=damage.file, problem=damage.problem)
+
+
+def _renamed(record: RepositoryRecord, full_name: str, now: datetime) -> RepositoryRecord:
+    if record.full_name == full_name:
+        return record
+    former = FormerName(record.full_name, record.since, now)
+    return replace(record, full_name=full_name, since=now, former_names=(*record.former_names, former))
+
+
+def _check_uuid(uuid: str) -> None:
+    if not is_uuid(uuid):
+        raise MirrorError(f"{uuid!r} is not a uuid, so there is no telling whose folder it would be")

@@ -1,0 +1,363 @@
+"""One verification run. See `run`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from mirror import __version__
+from mirror.errors import MirrorError, UsageError
+from mirror.extract import state_of
+from mirror.git.mirrors.fsck import CheckJob
+from mirror.git.workers.pool import WorkerPool
+from mirror.logs import get_logger
+from mirror.model import (
+    Clock,
+    Finding,
+    NoProgress,
+    Problem,
+    Progress,
+    Run,
+    Selector,
+    Verified,
+    snapshot_id,
+)
+from mirror.store.format.layout import may_belong_to
+from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, TwoFolders, WorkspaceFolder
+from mirror.verify.files import check_files
+from mirror.verify.records import Expected, check_runs
+from mirror.verify.snapshots import check_snapshots
+
+Level = Literal["refs", "objects"]
+Folder = RepositoryFolder | WorkspaceFolder
+FINDINGS_MAX = 10_000
+_TRIES = 5
+_log = get_logger("verify")
+
+
+class Journal(Protocol):
+    """Where the caller keeps what was verified. Reading only needs none."""
+
+    def begun(self) -> datetime | None:
+        """When the run began that is to be gone on with; None for a new one."""
+        ...
+
+    def done(self) -> Mapping[str, Verified]:
+        """The folders that the run has been through already, by place."""
+        ...
+
+    def last(self) -> Mapping[str, datetime]:
+        """When each folder was last verified, by place."""
+        ...
+
+    def note(self, done: Verified) -> None:
+        """Keep what was found of a folder."""
+        ...
+
+
+@dataclass
+class _Tally:
+    """Findings and counts. One that is `quiet` logs nothing: its findings may not last."""
+
+    quiet: bool = False
+    _findings: dict[Finding, None] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    dropped: int = 0
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found, each finding once."""
+        return tuple(self._findings)
+
+    def add(self, findings: Sequence[Finding]) -> None:
+        """Note findings."""
+        for finding in findings:
+            if finding in self._findings:
+                continue
+            if len(self._findings) >= FINDINGS_MAX:
+                self.dropped += 1
+                continue
+            self._findings[finding] = None
+            if not self.quiet:
+                _log_finding(finding)
+
+    def count(self, name: str, number: int) -> None:
+        """Add to a count."""
+        self.counts[name] = self.counts.get(name, 0) + number
+
+    def take(self, done: Verified) -> None:
+        """Take up what was found of a folder."""
+        self.add(done.findings)
+        for name, number in done.counts.items():
+            self.count(name, number)
+
+
+def _log_finding(finding: Finding) -> None:
+    log = _log.warning if finding.severity == "warning" else _log.error
+    log(
+        "verify.finding",
+        file=finding.file,
+        problem=finding.problem,
+        object=finding.object,
+        repository=finding.repository,
+        snapshots=list(finding.snapshots),
+    )
+
+
+@dataclass(frozen=True)
+class _Order:
+    level: Level
+    clock: Clock
+    progress: Progress
+    pool: WorkerPool
+    expected: Mapping[str, Expected]
+    journal: Journal | None
+
+
+async def run(
+    path: Path,
+    selectors: Sequence[Selector] = (),
+    *,
+    level: Level = "objects",
+    share: Fraction = Fraction(1),
+    journal: Journal | None = None,
+    clock: Clock,
+    progress: Progress | None = None,
+    workers: int = 2,
+    environment: Mapping[str, str] | None = None,
+) -> Run:
+    """Verify the store at `path`, or of it what `selectors` mean.
+
+    `refs` compares snapshots with run records and refs; `objects` also re-reads and re-hashes every
+    object and file, and follows every link. `share` of the folders is looked at, those that `journal`
+    knows to be verified the longest ago first; folders that an interrupted run has been through are
+    not looked at again. Nothing is written: the caller keeps the record and the journal. Raises
+    NoStore and UsageError; damage is in the Run's facts, as findings.
+    """
+    started = (journal.begun() if journal is not None else None) or clock.now()
+    tell = progress or NoProgress()
+    tally = _Tally()
+    facts: dict[str, Any] = {"level": level, "selectors": [str(one) for one in selectors]}
+
+    def note(damage: StoreDamaged) -> None:
+        tally.add([Finding(damage.file, damage.problem)])
+
+    try:
+        with Store.open(path) as store:
+            expected, count = check_runs(store, note, everything=level == "objects")
+            tally.count("small_files", count)
+            workspaces = [] if _only_repositories(selectors) else store.workspaces(selectors, note)
+            repositories = store.repositories(selectors, note)
+            if not selectors:
+                tally.add(_lost_folders(expected, workspaces, repositories))
+            with contextlib.suppress(StoreDamaged):  # the check of the records has told it
+                tally.count("run_records", len(store.run_ids()))
+            folders: list[Folder] = [*workspaces, *repositories]
+            tally.add(_of_folders(folders, [] if selectors else store.strangers()))
+            chosen = _share_of(folders, share, journal, clock.now())
+            if share != 1:
+                facts["share"] = f"{len(chosen)} of {len(folders)} folders"
+            async with WorkerPool(workers, environment=environment) as pool:
+                order = _Order(level, clock, tell, pool, expected, journal)
+                await _folders(order, chosen, max(1, workers), tally)
+    except UsageError:
+        raise
+    except StoreDamaged as damage:
+        note(damage)
+    damage_found = sum(1 for finding in tally.findings if finding.severity == "damage")
+    problems = (Problem(4, f"{damage_found} finding(s) of damage"),) if damage_found else ()
+    facts["checked"] = dict(sorted(tally.counts.items()))
+    facts["findings"] = [finding.to_json() for finding in tally.findings]
+    if tally.dropped:
+        facts["findings_not_listed"] = tally.dropped
+    return Run(
+        id=f"{snapshot_id(started).lower()}-{secrets.token_hex(3)}",
+        kind="verify",
+        started=started,
+        ended=clock.now(),
+        program=__version__,
+        problems=problems,
+        facts=facts,
+    )
+
+
+def _share_of(
+    folders: Sequence[Folder], share: Fraction, journal: Journal | None, now: datetime
+) -> list[Folder]:
+    """The folders that were verified the longest ago, or never; in all, `share` of them.
+
+    A time after `now` is a wrong clock's: it counts as never.
+    """
+    last = journal.last() if journal is not None else {}
+    number = math.ceil(len(folders) * share)
+    never = datetime.min.replace(tzinfo=UTC)
+
+    def verified(folder: Folder) -> datetime:
+        when = last.get(folder.place, never)
+        return when if when <= now else never
+
+    return sorted(folders, key=lambda one: (verified(one), one.place))[:number]
+
+
+async def _folders(order: _Order, folders: Sequence[Folder], width: int, tally: _Tally) -> None:
+    """Check folders, a few at a time; what an interrupted run found of one is taken as it is."""
+    done = order.journal.done() if order.journal is not None else {}
+    slots = asyncio.Semaphore(width)
+
+    async def one(folder: Folder) -> None:
+        async with slots:
+            mine = await _steadily(order, folder)
+            found = Verified(folder.place, order.clock.now(), mine.findings, mine.counts)
+            for name, number in mine.counts.items():
+                tally.count(name, number)
+            tally.add(found.findings)
+            if order.journal is not None:
+                order.journal.note(found)
+
+    async with asyncio.TaskGroup() as group:
+        for folder in folders:
+            if folder.place in done:
+                tally.take(done[folder.place])
+            else:
+                group.create_task(one(folder))
+
+
+def _only_repositories(selectors: Sequence[Selector]) -> bool:
+    return bool(selectors) and all(one.repository is not None for one in selectors)
+
+
+def _lost_folders(
+    expected: Mapping[str, Expected],
+    workspaces: Sequence[WorkspaceFolder],
+    repositories: Sequence[RepositoryFolder],
+) -> list[Finding]:
+    """Folders that run records name and that are not there (or cannot be read)."""
+    there = {one.place for one in [*workspaces, *repositories]}
+    return [
+        Finding(
+            place,
+            "the folder that run records name is missing or cannot be read",
+            repository=known.full_name,
+            snapshots=tuple(sorted(known.snapshots)),
+        )
+        for place, known in sorted(expected.items())
+        if place not in there and known.tells_of_content
+    ]
+
+
+async def _steadily(order: _Order, folder: Folder) -> _Tally:
+    """What is found of a folder. Where that is damage, and a prune, an erasure or a backup changed the folder
+    meanwhile, it is looked at again: they let go of what a tag no longer reaches while it is read."""
+    for _ in range(_TRIES):
+        before, tally = state_of(folder), _Tally(quiet=True)
+        await _folder(order, folder, tally)
+        if not any(one.severity == "damage" for one in tally.findings) or state_of(folder) == before:
+            break
+    return tally
+
+
+def _of_folders(folders: Sequence[Folder], strangers: Sequence[str]) -> list[Finding]:
+    """Folders whose card its snapshots had to tell, folders of one uuid, and what is nobody's."""
+    found = []
+    by_uuid: dict[str, Folder] = {}
+    for one in folders:
+        if one.card_damage is not None:
+            text = f"{one.card_damage.problem}; its snapshots tell whose it is, and the next backup writes it"
+            found.append(Finding(one.card_damage.file, text, one.full_name))
+        if not may_belong_to(one.folder, one.uuid):
+            text = f"its name does not belong to the uuid {one.uuid} inside: it is a copy of another folder"
+            found.append(Finding(one.place, text, one.full_name))
+        other = by_uuid.setdefault(one.uuid.lower(), one)
+        if other is not one:
+            twice = TwoFolders(other.place, one.place)
+            found.append(Finding(twice.file, twice.problem, one.full_name))
+    text = "is not the program's, and is passed over; remove it if you know what it is"
+    return [*found, *(Finding(one, text, severity="warning") for one in strangers)]
+
+
+async def _folder(order: _Order, folder: Folder, tally: _Tally) -> None:
+    name = folder.full_name
+    order.progress.report(name, "snapshots")
+    known = order.expected.get(folder.place)
+    # A run that was killed after a rename had no record of it.
+    names = {folder.full_name, *(former.name for former in folder.former_names)}
+    if known is not None and known.full_name not in names:
+        text = f"its name is not {known.full_name}, as the last run record says"
+        tally.add([Finding(folder.place, text, name)])
+    checked = check_snapshots(folder, known, order.level)
+    tally.add(checked.findings)
+    tally.count("snapshots", len(checked.snapshots))
+    if order.level == "objects":
+        if checked.snapshots or folder.metadata.path.exists():
+            finished = bool(checked.snapshots or (known is not None and (known.snapshots or known.ledger)))
+            job = CheckJob(str(folder.metadata.path), tuple(folder_commits(folder)), finished=finished)
+            await _objects(order, folder, job, {}, tally)
+        for mirror in sorted(checked.named.keys() | folder.mirrors().keys()):
+            named = checked.named.get(mirror, {})
+            path = folder.mirror(mirror)
+            if named or path.exists():
+                job = CheckJob(str(path), tuple(sorted(named)), finished=mirror in checked.named)
+                await _objects(order, folder, job, named, tally)
+        order.progress.report(name, "files")
+        files = await asyncio.to_thread(check_files, folder, checked)
+        tally.add(files.findings)
+        tally.count("files", files.count)
+    order.progress.report(name, "done")
+
+
+def folder_commits(folder: Folder) -> list[str]:
+    """The commits of a folder's snapshots; none where the tags cannot be read."""
+    try:
+        return list(folder.metadata.tags().values())
+    except (StoreDamaged, OSError):
+        return []
+
+
+async def _objects(
+    order: _Order,
+    folder: Folder,
+    job: CheckJob,
+    snapshots_of: Mapping[str, tuple[str, ...]],
+    tally: _Tally,
+) -> None:
+    """Every object of one git repository, in a worker."""
+    path = Path(job.path)
+    place = folder.relative(path)
+    try:
+        result = await order.pool.run(
+            job,
+            progress=lambda text: order.progress.report(folder.full_name, f"{path.name}: {text}"),
+        )
+    except MirrorError as error:
+        tally.add([Finding(place, f"could not be checked: {error.message}", folder.full_name)])
+        return
+    tally.count("objects", result.objects)
+    tags = snapshots_of or {commit: (name,) for name, commit in _tags(folder).items()}
+    tally.add(
+        [
+            Finding(
+                file=f"{place}/{problem.file}" if problem.file else place,
+                problem=problem.problem,
+                repository=folder.full_name,
+                object=problem.object,
+                snapshots=tuple(sorted({one for hash_ in problem.named for one in tags.get(hash_, ())})),
+                severity=problem.severity,
+            )
+            for problem in result.problems
+        ]
+    )
+
+
+def _tags(folder: Folder) -> dict[str, str]:
+    try:
+        return folder.metadata.tags()
+    except (StoreDamaged, OSError):
+        return {}
