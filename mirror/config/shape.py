@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mirror.config import values
 
-PART_NAMES = ("pull_requests", "issues", "pipelines", "pipeline_logs")
 Url = Annotated[str, AfterValidator(values.url)]
 ApiUrl = Annotated[str, AfterValidator(values.api_url)]
 Size = Annotated[int, BeforeValidator(values.byte_size, json_schema_input_type=str)]

@@ -320,12 +320,6 @@ class TreeEdit:
                 (found.add if blob is not None else found.discard)(path)
         yield from sorted(found)
 
-    def write_tree(self) -> str:
-        """Write and publish all objects in one pack; returns the id of the tree."""
-        tree = self.build()
-        self._publish(tree)
-        return tree
-
     def build(self) -> str:
         """Write all objects to the pack, unpublished; returns the id of the tree."""
         changes: dict[bytes, str | None] = {

@@ -109,11 +109,6 @@ class PullRequest:
         comment.deleted, comment.edited = True, self.world.now()
         self._touch(comment.edited, counts=self.world.switches.comments_move_updated_on)
 
-    def edit_comment(self, comment: Comment, text: str) -> None:
-        """Change what a comment says."""
-        comment.text, comment.edited = text, self.world.now()
-        self._touch(comment.edited, counts=self.world.switches.comments_move_updated_on)
-
     def resolve(self, comment: Comment, *, by: User) -> None:
         """Close a thread."""
         comment.resolved = (by, self.world.now())
