@@ -453,11 +453,11 @@ async def _repositories(
 async def _fill(tools: Tools, home: WorkspaceWriter, tally: Tally) -> None:
     """What took more requests than were left, now that every repository has had its turn: what is
     worth most first, of all of them. What outlasts the window stays for the next run."""
-    for worth in ORDER:
-        is_last = worth is ORDER[-1]
+    for priority in ORDER:
+        is_last = priority is ORDER[-1]
         for done in list(tally.rests.values()):
-            tools.progress.report(done.entry.full_name, f"asking for what is {worth.name.lower()}")
-            tally.note(await fill_repository(tools, home, done, worth, last=is_last))
+            tools.progress.report(done.entry.full_name, f"asking for what is {priority.name.lower()}")
+            tally.note(await fill_repository(tools, home, done, priority, last=is_last))
 
 
 async def _dry_run(order: Order) -> Run:

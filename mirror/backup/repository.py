@@ -23,7 +23,7 @@ from mirror.backup.git.mirrors import fetch_mirror, login_for_git, part_of_refs,
 from mirror.backup.git.wiki import backup_wiki
 from mirror.backup.refused import api_refused, told_once, without_the_api
 from mirror.backup.tools import Tools
-from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.people import without_people
 from mirror.collect import repository as collecting
 from mirror.collect.kinds import commits, heads
@@ -59,7 +59,7 @@ _log = get_logger("backup")
 # What problems call the file that says whose a folder is.
 CARD = "card"
 # The order in which what is due is asked for.
-ORDER = (Worth.OPEN, Worth.CLOSED, Worth.OLD, Worth.IDLE)
+ORDER = (Priority.OPEN, Priority.CLOSED, Priority.OLD, Priority.IDLE)
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Rep
 
 
 async def fill_repository(
-    tools: Tools, home: WorkspaceWriter, before: Backed, worth: Worth, *, last: bool
+    tools: Tools, home: WorkspaceWriter, before: Backed, priority: Priority, *, last: bool
 ) -> Backed:
-    """Ask for what is due and worth so much, waiting for the rate limit where need be.
+    """Ask for what is due with this priority, waiting for the rate limit where need be.
 
     With `last` the outcome is made a snapshot; until then it is kept as work towards one. Where that fails,
     what the turn before came to stays told, and is partial.
@@ -119,9 +119,9 @@ async def fill_repository(
         begun = tools.clock.now()
         draft, wanted = writer.work(erased), _wanted(tools.config)
         work = work_of(tools, writer, rest.repository, draft, until=tools.until)
-        if worth is not Worth.IDLE:
+        if priority is not Priority.IDLE:
             await collecting.activity(work, wanted)
-        await collecting.fill(work, wanted, worth)
+        await collecting.fill(work, wanted, priority)
         if not last:
             return before
         code = heads.counted(work, rest.git["code"], rest.pinned)
@@ -291,7 +291,7 @@ async def _under_lock(
                 since_then = {number: value for number, value in found.pins.items() if number not in before}
                 collecting.note_pinned_since(work, wanted, since_then)
                 heads.note_pinned(work, found.unpinned)
-                await collecting.fill(work, wanted, Worth.IDLE)
+                await collecting.fill(work, wanted, Priority.IDLE)
         pins = found.pins
         code, code_problem = found.judged(code)
     pinned = None if pins is None else frozenset(pins)
@@ -364,13 +364,13 @@ def _note_fetched(work: Work, wanted: Wanted, result: FetchResult, found: Heads)
 
 def _has_room(tools: Tools, work: Work, wanted: Wanted) -> bool:
     """Whether there are requests enough for all that is due here and for the turns of the others."""
-    return collecting.to_ask(work, wanted) <= tools.client.spare() - 3 * tools.others()
+    return collecting.to_ask(work, wanted) <= tools.client.remaining() - 3 * tools.others()
 
 
 async def _fill(work: Work, wanted: Wanted) -> None:
     await collecting.activity(work, wanted)
-    for worth in ORDER:
-        await collecting.fill(work, wanted, worth)
+    for priority in ORDER:
+        await collecting.fill(work, wanted, priority)
 
 
 async def _fetch(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.endpoints import REPOSITORY, Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, NotFound, RateLimited
@@ -144,9 +144,11 @@ class Work:
         passing = dict.fromkeys(self.passing, TryLater.exit_code)
         return passing | dict.fromkeys(self.refused, CredentialRefused.exit_code)
 
-    def asking(self, worth: Worth) -> Client:
-        """The client for what is worth so much."""
-        return self.client.of_worth(worth, until=self.until if worth is not Worth.FIRST else None)
+    def asking(self, priority: Priority) -> Client:
+        """The client that asks with this priority."""
+        return self.client.with_priority(
+            priority, until=self.until if priority is not Priority.FIRST else None
+        )
 
     def part_state(self, part: str) -> JsonObject:
         """What is remembered for a part, empty at first."""
@@ -259,7 +261,7 @@ class Work:
         self.save(self.state)
 
     def may_ask(self, endpoint: Endpoint) -> bool:
-        """Whether it is worth asking there: not where the credential lacks the scope, where nothing but
+        """Whether to ask there: not where the credential lacks the scope, where nothing but
         refusals came, nor where the rate limit or the server have made an end for now."""
         if self.stopped is not None or endpoint.name in self.denied:
             return False

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.budget import Priority
 from mirror.collect.catalogue import row_of
 from mirror.collect.kinds import commits, heads, numbered, pipelines, settings
 from mirror.collect.kinds.feed import read_feed
@@ -129,26 +129,26 @@ def to_ask(work: Work, wanted: Wanted) -> int:
     if wanted.pipelines:
         for due in pipelines.due(work, with_logs=wanted.pipeline_logs):
             count += 2 * sum(due.values())
-    is_round = settings.worth_now(work) is not None
+    is_round = settings.round_priority(work) is not None
     count += len(settings.rows_wanted(work, wanted.slow()) if is_round else settings.lacking(work))
     if wanted.commit_comments:
         count += commits.requests_due(work)
     return count
 
 
-async def fill(work: Work, wanted: Wanted, worth: Worth) -> None:
-    """Ask for what is due and worth so much, as far as requests are left or may be waited for.
+async def fill(work: Work, wanted: Wanted, priority: Priority) -> None:
+    """Ask for what is due with this priority, as far as requests are left or may be waited for.
 
     Raises only where the credential as a whole is refused.
     """
-    await settings.collect_settings(work, worth, wanted.slow())
+    await settings.collect_settings(work, priority, wanted.slow())
     if wanted.pull_requests:
-        await numbered.fill(work, PULL_REQUESTS, worth)
+        await numbered.fill(work, PULL_REQUESTS, priority)
     if wanted.issues:
-        await numbered.fill(work, ISSUES, worth)
-    if wanted.pipelines and worth is Worth.CLOSED:
+        await numbered.fill(work, ISSUES, priority)
+    if wanted.pipelines and priority is Priority.CLOSED:
         await pipelines.fill(work, with_logs=wanted.pipeline_logs)
-    if wanted.commit_comments and worth is Worth.IDLE:
+    if wanted.commit_comments and priority is Priority.IDLE:
         await commits.fill(work)
     work.checkpoint()
 

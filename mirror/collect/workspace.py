@@ -21,11 +21,11 @@ async def collect_workspace(work: Work, *, with_settings: bool, with_snippets: b
     Raises only where the credential as a whole is refused.
     """
     wanted = {"settings": with_settings, "snippets": with_snippets}
-    worth = settings.worth_now(work)
-    if worth is not None or settings.lacking(work):
+    priority = settings.round_priority(work)
+    if priority is not None or settings.lacking(work):
         several = [one for one in rows(level="workspace") if wanted.get(one.part)]
-        only_lacking = worth is None
-        await Round(work, worth or settings.RETRY, several, _SPECIAL, only_lacking=only_lacking).run()
+        only_lacking = priority is None
+        await Round(work, priority or settings.RETRY, several, _SPECIAL, only_lacking=only_lacking).run()
     found = settings.parts(work)
     missing = Part(PartState.PARTIAL, {}, "not asked for yet")
     skipped = Part(PartState.SKIPPED)
@@ -42,7 +42,7 @@ async def _projects(work: Work, client: Client, row: Row) -> None:
     """Each project with its settings. What is refused for one for want of a scope is not asked of the
     others."""
     refused: dict[str, ApiError] = {}
-    is_round = settings.worth_now(work) is not None  # else only what is lacking is asked for
+    is_round = settings.round_priority(work) is not None  # else only what is lacking is asked for
     several, faults = named(*await all_told(client, row.endpoint, None, **work.names), fields.project_key)
     is_whole = not faults
     for key, project in several:

@@ -7,7 +7,7 @@ then is another's: it must not become what this one's snapshots say.
 from __future__ import annotations
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.client.client import Client
 from mirror.errors import MirrorError, TryLater
 from mirror.git.mirrors.fetch import FetchResult
@@ -32,7 +32,7 @@ def is_suspect(result: FetchResult) -> bool:
 async def check_identity(client: Client, repository: Repository) -> None:
     """Raise AnotherRepository where the name means another repository by now. Where the API does not
     say, nothing speaks against it, and the rate limit is not waited for."""
-    client = client.of_worth(Worth.OPEN, until=client.clock.monotonic())
+    client = client.with_priority(Priority.OPEN, until=client.clock.monotonic())
     names = {"workspace": repository.workspace, "repository": repository.slug}
     try:
         answer = await client.get(endpoints.REPOSITORY, None, **names)

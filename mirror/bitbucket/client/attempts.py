@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from mirror.auth.signin import SignIn
 from mirror.bitbucket.client.answers import Verdict
-from mirror.bitbucket.client.budget import HOUR, Budget, Worth
+from mirror.bitbucket.client.budget import HOUR, Budget, Priority
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import Denied, NotFound, RateLimited
 from mirror.errors import CredentialRefused, MirrorError, UsageError
@@ -29,14 +29,14 @@ _log = get_logger("bitbucket")
 
 @dataclass
 class Attempts:
-    """What became of one request so far. `only` binds it to one sign-in; `worth` and `until` are the
+    """What became of one request so far. `only` binds it to one sign-in; `priority` and `until` are the
     budget's."""
 
     endpoint: Endpoint
     url: str
     since: float
     only: SignIn | None = None
-    worth: Worth = Worth.FIRST
+    priority: Priority = Priority.FIRST
     until: float | None = None
     tries: int = 0
     refusals: int = 0

@@ -37,17 +37,17 @@ WAIT_MAX = HOUR
 _log = get_logger("bitbucket")
 
 
-class Worth(IntEnum):
-    """How much a request matters where there are not enough for all: the lowest goes first.
+class Priority(IntEnum):
+    """Order of requests while the rate limit leaves too few for all: the lowest value goes first.
 
-    IDLE ones leave a quarter of the hour's requests to others.
+    IDLE requests leave a quarter of the hour's limit to others.
     """
 
-    FIRST = 0  # what there is, and what has changed
-    OPEN = 1  # what belongs to open things, or was never saved at all
-    CLOSED = 2  # what belongs to closed ones
-    OLD = 3  # what is to be looked at again, and what is kept for the record
-    IDLE = 4  # when nobody else wants to ask
+    FIRST = 0  # lists of what exists and what changed
+    OPEN = 1  # details of open pull requests and issues, and settings that were never saved
+    CLOSED = 2  # details of closed ones
+    OLD = 3  # settings whose week is over, logs and test reports
+    IDLE = 4  # only with requests that nothing else needs
 
 
 @dataclass
@@ -62,7 +62,7 @@ class _Ledger:
     told: deque[tuple[float, int]] = field(default_factory=deque)  # so many at a time
     others: deque[float] = field(default_factory=deque)
     blocked_until: float = 0.0
-    # Who waits: worth and turn. The first of them has the next request.
+    # Waiting callers, as (priority, turn). The lowest gets the next request.
     waiting: list[tuple[int, int]] = field(default_factory=list)
     # When the last wait that was logged ends, and whether somebody is told of one now.
     logged_until: float = 0.0
@@ -189,12 +189,12 @@ class Budget:
         identity: str,
         group: str,
         *,
-        worth: Worth = Worth.FIRST,
+        priority: Priority = Priority.FIRST,
         since: float | None = None,
         until: float | None = None,
     ) -> None:
-        """Wait for the right to make one request, and count it. Of those who wait, the one of most
-        `worth` has the next.
+        """Wait for the right to make one request, and count it. Of those who wait, the one with the
+        lowest `priority` value has the next.
 
         `since` is when (monotonic) the waiting began, where this is not the first try; `until` is
         when it must have ended, where that is sooner than the budget's patience. Raises RateLimited
@@ -202,12 +202,12 @@ class Budget:
         """
         began = self._clock.monotonic() if since is None else since
         latest = began + self.patience if until is None else until
-        turn = (int(worth), next(self._turns))
+        turn = (int(priority), next(self._turns))
         ledger = self._ledger(identity, group)
         ledger.waiting.append(turn)
         try:
             while True:
-                wait = self._wait(self._ledger(identity, group), worth, turn)
+                wait = self._wait(self._ledger(identity, group), priority, turn)
                 if wait is None:
                     self._made(ledger, 1)
                     return
@@ -225,15 +225,15 @@ class Budget:
         ledger.made.extend([self._clock.monotonic()] * requests)
         self._since_then += requests
 
-    def _wait(self, ledger: _Ledger, worth: Worth, turn: tuple[int, int]) -> float | None:
+    def _wait(self, ledger: _Ledger, priority: Priority, turn: tuple[int, int]) -> float | None:
         """For how long this one must wait; None where it may go."""
         now = self._clock.monotonic()
         if now < ledger.blocked_until:
             return ledger.blocked_until - now
         allowed = self._allowed(ledger)
-        if worth is Worth.IDLE:
+        if priority is Priority.IDLE:
             allowed = max(1, allowed - ledger.limit // 4)
-        # Who waits with more worth has been counted in already.
+        # Waiting callers that go first are counted in already.
         before = sum(1 for one in ledger.waiting if one < turn)
         if ledger.used + before < allowed:
             return None

@@ -26,7 +26,7 @@ from mirror.bitbucket.client.addresses import Root, redirect_target
 from mirror.bitbucket.client.answers import NETWORK_ERRORS, Verdict
 from mirror.bitbucket.client.attempts import TRIES_MAX, Attempts, Desk
 from mirror.bitbucket.client.bodies import ACCEPT_ENCODING, chunks
-from mirror.bitbucket.client.budget import Budget, Worth
+from mirror.bitbucket.client.budget import Budget, Priority
 from mirror.bitbucket.client.doubts import Doubts, place_of
 from mirror.bitbucket.client.downloads import FILE_BYTES_MAX, Download, Opened
 from mirror.bitbucket.endpoints import BYTES, REPOSITORY, WORKSPACE, Endpoint, Query
@@ -131,7 +131,7 @@ class Client:
         self._places: dict[tuple[int, str], bool] = {}
         self._error: MirrorError | None = None
         self._only: SignIn | None = None
-        self._worth = Worth.FIRST
+        self._priority = Priority.FIRST
         self._until = until
         self._tally = _Tally()
         self._told: set[str] = set()
@@ -187,11 +187,11 @@ class Client:
         view._only = sign_in
         return view
 
-    def of_worth(self, worth: Worth, *, until: float | None = None) -> Client:
-        """The same client, asking for what is worth so much; it waits for the budget no longer than
-        `until` (monotonic), where that is given. It is not to be closed itself."""
+    def with_priority(self, priority: Priority, *, until: float | None = None) -> Client:
+        """A view of this client that sends requests with `priority` and waits for the budget until
+        `until` (monotonic) at most. Close the original, not the view."""
         view = copy.copy(self)
-        view._worth, view._until = worth, self._until if until is None else until
+        view._priority, view._until = priority, self._until if until is None else until
         return view
 
     def failing(self, error: MirrorError) -> Client:
@@ -201,8 +201,8 @@ class Client:
         view._error = error
         return view
 
-    def spare(self) -> int:
-        """How many requests for the API are left right now, all sign-ins together."""
+    def remaining(self) -> int:
+        """Number of API requests that may be sent now without waiting, summed over all sign-ins."""
         return sum({one.identity: self.budget.left(one.identity, "api") for one in self.sign_ins}.values())
 
     async def git_login(self) -> tuple[str, str] | None:
@@ -301,14 +301,14 @@ class Client:
         return self._places[key]
 
     def _attempts(self, endpoint: Endpoint, url: str, only: SignIn | None) -> Attempts:
-        return Attempts(endpoint, url, self.clock.monotonic(), only, self._worth, self._until)
+        return Attempts(endpoint, url, self.clock.monotonic(), only, self._priority, self._until)
 
     async def _allowed(self, sign_in: SignIn, attempts: Attempts) -> None:
         """Wait until the budget has a request for this."""
         await self.budget.acquire(
             sign_in.identity,
             attempts.endpoint.group,
-            worth=attempts.worth,
+            priority=attempts.priority,
             since=attempts.since,
             until=attempts.until,
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.endpoints import COMMIT, Endpoint
 from mirror.bitbucket.failures import BadAnswer, EntriesLost
@@ -121,7 +121,7 @@ async def _ask_of(work: Work, commit: str) -> None:
             marks[name] = {"state": str(PartState.PARTIAL)}
             continue
         try:
-            document[name] = await child.ask(work.asking(Worth.IDLE), {**work.names, "commit": commit})
+            document[name] = await child.ask(work.asking(Priority.IDLE), {**work.names, "commit": commit})
             work.answered(child.endpoint)
         except MirrorError as error:
             # A branch's head is there, as git has just said; that of a pull request may be in a fork.

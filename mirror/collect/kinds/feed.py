@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.failures import ApiError, BadAnswer
 from mirror.bitbucket.lists import Page, entries_lost
 from mirror.collect.kinds.numbered import OVERLAP, PULL_REQUESTS, document_path, merged_activity
@@ -68,7 +68,7 @@ async def _walk(work: Work, feed: JsonObject) -> None:
     buffer: defaultdict[int, list[JsonObject]] = defaultdict(list)
     held = 0
     ended = False
-    several = walk.pages(work.asking(Worth.OPEN), endpoints.PULL_REQUESTS_ACTIVITY, None)
+    several = walk.pages(work.asking(Priority.OPEN), endpoints.PULL_REQUESTS_ACTIVITY, None)
     while (page := await _next(work, walk, several, buffer)) is not None:
         if page.lost:
             told = entries_lost(endpoints.PULL_REQUESTS_ACTIVITY, page.lost)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, EntriesLost, Gone, ListShort
 from mirror.bitbucket.lists import Page, all_of, all_told, entries_lost
@@ -31,7 +31,7 @@ BATCH = 16
 # So many that a list lacks are asked for by themselves, before they count as gone.
 VANISHED_MAX = 20
 
-Ask = Callable[[Work, Worth, int, JsonObject], Awaitable[Json]]
+Ask = Callable[[Work, Priority, int, JsonObject], Awaitable[Json]]
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class Kind:
     is_thin: Callable[[Json], bool] = lambda _: False
 
 
-async def _patch(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
+async def _patch(work: Work, priority: Priority, number: int, document: JsonObject) -> Json:
     """The patch, where git has not the commits: between the two hashes, or as the pull request has it.
 
     The first takes one request where the second takes two, because it is redirected.
     """
     thing = document.get("pull_request")
     source, destination = fields.pull_request_head(thing), fields.destination(thing)
-    client, name = work.asking(worth), f"{number}.patch"
+    client, name = work.asking(priority), f"{number}.patch"
     if source and destination:
         try:
             between = {**work.names, "source": source, "destination": destination}
@@ -90,9 +90,9 @@ async def _patch(work: Work, worth: Worth, number: int, document: JsonObject) ->
     return await keep_file(work, client, endpoints.PULL_REQUEST_PATCH, name, places, text=True)
 
 
-async def _attachments(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
+async def _attachments(work: Work, priority: Priority, number: int, document: JsonObject) -> Json:
     """What is attached to an issue, each with its file. One that cannot be had keeps no other out."""
-    client = work.asking(worth)
+    client = work.asking(priority)
     told = await all_told(client, endpoints.ISSUE_ATTACHMENTS, None, id=number, **work.names)
     several, faults = named(*told, fields.file_name)
     is_whole = not faults
@@ -178,7 +178,7 @@ async def survey(work: Work, kind: Kind) -> None:
     begun = str(walk.memory.get("begun") or time_text(work.clock.now()))
     print_of: dict[int, tuple[str, str]] = {}
     query = endpoints.updated_since(since) if since else None
-    async for page in walk.pages(work.asking(Worth.FIRST), kind.listing, query):
+    async for page in walk.pages(work.asking(Priority.FIRST), kind.listing, query):
         for number, value in _numbered(work, kind, page):
             walk.seen.add(number)
             when, digest = fields.updated_on(value) or "", digest_of(value)
@@ -353,7 +353,7 @@ async def _is_there(work: Work, kind: Kind, single: Endpoint, number: int) -> bo
     if number in work.numbers(kind.part)["gone"]:
         return False
     try:
-        answer = await work.asking(Worth.FIRST).get(single, None, id=number, **work.names)
+        answer = await work.asking(Priority.FIRST).get(single, None, id=number, **work.names)
         work.answered(single)
         thing = answer.object(kind.noun)
     except ApiError as error:
@@ -382,37 +382,39 @@ def due(work: Work, kind: Kind) -> dict[str, int]:
     return found
 
 
-async def fill(work: Work, kind: Kind, worth: Worth) -> None:
-    """Ask for what is due and worth so much, as far as the rate limit goes. Raises only where the
+async def fill(work: Work, kind: Kind, priority: Priority) -> None:
+    """Ask for what is due with this priority, as far as the rate limit goes. Raises only where the
     credential as a whole is refused."""
     numbers = work.numbers(kind.part)
-    names = _names_of_worth(kind, worth)
+    names = _names_of_priority(kind, priority)
     todo: set[int] = set()
     for name in names:
         todo |= numbers[name]
-    if worth is Worth.OPEN:
+    if priority is Priority.OPEN:
         todo &= numbers["open"]
     order = sorted(todo, reverse=True)
     for start in range(0, len(order), BATCH):
         if work.stopped is not None:
             return
-        await together(_ask_of(work, kind, number, names, worth) for number in order[start : start + BATCH])
+        await together(
+            _ask_of(work, kind, number, names, priority) for number in order[start : start + BATCH]
+        )
         work.progress.report(work.repository.full_name, kind.part, start, len(order))
 
 
-def _names_of_worth(kind: Kind, worth: Worth) -> list[str]:
+def _names_of_priority(kind: Kind, priority: Priority) -> list[str]:
     idle = {child.name for child in kind.children if child.idle}
-    match worth:
-        case Worth.OPEN:
+    match priority:
+        case Priority.OPEN:
             return _askable(kind)
-        case Worth.CLOSED:
+        case Priority.CLOSED:
             return [name for name in _askable(kind) if name not in idle]
-        case Worth.IDLE:
+        case Priority.IDLE:
             return [name for name in _askable(kind) if name in idle]
     return []
 
 
-async def _ask_of(work: Work, kind: Kind, number: int, names: Sequence[str], worth: Worth) -> None:
+async def _ask_of(work: Work, kind: Kind, number: int, names: Sequence[str], priority: Priority) -> None:
     path, numbers = document_path(kind, number), work.numbers(kind.part)
     before = work.draft.get(path)
     if not isinstance(before, dict) or work.draft.is_erased(path):
@@ -427,7 +429,7 @@ async def _ask_of(work: Work, kind: Kind, number: int, names: Sequence[str], wor
             continue
         if not work.may_ask(child.endpoint):
             continue
-        if await _ask_child(work, kind, number, child, document, worth):
+        if await _ask_child(work, kind, number, child, document, priority):
             settled.append(child.name)
         else:
             work.tried.add(attempt)
@@ -446,9 +448,9 @@ def _children(kind: Kind) -> tuple[Child, ...]:
     if kind.single is None:
         return kind.children
 
-    async def whole(work: Work, worth: Worth, number: int, document: JsonObject) -> Json:
+    async def whole(work: Work, priority: Priority, number: int, document: JsonObject) -> Json:
         assert kind.single is not None
-        answer = await work.asking(worth).get(kind.single, None, id=number, **work.names)
+        answer = await work.asking(priority).get(kind.single, None, id=number, **work.names)
         thing = fields.stable(answer.object(kind.noun))
         if fields.number_of(thing, kind.noun) != number:
             raise BadAnswer(f"{kind.noun} {number}: another one came")
@@ -458,17 +460,17 @@ def _children(kind: Kind) -> tuple[Child, ...]:
 
 
 async def _ask_child(
-    work: Work, kind: Kind, number: int, child: Child, document: JsonObject, worth: Worth
+    work: Work, kind: Kind, number: int, child: Child, document: JsonObject, priority: Priority
 ) -> bool:
     """Ask for one child; returns whether there is an end to it. The last good value stays where it
     could not be had, and `_parts` says why."""
     parts = document["_parts"]
     try:
         if child.ask is not None:
-            document[child.name] = await child.ask(work, worth, number, document)
+            document[child.name] = await child.ask(work, priority, number, document)
         else:
             names: Mapping[str, str | int] = {"id": number, **work.names}
-            values = await all_of(work.asking(worth), child.endpoint, None, **names)
+            values = await all_of(work.asking(priority), child.endpoint, None, **names)
             if child.name == "activity":
                 document[child.name] = merged_activity(document.get(child.name), values)
             else:

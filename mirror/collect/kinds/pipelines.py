@@ -8,7 +8,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, EntriesLost, ListShort
 from mirror.bitbucket.lists import Page, Resume, all_of, entries_lost
@@ -74,7 +74,7 @@ async def _read(work: Work, done_to: int, start: Resume | None, *, with_logs: bo
     Returns the numbers that came; None where the list does not go on from where it was read to before:
     the server has changed the order since, or knows the page no more.
     """
-    state, numbers, client = work.part_state(PART), work.numbers(PART), work.asking(Worth.FIRST)
+    state, numbers, client = work.part_state(PART), work.numbers(PART), work.asking(Priority.FIRST)
     walk = Walk(work, state, f"down to {done_to}")
     trail: list[int] = []
     try:
@@ -194,7 +194,9 @@ async def _look_at_open(work: Work, seen: set[int], *, with_logs: bool) -> None:
             continue
         try:
             uuid = fields.uuid_of(document["pipeline"], "pipeline")
-            answer = await work.asking(Worth.OPEN).get(endpoints.PIPELINE, None, pipeline=uuid, **work.names)
+            answer = await work.asking(Priority.OPEN).get(
+                endpoints.PIPELINE, None, pipeline=uuid, **work.names
+            )
             work.answered(endpoints.PIPELINE)
             listed = answer.object("pipeline")
             if fields.pipeline_number(listed) == number:
@@ -261,7 +263,7 @@ async def _steps(work: Work, number: int, place: dict[str, str | int], document:
     if not work.may_ask(endpoints.PIPELINE_STEPS):
         return False
     try:
-        steps = await all_of(work.asking(Worth.CLOSED), endpoints.PIPELINE_STEPS, None, **place)
+        steps = await all_of(work.asking(Priority.CLOSED), endpoints.PIPELINE_STEPS, None, **place)
     except MirrorError as error:
         if isinstance(error, EntriesLost):
             document["steps"] = fields.with_held(document.get("steps"), error.values)
@@ -316,7 +318,7 @@ async def _logs(work: Work, number: int, place: dict[str, str | int], document: 
         name, where = f"{number}-{log.uuid.strip('{}')}.log", {**place, **log.place}
         try:
             logs[log.uuid] = await keep_file(
-                work, work.asking(Worth.OLD), log.endpoint, name, where, text=True
+                work, work.asking(Priority.OLD), log.endpoint, name, where, text=True
             )
             work.answered(log.endpoint)
             if not log.is_whole:
@@ -395,7 +397,7 @@ async def _test_reports(work: Work, number: int, place: dict[str, str | int], do
 
 
 async def _one_report(work: Work, place: dict[str, str | int]) -> JsonObject:
-    client = work.asking(Worth.OLD)
+    client = work.asking(Priority.OLD)
     answer = await client.get(endpoints.TEST_REPORT, None, **place)
     cases = await all_of(client, endpoints.TEST_CASES, None, **place)
     kept = []

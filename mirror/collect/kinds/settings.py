@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
 from mirror.bitbucket import endpoints, fields
-from mirror.bitbucket.client.budget import Worth
+from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, EntriesLost
@@ -24,8 +24,8 @@ from mirror.model import Json, JsonObject, Part, PartState, time_text
 # At the latest after so long; sooner only with requests that nobody else wants.
 EVERY = timedelta(days=7)
 IDLE_EVERY = timedelta(days=1)
-# How much it is worth to ask again for what was refused or failed.
-RETRY = Worth.CLOSED
+# Priority of asking again for what was refused or failed.
+RETRY = Priority.CLOSED
 MARKS = "settings/_parts.json"
 PROFILE = "repository.json"
 EXECUTIONS = "settings/schedule-executions.json"
@@ -35,14 +35,14 @@ Names = Mapping[str, str | int]
 Collect = Callable[[Work, Client, Row], Awaitable[None]]
 
 
-def worth_now(work: Work) -> Worth | None:
-    """How much a round is worth now; None where it is too early for one."""
+def round_priority(work: Work) -> Priority | None:
+    """Priority of a round now; None while it is too early for one."""
     state = work.part_state(_STATE)
     if "asked" not in state or work.full:
-        return Worth.OPEN
+        return Priority.OPEN
     if work.is_due(state, "asked", EVERY):
-        return Worth.OLD
-    return Worth.IDLE if work.is_due(state, "asked", IDLE_EVERY) else None
+        return Priority.OLD
+    return Priority.IDLE if work.is_due(state, "asked", IDLE_EVERY) else None
 
 
 def lacking(work: Work) -> set[str]:
@@ -66,7 +66,7 @@ class Round:
     def __init__(
         self,
         work: Work,
-        worth: Worth,
+        priority: Priority,
         several: Sequence[Row],
         special: Mapping[str, Collect],
         *,
@@ -77,7 +77,7 @@ class Round:
         self._rows = [row for row in several if special.get(row.name) is not with_another]
         self._only_lacking = only_lacking
         self._lacking = lacking(work)
-        self._client = work.asking(worth)
+        self._client = work.asking(priority)
         self._state = work.part_state(_STATE)
         held = work.draft.get(MARKS)
         self._marks: JsonObject = dict(held) if isinstance(held, dict) else {}
@@ -240,7 +240,7 @@ async def _environments(work: Work, client: Client, row: Row) -> None:
         held = work.draft.get(path)
         document: JsonObject = {"environment": fields.stable(one), "variables": None, "_parts": {}}
         old: JsonObject = held if isinstance(held, dict) else {}
-        if worth_now(work) is None and old.get("variables") is not None and not old.get("_parts"):
+        if round_priority(work) is None and old.get("variables") is not None and not old.get("_parts"):
             work.put(path, {**document, "variables": old["variables"]})
             continue  # only what is lacking is asked for
         try:
@@ -379,18 +379,18 @@ def rows_wanted(work: Work, wanted: Sequence[str]) -> list[Row]:
     ]
 
 
-async def collect_settings(work: Work, worth: Worth, wanted: Sequence[str]) -> None:
-    """One round over the settings of a repository, where one is worth so much now; else what the last one
+async def collect_settings(work: Work, priority: Priority, wanted: Sequence[str]) -> None:
+    """One round over the settings of a repository, where one has this priority now; else what the last one
     lacks. `wanted` are the parts that are.
 
     Raises only where the credential as a whole is refused.
     """
-    is_round = worth_now(work) is worth
+    is_round = round_priority(work) is priority
     attempt = (_STATE, 0, "round" if is_round else "what is lacking")
-    if attempt not in work.tried and (is_round or (worth is RETRY and lacking(work))):
+    if attempt not in work.tried and (is_round or (priority is RETRY and lacking(work))):
         work.tried.add(attempt)
         several = rows_wanted(work, wanted)
-        await Round(work, worth, several, _SPECIAL, only_lacking=not is_round).run()
+        await Round(work, priority, several, _SPECIAL, only_lacking=not is_round).run()
 
 
 def parts(work: Work) -> dict[str, Part]:

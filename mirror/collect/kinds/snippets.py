@@ -64,7 +64,7 @@ async def collect_snippets(work: Work, client: Client, row: Row) -> None:
         marks = {name: mark for name, mark in (old.get("_parts") or {}).items() if name != "snippet"}
         document: JsonObject = {"comments": None, "commits": None, "files": None, **old, "_parts": marks}
         names = {**work.names, "snippet": identifier}
-        is_round = settings.worth_now(work) is not None
+        is_round = settings.round_priority(work) is not None
         for name, bring in (("files", _files), ("comments", _comments), ("commits", _commits)):
             if not is_round and name != "files" and name not in marks and document[name] is not None:
                 continue  # only what is lacking is asked for
