@@ -15,7 +15,7 @@ from mirror.config.settings import Config
 from mirror.connect import network_of
 from mirror.doctor.checks import Check, failed
 from mirror.errors import MirrorError
-from mirror.fs import sync_folder
+from mirror.fs.durable import sync_folder
 from mirror.git import cgit
 from mirror.store.reading.owner import Owner, foreign, owner_of
 from mirror.store.reading.reader import Store, StoreDamaged

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mirror.errors import UsageError
-from mirror.fs import LOST_AND_FOUND, is_empty
+from mirror.fs.folders import LOST_AND_FOUND, is_empty
 
 RESTORING, EXPORTING = "restoring", "exporting"
 _REPLACED = "replaced"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mirror.fs import sync_folder
-from mirror.git.durable import write_file
+from mirror.fs.durable import sync_folder, write_file
 
 # Nothing may tidy these repositories on its own; our refs are not offered to those who clone; and
 # never an extension, because dulwich refuses a repository with one that it does not know.

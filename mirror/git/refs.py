@@ -20,7 +20,7 @@ from dulwich.pack import Pack
 from dulwich.refs import check_ref_format
 from dulwich.repo import Repo
 
-from mirror.git.durable import write_file
+from mirror.fs.durable import write_file
 from mirror.git.objects import peel, read_loose
 from mirror.git.pack.names import is_pack_name
 from mirror.model import Head, Refs, is_hash

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from mirror.fs import sync_folder
+from mirror.fs.durable import sync_folder, write_file
 from mirror.git.documents.repository import Documents
 from mirror.git.documents.rewrite import (
     Change,
@@ -48,7 +48,6 @@ from mirror.store.format.removals import Pruned
 from mirror.store.format.seal import sealed
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.reading.snapshots import damage_in
-from mirror.store.writing.disk import write_file
 from mirror.store.writing.drafts import checkpoints_since, tip_of
 from mirror.store.writing.folders import FolderWriter
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from mirror.fs.durable import write_file
 from mirror.git.documents.repository import Documents
 from mirror.git.documents.rewrite import Change, distinct_documents
 from mirror.git.lfs.sync import LfsFindJob
@@ -43,7 +44,6 @@ from mirror.store.format.removals import Erased, Erasure, WithoutPeople, erasure
 from mirror.store.format.seal import sealed
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.reading.snapshots import damage_in
-from mirror.store.writing.disk import write_file
 
 
 @dataclass(frozen=True)

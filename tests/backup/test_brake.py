@@ -16,6 +16,7 @@ import pytest
 
 from mirror import backup, prune, verify
 from mirror.config import load
+from mirror.fs.durable import write_file
 from mirror.model import Run, Selector
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.repository import SimRepository
@@ -23,7 +24,6 @@ from mirror.simulator.world.sample import SCOPES
 from mirror.store.format.brake import Brake, Count, Rules
 from mirror.store.format.seal import sealed
 from mirror.store.reading.reader import RepositoryFolder
-from mirror.store.writing.disk import write_file
 from mirror.store.writing.writer import create_or_open
 from tests.e2e.helpers import MADE
 from tests.place import Killed, Place

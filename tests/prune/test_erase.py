@@ -12,13 +12,13 @@ import pytest
 
 from mirror import prune, verify
 from mirror.errors import UsageError
+from mirror.fs.durable import write_file
 from mirror.model import Run, Selector
 from mirror.prune import What
 from mirror.simulator.world.people import braced
 from mirror.store.format.removals import erasures_json
 from mirror.store.format.seal import sealed
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
-from mirror.store.writing.disk import write_file
 from tests.place import Place
 from tests.prune.test_prune import folder_of, git, sound
 

@@ -230,8 +230,8 @@ async def test_it_finishes_what_was_begun(place: Place) -> None:
     pruned = folder.pruned()
     assert pruned is not None
     assert pruned.done
+    from mirror.fs.durable import write_file
     from mirror.store.format.seal import sealed
-    from mirror.store.writing.disk import write_file
 
     write_file(
         place.config.store / folder.relative("pruned.json"), sealed(replace(pruned, done=False).to_json())

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import NoStore, UsageError
+from mirror.fs import durable
 from mirror.model import dumps, loads
 from mirror.store.format import layout
 from mirror.store.reading.reader import Store, StoreDamaged, StoreTooNew
-from mirror.store.writing import disk, writer
+from mirror.store.writing import writer
 from tests.store.helpers import ACME, REFS_5001, START, MovedClock, adopt, open_store, take
 
 
@@ -65,7 +66,7 @@ async def test_folders_and_files_are_the_owners_alone_whatever_the_umask(tmp_pat
 
 def test_an_interrupted_creation_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
-    original = disk.make_folder
+    original = durable.make_folder
     for step in range(6):
         store = tmp_path / str(step)
 

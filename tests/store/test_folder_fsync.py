@@ -12,10 +12,8 @@ import pytest
 
 from mirror.doctor import Check
 from mirror.doctor.machine import store_checks
-from mirror.fs import sync_folder
-from mirror.git.durable import write_file as write_git_file
+from mirror.fs.durable import make_folder, sync_folder, write_file
 from mirror.git.pack.receiver import PackWriter
-from mirror.store.writing.disk import make_folder, write_file
 from tests.store.helpers import MovedClock, adopt, open_store, take
 
 
@@ -42,7 +40,6 @@ async def test_it_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     with open_store(tmp_path / "store") as store:
         taken = await take(adopt(store), {"a.json": 1}, MovedClock())
         assert taken.changed
-    write_git_file(tmp_path / "file", b"1")
     make_folder(tmp_path / "objects")
     make_folder(tmp_path / "objects" / "pack")
     writer = PackWriter(tmp_path / "objects")
@@ -60,6 +57,4 @@ async def test_a_disk_that_fails_is_one(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "fsync", refusing(errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
         write_file(tmp_path / "file", b"1")
-    with pytest.raises(OSError, match="Input/output"):
-        write_git_file(tmp_path / "file", b"1")
     assert checked(tmp_path).state == "fail"

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from mirror.errors import NoStore
+from mirror.fs.durable import AtomicFile, sweep
 from mirror.git.documents import repack
 from mirror.model import Head, Refs, Run, loads
 from mirror.store.reading.reader import Store
-from mirror.store.writing.disk import NewFile, sweep
 from mirror.store.writing.writer import StoreWriter
 from tests.store.helpers import ACME, PARTS, START, A, MovedClock, open_store, website
 
@@ -148,7 +148,7 @@ def test_a_sweep_takes_leftovers_and_spares_what_is_being_written(tmp_path: Path
     (tmp_path / "notes.tmp").write_bytes(b"a person's own")
     (tmp_path / "x.0123abcd.tmp").mkdir()
     (tmp_path / "y.0123abcd.tmp").symlink_to(tmp_path / "notes.tmp")
-    with NewFile(tmp_path, "file") as new:
+    with AtomicFile(tmp_path, "file") as new:
         new.stream.write(b"half")
         assert sweep(tmp_path) == 1
         new.stream.write(b" and half")

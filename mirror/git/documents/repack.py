@@ -18,7 +18,7 @@ from dulwich.object_store import PackCapableObjectStore
 from dulwich.objects import Commit, ObjectID, Tree
 from dulwich.pack import create_delta, load_pack_index
 
-from mirror.fs import sync_folder
+from mirror.fs.durable import sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.pack.names import indexes_without_pack, packs_in
 from mirror.git.pack.receiver import PackWriter

@@ -15,7 +15,7 @@ from dulwich.object_format import SHA1
 from dulwich.objects import Commit, Tag, Tree
 from dulwich.pack import load_pack_index
 
-from mirror.fs import sync_folder
+from mirror.fs.durable import sync_folder
 from mirror.git.documents.repack import Joiner
 from mirror.git.documents.repository import Documents, TreeEdit, tree_bytes
 from mirror.git.pack.names import packs_in

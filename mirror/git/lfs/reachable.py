@@ -23,8 +23,7 @@ from dulwich.errors import ApplyDeltaError, ChecksumMismatch, ObjectFormatExcept
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 
-from mirror.fs import sync_folder
-from mirror.git.durable import write_file
+from mirror.fs.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
 from mirror.git.lfs.pointers import Pointer, pointers_of_loose, pointers_of_pack
 from mirror.git.pack.format import PackDamaged

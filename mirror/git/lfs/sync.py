@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from mirror.git.durable import sweep_files
+from mirror.fs.durable import make_folders, sweep
 from mirror.git.lfs.batch_api import BATCH_MAX, Answer, LfsFailed, LfsServer, Operation
 from mirror.git.lfs.reachable import LFS, objects_reached
-from mirror.git.lfs.transfer import DiskFailed, Download, make_folders, object_path, upload
+from mirror.git.lfs.transfer import DiskFailed, Download, object_path, upload
 from mirror.git.wire.client import GitLogin
 from mirror.git.workers.clock import Watch
 from mirror.git.workers.job import Clock, Tell
@@ -289,7 +289,7 @@ def batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
 def _sweep(lfs: Path, wanted: set[str]) -> None:
     """Remove what killed runs left, and of objects that nobody wants any more."""
     if lfs.is_dir():
-        sweep_files(lfs)
+        sweep(lfs)
     for part in (lfs / "incomplete").glob("*.part"):
         if part.stem not in wanted:
             part.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from urllib3.exceptions import HTTPError
 
-from mirror.fs import sync_folder
+from mirror.fs.durable import make_folders, move, sync_stream
 from mirror.git.failures import GitFailed, GitUnreachable
 from mirror.git.lfs.batch_api import MEDIA_TYPE, Action, Answer, LfsFailed, LfsServer, short
 from mirror.git.lfs.http import seconds_asked
@@ -75,8 +75,7 @@ class Download:
                 self._resume(stream)
                 if not self._is_right():
                     self._fetch_all(answer, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
+                sync_stream(stream)
             self._publish()
         except OSError as error:
             raise DiskFailed(f"{error.strerror or error}: {self._part.name}") from error
@@ -216,8 +215,7 @@ class Download:
         """Give it its name, durably."""
         target = object_path(self._lfs, self.oid)
         make_folders(target.parent, self._lfs)
-        self._part.rename(target)
-        sync_folder(target.parent)
+        move(self._part, target)
 
 
 def upload(
@@ -257,14 +255,6 @@ def refusal(status: int, url: str, asked: float | None, words: str) -> LfsFailed
     return LfsFailed(
         f"{place(url)} answered {status}{told}", status=status, passing=is_passing(status), asked=asked
     )
-
-
-def make_folders(folder: Path, top: Path) -> None:
-    """Make `folder` and those above it up to `top`, which is there, durably."""
-    if not folder.is_dir():
-        make_folders(folder.parent, top)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(folder.parent)
 
 
 def _action_of(answer: Answer, name: str) -> Action:

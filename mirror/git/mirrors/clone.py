@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.fs import sync_folder
-from mirror.git.durable import write_file
+from mirror.fs.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.fsck import CheckJob, ObjectProblem, check
 from mirror.git.mirrors.worktree import LeftOut, lay_out

@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.git.durable import sweep_files, write_file
+from mirror.fs.durable import sweep, write_file
 from mirror.git.refs import pins_in
 
 FILE = "looked"
@@ -58,7 +58,7 @@ class Look:
             return
         words = [self._digest(answer, standing, unpinned), *map(str, unpinned)]
         with contextlib.suppress(OSError):  # without it the next look is slower, and that is all
-            sweep_files(self._path)  # one that was killed here is followed by one that comes here
+            sweep(self._path)  # one that was killed here is followed by one that comes here
             write_file(self._path / FILE, " ".join(words).encode("ascii") + b"\n")
 
     def _standing(self) -> tuple[bytes, bytes] | None:

@@ -7,12 +7,11 @@ was let go. The new pack is durable before the first old one goes.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.fs import sync_folder
+from mirror.fs.durable import sync_file, sync_folder
 from mirror.git import cgit
 from mirror.git.failures import GitFailed
 from mirror.git.lfs.reachable import forget
@@ -102,7 +101,7 @@ def collect(job: CollectJob) -> CollectResult:
     new = {f"pack-{name.decode('ascii')}" for name in names}
     for suffix in (".pack", ".idx"):
         for name in new:
-            _sync(objects / "pack" / (name + suffix))
+            sync_file(objects / "pack" / (name + suffix))
     sync_folder(objects / "pack")
     # What is derived from the packs would point to those that go; git works without it.
     (objects / "pack" / "multi-pack-index").unlink(missing_ok=True)
@@ -149,14 +148,6 @@ def _size_of(git: str, path: Path, gone: tuple[str, ...], kept: tuple[str, ...])
         stdin="".join(f"{line}\n" for line in lines).encode("ascii"),
     )  # fmt: skip
     return int(answer)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _size(objects: Path) -> int:

@@ -19,9 +19,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.fs import sync_folder
+from mirror.fs.durable import sync_folder, write_file
 from mirror.git import cgit
-from mirror.git.durable import write_file
 from mirror.git.failures import GitFailed
 from mirror.git.pack.format import PackDamaged
 from mirror.git.pack.merge import join

@@ -20,7 +20,7 @@ from dulwich.index import IndexEntry, index_entry_from_stat, write_index_dict
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 
-from mirror.git.durable import write_file
+from mirror.fs.durable import write_file
 from mirror.git.objects import BLOB, COMMIT, TREE, peel, read, tree_of
 from mirror.git.refs import closed_after, open_objects
 

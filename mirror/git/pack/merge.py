@@ -23,7 +23,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.fs import sync_folder
+from mirror.fs.durable import sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.pack.format import (
     PackDamaged,

@@ -26,8 +26,8 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 from dulwich.pack import write_pack_index_v2
 
-from mirror.fs import sync_folder
-from mirror.git.durable import sweep_files
+from mirror.fs.durable import sweep as sweep_files
+from mirror.fs.durable import sync_folder
 from mirror.git.failures import GitFailed
 from mirror.git.pack import resolver as packresolve
 from mirror.git.pack.format import distance, header

@@ -21,7 +21,7 @@ from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
 from mirror.errors import MirrorError
-from mirror.git.durable import write_file
+from mirror.fs.durable import write_file
 from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnreachable
 from mirror.git.pack.receiver import Reception, present
 from mirror.git.refs import (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.fs import LOST_AND_FOUND
+from mirror.fs.folders import LOST_AND_FOUND
 from mirror.store.format import layout
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mirror.fs.durable import write_file
 from mirror.store.format import layout
 from mirror.store.format.brake import Brake
 from mirror.store.format.seal import sealed
-from mirror.store.writing.disk import write_file
 
 
 def write_brake(path: Path, brake: Brake) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Callable, Container, Iterable, Iterat
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.fs.durable import AtomicFile, make_folder
 from mirror.git.documents.repack import consolidate
 from mirror.git.documents.repository import Documents, TreeEdit
 from mirror.logs import get_logger
@@ -17,7 +18,6 @@ from mirror.store.format import layout
 from mirror.store.format.refs_document import is_own_document
 from mirror.store.format.removals import Erased
 from mirror.store.reading.snapshots import damage_in
-from mirror.store.writing.disk import NewFile, make_folder
 
 _log = get_logger("store")
 # More checkpoints than this between two snapshots are damage, not history.
@@ -64,7 +64,7 @@ class NewStoredFile:
         self._text = text
         self._digest = hashlib.sha256()
         self._size = 0
-        self._new = NewFile(temporary, "file")
+        self._new = AtomicFile(temporary, "file")
         # No name and no time in the header: equal bytes give equal files.
         self._gzip = (
             gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=self._new.stream, mtime=0)
@@ -80,7 +80,7 @@ class NewStoredFile:
             if self._gzip is not None and not self._new.stream.closed:
                 self._gzip.close()  # it would try to end its stream later, when that is gone
         finally:  # on a full disk that fails again
-            self._new.drop()
+            self._new.discard()
 
     def write(self, data: bytes) -> None:
         """Add bytes."""
@@ -101,7 +101,7 @@ class NewStoredFile:
             make_folder(self._folder)
             make_folder(target.parent)
             self._new.publish(target)
-        self._new.drop()
+        self._new.discard()
         return {"sha256": sha256, "size": self._size, "name": self._name}
 
 

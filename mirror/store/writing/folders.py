@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from mirror.fs.durable import make_folder, sweep, write_file
 from mirror.git.documents.repack import consolidate
 from mirror.git.documents.repository import Documents
 from mirror.git.pack.receiver import sweep as sweep_repository
@@ -42,7 +43,6 @@ from mirror.store.format.refs_document import (
 from mirror.store.format.removals import Erased, read_dropped
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.reading.snapshots import damage_in, read_snapshot
-from mirror.store.writing.disk import make_folder, sweep, write_file
 from mirror.store.writing.drafts import Deposit, WorkDraft, checkpoints_since, tip_of
 from mirror.store.writing.listing import LedgerKeeper
 from mirror.store.writing.locks import FolderLock, hold

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from mirror.fs.durable import make_folder, write_file
 from mirror.model import JsonObject, NotCanonical, Verified, dumps, loads, time_from_text, time_text
 from mirror.store.format import layout
-from mirror.store.writing.disk import make_folder, write_file
 
 # What was found so long ago says nothing about today.
 GOES_ON_FOR = timedelta(days=7)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from mirror.fs.durable import make_folder, write_file
 from mirror.git.documents.repository import Documents
 from mirror.git.failures import GitFailed
 from mirror.logs import get_logger
@@ -18,7 +19,6 @@ from mirror.store.format.failures import StoreDamaged
 from mirror.store.format.ledger import Ledger, LetGo, Listed, read_ledger
 from mirror.store.format.seal import sealed
 from mirror.store.reading.snapshots import read_snapshot
-from mirror.store.writing.disk import make_folder, write_file
 
 # So many snapshots that were let go are listed; of older ones only the sequence is known.
 LET_GO_MAX = 1000

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from mirror.fs import sync_folder
+from mirror.fs.durable import make_folder, sweep, sync_folder, write_file
 from mirror.model import JsonObject, Outcome, Run, RunEntry, dumps
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
 from mirror.store.format.seal import sealed
 from mirror.store.reading.past import GOOD, Past, Told, past_of
 from mirror.store.reading.runs import Key, RunRecord, last_written, newest_first, read_run, run_ids, things_of
-from mirror.store.writing.disk import make_folder, sweep, write_file
 
 # There is a checkpoint at least every so many records and so much time.
 CHECKPOINT_RECORDS = 100

@@ -11,7 +11,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from mirror.fs import sync_folder
+from mirror.fs.durable import sync_folder
 from mirror.store.format import layout
 
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from mirror.fs.durable import write_file
 from mirror.logs import get_logger
 from mirror.model import Clock, Json, JsonObject, Use, loads, time_from_text, time_text
 from mirror.store.format.layout import CACHE
 from mirror.store.format.seal import seal_fault, sealed
-from mirror.store.writing.disk import write_file
 
 MINUTE = 60.0
 KEPT = timedelta(hours=1)

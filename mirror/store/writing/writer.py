@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from mirror.errors import MirrorError, UsageError
-from mirror.fs import occupant, sync_folder
+from mirror.fs.durable import make_folder, make_parents, move, sweep, sweep_folders, write_file
+from mirror.fs.folders import occupant
 from mirror.logs import get_logger, take_lost_lines
 from mirror.model import (
     Clock,
@@ -37,7 +38,6 @@ from mirror.store.reading.reader import (
     read_store_record,
     workspace_now,
 )
-from mirror.store.writing.disk import make_folder, make_parents, sweep, sweep_folders, write_file
 from mirror.store.writing.folders import RepositoryWriter, Taken, WorkspaceWriter
 from mirror.store.writing.index import index_document, index_page
 from mirror.store.writing.locks import hold_briefly
@@ -357,8 +357,7 @@ class StoreWriter:
         unfinished = self._path / layout.TEMPORARY / f"{secrets.token_hex(8)}.new"
         make_folder(unfinished)
         write_file(unfinished / file, sealed(record))
-        unfinished.rename(self._path / parent / name)
-        sync_folder(self._path / parent)
+        move(unfinished, self._path / parent / name)
         _log.info("store.folder_made", folder=f"{parent}/{name}")
         return name
 
