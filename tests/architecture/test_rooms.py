@@ -28,7 +28,7 @@ FLOORS = {
 # in no row lies on top.
 WINGS = {
     "git": (
-        {"mirrors"}, {"lfs"}, {"wire", "documents"}, {"bare", "refs"}, {"workers"}, {"pack", "cgit"},
+        {"mirrors"}, {"lfs"}, {"wire", "documents"}, {"bare", "refs"}, {"workers", "walk"}, {"pack", "cgit"},
         {"processes"}, {"objects", "failures"},
     ),
     "store": ({"writing"}, {"reading"}, {"format"}),

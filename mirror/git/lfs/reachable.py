@@ -13,24 +13,22 @@ import hashlib
 import json
 import struct
 import zlib
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dulwich.errors import ApplyDeltaError, ChecksumMismatch, ObjectFormatException
 from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ObjectID
 
 from mirror.fs.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
 from mirror.git.lfs.pointers import Pointer, pointers_of_loose, pointers_of_pack
 from mirror.git.pack.format import PackDamaged
-from mirror.git.pack.links import files_and_folders
 from mirror.git.pack.names import packs_in
-from mirror.git.pack.reader import Links, PackIndex, links_of
+from mirror.git.pack.reader import Links, PackIndex
 from mirror.git.refs import closed_after, open_repository, read_all
+from mirror.git.walk import all_links, history, raw, walk
 from mirror.git.workers.job import Tell
 
 # Below the repository: objects as git-lfs keeps them, and what we remember of the walk.
@@ -40,8 +38,6 @@ MEMORY = f"{LFS}/pointers.cache"
 _FORMER_MEMORY = f"{LFS}/pointers.json"
 
 _SCHEMA = 2
-_COMMIT, _TREE, _BLOB, _TAG = 1, 2, 3, 4
-_NAMES = {_COMMIT: b"commit", _TAG: b"tag"}
 
 # What a damaged pack or object may raise, in our readers and in dulwich's.
 _UNREADABLE = (
@@ -138,30 +134,26 @@ def _reached(
 def _walk(
     store: DiskObjectStore, tips: Iterable[str], wanted: set[bytes], is_new: Callable[[bytes], bool]
 ) -> set[str]:
-    """The names among `wanted` that `tips` reach, without going into what is not new."""
+    """The blobs among `wanted` that `tips` reach, without reading objects that are not new."""
     found: set[bytes] = set()
-    todo = [bytes.fromhex(tip) for tip in sorted(tips)]
-    seen = set(todo)
-    while todo:
-        name = todo.pop()
-        if name in wanted:
-            found.add(name)
-        elif is_new(name):
-            kind, data = store.get_raw(ObjectID(name.hex().encode("ascii")))
-            if kind == _TREE:
-                links = set()
-                for file, folder in files_and_folders(data):
-                    if folder:
-                        links.add(folder)
-                    elif file in wanted:
-                        found.add(file)
-            elif kind in _NAMES:
-                links = links_of(_NAMES[kind], data)
-            else:
-                continue
-            links -= seen
-            seen |= links
-            todo += links
+
+    def look(names: Iterable[bytes]) -> list[bytes]:
+        """Note the names that are wanted; returns the others that are new."""
+        others = []
+        for name in names:
+            if name in wanted:
+                found.add(name)
+            elif is_new(name):
+                others.append(name)
+        return others
+
+    def links(kind: int, data: bytes) -> list[bytes]:
+        blobs, others = all_links(kind, data)
+        found.update(wanted.intersection(blobs))
+        return look(others)
+
+    for _ in walk(store, look(raw(sorted(tips))), links):
+        pass
     return {name.hex() for name in found}
 
 
@@ -169,28 +161,11 @@ def _still_reached(store: DiskObjectStore, tips: Iterable[str], before: set[str]
     """Whether `tips` reach all the values that refs had `before`, by commits and tags alone: then they
     reach all that those did."""
     left = {bytes.fromhex(value) for value in before}
-    for name in reached_by_commits(store, tips) if left else ():
+    for name in history(store, tips) if left else ():
         left.discard(name)
         if not left:
             break
     return not left
-
-
-def reached_by_commits(store: DiskObjectStore, tips: Iterable[str]) -> Iterator[bytes]:
-    """The names of `tips`, and of what they reach by commits and tags alone, the nearest first. Raises
-    KeyError where one of them is not there."""
-    todo = deque(bytes.fromhex(tip) for tip in sorted(set(tips)))
-    seen = set(todo)
-    while todo:
-        name = todo.popleft()
-        kind, data = store.get_raw(ObjectID(name.hex().encode("ascii")))
-        yield name
-        if kind in _NAMES:
-            links = links_of(_NAMES[kind], data) - seen
-            if kind == _COMMIT:
-                links.discard(bytes.fromhex(data[5:45].decode("ascii")))  # its tree
-            seen |= links
-            todo += links
 
 
 def _recall(path: Path) -> _Memory:

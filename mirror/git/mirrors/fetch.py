@@ -7,7 +7,7 @@ stays the direct value of some ref, whatever anybody's garbage collection does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,10 @@ from dulwich.objects import ObjectID
 
 from mirror import __version__
 from mirror.errors import MirrorError, TryLater
-from mirror.git import bare
+from mirror.git import bare, walk
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.fetch_cache import Look
-from mirror.git.objects import COMMIT, TAG, parents_of, read, target_of
+from mirror.git.objects import COMMIT
 from mirror.git.pack.receiver import present, sweep
 from mirror.git.refs import (
     KEEP,
@@ -415,54 +415,18 @@ def _kind(store: DiskObjectStore, before: str | None, after: str | None) -> Any:
     if after is None:
         return "removed"
     try:
-        return "forwarded" if _is_ancestor(store, before, after) else "rewritten"
+        is_forward = walk.is_ancestor(store, before, after, at_most=WALK_MAX)
     except Exception:  # noqa: BLE001 - this only labels a change, whose objects were checked when they came
-        return "rewritten"
-
-
-def _is_ancestor(store: DiskObjectStore, old: str, new: str) -> bool:
-    todo = [new]
-    seen = set(todo)
-    while todo and len(seen) < WALK_MAX:
-        name = todo.pop(0) if len(todo) < 64 else todo.pop()
-        if name == old:
-            return True
-        try:
-            kind, data = read(store, name)
-        except KeyError:
-            continue
-        fresh = [parent for parent in parents_of(data) if parent not in seen] if kind == COMMIT else []
-        seen.update(fresh)
-        todo.extend(fresh)
-    return False
+        is_forward = False
+    return "forwarded" if is_forward else "rewritten"
 
 
 def _commits(store: DiskObjectStore, tips: set[str], since: frozenset[str] | None) -> tuple[str, ...]:
     """The commits that `tips` reach and `since` does not; none where `since` is None or has all tips."""
     if since is None or tips <= since:
         return ()
-    before = _reached(store, since, set())
-    return tuple(sorted(_reached(store, tips, before) - before))
-
-
-def _reached(store: DiskObjectStore, tips: Iterable[str], seen: set[str]) -> set[str]:
-    """The commits that `tips` reach, without going on from what was `seen`."""
-    todo = list(tips)
-    found: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name in found or name in seen:
-            continue
-        try:
-            kind, data = read(store, name)
-        except KeyError:
-            continue
-        if kind == TAG and (target := target_of(data)) is not None:
-            todo.append(target)
-        elif kind == COMMIT:
-            found.add(name)
-            todo.extend(parents_of(data))
-    return found
+    before = walk.commits(store, since)
+    return tuple(sorted(name.hex() for name in walk.commits(store, tips, seen=before)))
 
 
 def probe(

@@ -19,12 +19,12 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 
 from mirror.git.bare import config_fault
-from mirror.git.objects import KINDS, TREE, read_loose
+from mirror.git.objects import KINDS, read_loose
 from mirror.git.pack.format import PackDamaged
-from mirror.git.pack.links import files_and_folders
 from mirror.git.pack.names import pack_stems, strangers_in
-from mirror.git.pack.reader import Links, PackIndex, PackReader, links_of
+from mirror.git.pack.reader import Links, PackIndex, PackReader
 from mirror.git.refs import KEEP, closed_after, name_fault, open_objects, read_all, read_packed
+from mirror.git.walk import all_links, raw, walk
 from mirror.git.workers.job import Clock, Tell
 from mirror.model import is_hash
 
@@ -292,53 +292,39 @@ def _check_links(path: Path, named: Iterable[str], problems: list[ObjectProblem]
     seen: set[bytes] = set()
     with closed_after(store):
         for start in named:
-            missing = _walk(store, start.encode("ascii"), seen)
-            for identifier, text in missing:
-                problems.append(ObjectProblem(text, None, identifier.decode("ascii"), (start,)))
+            for name, text in _walk(store, start, seen):
+                problems.append(ObjectProblem(text, None, name, (start,)))
             if len(problems) > PROBLEMS_MAX:
                 return
 
 
-def _walk(store: DiskObjectStore, start: bytes, seen: set[bytes]) -> list[tuple[bytes, str]]:
-    missing: list[tuple[bytes, str]] = []
-    todo = [start]
-    while todo:
-        identifier = todo.pop()
-        if identifier in seen:
-            continue
-        seen.add(identifier)
-        try:
-            kind, data = store.get_raw(ObjectID(identifier))
-            links, blobs = _links(kind, data)
-        except KeyError:
-            missing.append((identifier, "is missing"))
-            continue
-        except Exception as error:  # noqa: BLE001 - damage raises anything
-            missing.append((identifier, f"cannot be read: {type(error).__name__}"))
-            continue
-        todo.extend(link for link in links if link not in seen)
+def _walk(store: DiskObjectStore, start: str, seen: set[bytes]) -> list[tuple[str, str]]:
+    """The objects that `start` needs and that cannot be read, each with why not."""
+    missing: list[tuple[str, str]] = []
+
+    def absent(name: bytes, error: Exception) -> None:
+        text = "is missing" if isinstance(error, KeyError) else f"cannot be read: {type(error).__name__}"
+        missing.append((name.hex(), text))
+
+    def links(kind: int, data: bytes) -> list[bytes]:
+        blobs, others = all_links(kind, data)
         for blob in blobs:
             # Content was hashed with its pack; here it only has to be there.
             if blob not in seen:
                 seen.add(blob)
                 fault = _absence(store, blob)
                 if fault is not None:
-                    missing.append((blob, fault))
+                    missing.append((blob.hex(), fault))
+        return others
+
+    for _ in walk(store, raw([start]), links, seen=seen, on_error=absent):
+        pass
     return missing
 
 
 def _absence(store: DiskObjectStore, name: bytes) -> str | None:
     """Why an object is not to be found, or None where it is there."""
     try:
-        return None if ObjectID(name) in store else "is missing"
+        return None if ObjectID(name.hex().encode("ascii")) in store else "is missing"
     except Exception as error:  # noqa: BLE001 - damage raises anything
         return f"cannot be looked for: {type(error).__name__}"
-
-
-def _links(kind: int, data: bytes) -> tuple[list[bytes], list[bytes]]:
-    """What an object names: to be walked, and to be looked for only."""
-    if kind == TREE:
-        entries = files_and_folders(data)
-        folders = [folder.hex().encode("ascii") for _, folder in entries if folder]
-        return folders, [file.hex().encode("ascii") for file, _ in entries if file]
-    return [name.hex().encode("ascii") for name in links_of(_WORDS[kind], data)], []

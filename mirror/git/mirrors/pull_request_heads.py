@@ -19,9 +19,7 @@ from dulwich.refs import Ref
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnauthorized
-from mirror.git.lfs.reachable import reached_by_commits
 from mirror.git.mirrors.fetch import resolve
-from mirror.git.objects import COMMIT, parents_of, read
 from mirror.git.pack.receiver import Reception
 from mirror.git.refs import (
     KEEP,
@@ -33,6 +31,7 @@ from mirror.git.refs import (
     read_packed,
     write_packed,
 )
+from mirror.git.walk import first_parents, history
 from mirror.git.wire.client import GitLogin, HttpClient
 from mirror.git.wire.fetch_pack import Haves, understood
 from mirror.git.workers.job import Clock, Tell
@@ -267,7 +266,7 @@ def _reached(store: DiskObjectStore, tips: Iterable[str], values: set[str]) -> s
     """Those of `values` that `tips` reach by commits and tags, as far as some of them tell."""
     left = set(values)
     with suppress(KeyError):  # something of ours is not there: then no more than what was found
-        for name in islice(reached_by_commits(store, tips), REACH_MAX):
+        for name in islice(history(store, tips), REACH_MAX):
             left.discard(name.hex())
             if not left:
                 break
@@ -276,14 +275,6 @@ def _reached(store: DiskObjectStore, tips: Iterable[str], values: set[str]) -> s
 
 def _past(store: DiskObjectStore, tip: str) -> Iterator[str]:
     """Some of the commits before `tip`, the nearer ones closer together."""
-    for depth in range(WALK_MAX):
-        try:
-            kind, data = read(store, tip)
-        except KeyError:
-            return
+    for depth, commit in enumerate(islice(first_parents(store, tip), WALK_MAX)):
         if depth & (depth - 1) == 0 or depth % 100 == 0:
-            yield tip
-        parents = parents_of(data) if kind == COMMIT else []
-        if not parents:
-            return
-        tip = parents[0]
+            yield commit

@@ -11,8 +11,8 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 from dulwich.pack import UnpackedObject, find_reusable_deltas
 
-from mirror.git.objects import COMMIT, TAG, TREE, parents_of, read, target_of, tree_of
-from mirror.git.pack.links import files_and_folders
+from mirror.git.objects import COMMIT, TAG, parents_of, read, tree_of
+from mirror.git.walk import commits, history_links, oldest_first, raw, trees_and_blobs, walk
 
 
 def pack_data(
@@ -26,43 +26,7 @@ def pack_data(
 
 def commits_lacking(store: DiskObjectStore, tip: str, haves: Iterable[str]) -> list[str]:
     """The commits that `tip` reaches and `haves` do not, every parent before its children."""
-    had = _commits(store, haves)
-    found: dict[str, None] = {}
-    todo: list[tuple[str, bool]] = [(tip, False)]
-    while todo:
-        name, are_parents_done = todo.pop()
-        if are_parents_done:
-            found[name] = None
-            continue
-        if name in had or name in found:
-            continue
-        kind, data = read(store, name)
-        if kind == TAG and (target := target_of(data)) is not None:
-            todo.append((target, False))
-        elif kind == COMMIT:
-            todo.append((name, True))
-            todo += [(parent, False) for parent in parents_of(data) if parent not in found]
-    return list(found)
-
-
-def _commits(store: DiskObjectStore, tips: Iterable[str]) -> set[str]:
-    """The commits that `tips` reach; a tip that is not in `store` reaches none that we know of."""
-    found: set[str] = set()
-    todo = list(tips)
-    while todo:
-        name = todo.pop()
-        if name in found:
-            continue
-        try:
-            kind, data = read(store, name)
-        except KeyError:
-            continue
-        if kind == COMMIT:
-            found.add(name)
-            todo += parents_of(data)
-        elif kind == TAG and (target := target_of(data)) is not None:
-            todo.append(target)
-    return found
+    return oldest_first(store, tip, excluded=commits(store, haves))
 
 
 def _needed(
@@ -70,54 +34,34 @@ def _needed(
 ) -> tuple[dict[ObjectID, None], set[ObjectID]]:
     """What a target lacks, and what of the trees next to it the target has."""
     haves = set(haves)
-    had = _commits(store, haves)
-    needed: dict[str, None] = {}
-    trees: list[str] = []
-    next_to: list[str] = []
-    todo = [one for one in wants if one not in haves]
-    while todo:
-        name = todo.pop()
-        if name in needed or name in had:
-            continue
-        kind, data = read(store, name)
-        if kind == COMMIT:
-            needed[name] = None
-            next_to += [parent for parent in parents_of(data) if parent in had]
-            todo += parents_of(data)
-            trees += [tree] if (tree := tree_of(data)) is not None else []
-        elif kind == TAG:
-            needed[name] = None
-            todo += [target] if (target := target_of(data)) is not None else []
-        else:  # a ref or a tag may name a tree or a file
+    had = commits(store, haves)
+    needed: list[bytes] = []
+    boundary: dict[bytes, None] = {}
+    trees: list[bytes] = []
+    for name, kind, data in walk(store, raw(set(wants) - haves), history_links, seen=had.copy()):
+        if kind not in (COMMIT, TAG):  # a ref or a tag may name a tree or a file
             trees.append(name)
-    known: set[bytes] = set()
-    for commit in dict.fromkeys(next_to):
-        tree = tree_of(read(store, commit)[1])
-        _walk(store, [tree] if tree is not None else [], known)
-    new = known.copy()
-    _walk(store, trees, new)
-    result = {ObjectID(name.encode("ascii")): None for name in needed}
-    result |= {ObjectID(name.hex().encode("ascii")): None for name in new - known}
-    return result, {ObjectID(name.hex().encode("ascii")) for name in known}
-
-
-def _walk(store: DiskObjectStore, roots: Iterable[str], seen: set[bytes]) -> None:
-    """Add to `seen` the trees and files `roots`, and what they lead to."""
-    todo = [bytes.fromhex(name) for name in roots]
-    files: set[bytes] = set()
-    while todo:
-        name = todo.pop()
-        if name in seen:
             continue
-        seen.add(name)
-        kind, data = read(store, name.hex())
-        if kind == TREE:
-            for file, folder in files_and_folders(data):
-                if folder:
-                    todo.append(folder)
-                elif file:
-                    files.add(file)
-    seen |= files
+        needed.append(name)
+        if kind == COMMIT:
+            boundary |= dict.fromkeys(parent for parent in raw(parents_of(data)) if parent in had)
+            trees += _tree_of(data)
+    known: set[bytes] = set()
+    for commit in boundary:
+        trees_and_blobs(store, _tree_of(read(store, commit.hex())[1]), seen=known)
+    new = known.copy()
+    trees_and_blobs(store, trees, seen=new)
+    return _ids([*needed, *(new - known)]), set(_ids(known))
+
+
+def _tree_of(commit: bytes) -> list[bytes]:
+    """The tree of a commit, where it names one."""
+    tree = tree_of(commit)
+    return raw([tree] if tree is not None else [])
+
+
+def _ids(names: Iterable[bytes]) -> dict[ObjectID, None]:
+    return {ObjectID(name.hex().encode("ascii")): None for name in names}
 
 
 def _records(
