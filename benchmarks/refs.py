@@ -24,7 +24,7 @@ from mirror.git import bare
 from mirror.git.pack.receiver import PackWriter
 from mirror.git.refs import KEEP, name_fault, packed_fault, read_all, read_refs, write_packed
 from mirror.model import Head, Part, PartState, Refs, Repository, Selector, Workspace
-from mirror.reclaim.dropping import check_held, remove_refs, unneeded_keeps
+from mirror.reclaim.pruning import check_hashes_held, remove_refs, unneeded_keeps
 from mirror.store.reading.reader import RepositoryFolder, Store
 from mirror.store.writing.writer import RepositoryWriter, create_or_open
 from mirror.verify.snapshots import check_snapshots
@@ -135,7 +135,7 @@ async def steps(made: Made) -> dict[str, Callable[[], Any]]:
         written({name: made.refs[name] for name in some})
 
     def removal() -> None:
-        check_held(folder, snapshots)
+        check_hashes_held(folder, snapshots)
         unneeded = unneeded_keeps(code, folder.metadata.named(snapshots)["code"])
         remove_refs(code, lambda name, value: name.startswith(KEEP) and value in unneeded)
 

@@ -13,7 +13,7 @@ from mirror.discovery import Rules
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, Outcome, Problem, RunEntry
-from mirror.store.reading.reader import Erased, RepositoryFolder
+from mirror.store.reading.reader import ErasureFilter, RepositoryFolder
 from mirror.store.writing.writer import StoreWriter
 
 _log = get_logger("backup")
@@ -68,7 +68,7 @@ def _marked(store: StoreWriter, folder: RepositoryFolder, clock: Clock) -> RunEn
 
 def _is_included(config: WorkspaceConfig, folder: RepositoryFolder) -> bool:
     try:
-        if Erased(folder.erasures()).everything is not None:
+        if ErasureFilter(folder.erasures()).everything is not None:
             return False
     except MirrorError:
         pass  # a damaged folder is still one that is not saved
@@ -87,8 +87,8 @@ def project_of(folder: RepositoryFolder) -> str | None:
 
 def _entry(folder: RepositoryFolder, outcome: Outcome, *problems: Problem) -> RunEntry:
     """The entry of a folder that was left as it is."""
-    if folder.card_damage is not None:
-        problems = (*problems, Problem(folder.card_damage.exit_code, folder.card_damage.message))
+    if folder.identity_damage is not None:
+        problems = (*problems, Problem(folder.identity_damage.exit_code, folder.identity_damage.message))
     return RunEntry(
         "repository", folder.full_name, folder.uuid, folder.place, outcome, problems=tuple(problems)
     )

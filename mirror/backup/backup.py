@@ -56,16 +56,16 @@ from mirror.model import (
     Workspace,
     snapshot_id,
 )
-from mirror.store.reading.past import GOOD
 from mirror.store.reading.reader import (
-    Past,
     RepositoryFolder,
+    RunHistory,
     Store,
     StoreDamaged,
     WorkspaceFolder,
-    workspace_now,
+    current_workspace,
 )
-from mirror.store.writing.unfinished import Unfinished, has_unfinished_backup
+from mirror.store.reading.run_history import GOOD
+from mirror.store.writing.unfinished_backup import UnfinishedMark, has_unfinished_backup
 from mirror.store.writing.writer import StoreWriter, WorkspaceWriter, open_store
 
 _log = get_logger("backup")
@@ -311,7 +311,7 @@ def _visit_unlisted(
     """Begin the visit of a workspace of which no list can be had."""
     home = store.writer_of(folder)
     assert isinstance(home, WorkspaceWriter)
-    mark = Unfinished.begin(home.path, tally.identifier)
+    mark = UnfinishedMark.begin(home.path, tally.identifier)
     tools = _tools(order, store, workers, client, config, tally, home, mark)
     unlisted = Discovered(Workspace(folder.uuid, folder.slug), (), False, frozenset())
     visit = Visit(tools, home, [], unlisted, mark, is_reached)
@@ -328,7 +328,7 @@ def _held(store: Store, uuid: str, slug: str) -> list[RepositoryFolder]:
     if folder is None:
         return [one for one in store.repositories(on_damage=told_later) if one.workspace_slug == slug]
     every = store.repositories(on_damage=told_later)
-    return [one for one in every if workspace_now(one, workspaces) == folder]
+    return [one for one in every if current_workspace(one, workspaces) == folder]
 
 
 async def _workspace(
@@ -351,9 +351,9 @@ async def _workspace(
     tally.problems += [replace(p, text=f"{found.workspace.slug}: {p.text}") for p in found.problems]
     tally.seen.update(one.full_name for one in found.repositories)
     home = store.adopt_workspace(found.workspace, order.clock.now())
-    if home.remade is not None:
-        tally.problems.append(problem_of_remade(home.remade))
-    mark = Unfinished.begin(home.path, tally.identifier)
+    if home.identity_damage is not None:
+        tally.problems.append(problem_of_remade(home.identity_damage))
+    mark = UnfinishedMark.begin(home.path, tally.identifier)
     tools = _tools(order, store, workers, client, config, tally, home, mark)
     tally.visits.append(Visit(tools, home, held, found, mark))
     several = [*found.repositories, *beyond_list(store.reader, config, order.config.workspaces, found)]
@@ -379,7 +379,7 @@ def _tools(
     config: WorkspaceConfig,
     tally: Tally,
     home: WorkspaceWriter,
-    mark: Unfinished,
+    mark: UnfinishedMark,
 ) -> Tools:
     return Tools(
         store=store,
@@ -423,12 +423,12 @@ def _is_first(order: Order, config: WorkspaceConfig, workspace: Workspace, tally
     return True
 
 
-def _by_need(past: Past, store: Store, repositories: Sequence[Repository]) -> list[Repository]:
+def _by_need(past: RunHistory, store: Store, repositories: Sequence[Repository]) -> list[Repository]:
     """New ones first, then those that the last run did not get whole, then the rest."""
 
     def need(one: Repository) -> tuple[bool, bool, str]:
         told = past.of("repository", one.uuid)
-        is_held = bool(store.places.repositories(one.uuid))
+        is_held = bool(store.folder_lookup.repositories(one.uuid))
         return is_held, told is not None and told.outcome in GOOD, one.full_name
 
     return sorted(repositories, key=need)

@@ -29,8 +29,8 @@ from mirror.store.format.brake import (
     Rules,
 )
 from mirror.store.format.layout import BRAKE_FILE
-from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
-from mirror.store.writing.braking import write_brake
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, current_workspace
+from mirror.store.writing.small_files import write_brake
 from mirror.store.writing.writer import RepositoryWriter, WorkspaceWriter
 
 _log = get_logger("backup")
@@ -203,7 +203,7 @@ class _Sum:
         workspaces = store.workspaces(on_damage=_pass_over)
         repositories = [
             one for one in store.repositories(on_damage=_pass_over)
-            if (home := workspace_now(one, workspaces)) is not None and home.folder == folder.folder
+            if (home := current_workspace(one, workspaces)) is not None and home.folder == folder.folder
         ]  # fmt: skip
         brakes, is_unreadable = {}, False
         for one in repositories:

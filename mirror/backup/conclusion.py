@@ -9,7 +9,7 @@ from mirror.config.settings import WorkspaceConfig
 from mirror.errors import MirrorError
 from mirror.model import Outcome, RunEntry
 from mirror.store.format.layout import BRAKE_FILE
-from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, workspace_now
+from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, current_workspace
 
 
 def _excluded(order: Order, visit: Visit) -> list[RunEntry]:
@@ -76,7 +76,7 @@ def _unlisted(order: Order, config: WorkspaceConfig, store: Store, tally: Tally)
         for one in store.repositories(on_damage=told_later)
         if one.uuid not in told
         and selects(order, one.full_name)
-        and (home := workspace_now(one, workspaces)) is not None
+        and (home := current_workspace(one, workspaces)) is not None
         and home.place not in visited
         and _is_meant(config, {home.slug.lower(), home.uuid.lower()}, named)
     ]

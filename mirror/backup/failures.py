@@ -6,7 +6,7 @@ from mirror.backup.tools import Tools
 from mirror.errors import DamageFound, MirrorError
 from mirror.logs import get_logger, redact
 from mirror.model import Problem
-from mirror.store.writing.writer import RepositoryWriter, Taken, WorkspaceWriter
+from mirror.store.writing.writer import RepositoryWriter, SnapshotResult, WorkspaceWriter
 
 _log = get_logger("backup")
 
@@ -27,8 +27,8 @@ def understood(error: Exception, where: str) -> MirrorError:
 
 
 def problems_of_ledger(
-    tools: Tools, writer: RepositoryWriter | WorkspaceWriter, taken: Taken
+    tools: Tools, writer: RepositoryWriter | WorkspaceWriter, taken: SnapshotResult
 ) -> tuple[Problem, ...]:
     """What is wrong with a folder's ledger: it was made anew, or the folder is an older copy."""
-    fault = writer.ledger_fault or tools.store.reader.brought_back(writer.folder, taken.ledger)
+    fault = writer.ledger_fault or tools.store.reader.rollback_problem(writer.folder, taken.ledger)
     return () if fault is None else (Problem(DamageFound.exit_code, fault),)

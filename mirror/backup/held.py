@@ -8,7 +8,7 @@ from mirror.backup.absence import project_of
 from mirror.config.settings import WorkspaceConfig
 from mirror.discovery import Discovered, Rules
 from mirror.model import Repository
-from mirror.store.reading.reader import RepositoryFolder, Store, WorkspaceFolder, workspace_now
+from mirror.store.reading.reader import RepositoryFolder, Store, WorkspaceFolder, current_workspace
 
 
 def known_workspaces(
@@ -37,7 +37,7 @@ def known_repositories(
         held = [
             _repository(one)
             for one in folders
-            if one.missing is None and workspace_now(one, workspaces) == home
+            if one.missing is None and current_workspace(one, workspaces) == home
         ]
         yield home, [one for one in held if rules.chooses(one.slug, one.project)]
 

@@ -16,8 +16,8 @@ from mirror.discovery import Discovered
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, Problem, Progress, Repository, RunEntry, Selector
-from mirror.store.reading.reader import Past, RepositoryFolder, Store, StoreDamaged
-from mirror.store.writing.unfinished import Unfinished
+from mirror.store.reading.reader import RepositoryFolder, RunHistory, Store, StoreDamaged
+from mirror.store.writing.unfinished_backup import UnfinishedMark
 from mirror.store.writing.writer import WorkspaceWriter
 
 _log = get_logger("backup")
@@ -29,7 +29,7 @@ class Tally:
 
     identifier: str
     started: datetime
-    past: Past = field(default_factory=Past)
+    past: RunHistory = field(default_factory=RunHistory)
     done: dict[tuple[str, str], RunEntry] = field(default_factory=dict)  # by kind and uuid
     problems: list[Problem] = field(default_factory=list)
     pending: dict[str, Repository] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Visit:
     home: WorkspaceWriter
     held: Sequence[RepositoryFolder]
     found: Discovered
-    mark: Unfinished
+    mark: UnfinishedMark
     # False: nothing could be listed nor saved, and it is only to be judged at the end.
     is_reached: bool = True
 

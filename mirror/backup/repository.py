@@ -49,11 +49,11 @@ from mirror.model import (
     RunEntry,
     name_to_json,
 )
-from mirror.reclaim.erasure import finish_erasures
+from mirror.reclaim.erasing import finish_erasures
 from mirror.store.format.layout import BRAKE_FILE
-from mirror.store.reading.reader import Erased, Erasure, StoreDamaged
-from mirror.store.writing.drafts import WorkDraft
-from mirror.store.writing.writer import RepositoryWriter, Taken, WorkspaceWriter
+from mirror.store.reading.reader import Erasure, ErasureFilter, StoreDamaged
+from mirror.store.writing.draft import DocumentDraft
+from mirror.store.writing.writer import RepositoryWriter, SnapshotResult, WorkspaceWriter
 
 _log = get_logger("backup")
 # What problems call the file that says whose a folder is.
@@ -86,7 +86,7 @@ class Rest:
 async def backup_repository(tools: Tools, home: WorkspaceWriter, repository: Repository) -> Backed:
     """Bring one repository's copy up to date. Its entry names whatever goes wrong."""
 
-    async def turn(writer: RepositoryWriter, erased: Erased, lock: int) -> Backed:
+    async def turn(writer: RepositoryWriter, erased: ErasureFilter, lock: int) -> Backed:
         return await _under_lock(tools, writer, repository, erased, lock)
 
     done = await _locked(tools, home, repository, turn)
@@ -114,7 +114,7 @@ async def fill_repository(
     rest = before.rest
     assert rest is not None
 
-    async def turn(writer: RepositoryWriter, erased: Erased, lock: int) -> Backed:
+    async def turn(writer: RepositoryWriter, erased: ErasureFilter, lock: int) -> Backed:
         del lock
         begun = tools.clock.now()
         draft, wanted = writer.work(erased), _wanted(tools.config)
@@ -159,7 +159,7 @@ async def _locked(
     tools: Tools,
     home: WorkspaceWriter,
     repository: Repository,
-    turn: Callable[[RepositoryWriter, Erased, int], Awaitable[Backed]],
+    turn: Callable[[RepositoryWriter, ErasureFilter, int], Awaitable[Backed]],
 ) -> Backed:
     """Take a turn with the lock of the repository's folder held."""
     clock = tools.clock
@@ -172,7 +172,7 @@ async def _locked(
             await finish_erasures(
                 writer, workers=tools.workers, lock=lock.fileno, without_people=without_people
             )
-            erased = Erased([*writer.folder.erasures(), *people_erased(home)], without_people)
+            erased = ErasureFilter([*writer.folder.erasures(), *people_erased(home)], without_people)
             if erased.everything is not None:
                 done = Backed(_left_out(writer, erased.everything.reason))
             else:
@@ -255,7 +255,7 @@ def work_of(
 
 
 async def _under_lock(
-    tools: Tools, writer: RepositoryWriter, repository: Repository, erased: Erased, lock: int
+    tools: Tools, writer: RepositoryWriter, repository: Repository, erased: ErasureFilter, lock: int
 ) -> Backed:
     begun = tools.clock.now()
     # Only what there is may wait for requests here: the other repositories want their turn.
@@ -341,7 +341,7 @@ async def _keep_up(tools: Tools, writer: RepositoryWriter, repository: Repositor
 
 
 async def _check_identity(
-    tools: Tools, writer: RepositoryWriter, repository: Repository, draft: WorkDraft
+    tools: Tools, writer: RepositoryWriter, repository: Repository, draft: DocumentDraft
 ) -> None:
     """Undo what a fetch and a survey brought where they were another repository's, and raise it."""
     try:
@@ -498,7 +498,7 @@ def problems_of(
 def _entry(
     tools: Tools,
     writer: RepositoryWriter,
-    taken: Taken,
+    taken: SnapshotResult,
     parts: Mapping[str, Part],
     changes: tuple[RefChange, ...],
     problems: tuple[Problem, ...],
@@ -508,7 +508,7 @@ def _entry(
     outcome = Outcome.PARTIAL if problems else good
     if writer.folder.has(BRAKE_FILE):
         facts = {**facts, "files": [BRAKE_FILE]}
-    remade = () if writer.remade is None else (problem_of_remade(writer.remade),)
+    remade = () if writer.identity_damage is None else (problem_of_remade(writer.identity_damage),)
     return RunEntry(
         kind="repository",
         full_name=writer.folder.full_name,

@@ -11,7 +11,7 @@ from mirror.bitbucket.failures import Denied
 from mirror.config.settings import WorkspaceConfig
 from mirror.git.workers.pool import WorkerPool
 from mirror.model import Clock, Progress
-from mirror.store.reading.reader import Past
+from mirror.store.reading.reader import RunHistory
 from mirror.store.writing.writer import StoreWriter
 
 
@@ -40,7 +40,7 @@ class Tools:
     others: Callable[[], int]
     holds_losses: bool
     # What the records of earlier runs tell.
-    past: Past
+    past: RunHistory
     # By name, user name and password that git was let in with.
     logins: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     lacking: dict[str, Denied] = field(default_factory=dict)

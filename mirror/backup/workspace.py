@@ -18,8 +18,8 @@ from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
 from mirror.errors import Locked, MirrorError
 from mirror.model import JsonObject, Outcome, Part, PartState, Problem, Repository, RunEntry
-from mirror.reclaim.erasure import finish_erasures
-from mirror.store.reading.reader import Erased
+from mirror.reclaim.erasing import finish_erasures
+from mirror.store.reading.reader import ErasureFilter
 from mirror.store.writing.writer import WorkspaceWriter
 
 PROFILE = "workspace.json"
@@ -52,7 +52,7 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
     workspace, wanted = found.workspace, tools.config.parts
     await finish_erasures(home, workers=tools.workers, lock=lock, without_people=without_people)
     begun = tools.clock.now()
-    erased = Erased(home.folder.erasures(), without_people)
+    erased = ErasureFilter(home.folder.erasures(), without_people)
     draft = home.work(erased)
     draft.put(PROFILE, fields.merged(draft.get(PROFILE), fields.stable(workspace.profile)))
     listed: JsonObject = {one.uuid: one.full_name for one in found.repositories}

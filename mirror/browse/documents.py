@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.errors import UsageError
-from mirror.extract import Folder, steadily
+from mirror.extract import Folder, read_consistently
 from mirror.model import Json, JsonObject, Selector, Snapshot, name_to_json, time_text
-from mirror.store.reading.reader import At, Store, is_own_document, ref_of
+from mirror.store.reading.reader import At, Store, is_own_document, qualified_ref
 
 
 def _folder(store: Store, selector: Selector) -> Folder:
@@ -27,7 +27,7 @@ def snapshots(path: Path, selector: Selector) -> tuple[str, list[Snapshot]]:
     """The full name of what `selector` means, and its snapshots, the oldest first."""
     with Store.open(path) as store:
         folder = _folder(store, selector)
-        return folder.full_name, steadily(folder, folder.metadata.snapshots)
+        return folder.full_name, read_consistently(folder, folder.metadata.snapshots)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def show(path: Path, selector: Selector, document: str, *, at: str = "latest") -
     """One document as it was. Raises UsageError where there is none of that name."""
     with Store.open(path) as store:
         folder = _folder(store, selector)
-        return steadily(folder, lambda: _shown(folder, document, at))
+        return read_consistently(folder, lambda: _shown(folder, document, at))
 
 
 def _shown(folder: Folder, document: str, at: str) -> Shown:
@@ -115,7 +115,7 @@ def diff(path: Path, selector: Selector, old: str, new: str) -> Difference:
     """What differs between two snapshots of one repository (or workspace)."""
     with Store.open(path) as store:
         folder = _folder(store, selector)
-        return steadily(folder, lambda: _difference(folder, old, new))
+        return read_consistently(folder, lambda: _difference(folder, old, new))
 
 
 def _difference(folder: Folder, old: str, new: str) -> Difference:
@@ -143,7 +143,7 @@ def _ref_changes(folder: Folder, before: At, after: At) -> tuple[Change, ...]:
     def values(when: At) -> Mapping[bytes, str]:
         found: dict[bytes, str] = {}
         for mirror, told in folder.metadata.mirrors(when.snapshot).items():
-            found |= {ref_of(mirror, name): value for name, value in told.refs.refs.items()}
+            found |= {qualified_ref(mirror, name): value for name, value in told.refs.refs.items()}
         return found
 
     old, new = values(before), values(after)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mirror.model import JsonObject, Part, Selector, Snapshot, time_from_text, time_text
-from mirror.store.reading.past import Failing, LostRefs, Past, Told
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
+from mirror.store.reading.run_history import FailureStreak, FolderHistory, LostRefs, RunHistory
 from mirror.store.reading.snapshots import Overview
 
 _HEADS = "pull_request_heads"
@@ -40,7 +40,7 @@ class RepositoryStatus:
     problems: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
     lost_refs: LostRefs = field(default_factory=LostRefs)
-    failing: Failing | None = None
+    failing: FailureStreak | None = None
     # Pinned, patched, lost and unknown, as far as the last snapshot says; empty where it does not.
     heads: dict[str, int] = field(default_factory=dict)
     # Nothing more is expected of it: it is gone upstream, erased, or left out by the configuration.
@@ -162,7 +162,7 @@ def _losses(
 
 
 def _workspace(
-    folder: WorkspaceFolder, past: Past, selectors: Sequence[Selector], damage: list[str]
+    folder: WorkspaceFolder, past: RunHistory, selectors: Sequence[Selector], damage: list[str]
 ) -> WorkspaceStatus:
     last: Snapshot | None = None
     try:
@@ -181,7 +181,7 @@ def _workspace(
     )
 
 
-def _repository(folder: RepositoryFolder, past: Past, damage: list[str]) -> RepositoryStatus:
+def _repository(folder: RepositoryFolder, past: RunHistory, damage: list[str]) -> RepositoryStatus:
     told = past.of("repository", folder.uuid)
     entry = told.entry if told is not None else None
     taken = Overview(None, None, 0)
@@ -216,7 +216,7 @@ def _repository(folder: RepositoryFolder, past: Past, damage: list[str]) -> Repo
     )
 
 
-def _state(folder: RepositoryFolder, told: Told | None) -> str:
+def _state(folder: RepositoryFolder, told: FolderHistory | None) -> str:
     if folder.gone_since is not None:
         return f"gone since {time_text(folder.gone_since)}"
     if folder.missing is not None:

@@ -26,7 +26,7 @@ from mirror.errors import Cancelled, ConfigError, MirrorError, NoStore
 from mirror.logs import get_logger
 from mirror.model import Clock, Run, time_from_text, time_text
 from mirror.store.reading.reader import Store
-from mirror.store.writing.journal import VerifyJournal
+from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
 
 # A run that is told to stop ends within moments; systemd is asked for no more than this.

@@ -5,13 +5,30 @@ is made apart and moved to its place when it is finished.
 """
 
 from mirror.extract.choice import WORKSPACE, choose, places_of, problem_of, readable, unreadable
+from mirror.extract.consistency import Folder, read_consistently, version_of
 from mirror.extract.destination import EXPORTING, RESTORING, check_place, not_empty
 from mirror.extract.extraction import CODE, Extracted, Form, Order, extract
 from mirror.extract.files import copy_objects, lfs_reached
-from mirror.extract.steady import Folder, state_of, steadily
 
 __all__ = [
-    "CODE", "EXPORTING", "RESTORING", "WORKSPACE", "Extracted", "Folder", "Form", "Order", "check_place",
-    "choose", "copy_objects", "extract", "lfs_reached", "not_empty", "places_of", "problem_of", "readable",
-    "state_of", "steadily", "unreadable",
+    "CODE",
+    "EXPORTING",
+    "RESTORING",
+    "WORKSPACE",
+    "Extracted",
+    "Folder",
+    "Form",
+    "Order",
+    "check_place",
+    "choose",
+    "copy_objects",
+    "extract",
+    "lfs_reached",
+    "not_empty",
+    "places_of",
+    "problem_of",
+    "read_consistently",
+    "readable",
+    "unreadable",
+    "version_of",
 ]  # fmt: skip

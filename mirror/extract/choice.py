@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mirror.errors import MirrorError, UsageError
-from mirror.extract.steady import Folder, steadily
+from mirror.extract.consistency import Folder, read_consistently
 from mirror.model import Selector, time_text
 from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
 
@@ -61,7 +61,7 @@ def snapshot_at(folder: Folder, at: str) -> At:
     """The snapshot of a folder that `at` names. Raises UsageError, also where everything was erased, and
     StoreDamaged."""
     try:
-        return steadily(folder, lambda: folder.metadata.at(at))
+        return read_consistently(folder, lambda: folder.metadata.at(at))
     except UsageError:
         gone = next((one for one in folder.erasures() if one.is_everything), None)
         if gone is None:

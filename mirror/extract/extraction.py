@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 from mirror.errors import DamageFound, MirrorError
 from mirror.extract.choice import problem_of, snapshot_at
+from mirror.extract.consistency import TRIES, Folder, version_of
 from mirror.extract.destination import Destination
 from mirror.extract.files import FILES, METADATA, Problems, copy_objects, lfs_reached, write_documents
-from mirror.extract.steady import TRIES, Folder, state_of
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.clone import CopyJob, CopyResult
 from mirror.git.workers.job import Job
 from mirror.model import name_to_json
 from mirror.store.format.layout import mirror_place
-from mirror.store.reading.reader import At, Mirrored, RepositoryFolder
+from mirror.store.reading.reader import At, MirrorRefs, RepositoryFolder
 
 CODE = "code"
 # What may stand in a folder that this room wrote: the first part of each name.
@@ -82,11 +82,11 @@ def extract(folder: Folder, when: At, at: str, place: Path, order: Order) -> Ext
     try:
         destination = _destination(place, order)
         for turn in range(TRIES):
-            before, done = state_of(folder), Extracted(when)
+            before, done = version_of(folder), Extracted(when)
             if not _is_current(folder, when):
                 when = snapshot_at(folder, at)
             done = _make(folder, when, destination.begin(again=turn > 0), order)
-            if state_of(folder) == before or not _is_damaged(done):
+            if version_of(folder) == before or not _is_damaged(done):
                 break
         _publish(folder, place, destination, done)
     except MirrorError as error:
@@ -157,7 +157,7 @@ def _make(folder: Folder, when: At, target: Path, order: Order) -> Extracted:
     return done
 
 
-def _wanted(folder: Folder, when: At, order: Order, done: Extracted) -> Mapping[str, Mirrored]:
+def _wanted(folder: Folder, when: At, order: Order, done: Extracted) -> Mapping[str, MirrorRefs]:
     """The refs in the snapshot of each wanted mirror, by the mirror's name."""
     try:
         told = folder.metadata.mirrors(when.snapshot)
@@ -170,7 +170,9 @@ def _wanted(folder: Folder, when: At, order: Order, done: Extracted) -> Mapping[
     return {mirror: one for mirror, one in told.items() if mirror.partition("/")[0] in order.parts}
 
 
-def _copy(folder: Folder, mirror: str, told: Mirrored, place: Path, order: Order, done: Extracted) -> CopyJob:
+def _copy(
+    folder: Folder, mirror: str, told: MirrorRefs, place: Path, order: Order, done: Extracted
+) -> CopyJob:
     """Copy a mirror; raises _NoMirror where it is damaged."""
     source = folder.mirror(mirror)
     job = CopyJob(str(source), str(place), told.refs, dict(told.pins), order.form.work_trees)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.extract.steady import Folder
+from mirror.extract.consistency import Folder
 from mirror.git.lfs.reachable import LFS
 from mirror.git.lfs.sync import LfsFindJob, LfsFindResult
 from mirror.git.lfs.transfer import object_path

@@ -6,6 +6,17 @@ Rooms import the names from here: `from mirror.model import Repository, Snapshot
 from mirror.model.canonical import Json, JsonObject, NotCanonical, Number, dumps, loads
 from mirror.model.pointers import pointers
 from mirror.model.ports import Clock, NoProgress, Progress, Use, UseJournal
+from mirror.model.repositories import (
+    Head,
+    RefChange,
+    Refs,
+    Repository,
+    Workspace,
+    is_hash,
+    is_uuid,
+    name_from_json,
+    name_to_json,
+)
 from mirror.model.runs import (
     Finding,
     Outcome,
@@ -26,17 +37,6 @@ from mirror.model.snapshots import (
     snapshot_time,
     time_from_text,
     time_text,
-)
-from mirror.model.things import (
-    Head,
-    RefChange,
-    Refs,
-    Repository,
-    Workspace,
-    is_hash,
-    is_uuid,
-    name_from_json,
-    name_to_json,
 )
 
 __all__ = [

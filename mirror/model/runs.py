@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from mirror.errors import worst
 from mirror.model.canonical import JsonObject
+from mirror.model.repositories import RefChange, name_to_json
 from mirror.model.snapshots import Part, time_from_text, time_text
-from mirror.model.things import RefChange, name_to_json
 
 RunKind = Literal["backup", "verify", "prune", "erase", "accept-loss"]
 

@@ -11,8 +11,8 @@ from mirror.model import Clock, Outcome, Run, RunEntry, Selector
 from mirror.prune.common import entry_of, finish, guarded, start
 from mirror.store.format.brake import PULL_REQUESTS, REFS, REPOSITORIES, Brake
 from mirror.store.format.layout import BRAKE_FILE
-from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
-from mirror.store.writing.braking import write_brake
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, current_workspace
+from mirror.store.writing.small_files import write_brake
 from mirror.store.writing.writer import StoreWriter, open_store
 
 _OF_REPOSITORIES = frozenset({REFS, PULL_REQUESTS})
@@ -49,7 +49,7 @@ def _repositories(store: StoreWriter, selector: Selector) -> list[RepositoryFold
     return [
         one
         for one in store.reader.repositories(on_damage=_pass_over)
-        if (home := workspace_now(one, workspaces)) is not None and home.place in chosen
+        if (home := current_workspace(one, workspaces)) is not None and home.place in chosen
     ]
 
 
@@ -66,7 +66,7 @@ def _workspaces(
     workspaces = store.reader.workspaces(on_damage=_pass_over)
     found: dict[str, set[str]] = {}
     for one in store.reader.repositories([selector]):
-        home = workspace_now(one, workspaces)
+        home = current_workspace(one, workspaces)
         if home is not None:
             found.setdefault(home.folder, set()).add(one.uuid)
     return [(one, frozenset(found[one.folder])) for one in workspaces if one.folder in found]
@@ -129,7 +129,7 @@ class _Acceptance:
         return {
             lost.what
             for one in self.store.reader.repositories(on_damage=_pass_over)
-            if workspace_now(one, workspaces) == workspace
+            if current_workspace(one, workspaces) == workspace
             for lost in one.brake().lost
         }
 

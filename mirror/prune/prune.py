@@ -27,7 +27,7 @@ from mirror.model import (
     time_from_text,
     time_text,
 )
-from mirror.prune.brakes import hindrance
+from mirror.prune.blockers import find_blocker
 from mirror.prune.common import (
     Folder,
     RunCancelled,
@@ -39,22 +39,22 @@ from mirror.prune.common import (
     start,
     with_ledger,
 )
-from mirror.reclaim.dropping import (
+from mirror.reclaim.erasing import finish_erasures
+from mirror.reclaim.pruning import (
     AnyWriter,
     Freed,
-    Listed,
+    ListedFiles,
     begin_pruning,
-    check_held,
+    check_hashes_held,
     drop_logs,
-    end_pruning,
-    foretell,
+    estimate_freed,
+    finish_pruning,
+    free_space,
     kept_trees,
-    listed_by,
-    tidy,
+    list_files,
 )
-from mirror.reclaim.erasure import finish_erasures
 from mirror.retention import Decision, decide, obstacle
-from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, workspace_now
+from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, current_workspace
 from mirror.store.writing.writer import StoreWriter, open_store
 
 _PIPELINES = "pipelines/"
@@ -168,7 +168,7 @@ def _config_of(
     A repository that its rules leave out is still theirs: its snapshots were taken under them.
     """
     if isinstance(folder, RepositoryFolder):
-        home = workspace_now(folder, workspaces)
+        home = current_workspace(folder, workspaces)
         names = {folder.workspace_slug.lower()} | ({home.slug.lower(), home.uuid.lower()} if home else set())
     else:
         names = {folder.slug.lower(), folder.uuid.lower()}
@@ -199,7 +199,7 @@ class _One:
             snapshots = folder.metadata.snapshots()
             if not snapshots:
                 return entry_of(folder, Outcome.KEPT, facts={"reason": "it has no snapshot"})
-            held = hindrance(self.store.reader, folder)
+            held = find_blocker(self.store.reader, folder)
             if held is not None:
                 problem = Problem(held.code, f"nothing was let go: {held.reason}")
                 # Without its ledger: the next backup is to see that it is not the one that records tell of.
@@ -234,17 +234,19 @@ class _One:
         pruned = folder.pruned()
         unfinished = pruned is not None and not pruned.done
         if order.dry_run:
-            freed = await foretell(writer, order.workers, drop, logs.old) if drop or logs.old else Freed()
+            freed = (
+                await estimate_freed(writer, order.workers, drop, logs.old) if drop or logs.old else Freed()
+            )
         else:
             freed = Freed()
             if drop:
-                check_held(folder, [one.snapshot for one in decisions])
+                check_hashes_held(folder, [one.snapshot for one in decisions])
                 begin_pruning(writer, order.begun.id, drop)
             if logs.old:
                 freed += Freed(files=drop_logs(writer, logs.old, order.clock.now(), logs.listed))
             if drop or unfinished:
-                freed += await tidy(writer, order.workers, lock, rewrite=unfinished, collect=unfinished)
-                end_pruning(writer)
+                freed += await free_space(writer, order.workers, lock, rewrite=unfinished, collect=unfinished)
+                finish_pruning(writer)
         facts = {
             "decisions": [
                 {"snapshot": one.snapshot.id, "keep": one.keep, "reasons": list(one.reasons)}
@@ -261,9 +263,9 @@ class _One:
         """The step logs that are older than retention keeps them, and that nothing else points to."""
         keep, folder = self.retention.pipeline_logs, writer.folder
         if keep is None or not isinstance(folder, RepositoryFolder):
-            return _Logs(Listed(), frozenset())
+            return _Logs(ListedFiles(), frozenset())
         since = self.order.begun.at - keep
-        listed = listed_by(writer.documents, kept_trees(writer), _ended)
+        listed = list_files(writer.documents, kept_trees(writer), _ended)
         old = frozenset(
             sha256
             for sha256, ends in listed.files.items()
@@ -276,7 +278,7 @@ class _One:
 class _Logs:
     """Step logs that may go, and all files that kept snapshots list."""
 
-    listed: Listed
+    listed: ListedFiles
     old: frozenset[str]
 
 

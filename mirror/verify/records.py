@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mirror.store.reading.past import Told
 from mirror.store.reading.reader import Store, StoreDamaged
+from mirror.store.reading.run_history import FolderHistory
 
 # Of the records so many checkpoints' worth is read where not all is to be.
 CHECKPOINTS = 2
@@ -26,7 +26,7 @@ class Expected:
     files: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, told: Told) -> Expected:
+    def of(cls, told: FolderHistory) -> Expected:
         """What a folder must hold, by what the records say."""
         return cls(told.full_name, told.ledger, told.snapshots or set(), told.trees, told.files)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from mirror import __version__
 from mirror.errors import MirrorError, UsageError
-from mirror.extract import state_of
+from mirror.extract import version_of
 from mirror.git.mirrors.fsck import CheckJob
 from mirror.git.workers.pool import WorkerPool
 from mirror.logs import get_logger
@@ -161,7 +161,7 @@ async def run(
             with contextlib.suppress(StoreDamaged):  # the check of the records has told it
                 tally.count("run_records", len(store.run_ids()))
             folders: list[Folder] = [*workspaces, *repositories]
-            tally.add(_of_folders(folders, [] if selectors else store.strangers()))
+            tally.add(_of_folders(folders, [] if selectors else store.foreign_entries()))
             chosen = _share_of(folders, share, journal, clock.now())
             if share != 1:
                 facts["share"] = f"{len(chosen)} of {len(folders)} folders"
@@ -257,21 +257,22 @@ async def _steadily(order: _Order, folder: Folder) -> _Tally:
     """What is found of a folder. Where that is damage, and a prune, an erasure or a backup changed the folder
     meanwhile, it is looked at again: they let go of what a tag no longer reaches while it is read."""
     for _ in range(_TRIES):
-        before, tally = state_of(folder), _Tally(quiet=True)
+        before, tally = version_of(folder), _Tally(quiet=True)
         await _folder(order, folder, tally)
-        if not any(one.severity == "damage" for one in tally.findings) or state_of(folder) == before:
+        if not any(one.severity == "damage" for one in tally.findings) or version_of(folder) == before:
             break
     return tally
 
 
-def _of_folders(folders: Sequence[Folder], strangers: Sequence[str]) -> list[Finding]:
+def _of_folders(folders: Sequence[Folder], foreign_entries: Sequence[str]) -> list[Finding]:
     """Folders whose card its snapshots had to tell, folders of one uuid, and what is nobody's."""
     found = []
     by_uuid: dict[str, Folder] = {}
     for one in folders:
-        if one.card_damage is not None:
-            text = f"{one.card_damage.problem}; its snapshots tell whose it is, and the next backup writes it"
-            found.append(Finding(one.card_damage.file, text, one.full_name))
+        if one.identity_damage is not None:
+            text = one.identity_damage.problem
+            text += "; its snapshots tell whose it is, and the next backup writes it"
+            found.append(Finding(one.identity_damage.file, text, one.full_name))
         if not may_belong_to(one.folder, one.uuid):
             text = f"its name does not belong to the uuid {one.uuid} inside: it is a copy of another folder"
             found.append(Finding(one.place, text, one.full_name))
@@ -280,7 +281,7 @@ def _of_folders(folders: Sequence[Folder], strangers: Sequence[str]) -> list[Fin
             twice = TwoFolders(other.place, one.place)
             found.append(Finding(twice.file, twice.problem, one.full_name))
     text = "is not the program's, and is passed over; remove it if you know what it is"
-    return [*found, *(Finding(one, text, severity="warning") for one in strangers)]
+    return [*found, *(Finding(one, text, severity="warning") for one in foreign_entries)]
 
 
 async def _folder(order: _Order, folder: Folder, tally: _Tally) -> None:

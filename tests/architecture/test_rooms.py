@@ -226,19 +226,19 @@ def test_what_only_reads_imports_nothing_that_writes(reader: str) -> None:
 
 def test_what_writes_is_known() -> None:
     assert all(source_of(one) for one in (*WRITES, *GIT_WRITES, *READERS))
-    assert "mirror.fs.durable" in needs("mirror.store.writing.folders")
+    assert "mirror.fs.durable" in needs("mirror.store.writing.folder_writer")
 
 
 def test_stored_files_and_mirrors_are_taken_out_one_way() -> None:
-    """Always checked: what opens a stored file is `store.stored`, and only `extract` copies a mirror."""
+    """Always checked: what opens a stored file is `stored_file`, and only `extract` copies a mirror."""
     for path in SOURCES:
         place = str(path.relative_to(PACKAGE))
         for line, module in imports(path):
             if module == "mirror.git.mirrors.clone":
                 assert room_of(path) == "extract", f"{path}:{line}: mirrors are copied by extract"
             if module == "gzip" and room_of(path) != "simulator":
-                assert place == "store/writing/drafts.py", (
-                    f"{path}:{line}: compressed files are read by store.stored"
+                assert place == "store/writing/draft.py", (
+                    f"{path}:{line}: compressed files are read by stored_file"
                 )
 
 

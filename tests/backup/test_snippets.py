@@ -372,7 +372,7 @@ async def test_killed_before_the_snapshot_they_are_fetched_again(
         def killed(*_: object, **__: object) -> None:
             raise Killed
 
-        patched.setattr("mirror.store.writing.folders.FolderWriter._commit", killed)
+        patched.setattr("mirror.store.writing.folder_writer.FolderWriter._commit", killed)
         with pytest.raises(BaseExceptionGroup):
             await place.run()
     run = await place.run()

@@ -84,7 +84,7 @@ def wiki_of(place: Place) -> SimRepository:
     return wiki
 
 
-async def brought_back(place: Place, target: Path, at: str) -> dict[str, str]:
+async def rollback_problem(place: Place, target: Path, at: str) -> dict[str, str]:
     """The refs of the wiki as a restore gives them, read by C git from a clone."""
     report = await restore.run(
         place.config.store, WEBSITE, target=str(target), at=at, only=frozenset({"wiki"}),
@@ -183,7 +183,7 @@ async def test_all_that_a_wiki_ever_was_can_be_brought_back(place: Place, tmp_pa
     later = await saved("the code goes on without it")
     assert later.parts["wiki"] == gone.parts["wiki"]
     for at, expected in states.items():
-        assert await brought_back(place, tmp_path / at, at) == expected
+        assert await rollback_problem(place, tmp_path / at, at) == expected
     for folder in plain_reader.folders(place.config.store):
         for snapshot in folder.snapshots() if folder.names()[0] == "acme/website" else []:
             target = tmp_path / "plain" / snapshot.facts["id"]
@@ -486,7 +486,7 @@ async def test_killed_while_a_first_wiki_came_the_next_run_completes(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("mirror.store.writing.folders.FolderWriter.snapshot", killed)
+        patched.setattr("mirror.store.writing.folder_writer.FolderWriter.snapshot", killed)
         with pytest.raises(BaseExceptionGroup):
             await place.run()
     await asyncio.sleep(0)

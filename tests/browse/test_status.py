@@ -13,9 +13,9 @@ from mirror.browse import RepositoryStatus
 from mirror.model import Outcome, Problem, RefChange, Run, RunEntry, Selector, time_text
 from mirror.simulator import Fault
 from mirror.simulator.world.sample import accident
-from mirror.store.reading import runs
-from mirror.store.reading.past import FAILURES_TOLD
-from mirror.store.writing import recording
+from mirror.store.reading import run_records
+from mirror.store.reading.run_history import FAILURES_TOLD
+from mirror.store.writing import run_record_writer
 from mirror.store.writing.writer import open_store
 from tests.e2e.helpers import mirror
 from tests.place import Place
@@ -110,18 +110,18 @@ async def test_heads_that_are_lost_are_told(place: Place) -> None:
 async def test_no_record_before_the_last_checkpoint_is_read(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "CHECKPOINT_RECORDS", 10)
+    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 10)
     accident(place.world)
     run = await place.run()
     _write_runs(place, run, 44)
     read: list[str] = []
-    real = runs.read_run
+    real = run_records.read_run
 
-    def counted(root: Path, identifier: str) -> runs.RunRecord:
+    def counted(root: Path, identifier: str) -> run_records.RunRecord:
         read.append(identifier)
         return real(root, identifier)
 
-    monkeypatch.setattr(runs, "read_run", counted)
+    monkeypatch.setattr(run_records, "read_run", counted)
     found = status(place)
     # All that the records before say is told all the same.
     assert found.failing is not None and found.failing.runs == 44

@@ -48,7 +48,7 @@ async def test_work_that_a_killed_run_left_is_not_called_confirmed(place: Place)
         def killed(*_: object, **__: object) -> None:
             raise Killed
 
-        patched.setattr("mirror.store.writing.folders.FolderWriter.snapshot", killed)
+        patched.setattr("mirror.store.writing.folder_writer.FolderWriter.snapshot", killed)
         with pytest.raises(BaseExceptionGroup):
             await place.run()
     run = await place.run()

@@ -231,7 +231,7 @@ def test_what_is_no_crontab_line_is_refused(line: str, words: str) -> None:
 def test_a_rare_day_is_found() -> None:
     found = parse("0 0 29 2 *").next_after(datetime(2097, 1, 1, tzinfo=UTC), ZoneInfo("UTC"))
     assert found == datetime(2104, 2, 29, tzinfo=UTC)
-    # Both restricted: either will do, so a day that never comes is no hindrance.
+    # Both restricted: either will do, so a day that never comes is no find_blocker.
     assert parse("0 0 31 2 mon").next_after(datetime(2026, 2, 1, tzinfo=UTC), ZoneInfo("UTC")) == datetime(
         2026, 2, 2, tzinfo=UTC
     )

@@ -340,7 +340,7 @@ async def test_what_came_and_is_in_no_snapshot_yet_is_not_let_go(place: Place) -
     [second] = commit(place, 2)
     # As a run that is killed before its snapshot leaves it.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirror.store.writing.folders.FolderWriter.snapshot", _die)
+        patch.setattr("mirror.store.writing.folder_writer.FolderWriter.snapshot", _die)
         await place.run()
     assert held(place) == {first, second}
     await pruned(place, keep_last=1)
@@ -358,7 +358,7 @@ async def test_what_came_with_a_head_and_is_in_no_snapshot_yet_is_not_let_go(pla
     ann = place.world.add_user("Ann", "ann@acme.example")
     repository.open_pull_request(source="idea", title="An idea", author=ann, fork=fork)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirror.store.writing.folders.FolderWriter.snapshot", _die)
+        patch.setattr("mirror.store.writing.folder_writer.FolderWriter.snapshot", _die)
         await place.run("acme/game")
     both = {first, oid_of(content(2))}
     assert held(place) == both

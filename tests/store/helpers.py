@@ -7,7 +7,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mirror.model import Json, Part, PartState, Refs, Repository, Workspace
-from mirror.store.writing.writer import RepositoryWriter, StoreWriter, Taken, WorkspaceWriter, create_or_open
+from mirror.store.writing.writer import (
+    RepositoryWriter,
+    SnapshotResult,
+    StoreWriter,
+    WorkspaceWriter,
+    create_or_open,
+)
 
 START = datetime(2026, 11, 23, 2, 0, 0, tzinfo=UTC)
 PROGRAM = "mirror 0.1.0"
@@ -65,7 +71,7 @@ async def take(
     refs: Refs | None = None,
     pins: Mapping[int, str] | None = None,
     parts: Mapping[str, Part] = PARTS,
-) -> Taken:
+) -> SnapshotResult:
     """One snapshot with these documents put."""
     async with writer.lock(0, clock):
         draft = writer.work()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mirror.model import Outcome, Problem, RefChange, Run, RunEntry
-from mirror.store.reading import runs
-from mirror.store.reading.reader import Past, Store, StoreDamaged
-from mirror.store.writing import recording
+from mirror.store.reading import run_records
+from mirror.store.reading.reader import RunHistory, Store, StoreDamaged
+from mirror.store.writing import run_record_writer
 from mirror.store.writing.writer import StoreWriter
 from tests.store.helpers import START, open_store, uuid
 
@@ -41,7 +41,7 @@ def write(
     return store.write_run(run)
 
 
-def past(root: Path) -> Past:
+def past(root: Path) -> RunHistory:
     with Store.open(root) as store:
         return store.past(_raise)
 
@@ -50,7 +50,7 @@ def _raise(damage: StoreDamaged) -> None:
     raise damage
 
 
-def plain(found: Past) -> object:
+def plain(found: RunHistory) -> object:
     return {key: value for key, value in found.to_json().items() if key != "lists"}
 
 
@@ -76,13 +76,13 @@ def test_what_stays_unwell_is_told_once(tmp_path: Path) -> None:
     }
     with open_store(tmp_path) as store:
         write(store, 0, {n: replace(one, outcome=Outcome.SAVED, problems=()) for n, one in ill.items()})
-        recording_max, recording.DIFFERING_MAX = recording.DIFFERING_MAX, 5
+        recording_max, run_record_writer.DIFFERING_MAX = run_record_writer.DIFFERING_MAX, 5
         try:
             sizes = [write(store, hours, ill).stat().st_size for hours in range(1, 4)]
             write(store, 5)
             again = write(store, 6, ill).stat().st_size
         finally:
-            recording.DIFFERING_MAX = recording_max
+            run_record_writer.DIFFERING_MAX = recording_max
     assert max(*sizes, again) < 900
     assert len(list((tmp_path / "runs" / "lists").iterdir())) == 3
     told = past(tmp_path).of("repository", uuid(7))
@@ -95,7 +95,7 @@ def test_a_checkpoint_tells_what_the_records_before_it_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     """Whatever the distance of checkpoints, the same is told."""
-    monkeypatch.setattr(recording, "CHECKPOINT_RECORDS", every)
+    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", every)
     failing = {"problems": (Problem(75, "code partial: no answer", "code"),)}
     lost = (RefChange(b"refs/heads/old", "a" * 40, None, "removed"),)
     now = entry(3, snapshot="20261123T040000Z", ledger="b" * 64)
@@ -143,18 +143,18 @@ def test_a_record_of_a_wrong_clock_is_no_later_than_it_was_written(tmp_path: Pat
 def test_readers_read_no_further_back_than_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "CHECKPOINT_RECORDS", 10)
+    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 10)
     with open_store(tmp_path) as store:
         for hours in range(45):
             write(store, hours)
     read: list[str] = []
-    real = runs.read_run
+    real = run_records.read_run
 
-    def counted(root: Path, identifier: str) -> runs.RunRecord:
+    def counted(root: Path, identifier: str) -> run_records.RunRecord:
         read.append(identifier)
         return real(root, identifier)
 
-    monkeypatch.setattr(runs, "read_run", counted)
+    monkeypatch.setattr(run_records, "read_run", counted)
     whole = past(tmp_path)
     assert len(set(read)) <= 11
     # The cache is lost, or older than the last record: it is found all the same.
@@ -182,7 +182,7 @@ async def let_go(store: StoreWriter, now: datetime) -> tuple[int, int]:
 async def test_old_records_go_and_nothing_they_tell_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "CHECKPOINT_RECORDS", 5)
+    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 5)
     with open_store(tmp_path) as store:
         for days in range(33):
             different = {days: entry(days, Outcome.SAVED, ledger=hashlib.sha256(b"%d" % days).hexdigest())}
@@ -206,7 +206,7 @@ async def test_old_records_go_and_nothing_they_tell_is_lost(
 async def test_records_since_the_last_checkpoint_but_one_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "CHECKPOINT_RECORDS", 5)
+    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 5)
     with open_store(tmp_path) as store:
         for hours in range(12):
             write(store, hours)
@@ -218,7 +218,7 @@ async def test_records_since_the_last_checkpoint_but_one_stay(
 def test_what_is_broken_is_told_and_the_rest_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(recording, "CHECKPOINT_RECORDS", 5)
+    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 5)
     with open_store(tmp_path) as store:
         paths = [write(store, hours) for hours in range(14)]
     victim = paths[12]

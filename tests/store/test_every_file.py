@@ -13,7 +13,7 @@ from mirror.config import Retention
 from mirror.model import Selector
 from mirror.prune import What
 from mirror.retention import Policy
-from mirror.store.writing.journal import VerifyJournal
+from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
 from tests.place import Place
 

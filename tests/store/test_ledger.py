@@ -10,7 +10,7 @@ from mirror.git.documents.repository import Documents
 from mirror.model import loads
 from mirror.store.format.seal import seal_fault
 from mirror.store.reading.reader import Ledger
-from mirror.store.writing import listing
+from mirror.store.writing import ledger_writer
 from mirror.store.writing.writer import RepositoryWriter
 from tests.store.helpers import MovedClock, adopt, open_store, take
 
@@ -71,7 +71,7 @@ async def test_what_a_killed_run_took_is_listed_by_the_next(
         writer = adopt(store)
         await several(writer, clock, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(listing.LedgerKeeper, "agree", _killed)
+            patch.setattr(ledger_writer.LedgerWriter, "agree", _killed)
             with pytest.raises(KeyboardInterrupt):
                 await several(writer, clock, 1, begin=1)
         assert len(ledger_of(writer).snapshots) == 1 and len(writer.folder.metadata.tags()) == 2
@@ -146,7 +146,7 @@ async def test_a_ledger_that_is_lost_or_damaged_is_made_anew_and_told(tmp_path: 
 async def test_very_many_that_were_let_go_are_not_listed_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "LET_GO_MAX", 3)
+    monkeypatch.setattr(ledger_writer, "LET_GO_MAX", 3)
     clock = MovedClock()
     with open_store(tmp_path) as store:
         writer = adopt(store)

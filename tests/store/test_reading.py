@@ -168,7 +168,7 @@ async def test_damaged_small_files_are_named(tmp_path: Path, file: str, content:
         with Store.open(tmp_path / "store") as store:
             [folder] = store.repositories()
         assert (folder.full_name, folder.uuid) == ("acme/website", uuid(1))
-        assert folder.card_damage is not None and folder.card_damage.file == path
+        assert folder.identity_damage is not None and folder.identity_damage.file == path
         shutil.rmtree((tmp_path / "store" / path).parent / "metadata.git")
     with Store.open(tmp_path / "store") as store, pytest.raises(StoreDamaged) as caught:
         store.workspaces()

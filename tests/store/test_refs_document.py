@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from mirror.model import Head, Refs, dumps, loads
 from mirror.store.format import refs_document
 from mirror.store.format.refs_document import (
-    Mirrored,
+    MirrorRefs,
     is_own_document,
-    mirror_and_ref,
     mirror_edits,
     mirror_from_documents,
-    mirrors_told_of,
-    ref_of,
+    qualified_ref,
     refs_from_documents,
     refs_to_documents,
+    snippet_mirrors,
+    split_ref,
 )
 
 A, B = "a" * 40, "b" * 40
@@ -46,7 +46,7 @@ def test_whatever_is_written_is_read_back(
 
 
 mirrored = st.builds(
-    Mirrored,
+    MirrorRefs,
     st.builds(Refs, st.dictionaries(names, hashes, max_size=12), heads),
     gone_since=st.none() | st.just("2026-11-23T02:00:00Z"),
 )
@@ -59,11 +59,11 @@ mirrored = st.builds(
     most=st.sampled_from([3, 5000]),
 )
 def test_what_is_told_of_one_mirror_changes_that_of_no_other(
-    code: Mirrored, told: list[tuple[str, Mirrored]], most: int
+    code: MirrorRefs, told: list[tuple[str, MirrorRefs]], most: int
 ) -> None:
     """However often it is told anew, and with or without shards."""
     documents: dict[str, bytes] = {}
-    expected: dict[str, Mirrored] = {}
+    expected: dict[str, MirrorRefs] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(refs_document, "REFS_MAX", most)
         for mirror, one in [("code", code), *told]:
@@ -80,7 +80,7 @@ def test_what_is_told_of_one_mirror_changes_that_of_no_other(
                     documents[path] = data
             expected[mirror] = one
     assert {name: mirror_from_documents(name, documents.get) for name in expected} == expected
-    assert set(mirrors_told_of(documents)) == {name for name in expected if "/" in name}
+    assert set(snippet_mirrors(documents)) == {name for name in expected if "/" in name}
     assert all(is_own_document(path) for path in documents)
     # An older version reads the code alone, from where it always was.
     assert refs_from_documents(documents.get) == (code.refs, {})
@@ -92,7 +92,7 @@ def test_what_is_told_of_one_mirror_changes_that_of_no_other(
 
 @given(mirror=st.sampled_from(["code", "wiki", "snippets/a~12ab34cd"]), name=names)
 def test_refs_of_several_mirrors_are_told_apart(mirror: str, name: bytes) -> None:
-    assert mirror_and_ref(ref_of(mirror, name)) == (mirror, name)
+    assert split_ref(qualified_ref(mirror, name)) == (mirror, name)
 
 
 def test_the_form_is_the_documented_one() -> None:

@@ -12,7 +12,7 @@ from mirror.git.documents.repository import Documents
 from mirror.model import Head, Part, PartState, Refs, Run, RunEntry, dumps
 from mirror.model.runs import Outcome
 from mirror.store.reading.reader import Store
-from mirror.store.writing.writer import RepositoryWriter, Taken
+from mirror.store.writing.writer import RepositoryWriter, SnapshotResult
 from tests.store.helpers import ACME, PARTS, START, A, B, MovedClock, adopt, open_store, take, website
 
 REFS = Refs({b"refs/heads/main": A, b"refs/tags/v\xe9": B}, Head("symref", b"refs/heads/main"))
@@ -133,7 +133,7 @@ async def test_ids_and_sequence_go_on_when_the_clock_stands_still_or_goes_back(
         assert latest.id == third.id
 
 
-async def three(tmp_path: Path) -> tuple[RepositoryWriter, list[Taken]]:
+async def three(tmp_path: Path) -> tuple[RepositoryWriter, list[SnapshotResult]]:
     clock = MovedClock()
     store = open_store(tmp_path / "store")
     writer = adopt(store)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.model import Use
-from mirror.store.writing.usage import UsageJournal
+from mirror.store.writing.request_usage import RequestUsage
 from tests.clock import FakeClock
 
 API = Use("token:0123456789abcdef", "api")
@@ -21,8 +21,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def journal(root: Path, writer: str, clock: FakeClock) -> UsageJournal:
-    return UsageJournal(root, salt="5b0f", writer=writer, clock=clock)
+def journal(root: Path, writer: str, clock: FakeClock) -> RequestUsage:
+    return RequestUsage(root, salt="5b0f", writer=writer, clock=clock)
 
 
 def test_others_know_of_it_to_the_minute(root: Path) -> None:

@@ -15,7 +15,7 @@ from mirror import verify
 from mirror.model import Finding, Verified
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
-from mirror.store.writing.journal import GOES_ON_FOR, VerifyJournal
+from mirror.store.writing.verify_journal import GOES_ON_FOR, VerifyJournal
 from tests.clock import FakeClock
 from tests.place import Place
 

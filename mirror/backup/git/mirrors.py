@@ -12,7 +12,7 @@ from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnautho
 from mirror.git.mirrors.fetch import FetchJob, FetchResult, GitLogin, ProbeJob
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, RefChange, name_to_json
-from mirror.store.reading.reader import ref_of
+from mirror.store.reading.reader import qualified_ref
 
 _PROBE_SILENCE = 30.0
 # So many refs that could not be had for the same reason are named.
@@ -83,12 +83,12 @@ async def fetch_mirror(tools: Tools, job: FetchJob, *, name: str, mirror: str, l
     )
     for change in result.changes:
         if change.kind in ("rewritten", "removed"):
-            ref = name_to_json(ref_of(mirror, change.name))
+            ref = name_to_json(qualified_ref(mirror, change.name))
             _log.warning(
                 "backup.ref_" + change.kind, repository=name, ref=ref, old=change.old, new=change.new
             )
     for ref_name, reason in result.lacking:
-        ref = name_to_json(ref_of(mirror, ref_name))
+        ref = name_to_json(qualified_ref(mirror, ref_name))
         _log.warning("backup.ref_not_had", repository=name, ref=ref, reason=reason)
     return result
 
@@ -148,4 +148,6 @@ def _of_lacking(lacking: Sequence[tuple[bytes, str]]) -> str:
 
 def changes_of(mirror: str, result: FetchResult) -> tuple[RefChange, ...]:
     """The refs of a mirror that moved, by the names that tell mirrors apart."""
-    return tuple(RefChange(ref_of(mirror, one.name), one.old, one.new, one.kind) for one in result.changes)
+    return tuple(
+        RefChange(qualified_ref(mirror, one.name), one.old, one.new, one.kind) for one in result.changes
+    )

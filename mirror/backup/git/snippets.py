@@ -16,7 +16,7 @@ from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.git.mirrors.fetch import FetchJob, FetchResult, GitLogin
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, RefChange
-from mirror.store.reading.reader import Erased, Mirrored
+from mirror.store.reading.reader import ErasureFilter, MirrorRefs
 from mirror.store.writing.writer import WorkspaceWriter
 
 PART = snippets.PART
@@ -29,14 +29,14 @@ _log = get_logger("backup")
 class Snippets:
     """What came of the snippets' mirrors: what to tell of each that was fetched, and what went wrong."""
 
-    mirrors: dict[str, Mirrored] = field(default_factory=dict)
+    mirrors: dict[str, MirrorRefs] = field(default_factory=dict)
     changes: list[RefChange] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     are_passing: bool = True
 
 
 async def mirror_snippets(
-    tools: Tools, home: WorkspaceWriter, work: Work, erased: Erased, lock: int
+    tools: Tools, home: WorkspaceWriter, work: Work, erased: ErasureFilter, lock: int
 ) -> Snippets:
     """Fetch each snippet that moved since its mirror was fetched; all of them now and then.
 
@@ -74,7 +74,7 @@ class _One:
     tools: Tools
     home: WorkspaceWriter
     work: Work
-    erased: Erased
+    erased: ErasureFilter
     lock: int
     result: Snippets
 
@@ -109,7 +109,7 @@ class _One:
         if isinstance(fetched, MirrorError):
             self._refused(due, fetched)
             return
-        result.mirrors[due.mirror] = Mirrored(fetched.refs)
+        result.mirrors[due.mirror] = MirrorRefs(fetched.refs)
         result.changes += changes_of(due.mirror, fetched)
         part = part_of_refs(fetched, {})
         if part.reason is None:

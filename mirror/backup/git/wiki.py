@@ -23,7 +23,7 @@ from mirror.git.mirrors.fetch import FetchJob, FetchResult, GitLogin
 from mirror.git.refs import set_back
 from mirror.logs import get_logger
 from mirror.model import JsonObject, Part, PartState, RefChange, Refs, time_text
-from mirror.store.reading.reader import Erased, Mirrored
+from mirror.store.reading.reader import ErasureFilter, MirrorRefs
 from mirror.store.writing.writer import RepositoryWriter
 
 PART = "wiki"
@@ -45,13 +45,13 @@ class Wiki:
     """
 
     part: Part
-    mirrors: Mapping[str, Mirrored] = field(default_factory=dict)
+    mirrors: Mapping[str, MirrorRefs] = field(default_factory=dict)
     changes: tuple[RefChange, ...] = ()
     is_anothers: bool = False
 
 
 async def backup_wiki(
-    tools: Tools, writer: RepositoryWriter, work: Work, erased: Erased, lock: int, *, code_came: bool
+    tools: Tools, writer: RepositoryWriter, work: Work, erased: ErasureFilter, lock: int, *, code_came: bool
 ) -> Wiki:
     """Bring the mirror of a repository's wiki up to date where that is due.
 
@@ -98,7 +98,7 @@ async def backup_wiki(
         return _absent(writer, work, state, result)
     state.clear()
     part = part_of_refs(result, {"refs": len(result.refs.refs)})
-    return Wiki(part, {PART: Mirrored(result.refs)}, changes_of(PART, result))
+    return Wiki(part, {PART: MirrorRefs(result.refs)}, changes_of(PART, result))
 
 
 def _is_due(work: Work, state: JsonObject, *, held: bool) -> bool:
@@ -132,7 +132,7 @@ def _absent(writer: RepositoryWriter, work: Work, state: JsonObject, error: Mirr
         text = f"gone since {since}, its last copy is kept: {_why(error)}"
         part = Part(PartState.GONE, {"refs": len(told.refs.refs)}, text)
         state["since"] = since
-        told = Mirrored(told.refs, gone_since=since)
+        told = MirrorRefs(told.refs, gone_since=since)
         _log.warning("backup.wiki_gone", repository=work.repository.full_name, reason=error.message)
     elif isinstance(error, GitUnauthorized | GitForbidden):
         text = f"there is none, or none for this credential: {_why(error)}"
@@ -143,7 +143,7 @@ def _absent(writer: RepositoryWriter, work: Work, state: JsonObject, error: Mirr
     return Wiki(part, {PART: told} if told is not None else {})
 
 
-def _unclear(work: Work, state: JsonObject, told: Mirrored, error: MirrorError) -> Part | None:
+def _unclear(work: Work, state: JsonObject, told: MirrorRefs, error: MirrorError) -> Part | None:
     """What is said for a while of one that is held, where an answer need not mean that it is gone: a
     credential that may not, or a page for the time being. None where it is gone."""
     if told.gone_since is not None or isinstance(error, GitNotFound):
@@ -164,7 +164,7 @@ def _why(error: MirrorError) -> str:
     return "git lets nobody in there (401)" if isinstance(error, GitUnauthorized) else error.message
 
 
-def _last_told(writer: RepositoryWriter) -> Mirrored | None:
+def _last_told(writer: RepositoryWriter) -> MirrorRefs | None:
     """What the last snapshot says of the wiki."""
     latest = writer.folder.metadata.latest()
     return None if latest is None else writer.folder.metadata.mirrors(latest).get(PART)

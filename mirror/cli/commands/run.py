@@ -141,7 +141,7 @@ async def run_verify(context: Context) -> int:
     """`mirror verify`."""
     from mirror import verify
     from mirror.cli.owner import become_owner
-    from mirror.store.writing.journal import VerifyJournal
+    from mirror.store.writing.verify_journal import VerifyJournal
     from mirror.store.writing.writer import open_store
 
     store, options = context.store(), context.options

@@ -15,7 +15,7 @@ from pathlib import Path
 from mirror.model import JsonObject, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed
-from mirror.store.format.records import read_small
+from mirror.store.format.identity import read_small_file
 
 REFS = "refs"
 PULL_REQUESTS = "pull_requests"
@@ -295,4 +295,4 @@ def read_brake(root: Path, place: str) -> Brake:
     """The brake of the folder `place`; a fresh one where nothing was lost yet. Raises StoreDamaged."""
     if not (root / place / layout.BRAKE_FILE).exists():
         return Brake()
-    return read_small(root, f"{place}/{layout.BRAKE_FILE}", Brake.from_json)
+    return read_small_file(root, f"{place}/{layout.BRAKE_FILE}", Brake.from_json)

@@ -36,7 +36,7 @@ SNIPPETS = "snippets"
 FILES = "files"
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
-# In a workspace's folder: which backups of it are unfinished (`store.unfinished`).
+# In a workspace's folder: which backups of it are unfinished (`writing/unfinished_backup.py`).
 UNFINISHED_FILE = "unfinished"
 # What was let go or removed on purpose, and the brake: there only once there is something to say.
 PRUNED_FILE = "pruned.json"

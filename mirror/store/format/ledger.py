@@ -10,11 +10,11 @@ from pathlib import Path
 from mirror.model import JsonObject, Snapshot, is_snapshot_id, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, Unreadable
-from mirror.store.format.records import parse_small
+from mirror.store.format.identity import parse_small_file
 
 
 @dataclass(frozen=True)
-class LetGo:
+class Removal:
     """When a snapshot was let go, by which run, and why (`retention` or `erased`)."""
 
     at: datetime
@@ -26,13 +26,13 @@ class LetGo:
         return {"at": time_text(self.at), "run": self.run, "why": self.why}
 
     @classmethod
-    def from_json(cls, data: JsonObject) -> LetGo:
+    def from_json(cls, data: JsonObject) -> Removal:
         """Read what `to_json` wrote."""
         return cls(time_from_text(data["at"]), str(data["run"]), str(data["why"]))
 
 
 @dataclass(frozen=True)
-class Listed:
+class LedgerEntry:
     """One snapshot in the ledger.
 
     `complete`: every part is settled. `confirmed`: when a run last found nothing changed since, told once
@@ -46,10 +46,10 @@ class Listed:
     refs_sha256: str | None
     complete: bool
     confirmed: datetime | None = None
-    let_go: LetGo | None = None
+    let_go: Removal | None = None
 
     @classmethod
-    def of(cls, snapshot: Snapshot, refs_sha256: str | None) -> Listed:
+    def of(cls, snapshot: Snapshot, refs_sha256: str | None) -> LedgerEntry:
         """A snapshot as it is listed when it has been taken."""
         return cls(
             snapshot.id, snapshot.sequence, snapshot.time, snapshot.tree, refs_sha256, snapshot.is_complete
@@ -69,7 +69,7 @@ class Listed:
         }
 
     @classmethod
-    def from_json(cls, data: JsonObject) -> Listed:
+    def from_json(cls, data: JsonObject) -> LedgerEntry:
         """Read what `to_json` wrote."""
         confirmed, let_go = data["confirmed"], data["let_go"]
         if not is_snapshot_id(data["id"]) or type(data["sequence"]) is not int:
@@ -78,7 +78,7 @@ class Listed:
             data["id"], data["sequence"], time_from_text(data["time"]), str(data["tree"]),
             data["refs_sha256"], bool(data["complete"]),
             None if confirmed is None else time_from_text(confirmed),
-            None if let_go is None else LetGo.from_json(let_go),
+            None if let_go is None else Removal.from_json(let_go),
         )  # fmt: skip
 
 
@@ -91,14 +91,14 @@ class Ledger:
     earlier versions of the file, the newest last; `sha256` is that of the file as it was read or written.
     """
 
-    snapshots: tuple[Listed, ...] = ()
+    snapshots: tuple[LedgerEntry, ...] = ()
     listed_from: int = 1
     latest: Snapshot | None = None
     previous: tuple[str, ...] = ()
     sha256: str | None = None
 
     @property
-    def kept(self) -> dict[str, Listed]:
+    def kept(self) -> dict[str, LedgerEntry]:
         """The snapshots that are kept, by id, in the order of their sequence."""
         return {one.id: one for one in self.snapshots if one.let_go is None}
 
@@ -130,7 +130,7 @@ class Ledger:
         """Read what `to_json` wrote."""
         latest = data["latest"]
         return cls(
-            tuple(Listed.from_json(one) for one in data["snapshots"]),
+            tuple(LedgerEntry.from_json(one) for one in data["snapshots"]),
             int(data["listed_from"]),
             None if latest is None else Snapshot.from_json(latest["snapshot"], tree=latest["tree"]),
             tuple(str(one) for one in data["previous"]),
@@ -147,4 +147,4 @@ def read_ledger(root: Path, place: str) -> Ledger | None:
     except OSError as error:
         raise Unreadable(file, error.strerror or str(error)) from error
     digest = hashlib.sha256(data).hexdigest()
-    return replace(parse_small(data, file, Ledger.from_json), sha256=digest)
+    return replace(parse_small_file(data, file, Ledger.from_json), sha256=digest)

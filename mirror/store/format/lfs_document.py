@@ -11,10 +11,10 @@ from mirror.store.format.failures import Malformed
 
 PART = "lfs"
 # Size, and whether it is held.
-Objects = Mapping[str, tuple[int, bool]]
+LfsObjects = Mapping[str, tuple[int, bool]]
 
 
-def lfs_to_documents(objects: Objects) -> dict[str, bytes]:
+def lfs_to_documents(objects: LfsObjects) -> dict[str, bytes]:
     """The documents (path to canonical bytes) that list `objects`; none where there are none."""
     shards: dict[str, dict[str, dict[str, int | bool]]] = {}
     for oid, (size, held) in objects.items():

@@ -36,7 +36,7 @@ Read = Callable[[str], bytes | None]
 
 
 @dataclass(frozen=True)
-class Mirrored:
+class MirrorRefs:
     """What a snapshot says of one mirror: its refs, the pinned head of each pull request, and since when
     upstream no longer has it (None: it has, as far as is known)."""
 
@@ -59,22 +59,22 @@ def _home(mirror: str) -> tuple[str, str]:
     return f"{layout.REFS_DOCUMENTS}{mirror}.json", "snippet"
 
 
-def home_of(mirror: str) -> str:
+def refs_document_of(mirror: str) -> str:
     """The document that tells of a mirror; its shards, if any, stand below it."""
     return _home(mirror)[0]
 
 
-def shards_of(mirror: str) -> str:
+def shard_folder_of(mirror: str) -> str:
     """The folder of a mirror's shards."""
     return f"{layout.REFS_DOCUMENTS}{mirror}"
 
 
 def refs_to_documents(refs: Refs, pins: Mapping[int, str]) -> dict[str, bytes]:
     """The documents (path to canonical bytes) that hold the refs of the code alone."""
-    return mirror_to_documents(MAIN_MIRROR, Mirrored(refs, pins))
+    return mirror_to_documents(MAIN_MIRROR, MirrorRefs(refs, pins))
 
 
-def mirror_to_documents(mirror: str, told: Mirrored, before: bytes | None = None) -> dict[str, bytes]:
+def mirror_to_documents(mirror: str, told: MirrorRefs, before: bytes | None = None) -> dict[str, bytes]:
     """The documents (path to canonical bytes) that hold what is told of a mirror.
 
     `before` is the document as it is that tells of several; what it says of others stays.
@@ -107,20 +107,20 @@ def mirror_to_documents(mirror: str, told: Mirrored, before: bytes | None = None
 
 
 def mirror_edits(
-    mirror: str, told: Mirrored | None, read: Read, paths: Callable[[str], Iterable[str]]
+    mirror: str, told: MirrorRefs | None, read: Read, paths: Callable[[str], Iterable[str]]
 ) -> dict[str, bytes | None]:
     """What makes documents tell this of a mirror, or with None nothing: each one's new bytes, None where
     it goes. `read` gives the bytes of one, `paths` those below a folder, as they are now."""
-    path = home_of(mirror)
-    folder = shards_of(mirror)
+    path = refs_document_of(mirror)
+    folder = shard_folder_of(mirror)
     old = {one for one in paths(folder) if one.startswith(f"{folder}/")}
     if told is None:
         return dict.fromkeys([path, *sorted(old)]) if path != layout.REFS_DOCUMENT else {}
     before = read(path)
     edits: dict[str, bytes | None] = dict(mirror_to_documents(mirror, told, before))
-    content = None if before is None else content_of(mirror, before)
-    sharded = None if content is None else sharded_of(content, path)
-    held = {} if sharded is None else files_of(sharded, path)
+    content = None if before is None else mirror_content(mirror, before)
+    sharded = None if content is None else sharding_of(content, path)
+    held = {} if sharded is None else shard_digests(sharded, path)
     # Of many shards few change, and to compare each with what is there is to read them all.
     for one in old & edits.keys():
         if held.get(one) == hashlib.sha256(edits[one] or b"").hexdigest():
@@ -139,35 +139,35 @@ def refs_from_documents(read: Read) -> tuple[Refs, dict[int, str]] | None:
     return None if told is None else (told.refs, dict(told.pins))
 
 
-def mirror_from_documents(mirror: str, read: Read) -> Mirrored | None:
+def mirror_from_documents(mirror: str, read: Read) -> MirrorRefs | None:
     """What documents tell of a mirror, None where they tell nothing; otherwise as refs_from_documents."""
-    path = home_of(mirror)
+    path = refs_document_of(mirror)
     data = read(path)
-    content = None if data is None else content_of(mirror, data)
+    content = None if data is None else mirror_content(mirror, data)
     if content is None:
         return None
     refs: dict[bytes, str] = {}
     pins: dict[int, str] = {}
-    sharded = sharded_of(content, path)
+    sharded = sharding_of(content, path)
     if sharded is None:
-        refs, pins = values_of(mirror, content, path)
-    for shard, digest in files_of(sharded, path).items() if sharded is not None else ():
+        refs, pins = ref_values(mirror, content, path)
+    for shard, digest in shard_digests(sharded, path).items() if sharded is not None else ():
         data = read(shard)
         if data is None:
             raise Malformed(f"{shard} is missing")
         if hashlib.sha256(data).hexdigest() != digest:
             raise Malformed(f"{shard} is not the one that {path} names")
-        some = values_of(mirror, loads(data), shard)
+        some = ref_values(mirror, loads(data), shard)
         refs |= some[0]
         pins |= some[1]
     check_count(mirror, sharded, len(refs), len(pins))
     since = content.get(_GONE_SINCE)
     if since is not None and not isinstance(since, str):
         raise Malformed(f"{path} does not say since when it is gone")
-    return Mirrored(Refs(refs, head_of(content, path)), pins, since)
+    return MirrorRefs(Refs(refs, head_of(content, path)), pins, since)
 
 
-def content_of(mirror: str, data: bytes) -> JsonObject | None:
+def mirror_content(mirror: str, data: bytes) -> JsonObject | None:
     """What a document says of a mirror; None where it says nothing of it, which it must of the code.
 
     Raises ValueError, as all readers here.
@@ -178,12 +178,12 @@ def content_of(mirror: str, data: bytes) -> JsonObject | None:
     return _object(_object(loads(data), path).get(key), path)
 
 
-def sharded_of(content: JsonObject, path: str) -> JsonObject | None:
+def sharding_of(content: JsonObject, path: str) -> JsonObject | None:
     """What a document says of the shards of a mirror; None where it holds everything itself."""
     return _object(content["sharded"], path) if "sharded" in content else None
 
 
-def files_of(sharded: JsonObject, path: str) -> JsonObject:
+def shard_digests(sharded: JsonObject, path: str) -> JsonObject:
     """The shards: path to sha256."""
     return _object(sharded.get("files"), path)
 
@@ -194,10 +194,10 @@ def check_count(mirror: str, sharded: JsonObject | None, refs: int, pins: int) -
         return
     said = sharded.get("refs"), sharded.get("pull_requests") if mirror == MAIN_MIRROR else 0
     if (refs, pins) != said:
-        raise Malformed(f"the shards of {home_of(mirror)} do not hold as many refs as it says")
+        raise Malformed(f"the shards of {refs_document_of(mirror)} do not hold as many refs as it says")
 
 
-def values_of(mirror: str, content: Any, document: str) -> tuple[dict[bytes, str], dict[int, str]]:
+def ref_values(mirror: str, content: Any, document: str) -> tuple[dict[bytes, str], dict[int, str]]:
     """The refs and the pull request pins in a shard, or in what the document above says of a mirror."""
     names = _object(_object(content, document).get("refs"), document)
     heads = _object(content.get("pull_requests"), document) if mirror == MAIN_MIRROR else {}
@@ -205,7 +205,7 @@ def values_of(mirror: str, content: Any, document: str) -> tuple[dict[bytes, str
     return refs, {int(number): _hash(value) for number, value in heads.items()}
 
 
-def mirrors_told_of(paths: Iterable[str]) -> Iterator[str]:
+def snippet_mirrors(paths: Iterable[str]) -> Iterator[str]:
     """The snippets' mirrors that documents with these paths tell of."""
     for path in paths:
         name = path.removeprefix(_SNIPPET_REFS)
@@ -213,14 +213,14 @@ def mirrors_told_of(paths: Iterable[str]) -> Iterator[str]:
             yield f"{layout.SNIPPETS}/{name.removesuffix('.json')}"
 
 
-def ref_of(mirror: str, name: bytes) -> bytes:
+def qualified_ref(mirror: str, name: bytes) -> bytes:
     """How a ref is called where refs of several mirrors are told of: those of the code by their own
     name, others like `wiki:refs/heads/main` (no ref may hold a colon)."""
     return name if mirror == MAIN_MIRROR else mirror.encode("ascii") + b":" + name
 
 
-def mirror_and_ref(name: bytes) -> tuple[str, bytes]:
-    """The mirror and its ref that `ref_of` named."""
+def split_ref(name: bytes) -> tuple[str, bytes]:
+    """The mirror and its ref that `qualified_ref` named."""
     mirror, colon, ref = name.partition(b":")
     return (mirror.decode("ascii", "replace"), ref) if colon else (MAIN_MIRROR, name)
 
@@ -232,7 +232,7 @@ def mirror_of_document(path: str) -> str | None:
 
 
 def _shard_of(mirror: str, key: str) -> str:
-    return f"{shards_of(mirror)}/{hashlib.sha256(key.encode('utf-8')).hexdigest()[:2]}.json"
+    return f"{shard_folder_of(mirror)}/{hashlib.sha256(key.encode('utf-8')).hexdigest()[:2]}.json"
 
 
 def _head_to_json(head: Head | None) -> JsonObject | None:

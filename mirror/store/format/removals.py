@@ -11,8 +11,8 @@ from pathlib import Path
 from mirror.model import Json, JsonObject, name_from_json, name_to_json, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed
-from mirror.store.format.records import read_small
-from mirror.store.format.refs_document import MAIN_MIRROR, mirror_and_ref
+from mirror.store.format.identity import read_small_file
+from mirror.store.format.refs_document import MAIN_MIRROR, split_ref
 
 # A document without some people, given by the digests of their names; the store knows no person's form.
 WithoutPeople = Callable[[Json, Collection[str]], Json]
@@ -100,7 +100,7 @@ class Erasure:
             raise Malformed(f"an erasure is not of its form: {error}") from error
 
 
-class Erased:
+class ErasureFilter:
     """What may not come back into a folder."""
 
     def __init__(
@@ -123,7 +123,7 @@ class Erased:
 
     def refs_of(self, mirror: str) -> frozenset[bytes]:
         """The refs of a mirror that were erased."""
-        named = (mirror_and_ref(one.ref) for one in self._erasures if one.ref is not None)
+        named = (split_ref(one.ref) for one in self._erasures if one.ref is not None)
         return frozenset(name for where, name in named if where == mirror)
 
     def has(self, path: str) -> bool:
@@ -143,7 +143,7 @@ def read_erasures(root: Path, place: str) -> tuple[Erasure, ...]:
     if not (root / place / layout.ERASURES_FILE).exists():
         return ()
     file = f"{place}/{layout.ERASURES_FILE}"
-    return read_small(root, file, lambda data: tuple(Erasure.from_json(one) for one in data["erasures"]))
+    return read_small_file(root, file, lambda data: tuple(Erasure.from_json(one) for one in data["erasures"]))
 
 
 def erasures_json(erasures: Iterable[Erasure]) -> JsonObject:
@@ -171,7 +171,7 @@ def read_pruned(root: Path, place: str) -> Pruned | None:
     """What retention let go of a folder last. Raises StoreDamaged."""
     if not (root / place / layout.PRUNED_FILE).exists():
         return None
-    return read_small(
+    return read_small_file(
         root,
         f"{place}/{layout.PRUNED_FILE}",
         lambda data: Pruned(
@@ -184,4 +184,4 @@ def read_dropped(root: Path, place: str) -> dict[str, str]:
     """The step logs that retention dropped: sha256 to the time. Raises StoreDamaged."""
     if not (root / place / layout.DROPPED_FILE).exists():
         return {}
-    return read_small(root, f"{place}/{layout.DROPPED_FILE}", lambda data: dict(data["files"]))
+    return read_small_file(root, f"{place}/{layout.DROPPED_FILE}", lambda data: dict(data["files"]))

@@ -16,42 +16,64 @@ from mirror.model import JsonObject, Selector, time_text
 from mirror.store.format import layout
 from mirror.store.format.brake import Brake
 from mirror.store.format.failures import StoreDamaged, StoreTooNew, TwoFolders, Unreadable, missing_store
-from mirror.store.format.ledger import Ledger
-from mirror.store.format.places import Places, owned_folders, strangers_in
-from mirror.store.format.records import (
+from mirror.store.format.identity import (
     FormerName,
     Missing,
-    StoreRecord,
-    read_small,
+    StoreIdentity,
+    read_small_file,
 )
-from mirror.store.format.refs_document import Mirrored, is_own_document, ref_of
-from mirror.store.format.removals import Erased, Erasure
+from mirror.store.format.ledger import Ledger
+from mirror.store.format.refs_document import MirrorRefs, is_own_document, qualified_ref
+from mirror.store.format.removals import Erasure, ErasureFilter
 from mirror.store.format.seal import seal_fault
-from mirror.store.reading import runs
-from mirror.store.reading.cards import UNSEALED_CARDS, read_repository_card, read_workspace_card
-from mirror.store.reading.folder_readers import (
+from mirror.store.reading import run_records
+from mirror.store.reading.folder_lookup import FolderLookup, foreign_names, owned_folders
+from mirror.store.reading.folders import (
     Folder,
     OnDamage,
     RepositoryFolder,
     WorkspaceFolder,
-    workspace_now,
+    current_workspace,
 )
-from mirror.store.reading.past import Past, past_of
-from mirror.store.reading.runs import RunRecord
+from mirror.store.reading.identity import (
+    UNSEALED_IDENTITIES,
+    read_repository_identity,
+    read_workspace_identity,
+)
+from mirror.store.reading.run_history import RunHistory, read_history
+from mirror.store.reading.run_records import RunRecord
 from mirror.store.reading.selection import Candidate, matches_any, select
 from mirror.store.reading.snapshots import At, OpenDocuments, SnapshotReader
-from mirror.store.reading.stored import StoredFile
+from mirror.store.reading.stored_file import StoredFile
 
 __all__ = [
-    "At", "Brake", "Erased", "Erasure", "FormerName", "Ledger", "Mirrored", "Missing", "Past",
-    "RepositoryFolder", "RunRecord", "SnapshotReader", "Store", "StoreDamaged", "StoreTooNew", "StoredFile",
-    "TwoFolders", "WorkspaceFolder", "is_own_document", "ref_of", "workspace_now",
+    "At",
+    "Brake",
+    "Erasure",
+    "ErasureFilter",
+    "FormerName",
+    "Ledger",
+    "MirrorRefs",
+    "Missing",
+    "RepositoryFolder",
+    "RunHistory",
+    "RunRecord",
+    "SnapshotReader",
+    "Store",
+    "StoreDamaged",
+    "StoreTooNew",
+    "StoredFile",
+    "TwoFolders",
+    "WorkspaceFolder",
+    "current_workspace",
+    "is_own_document",
+    "qualified_ref",
 ]  # fmt: skip
 
 # The keys of small files in format 1 as version 0.1 wrote it, without seals.
 _UNSEALED: Mapping[str, frozenset[str]] = {
     layout.STORE_FILE: frozenset({"format", "id", "created", "requires"}),
-    **UNSEALED_CARDS,
+    **UNSEALED_IDENTITIES,
     layout.RUNS: frozenset(
         {"schema", "id", "kind", "started", "ended", "program", "exit_code", "exit_codes", "previous",
          "entries", "problems", "facts"}
@@ -64,12 +86,12 @@ F = TypeVar("F", bound=Folder)
 class Store:
     """A store opened for reading. Close it when done; it is a context manager."""
 
-    def __init__(self, path: Path, record: StoreRecord) -> None:
+    def __init__(self, path: Path, record: StoreIdentity) -> None:
         self.path = path
         self._record = record
         self._opened = OpenDocuments()
-        self._past: Past | None = None
-        self.places = Places(path)
+        self._past: RunHistory | None = None
+        self.folder_lookup = FolderLookup(path)
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -159,13 +181,13 @@ class Store:
             hint=f"name one as workspace/repository: {names}",
         )
 
-    def past(self, on_damage: OnDamage | None = None) -> Past:
+    def past(self, on_damage: OnDamage | None = None) -> RunHistory:
         """What the run records tell, read once. Records that are damaged go to `on_damage`, or are logged."""
         if self._past is None:
-            self._past = past_of(self.path, on_damage or runs.log_damage)
+            self._past = read_history(self.path, on_damage or run_records.log_damage)
         return self._past
 
-    def brought_back(
+    def rollback_problem(
         self, folder: RepositoryFolder | WorkspaceFolder, sha256: str | None = None
     ) -> str | None:
         """What to tell where the ledger of `folder` is older than run records say, or None: the folder was
@@ -181,7 +203,7 @@ class Store:
         if ledger is not None and ledger.follows(told.ledger):
             return None
         # Another run may have written much since this one read the records.
-        newer = past_of(self.path).of(kind, folder.uuid)
+        newer = read_history(self.path).of(kind, folder.uuid)
         if ledger is None or newer is None or ledger.follows(newer.ledger):
             return None
         return (
@@ -190,26 +212,26 @@ class Store:
         )
 
     def runs(self, kind: str | None = None, on_damage: OnDamage | None = None) -> Iterator[RunRecord]:
-        """Every run record in the order of writing, the oldest first; see `store.runs.runs`."""
-        return runs.runs(self.path, kind, on_damage)
+        """Every run record in the order of writing, the oldest first; see `store.run_records.runs`."""
+        return run_records.runs(self.path, kind, on_damage)
 
     def newest_runs(
         self, on_damage: OnDamage | None = None, oldest: int | None = None
     ) -> Iterator[RunRecord]:
-        """Run records, the one written last first; see `store.runs.newest_first`."""
-        return runs.newest_first(self.path, on_damage or runs.log_damage, oldest)
+        """Run records, the one written last first; see `store.run_records.newest_first`."""
+        return run_records.newest_first(self.path, on_damage or run_records.log_damage, oldest)
 
     def run_ids(self) -> list[str]:
         """The ids of every run record, sorted."""
-        return runs.run_ids(self.path)
+        return run_records.run_ids(self.path)
 
     def run(self, identifier: str) -> RunRecord:
         """One run record. Raises StoreDamaged."""
-        return runs.read_run(self.path, identifier)
+        return run_records.read_run(self.path, identifier)
 
     def last_run(self, kind: str | None = None) -> RunRecord | None:
         """The run (of `kind`) whose record was written last, or None."""
-        return runs.last_run(self.path, kind)
+        return run_records.last_run(self.path, kind)
 
     def check_small_files(self, on_damage: OnDamage, records: Iterable[str] | None = None) -> int:
         """Check every small file of the store against its own seal; returns how many there are.
@@ -227,7 +249,7 @@ class Store:
             if fault is not None:
                 on_damage(StoreDamaged(file, fault))
         try:
-            runs.check_last(self.path)
+            run_records.check_last(self.path)
         except StoreDamaged as damage:
             on_damage(damage)
         return count
@@ -236,7 +258,7 @@ class Store:
         """Check lists that run records name by their sha256."""
         for digest in sorted(digests):
             try:
-                runs.read_list(self.path, digest, dict)
+                run_records.read_list(self.path, digest, dict)
             except StoreDamaged as damage:
                 on_damage(damage)
 
@@ -307,7 +329,7 @@ class Store:
             return (self._snapshots(f"{base}/{one}") for one in owned_folders(self.path / base))
 
         try:
-            record, damage = read_workspace_card(self.path, place, snapshots, repositories)
+            record, damage = read_workspace_identity(self.path, place, snapshots, repositories)
         except StoreDamaged as unreadable:
             return unreadable
         return WorkspaceFolder(
@@ -317,7 +339,7 @@ class Store:
     def _repository(self, workspace: str, name: str) -> RepositoryFolder | StoreDamaged:
         place = f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}/{name}"
         try:
-            record, damage = read_repository_card(self.path, place, self._snapshots(place))
+            record, damage = read_repository_identity(self.path, place, self._snapshots(place))
         except StoreDamaged as unreadable:
             return unreadable
         snapshots = self._snapshots(place, "repository", record.uuid)
@@ -344,7 +366,7 @@ class Store:
 
         Raises StoreDamaged where a folder that may be the one cannot be read, and TwoFolders.
         """
-        likely = (_sound(self._repository(*place)) for place in self.places.repositories(uuid))
+        likely = (_sound(self._repository(*place)) for place in self.folder_lookup.repositories(uuid))
         return _only([one for one in likely if one.uuid.lower() == uuid.lower()])
 
     def uuid_of_workspace(self, name: str) -> str | None:
@@ -369,7 +391,7 @@ class Store:
                 raise TwoFolders(known.place, folder.place)
             raise StoreDamaged(folder.place, f"its name does not belong to the uuid {folder.uuid} inside")
 
-    def strangers(self) -> list[str]:
+    def foreign_entries(self) -> list[str]:
         """What stands among the folders of workspaces and repositories and is none, by its name: paths
         relative to the store. Nobody reads it."""
         workspaces = owned_folders(self.path / layout.WORKSPACES)
@@ -377,16 +399,16 @@ class Store:
             layout.WORKSPACES,
             *(f"{layout.WORKSPACES}/{one}/{layout.REPOSITORIES}" for one in workspaces),
         ]
-        return [f"{top}/{name}" for top in tops for name in strangers_in(self.path / top)]
+        return [f"{top}/{name}" for top in tops for name in foreign_names(self.path / top)]
 
     def read_again(self, folder: RepositoryFolder) -> RepositoryFolder:
         """A repository's folder as its file says now. Raises StoreDamaged."""
         return _sound(self._repository(folder.workspace_folder, folder.folder))
 
 
-def read_store_record(path: Path) -> StoreRecord:
+def read_store_record(path: Path) -> StoreIdentity:
     """The store's own file. Raises StoreTooNew or StoreDamaged."""
-    record = read_small(path, layout.STORE_FILE, _store_record)
+    record = read_small_file(path, layout.STORE_FILE, _store_record)
     unknown = sorted(set(record.requires) - layout.UNDERSTOOD)
     if unknown:
         raise StoreTooNew(
@@ -396,7 +418,7 @@ def read_store_record(path: Path) -> StoreRecord:
     return record
 
 
-def _store_record(data: JsonObject) -> StoreRecord:
+def _store_record(data: JsonObject) -> StoreIdentity:
     number = data.get("format")
     # Judged before the rest: in a newer format the rest may look different.
     if isinstance(number, int) and not isinstance(number, bool) and number > layout.FORMAT:
@@ -405,7 +427,7 @@ def _store_record(data: JsonObject) -> StoreRecord:
             f"above {layout.FORMAT}",
             hint="use the version of mirror that wrote it, or a newer one",
         )
-    return StoreRecord.from_json(data)
+    return StoreIdentity.from_json(data)
 
 
 def _only(found: Sequence[F]) -> F | None:

@@ -20,18 +20,18 @@ from mirror.git.failures import GitFailed
 from mirror.model import Json, Refs, Snapshot, is_snapshot_id, loads, snapshot_id, snapshot_time, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, StoreDamaged
-from mirror.store.format.ledger import Ledger, Listed, read_ledger
+from mirror.store.format.ledger import Ledger, LedgerEntry, read_ledger
 from mirror.store.format.lfs_document import knows_lfs, lfs_from_documents
 from mirror.store.format.refs_document import (
     MAIN_MIRROR,
     WIKI_MIRROR,
-    Mirrored,
-    home_of,
+    MirrorRefs,
     mirror_from_documents,
-    mirrors_told_of,
+    refs_document_of,
     refs_from_documents,
+    snippet_mirrors,
 )
-from mirror.store.reading.named import Named, NamedReader, take_up
+from mirror.store.reading.hash_usage import HashUsage, HashUsageReader, add_snapshot
 
 T = TypeVar("T")
 OnDamage = Callable[[StoreDamaged], None]
@@ -128,7 +128,7 @@ class SnapshotReader:
         self._opened = opened
         self._confirmed = confirmed
         self._known: dict[str, Snapshot] = {}  # by commit
-        self._told: dict[tuple[str, str], Mirrored] = {}  # by mirror and the blob of the document
+        self._told: dict[tuple[str, str], MirrorRefs] = {}  # by mirror and the blob of the document
 
     @property
     def path(self) -> Path:
@@ -288,13 +288,13 @@ class SnapshotReader:
                 lambda path: self._ask(lambda documents: documents.read(snapshot.tree, path))
             )
 
-    def mirrors(self, snapshot: Snapshot) -> dict[str, Mirrored]:
+    def mirrors(self, snapshot: Snapshot) -> dict[str, MirrorRefs]:
         """What a snapshot says of each mirror that it knows of, by name (`code`, `wiki`, …)."""
         found = {}
         for mirror, blob in self._telling(snapshot).items():
             told = self._told.get((mirror, blob))
             if told is None:
-                with damage_in(f"{self.file} ({snapshot.id}:{home_of(mirror)})"):
+                with damage_in(f"{self.file} ({snapshot.id}:{refs_document_of(mirror)})"):
                     told = self._ask(partial(_told, tree=snapshot.tree, mirror=mirror))
             if told is not None:
                 found[mirror] = told
@@ -306,13 +306,13 @@ class SnapshotReader:
         self,
         snapshots: Iterable[Snapshot],
         on_damage: Callable[[Snapshot, StoreDamaged], None] | None = None,
-    ) -> dict[str, Named]:
+    ) -> dict[str, HashUsage]:
         """Every hash that `snapshots` name, by mirror, with the ids of those that do. Mirrors of which
         none tells are left out.
 
         One whose refs cannot be read raises StoreDamaged, or goes to `on_damage` where that is given.
         """
-        readers: dict[str, NamedReader] = {}
+        readers: dict[str, HashUsageReader] = {}
         for snapshot in snapshots:
             try:
                 self._name(readers, snapshot)
@@ -323,16 +323,20 @@ class SnapshotReader:
         found = {mirror: reader.done() for mirror, reader in readers.items()}
         return {mirror: named for mirror, named in found.items() if named.is_told}
 
-    def _name(self, readers: dict[str, NamedReader], snapshot: Snapshot) -> None:
-        by_home: dict[str, list[NamedReader]] = {}
+    def _name(self, readers: dict[str, HashUsageReader], snapshot: Snapshot) -> None:
+        by_home: dict[str, list[HashUsageReader]] = {}
         telling = self._telling(snapshot)
         for mirror in telling:
-            by_home.setdefault(home_of(mirror), []).append(readers.setdefault(mirror, NamedReader(mirror)))
+            by_home.setdefault(refs_document_of(mirror), []).append(
+                readers.setdefault(mirror, HashUsageReader(mirror))
+            )
         for home, several in by_home.items():
             blob = telling[several[0].mirror]
             with damage_in(f"{self.file} ({snapshot.id}:{home})"):
                 self._ask(
-                    partial(take_up, readers=several, identifier=snapshot.id, tree=snapshot.tree, blob=blob)
+                    partial(
+                        add_snapshot, readers=several, identifier=snapshot.id, tree=snapshot.tree, blob=blob
+                    )
                 )
 
     def _telling(self, snapshot: Snapshot) -> dict[str, str]:
@@ -402,7 +406,7 @@ class SnapshotReader:
         return snapshot
 
 
-def _told(documents: Documents, *, tree: str, mirror: str) -> Mirrored | None:
+def _told(documents: Documents, *, tree: str, mirror: str) -> MirrorRefs | None:
     return mirror_from_documents(mirror, lambda path: documents.read(tree, path))
 
 
@@ -415,7 +419,7 @@ def _telling(documents: Documents, *, tree: str) -> dict[str, str]:
     folder = f"{layout.REFS_DOCUMENTS}{layout.SNIPPETS}"
     snippets = documents.find(tree, folder)
     for name, (_, blob) in documents.level(snippets[1]).items() if snippets is not None else ():
-        for mirror in mirrors_told_of([f"{folder}/{name.decode('utf-8', 'surrogateescape')}"]):
+        for mirror in snippet_mirrors([f"{folder}/{name.decode('utf-8', 'surrogateescape')}"]):
             found[mirror] = blob
     return found
 
@@ -436,7 +440,7 @@ def read_snapshot(documents: Documents, commit: str) -> Snapshot:
     return snapshot
 
 
-def _choose(snapshots: Sequence[Snapshot | Listed], text: str) -> int:
+def _choose(snapshots: Sequence[Snapshot | LedgerEntry], text: str) -> int:
     """The index in `snapshots` (by sequence) of the one that `text` names."""
     if text == "latest":
         return len(snapshots) - 1
@@ -481,7 +485,7 @@ def _time(text: str) -> datetime | None:
         return None
 
 
-def _nearest(snapshots: Sequence[Snapshot | Listed], wanted: str) -> str:
+def _nearest(snapshots: Sequence[Snapshot | LedgerEntry], wanted: str) -> str:
     identifiers = sorted(snapshot.id for snapshot in snapshots)
     place = bisect_right(identifiers, wanted)
     if place == 0:

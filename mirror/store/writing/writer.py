@@ -29,23 +29,34 @@ from mirror.model import (
 )
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged, missing_store
-from mirror.store.format.records import FormerName, Missing, RepositoryRecord, StoreRecord, WorkspaceRecord
+from mirror.store.format.identity import (
+    FormerName,
+    Missing,
+    RepositoryIdentity,
+    StoreIdentity,
+    WorkspaceIdentity,
+)
 from mirror.store.format.seal import is_sealed, sealed
 from mirror.store.reading.reader import (
     RepositoryFolder,
     Store,
     WorkspaceFolder,
+    current_workspace,
     read_store_record,
-    workspace_now,
 )
-from mirror.store.writing.folders import RepositoryWriter, Taken, WorkspaceWriter
+from mirror.store.writing.folder_writer import RepositoryWriter, SnapshotResult, WorkspaceWriter
 from mirror.store.writing.index import index_document, index_page
 from mirror.store.writing.locks import hold_briefly
-from mirror.store.writing.recording import let_go_of_records, records_to_go, write_record
-from mirror.store.writing.usage import UsageJournal
+from mirror.store.writing.request_usage import RequestUsage
+from mirror.store.writing.run_record_writer import let_go_of_records, records_to_go, write_record
 
 __all__ = [
-    "Absence", "RepositoryWriter", "StoreWriter", "Taken", "WorkspaceWriter", "create_or_open",
+    "Absence",
+    "RepositoryWriter",
+    "SnapshotResult",
+    "StoreWriter",
+    "WorkspaceWriter",
+    "create_or_open",
     "open_store",
 ]  # fmt: skip
 
@@ -81,7 +92,7 @@ def create_or_open(
     path = path.absolute()
     with _write_errors(path):
         if not (path / layout.STORE_FILE).is_file():
-            _create(path, StoreRecord(layout.FORMAT, new_id or str(uuid.uuid4()), now))
+            _create(path, StoreIdentity(layout.FORMAT, new_id or str(uuid.uuid4()), now))
     return open_store(path, command=command)
 
 
@@ -117,7 +128,7 @@ def _write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _create(path: Path, record: StoreRecord) -> None:
+def _create(path: Path, record: StoreIdentity) -> None:
     """Make a store. Its own file comes last: before that there is no store, and the next try
     finishes what this one began."""
     if path.is_dir():
@@ -168,10 +179,10 @@ class StoreWriter:
         """Let go of open files."""
         self.reader.close()
 
-    def usage(self, writer: str, clock: Clock) -> UsageJournal:
+    def usage(self, writer: str, clock: Clock) -> RequestUsage:
         """What this process (`writer`, hex digits) and others use of the rate limits, told each other."""
         salt = read_store_record(self._path).id
-        return UsageJournal(self._path, salt=salt, writer=writer, clock=clock)
+        return RequestUsage(self._path, salt=salt, writer=writer, clock=clock)
 
     def adopt_workspace(self, workspace: Workspace, now: datetime) -> WorkspaceWriter:
         """The folder of a workspace as Bitbucket names it now, made where there is none.
@@ -180,7 +191,7 @@ class StoreWriter:
         """
         _check_uuid(workspace.uuid)
         found = self.reader.folder_of_workspace(workspace.uuid)
-        damage = found.card_damage if found is not None else None
+        damage = found.identity_damage if found is not None else None
         if (
             found is None
             or damage is not None
@@ -189,7 +200,9 @@ class StoreWriter:
         ):
             with self._structure():
                 found = self._place_workspace(workspace, now)
-        return WorkspaceWriter(found, self._command, partial(self.reader.check_alone, found), remade=damage)
+        return WorkspaceWriter(
+            found, self._command, partial(self.reader.check_alone, found), identity_damage=damage
+        )
 
     def adopt_repository(
         self, workspace: WorkspaceFolder | WorkspaceWriter, repository: Repository, now: datetime
@@ -203,7 +216,7 @@ class StoreWriter:
         _check_uuid(repository.uuid)
         home = workspace.folder if isinstance(workspace, WorkspaceWriter) else workspace
         found = self.reader.folder_of_repository(repository.uuid)
-        damage = found.card_damage if found is not None else None
+        damage = found.identity_damage if found is not None else None
         if (
             found is None
             or damage is not None
@@ -214,7 +227,9 @@ class StoreWriter:
         ):
             with self._structure():
                 found = self._place_repository(home, repository, now)
-        return RepositoryWriter(found, self._command, partial(self.reader.check_alone, found), remade=damage)
+        return RepositoryWriter(
+            found, self._command, partial(self.reader.check_alone, found), identity_damage=damage
+        )
 
     def writer_of(self, folder: RepositoryFolder | WorkspaceFolder) -> RepositoryWriter | WorkspaceWriter:
         """The writer of a folder that is there."""
@@ -307,7 +322,7 @@ class StoreWriter:
     def _place_workspace(self, workspace: Workspace, now: datetime) -> WorkspaceFolder:
         found = self.reader.folder_of_workspace(workspace.uuid)
         if found is None:
-            record = WorkspaceRecord(workspace.uuid, workspace.slug, workspace.name, now)
+            record = WorkspaceIdentity(workspace.uuid, workspace.slug, workspace.name, now)
             self._make(
                 layout.WORKSPACES, workspace.slug, workspace.uuid, layout.WORKSPACE_FILE, record.to_json()
             )
@@ -328,7 +343,7 @@ class StoreWriter:
     def _rename_repositories(self, workspace: WorkspaceFolder, slug: str, now: datetime) -> None:
         workspaces = self.reader.workspaces(on_damage=_log_damage)
         for one in self.reader.repositories(on_damage=_log_damage):
-            if one.workspace_slug == workspace.slug and workspace_now(one, workspaces) == workspace:
+            if one.workspace_slug == workspace.slug and current_workspace(one, workspaces) == workspace:
                 self._write_record(one, _renamed(one.record, f"{slug}/{one.slug}", now))
 
     def _place_repository(
@@ -337,11 +352,11 @@ class StoreWriter:
         found = self.reader.folder_of_repository(repository.uuid)
         if found is None:
             parent = f"{workspace.place}/{layout.REPOSITORIES}"
-            record = RepositoryRecord(repository.uuid, repository.full_name, now)
+            record = RepositoryIdentity(repository.uuid, repository.full_name, now)
             name = self._make(
                 parent, repository.slug, repository.uuid, layout.REPOSITORY_FILE, record.to_json()
             )
-            self.reader.places.made(workspace.folder, name)
+            self.reader.folder_lookup.add(workspace.folder, name)
         else:
             record = _renamed(found.record, repository.full_name, now)
             self._write_record(found, replace(record, missing=None, gone_since=None))
@@ -369,7 +384,7 @@ class StoreWriter:
             raise StoreDamaged(known.relative(layout.REPOSITORY_FILE), "it is missing")
         return current
 
-    def _write_record(self, folder: RepositoryFolder, record: RepositoryRecord) -> None:
+    def _write_record(self, folder: RepositoryFolder, record: RepositoryIdentity) -> None:
         path = self._path / folder.place
         sweep(path)
         write_file(path / layout.REPOSITORY_FILE, sealed(record.to_json()))
@@ -379,7 +394,7 @@ def _log_damage(damage: StoreDamaged) -> None:
     _log.warning("store.damaged", file=damage.file, problem=damage.problem)
 
 
-def _renamed(record: RepositoryRecord, full_name: str, now: datetime) -> RepositoryRecord:
+def _renamed(record: RepositoryIdentity, full_name: str, now: datetime) -> RepositoryIdentity:
     if record.full_name == full_name:
         return record
     former = FormerName(record.full_name, record.since, now)

@@ -19,7 +19,7 @@ TRIES = 5
 State = tuple[tuple[str, int, int], ...]
 
 
-def state_of(folder: Folder) -> State:
+def version_of(folder: Folder) -> State:
     """What a writer changes before anything that it lets go goes: tags and refs, and the lists of what was
     let go. As long as it is the same, everything that a tag reaches is there."""
     files = [path / "packed-refs" for path in (folder.metadata.path, *folder.mirrors().values())]
@@ -35,14 +35,14 @@ def _mark(file: Path) -> tuple[str, int, int]:
     return str(file), found.st_ino, found.st_mtime_ns
 
 
-def steadily(folder: Folder, read: Callable[[], T]) -> T:
+def read_consistently(folder: Folder, read: Callable[[], T]) -> T:
     """What `read` finds in the folder. Where it finds damage and a writer changed the folder meanwhile, it is
     done again: it must ask for the snapshots anew each time. Raises DamageFound where that is real."""
     for _ in range(TRIES):
-        before = state_of(folder)
+        before = version_of(folder)
         try:
             return read()
         except DamageFound:
-            if state_of(folder) == before:
+            if version_of(folder) == before:
                 raise
     return read()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.model import Repository, Verified
-from mirror.store.writing.journal import VerifyJournal
+from mirror.store.writing.verify_journal import VerifyJournal
 from tests.store.helpers import START, adopt, open_store, uuid, website
 
 
@@ -24,7 +24,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
             found.append(Path(path))
         return real(path)
 
-    monkeypatch.setattr("mirror.store.format.places.os.scandir", counted)
+    monkeypatch.setattr("mirror.store.reading.folder_lookup.os.scandir", counted)
     return found
 
 

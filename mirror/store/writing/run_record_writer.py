@@ -13,8 +13,16 @@ from mirror.model import JsonObject, Outcome, Run, RunEntry, dumps
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
 from mirror.store.format.seal import sealed
-from mirror.store.reading.past import GOOD, Past, Told, past_of
-from mirror.store.reading.runs import Key, RunRecord, last_written, newest_first, read_run, run_ids, things_of
+from mirror.store.reading.run_history import GOOD, FolderHistory, RunHistory, read_history
+from mirror.store.reading.run_records import (
+    Key,
+    RunRecord,
+    last_written,
+    newest_first,
+    read_run,
+    run_ids,
+    things_of,
+)
 
 # There is a checkpoint at least every so many records and so much time.
 CHECKPOINT_RECORDS = 100
@@ -38,7 +46,7 @@ def write_record(root: Path, run: Run) -> Path:
         raise FileExistsError(f"there is a record of the run {run.id} already")
     make_folder(root / layout.LISTS)
     sweep(root / layout.LISTS)
-    past = past_of(root)
+    past = read_history(root)
     tip, count = past.tip, len(run_ids(root))
     number = 1 + (0 if tip is None else tip.number if tip.is_chained else count)
     content = run.to_json(previous=None if tip is None else tip.sha256) | {
@@ -51,7 +59,7 @@ def write_record(root: Path, run: Run) -> Path:
     }
     if _is_checkpoint_due(past, run, number):
         record = RunRecord(run.id, target, content, "")
-        content["checkpoint"] = _write_list(root, past_of(root, first=record).to_json())
+        content["checkpoint"] = _write_list(root, read_history(root, first=record).to_json())
     data = sealed(content)
     write_file(target, data)
     last = {"id": run.id, "sha256": hashlib.sha256(data).hexdigest(), "runs": count + 1}
@@ -62,7 +70,7 @@ def write_record(root: Path, run: Run) -> Path:
 def records_to_go(root: Path, keep: timedelta, now: datetime) -> tuple[int, int]:
     """The number of the oldest record to keep, and how many go that were kept so far: those older than
     `keep` that lie before a checkpoint which is not the last one."""
-    past = past_of(root)
+    past = read_history(root)
     checkpoints, boundary, gone = 0, past.records_from, 0
     ended: datetime | None = None
     newer: RunRecord | None = None
@@ -113,7 +121,7 @@ def _tell_last(root: Path, last: RunRecord | None) -> None:
         write_file(root / layout.LAST_RUN, dumps(content))
 
 
-def _is_checkpoint_due(past: Past, run: Run, number: int) -> bool:
+def _is_checkpoint_due(past: RunHistory, run: Run, number: int) -> bool:
     if past.checkpoint is None:
         return True
     apart = abs(run.ended - past.checkpoint.ended)  # a clock may have gone back
@@ -130,7 +138,7 @@ def _write_list(root: Path, content: JsonObject) -> str:
     return digest
 
 
-def _facts(run: Run, past: Past) -> JsonObject:
+def _facts(run: Run, past: RunHistory) -> JsonObject:
     """The facts of the run, without the brakes that earlier records have told."""
     facts = dict(run.facts)
     if "brakes" in facts:
@@ -139,7 +147,7 @@ def _facts(run: Run, past: Past) -> JsonObject:
     return facts
 
 
-def _entries(root: Path, run: Run, past: Past) -> JsonObject:
+def _entries(root: Path, run: Run, past: RunHistory) -> JsonObject:
     """The entries that the record tells, and the list of the rest."""
     things: Mapping[Key, JsonObject] = {(one.kind, one.uuid): _standing(one) for one in run.entries}
     if not things:
@@ -198,13 +206,13 @@ def _standing(entry: RunEntry) -> JsonObject:
     }
 
 
-def _is_news(entry: RunEntry, told: Told | None) -> bool:
+def _is_news(entry: RunEntry, told: FolderHistory | None) -> bool:
     """Whether the record must hold the entry, though it stands as the list says."""
     if entry.outcome in _DONE or entry.ref_changes or entry.trees:
         return True
     if entry.facts.get("upkeep") or entry.facts.get("lfs", {}).get("received"):
         return True
-    known = told if told is not None else Told((entry.kind, entry.uuid))
+    known = told if told is not None else FolderHistory((entry.kind, entry.uuid))
     files = set(entry.facts.get("files", ()))
     return (
         (entry.ledger is not None and entry.ledger != known.ledger)

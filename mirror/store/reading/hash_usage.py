@@ -16,17 +16,17 @@ from mirror.store.format.failures import Malformed
 from mirror.store.format.refs_document import (
     MAIN_MIRROR,
     check_count,
-    content_of,
-    files_of,
     head_of,
-    home_of,
-    sharded_of,
-    shards_of,
-    values_of,
+    mirror_content,
+    ref_values,
+    refs_document_of,
+    shard_digests,
+    shard_folder_of,
+    sharding_of,
 )
 
 
-class Named(Mapping[str, tuple[str, ...]]):
+class HashUsage(Mapping[str, tuple[str, ...]]):
     """Hashes, each with the ids of the snapshots that name it.
 
     `is_told`: some snapshot tells of refs, if only that there are none.
@@ -93,11 +93,11 @@ class _Shard:
 
 
 @dataclass
-class NamedReader:
+class HashUsageReader:
     """Reads what one snapshot after another tells of a mirror, each document once."""
 
     mirror: str = MAIN_MIRROR
-    named: Named = field(default_factory=Named)
+    named: HashUsage = field(default_factory=HashUsage)
     _homes: dict[str, _Home | None] = field(default_factory=dict)
     _shards: dict[str, _Shard] = field(default_factory=dict)
     _documents: dict[str, _Document] = field(default_factory=dict)
@@ -128,11 +128,11 @@ class NamedReader:
     def _shards_of(
         self, documents: Documents, tree: str, sharded: JsonObject
     ) -> Iterator[tuple[str, tuple[str, ...]]]:
-        path, place = home_of(self.mirror), shards_of(self.mirror)
+        path, place = refs_document_of(self.mirror), shard_folder_of(self.mirror)
         folder = documents.find(tree, place)
         level = documents.level(folder[1]) if folder is not None else {}
         refs = pins = 0
-        for file, digest in files_of(sharded, path).items():
+        for file, digest in shard_digests(sharded, path).items():
             parent, _, name = file.rpartition("/")
             entry = level.get(name.encode("utf-8")) if parent == place else None
             if entry is None:
@@ -146,15 +146,15 @@ class NamedReader:
             yield entry[1], shard.hashes
         check_count(self.mirror, sharded, refs, pins)
 
-    def done(self) -> Named:
+    def done(self) -> HashUsage:
         """What was taken up."""
         for document in self._documents.values():
             self.named.note(document.hashes, document.bits)
         return self.named
 
 
-def take_up(
-    documents: Documents, readers: Iterable[NamedReader], identifier: str, tree: str, blob: str
+def add_snapshot(
+    documents: Documents, readers: Iterable[HashUsageReader], identifier: str, tree: str, blob: str
 ) -> None:
     """Let `readers` take up the snapshot `identifier`, of whose mirrors the one document `blob` tells.
 
@@ -174,18 +174,18 @@ def take_up(
 
 
 def _read_home(mirror: str, data: bytes) -> _Home | None:
-    content, path = content_of(mirror, data), home_of(mirror)
+    content, path = mirror_content(mirror, data), refs_document_of(mirror)
     if content is None:
         return None
-    head, sharded = head_of(content, path), sharded_of(content, path)
+    head, sharded = head_of(content, path), sharding_of(content, path)
     told = [head.value.decode("ascii", "replace")] if head is not None and head.kind == "detached" else []
     if sharded is None:
-        refs, pins = values_of(mirror, content, path)
+        refs, pins = ref_values(mirror, content, path)
         told += [*refs.values(), *pins.values()]
     return _Home(tuple(told), sharded)
 
 
 def _read_shard(mirror: str, data: bytes, path: str) -> _Shard:
-    refs, pins = values_of(mirror, loads(data), path)
+    refs, pins = ref_values(mirror, loads(data), path)
     hashes = (*refs.values(), *pins.values())
     return _Shard(hashlib.sha256(data).hexdigest(), hashes, len(refs), len(pins))

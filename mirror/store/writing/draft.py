@@ -16,7 +16,7 @@ from mirror.logs import get_logger
 from mirror.model import Clock, Json, JsonObject, dumps, is_snapshot_id, loads
 from mirror.store.format import layout
 from mirror.store.format.refs_document import is_own_document
-from mirror.store.format.removals import Erased
+from mirror.store.format.removals import ErasureFilter
 from mirror.store.reading.snapshots import damage_in
 
 _log = get_logger("store")
@@ -24,7 +24,7 @@ _log = get_logger("store")
 _CHECKPOINTS_MAX = 1_000_000
 
 
-class Deposit:
+class FileStore:
     """A repository's `files/`: once each, named by the sha256 of the plain bytes, never overwritten."""
 
     def __init__(self, folder: Path, temporary: Path, dropped: Container[str] = ()) -> None:
@@ -96,7 +96,7 @@ class NewStoredFile:
         sha256 = self._digest.hexdigest()
         if self._gzip is not None:
             self._gzip.close()
-        if not Deposit(self._folder, self._folder).holds(sha256):
+        if not FileStore(self._folder, self._folder).holds(sha256):
             target = self._folder.parent / layout.stored_file(sha256, compressed=self._text)
             make_folder(self._folder)
             make_folder(target.parent)
@@ -105,7 +105,7 @@ class NewStoredFile:
         return {"sha256": sha256, "size": self._size, "name": self._name}
 
 
-class WorkDraft:
+class DocumentDraft:
     """The documents of a folder on their way to the next snapshot.
 
     Begins where an earlier run that did not get as far as a snapshot left off, else with the last
@@ -117,10 +117,10 @@ class WorkDraft:
     def __init__(
         self,
         documents: Callable[[], Documents],
-        deposit: Deposit,
+        deposit: FileStore,
         file: str,
         clock: Clock,
-        erased: Erased,
+        erased: ErasureFilter,
     ) -> None:
         self._clock = clock
         self._give = documents

@@ -1,4 +1,4 @@
-"""Keeping a folder's ledger in agreement with its snapshots. See `LedgerKeeper`."""
+"""Keeping a folder's ledger in agreement with its snapshots. See `LedgerWriter`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mirror.logs import get_logger
 from mirror.model import Snapshot, is_snapshot_id
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
-from mirror.store.format.ledger import Ledger, LetGo, Listed, read_ledger
+from mirror.store.format.ledger import Ledger, LedgerEntry, Removal, read_ledger
 from mirror.store.format.seal import sealed
 from mirror.store.reading.snapshots import read_snapshot
 
@@ -29,7 +29,7 @@ PREVIOUS_MAX = 64
 _log = get_logger("store")
 
 
-class LedgerKeeper:
+class LedgerWriter:
     """The ledger of the folder `place` of the store at `root`. Whoever uses it holds the folder's lock.
 
     `documents` opens the folder's metadata. `fault` says what was wrong with the ledger that was there, if
@@ -53,13 +53,13 @@ class LedgerKeeper:
             ledger = _with_confirmed(ledger, *confirmed)
         return self._keep(before, ledger)
 
-    def relist(self, let_go: LetGo | None = None) -> Ledger:
+    def relist(self, let_go: Removal | None = None) -> Ledger:
         """List every snapshot anew, after they were rewritten; `let_go` is what became of those that have
         no tag any more."""
         before = self._read()
         return self._keep(before, self._agreed(before, rewritten=True, let_go=let_go))
 
-    def let_go(self, ids: Collection[str], let_go: LetGo) -> Ledger:
+    def let_go(self, ids: Collection[str], let_go: Removal) -> Ledger:
         """Tell that the snapshots `ids` go, before their tags do."""
         before = self._read()
         ledger = self._agreed(before)
@@ -89,7 +89,7 @@ class LedgerKeeper:
         _log.error("store.ledger_damaged", file=file, problem="it is missing")
 
     def _agreed(
-        self, before: Ledger | None, *, rewritten: bool = False, let_go: LetGo | None = None
+        self, before: Ledger | None, *, rewritten: bool = False, let_go: Removal | None = None
     ) -> Ledger:
         tags = {name: commit for name, commit in self._documents().tags().items() if is_snapshot_id(name)}
         listed = {one.id: one for one in before.snapshots} if before is not None else {}
@@ -146,8 +146,8 @@ class LedgerKeeper:
         return replace(ledger, sha256=hashlib.sha256(data).hexdigest())
 
 
-def _listed(snapshot: Snapshot, refs_sha256: str | None, known: Listed | None) -> Listed:
-    fresh = Listed.of(snapshot, refs_sha256)
+def _listed(snapshot: Snapshot, refs_sha256: str | None, known: LedgerEntry | None) -> LedgerEntry:
+    fresh = LedgerEntry.of(snapshot, refs_sha256)
     return fresh if known is None else replace(fresh, confirmed=known.confirmed)
 
 
@@ -158,7 +158,7 @@ def _with_confirmed(ledger: Ledger, identifier: str, confirmed: datetime) -> Led
     return replace(ledger, snapshots=snapshots)
 
 
-def _whole_from(snapshots: tuple[Listed, ...]) -> int:
+def _whole_from(snapshots: tuple[LedgerEntry, ...]) -> int:
     """From which sequence on there is no gap: a store of an older version lists no other snapshots."""
     expected = snapshots[-1].sequence if snapshots else 0
     for one in reversed(snapshots):

@@ -30,34 +30,34 @@ from mirror.model import (
 )
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, StoreDamaged
-from mirror.store.format.ledger import LetGo
-from mirror.store.format.lfs_document import Objects, lfs_to_documents
-from mirror.store.format.records import read_small
+from mirror.store.format.identity import read_small_file
+from mirror.store.format.ledger import Removal
+from mirror.store.format.lfs_document import LfsObjects, lfs_to_documents
 from mirror.store.format.refs_document import (
     MAIN_MIRROR,
     WIKI_MIRROR,
-    Mirrored,
+    MirrorRefs,
     mirror_edits,
     refs_from_documents,
 )
-from mirror.store.format.removals import Erased, read_dropped
+from mirror.store.format.removals import ErasureFilter, read_dropped
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.reading.snapshots import damage_in, read_snapshot
-from mirror.store.writing.drafts import Deposit, WorkDraft, checkpoints_since, tip_of
-from mirror.store.writing.listing import LedgerKeeper
+from mirror.store.writing.draft import DocumentDraft, FileStore, checkpoints_since, tip_of
+from mirror.store.writing.ledger_writer import LedgerWriter
 from mirror.store.writing.locks import FolderLock, hold
 
 Folder = TypeVar("Folder", RepositoryFolder, WorkspaceFolder)
 _log = get_logger("store")
 # What the state file calls what tells the list of LFS objects.
 _LFS = "lfs"
-_NO_MIRRORS: Mapping[str, Mirrored] = {}
+_NO_MIRRORS: Mapping[str, MirrorRefs] = {}
 # The state file tells of these what the last snapshot said. A workspace's documents are opened anyway.
 _PRINTED = frozenset({MAIN_MIRROR, WIKI_MIRROR})
 
 
 @dataclass(frozen=True)
-class Taken:
+class SnapshotResult:
     """What came of taking a snapshot.
 
     `changed` False: nothing had changed, and `snapshot` is the one there was. `refs_sha256` is that
@@ -79,12 +79,12 @@ class FolderWriter(Generic[Folder]):
         command: str,
         check: Callable[[], None] = lambda: None,
         *,
-        remade: StoreDamaged | None = None,
+        identity_damage: StoreDamaged | None = None,
     ) -> None:
-        """`check` raises where the folder may not be written; `remade` is what was wrong with its card,
-        which was just written again from its snapshots."""
+        """`check` raises where the folder may not be written. `identity_damage` is the damage of its identity
+        file, which was just repaired from the snapshots."""
         self.folder: Folder = folder
-        self.remade = remade
+        self.identity_damage = identity_damage
         self._check = check
         self._path: Path = folder.root / folder.place
         self._command = command
@@ -92,9 +92,9 @@ class FolderWriter(Generic[Folder]):
         self._opened: Documents | None = None
         # What the state file says, where the documents are just as it left them.
         self._trusted: JsonObject | None = None
-        self._taken: tuple[Taken, JsonObject] | None = None
-        self._keeper = LedgerKeeper(folder.root, folder.place, lambda: self.documents)
-        self._drafts: list[WorkDraft] = []  # to be closed with the lock
+        self._taken: tuple[SnapshotResult, JsonObject] | None = None
+        self._keeper = LedgerWriter(folder.root, folder.place, lambda: self.documents)
+        self._drafts: list[DocumentDraft] = []  # to be closed with the lock
 
     @property
     def path(self) -> Path:
@@ -144,18 +144,18 @@ class FolderWriter(Generic[Folder]):
                 self._opened = Documents.create(self._path / layout.METADATA)
         return self._opened
 
-    def work(self, erased: Erased | None = None) -> WorkDraft:
-        """The documents on their way to the next snapshot; see WorkDraft. `erased` may not come back."""
+    def work(self, erased: ErasureFilter | None = None) -> DocumentDraft:
+        """The documents on their way to the next snapshot; see DocumentDraft. `erased` may not come back."""
         clock = self._locked()
         dropped = read_dropped(self.folder.root, self.folder.place)
-        deposit = Deposit(self._path / layout.FILES, self.folder.root / layout.TEMPORARY, dropped)
-        draft = WorkDraft(
-            lambda: self.documents, deposit, self.folder.metadata.file, clock, erased or Erased()
+        deposit = FileStore(self._path / layout.FILES, self.folder.root / layout.TEMPORARY, dropped)
+        draft = DocumentDraft(
+            lambda: self.documents, deposit, self.folder.metadata.file, clock, erased or ErasureFilter()
         )
         self._drafts.append(draft)
         return draft
 
-    def forget_work(self, draft: WorkDraft) -> None:
+    def forget_work(self, draft: DocumentDraft) -> None:
         """Drop what was collected towards the next snapshot, in earlier runs too, and all cursors: the
         next run begins from the last snapshot."""
         draft.close()
@@ -180,13 +180,13 @@ class FolderWriter(Generic[Folder]):
     def let_go(self, ids: Collection[str], run: str, why: str) -> None:
         """Tell in the ledger that the snapshots `ids` go. Call it before their tags are removed."""
         with damage_in(self.folder.metadata.file):
-            self._keeper.let_go(ids, LetGo(self._locked().now(), run, why))
+            self._keeper.let_go(ids, Removal(self._locked().now(), run, why))
 
     def relist(self, run: str | None = None, why: str = "") -> None:
         """List every snapshot anew after they were rewritten. With `run` and `why` those that have no tag
         any more count as let go."""
         with damage_in(self.folder.metadata.file):
-            self._keeper.relist(None if run is None else LetGo(self._locked().now(), run, why))
+            self._keeper.relist(None if run is None else Removal(self._locked().now(), run, why))
 
     def read_state(self) -> JsonObject:
         """The cursors and so on that `write_state` kept; empty where they cannot be trusted.
@@ -198,7 +198,7 @@ class FolderWriter(Generic[Folder]):
         if not (self._path / layout.STATE_FILE).exists():
             return {}
         try:
-            data = read_small(self.folder.root, file, _state)
+            data = read_small_file(self.folder.root, file, _state)
             if data["refs"] == self._refs_digest():
                 self._trusted = data
             elif (data["position"][0], data["position"][1]) > self._position():
@@ -260,18 +260,18 @@ class FolderWriter(Generic[Folder]):
 
     def snapshot(
         self,
-        draft: WorkDraft,
+        draft: DocumentDraft,
         *,
         begun: datetime,
         program: str,
         parts: Mapping[str, Part],
         refs: Refs | None = None,
         pins: Mapping[int, str] | None = None,
-        lfs: Objects | None = None,
-        mirrors: Mapping[str, Mirrored] = _NO_MIRRORS,
+        lfs: LfsObjects | None = None,
+        mirrors: Mapping[str, MirrorRefs] = _NO_MIRRORS,
         last_confirmed: tuple[str, datetime] | None = None,
         judge: Callable[[Snapshot | None], None] = lambda _: None,
-    ) -> Taken:
+    ) -> SnapshotResult:
         """Make the draft the next snapshot, if anything changed; the draft is used up.
 
         `begun` is when work on this folder began. `refs` None leaves the refs of the code as the last
@@ -284,7 +284,7 @@ class FolderWriter(Generic[Folder]):
             self._keeper.lost()
         told = dict(mirrors)
         if refs is not None and pins is not None:
-            told[MAIN_MIRROR] = Mirrored(refs, pins)
+            told[MAIN_MIRROR] = MirrorRefs(refs, pins)
         prints = {mirror: _print_of(told[mirror]) for mirror in told.keys() & _PRINTED}
         is_printed = prints.keys() == told.keys() and (refs is None or pins is not None)
         if lfs is not None:
@@ -300,7 +300,7 @@ class FolderWriter(Generic[Folder]):
         last: Snapshot | None
         with damage_in(self.folder.metadata.file):
             if refs is not None and pins is None:
-                told[MAIN_MIRROR] = Mirrored(refs, _pins_of(draft))
+                told[MAIN_MIRROR] = MirrorRefs(refs, _pins_of(draft))
             for mirror in sorted(told):  # the code first: its document tells of the wiki, too
                 _put_mirror(draft, mirror, told[mirror])
             if lfs is not None:
@@ -312,7 +312,7 @@ class FolderWriter(Generic[Folder]):
                 _settle(draft, last)
                 ledger = self._keeper.agree(last_confirmed)
                 digest = _refs_sha256(documents, last.tree)
-                taken_again = Taken(last, changed=False, refs_sha256=digest, ledger=ledger.sha256)
+                taken_again = SnapshotResult(last, changed=False, refs_sha256=digest, ledger=ledger.sha256)
                 self._taken = taken_again, prints
                 return taken_again
             judge(last)
@@ -330,13 +330,13 @@ class FolderWriter(Generic[Folder]):
             ledger = self._keeper.agree(last_confirmed)
         assert read_back.tree == tree and read_back.id == taken.id
         digest = _refs_sha256(documents, tree)
-        done = Taken(read_back, changed=True, refs_sha256=digest, ledger=ledger.sha256)
+        done = SnapshotResult(read_back, changed=True, refs_sha256=digest, ledger=ledger.sha256)
         self._taken = done, prints
         return done
 
     def _confirmed(
-        self, draft: WorkDraft, parts: Mapping[str, Part], prints: Mapping[str, str]
-    ) -> Taken | None:
+        self, draft: DocumentDraft, parts: Mapping[str, Part], prints: Mapping[str, str]
+    ) -> SnapshotResult | None:
         """The last snapshot, where the state file alone tells that nothing has changed since."""
         last = self._last if self._trusted is not None and not draft.is_begun else None
         if last is None or not prints.items() <= _prints_of(last).items():
@@ -348,10 +348,10 @@ class FolderWriter(Generic[Folder]):
         snapshot = Snapshot.from_json(last["snapshot"], tree=last["tree"])
         if dict(snapshot.parts) != dict(parts) or snapshot.full_name != self.folder.full_name:
             return None
-        return Taken(snapshot, changed=False, refs_sha256=last["refs_sha256"], ledger=last["ledger"])
+        return SnapshotResult(snapshot, changed=False, refs_sha256=last["refs_sha256"], ledger=last["ledger"])
 
     def _is_same(
-        self, documents: Documents, draft: WorkDraft, last: Snapshot, parts: Mapping[str, Part]
+        self, documents: Documents, draft: DocumentDraft, last: Snapshot, parts: Mapping[str, Part]
     ) -> bool:
         """Whether the draft is what the last snapshot holds: documents, parts and name."""
         if dict(last.parts) != dict(parts) or last.full_name != self.folder.full_name:
@@ -363,7 +363,7 @@ class FolderWriter(Generic[Folder]):
                 return False
         return True
 
-    def _commit(self, documents: Documents, draft: WorkDraft, taken: Snapshot, parent: str | None) -> str:
+    def _commit(self, documents: Documents, draft: DocumentDraft, taken: Snapshot, parent: str | None) -> str:
         draft.put_bytes(layout.SNAPSHOT_DOCUMENT, dumps(taken.to_json()))
         commit = draft.edit.commit(
             ref=layout.MAIN,
@@ -407,7 +407,7 @@ def _prints_of(last: JsonObject | None) -> dict[str, str]:
     return dict(found) if isinstance(found, dict) else {}
 
 
-def _print_of(told: Mirrored) -> str:
+def _print_of(told: MirrorRefs) -> str:
     """What tells what is told of a mirror from anything else."""
     refs, pins, head = told.refs.refs, told.pins, told.refs.head
     lines = [b"%s %s\n" % (value.encode("ascii"), name) for name, value in sorted(refs.items())]
@@ -418,12 +418,12 @@ def _print_of(told: Mirrored) -> str:
     return hashlib.sha256(first + b"\n" + b"".join(lines)).hexdigest()
 
 
-def _pins_of(draft: WorkDraft) -> Mapping[int, str]:
+def _pins_of(draft: DocumentDraft) -> Mapping[int, str]:
     known = refs_from_documents(draft.edit.get)
     return {} if known is None else known[1]
 
 
-def _print_of_lfs(objects: Objects) -> str:
+def _print_of_lfs(objects: LfsObjects) -> str:
     """What tells a list of LFS objects from any other."""
     digest = hashlib.sha256()
     for path, data in sorted(lfs_to_documents(objects).items()):
@@ -431,7 +431,7 @@ def _print_of_lfs(objects: Objects) -> str:
     return digest.hexdigest()
 
 
-def _put_lfs(draft: WorkDraft, objects: Objects) -> None:
+def _put_lfs(draft: DocumentDraft, objects: LfsObjects) -> None:
     documents = lfs_to_documents(objects)
     for path in set(draft.edit.paths(layout.LFS_DOCUMENTS)) - documents.keys():
         draft.remove_any(path)
@@ -439,7 +439,7 @@ def _put_lfs(draft: WorkDraft, objects: Objects) -> None:
         draft.put_bytes(path, data)
 
 
-def _put_mirror(draft: WorkDraft, mirror: str, told: Mirrored) -> None:
+def _put_mirror(draft: DocumentDraft, mirror: str, told: MirrorRefs) -> None:
     for path, data in mirror_edits(mirror, told, draft.edit.get, draft.edit.paths).items():
         if data is None:
             draft.remove_any(path)
@@ -447,7 +447,7 @@ def _put_mirror(draft: WorkDraft, mirror: str, told: Mirrored) -> None:
             draft.put_bytes(path, data)
 
 
-def _settle(draft: WorkDraft, last: Snapshot) -> None:
+def _settle(draft: DocumentDraft, last: Snapshot) -> None:
     """Leave nothing of a draft that came to the same as the last snapshot.
 
     Where earlier work that differs was kept, the way back is kept too: the next draft begins there.

@@ -51,7 +51,7 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class StoreRecord:
+class StoreIdentity:
     """The store's own file: format, id, when it was made, and what a reader must know."""
 
     format: int
@@ -69,7 +69,7 @@ class StoreRecord:
         }
 
     @classmethod
-    def from_json(cls, data: JsonObject) -> StoreRecord:
+    def from_json(cls, data: JsonObject) -> StoreIdentity:
         """Read what `to_json` wrote."""
         return cls(
             _number(data, "format"), _text(data, "id"), _time(data, "created"), _texts(data, "requires")
@@ -77,7 +77,7 @@ class StoreRecord:
 
 
 @dataclass(frozen=True)
-class WorkspaceRecord:
+class WorkspaceIdentity:
     """Who a workspace's folder belongs to, under which names. `since`: first seen with this name."""
 
     uuid: str
@@ -98,7 +98,7 @@ class WorkspaceRecord:
         }
 
     @classmethod
-    def from_json(cls, data: JsonObject) -> WorkspaceRecord:
+    def from_json(cls, data: JsonObject) -> WorkspaceIdentity:
         """Read what `to_json` wrote."""
         return cls(
             _uuid(data), _text(data, "slug"), _text(data, "name"), _time(data, "since"),
@@ -107,7 +107,7 @@ class WorkspaceRecord:
 
 
 @dataclass(frozen=True)
-class RepositoryRecord:
+class RepositoryIdentity:
     """Who a repository's folder belongs to, under which full names, and whether it is missing.
 
     `since`: first seen under the current full name. `gone_since`: when it was first missing, once
@@ -134,7 +134,7 @@ class RepositoryRecord:
         }
 
     @classmethod
-    def from_json(cls, data: JsonObject) -> RepositoryRecord:
+    def from_json(cls, data: JsonObject) -> RepositoryIdentity:
         """Read what `to_json` wrote."""
         full_name = _text(data, "full_name")
         if full_name.count("/") != 1:
@@ -148,13 +148,13 @@ class RepositoryRecord:
         )  # fmt: skip
 
 
-def read_small(root: Path, file: str, build: Callable[[JsonObject], T]) -> T:
+def read_small_file(root: Path, file: str, build: Callable[[JsonObject], T]) -> T:
     """Read the JSON file `file` (relative to the store `root`) and build a value of it.
 
     Raises StoreDamaged naming the file where it is missing, unreadable as JSON, or not of the
     form that `build` expects (`build` raises ValueError for that).
     """
-    return parse_small(read_bytes(root, file), file, build)
+    return parse_small_file(read_bytes(root, file), file, build)
 
 
 def read_bytes(root: Path, file: str) -> bytes:
@@ -168,8 +168,8 @@ def read_bytes(root: Path, file: str) -> bytes:
         raise Unreadable(file, error.strerror or str(error)) from error
 
 
-def parse_small(data: bytes, file: str, build: Callable[[JsonObject], T]) -> T:
-    """As read_small, of bytes already read."""
+def parse_small_file(data: bytes, file: str, build: Callable[[JsonObject], T]) -> T:
+    """As read_small_file, of bytes already read."""
     try:
         value = loads(data)
         if not isinstance(value, dict):

@@ -33,7 +33,7 @@ _MINUTES = frozenset(str(minute) for minute in range(60))
 _log = get_logger("store")
 
 
-class UsageJournal:
+class RequestUsage:
     """The use that the processes writing to the store at `root` tell each other of. `salt` (the store's
     id) goes into the names of identities, `writer` (hex digits) is this one's own."""
 

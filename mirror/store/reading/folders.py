@@ -11,12 +11,12 @@ from typing import BinaryIO
 from mirror.store.format import layout
 from mirror.store.format.brake import Brake, read_brake
 from mirror.store.format.failures import StoreDamaged
+from mirror.store.format.identity import FormerName, Missing, RepositoryIdentity, WorkspaceIdentity
 from mirror.store.format.ledger import Ledger, read_ledger
-from mirror.store.format.places import folder_names
-from mirror.store.format.records import FormerName, Missing, RepositoryRecord, WorkspaceRecord
 from mirror.store.format.removals import Erasure, Pruned, read_dropped, read_erasures, read_pruned
+from mirror.store.reading.folder_lookup import folder_names
 from mirror.store.reading.snapshots import SnapshotReader
-from mirror.store.reading.stored import StoredFile
+from mirror.store.reading.stored_file import StoredFile
 
 OnDamage = Callable[[StoreDamaged], None]
 
@@ -29,7 +29,7 @@ class Folder:
     place: str
     metadata: SnapshotReader = field(repr=False, compare=False)
     # What is wrong with its card, where its snapshots had to tell whose it is.
-    card_damage: StoreDamaged | None = field(repr=False, compare=False)
+    identity_damage: StoreDamaged | None = field(repr=False, compare=False)
 
     @property
     def folder(self) -> str:
@@ -132,7 +132,7 @@ class Folder:
 class WorkspaceFolder(Folder):
     """A workspace's folder: who it belongs to, and the snapshots of the workspace itself."""
 
-    record: WorkspaceRecord
+    record: WorkspaceIdentity
 
     @property
     def uuid(self) -> str:
@@ -160,7 +160,7 @@ class RepositoryFolder(Folder):
     """A repository's folder: who it belongs to, its snapshots, its mirror and its files."""
 
     workspace_folder: str
-    record: RepositoryRecord
+    record: RepositoryIdentity
 
     @property
     def uuid(self) -> str:
@@ -203,7 +203,7 @@ class RepositoryFolder(Folder):
         return self.root / self.place / layout.CODE
 
 
-def workspace_now(
+def current_workspace(
     repository: RepositoryFolder, workspaces: Iterable[WorkspaceFolder]
 ) -> WorkspaceFolder | None:
     """The workspace that a repository is in now, wherever its folder stands: after a transfer it is not the

@@ -18,7 +18,7 @@ from mirror.logs import get_logger
 from mirror.model import JsonObject, NotCanonical, loads, run_time
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, StoreDamaged, Unreadable
-from mirror.store.format.records import parse_small, read_bytes
+from mirror.store.format.identity import parse_small_file, read_bytes
 
 _log = get_logger("store")
 T = TypeVar("T")
@@ -145,7 +145,7 @@ def read_list(root: Path, sha256: str, build: Callable[[JsonObject], T]) -> T:
         raise StoreDamaged(file, "it is missing, and a run record names it") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StoreDamaged(file, "its content is not what its name says")
-    return parse_small(data, file, build)
+    return parse_small_file(data, file, build)
 
 
 def run_ids(root: Path) -> list[str]:
@@ -171,7 +171,7 @@ def read_run(root: Path, identifier: str) -> RunRecord:
         _check(record)
         return record
 
-    return parse_small(data, file, build)
+    return parse_small_file(data, file, build)
 
 
 def _check(record: RunRecord) -> None:

@@ -5,38 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mirror.prune.common import Folder
-from mirror.store.reading.reader import Store, StoreDamaged, WorkspaceFolder, workspace_now
-from mirror.store.writing.unfinished import has_unfinished_backup
+from mirror.store.reading.reader import Store, StoreDamaged, WorkspaceFolder, current_workspace
+from mirror.store.writing.unfinished_backup import has_unfinished_backup
 
 
 @dataclass(frozen=True)
-class Hindrance:
+class Blocker:
     """Why nothing of a folder may go, and the exit code of that."""
 
     code: int
     reason: str
 
 
-def hindrance(store: Store, folder: Folder) -> Hindrance | None:
+def find_blocker(store: Store, folder: Folder) -> Blocker | None:
     """What keeps prune from `folder`, or None. The caller holds the folder's lock, so that no backup of it
     takes a snapshot meanwhile."""
-    older = store.brought_back(folder)
+    older = store.rollback_problem(folder)
     if older is not None:
-        return Hindrance(4, f"{older}; bring back a newer copy, or let the next backup begin from this one")
+        return Blocker(4, f"{older}; bring back a newer copy, or let the next backup begin from this one")
     if isinstance(folder, WorkspaceFolder):
         return _of_workspace(folder)
     # Read again under the lock: a transfer may have been noticed meanwhile.
     current = store.read_again(folder)
-    home = workspace_now(current, store.workspaces(on_damage=_pass_over))
+    home = current_workspace(current, store.workspaces(on_damage=_pass_over))
     if home is None:
         text = "the workspace that it is in cannot be read, so nobody can tell whether its brake is tripped"
-        return Hindrance(4, text)
+        return Blocker(4, text)
     return _tripped(current) or _of_workspace(home)
 
 
-def _of_workspace(workspace: WorkspaceFolder) -> Hindrance | None:
+def _of_workspace(workspace: WorkspaceFolder) -> Blocker | None:
     if has_unfinished_backup(workspace.root / workspace.place):
-        return Hindrance(
+        return Blocker(
             11,
             f"a backup of {workspace.slug} is at work, or was stopped before its end;"
             " nothing is let go until one has ended",
@@ -44,16 +44,16 @@ def _of_workspace(workspace: WorkspaceFolder) -> Hindrance | None:
     return _tripped(workspace)
 
 
-def _tripped(folder: Folder) -> Hindrance | None:
+def _tripped(folder: Folder) -> Blocker | None:
     try:
         losses = folder.brake().losses
     except StoreDamaged as damage:
         text = f"{damage.file} is damaged: {damage.problem}; bring it back, or run mirror accept-loss"
-        return Hindrance(4, f"{text} {folder.full_name}")
+        return Blocker(4, f"{text} {folder.full_name}")
     if not losses:
         return None
     more = f", and {len(losses) - 1} more" if len(losses) > 1 else ""
-    return Hindrance(5, f"{losses[0]}{more}; see mirror accept-loss {folder.full_name}")
+    return Blocker(5, f"{losses[0]}{more}; see mirror accept-loss {folder.full_name}")
 
 
 def _pass_over(damage: StoreDamaged) -> None:

@@ -14,7 +14,15 @@ from pathlib import Path
 from mirror.model import JsonObject, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
-from mirror.store.reading.runs import Key, OnDamage, RunRecord, key_of, log_damage, newest_first, read_list
+from mirror.store.reading.run_records import (
+    Key,
+    OnDamage,
+    RunRecord,
+    key_of,
+    log_damage,
+    newest_first,
+    read_list,
+)
 
 GOOD = ("saved", "confirmed")
 # A repository that was not tried: neither a failure nor the end of failures.
@@ -28,7 +36,7 @@ _JUDGED = ("pruned", "kept", "erased")
 
 
 @dataclass(frozen=True)
-class Failing:
+class FailureStreak:
     """The last `runs` runs that tried a repository failed, the first of them at `since`, the last for
     `reason`."""
 
@@ -62,7 +70,7 @@ class LostRefs:
 
 
 @dataclass
-class Told:
+class FolderHistory:
     """What the records say about one repository or workspace.
 
     `entry` is that of the newest backup that looked at it: outcome, problems, ref changes, facts.
@@ -101,9 +109,9 @@ class Told:
         """What the newest backup that looked at it made of it."""
         return None if self.entry is None else str(self.entry["outcome"])
 
-    def failing(self) -> Failing | None:
+    def failing(self) -> FailureStreak | None:
         """Its failures in a row, if the last run that tried it failed."""
-        return Failing(self.failures, self.failing_since, self.reason) if self.failures else None
+        return FailureStreak(self.failures, self.failing_since, self.reason) if self.failures else None
 
     def lost_refs(self) -> LostRefs:
         """The refs that upstream rewrote or removed."""
@@ -164,7 +172,7 @@ class Told:
         for name, tree in entry.get("trees", {}).items():
             self.trees.setdefault(name, tree)
 
-    def after(self, base: Told) -> None:
+    def after(self, base: FolderHistory) -> None:
         """Take up what all older records say."""
         self.full_name, self.folder = self.full_name or base.full_name, self.folder or base.folder
         self.entry = self.entry or base.entry
@@ -213,7 +221,7 @@ class Told:
         return {**plain, **{name: value for name, value in more.items() if value}}
 
     @classmethod
-    def from_json(cls, data: JsonObject) -> Told:
+    def from_json(cls, data: JsonObject) -> FolderHistory:
         """Read what `to_json` wrote."""
         lost = data.get("lost_refs") or {"rewritten": 0, "removed": 0, "last": None, "latest": []}
         failing = data.get("failing") or {"runs": 0, "since": "", "reason": ""}
@@ -230,7 +238,7 @@ class Told:
 
 
 @dataclass
-class Past:
+class RunHistory:
     """What the records tell.
 
     `told` is by kind and uuid; `last` the summary of the last run of each kind, and `began` when the last
@@ -240,7 +248,7 @@ class Past:
     of the oldest record that was not let go.
     """
 
-    told: dict[Key, Told] = field(default_factory=dict)
+    told: dict[Key, FolderHistory] = field(default_factory=dict)
     last: dict[str, JsonObject] = field(default_factory=dict)
     began: dict[str, str] = field(default_factory=dict)
     last_good: str | None = None
@@ -249,11 +257,11 @@ class Past:
     checkpoint: RunRecord | None = None
     records_from: int = 1
 
-    def of(self, kind: str, uuid: str) -> Told | None:
+    def of(self, kind: str, uuid: str) -> FolderHistory | None:
         """What the records say about one repository or workspace."""
         return self.told.get((kind, uuid))
 
-    def by_folder(self) -> dict[str, Told]:
+    def by_folder(self) -> dict[str, FolderHistory]:
         """What the records say, by folder."""
         return {one.folder: one for one in self.told.values() if one.folder}
 
@@ -289,7 +297,7 @@ class _Fold:
     """Takes up records, the newest first."""
 
     def __init__(self, on_damage: OnDamage) -> None:
-        self.past = Past()
+        self.past = RunHistory()
         self._on_damage = on_damage
         self._pending: set[Key] = set()
         self._well: dict[str, frozenset[Key]] = {}  # by list: what it says is well
@@ -357,18 +365,18 @@ class _Fold:
                 self._unwell[digest][key] = {"problems": [], "ref_changes": [], **thing}
         self._well[digest] = frozenset(well)
 
-    def _told(self, key: Key) -> Told:
+    def _told(self, key: Key) -> FolderHistory:
         told = self.past.told.get(key)
         if told is None:
-            told = self.past.told[key] = Told(key)
+            told = self.past.told[key] = FolderHistory(key)
             self._pending.add(key)
         return told
 
-    def _note(self, told: Told) -> None:
+    def _note(self, told: FolderHistory) -> None:
         if told.is_settled:
             self._pending.discard(told.key)
 
-    def finish(self) -> Past:
+    def finish(self) -> RunHistory:
         """What the records tell."""
         for told in self.past.told.values() if self._brakes else ():
             if told.folder in self._brakes:
@@ -380,7 +388,7 @@ class _Fold:
         past = self.past
         past.tip, past.checkpoint = past.tip or run, run
         for one in data["things"]:
-            base = Told.from_json(one)
+            base = FolderHistory.from_json(one)
             told = past.told.get(base.key)
             if told is None:
                 past.told[base.key] = base
@@ -399,7 +407,9 @@ class _Fold:
 _WELL: JsonObject = {"outcome": "confirmed", "problems": [], "ref_changes": [], "facts": {}}
 
 
-def past_of(root: Path, on_damage: OnDamage = log_damage, *, first: RunRecord | None = None) -> Past:
+def read_history(
+    root: Path, on_damage: OnDamage = log_damage, *, first: RunRecord | None = None
+) -> RunHistory:
     """What the records of the store at `root` tell; what is damaged goes to `on_damage`.
 
     `first` is a record that is about to be written after all of them.

@@ -15,7 +15,7 @@ from mirror.fs.durable import sync_folder
 from mirror.store.format import layout
 
 
-class Unfinished:
+class UnfinishedMark:
     """The mark of one backup of a workspace, from `begin` to `finish` or `leave`."""
 
     def __init__(self, descriptor: int, *, was_unfinished: bool) -> None:
@@ -24,7 +24,7 @@ class Unfinished:
         self.was_unfinished = was_unfinished
 
     @classmethod
-    def begin(cls, workspace: Path, run: str) -> Unfinished:
+    def begin(cls, workspace: Path, run: str) -> UnfinishedMark:
         """Say, durably, that the backup `run` of the workspace in the folder `workspace` has begun."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         is_new = not (workspace / layout.UNFINISHED_FILE).exists()

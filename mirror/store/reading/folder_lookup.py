@@ -12,7 +12,7 @@ from mirror.store.format.failures import Unreadable
 _Signature = tuple[int, int, int, int]
 
 
-class Places:
+class FolderLookup:
     """The repositories' folders of the store at `root`, by the digits of the uuid in their names.
 
     A workspace's folder is listed again when it has changed, by whichever process. One that this user may
@@ -41,7 +41,7 @@ class Places:
             raise Unreadable(f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}", reason)
         return sorted(found)
 
-    def made(self, workspace: str, name: str) -> None:
+    def add(self, workspace: str, name: str) -> None:
         """Note a folder that this process has made. The caller holds the lock of the store's structure,
         and has asked for `repositories` since it took it."""
         signature = _signature(self._base(workspace))
@@ -98,7 +98,7 @@ def owned_folders(folder: Path) -> list[str]:
     return [name for name in folder_names(folder) if layout.is_folder_name(name)]
 
 
-def strangers_in(folder: Path) -> list[str]:
+def foreign_names(folder: Path) -> list[str]:
     """What stands in `folder` and is no workspace's or repository's folder by its name, sorted."""
     try:
         with os.scandir(folder) as entries:

@@ -15,13 +15,13 @@ from typing import TypeVar
 from mirror.model import JsonObject, is_uuid
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
-from mirror.store.format.records import RepositoryRecord, WorkspaceRecord, parse_small, read_bytes
+from mirror.store.format.identity import RepositoryIdentity, WorkspaceIdentity, parse_small_file, read_bytes
 from mirror.store.format.seal import seal_fault
 from mirror.store.reading.snapshots import SnapshotReader
 
 T = TypeVar("T")
 # The keys of cards in format 1 as version 0.1 wrote it, without seals.
-UNSEALED_CARDS: Mapping[str, frozenset[str]] = {
+UNSEALED_IDENTITIES: Mapping[str, frozenset[str]] = {
     layout.WORKSPACE_FILE: frozenset({"schema", "uuid", "slug", "name", "since", "former_names"}),
     layout.REPOSITORY_FILE: frozenset(
         {"schema", "uuid", "full_name", "since", "former_names", "missing", "gone_since"}
@@ -30,33 +30,33 @@ UNSEALED_CARDS: Mapping[str, frozenset[str]] = {
 _PROFILE = "repository.json"
 
 
-def read_repository_card(
+def read_repository_identity(
     root: Path, place: str, snapshots: SnapshotReader
-) -> tuple[RepositoryRecord, StoreDamaged | None]:
+) -> tuple[RepositoryIdentity, StoreDamaged | None]:
     """The card of the repository's folder `place`, and what is wrong with it where its snapshots had to
     tell it. Raises StoreDamaged where these do not, either."""
     try:
-        return _read(root, place, layout.REPOSITORY_FILE, RepositoryRecord.from_json), None
+        return _read(root, place, layout.REPOSITORY_FILE, RepositoryIdentity.from_json), None
     except StoreDamaged as damage:
         told = _told_by(snapshots, place)
         if told is None or told[1].count("/") != 1:
             raise
         uuid, full_name, since = told
-        return RepositoryRecord(uuid, full_name, since), damage
+        return RepositoryIdentity(uuid, full_name, since), damage
 
 
-def read_workspace_card(
+def read_workspace_identity(
     root: Path, place: str, snapshots: SnapshotReader, repositories: Callable[[], Iterable[SnapshotReader]]
-) -> tuple[WorkspaceRecord, StoreDamaged | None]:
+) -> tuple[WorkspaceIdentity, StoreDamaged | None]:
     """The card of the workspace's folder `place`, and what is wrong with it where snapshots had to tell it:
     its own, or where it has none those of its `repositories`. Raises StoreDamaged where these do not."""
     try:
-        return _read(root, place, layout.WORKSPACE_FILE, WorkspaceRecord.from_json), None
+        return _read(root, place, layout.WORKSPACE_FILE, WorkspaceIdentity.from_json), None
     except StoreDamaged as damage:
         told = _told_by(snapshots, place)
         if told is not None and "/" not in told[1]:
             uuid, slug, since = told
-            return WorkspaceRecord(uuid, slug, "", since), damage
+            return WorkspaceIdentity(uuid, slug, "", since), damage
         with contextlib.suppress(OSError):  # a folder that may not be listed tells nothing
             for one in repositories():
                 found = _workspace_told_by(one, place)
@@ -68,10 +68,10 @@ def read_workspace_card(
 def _read(root: Path, place: str, name: str, build: Callable[[JsonObject], T]) -> T:
     file = f"{place}/{name}"
     data = read_bytes(root, file)
-    fault = seal_fault(data, UNSEALED_CARDS[name])
+    fault = seal_fault(data, UNSEALED_IDENTITIES[name])
     if fault is not None:
         raise StoreDamaged(file, fault)
-    return parse_small(data, file, build)
+    return parse_small_file(data, file, build)
 
 
 def _told_by(snapshots: SnapshotReader, place: str) -> tuple[str, str, datetime] | None:
@@ -85,7 +85,7 @@ def _told_by(snapshots: SnapshotReader, place: str) -> tuple[str, str, datetime]
     return latest.uuid, latest.full_name, latest.time
 
 
-def _workspace_told_by(snapshots: SnapshotReader, place: str) -> WorkspaceRecord | None:
+def _workspace_told_by(snapshots: SnapshotReader, place: str) -> WorkspaceIdentity | None:
     try:
         latest = snapshots.latest()
         profile = snapshots.read(latest, _PROFILE) if latest is not None else None
@@ -95,7 +95,7 @@ def _workspace_told_by(snapshots: SnapshotReader, place: str) -> WorkspaceRecord
     uuid, slug = (told.get("uuid"), told.get("slug")) if isinstance(told, dict) else (None, None)
     if latest is None or not is_uuid(uuid) or not isinstance(slug, str) or not _fits(place, str(uuid)):
         return None
-    return WorkspaceRecord(str(uuid), slug, "", latest.time)
+    return WorkspaceIdentity(str(uuid), slug, "", latest.time)
 
 
 def _fits(place: str, uuid: str) -> bool:

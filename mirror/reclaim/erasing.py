@@ -18,9 +18,10 @@ from mirror.git.lfs.sync import LfsFindJob
 from mirror.git.refs import KEEP, pin_name, read_all
 from mirror.git.workers.pool import WorkerPool
 from mirror.model import Head, Json, Refs, dumps, loads
-from mirror.reclaim.dropping import (
+from mirror.reclaim.pruning import (
     AnyWriter,
     Freed,
+    free_space,
     in_order,
     kept_trees,
     remove_everything,
@@ -28,19 +29,18 @@ from mirror.reclaim.dropping import (
     remove_mirror,
     remove_refs,
     rewritten,
-    tidy,
 )
 from mirror.store.format import layout
 from mirror.store.format.refs_document import (
     MAIN_MIRROR,
-    Mirrored,
+    MirrorRefs,
     is_own_document,
-    mirror_and_ref,
     mirror_edits,
     mirror_from_documents,
     mirror_of_document,
+    split_ref,
 )
-from mirror.store.format.removals import Erased, Erasure, WithoutPeople, erasures_json
+from mirror.store.format.removals import Erasure, ErasureFilter, WithoutPeople, erasures_json
 from mirror.store.format.seal import sealed
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.reading.snapshots import damage_in
@@ -94,7 +94,7 @@ async def erase(
         freed = Freed(code=_remove_mirror_of(writer, erasure))
         gone: dict[str, set[str]] = {}
         if erasure.ref is not None:
-            mirror, name = mirror_and_ref(erasure.ref)
+            mirror, name = split_ref(erasure.ref)
             path = folder.mirrors().get(mirror)
             if path is not None:
                 values |= {value for ref, value in read_all(path).items() if ref == name}
@@ -103,7 +103,7 @@ async def erase(
                 objects = [*folder.lfs_objects(), *folder.lfs_parts()]
                 remove_files([path for path in objects if path.stem not in needed])
             gone[mirror] = values
-        freed += await tidy(writer, workers, lock, rewrite=True, gone=gone)
+        freed += await free_space(writer, workers, lock, rewrite=True, gone=gone)
     erasure = replace(erasure, done=True)
     _tell(writer, erasure)
     return Result(erasure, freed)
@@ -120,7 +120,7 @@ def holds(writer: AnyWriter, erasure: Erasure, without_people: WithoutPeople) ->
             mirrored = mirror_of_document(erasure.document) in folder.mirrors()
             return mirrored or any(documents.find(tree, erasure.document) is not None for tree in trees)
         if erasure.ref is not None:
-            mirror, name = mirror_and_ref(erasure.ref)
+            mirror, name = split_ref(erasure.ref)
             path = folder.mirrors().get(mirror)
             mirrored = path is not None and name in read_all(path)
             return mirrored or bool(_values(documents, trees, erasure.ref))
@@ -184,7 +184,7 @@ async def _lfs_needed(
     folder, documents = writer.folder, writer.documents
     if erasure.ref is None or not isinstance(folder, RepositoryFolder) or not folder.code.exists():
         return None
-    mirror, ref = mirror_and_ref(erasure.ref)
+    mirror, ref = split_ref(erasure.ref)
     if mirror != MAIN_MIRROR:
         return None
     named: set[str] = set()
@@ -224,7 +224,7 @@ def _change(
                 **({} if lfs_needed is None else _without_objects(documents, tree, lfs_needed)),
             }
         )
-    erased = Erased([erasure], without_people)
+    erased = ErasureFilter([erasure], without_people)
     if target is not None and (mirror := mirror_of_document(target)) is not None:
         stone = dumps(erasure.tombstone)
         return Change(edits=lambda tree: _without_thing(documents, tree, target, mirror, stone))
@@ -256,7 +256,7 @@ def _without_thing(
 
 def _without_ref(documents: Documents, tree: str, ref: bytes) -> dict[str, bytes | None]:
     """The documents of a snapshot's refs as they are without `ref` (one of upstream's, or a pin)."""
-    mirror, name = mirror_and_ref(ref)
+    mirror, name = split_ref(ref)
     told = _told(documents, tree, mirror)
     if told is None:
         return {}
@@ -271,7 +271,7 @@ def _without_ref(documents: Documents, tree: str, ref: bytes) -> dict[str, bytes
 
 
 def _mirror_edits(
-    documents: Documents, tree: str, mirror: str, told: Mirrored | None
+    documents: Documents, tree: str, mirror: str, told: MirrorRefs | None
 ) -> dict[str, bytes | None]:
     return mirror_edits(
         mirror,
@@ -281,7 +281,7 @@ def _mirror_edits(
     )
 
 
-def _told(documents: Documents, tree: str, mirror: str) -> Mirrored | None:
+def _told(documents: Documents, tree: str, mirror: str) -> MirrorRefs | None:
     return mirror_from_documents(mirror, lambda path: documents.read(tree, path))
 
 
@@ -299,7 +299,7 @@ def _without_objects(documents: Documents, tree: str, needed: set[str]) -> dict[
 def _values(documents: Documents, trees: Iterable[str], ref: bytes) -> set[str]:
     """Every hash that `ref` has in one of the trees."""
     values = set()
-    mirror, name = mirror_and_ref(ref)
+    mirror, name = split_ref(ref)
     for tree in trees:
         told = _told(documents, tree, mirror)
         if told is not None:

@@ -48,8 +48,8 @@ from mirror.store.format.removals import Pruned
 from mirror.store.format.seal import sealed
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
 from mirror.store.reading.snapshots import damage_in
-from mirror.store.writing.drafts import checkpoints_since, tip_of
-from mirror.store.writing.folders import FolderWriter
+from mirror.store.writing.draft import checkpoints_since, tip_of
+from mirror.store.writing.folder_writer import FolderWriter
 
 AnyFolder = RepositoryFolder | WorkspaceFolder
 AnyWriter = FolderWriter[RepositoryFolder] | FolderWriter[WorkspaceFolder]
@@ -58,7 +58,7 @@ AnyWriter = FolderWriter[RepositoryFolder] | FolderWriter[WorkspaceFolder]
 @dataclass(frozen=True)
 class Freed:
     """Bytes that were (or would be) freed on the disk. `code` None: C git is needed to free or to
-    foretell them, and is not installed. `still_held` are refs that reach something that was to go."""
+    estimate_freed them, and is not installed. `still_held` are refs that reach something that was to go."""
 
     documents: int = 0
     files: int = 0
@@ -81,7 +81,7 @@ class Freed:
 
 
 @dataclass
-class Listed:
+class ListedFiles:
     """The files and LFS objects that documents list; for each file what was noted of its documents."""
 
     files: dict[str, list[datetime | None]] = field(default_factory=dict)
@@ -96,7 +96,7 @@ def begin_pruning(writer: AnyWriter, run: str, drop: Collection[str]) -> None:
         writer.documents.set_refs({f"refs/tags/{name}": None for name in drop})
 
 
-def end_pruning(writer: AnyWriter) -> None:
+def finish_pruning(writer: AnyWriter) -> None:
     """Tell that the bytes of what was let go are free."""
     pruned = writer.folder.pruned()
     if pruned is not None and not pruned.done:
@@ -107,7 +107,7 @@ def _write_pruned(writer: AnyWriter, pruned: Pruned) -> None:
     write_file(writer.path / layout.PRUNED_FILE, sealed(pruned.to_json()))
 
 
-async def tidy(
+async def free_space(
     writer: AnyWriter,
     workers: WorkerPool,
     lock: int,
@@ -122,19 +122,19 @@ async def tidy(
     mirror are looked for where a keep ref goes or hashes are `gone` from it, unless `collect`. `lock` is
     the descriptor of the folder's lock. Raises StoreDamaged and GitFailed: what is damaged is left alone.
     """
-    freed = Freed(documents=tidy_documents(writer, rewrite=rewrite))
+    freed = Freed(documents=free_documents(writer, rewrite=rewrite))
     folder = writer.folder
-    listed = listed_by(writer.documents, kept_trees(writer))
+    listed = list_files(writer.documents, kept_trees(writer))
     named, went = folder.metadata.named(folder.metadata.snapshots()), gone or {}
     for mirror, path in folder.mirrors().items():
         always = collect or mirror in went
         kept, lost = set(named.get(mirror, ())), set(went.get(mirror, ()))
-        freed += await _tidy_mirror(path, workers, lock, kept, lost, always=always)
+        freed += await _free_mirror(path, workers, lock, kept, lost, always=always)
     unlisted = unlisted_files(folder, listed, folder.metadata.snapshots())
     return freed + Freed(files=remove_files(unlisted))
 
 
-def tidy_documents(writer: AnyWriter, *, rewrite: bool) -> int:
+def free_documents(writer: AnyWriter, *, rewrite: bool) -> int:
     """Rewrite the history to the kept snapshots where that is worth it; returns the bytes freed."""
     documents = writer.documents
     before = _pack_bytes(documents.path)
@@ -188,16 +188,16 @@ def kept_trees(writer: AnyWriter) -> list[str]:
         return [documents.tree_of(commit) for commit in sorted(commits)]
 
 
-def listed_by(
+def list_files(
     documents: Documents,
     trees: Iterable[str],
     ended: Callable[[str, Json], datetime | None] = lambda _path, _value: None,
-) -> Listed:
+) -> ListedFiles:
     """Which files and LFS objects the documents of `trees` list.
 
     `ended` tells by a document's path and value when what it is about was over. Raises StoreDamaged.
     """
-    listed = Listed()
+    listed = ListedFiles()
     with damage_in(documents.path.name):
         for path, blob in distinct_documents(documents, trees):
             data = documents.blob(blob)
@@ -210,7 +210,7 @@ def listed_by(
     return listed
 
 
-def unlisted_files(folder: AnyFolder, listed: Listed, kept: Sequence[Snapshot]) -> list[Path]:
+def unlisted_files(folder: AnyFolder, listed: ListedFiles, kept: Sequence[Snapshot]) -> list[Path]:
     """The stored files and LFS objects that nothing kept lists; `kept` are the snapshots that stay."""
     found = [stored.path for stored in folder.files(lambda _: None) if stored.sha256 not in listed.files]
     if isinstance(folder, RepositoryFolder) and _lists_lfs(folder, kept):
@@ -249,7 +249,7 @@ def remove_files(paths: Iterable[Path]) -> int:
     return freed
 
 
-def drop_logs(writer: AnyWriter, sha256s: Collection[str], now: datetime, listed: Listed) -> int:
+def drop_logs(writer: AnyWriter, sha256s: Collection[str], now: datetime, listed: ListedFiles) -> int:
     """Let the step logs of these sha256 go; returns the bytes freed.
 
     Their pointers stay, and the folder's list of dropped logs says since when they are gone.
@@ -266,7 +266,7 @@ def drop_logs(writer: AnyWriter, sha256s: Collection[str], now: datetime, listed
     return remove_files([found.path for found in there if found is not None])
 
 
-def check_held(folder: AnyFolder, snapshots: Iterable[Snapshot]) -> None:
+def check_hashes_held(folder: AnyFolder, snapshots: Iterable[Snapshot]) -> None:
     """Raise StoreDamaged unless each hash that the snapshots name is the value of some ref."""
     for mirror, named in folder.metadata.named(snapshots).items():
         path = folder.mirror(mirror)
@@ -285,7 +285,7 @@ def unneeded_keeps(mirror: Path, named: Collection[str]) -> set[str]:
     return {value for name, value in read_all(mirror).items() if name.startswith(KEEP) and value not in named}
 
 
-async def _tidy_mirror(
+async def _free_mirror(
     path: Path, workers: WorkerPool, lock: int, named: set[str], gone: set[str], *, always: bool
 ) -> Freed:
     if path.exists():
@@ -313,7 +313,7 @@ def remove_refs(mirror: Path, goes: Callable[[bytes, str], bool]) -> None:
     write_packed(mirror, refs, {name: peeled[name] for name in peeled if name in refs}, read_head(mirror))
 
 
-async def foretell(
+async def estimate_freed(
     writer: AnyWriter, workers: WorkerPool, drop: Collection[str], logs: Collection[str]
 ) -> Freed:
     """How many bytes go with the snapshots `drop` and the step logs `logs`: of files exactly, of
@@ -328,7 +328,7 @@ async def foretell(
         goes = {blob for _, blob in distinct_documents(documents, [one.tree for one in snapshots])} - stays
         sizes = packed_sizes(documents.path)
     freed = Freed(documents=sum(sizes.get(blob, 0) for blob in goes))
-    listed = listed_by(documents, kept_tree)
+    listed = list_files(documents, kept_tree)
     paths = unlisted_files(folder, listed, kept) if drop else []
     paths += [found.path for one in sorted(logs) if (found := folder.find_file(one)) is not None]
     freed += Freed(files=sum(path.stat().st_size for path in set(paths)))
