@@ -27,7 +27,7 @@ from pathlib import Path
 from benchmarks.measured import Memory
 from benchmarks.verify import fsck, ours, tips
 from mirror.git.mirrors.fsck import CheckJob
-from mirror.git.mirrors.maintenance import Limits, UpkeepJob
+from mirror.git.mirrors.maintenance import Limits, MaintenanceJob
 from mirror.git.workers.pool import WorkerPool
 
 _ALONE = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
@@ -62,12 +62,12 @@ def fetch_one_by_one(source: Path, target: Path, fetches: int) -> None:
     git(f"--git-dir={target}", "symbolic-ref", "HEAD", "refs/heads/main")
 
 
-def keep_up(mirror: Path, graph: int) -> None:
+def run_maintenance(mirror: Path, graph: int) -> None:
     """Our upkeep, in a worker, as a backup does it; what was joined goes at once."""
 
     async def run() -> None:
         async with WorkerPool(1, environment=_ALONE) as pool:
-            await pool.run(UpkeepJob(str(mirror), time.time(), Limits(grace=0, graph=graph)))
+            await pool.run(MaintenanceJob(str(mirror), time.time(), Limits(grace=0, graph=graph)))
 
     asyncio.run(run())
 
@@ -75,8 +75,8 @@ def keep_up(mirror: Path, graph: int) -> None:
 WAYS: dict[str, Callable[[Path], object]] = {
     "as they came": lambda _: None,
     "git multi-pack-index": lambda path: git(f"--git-dir={path}", "multi-pack-index", "write"),
-    "mirror": lambda path: keep_up(path, 1 << 60),
-    "mirror, graph": lambda path: keep_up(path, 0),
+    "mirror": lambda path: run_maintenance(path, 1 << 60),
+    "mirror, graph": lambda path: run_maintenance(path, 0),
     "git repack --geometric": lambda path: git(f"--git-dir={path}", "repack", "-q", "-d", "--geometric=2"),
     "git repack -adf": lambda path: git(f"--git-dir={path}", "repack", "-q", "-adf"),
     "git repack -adf, bitmap": lambda path: git(f"--git-dir={path}", "repack", "-q", "-adfb"),

@@ -35,7 +35,7 @@ from mirror.git.failures import GitUnauthorized
 from mirror.git.lfs.sync import LfsJob
 from mirror.git.mirrors.fetch import FetchJob, FetchResult, GitLogin
 from mirror.git.mirrors.pull_request_heads import HeadsJob, HeadsResult
-from mirror.git.refs import OURS, set_back
+from mirror.git.refs import OURS, roll_back
 from mirror.logs import get_logger
 from mirror.model import (
     JsonObject,
@@ -350,7 +350,7 @@ async def _check_identity(
         latest = writer.folder.metadata.latest()
         known = writer.folder.metadata.code_refs(latest) if latest is not None else None
         refs, pins = known if known is not None else (Refs({}), {})
-        set_back(writer.folder.code, refs.refs, pins, refs.head)
+        roll_back(writer.folder.code, refs.refs, pins, refs.head)
         writer.forget_work(draft)
         raise
 

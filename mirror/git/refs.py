@@ -151,14 +151,14 @@ def write_packed(
     write_file(path / "packed-refs", first + digest + body)
 
 
-def top_of(store: DiskObjectStore, value: str) -> str | None:
+def peeled_tag(store: DiskObjectStore, value: str) -> str | None:
     """What an annotated tag points to in the end; None for anything else. Raises KeyError where either
     is not there."""
     found = peel(store, value)
     return found if found != value else None
 
 
-def set_back(path: Path, refs: Mapping[bytes, str], pins: Mapping[int, str], head: Head | None) -> None:
+def roll_back(path: Path, refs: Mapping[bytes, str], pins: Mapping[int, str], head: Head | None) -> None:
     """Make refs and pins of the repository at `path` what they were, after what came turned out to be
     another's. Values that they have now are kept, as ever."""
     old, peeled = read_packed(path)
@@ -174,7 +174,7 @@ def set_back(path: Path, refs: Mapping[bytes, str], pins: Mapping[int, str], hea
         store = repository.object_store
         for name, value in refs.items():
             if old.get(name) != value and ObjectID(value.encode("ascii")) in store:
-                tops[name] = top_of(store, value)
+                tops[name] = peeled_tag(store, value)
     write_packed(path, new, {name: top for name, top in tops.items() if top is not None}, head)
     if head is not None:
         write_head(path, head)

@@ -24,7 +24,7 @@ from mirror.git.documents.rewrite import (
     reachable,
     rewrite,
 )
-from mirror.git.mirrors.gc import CollectJob, UsageJob
+from mirror.git.mirrors.gc import DiskUsageJob, GcJob
 from mirror.git.pack.receiver import sweep
 from mirror.git.refs import (
     KEEP,
@@ -295,15 +295,15 @@ async def _free_mirror(
         remove_refs(path, lambda name, value: name.startswith(KEEP) and value in unneeded)
     if not gone and not unneeded and not always:
         return Freed()
-    job = CollectJob(
+    job = GcJob(
         str(path),
         tuple(sorted(named)),
         tuple(sorted(gone | unneeded)),
         always,
-        tell_holders=bool(gone),
+        report_holders=bool(gone),
     )
     result = await workers.run(job, lock_fd=lock)
-    return Freed(code=result.freed, still_held=result.still_held)
+    return Freed(code=result.freed, still_held=result.holders)
 
 
 def remove_refs(mirror: Path, goes: Callable[[bytes, str], bool]) -> None:
@@ -338,7 +338,7 @@ async def estimate_freed(
         gone = unneeded_keeps(path, held)
         if gone:
             others = {value for value in read_all(path).values() if value not in gone} | held
-            answer = await workers.run(UsageJob(str(path), tuple(sorted(gone)), tuple(sorted(others))))
+            answer = await workers.run(DiskUsageJob(str(path), tuple(sorted(gone)), tuple(sorted(others))))
             freed += Freed(code=answer.size)
     return freed
 

@@ -70,7 +70,7 @@ async def to_url(
             f"{len(result.failed)} of {result.objects} LFS objects were not restored, such as {oid}: {reason}"
         )
         problems.append((3, text))
-    done = result.brought + result.there
+    done = result.uploaded + result.already_present
     return Objects(result.objects, done, len(result.absent) - len(lost), tuple(problems))
 
 

@@ -224,7 +224,7 @@ def test_a_copy_that_raced_starts_from_a_fresh_folder(made: Made, tmp_path: Path
                 break
 
     refs = read_refs(code)
-    result = copy(CopyJob(str(code), str(tmp_path / "copy"), refs), tell=tell)
+    result = copy(CopyJob(str(code), str(tmp_path / "copy"), refs), progress=tell)
     assert result.damage == ()
     packs = {path.stem for path in (tmp_path / "copy" / "objects" / "pack").iterdir()}
     assert packs == {path.stem for path in (code / "objects" / "pack").glob("pack-*.pack")}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.git.failures import GitUnauthorized, GitUnreachable
-from mirror.git.lfs.reachable import objects_reached
+from mirror.git.lfs.reachable import reachable_objects
 from mirror.git.mirrors import pull_request_heads as heads_module
 from mirror.git.mirrors.fetch import FetchJob, GitLogin, fetch, read_refs
 from mirror.git.mirrors.fsck import CheckJob, check, direct_values
@@ -141,20 +141,20 @@ def test_lfs_objects_of_what_was_let_go_and_comes_back_with_a_head_are_seen(
     fetch(FetchJob(str(mirror), up, GitLogin("ann", "secret")))
     git("update-ref", "refs/heads/main", "main~1", cwd=backend.root / "up.git")
     fetch(FetchJob(str(mirror), up, GitLogin("ann", "secret")))
-    assert list(objects_reached(mirror, remember=True)) == ["ab" * 32]
+    assert list(reachable_objects(mirror, use_cache=True)) == ["ab" * 32]
     # As prune lets it go where there is no C git.
     remove_refs(mirror, lambda _, value: value == old)
-    assert objects_reached(mirror, remember=True) == {}
+    assert reachable_objects(mirror, use_cache=True) == {}
     head = commit(work, "On top\n")
     git("push", "-q", str(backend.root / "fork.git"), "main:topic", cwd=work)
     assert ask(backend, mirror, {1: head}).pins == {1: head}
-    assert list(objects_reached(mirror, remember=True)) == ["ab" * 32]
+    assert list(reachable_objects(mirror, use_cache=True)) == ["ab" * 32]
 
 
 def test_lfs_objects_that_came_before_a_fork_broke_off_are_seen_with_the_next_head(
     backend: GitBackend, work: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lfs_commit(work, "cd")  # so that there is something to remember
+    lfs_commit(work, "cd")  # so that there is something to use_cache
     git("push", "-q", str(backend.root / "up.git"), "main", cwd=work)
     fetch(FetchJob(str(mirror), f"{backend.url}/up.git", GitLogin("ann", "secret")))
     git("clone", "-q", "--bare", str(work), str(backend.root / "fork.git"))
@@ -168,11 +168,11 @@ def test_lfs_objects_that_came_before_a_fork_broke_off_are_seen_with_the_next_he
         patch.setattr(heads_module._Server, "by_hash", breaks_off)
         with pytest.raises(GitUnreachable):
             ask(backend, mirror, {1: old, 2: "e" * 40})  # the branch came, what was to follow did not
-    assert list(objects_reached(mirror, remember=True)) == ["cd" * 32]
+    assert list(reachable_objects(mirror, use_cache=True)) == ["cd" * 32]
     head = commit(work, "The pull request moves on\n")
     git("push", "-q", str(backend.root / "fork.git"), "main:topic", cwd=work)
     assert ask(backend, mirror, {1: head}).pins == {1: head}
-    assert list(objects_reached(mirror, remember=True)) == ["ab" * 32, "cd" * 32]
+    assert list(reachable_objects(mirror, use_cache=True)) == ["ab" * 32, "cd" * 32]
 
 
 def test_a_head_that_no_branch_has_comes_by_its_full_hash(

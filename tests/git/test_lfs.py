@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from mirror.git.lfs.batch_api import BATCH_MAX
 from mirror.git.lfs.http import Session, headers_given
-from mirror.git.lfs.sync import LfsJob, LfsPushJob, LfsResult, batches, bring, hold
+from mirror.git.lfs.sync import LfsJob, LfsPushJob, LfsResult, batches, download_missing, upload_missing
 from mirror.git.lfs.transfer import object_path, part_path
 from mirror.git.mirrors.fetch import FetchJob, GitLogin, fetch
 from mirror.git.workers.clock import Watch
@@ -85,9 +85,9 @@ class Scene:
     def fetch(self) -> None:
         fetch(FetchJob(str(self.mirror), self.url, self.login))
 
-    def hold(self, **other: Any) -> LfsResult:
+    def download_missing(self, **other: Any) -> LfsResult:
         job = LfsJob(str(self.mirror), self.url, self.login, silence_timeout=2.0, pause=0.5)
-        return hold(replace(job, **other), watch=self.watch)
+        return download_missing(replace(job, **other), watch=self.watch)
 
     def held(self) -> set[str]:
         """The objects that stand whole where git-lfs looks for them."""
@@ -112,18 +112,18 @@ def scene(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
 def test_every_object_comes_once_and_nothing_more(scene: Scene) -> None:
     oids = scene.commit(*(content(number) for number in range(12)))
     scene.fetch()
-    result = scene.hold()
+    result = scene.download_missing()
     assert result.objects == dict.fromkeys(sorted(oids), (5000, True))
     assert (result.missing, result.received, result.received_bytes) == ({}, 12, 60000)
     assert scene.held() == set(oids)
     assert not list((scene.lfs / "incomplete").iterdir())
     scene.simulator.requests.clear()
-    again = scene.hold()
+    again = scene.download_missing()
     assert (again.objects, again.received) == (result.objects, 0)
     assert scene.simulator.requests == []
     new = scene.commit(content(100))
     scene.fetch()
-    assert scene.hold().received == 1
+    assert scene.download_missing().received == 1
     assert scene.held() == {*oids, *new}
 
 
@@ -131,14 +131,14 @@ def test_where_nothing_points_to_an_object_nobody_is_asked(scene: Scene) -> None
     scene.repository.commit("main", {"readme": b"version 1 is out\n" * 20}, "First\n")
     scene.fetch()
     scene.simulator.requests.clear()
-    assert scene.hold() == LfsResult()
+    assert scene.download_missing() == LfsResult()
     assert scene.simulator.requests == []
 
 
 def test_more_objects_than_a_server_takes_at_a_time(scene: Scene) -> None:
     oids = scene.commit(*(content(number, 20) for number in range(2 * BATCH_MAX + 30)))
     scene.fetch()
-    assert scene.hold(width=8).received == len(oids)
+    assert scene.download_missing(width=8).received == len(oids)
     assert len([one for one in scene.simulator.requests if one.path.endswith("/batch")]) == 3
 
 
@@ -146,7 +146,7 @@ def test_the_credential_is_sent_at_once_and_to_its_own_origin_alone(scene: Scene
     scene.commit(content(1))
     scene.fetch()
     scene.simulator.requests.clear()
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
     [batch, media] = scene.simulator.requests
     assert batch.headers["authorization"].startswith("Basic ")
     assert media.headers["authorization"].startswith("Bearer ")
@@ -160,7 +160,7 @@ def test_what_was_rewritten_is_held_too(scene: Scene) -> None:
     [_] = scene.commit(content(2))
     scene.repository.force("main", first)
     scene.fetch()
-    assert set(scene.hold().objects) == {old}  # the second was never seen by any fetch
+    assert set(scene.download_missing().objects) == {old}  # the second was never seen by any fetch
     assert scene.held() == {old}
 
 
@@ -173,7 +173,7 @@ def test_a_download_that_breaks_off_is_resumed(scene: Scene, kind: Any) -> None:
     [oid] = scene.commit(content(1, 900_000))
     scene.fetch()
     scene.simulator.order(Fault(MEDIA, kind, times=3, after=200_000, seconds=4.0))
-    result = scene.hold(silence_timeout=0.5)
+    result = scene.download_missing(silence_timeout=0.5)
     assert result.missing == {}
     assert scene.held() == {oid}
     if kind == "cut_pack" and scene.simulator.switches.lfs_ranges:
@@ -191,7 +191,7 @@ def test_what_an_earlier_run_left_is_not_asked_for_again(scene: Scene) -> None:
     part.write_bytes(data[:30_000])
     stale = part_path(scene.lfs, "ab" * 32)
     stale.write_bytes(b"of an object that nobody wants any more")
-    assert scene.hold().received_bytes == 20_000
+    assert scene.download_missing().received_bytes == 20_000
     assert [one.headers["range"] for one in scene.asked()] == ["bytes=30000-"]
     assert not part.exists() and not stale.exists()
 
@@ -203,7 +203,7 @@ def test_what_an_earlier_run_left_is_not_trusted(scene: Scene, left: bytes) -> N
     part = part_path(scene.lfs, oid)
     part.parent.mkdir(parents=True)
     part.write_bytes(left)
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
     assert scene.held() == {oid}
 
 
@@ -212,15 +212,15 @@ def test_wrong_bytes_never_get_a_name(scene: Scene) -> None:
     file = object_file(scene.repository, bad)
     file.write_bytes(content(3))
     scene.fetch()
-    result = scene.hold()
+    result = scene.download_missing()
     assert result.objects == {good: (5000, True), bad: (5000, False)}
     assert "other bytes" in result.missing[bad]
-    assert not result.passing
+    assert not result.retryable
     assert scene.held() == {good}
     # Spoilt on the way once, it is had by a second try.
     file.write_bytes(content(2))
     scene.simulator.order(Fault(MEDIA, "corrupt_pack", after=77))
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
     assert scene.held() == {good, bad}
 
 
@@ -231,12 +231,12 @@ def test_more_or_fewer_bytes_than_the_pointer_says(scene: Scene) -> None:
     )
     add_object(scene.repository, data)
     scene.fetch()
-    result = scene.hold()
+    result = scene.download_missing()
     assert result.objects == {oid_of(data): (5001, False)}
     # Where one of the pointers is right, that one counts.
     scene.repository.commit("main", {"c": pointer(oid_of(data), 5000)}, "y\n")
     scene.fetch()
-    assert scene.hold().objects == {oid_of(data): (5000, True)}
+    assert scene.download_missing().objects == {oid_of(data): (5000, True)}
 
 
 @pytest.mark.parametrize("scene", [Switches(), Switches(lfs_checks_sizes=False)], indirect=True)
@@ -249,8 +249,8 @@ def test_a_pointer_with_the_wrong_size_is_no_matter_of_time(scene: Scene, size: 
     if is_other:
         object_file(scene.repository, oid).write_bytes(content(2))
     scene.fetch()
-    result = scene.hold()
-    assert result.objects == {oid: (size, False)} and not result.passing
+    result = scene.download_missing()
+    assert result.objects == {oid: (size, False)} and not result.retryable
     assert "pointer" in result.missing[oid]
     assert len(scene.asked()) <= 1, "it is not asked for again and again"
 
@@ -259,12 +259,12 @@ def test_what_the_server_has_not_is_told_and_the_rest_comes(scene: Scene) -> Non
     [gone] = scene.commit(content(1), keep=False)
     [good] = scene.commit(content(2))
     scene.fetch()
-    result = scene.hold()
+    result = scene.download_missing()
     assert result.missing == {gone: "the server has it not (404): Object does not exist"}
-    assert not result.passing
+    assert not result.retryable
     assert scene.held() == {good}
     add_object(scene.repository, content(1))
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
 
 
 @pytest.mark.parametrize(
@@ -274,32 +274,32 @@ def test_a_storage_that_refuses(scene: Scene, status: int, passing: bool) -> Non
     [oid] = scene.commit(content(1))
     scene.fetch()
     scene.simulator.order(Fault(MEDIA, status=status, times=50))
-    result = scene.hold()
+    result = scene.download_missing()
     assert str(status) in result.missing[oid]
-    assert result.passing is passing
+    assert result.retryable is passing
     assert result.missing[oid].endswith(": Something went wrong"), "in the server's own words"
     assert len(scene.asked()) == (TRIES_MAX if passing else 1)
     scene.simulator.faults.clear()
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
 
 
 def test_an_action_that_has_lapsed_is_asked_for_anew(scene: Scene) -> None:
     [oid] = scene.commit(content(1))
     scene.fetch()
     scene.simulator.order(Fault(MEDIA, status=403, times=2))
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
     assert len([one for one in scene.simulator.requests if one.path.endswith("/batch")]) == 3
     # One that says beforehand that it will have lapsed is not even tried.
     object_path(scene.lfs, oid).unlink()
     scene.simulator.app.lfs.seconds = 5
     scene.simulator.requests.clear()
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
     assert len(scene.asked()) == 1
     assert len(scene.simulator.requests) == 3
     # One that is refused for ever is told.
     object_path(scene.lfs, oid).unlink()
     scene.simulator.order(Fault(MEDIA, status=403, times=50))
-    assert "403" in scene.hold().missing[oid]
+    assert "403" in scene.download_missing().missing[oid]
 
 
 @pytest.mark.parametrize("scene", [replace(Switches(), lfs_expiry_is_a_time=True)], indirect=True)
@@ -307,12 +307,12 @@ def test_when_an_action_lapses_may_be_a_time_of_day(scene: Scene) -> None:
     scene.commit(content(1))
     scene.fetch()
     scene.simulator.app.lfs.seconds = -100
-    result = scene.hold()
+    result = scene.download_missing()
     # The server's own store refuses it, too; asked for anew it is no better.
     said = "The request is not signed, or no longer"
     assert list(result.missing.values()) == [f"{scene.simulator.storage_url[7:]} answered 403: {said}"]
     scene.simulator.app.lfs.seconds = 900
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
 
 
 @pytest.mark.parametrize(("status", "denied", "passing"), [
@@ -323,9 +323,9 @@ def test_a_server_that_refuses_it_all(scene: Scene, status: int, denied: bool, p
     oids = scene.commit(content(1), content(2))
     scene.fetch()
     scene.simulator.order(Fault(BATCH, status=status, times=50))
-    result = scene.hold()
+    result = scene.download_missing()
     assert set(result.missing) == set(oids)
-    assert (result.denied, result.passing) == (denied, passing)
+    assert (result.denied, result.retryable) == (denied, passing)
     assert all(str(status) in reason for reason in result.missing.values())
 
 
@@ -334,13 +334,13 @@ def test_a_server_says_how_long_to_wait(scene: Scene) -> None:
     scene.fetch()
     scene.simulator.order(Fault(BATCH, status=429, headers=(("Retry-After", "17"),)))
     scene.simulator.order(Fault(MEDIA, status=503, headers=(("Retry-After", "9"),)))
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
     assert scene.watch.slept == [17, 9]
     scene.commit(content(2))
     scene.fetch()
     scene.simulator.order(Fault(BATCH, status=429, headers=(("Retry-After", "3600"),)))
-    result = scene.hold()
-    assert result.passing and len(result.missing) == 1
+    result = scene.download_missing()
+    assert result.retryable and len(result.missing) == 1
     assert scene.watch.slept == [17, 9]
 
 
@@ -348,20 +348,20 @@ def test_a_server_says_how_long_to_wait(scene: Scene) -> None:
 def test_a_server_that_takes_no_access_tokens(scene: Scene) -> None:
     scene.commit(content(1))
     scene.fetch()
-    result = scene.hold()
+    result = scene.download_missing()
     assert result.denied and len(result.missing) == 1
     user = scene.world.add_user("Ann", "ann@acme.example")
     token = scene.world.add_api_token(user, ["read:repository:bitbucket"])
-    assert scene.hold(login=GitLogin("x-bitbucket-api-token-auth", token)).missing == {}
+    assert scene.download_missing(login=GitLogin("x-bitbucket-api-token-auth", token)).missing == {}
 
 
 def test_a_page_for_people_is_no_answer(scene: Scene) -> None:
     scene.commit(content(1))
     scene.fetch()
     scene.simulator.order(Fault(BATCH, "html"))
-    assert "may not speak LFS" in next(iter(scene.hold().missing.values()))
+    assert "may not speak LFS" in next(iter(scene.download_missing().missing.values()))
     scene.simulator.order(Fault(MEDIA, "html", times=9))
-    assert len(scene.hold().missing) == 1
+    assert len(scene.download_missing().missing) == 1
     assert scene.held() == set()
 
 
@@ -373,7 +373,7 @@ def answered(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Any) -> LfsR
         return real(change(document))
 
     monkeypatch.setattr(scene.simulator.app.lfs, "_give", give)
-    return scene.hold()
+    return scene.download_missing()
 
 
 HOSTILE = {
@@ -460,7 +460,7 @@ def test_a_server_that_names_no_day_to_wait_for(scene: Scene, where: str) -> Non
     scene.fetch()
     after = (("Retry-After", "Mon, 01 Jan 2024 00:00:00 +99999999999999"),)
     scene.simulator.order(Fault(where, status=503, headers=after))
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
     [slept] = scene.watch.slept
     assert 0.25 <= slept <= 0.5
 
@@ -470,13 +470,13 @@ def test_a_redirect_to_another_origin_gets_no_headers(scene: Scene, tmp_path: Pa
     scene.fetch()
     with Simulator(World(tmp_path / "elsewhere")) as other:
         scene.simulator.order(Fault(MEDIA, "redirect", location=f"{other.git_url}/storage/lfs/x/y"))
-        assert oid in scene.hold().missing
+        assert oid in scene.download_missing().missing
         [asked] = other.requests
     assert "authorization" not in asked.headers
     # A batch is never sent elsewhere at all.
     with Simulator(World(tmp_path / "elsewhere")) as other:
         scene.simulator.order(Fault(BATCH, "redirect", location=f"{other.git_url}/x"))
-        assert "redirect" in scene.hold().missing[oid]
+        assert "redirect" in scene.download_missing().missing[oid]
         assert other.requests == []
 
 
@@ -515,13 +515,13 @@ def test_a_disk_that_is_full_is_told(scene: Scene) -> None:
     oids = scene.commit(*(content(number) for number in range(6)))
     scene.fetch()
     with full_disk():
-        result = scene.hold(width=1)
+        result = scene.download_missing(width=1)
     assert set(result.missing) == set(oids)
     assert all("No space left" in reason for reason in result.missing.values())
-    assert not result.passing
+    assert not result.retryable
     assert len(scene.asked()) < 6
     # What had come by then is not asked for again.
-    assert scene.hold().received_bytes < 6 * 5000
+    assert scene.download_missing().received_bytes < 6 * 5000
     assert scene.held() == set(oids)
 
 
@@ -531,7 +531,7 @@ def test_a_disk_that_is_full_is_not_tried_with_another_size(scene: Scene) -> Non
     scene.repository.commit("main", {"a": pointer(oid, 5000), "b": pointer(oid, 5001)}, "x\n")
     scene.fetch()
     with full_disk():
-        result = scene.hold()
+        result = scene.download_missing()
     assert "No space left" in result.missing[oid]
     assert len(scene.asked()) == 1
 
@@ -543,22 +543,22 @@ def test_objects_are_brought_to_another_server(scene: Scene) -> None:
     oids = scene.commit(*(content(number) for number in range(5)))
     [lost] = scene.commit(content(50), keep=False)
     scene.fetch()
-    scene.hold()
+    scene.download_missing()
     tip = scene.repository.branch("main")
     assert tip is not None
     target = scene.world.workspaces["acme"].add_repository("again")
     job = LfsPushJob(
         str(scene.mirror), f"{scene.simulator.git_url}/acme/again.git", scene.login, (tip,), pause=0.5
     )
-    assert bring(replace(job, dry_run=True)).objects == 6
+    assert upload_missing(replace(job, dry_run=True)).objects == 6
     assert not (target.git_path / "lfs").exists()
     scene.simulator.order(Fault("PUT /storage/lfs/*", status=503))
-    result = bring(job, watch=scene.watch)
-    assert (result.brought, result.there, result.absent) == (5, 0, (lost,))
+    result = upload_missing(job, watch=scene.watch)
+    assert (result.uploaded, result.already_present, result.absent) == (5, 0, (lost,))
     assert (result.failed, result.refused) == ({}, None)
     assert all(object_file(target, oid).read_bytes() for oid in oids)
-    again = bring(job, watch=scene.watch)
-    assert (again.brought, again.there) == (0, 5)
+    again = upload_missing(job, watch=scene.watch)
+    assert (again.uploaded, again.already_present) == (0, 5)
     uploads = [one for one in scene.asked() if one.method == "PUT"]
     assert all(scene.login.password not in json.dumps(one.headers) for one in uploads)
 
@@ -569,7 +569,7 @@ def test_what_is_asked_of_the_server_itself_is_signed_as_the_batch_is(
     """An action on our own origin that brings no sign-in of its own gets ours."""
     scene.commit(content(1))
     scene.fetch()
-    scene.hold()
+    scene.download_missing()
     tip = scene.repository.branch("main")
     assert tip is not None
     scene.world.workspaces["acme"].add_repository("again")
@@ -581,7 +581,7 @@ def test_what_is_asked_of_the_server_itself_is_signed_as_the_batch_is(
         return {"href": base + path} if method == "POST" else action
 
     monkeypatch.setattr(scene.simulator.app.lfs, "_action", unsigned)
-    assert bring(job, watch=scene.watch).brought == 1
+    assert upload_missing(job, watch=scene.watch).uploaded == 1
     [verified] = [one for one in scene.simulator.requests if one.path.endswith("/verify")]
     assert verified.headers["authorization"].startswith("Basic ")
 
@@ -589,18 +589,18 @@ def test_what_is_asked_of_the_server_itself_is_signed_as_the_batch_is(
 def test_a_server_that_takes_no_objects_says_so(scene: Scene) -> None:
     [oid] = scene.commit(content(1))
     scene.fetch()
-    scene.hold()
+    scene.download_missing()
     tip = scene.repository.branch("main")
     assert tip is not None
     job = LfsPushJob(str(scene.mirror), scene.url, scene.login, (tip,), pause=0.5)
     object_file(scene.repository, oid).unlink()
     readonly = GitLogin("x-token-auth", scene.world.add_workspace_access_token("acme", SCOPES))
-    result = bring(replace(job, login=readonly), watch=scene.watch)
+    result = upload_missing(replace(job, login=readonly), watch=scene.watch)
     assert "403" in str(result.refused) and list(result.failed) == [oid]
     scene.simulator.order(Fault(BATCH, status=404))
-    assert "knows no LFS" in str(bring(job, watch=scene.watch).refused)
+    assert "knows no LFS" in str(upload_missing(job, watch=scene.watch).refused)
     scene.simulator.order(Fault("PUT /storage/lfs/*", status=400, times=9))
-    assert "400" in bring(job, watch=scene.watch).failed[oid]
+    assert "400" in upload_missing(job, watch=scene.watch).failed[oid]
 
 
 @pytest.mark.git
@@ -611,7 +611,7 @@ def test_git_lfs_finds_them_in_the_mirror(scene: Scene, tmp_path: Path) -> None:
     files = {"a.bin": made, ".gitattributes": b"*.bin filter=lfs diff=lfs merge=lfs -text\n"}
     scene.repository.commit("main", files, "x\n")
     scene.fetch()
-    scene.hold()
+    scene.download_missing()
     git("lfs", "fsck", cwd=scene.mirror)
     clone = tmp_path / "clone"
     lfs = ["-c", "filter.lfs.smudge=git-lfs smudge -- %f", "-c", "filter.lfs.process=git-lfs filter-process"]
@@ -633,10 +633,10 @@ def test_what_trickles_is_given_up_and_gone_on_with_later(scene: Scene) -> None:
     [oid] = scene.commit(content(1, 2_000_000))
     scene.fetch()
     patient, scene.watch = scene.watch, Hurry()
-    result = scene.hold()
-    assert "bytes a second; given up" in result.missing[oid] and result.passing
+    result = scene.download_missing()
+    assert "bytes a second; given up" in result.missing[oid] and result.retryable
     assert 0 < part_path(scene.lfs, oid).stat().st_size < 2_000_000
     assert len(scene.asked()) == 1  # asking again at once would trickle again
     scene.watch = patient
-    assert scene.hold().missing == {}
+    assert scene.download_missing().missing == {}
     assert scene.held() == {oid}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mirror.errors import MirrorError
 from mirror.git.lfs import reachable
 from mirror.git.lfs.pointers import parse_pointer, pointers_of_loose, pointers_of_pack
-from mirror.git.lfs.reachable import MEMORY, objects_reached
+from mirror.git.lfs.reachable import CACHE, reachable_objects
 from mirror.git.refs import _Objects, write_packed
 from tests.git.backend import git, need_git
 from tests.git.crafted import BLOB, COMMIT, TREE, Crafted, name_of, receive
@@ -201,7 +201,7 @@ def test_a_damaged_pack_is_told_and_never_called_empty(work: Work) -> None:
         data[at] ^= 0xFF
     pack.write_bytes(data)
     with pytest.raises(MirrorError, match="could not be looked for"):
-        objects_reached(work.bare)
+        reachable_objects(work.bare)
 
 
 def test_every_ref_is_walked_ours_and_odd_ones_too(work: Work) -> None:
@@ -221,12 +221,12 @@ def test_every_ref_is_walked_ours_and_odd_ones_too(work: Work) -> None:
     work.git("checkout", "-q", "main")
     work.git("branch", "-q", "gone", gone)
     work.pack("--keep-unreachable")
-    assert set(objects_reached(work.bare).values()) == {(1,), (2,), (3,), (4,), (5,)}
+    assert set(reachable_objects(work.bare).values()) == {(1,), (2,), (3,), (4,), (5,)}
     work.git("branch", "-q", "-D", "gone")
     work.git("pack-refs", "--all")
-    assert set(objects_reached(work.bare).values()) == {(1,), (2,), (3,), (5,)}
-    assert set(objects_reached(work.bare, [gone]).values()) == {(4,)}
-    assert objects_reached(work.bare, [base]) == {}
+    assert set(reachable_objects(work.bare).values()) == {(1,), (2,), (3,), (5,)}
+    assert set(reachable_objects(work.bare, [gone]).values()) == {(4,)}
+    assert reachable_objects(work.bare, [base]) == {}
 
 
 def test_a_submodule_is_not_followed(work: Work) -> None:
@@ -234,7 +234,7 @@ def test_a_submodule_is_not_followed(work: Work) -> None:
     work.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},module")
     work.git("commit", "-q", "-m", "module")
     work.pack()
-    assert set(objects_reached(work.bare).values()) == {(1,)}
+    assert set(reachable_objects(work.bare).values()) == {(1,)}
 
 
 WHO = b"author A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n"
@@ -259,25 +259,25 @@ def listed_by_git_lfs(path: Path) -> list[str]:
 @pytest.mark.parametrize("mode", [b"40000", b"040000", b"0040000", b"40755", b"160000", b"160644", b"60000"])
 def test_a_folder_is_entered_however_its_mode_is_written(tmp_path: Path, mode: bytes) -> None:
     handmade(tmp_path / "m.git", mode)
-    found = objects_reached(tmp_path / "m.git")
+    found = reachable_objects(tmp_path / "m.git")
     assert list(found) == listed_by_git_lfs(tmp_path / "m.git")
     assert bool(found) == (b"4" in mode[:3])
 
 
 def test_a_commit_that_names_its_tree_in_capitals_is_followed(tmp_path: Path) -> None:
     handmade(tmp_path / "m.git", b"40000", lambda data: data[:5] + data[5:45].upper() + data[45:])
-    assert list(objects_reached(tmp_path / "m.git")) == listed_by_git_lfs(tmp_path / "m.git") != []
+    assert list(reachable_objects(tmp_path / "m.git")) == listed_by_git_lfs(tmp_path / "m.git") != []
 
 
 def test_what_an_earlier_version_remembered_is_looked_for_anew(tmp_path: Path) -> None:
     """It went by folders that it did not know for folders."""
     handmade(tmp_path / "m.git", b"040000")
-    wanted = objects_reached(tmp_path / "m.git", remember=True)
-    memory = tmp_path / "m.git" / MEMORY
+    wanted = reachable_objects(tmp_path / "m.git", use_cache=True)
+    memory = tmp_path / "m.git" / CACHE
     content = json.loads(memory.read_bytes().partition(b"\n")[2])
     data = json.dumps({**content, "schema": 1, "found": []}).encode()
     memory.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
-    assert objects_reached(tmp_path / "m.git", remember=True) == wanted != {}
+    assert reachable_objects(tmp_path / "m.git", use_cache=True) == wanted != {}
     assert json.loads(memory.read_bytes().partition(b"\n")[2]) == content
 
 
@@ -286,24 +286,24 @@ def test_the_file_that_an_earlier_version_remembered_in_goes(tmp_path: Path) -> 
     former = tmp_path / "m.git/lfs/pointers.json"
     former.parent.mkdir()
     former.write_bytes(b"0" * 64 + b"\n{}")
-    assert objects_reached(tmp_path / "m.git", remember=True) != {}
-    assert not former.exists() and (tmp_path / "m.git" / MEMORY).exists()
+    assert reachable_objects(tmp_path / "m.git", use_cache=True) != {}
+    assert not former.exists() and (tmp_path / "m.git" / CACHE).exists()
 
 
 def test_pointers_that_disagree_about_a_size_are_all_told(work: Work) -> None:
     other = pointer(1).replace(b"size 1", b"size 77")
     work.commit({"a.bin": pointer(1), "b.bin": other})
     work.pack()
-    assert list(objects_reached(work.bare).values()) == [(1, 77)]
+    assert list(reachable_objects(work.bare).values()) == [(1, 77)]
 
 
 def test_where_there_is_no_pointer_nothing_is_walked(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     work.commit({"a.txt": b"version 1 of nothing\n" * 10})
     work.pack()
     monkeypatch.setattr(reachable, "_walk", lambda *_: pytest.fail("walked"))
-    assert objects_reached(work.bare, remember=True) == {}
+    assert reachable_objects(work.bare, use_cache=True) == {}
     monkeypatch.setattr(reachable, "pointers_of_pack", lambda _: pytest.fail("read again"))
-    assert objects_reached(work.bare, remember=True) == {}
+    assert reachable_objects(work.bare, use_cache=True) == {}
 
 
 def walked(work: Work, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -318,7 +318,7 @@ def walked(work: Work, monkeypatch: pytest.MonkeyPatch) -> int:
 
     with monkeypatch.context() as patch:
         patch.setattr(_Objects, "get_raw", counted)
-        objects_reached(work.bare, remember=True)
+        reachable_objects(work.bare, use_cache=True)
     return count
 
 
@@ -337,27 +337,27 @@ def test_only_what_came_is_walked(work: Work, monkeypatch: pytest.MonkeyPatch) -
         assert 0 < walked(work, monkeypatch) <= 8
     work.git("tag", "-d", "before")
     assert walked(work, monkeypatch) <= 8
-    assert len(objects_reached(work.bare)) == 32
+    assert len(reachable_objects(work.bare)) == 32
     # A value that went: all is walked again, and what only it had is found no more.
     work.git("reset", "-q", "--hard", "HEAD~1")
     assert walked(work, monkeypatch) > 60
-    assert len(objects_reached(work.bare)) == 31
+    assert len(reachable_objects(work.bare)) == 31
     # A new ref to what was there all the time.
     work.git("branch", "again", "HEAD@{1}")
     walked(work, monkeypatch)
-    assert len(objects_reached(work.bare)) == 32
+    assert len(reachable_objects(work.bare)) == 32
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "empty", "other"])
 def test_what_is_remembered_may_be_lost(work: Work, harm: str) -> None:
     work.commit({"a.bin": pointer(1)})
     work.pack()
-    wanted = objects_reached(work.bare, remember=True)
-    memory = work.bare / MEMORY
+    wanted = reachable_objects(work.bare, use_cache=True)
+    memory = work.bare / CACHE
     data = memory.read_bytes()
     flipped = data[:90] + bytes([data[90] ^ 1]) + data[91:]
     memory.write_bytes({"cut": data[:-9], "flip": flipped, "empty": b"", "other": b"{}\n"}[harm])
-    assert objects_reached(work.bare, remember=True) == wanted
+    assert reachable_objects(work.bare, use_cache=True) == wanted
     assert memory.read_bytes() == data
 
 
@@ -389,9 +389,9 @@ def test_remembering_finds_what_forgetting_finds(
             case _:
                 content = pointer(rng.randrange(1, 9)) if rng.random() < 0.7 else b"text %d\n" % step
                 work.commit({f"d{rng.randrange(3)}/f{rng.randrange(3)}": content}, f"step {step}")
-        remembered = objects_reached(work.bare, remember=True)
-        (work.bare / MEMORY).rename(work.bare / "aside")
-        assert objects_reached(work.bare) == remembered
-        (work.bare / "aside").rename(work.bare / MEMORY)
+        remembered = reachable_objects(work.bare, use_cache=True)
+        (work.bare / CACHE).rename(work.bare / "aside")
+        assert reachable_objects(work.bare) == remembered
+        (work.bare / "aside").rename(work.bare / CACHE)
     work.git("checkout", "-q", "-B", "last")  # git-lfs looks at HEAD, too, which is not a ref
-    assert set(objects_reached(work.bare)) == work.listed()
+    assert set(reachable_objects(work.bare)) == work.listed()

@@ -10,7 +10,7 @@ import pytest
 
 from mirror.git.mirrors.fetch import FetchJob, FetchResult, fetch, read_refs
 from mirror.git.mirrors.fetch_cache import FILE
-from mirror.git.refs import read_packed, set_back, write_packed
+from mirror.git.refs import read_packed, roll_back, write_packed
 from tests.git.backend import GitBackend, git, need_git
 
 pytestmark = pytest.mark.git
@@ -175,6 +175,6 @@ def test_tags_that_are_set_back_lead_where_they_led(job: FetchJob, upstream: Pat
     git("update-ref", "-d", "refs/tags/v1", cwd=upstream)
     git("update-ref", "refs/tags/v2", "main~1", cwd=upstream)
     fetch(job)
-    set_back(mirror, refs.refs, {}, refs.head)
+    roll_back(mirror, refs.refs, {}, refs.head)
     assert git("show-ref", "--dereference", "--tags", cwd=mirror) == before
     assert fetch(job).advertised is not None

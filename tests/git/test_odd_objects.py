@@ -14,7 +14,7 @@ from mirror.git.mirrors.clone import copy_at
 from mirror.git.mirrors.fetch import FetchJob, FetchResult, fetch
 from mirror.git.mirrors.fsck import CheckJob, check
 from mirror.git.mirrors.pull_request_heads import _past
-from mirror.git.refs import closed_after, open_objects, read_refs, top_of
+from mirror.git.refs import closed_after, open_objects, peeled_tag, read_refs
 from tests.git.backend import GitBackend, git, need_git
 
 pytestmark = pytest.mark.git
@@ -145,7 +145,7 @@ def test_a_branch_goes_to_an_odd_commit_and_on_from_it(
     agree(backend, odd, mirror)
     with closed_after(open_objects(mirror)) as store:
         assert list(_past(store, child)) == [child, strange]
-        assert top_of(store, result.refs.refs[b"refs/tags/t"]) == strange
+        assert peeled_tag(store, result.refs.refs[b"refs/tags/t"]) == strange
     copy_at(mirror, tmp_path / "copy.git", result.refs)
     assert read_refs(tmp_path / "copy.git").refs == result.refs.refs
 

@@ -240,7 +240,7 @@ def test_a_giant_comes_in_groups_of_refs(
 ) -> None:
     mirror = tmp_path / "m.git"
     backend.break_above = 90_000  # all is 240,000
-    get(backend, mirror, tell=told.append)
+    get(backend, mirror, progress=told.append)
     assert any("groups of" in text for text in told)
     assert is_equal(mirror, upstream)
     assert work_refs(mirror) == []

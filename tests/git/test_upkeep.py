@@ -14,7 +14,7 @@ import pytest
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.clone import copy_at
 from mirror.git.mirrors.fsck import CheckJob, check
-from mirror.git.mirrors.maintenance import RETIRED, Limits, UpkeepJob, choose, is_due, keep_up
+from mirror.git.mirrors.maintenance import RETIRED, Limits, MaintenanceJob, choose, is_due, run_maintenance
 from mirror.git.pack import merge
 from mirror.git.refs import read_refs
 from tests.git.backend import git, need_git
@@ -30,8 +30,8 @@ def history(tmp_path: Path) -> History:
     return History(tmp_path, 1)
 
 
-def job(path: Path, now: float = NOW, **limits: int) -> UpkeepJob:
-    return UpkeepJob(str(path), now, Limits(**limits))
+def job(path: Path, now: float = NOW, **limits: int) -> MaintenanceJob:
+    return MaintenanceJob(str(path), now, Limits(**limits))
 
 
 def check_sound(mirror: Path) -> None:
@@ -52,9 +52,9 @@ def test_what_is_joined_holds_the_same_objects(tmp_path: Path, seed: int) -> Non
     history = History(tmp_path, seed)
     history.fetches(24)
     before = objects(history.mirror)
-    assert keep_up(job(history.mirror)).joined == 24
+    assert run_maintenance(job(history.mirror)).joined == 24
     assert objects(history.mirror) == before
-    assert keep_up(job(history.mirror, NOW + DAY)).removed == 24
+    assert run_maintenance(job(history.mirror, NOW + DAY)).removed == 24
     [pack] = packs(history.mirror)
     assert objects(history.mirror) == before
     check_sound(history.mirror)
@@ -74,8 +74,8 @@ def test_it_goes_on_for_long(history: History) -> None:
     for turn in range(8):
         history.fetches(6)
         before = objects(history.mirror)
-        keep_up(job(history.mirror, NOW + turn * DAY, packs=5))
-    keep_up(job(history.mirror, NOW + 9 * DAY))
+        run_maintenance(job(history.mirror, NOW + turn * DAY, packs=5))
+    run_maintenance(job(history.mirror, NOW + 9 * DAY))
     assert len(packs(history.mirror)) <= 8
     assert objects(history.mirror) == before
     check_sound(history.mirror)
@@ -95,7 +95,7 @@ def test_an_object_is_written_whole_where_the_chain_gets_too_long(
     monkeypatch.setattr(merge, "DEPTH_MAX", 3)
     history.fetches(24)
     before = objects(history.mirror)
-    keep_up(job(history.mirror, grace=0))
+    run_maintenance(job(history.mirror, grace=0))
     [pack] = packs(history.mirror)
     told = git("verify-pack", "-v", str(pack), cwd=history.mirror)
     depths = [int(line.split()[5]) for line in told.splitlines() if len(line.split()) == 7]
@@ -110,11 +110,11 @@ def test_what_is_not_its_own_is_left_alone(history: History) -> None:
     """Loose objects, packs that somebody holds, and few packs."""
     history.fetches(5)
     assert not is_due(job(history.mirror), with_git=True)
-    assert keep_up(job(history.mirror)).joined == 0
+    assert run_maintenance(job(history.mirror)).joined == 0
     blob = git("hash-object", "-w", "--stdin", cwd=history.mirror, stdin=b"loose\n").strip()
     kept = packs(history.mirror)[0]
     kept.with_suffix(".keep").touch()
-    assert keep_up(job(history.mirror, packs=1, grace=0)).joined == 4
+    assert run_maintenance(job(history.mirror, packs=1, grace=0)).joined == 4
     assert kept.exists()
     assert (history.mirror / "objects" / blob[:2] / blob[2:]).exists()
     check_sound(history.mirror)
@@ -129,15 +129,15 @@ def test_what_an_interrupted_upkeep_left_is_made_good(history: History) -> None:
     for name in (f"objects/pack/tmp_pack_{'0' * 16}", f"{RETIRED}.tmp-{'0' * 8}"):
         (history.mirror / name).touch()
         assert is_due(job(history.mirror), with_git=True)
-        keep_up(job(history.mirror))
+        run_maintenance(job(history.mirror))
         assert not (history.mirror / name).exists()
     first.with_suffix(".idx").unlink()
     assert is_due(job(history.mirror), with_git=True)
-    keep_up(job(history.mirror))
+    run_maintenance(job(history.mirror))
     assert objects(history.mirror) == before
-    keep_up(job(history.mirror, packs=1))
+    run_maintenance(job(history.mirror, packs=1))
     second.unlink()
-    assert keep_up(job(history.mirror, NOW + DAY, packs=1)).removed == 3
+    assert run_maintenance(job(history.mirror, NOW + DAY, packs=1)).removed == 3
     assert len(list(folder.iterdir())) == 2
     assert objects(history.mirror) == before
     check_sound(history.mirror)
@@ -158,10 +158,10 @@ def test_damage_stops_it_and_nothing_is_removed(history: History, what: str) -> 
         victim.chmod(0o600)
         victim.write_bytes(data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :])
         with pytest.raises(GitFailed, match=r"damaged|checksum"):
-            keep_up(job(history.mirror, grace=0))
+            run_maintenance(job(history.mirror, grace=0))
         assert sorted(pack.iterdir()) == there
         victim.write_bytes(data)
-    assert keep_up(job(history.mirror, grace=0)).removed == 22
+    assert run_maintenance(job(history.mirror, grace=0)).removed == 22
 
 
 @pytest.mark.git
@@ -169,26 +169,26 @@ def test_joined_packs_stay_a_day_and_until_what_replaced_them_is_sound(history: 
     history.fetches(22)
     before = objects(history.mirror)
     old = packs(history.mirror)
-    keep_up(job(history.mirror))
+    run_maintenance(job(history.mirror))
     [new] = set(packs(history.mirror)) - set(old)
     assert set(old) < set(packs(history.mirror))
     assert not is_due(job(history.mirror, NOW + DAY - 1), with_git=True)
-    assert keep_up(job(history.mirror, NOW + DAY - 1)).removed == 0
+    assert run_maintenance(job(history.mirror, NOW + DAY - 1)).removed == 0
     assert is_due(job(history.mirror, NOW + DAY), with_git=True)
     data = new.read_bytes()
     new.chmod(0o600)
     new.write_bytes(data[:100] + bytes([data[100] ^ 4]) + data[101:])
     with pytest.raises(GitFailed, match="does not match its checksum"):
-        keep_up(job(history.mirror, NOW + DAY))
+        run_maintenance(job(history.mirror, NOW + DAY))
     new.write_bytes(data[:-100])
     with pytest.raises(GitFailed, match="does not match its checksum"):
-        keep_up(job(history.mirror, NOW + DAY))
+        run_maintenance(job(history.mirror, NOW + DAY))
     for suffix in (".pack", ".idx"):
         new.with_suffix(suffix).unlink()
     # Nothing has what they hold any more: they are packs like any other again, and joined again.
-    assert keep_up(job(history.mirror, NOW + DAY)).joined == 22
+    assert run_maintenance(job(history.mirror, NOW + DAY)).joined == 22
     assert objects(history.mirror) == before
-    assert keep_up(job(history.mirror, NOW + 2 * DAY)).removed == 22
+    assert run_maintenance(job(history.mirror, NOW + 2 * DAY)).removed == 22
     assert not (history.mirror / RETIRED).exists()
     assert objects(history.mirror) == before
     check_sound(history.mirror)
@@ -198,7 +198,7 @@ def test_joined_packs_stay_a_day_and_until_what_replaced_them_is_sound(history: 
 def test_what_the_list_of_joined_packs_says_does_no_harm(history: History) -> None:
     history.fetches(22)
     before = objects(history.mirror)
-    keep_up(job(history.mirror))
+    run_maintenance(job(history.mirror))
     joined = (history.mirror / RETIRED).read_text()
     history.fetch()
     more = objects(history.mirror)
@@ -206,11 +206,11 @@ def test_what_the_list_of_joined_packs_says_does_no_harm(history: History) -> No
     lines = [f"1 {pack.stem}\n" for pack in packs(history.mirror)]
     lines += ["1 pack-" + "0" * 40 + "\n", "1 ../../config\n", "x\n"]
     (history.mirror / RETIRED).write_text("".join(lines))
-    keep_up(job(history.mirror))
+    run_maintenance(job(history.mirror))
     assert objects(history.mirror) == more
     # It is lost: what was joined is joined again.
     (history.mirror / RETIRED).unlink(missing_ok=True)
-    keep_up(job(history.mirror, grace=0))
+    run_maintenance(job(history.mirror, grace=0))
     assert objects(history.mirror) == more
     assert len(before) < len(more)
     assert joined
@@ -223,7 +223,7 @@ def test_without_room_it_says_so(history: History, monkeypatch: pytest.MonkeyPat
     usage = shutil.disk_usage(history.mirror)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(GitFailed, match="22 packs were not joined"):
-        keep_up(job(history.mirror))
+        run_maintenance(job(history.mirror))
 
 
 @pytest.mark.git
@@ -234,7 +234,7 @@ def test_the_graph_of_commits_is_written_checked_and_written_again(
     graph = history.mirror / "objects" / "info" / "commit-graph"
     assert is_due(job(history.mirror, graph=1), with_git=True)
     assert not is_due(job(history.mirror, graph=1), with_git=False)
-    assert keep_up(job(history.mirror, graph=1)).graph
+    assert run_maintenance(job(history.mirror, graph=1)).graph
     assert not is_due(job(history.mirror, graph=1), with_git=True)
     check_sound(history.mirror)
     good = graph.read_bytes()
@@ -244,11 +244,11 @@ def test_the_graph_of_commits_is_written_checked_and_written_again(
     assert (problem.file, problem.severity) == ("objects/info/commit-graph", "warning")
     graph.with_name("commit-graph.lock").touch()  # as a git that was killed leaves it
     assert is_due(job(history.mirror, graph=1), with_git=True)
-    assert keep_up(job(history.mirror, graph=1)).graph
+    assert run_maintenance(job(history.mirror, graph=1)).graph
     assert graph.read_bytes() == good
     monkeypatch.setenv("PATH", "")
     graph.unlink()
-    assert keep_up(job(history.mirror, graph=1)).graph is False
+    assert run_maintenance(job(history.mirror, graph=1)).graph is False
 
 
 @pytest.mark.git
@@ -294,7 +294,7 @@ def test_readers_go_on_while_packs_are_joined(history: History, tmp_path: Path) 
         one.start()
     for _ in range(25):
         history.fetch()
-        keep_up(job(history.mirror, packs=1, grace=0))
+        run_maintenance(job(history.mirror, packs=1, grace=0))
     over.set()
     for one in readers:
         one.join()

@@ -79,7 +79,7 @@ def test_an_answer_of_an_lfs_server(simulator: Simulator) -> None:
     with pytest.raises(LfsFailed, match="bytes a second; given up") as caught:
         server.batch("download", [("0" * 64, 1)])
     server.close()
-    assert caught.value.passing
+    assert caught.value.retryable
 
 
 async def test_what_comes_fast_enough_is_kept_however_long_it_takes(

@@ -44,7 +44,7 @@ async def hold_objects(
         return Held(part, passing=isinstance(error, TryLater))
     for oid, reason in _first(result).items():
         _log.warning("backup.lfs_missing", repository=name, oid=oid, reason=reason)
-    return Held(part_of(result), result.objects, result.passing, _facts(result))
+    return Held(part_of(result), result.objects, result.retryable, _facts(result))
 
 
 def as_before(last: Snapshot | None, why: MirrorError | None, *, was_passing: bool) -> Held:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mirror.errors import MirrorError
-from mirror.git.mirrors.maintenance import UpkeepJob, is_due
+from mirror.git.mirrors.maintenance import MaintenanceJob, is_due
 from mirror.git.workers.pool import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import Clock, JsonObject, Progress
@@ -35,7 +35,7 @@ async def keep_up(
     for name, path in mirrors.items():
         facts: JsonObject = {}
         try:
-            job = UpkeepJob(str(path), clock.now().timestamp())
+            job = MaintenanceJob(str(path), clock.now().timestamp())
             if not is_due(job, with_git=workers.has_git):
                 continue
             async with asyncio.timeout(SECONDS_MAX):

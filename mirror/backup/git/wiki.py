@@ -20,7 +20,7 @@ from mirror.collect.ports import Work, moment
 from mirror.errors import CredentialRefused, MirrorError
 from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors.fetch import FetchJob, FetchResult, GitLogin
-from mirror.git.refs import set_back
+from mirror.git.refs import roll_back
 from mirror.logs import get_logger
 from mirror.model import JsonObject, Part, PartState, RefChange, Refs, time_text
 from mirror.store.reading.reader import ErasureFilter, MirrorRefs
@@ -84,7 +84,7 @@ async def backup_wiki(
     except AnotherRepository as error:
         told = _last_told(writer)
         refs = told.refs if told is not None else Refs({})
-        set_back(path, refs.refs, {}, refs.head)
+        roll_back(path, refs.refs, {}, refs.head)
         work.passing.add(PART)
         return Wiki(Part(PartState.PARTIAL, {}, error.message), is_anothers=True)
     except MirrorError as error:

@@ -33,16 +33,16 @@ Operation = Literal["download", "upload"]
 
 
 class LfsFailed(Exception):
-    """A request went wrong. `status` 0: not by the server's answer. `passing`: it may go better later,
+    """A request went wrong. `status` 0: not by the server's answer. `retryable`: it may go better later,
     after `asked` seconds where the server said so."""
 
     def __init__(
-        self, text: str, *, status: int = 0, passing: bool = False, asked: float | None = None
+        self, text: str, *, status: int = 0, retryable: bool = False, asked: float | None = None
     ) -> None:
         super().__init__(text)
         self.text = text
         self.status = status
-        self.passing = passing
+        self.retryable = retryable
         self.asked = asked
 
 
@@ -153,16 +153,16 @@ class LfsServer:
                     strays += 1  # now and then a good credential is refused for nothing
                     continue
                 text = self._words(status, url) + after_colon(said(kind, data))
-                failure = LfsFailed(text, status=status, passing=is_passing(status))
+                failure = LfsFailed(text, status=status, retryable=is_passing(status))
             except GitUnreachable as error:
-                failure = LfsFailed(error.message, passing=True)
+                failure = LfsFailed(error.message, retryable=True)
             except GitFailed as error:
                 raise LfsFailed(error.message) from error
             self.wait(tried, wait, failure)
 
     def wait(self, tried: int, asked: float | None, failure: LfsFailed) -> None:
         """Wait before the next try; raises `failure` where there is to be none."""
-        pause = wait_before(tried, asked, first=self._pause) if failure.passing else None
+        pause = wait_before(tried, asked, first=self._pause) if failure.retryable else None
         if pause is None or pause > WAIT_MAX:
             raise failure
         self.watch.sleep(pause)
@@ -190,7 +190,7 @@ class LfsServer:
             words = plain(error.get("message") or "") if isinstance(error, dict) else ""
             text = told.get(status, f"the server will not give it ({status or 'no code'})")
             text += after_colon(words)
-            return Answer(fault=LfsFailed(text, status=status, passing=is_passing(status)))
+            return Answer(fault=LfsFailed(text, status=status, retryable=is_passing(status)))
         actions = data.get("actions")
         if actions is None:
             return Answer()

@@ -3,7 +3,7 @@
 Where there is no pointer in any pack nothing is walked. Else trees are walked from the refs, and what
 was found is remembered by the names of the packs and the values of the refs: as long as refs are only
 added, or replaced by what follows them, only what came in new packs is walked. Where a value went (its
-commits were let go) all is walked again. The memory is a cache: lost or damaged, it is made again.
+commits were let go) all is walked again. The cache is a cache: lost or damaged, it is made again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from mirror.git.pack.names import packs_in
 from mirror.git.pack.reader import Links, PackIndex
 from mirror.git.refs import closed_after, open_repository, read_all
 from mirror.git.walk import all_links, history, raw, walk
-from mirror.git.workers.job import Tell
+from mirror.git.workers.job import OnProgress, no_progress
 
-# Below the repository: objects as git-lfs keeps them, and what we remember of the walk.
+# Below the repository: objects as git-lfs keeps them, and what we use_cache of the walk.
 LFS = "lfs"
-MEMORY = f"{LFS}/pointers.cache"
+CACHE = f"{LFS}/pointers.cache"
 # Up to version 0.4. It is no JSON: a checksum stands before it.
-_FORMER_MEMORY = f"{LFS}/pointers.json"
+_FORMER_CACHE = f"{LFS}/pointers.json"
 
 _SCHEMA = 2
 
@@ -45,11 +45,11 @@ _UNREADABLE = (
     ObjectFormatException, ChecksumMismatch,
 )  # fmt: skip
 
-Found = Mapping[str, tuple[int, ...]]
+ObjectSizes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass
-class _Memory:
+class _Cache:
     """The pointers of each pack, and those that refs of these values were found to reach."""
 
     packs: dict[str, list[Pointer]] = field(default_factory=dict)
@@ -57,18 +57,22 @@ class _Memory:
     found: set[str] = field(default_factory=set)
 
 
-def objects_reached(
-    path: Path, tips: Collection[str] | None = None, *, remember: bool = False, tell: Tell = lambda _: None
-) -> Found:
+def reachable_objects(
+    path: Path,
+    tips: Collection[str] | None = None,
+    *,
+    use_cache: bool = False,
+    progress: OnProgress = no_progress,
+) -> ObjectSizes:
     """Every LFS object that the refs of the repository at `path` reach, ours included; or that the
     hashes `tips` reach. By its sha256: the sizes that pointers give it, one where none of them lies.
 
-    With `remember`, what was found is kept for the next time (all refs only). Raises GitFailed where
+    With `use_cache`, what was found is kept for the next time (all refs only). Raises GitFailed where
     the repository is damaged, and OSError.
     """
-    memory = _recall(path)
+    cache = _read_cache(path)
     packs = {pack.stem: pack for pack in packs_in(path / "objects" / "pack")}
-    known = {stem: memory.packs[stem] for stem in packs if stem in memory.packs}
+    known = {stem: cache.packs[stem] for stem in packs if stem in cache.packs}
     new = {stem: pack for stem, pack in sorted(packs.items()) if stem not in known}
     try:
         scanned = {stem: pointers_of_pack(pack) for stem, pack in new.items()}
@@ -76,24 +80,24 @@ def objects_reached(
         pointers = {
             one.blob: one for several in (*known.values(), *scanned.values(), loose) for one in several
         }
-        state = _Memory({**known, **scanned})
+        state = _Cache({**known, **scanned})
         if pointers:
             state.tips = set(read_all(path).values() if tips is None else tips)
-            tell("looking for LFS objects")
-            state.found = _reached(path, state.tips, pointers, memory, new.values(), is_all=tips is None)
+            progress("looking for LFS objects")
+            state.found = _reached(path, state.tips, pointers, cache, new.values(), is_all=tips is None)
     except _UNREADABLE as error:
         raise GitFailed(f"{path.name}: LFS objects could not be looked for: {error}") from error
-    if remember and tips is None and (state != memory or not (path / MEMORY).exists()):
-        _remember(path, state)
+    if use_cache and tips is None and (state != cache or not (path / CACHE).exists()):
+        _write_cache(path, state)
     sizes: dict[str, set[int]] = {}
     for blob in state.found:
         sizes.setdefault(pointers[blob].oid, set()).add(pointers[blob].size)
     return {oid: tuple(sorted(several)) for oid, several in sorted(sizes.items())}
 
 
-def forget(path: Path) -> None:
+def drop_cache(path: Path) -> None:
     """Drop what is remembered of a repository: its packs are others now."""
-    for name in (MEMORY, _FORMER_MEMORY):
+    for name in (CACHE, _FORMER_CACHE):
         (path / name).unlink(missing_ok=True)
 
 
@@ -101,7 +105,7 @@ def _reached(
     path: Path,
     tips: set[str],
     pointers: Mapping[str, Pointer],
-    memory: _Memory,
+    cache: _Cache,
     new_packs: Iterable[Path],
     *,
     is_all: bool,
@@ -119,15 +123,15 @@ def _reached(
         repository = stack.enter_context(closed_after(open_repository(path)))
         store = repository.object_store
         wanted = {bytes.fromhex(blob) for blob in pointers}
-        if memory.packs and not any(memory.packs.values()):
+        if cache.packs and not any(cache.packs.values()):
             # What was there before reaches no pointer, whatever refs there were.
             return _walk(store, tips, wanted, lambda name: name in fresh)
-        added = tips - memory.tips
+        added = tips - cache.tips
         is_more = (
-            is_all and memory.found <= pointers.keys() and all(bytes.fromhex(tip) in fresh for tip in added)
+            is_all and cache.found <= pointers.keys() and all(bytes.fromhex(tip) in fresh for tip in added)
         )
-        if memory.packs and is_more and _still_reached(store, tips, memory.tips - tips):
-            return memory.found | _walk(store, added, wanted, lambda name: name in fresh)
+        if cache.packs and is_more and _still_reached(store, tips, cache.tips - tips):
+            return cache.found | _walk(store, added, wanted, lambda name: name in fresh)
         return _walk(store, tips, wanted, lambda _: True)
 
 
@@ -168,32 +172,32 @@ def _still_reached(store: DiskObjectStore, tips: Iterable[str], before: set[str]
     return not left
 
 
-def _recall(path: Path) -> _Memory:
+def _read_cache(path: Path) -> _Cache:
     """What was remembered; nothing where that is not there, or not what was written."""
     try:
-        head, _, data = (path / MEMORY).read_bytes().partition(b"\n")
+        head, _, data = (path / CACHE).read_bytes().partition(b"\n")
         if head.decode("ascii", "replace") != hashlib.sha256(data).hexdigest():
-            return _Memory()
+            return _Cache()
         content = json.loads(data)
         if content["schema"] != _SCHEMA:
-            return _Memory()
+            return _Cache()
         packs = {stem: [Pointer(*one) for one in several] for stem, several in content["packs"].items()}
-        return _Memory(packs, set(content["tips"]), set(content["found"]))
+        return _Cache(packs, set(content["tips"]), set(content["found"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return _Memory()
+        return _Cache()
 
 
-def _remember(path: Path, memory: _Memory) -> None:
+def _write_cache(path: Path, cache: _Cache) -> None:
     content = {
         "schema": _SCHEMA,
-        "packs": {stem: memory.packs[stem] for stem in sorted(memory.packs)},
-        "tips": sorted(memory.tips),
-        "found": sorted(memory.found),
+        "packs": {stem: cache.packs[stem] for stem in sorted(cache.packs)},
+        "tips": sorted(cache.tips),
+        "found": sorted(cache.found),
     }
     data = json.dumps(content).encode("ascii")
     folder = path / LFS
     if not folder.is_dir():
         folder.mkdir(mode=0o700)
         sync_folder(path)
-    write_file(path / MEMORY, hashlib.sha256(data).hexdigest().encode("ascii") + b"\n" + data)
-    (path / _FORMER_MEMORY).unlink(missing_ok=True)
+    write_file(path / CACHE, hashlib.sha256(data).hexdigest().encode("ascii") + b"\n" + data)
+    (path / _FORMER_CACHE).unlink(missing_ok=True)

@@ -16,11 +16,11 @@ from typing import BinaryIO
 
 from mirror.fs.durable import make_folders, sweep
 from mirror.git.lfs.batch_api import BATCH_MAX, Answer, LfsFailed, LfsServer, Operation
-from mirror.git.lfs.reachable import LFS, objects_reached
+from mirror.git.lfs.reachable import LFS, reachable_objects
 from mirror.git.lfs.transfer import DiskFailed, Download, object_path, upload
 from mirror.git.wire.client import GitLogin
 from mirror.git.workers.clock import Watch
-from mirror.git.workers.job import Clock, Tell
+from mirror.git.workers.job import Clock, OnProgress, no_progress
 
 _NOT_ASKED = "not asked for, because of what went wrong before"
 
@@ -43,20 +43,20 @@ class LfsJob:
     width: int = 4
     pause: float = 1.0
 
-    def do(self, tell: Tell, _clock: Clock, /) -> LfsResult:
-        """See `hold`."""
-        return hold(self, tell=tell)
+    def do(self, progress: OnProgress, _clock: Clock, /) -> LfsResult:
+        """See `download_missing`."""
+        return download_missing(self, progress=progress)
 
 
 @dataclass(frozen=True)
 class LfsResult:
     """`objects`: the size of each object that is reached, and whether it is held. `missing`: why each that
-    is not held is not. `passing`: all of that may go better later. `denied`: the server lets this
+    is not held is not. `retryable`: all of that may go better later. `denied`: the server lets this
     credential at none of them."""
 
     objects: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
-    passing: bool = False
+    retryable: bool = False
     denied: bool = False
     received: int = 0
     received_bytes: int = 0
@@ -65,7 +65,7 @@ class LfsResult:
 @dataclass(frozen=True)
 class LfsPushJob:
     """Bring every LFS object that the hashes `tips` reach in the mirror at `mirror` to the LFS server of
-    the repository at `url`. With `dry_run` nothing is brought."""
+    the repository at `url`. With `dry_run` nothing is uploaded."""
 
     mirror: str
     url: str
@@ -76,20 +76,20 @@ class LfsPushJob:
     width: int = 4
     pause: float = 1.0
 
-    def do(self, tell: Tell, _clock: Clock, /) -> LfsPushResult:
-        """See `bring`."""
-        return bring(self, tell=tell)
+    def do(self, progress: OnProgress, _clock: Clock, /) -> LfsPushResult:
+        """See `upload_missing`."""
+        return upload_missing(self, progress=progress)
 
 
 @dataclass(frozen=True)
 class LfsPushResult:
-    """How many objects are reached; how many were brought, and were there already. `absent` are those
+    """How many objects are reached; how many were uploaded, and were there already. `absent` are those
     that the mirror has not itself, `failed` those that the server did not take, each with the reason;
     `refused` why it took none at all; `damaged` those that are not what their name says."""
 
     objects: int = 0
-    brought: int = 0
-    there: int = 0
+    uploaded: int = 0
+    already_present: int = 0
     absent: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     refused: str | None = None
@@ -103,9 +103,9 @@ class LfsFindJob:
     path: str
     tips: tuple[str, ...]
 
-    def do(self, tell: Tell, _clock: Clock, /) -> LfsFindResult:
+    def do(self, progress: OnProgress, _clock: Clock, /) -> LfsFindResult:
         """See `find`."""
-        return find(self, tell=tell)
+        return find(self, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,13 @@ class LfsFindResult:
     objects: Mapping[str, int]
 
 
-def find(job: LfsFindJob, *, tell: Tell = lambda _: None) -> LfsFindResult:
+def find(job: LfsFindJob, *, progress: OnProgress = no_progress) -> LfsFindResult:
     """Do `job`. Raises GitFailed where the repository is damaged."""
-    reached = objects_reached(Path(job.path), job.tips, tell=tell)
+    reached = reachable_objects(Path(job.path), job.tips, progress=progress)
     return LfsFindResult({oid: sizes[-1] for oid, sizes in reached.items()})
 
 
-def is_held(lfs: Path, oid: str, size: int) -> bool:
+def is_present(lfs: Path, oid: str, size: int) -> bool:
     """Whether the folder `lfs` has an object, by its name and size."""
     try:
         return object_path(lfs, oid).stat().st_size == size
@@ -129,18 +129,20 @@ def is_held(lfs: Path, oid: str, size: int) -> bool:
         return False
 
 
-def hold(job: LfsJob, *, tell: Tell = lambda _: None, watch: Watch | None = None) -> LfsResult:
+def download_missing(
+    job: LfsJob, *, progress: OnProgress = no_progress, watch: Watch | None = None
+) -> LfsResult:
     """Do `job`. Killed at any point, what has come is not asked for again by the next.
 
     Raises GitFailed where the mirror is damaged, and OSError. What the server does ends in the result.
     """
     path = Path(job.mirror)
-    reached = objects_reached(path, remember=True, tell=tell)
+    reached = reachable_objects(path, use_cache=True, progress=progress)
     lfs = path / LFS
     sizes = {oid: several[-1] for oid, several in reached.items()}
     wanted: list[Wanted] = []
     for oid, several in reached.items():
-        held = [size for size in several if is_held(lfs, oid, size)]
+        held = [size for size in several if is_present(lfs, oid, size)]
         sizes[oid] = held[0] if held else sizes[oid]
         if not held:
             # Where pointers disagree about the size, one of them is right.
@@ -157,7 +159,7 @@ def hold(job: LfsJob, *, tell: Tell = lambda _: None, watch: Watch | None = None
             watch=watch or Watch(),
         )
         try:
-            _Holding(server, lfs, job.width, done, tell).hold(wanted)
+            _Downloads(server, lfs, job.width, done, progress).run(wanted)
         finally:
             server.close()
     sizes.update(done.sizes)
@@ -165,7 +167,7 @@ def hold(job: LfsJob, *, tell: Tell = lambda _: None, watch: Watch | None = None
     return LfsResult(
         {oid: (size, oid not in missing) for oid, size in sizes.items()},
         missing,
-        passing=bool(missing) and not done.lasting,
+        retryable=bool(missing) and not done.lasting,
         denied=done.denied,
         received=len(done.sizes),
         received_bytes=done.bytes,
@@ -184,17 +186,17 @@ class _Done:
     bytes: int = 0
 
 
-class _Holding:
+class _Downloads:
     """Downloads, several at a time."""
 
-    def __init__(self, server: LfsServer, lfs: Path, width: int, done: _Done, tell: Tell) -> None:
+    def __init__(self, server: LfsServer, lfs: Path, width: int, done: _Done, progress: OnProgress) -> None:
         self._server = server
         self._lfs = lfs
         self._width = width
         self._done = done
-        self._tell = tell
+        self._progress = progress
 
-    def hold(self, wanted: Sequence[Wanted]) -> None:
+    def run(self, wanted: Sequence[Wanted]) -> None:
         """Have all of `wanted`, as far as the server gives it."""
         make_folders(self._lfs / "objects", self._lfs.parent)
         running: dict[Future[None], Download] = {}
@@ -205,7 +207,7 @@ class _Holding:
             except LfsFailed as failure:
                 stop = self._settle(running, 0) or failure.text
                 self._done.denied = failure.status in (401, 403)
-                self._done.lasting |= not failure.passing
+                self._done.lasting |= not failure.retryable
         if stop is not None:
             for oid, _ in wanted:
                 if oid not in self._done.sizes:
@@ -246,10 +248,10 @@ class _Holding:
                 try:
                     future.result()
                     self._done.sizes[download.oid] = download.size
-                    self._tell(f"{len(self._done.sizes)} LFS objects")
+                    self._progress(f"{len(self._done.sizes)} LFS objects")
                 except LfsFailed as failure:
                     self._done.failures[download.oid] = failure.text
-                    self._done.lasting |= not failure.passing
+                    self._done.lasting |= not failure.retryable
                 except DiskFailed as failure:
                     stop = str(failure)
                     self._done.lasting = True
@@ -295,14 +297,16 @@ def _sweep(lfs: Path, wanted: set[str]) -> None:
             part.unlink(missing_ok=True)
 
 
-def bring(job: LfsPushJob, *, tell: Tell = lambda _: None, watch: Watch | None = None) -> LfsPushResult:
+def upload_missing(
+    job: LfsPushJob, *, progress: OnProgress = no_progress, watch: Watch | None = None
+) -> LfsPushResult:
     """Do `job`. Raises GitFailed where the mirror is damaged, and OSError; the rest ends in the result."""
     path = Path(job.mirror)
-    reached = objects_reached(path, job.tips, tell=tell)
+    reached = reachable_objects(path, job.tips, progress=progress)
     held: list[Wanted] = []
     absent: list[str] = []
     for oid, sizes in reached.items():
-        size = next((one for one in sizes if is_held(path / LFS, oid, one)), None)
+        size = next((one for one in sizes if is_present(path / LFS, oid, one)), None)
         if size is None:
             absent.append(oid)
         else:
@@ -318,13 +322,17 @@ def bring(job: LfsPushJob, *, tell: Tell = lambda _: None, watch: Watch | None =
         watch=watch or Watch(),
     )
     try:
-        return _bring(job, server, held, tuple(absent), tell)
+        return _upload_all(job, server, held, tuple(absent), progress)
     finally:
         server.close()
 
 
-def _bring(
-    job: LfsPushJob, server: LfsServer, held: Sequence[Wanted], absent: tuple[str, ...], tell: Tell
+def _upload_all(
+    job: LfsPushJob,
+    server: LfsServer,
+    held: Sequence[Wanted],
+    absent: tuple[str, ...],
+    progress: OnProgress,
 ) -> LfsPushResult:
     lfs = Path(job.mirror) / LFS
     there: dict[str, bool] = {}  # by object, whether the server had it before
@@ -347,7 +355,7 @@ def _bring(
             for oid, future in futures.items():
                 try:
                     there[oid] = future.result()
-                    tell(f"{len(there)} of {len(held)} LFS objects")
+                    progress(f"{len(there)} of {len(held)} LFS objects")
                 except _Damaged:
                     damaged.append(oid)
                 except LfsFailed as failure:

@@ -129,7 +129,7 @@ class Download:
                 tried = 1 if self._have > most else tried + 1
                 most = max(most, self._have)
                 self._server.wait(tried, failure.asked, failure)
-        raise LfsFailed("it comes in pieces too small ever to end", passing=True)
+        raise LfsFailed("it comes in pieces too small ever to end", retryable=True)
 
     def _too_short(self, action: Action) -> LfsFailed:
         """What it means that an answer ended early. Where that was all there is, it is the pointer's size
@@ -140,7 +140,7 @@ class Download:
             return LfsFailed(text)
         if self._promised == self._have:
             return LfsFailed(f"{where} has {self._have} bytes, and its pointer says {self.size}")
-        return LfsFailed(f"{where} sends less than it has promised", passing=True)
+        return LfsFailed(f"{where} sends less than it has promised", retryable=True)
 
     def _renewed(self) -> Action:
         """The action, asked for anew."""
@@ -157,7 +157,7 @@ class Download:
         try:
             response = self._server.session.send("GET", action.href, headers, None)
         except GitUnreachable as error:
-            raise LfsFailed(error.message, passing=True) from error
+            raise LfsFailed(error.message, retryable=True) from error
         except GitFailed as error:
             raise LfsFailed(error.message) from error
         try:
@@ -174,7 +174,7 @@ class Download:
             if found is not None and int(found[1]) == self._have and found[3] in ("*", str(self.size)):
                 return
             self._start_over(stream)
-            raise LfsFailed(f"{place(action.href)} resumes elsewhere than it was asked to", passing=True)
+            raise LfsFailed(f"{place(action.href)} resumes elsewhere than it was asked to", retryable=True)
         if status == 200:
             if self._have:  # it knows no ranges
                 self._start_over(stream)
@@ -183,7 +183,7 @@ class Download:
             return
         if status == 416 and self._have:
             self._start_over(stream)
-            raise LfsFailed(f"{place(action.href)} will not resume (416)", passing=True)
+            raise LfsFailed(f"{place(action.href)} will not resume (416)", retryable=True)
         asked, kind = seconds_asked(response, self._server.watch.now()), response.headers.get("Content-Type")
         try:
             words = said(kind, short(response, action.href, self._server.watch))
@@ -198,7 +198,7 @@ class Download:
                 # What has come is taken at once: it must outlive a connection that breaks off.
                 chunk = response.read1(_CHUNK)
             except (HTTPError, OSError) as error:
-                raise LfsFailed(f"{place(action.href)} broke off the transfer", passing=True) from error
+                raise LfsFailed(f"{place(action.href)} broke off the transfer", retryable=True) from error
             if not chunk:
                 return
             if self._have + len(chunk) > self.size:
@@ -209,7 +209,7 @@ class Download:
             self._have += len(chunk)
             self.received += len(chunk)
             if pace.is_too_slow(len(chunk)):
-                raise TooSlow(f"{place(action.href)} {too_slow()}", passing=True)
+                raise TooSlow(f"{place(action.href)} {too_slow()}", retryable=True)
 
     def _publish(self) -> None:
         """Give it its name, durably."""
@@ -253,7 +253,7 @@ def refusal(status: int, url: str, asked: float | None, words: str) -> LfsFailed
     if status in (404, 410):
         return LfsFailed(f"{place(url)} has it no more ({status}){told}", status=status)
     return LfsFailed(
-        f"{place(url)} answered {status}{told}", status=status, passing=is_passing(status), asked=asked
+        f"{place(url)} answered {status}{told}", status=status, retryable=is_passing(status), asked=asked
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,13 +22,13 @@ from mirror.git.refs import (
     OURS,
     closed_after,
     open_objects,
+    peeled_tag,
     pin_name,
     read_packed,
-    top_of,
     write_head,
     write_packed,
 )
-from mirror.git.workers.job import Clock, Tell
+from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.model import Head, Refs
 
 # So many times a copy is begun again where packs come and go while they are copied.
@@ -52,9 +52,9 @@ class CopyJob:
     pinned: Mapping[int, str] = field(default_factory=dict)
     work_tree: bool = False
 
-    def do(self, tell: Tell, _clock: Clock, /) -> CopyResult:
+    def do(self, progress: OnProgress, _clock: Clock, /) -> CopyResult:
         """See `copy`."""
-        return copy(self, tell=tell)
+        return copy(self, progress=progress)
 
     @property
     def git_folder(self) -> Path:
@@ -88,7 +88,7 @@ class CopyResult:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def copy(job: CopyJob, *, tell: Callable[[str], None] = lambda _: None) -> CopyResult:
+def copy(job: CopyJob, *, progress: OnProgress = no_progress) -> CopyResult:
     """Do `job`: copy, then read back every object, link and ref.
 
     Raises GitFailed where the mirror changes faster than it can be copied, and OSError where the target's
@@ -98,18 +98,18 @@ def copy(job: CopyJob, *, tell: Callable[[str], None] = lambda _: None) -> CopyR
     for _ in range(TRIES):
         before = _listing(mirror)
         _make(target, job)
-        problems = _copy_objects(mirror, target, before, tell)
+        problems = _copy_objects(mirror, target, before, progress)
         if problems is None:
             continue  # what was listed is elsewhere by now
         if not problems:
-            tell("checking")
-            found = check(CheckJob(str(target), job.tips, in_store=False), tell=tell).problems
+            progress("checking")
+            found = check(CheckJob(str(target), job.tips, in_store=False), progress=progress).problems
             problems = [one for one in found if one.severity == "damage"]
             if problems:
                 problems = [*_halves(before), *problems]
         if not problems:
             _write_refs(target, job)
-            return CopyResult(left_out=_files(job, tell))
+            return CopyResult(left_out=_files(job, progress))
         if _listing(mirror) == before:
             _remove(Path(job.target))
             return CopyResult(tuple(problems))
@@ -120,12 +120,12 @@ def copy(job: CopyJob, *, tell: Callable[[str], None] = lambda _: None) -> CopyR
     )
 
 
-def copy_at(mirror: Path, target: Path, refs: Refs, *, tell: Callable[[str], None] = lambda _: None) -> None:
+def copy_at(mirror: Path, target: Path, refs: Refs, *, progress: OnProgress = no_progress) -> None:
     """Make `target` a bare repository with exactly `refs` and their HEAD; see `copy`.
 
     Raises GitFailed where the mirror is damaged, too.
     """
-    result = copy(CopyJob(str(mirror), str(target), refs), tell=tell)
+    result = copy(CopyJob(str(mirror), str(target), refs), progress=progress)
     if result.damage:
         first = result.damage[0]
         raise GitFailed(f"{mirror.name}: {first.object or first.file} {first.problem}")
@@ -176,14 +176,14 @@ def _halves(listing: frozenset[str]) -> list[ObjectProblem]:
 
 
 def _copy_objects(
-    mirror: Path, target: Path, listing: frozenset[str], tell: Callable[[str], None]
+    mirror: Path, target: Path, listing: frozenset[str], progress: OnProgress
 ) -> list[ObjectProblem] | None:
     """Copy what is listed, halves of packs left out; returns what cannot be read. None where something of it
     has gone since: upkeep and prune remove what is in another pack by then."""
     names = [name for name in sorted(listing) if not name.startswith("pack/") or _partner(name) in listing]
     problems = []
     for number, name in enumerate(names, start=1):
-        tell(f"copying {number} of {len(names)}")
+        progress(f"copying {number} of {len(names)}")
         place = target / "objects" / name
         place.parent.mkdir(exist_ok=True)
         try:
@@ -215,7 +215,7 @@ def _write_refs(target: Path, job: CopyJob) -> None:
         for name, value in values.items():
             # Only labels what a tag points to; git finds out by itself where it is not told.
             with contextlib.suppress(Exception):
-                top = top_of(store, value)
+                top = peeled_tag(store, value)
                 if top is not None:
                     tops[name] = top
     write_packed(target, values, tops)
@@ -223,7 +223,7 @@ def _write_refs(target: Path, job: CopyJob) -> None:
         raise GitFailed(f"the refs at {target} are not what was written there")
 
 
-def _files(job: CopyJob, tell: Callable[[str], None]) -> tuple[LeftOut, ...]:
+def _files(job: CopyJob, progress: OnProgress) -> tuple[LeftOut, ...]:
     """Lay out HEAD's files, where there is a work tree and HEAD is born."""
     head = job.refs.head
     if not job.work_tree or head is None:
@@ -231,5 +231,5 @@ def _files(job: CopyJob, tell: Callable[[str], None]) -> tuple[LeftOut, ...]:
     value = head.value.decode("ascii") if head.kind == "detached" else job.refs.refs.get(head.value)
     if value is None:
         return ()
-    tell("files")
+    progress("files")
     return lay_out(job.git_folder, Path(job.target), value)

@@ -20,7 +20,7 @@ from mirror import __version__
 from mirror.errors import MirrorError, TryLater
 from mirror.git import bare, walk
 from mirror.git.failures import GitFailed
-from mirror.git.mirrors.fetch_cache import Look
+from mirror.git.mirrors.fetch_cache import FetchCache
 from mirror.git.objects import COMMIT
 from mirror.git.pack.receiver import present, sweep
 from mirror.git.refs import (
@@ -41,8 +41,8 @@ from mirror.git.refs import (
     write_packed,
 )
 from mirror.git.wire.client import GitLogin, HttpClient
-from mirror.git.wire.fetch_pack import receive, understood
-from mirror.git.workers.job import Clock, Tell
+from mirror.git.wire.fetch_pack import as_mirror_error, receive
+from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.http.network import Network
 from mirror.model import Head, RefChange, Refs, is_hash
 
@@ -53,10 +53,6 @@ create = bare.create
 ZERO = "0" * 40
 # How many commits are walked to tell a fast-forward from a rewrite; beyond, it counts as rewritten.
 WALK_MAX = 200_000
-
-
-def _silent(_: str) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +73,9 @@ class FetchJob:
     silence_timeout: float = 300.0
     since: frozenset[str] | None = None
 
-    def do(self, tell: Tell, clock: Clock, /) -> FetchResult:
+    def do(self, progress: OnProgress, clock: Clock, /) -> FetchResult:
         """See `fetch`."""
-        return fetch(self, tell=tell, clock=clock)
+        return fetch(self, progress=progress, clock=clock)
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ class ProbeJob:
     login: GitLogin | None = None
     silence_timeout: float = 30.0
 
-    def do(self, _tell: Tell, clock: Clock, /) -> MirrorError | None:
+    def do(self, _progress: OnProgress, clock: Clock, /) -> MirrorError | None:
         """See `probe`. Raises TryLater where nobody can say."""
         try:
             probe(self.url, self.login, silence_timeout=self.silence_timeout, clock=clock)
@@ -129,7 +125,9 @@ class FetchResult:
         return self.advertised if self.advertised is not None else read_refs(Path(self.mirror))
 
 
-def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | None = None) -> FetchResult:
+def fetch(
+    job: FetchJob, *, progress: OnProgress = no_progress, clock: Callable[[], float] | None = None
+) -> FetchResult:
     """Run `job`; killed at any point, the mirror stays valid and the next fetch goes on.
 
     `clock` (monotonic seconds) serves to give up what is too slow. Raises the errors of
@@ -139,21 +137,21 @@ def fetch(job: FetchJob, *, tell: Tell = _silent, clock: Callable[[], float] | N
     path = Path(job.mirror)
     bare.create(path)
     client = HttpClient(job.url, login=job.login, silence_timeout=job.silence_timeout, clock=clock)
-    look = Look(path, *_asked(job))
-    advertised = _listed(client, look.is_known)
+    cache = FetchCache(path, *_asked(job))
+    advertised = _listed(client, cache.matches)
     if advertised is None:
-        assert look.found is not None
-        return FetchResult(job.mirror, None, pins=look.found.pins, unpinned=look.found.unpinned)
-    result = _taken_in(job, client, advertised, tell, clock)
+        assert cache.found is not None
+        return FetchResult(job.mirror, None, pins=cache.found.pins, unpinned=cache.found.unpinned)
+    result = _taken_in(job, client, advertised, progress, clock)
     is_all = not result.refused and not result.lacking and _has_all_of(path, result.refs)
     # What was told only now may not have been heard: the run that asked may end before it has noted it.
     if client.answer is not None and is_all and _is_noted(job, result.refs, result.pins):
-        look.keep(client.answer, result.unpinned)
+        cache.store(client.answer, result.unpinned)
     return result
 
 
 def _taken_in(
-    job: FetchJob, client: HttpClient, advertised: Refs, tell: Tell, clock: Clock | None
+    job: FetchJob, client: HttpClient, advertised: Refs, progress: OnProgress, clock: Clock | None
 ) -> FetchResult:
     """Make the mirror what is `advertised`, as far as its objects can be had."""
     path = Path(job.mirror)
@@ -162,14 +160,14 @@ def _taken_in(
     if _is_confirmed(path, job, old, accepted):
         return FetchResult(job.mirror, accepted, refused=refused, pins=_pins(old))
     sweep(path)
-    received = receive(client, path, _tips(accepted), _order(accepted), tell, clock)
+    received = receive(client, path, _tips(accepted), _order(accepted), progress, clock)
     count = received.objects
     if received.failures:
         # What moved or went between list and fetch is not to be had any more, and no fault.
         again = _listed_again(client, received.failures)
         if (again.refs, again.head) != (advertised.refs, advertised.head):
             accepted, refused = _accept(again, job.erased, old)
-            received = receive(client, path, _tips(accepted), _order(accepted), tell, clock)
+            received = receive(client, path, _tips(accepted), _order(accepted), progress, clock)
             count += received.objects
     with closed_after(open_repository(path)) as repository:
         store, old = repository.object_store, read_all(path)
@@ -210,7 +208,7 @@ def _listed(client: HttpClient, is_known: Callable[[bytes], bool] = lambda _: Fa
     except (MirrorError, OSError, MemoryError):
         raise
     except Exception as error:
-        raise understood(error) from error
+        raise as_mirror_error(error) from error
 
 
 def _is_confirmed(path: Path, job: FetchJob, old: Mapping[bytes, str], accepted: Refs) -> bool:

@@ -20,7 +20,7 @@ FILE = "looked"
 
 
 @dataclass(frozen=True)
-class Found:
+class CachedFetch:
     """What a look found where nothing is new: the heads of pull requests that are pinned, and those that
     are wanted and not held."""
 
@@ -28,16 +28,16 @@ class Found:
     unpinned: tuple[int, ...]
 
 
-class Look:
+class FetchCache:
     """One look at a server for the mirror at `path`. `asked` is all that its outcome depends on beside the
     answer and the mirror's refs."""
 
     def __init__(self, path: Path, *asked: str) -> None:
         self._path = path
         self._asked = "\n".join(asked).encode()
-        self.found: Found | None = None
+        self.found: CachedFetch | None = None
 
-    def is_known(self, answer: bytes) -> bool:
+    def matches(self, answer: bytes) -> bool:
         """Whether the last look came from the same; then `found` is what it found."""
         try:
             digest, *numbers = (self._path / FILE).read_text("ascii").split()
@@ -47,10 +47,10 @@ class Look:
         standing = self._standing()
         if standing is None or digest != self._digest(answer, standing, unpinned):
             return False
-        self.found = Found(pins_in(standing[1]), unpinned)
+        self.found = CachedFetch(pins_in(standing[1]), unpinned)
         return True
 
-    def keep(self, answer: bytes, unpinned: tuple[int, ...]) -> None:
+    def store(self, answer: bytes, unpinned: tuple[int, ...]) -> None:
         """Keep that a look found the mirror to be what `answer` says, but for these heads. The caller holds
         the writer's lock."""
         standing = self._standing()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from mirror.git.pack.names import pack_stems, strangers_in
 from mirror.git.pack.reader import Links, PackIndex, PackReader
 from mirror.git.refs import KEEP, closed_after, name_fault, open_objects, read_all, read_packed
 from mirror.git.walk import all_links, raw, walk
-from mirror.git.workers.job import Clock, Tell
+from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.model import is_hash
 
 # Enough to tell what is wrong; a disk that is gone would otherwise name every object.
@@ -50,9 +50,9 @@ class CheckJob:
     in_store: bool = True
     finished: bool = True
 
-    def do(self, tell: Tell, _clock: Clock, /) -> CheckResult:
+    def do(self, progress: OnProgress, _clock: Clock, /) -> CheckResult:
         """See `check`."""
-        return check(self, tell=tell)
+        return check(self, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ def direct_values(path: Path) -> set[str]:
     return set(read_all(path).values())
 
 
-def check(job: CheckJob, *, tell: Callable[[str], None] = lambda _: None) -> CheckResult:
+def check(job: CheckJob, *, progress: OnProgress = no_progress) -> CheckResult:
     """Do `job`. Never raises for damage."""
     for _ in range(_TRIES):
         packs = _pack_files(Path(job.path))
-        result = _check(job, tell)
+        result = _check(job, progress)
         # What upkeep removed while it was read is in another pack, and one that has just come had no index
         # yet: no damage, but to be looked at again.
         if not result.problems or _pack_files(Path(job.path)) == packs:
@@ -97,7 +97,7 @@ def _pack_files(path: Path) -> set[str]:
     return {file.name for file in folder.iterdir()} if folder.is_dir() else set()
 
 
-def _check(job: CheckJob, tell: Callable[[str], None]) -> CheckResult:
+def _check(job: CheckJob, progress: OnProgress) -> CheckResult:
     path = Path(job.path)
     problems: list[ObjectProblem] = []
     objects = 0
@@ -116,7 +116,7 @@ def _check(job: CheckJob, tell: Callable[[str], None]) -> CheckResult:
             for pack, index in _indexes(path / "objects" / "pack", links, problems, halves)
         ]
         for number, (pack, index) in enumerate(packs, start=1):
-            tell(f"pack {number} of {len(packs)}")
+            progress(f"pack {number} of {len(packs)}")
             objects += _check_pack(pack, index, links, problems)
         objects += _check_loose(loose, links, problems)
         # Where nothing is wrong and nothing that anything needs is missing, all that is named is whole.
@@ -124,7 +124,7 @@ def _check(job: CheckJob, tell: Callable[[str], None]) -> CheckResult:
     before = len(problems)
     # Else a walk tells what of it matters: what is missing may be needed by nothing that is named.
     if problems or halves or not whole:
-        tell("links")
+        progress("links")
         _check_links(path, job.named, problems)
     # Half a pack is what a writer that was killed leaves, unless something now lacks its objects.
     derived = [*_check_derived(path / "objects"), *_strangers(path / "objects" / "pack")]

@@ -14,10 +14,10 @@ from pathlib import Path
 from mirror.fs.durable import sync_file, sync_folder
 from mirror.git import cgit
 from mirror.git.failures import GitFailed
-from mirror.git.lfs.reachable import forget
+from mirror.git.lfs.reachable import drop_cache
 from mirror.git.pack.names import packs_in
 from mirror.git.refs import packed_fault, read_all
-from mirror.git.workers.job import Clock, Tell
+from mirror.git.workers.job import Clock, OnProgress
 
 # For so many hashes it is asked which refs still reach them.
 HOLDERS_MAX = 20
@@ -25,7 +25,7 @@ _REPLACED = (".pack", ".idx", ".rev", ".bitmap", ".mtimes")
 
 
 @dataclass(frozen=True)
-class CollectJob:
+class GcJob:
     """Free what no ref of the repository at `path` reaches.
 
     `gone` are hashes that lost their refs. Where all they reach is reached by others, too, there is
@@ -37,45 +37,45 @@ class CollectJob:
     kept: tuple[str, ...]
     gone: tuple[str, ...] = ()
     always: bool = False
-    tell_holders: bool = False
+    report_holders: bool = False
 
-    def do(self, _tell: Tell, _clock: Clock, /) -> CollectResult:
-        """See `collect`."""
-        return collect(self)
+    def do(self, _progress: OnProgress, _clock: Clock, /) -> GcResult:
+        """See `collect_garbage`."""
+        return collect_garbage(self)
 
 
 @dataclass(frozen=True)
-class CollectResult:
+class GcResult:
     """`freed` bytes; None where C git is not installed, so that they remain on the disk.
 
-    `still_held` are refs that reach one of the hashes that were to go, where `tell_holders`.
+    `holders` are refs that reach one of the hashes that were to go, where `report_holders`.
     """
 
     freed: int | None
-    still_held: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class UsageJob:
+class DiskUsageJob:
     """Ask how many bytes on the disk only `gone` reach, and no hash of `kept`."""
 
     path: str
     gone: tuple[str, ...]
     kept: tuple[str, ...]
 
-    def do(self, _tell: Tell, _clock: Clock, /) -> UsageResult:
-        """See `usage`."""
-        return usage(self)
+    def do(self, _progress: OnProgress, _clock: Clock, /) -> DiskUsageResult:
+        """See `disk_usage`."""
+        return disk_usage(self)
 
 
 @dataclass(frozen=True)
-class UsageResult:
+class DiskUsageResult:
     """`size` in bytes; None where C git is not installed, so that nobody can tell."""
 
     size: int | None
 
 
-def collect(job: CollectJob) -> CollectResult:
+def collect_garbage(job: GcJob) -> GcResult:
     """Do `job`. Raises GitFailed where the repository is damaged: nothing is removed then."""
     path = Path(job.path)
     fault = packed_fault(path)
@@ -87,10 +87,10 @@ def collect(job: CollectJob) -> CollectResult:
         )
     git = cgit.find()
     if git is None:
-        return CollectResult(None)
-    held = _holders(git, path, job.gone) if job.tell_holders else ()
+        return GcResult(None)
+    held = _holders(git, path, job.gone) if job.report_holders else ()
     if not job.always and not _size_of(git, path, job.gone, ("--all",)):
-        return CollectResult(0, held)
+        return GcResult(0, held)
     objects = path / "objects"
     before = _size(objects)
     old = [pack for pack in packs_in(objects / "pack") if not pack.with_suffix(".keep").exists()]
@@ -112,11 +112,11 @@ def collect(job: CollectJob) -> CollectResult:
             for suffix in _REPLACED:
                 pack.with_suffix(suffix).unlink(missing_ok=True)
     sync_folder(objects / "pack")
-    forget(path)
+    drop_cache(path)
     # Loose objects are in the new pack now, or nothing reaches them.
     for file in objects.glob("[0-9a-f][0-9a-f]/*"):
         file.unlink(missing_ok=True)
-    return CollectResult(max(0, before - _size(objects)), held)
+    return GcResult(max(0, before - _size(objects)), held)
 
 
 def _holders(git: str, path: Path, gone: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,12 +129,12 @@ def _holders(git: str, path: Path, gone: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def usage(job: UsageJob) -> UsageResult:
+def disk_usage(job: DiskUsageJob) -> DiskUsageResult:
     """Do `job`. Raises GitFailed where git finds the repository damaged."""
     git = cgit.find()
     if git is None:
-        return UsageResult(None)
-    return UsageResult(_size_of(git, Path(job.path), job.gone, tuple(f"^{value}" for value in job.kept)))
+        return DiskUsageResult(None)
+    return DiskUsageResult(_size_of(git, Path(job.path), job.gone, tuple(f"^{value}" for value in job.kept)))
 
 
 def _size_of(git: str, path: Path, gone: tuple[str, ...], kept: tuple[str, ...]) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from mirror.git.pack.merge import join
 from mirror.git.pack.names import packs_in, packs_without_index
 from mirror.git.pack.reader import PackIndex
 from mirror.git.pack.receiver import sweep
-from mirror.git.workers.job import Clock, Tell
+from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.logs import get_logger
 
 _log = get_logger("git")
@@ -56,20 +56,20 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class UpkeepJob:
+class MaintenanceJob:
     """Do what is due for the mirror at `path`. `now` is in seconds since 1970."""
 
     path: str
     now: float
     limits: Limits = field(default_factory=Limits)
 
-    def do(self, tell: Tell, _clock: Clock, /) -> UpkeepResult:
-        """See `keep_up`."""
-        return keep_up(self, tell=tell)
+    def do(self, progress: OnProgress, _clock: Clock, /) -> MaintenanceResult:
+        """See `run_maintenance`."""
+        return run_maintenance(self, progress=progress)
 
 
 @dataclass(frozen=True)
-class UpkeepResult:
+class MaintenanceResult:
     """How many packs were joined, and how many removed that had been; whether the graph of commits was
     written."""
 
@@ -78,7 +78,7 @@ class UpkeepResult:
     graph: bool = False
 
 
-def is_due(job: UpkeepJob, *, with_git: bool) -> bool:
+def is_due(job: MaintenanceJob, *, with_git: bool) -> bool:
     """Whether `job` has anything to do, which a look into folders tells. `with_git`: C git is installed."""
     path, limits = Path(job.path), job.limits
     retired = _read_retired(path)
@@ -91,7 +91,7 @@ def is_due(job: UpkeepJob, *, with_git: bool) -> bool:
     )
 
 
-def keep_up(job: UpkeepJob, *, tell: Callable[[str], None] = lambda _: None) -> UpkeepResult:
+def run_maintenance(job: MaintenanceJob, *, progress: OnProgress = no_progress) -> MaintenanceResult:
     """Do `job`; killed at any point, nothing is lost and the next one goes on.
 
     The caller holds the writer's lock. Readers go on reading: every object is in a pack all the time.
@@ -100,17 +100,17 @@ def keep_up(job: UpkeepJob, *, tell: Callable[[str], None] = lambda _: None) -> 
     path, limits = Path(job.path), job.limits
     sweep(path)
     _drop_damaged_graph(path)
-    removed = _remove_ripe(path, job, tell)
+    removed = _remove_ripe(path, job, progress)
     chosen = choose(_sizes(path, _read_retired(path)), limits)
     if chosen:
-        _join(path, chosen, job.now, tell)
-        removed += _remove_ripe(path, job, tell)
+        _join(path, chosen, job.now, progress)
+        removed += _remove_ripe(path, job, progress)
     size, git = sum(_sizes(path, _read_retired(path)).values()), cgit.find()
     if git is None or size < limits.graph or (_has_graph(path) and not chosen):
-        return UpkeepResult(len(chosen), removed)
-    tell("writing the graph of commits")
+        return MaintenanceResult(len(chosen), removed)
+    progress("writing the graph of commits")
     cgit.run(git, path, "commit-graph", "write", "--reachable", "--no-progress")
-    return UpkeepResult(len(chosen), removed, graph=True)
+    return MaintenanceResult(len(chosen), removed, graph=True)
 
 
 def _was_interrupted(path: Path) -> bool:
@@ -158,7 +158,7 @@ def choose(sizes: Mapping[Path, int], limits: Limits) -> list[Path]:
     return chosen if len(chosen) > limits.packs else []
 
 
-def _join(path: Path, chosen: Sequence[Path], now: float, tell: Callable[[str], None]) -> None:
+def _join(path: Path, chosen: Sequence[Path], now: float, progress: OnProgress) -> None:
     """Join packs, the oldest first: what came later is made from what was there before."""
     stats = {pack: pack.stat() for pack in chosen}
     needed = sum(one.st_size for one in stats.values())
@@ -168,7 +168,7 @@ def _join(path: Path, chosen: Sequence[Path], now: float, tell: Callable[[str], 
             f" and {free >> 20} are free",
             hint="make room",
         )
-    joined = join(sorted(chosen, key=lambda pack: (stats[pack].st_mtime_ns, pack)), tell=tell)
+    joined = join(sorted(chosen, key=lambda pack: (stats[pack].st_mtime_ns, pack)), tell=progress)
     retired = {pack.stem: int(now) for pack in chosen if pack.stem != joined.name}
     _write_retired(path, {**_read_retired(path), **retired})
 
@@ -191,12 +191,12 @@ def _write_retired(path: Path, retired: Mapping[str, int]) -> None:
         (path / RETIRED).unlink(missing_ok=True)
 
 
-def _is_ripe(since: int, job: UpkeepJob) -> bool:
+def _is_ripe(since: int, job: MaintenanceJob) -> bool:
     """Whether a pack was joined long enough ago. A clock that went back tells nothing, and stops nothing."""
     return not 0 <= job.now - since < job.limits.grace
 
 
-def _remove_ripe(path: Path, job: UpkeepJob, tell: Callable[[str], None]) -> int:
+def _remove_ripe(path: Path, job: MaintenanceJob, progress: OnProgress) -> int:
     """Remove the packs that were joined long enough ago; returns how many.
 
     Those that hold something that no pack has which stays are packs like any other again.
@@ -207,7 +207,7 @@ def _remove_ripe(path: Path, job: UpkeepJob, tell: Callable[[str], None]) -> int
         return 0
     there = {pack.stem: pack for pack in _packs(path)}
     staying = [pack for name, pack in there.items() if name not in retired]
-    going = _covered([there[name] for name in ripe if name in there], staying, tell)
+    going = _covered([there[name] for name in ripe if name in there], staying, progress)
     # C git's index over all packs would point to those that go; git works without it.
     (folder / "multi-pack-index").unlink(missing_ok=True)
     halves = [folder / f"{name}.pack" for name in ripe if name not in there]
@@ -220,7 +220,7 @@ def _remove_ripe(path: Path, job: UpkeepJob, tell: Callable[[str], None]) -> int
     return len(going)
 
 
-def _covered(packs: Sequence[Path], staying: Sequence[Path], tell: Callable[[str], None]) -> list[Path]:
+def _covered(packs: Sequence[Path], staying: Sequence[Path], progress: OnProgress) -> list[Path]:
     """Those of `packs` whose every object is in one of `staying`. What holds them is read again, to the
     byte: raises GitFailed where it is damaged, because then these packs may be needed."""
     found: list[Path] = []
@@ -230,7 +230,7 @@ def _covered(packs: Sequence[Path], staying: Sequence[Path], tell: Callable[[str
             newest = sorted(staying, key=lambda pack: pack.stat().st_mtime_ns, reverse=True)
             opened = [(pack, stack.enter_context(closing(_index(pack)))) for pack in newest]
             for number, pack in enumerate(packs, start=1):
-                tell(f"looking whether joined pack {number} of {len(packs)} can go")
+                progress(f"looking whether joined pack {number} of {len(packs)} can go")
                 with closing(_index(pack)) as index:
                     names = (index.name(at) for at in range(index.count))
                     held = [next((at for at, (_, one) in enumerate(opened) if n in one), None) for n in names]

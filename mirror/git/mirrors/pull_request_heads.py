@@ -33,8 +33,8 @@ from mirror.git.refs import (
 )
 from mirror.git.walk import first_parents, history
 from mirror.git.wire.client import GitLogin, HttpClient
-from mirror.git.wire.fetch_pack import Haves, understood
-from mirror.git.workers.job import Clock, Tell
+from mirror.git.wire.fetch_pack import HaveIterator, as_mirror_error
+from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.model import is_hash
 
 # So many requests for hashes that are not advertised; a server that refuses one refuses all with it.
@@ -61,9 +61,9 @@ class HeadsJob:
     own: bool = False
     silence_timeout: float = 300.0
 
-    def do(self, tell: Tell, clock: Clock, /) -> HeadsResult:
+    def do(self, progress: OnProgress, clock: Clock, /) -> HeadsResult:
         """See `pin_heads`."""
-        return pin_heads(self, tell=tell, clock=clock)
+        return pin_heads(self, progress=progress, clock=clock)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class HeadsResult:
     refused: str | None = None
 
 
-def pin_heads(job: HeadsJob, *, tell: Tell = lambda _: None, clock: Clock | None = None) -> HeadsResult:
+def pin_heads(
+    job: HeadsJob, *, progress: OnProgress = no_progress, clock: Clock | None = None
+) -> HeadsResult:
     """Do `job`. Killed at any point, the mirror is as it was, with more objects perhaps.
 
     `clock` (monotonic seconds) serves to give up what is too slow. Raises the errors of
@@ -89,7 +91,7 @@ def pin_heads(job: HeadsJob, *, tell: Tell = lambda _: None, clock: Clock | None
     if missing:
         wanted = [job.wants[number] for number in missing]
         try:
-            asked = _ask(job, path, wanted, tell, clock)
+            asked = _ask(job, path, wanted, progress, clock)
         except (GitUnauthorized, GitFailed) as error:
             if job.own:
                 raise
@@ -121,19 +123,19 @@ def _pin(path: Path, pins: Mapping[int, str]) -> None:
         write_packed(path, new, read_packed(path)[1], read_head(path))
 
 
-def _ask(job: HeadsJob, path: Path, wanted: list[str], tell: Tell, clock: Clock | None) -> set[str]:
+def _ask(job: HeadsJob, path: Path, wanted: list[str], progress: OnProgress, clock: Clock | None) -> set[str]:
     """Ask the server for heads; returns those that it was really asked for, in vain or not."""
     if job.own:
-        server = _Server(job, path, job.login, tell, clock)
+        server = _Server(job, path, job.login, progress, clock)
         return server.by_hash([text for text in wanted if is_hash(text)])
     try:
-        return _ask_fork(job, _Server(job, path, job.login, tell, clock), wanted)
+        return _ask_fork(job, _Server(job, path, job.login, progress, clock), wanted)
     except (GitUnauthorized, GitFailed) as refusal:
         if job.login is None:
             raise
         # A credential of one workspace may be no use in another, where the public may read all the same.
         try:
-            return _ask_fork(job, _Server(job, path, None, tell, clock), wanted)
+            return _ask_fork(job, _Server(job, path, None, progress, clock), wanted)
         except (GitUnauthorized, GitFailed):
             raise refusal from None
 
@@ -149,11 +151,16 @@ class _Server:
     """One server. What it advertises is asked for once, and all over one connection."""
 
     def __init__(
-        self, job: HeadsJob, path: Path, login: GitLogin | None, tell: Tell, clock: Clock | None
+        self,
+        job: HeadsJob,
+        path: Path,
+        login: GitLogin | None,
+        progress: OnProgress,
+        clock: Clock | None,
     ) -> None:
         self._client = HttpClient(job.url, login=login, silence_timeout=job.silence_timeout, clock=clock)
         self._path = path
-        self._tell = tell
+        self._progress = progress
         self._common: list[str] | None = None
 
     def _tips(self) -> list[str]:
@@ -217,12 +224,14 @@ class _Server:
                 self._common = list(_common(store, self._tips(), read_all(self._path)))
             with Reception(self._path / "objects") as pack:
                 with _protocol():
-                    self._client.fetch_pack(b"", wants, Haves(self._common), pack.write, self._progress)
+                    self._client.fetch_pack(
+                        b"", wants, HaveIterator(self._common), pack.write, self._on_sideband
+                    )
                 if pack.received:
-                    pack.publish(store, processes=1, tell=self._tell)
+                    pack.publish(store, processes=1, tell=self._progress)
 
-    def _progress(self, text: bytes) -> None:
-        self._tell(text.decode("utf-8", "replace").strip())
+    def _on_sideband(self, text: bytes) -> None:
+        self._progress(text.decode("utf-8", "replace").strip())
 
 
 @contextmanager
@@ -233,7 +242,7 @@ def _protocol() -> Iterator[None]:
     except (MirrorError, OSError, MemoryError):
         raise
     except Exception as error:
-        raise understood(error) from error
+        raise as_mirror_error(error) from error
 
 
 def _held(store: DiskObjectStore, values: Iterable[str]) -> set[ObjectID]:

@@ -35,7 +35,7 @@ from mirror.git.refs import (
     write_packed,
 )
 from mirror.git.wire.client import HttpClient
-from mirror.git.workers.job import Clock, Tell
+from mirror.git.workers.job import Clock, OnProgress
 from mirror.model import is_hash
 
 HAVES_MAX = 256
@@ -72,7 +72,7 @@ def receive(
     path: Path,
     tips: Iterable[str],
     order: Sequence[str],
-    tell: Tell,
+    progress: OnProgress,
     clock: Clock | None = None,
 ) -> Received:
     """Get the objects that `tips` need into the mirror at `path`, as far as the server can give them.
@@ -91,7 +91,7 @@ def receive(
         return Received()
     wants = [tip for tip in dict.fromkeys([*order, *sorted(missing)]) if tip in missing]
     lacked = [tip for tip in _recall(path) if tip in missing]
-    asking = _Asking(client, path, tell, clock)
+    asking = _Asking(client, path, progress, clock)
     known = set(lacked)
     fresh = [tip for tip in wants if tip not in known]
     # An earlier run was interrupted in the middle of groups: a request for all would fail as it did then.
@@ -110,10 +110,10 @@ def receive(
 class _Asking:
     """Asks one server for what refs need: for all at once, and where that fails for ever smaller groups."""
 
-    def __init__(self, client: HttpClient, path: Path, tell: Tell, clock: Clock | None) -> None:
+    def __init__(self, client: HttpClient, path: Path, progress: OnProgress, clock: Clock | None) -> None:
         self._client = client
         self._path = path
-        self._tell = tell
+        self._progress = progress
         self._clock = clock
         self._failing = 0.0  # seconds that failing requests took
         self._budget = 0
@@ -135,7 +135,7 @@ class _Asking:
                 in_a_row, self._failing, self._budget = 0, 0.0, self._budget + MORE_FOR_EACH
                 if not is_all:
                     _hold(self._path, group)
-                    self._tell(f"{len(todo)} groups of refs to go")
+                    self._progress(f"{len(todo)} groups of refs to go")
                 continue
             in_a_row += 1
             if self._is_given_up(error, in_a_row):
@@ -144,7 +144,7 @@ class _Asking:
             smaller = _smaller(group, error, is_first=is_all)
             if smaller and is_all:
                 size = max(map(len, smaller))
-                self._tell(f"the server did not give all refs at once; going on in groups of {size} refs")
+                self._progress(f"the server did not give all refs at once; going on in groups of {size} refs")
             todo[:0] = smaller
             if in_a_row % IN_A_ROW_MAX == 0:
                 todo.sort(key=len, reverse=True)
@@ -164,7 +164,7 @@ class _Asking:
         began = self._clock() if self._clock is not None else 0.0
         before = self._client.received_bytes
         try:
-            self.objects += _transfer(self._client, self._path, group, self._tell)
+            self.objects += _transfer(self._client, self._path, group, self._progress)
         except (GitNotFound, GitForbidden):
             raise
         except (GitFailed, GitUnreachable) as error:
@@ -232,7 +232,7 @@ def _hold(path: Path, tips: Iterable[str]) -> None:
     write_packed(path, refs, peeled, read_head(path))
 
 
-def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -> int:
+def _transfer(client: HttpClient, path: Path, tips: Sequence[str], progress: OnProgress) -> int:
     """Get what `tips` need in one pack and publish it; returns how many objects came."""
 
     def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
@@ -240,10 +240,10 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
 
     words: list[str] = []
 
-    def progress(text: bytes) -> None:
+    def on_sideband(text: bytes) -> None:
         line = text.decode("utf-8", "replace").strip()
         words.extend(_WORDS.findall(line))
-        tell(line)
+        progress(line)
 
     with closed_after(open_repository(path)) as repository:
         store = repository.object_store
@@ -259,7 +259,7 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
 
             client.is_preparing = True
             try:
-                found = client.fetch_pack(b"", wants, Haves(_heads(client, path)), write, progress)
+                found = client.fetch_pack(b"", wants, HaveIterator(_heads(client, path)), write, on_sideband)
             except (OSError, MemoryError):
                 raise
             except Exception as error:
@@ -267,14 +267,14 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], tell: Tell) -
                 if isinstance(error, HangupException) and pack.received:
                     fault: Exception = GitUnreachable("the git server hung up in the middle of a pack")
                 else:
-                    fault = understood(error)
+                    fault = as_mirror_error(error)
                 raise _with_words(fault, words) from error
             if pack.received == 0:
                 fault = GitFailed("the git server sent nothing of what it advertises; nothing was changed")
                 raise _with_words(fault, words)
             # What was there before passed the same check when it came.
             try:
-                return pack.publish(store, processes=os.cpu_count() or 1, tell=tell)
+                return pack.publish(store, processes=os.cpu_count() or 1, tell=progress)
             except GitFailed as error:
                 if not found.new_shallow:
                     raise
@@ -300,7 +300,7 @@ def _heads(client: HttpClient, path: Path) -> Iterator[str]:
     yield from (value for name, value in old.items() if name.startswith(OURS))
 
 
-class Haves:
+class HaveIterator:
     """The commits that we tell the server we have: ref values, no walk through history."""
 
     def __init__(self, values: Iterable[str]) -> None:
@@ -321,7 +321,7 @@ class Haves:
         """Nothing in common."""
 
 
-def understood(error: Exception) -> Exception:
+def as_mirror_error(error: Exception) -> Exception:
     """An error of the protocol as one of ours."""
     if isinstance(error, MirrorError):
         return error

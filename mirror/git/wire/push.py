@@ -8,7 +8,7 @@ push is sent in steps, older commits first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from mirror.git.refs import by_age, closed_after, open_objects
 from mirror.git.wire.client import GitLogin
 from mirror.git.wire.outgoing import commits_lacking
 from mirror.git.wire.targets import ZERO, Outcome, Target, target_of
-from mirror.git.workers.job import Clock, Tell
+from mirror.git.workers.job import Clock, OnProgress, no_progress
 
 GROUPS = 8
 # So many pushes may fail while good refs are separated from bad ones; each success allows some more.
@@ -53,9 +53,9 @@ class PushJob:
     silence_timeout: float = 300.0
     default: bytes | None = None
 
-    def do(self, tell: Tell, _clock: Clock, /) -> PushResult:
+    def do(self, progress: OnProgress, _clock: Clock, /) -> PushResult:
         """See `push`."""
-        return push(self, tell=tell)
+        return push(self, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class PushResult:
     damaged: frozenset[bytes] = frozenset()
 
 
-def push(job: PushJob, *, tell: Callable[[str], None] = lambda _: None) -> PushResult:
+def push(job: PushJob, *, progress: OnProgress = no_progress) -> PushResult:
     """Do `job`. Raises the errors of `mirror.git.failures` where not even the target's refs can be read;
     whatever happens later is in the result."""
     target = target_of(job.url, job.login, job.silence_timeout)
@@ -99,7 +99,7 @@ def push(job: PushJob, *, tell: Callable[[str], None] = lambda _: None) -> PushR
     if job.dry_run or (would_overwrite and not job.overwrite):
         return told if would_overwrite and not job.overwrite else _foretold(told, todo)
     with closed_after(open_objects(Path(job.mirror))) as store:
-        delivery = _Delivery(target, store, todo, dict(before), tell)
+        delivery = _Delivery(target, store, todo, dict(before), progress)
         error = delivery.run()
     default = None
     if job.default is not None and (job.default in delivery.pushed or job.default in unchanged):
@@ -139,13 +139,13 @@ class _Delivery:
         store: DiskObjectStore,
         todo: dict[bytes, str],
         theirs: dict[bytes, str],
-        tell: Tell,
+        progress: OnProgress,
     ) -> None:
         self._target = target
         self._store = store
         self._todo = todo
         self._theirs = theirs  # the refs that the target has by now
-        self._tell = tell
+        self._progress = progress
         self.pushed: set[bytes] = set()
         self.refused: dict[bytes, str] = {}
         self.damaged: set[bytes] = set()
@@ -177,7 +177,9 @@ class _Delivery:
                 parts = GROUPS if len(group) == len(names) else 2
                 size = -(-len(group) // parts)
                 todo[:0] = [group[at : at + size] for at in range(0, len(group), size)]
-                self._tell(f"the target did not take {len(group)} refs at once; going on in smaller groups")
+                self._progress(
+                    f"the target did not take {len(group)} refs at once; going on in smaller groups"
+                )
                 continue
             if len(group) == 1 and done.is_too_large:
                 self._bring_in_steps(group[0], done)
@@ -190,7 +192,7 @@ class _Delivery:
                     self.pushed.add(name)
 
     def _send(self, updates: Mapping[bytes, str]) -> Outcome:
-        done = self._target.send(self._store, updates, self._tell)
+        done = self._target.send(self._store, updates, self._progress)
         if done.refused is None:
             for name, value in updates.items():
                 if name not in done.declined:
@@ -237,7 +239,7 @@ class _Delivery:
                 if not last.is_too_large or len(lacking) < 2:
                     return reached, last.refused
                 stack.append(lacking[(len(lacking) - 2) // 2])
-            self._tell(f"in steps: {len(lacking)} commits to go to {stack[-1][:12]}")
+            self._progress(f"in steps: {len(lacking)} commits to go to {stack[-1][:12]}")
             last = self._send({step: stack[-1]})
             if last.declined:
                 return reached, last.declined.get(step, "no reason given")

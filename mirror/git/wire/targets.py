@@ -24,9 +24,9 @@ from mirror.errors import CredentialRefused, MirrorError
 from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitTooLarge, GitUnreachable
 from mirror.git.refs import read_head, write_head
 from mirror.git.wire.client import GitLogin, HttpClient
-from mirror.git.wire.fetch_pack import clean, understood
+from mirror.git.wire.fetch_pack import as_mirror_error, clean
 from mirror.git.wire.outgoing import pack_data
-from mirror.git.workers.job import Tell
+from mirror.git.workers.job import OnProgress
 from mirror.model import Head
 
 ZERO = "0" * 40
@@ -60,7 +60,7 @@ class Target(Protocol):
         """The refs that there are. Raises the errors of `mirror.git.failures`."""
         ...
 
-    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], tell: Tell) -> Outcome:
+    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], progress: OnProgress) -> Outcome:
         """Point refs to objects of `store` (`ZERO` removes one), which are brought as far as they lack."""
         ...
 
@@ -112,14 +112,14 @@ def _read_all(records: Iterator[UnpackedObject]) -> Iterator[UnpackedObject]:
         yield record
 
 
-def _generator(store: DiskObjectStore, tell: Tell) -> Callable[..., Any]:
+def _generator(store: DiskObjectStore, on_progress: OnProgress) -> Callable[..., Any]:
     """What dulwich calls to have a pack made. Raises _Damaged, then or while the pack is sent."""
 
     def generate(
         have: Iterable[ObjectID], want: Iterable[ObjectID], *, ofs_delta: bool = False, progress: Any = None
     ) -> Any:
         del ofs_delta, progress
-        tell("packing")
+        on_progress("packing")
         with _reading():
             count, records = pack_data(
                 store, [one.decode("ascii") for one in want], [one.decode("ascii") for one in have]
@@ -153,11 +153,11 @@ class LocalTarget:
             raise GitFailed(f"{self._path} is not a repository that can be read: {error}") from error
         return {bytes(name): value.decode("ascii") for name, value in found.items() if value}
 
-    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], tell: Tell) -> Outcome:
+    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], progress: OnProgress) -> Outcome:
         """See Target."""
         try:
             done = LocalGitClient().send_pack(
-                str(self._path), lambda _: _ids(updates), _generator(store, tell)
+                str(self._path), lambda _: _ids(updates), _generator(store, progress)
             )
         except (OSError, MemoryError, MirrorError):
             raise
@@ -255,29 +255,29 @@ class HttpTarget:
         except (MirrorError, OSError, MemoryError):
             raise
         except Exception as error:
-            raise understood(error) from error
+            raise as_mirror_error(error) from error
         return {
             bytes(name): value.decode("ascii")
             for name, value in found.items()
             if value and name.startswith(b"refs/") and not name.endswith(b"^{}")
         }
 
-    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], tell: Tell) -> Outcome:
+    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], progress: OnProgress) -> Outcome:
         """See Target."""
         client, lines = self._client(), bytearray()
 
-        def progress(data: bytes) -> None:
+        def on_sideband(data: bytes) -> None:
             lines.extend(data)
-            tell(data.decode("utf-8", "replace").strip())
+            progress(data.decode("utf-8", "replace").strip())
 
         try:
-            done = client.send_pack("", lambda _: _ids(updates), _generator(store, tell), progress)
+            done = client.send_pack("", lambda _: _ids(updates), _generator(store, progress), on_sideband)
         except (CredentialRefused, GitForbidden, GitNotFound, OSError, MemoryError):
             raise
         except _Damaged as error:
             return Outcome(refused=str(error), is_damaged=True)
         except Exception as error:  # noqa: BLE001 - dulwich raises anything
-            fault, words = understood(error), _words(lines)
+            fault, words = as_mirror_error(error), _words(lines)
             assert isinstance(fault, MirrorError)
             if isinstance(fault, GitUnreachable):
                 self.refs()  # raises where it is away; one that is there broke off for the sake of the pack
@@ -301,7 +301,7 @@ class HttpTarget:
         except (MirrorError, OSError, MemoryError):
             raise
         except Exception as error:
-            raise understood(error) from error
+            raise as_mirror_error(error) from error
         head = found.head if found is not None else None
         return head if head is not None and head.kind != "unborn" else None
 

@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 
 from mirror.http import network
 
-Tell = Callable[[str], None]
-# Monotonic seconds.
+# Called with a few words on how far a job is.
+OnProgress = Callable[[str], None]
+# Returns monotonic seconds.
 Clock = Callable[[], float]
 _R_co = TypeVar("_R_co", covariant=True)
 
@@ -17,8 +18,12 @@ _R_co = TypeVar("_R_co", covariant=True)
 class Job(Protocol[_R_co]):
     """A job; it and its result must survive pickling."""
 
-    def do(self, tell: Tell, clock: Clock, /) -> _R_co:
+    def do(self, progress: OnProgress, clock: Clock, /) -> _R_co:
         """Do it here and now, telling how far it is; raises what the work raises."""
+
+
+def no_progress(_: str) -> None:
+    """The progress callback of a caller that has no use for one."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,6 @@ class NetworkJob:
 
     network: network.Network
 
-    def do(self, _tell: Tell, _clock: Clock, /) -> None:
+    def do(self, _progress: OnProgress, _clock: Clock, /) -> None:
         """Heed it from now on."""
         network.use(self.network)

@@ -58,11 +58,11 @@ def send(connection: socket.socket, message: Any) -> None:
 
 
 def _answer(connection: socket.socket, job: Job[Any]) -> tuple[str, Any]:
-    def tell(text: str) -> None:
+    def progress(text: str) -> None:
         send(connection, ("progress", text))
 
     try:
-        return "result", job.do(tell, time.monotonic)
+        return "result", job.do(progress, time.monotonic)
     except MirrorError as error:
         return "error", error
     except OSError as error:
