@@ -1,1 +1,1 @@
-"""Sign-in: where secrets come from, the seven kinds of credential, and how each signs a request."""
+"""Sign-in: the sources of secrets, the kinds of credential, and how each signs a request."""

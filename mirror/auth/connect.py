@@ -35,7 +35,7 @@ def _encode(text: str) -> str:
 
 
 def sign(*, app_key: str, client_key: str, shared_secret: str, method: str, url: str, issued_at: int) -> str:
-    """A token for one request; `issued_at` is in seconds since 1970."""
+    """A signed token for one request; `issued_at` is in seconds since 1970."""
     header = {"alg": "HS256", "typ": "JWT"}
     claims = {
         "iss": app_key,

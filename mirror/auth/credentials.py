@@ -1,7 +1,7 @@
-"""The kinds of credential that Bitbucket Cloud knows, as the configuration describes them.
+"""The kinds of credential of Bitbucket Cloud, as the configuration describes them.
 
-They say where secrets are, and hold none. `expires` is the day on which a token expires, where its owner
-wrote it down: at most a year ahead for users' tokens, as a rule for access tokens too.
+They name the sources of secrets and hold none. `expires` is the day on which a token expires, if the
+configuration gives it: at most a year ahead for users' tokens, and usually for access tokens.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class RepositoryAccessToken:
 
 @dataclass(frozen=True)
 class AccessToken:
-    """An access token that nobody says the reach of: it may be a workspace's, a project's or a repository's.
-    Not for configuration files."""
+    """An access token of unknown scope: a workspace's, a project's or a repository's. Only without a
+    configuration file."""
 
     kind: ClassVar[str] = "access_token"
     token: SecretSource

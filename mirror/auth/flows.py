@@ -1,6 +1,6 @@
 """How each kind of credential signs a request: `httpx.Auth` flows.
 
-A flow signs requests to its own origins only, whatever it is handed.
+A flow signs requests to its own origins only.
 """
 
 from __future__ import annotations
@@ -16,45 +16,41 @@ import httpx
 from mirror.auth import connect
 from mirror.auth.credentials import ConnectJwt
 from mirror.auth.secrets import Secret
-from mirror.errors import CredentialRefused, TryLater, UsageError
-from mirror.http import headers, origins
+from mirror.errors import CredentialRefused, MirrorError, TryLater, UsageError
+from mirror.http.headers import basic_credentials
+from mirror.http.messages import after_colon, server_message
 from mirror.http.network import Network
-from mirror.http.origins import Origin
-from mirror.http.rates import TooSlow, paced
-from mirror.http.words import after_colon, said
+from mirror.http.origins import origin
+from mirror.http.rates import MinimumRate, TooSlow, at_least_rate
+from mirror.http.retries import is_retryable
 from mirror.logs import register_secret
 from mirror.model import Clock, NotCanonical, loads
 
-# Renewed this long before it lapses, so that no request is on its way with a dead token.
+# A token is renewed this long before it expires, so that none expires while a request is on its way.
 RENEW_EARLY = 120.0
 TOKEN_SECONDS_DEFAULT = 3600.0
 TOKEN_SECONDS_MAX = 86_400.0
-# A request made inside a flow does not inherit the client's timeouts.
+# Requests inside a flow do not inherit the client's timeouts.
 TIMEOUT = httpx.Timeout(30.0, pool=None)
-ANSWER_BYTES_MAX = 256 * 1024
-ANSWER_SECONDS = 60.0
+RESPONSE_BYTES_MAX = 256 * 1024
+RESPONSE_SECONDS = 60.0
 
 
 class ForeignOrigin(UsageError):
-    """Somebody tried to sign a request to a host that the credential is not for."""
+    """A request to a host that the credential is not for was to be signed."""
 
 
 class SignInTrouble(TryLater):
-    """The sign-in server failed or could not be reached; the credential may be good."""
-
-
-def origin(url: httpx.URL) -> Origin:
-    """Scheme, host and port: what a credential is bound to."""
-    return origins.origin(str(url))
+    """The sign-in server failed or could not be reached; the credential may be valid."""
 
 
 class _OwnOrigins(httpx.Auth):
     def __init__(self, *urls: str) -> None:
-        self._origins = {origin(httpx.URL(url)) for url in urls}
+        self._origins = {origin(url) for url in urls}
 
     def guard(self, request: httpx.Request) -> None:
-        """Refuse to sign what goes elsewhere."""
-        if origin(request.url) not in self._origins:
+        """Raise ForeignOrigin where `request` goes to another origin."""
+        if origin(str(request.url)) not in self._origins:
             raise ForeignOrigin(f"refusing to send the credential to {request.url.host}")
 
 
@@ -73,45 +69,40 @@ class HeaderAuth(_OwnOrigins):
         yield request
 
 
-def basic(username: str, password: Secret) -> Secret:
-    """What Basic sends: also a secret, which logs must not show either."""
-    return Secret(headers.basic(username, password.reveal()).removeprefix("Basic "))
-
-
 class BasicAuth(HeaderAuth):
-    """User name and password in every request."""
+    """Basic authentication in every request."""
 
     def __init__(self, username: str, password: Secret, *urls: str) -> None:
-        super().__init__("Basic", basic(username, password), *urls)
+        super().__init__("Basic", Secret(basic_credentials(username, password.reveal())), *urls)
 
 
 class RenewingAuth(_OwnOrigins, ABC):
-    """An access token that is asked for when needed, before it lapses, and once after a 401.
+    """An access token that is requested when needed, renewed before it expires, and once after a 401.
 
-    Concurrent requests share one renewal. Subclasses say how to ask.
+    Concurrent requests share one renewal. Subclasses build the token request.
     """
 
     requires_response_body = False
 
-    def __init__(self, oauth_url: str, clock: Clock, *urls: str) -> None:
+    def __init__(self, oauth_url: str, clock: Clock, network: Network, *urls: str) -> None:
         super().__init__(oauth_url, *urls)
         self.oauth_url = oauth_url
-        self.user_agent = Network().api_agent
         self.clock = clock
+        self._network = network
         self._lock = asyncio.Lock()
         self._token: Secret | None = None
-        self._lapses = 0.0
+        self._expires = 0.0
 
     @abstractmethod
     def token_request(self) -> httpx.Request:
-        """The request that asks for a token."""
+        """The request for a token."""
 
     def _form(self, grant: str) -> httpx.Request:
         return httpx.Request(
             "POST",
             self.oauth_url,
             data={"grant_type": grant},
-            headers={"Accept": "application/json", "User-Agent": self.user_agent},
+            headers={"Accept": "application/json", "User-Agent": self._network.api_agent},
             extensions={"timeout": TIMEOUT.as_dict()},
         )
 
@@ -119,45 +110,42 @@ class RenewingAuth(_OwnOrigins, ABC):
         self,
         request: httpx.Request,  # noqa: ARG002
     ) -> Generator[httpx.Request, httpx.Response, None]:
-        """Not for synchronous clients: the renewal is shared between tasks."""
+        """Not supported: the renewal is shared between asynchronous tasks."""
         raise RuntimeError("this sign-in needs an asynchronous client")
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Sign `request`, asking for a token first where there is none that lasts."""
+        """Sign `request`; request a token first where there is no valid one."""
         self.guard(request)
         for attempt in (1, 2):
             async with self._lock:
-                if self._lasting() is None:
-                    answer = yield self.token_request()
-                    await self._take(answer)
+                if self._valid_token() is None:
+                    response = yield self.token_request()
+                    await self._receive_token(response)
                 token = self._token
                 assert token is not None
             request.headers["Authorization"] = f"Bearer {token.reveal()}"
             response = yield request
             if response.status_code != 401 or attempt == 2:
                 return
-            # What is read before the second try is bounded like everything else.
-            response.stream = _Capped(response.stream)
+            # httpx reads this response before the second attempt: limit it too.
+            response.stream = self._limited(response)
             if self._token is token:
                 self._token = None
 
     async def token(self, client: httpx.AsyncClient) -> Secret:
-        """A token that lasts, for git.
-
-        Raises CredentialRefused, or SignInTrouble where the server cannot say.
-        """
+        """A valid token, for git. Raises CredentialRefused, and SignInTrouble where the server fails."""
         async with self._lock:
-            token = self._lasting()
+            token = self._valid_token()
             if token is not None:
                 return token
             try:
-                answer = await client.send(
+                response = await client.send(
                     self.token_request(), auth=None, follow_redirects=False, stream=True
                 )
                 try:
-                    await self._take(answer)
+                    await self._receive_token(response)
                 finally:
-                    await answer.aclose()
+                    await response.aclose()
             except httpx.TransportError as error:
                 raise SignInTrouble(
                     f"the sign-in server cannot be reached ({type(error).__name__})"
@@ -165,32 +153,24 @@ class RenewingAuth(_OwnOrigins, ABC):
             assert self._token is not None
             return self._token
 
-    def _lasting(self) -> Secret | None:
-        return self._token if self.clock.monotonic() < self._lapses else None
+    def _valid_token(self) -> Secret | None:
+        return self._token if self.clock.monotonic() < self._expires else None
 
-    async def _take(self, answer: httpx.Response) -> None:
-        """Read the token that was asked for."""
-        status = answer.status_code
-        answer.stream = _Capped(answer.stream)
+    def _limited(self, response: httpx.Response) -> httpx.AsyncByteStream:
+        return _LimitedStream(response.stream, self._network.minimum_rate)
+
+    async def _receive_token(self, response: httpx.Response) -> None:
+        """Read the response to a token request. Raises SignInTrouble, CredentialRefused and UsageError."""
+        response.stream = self._limited(response)
         try:
-            body = await answer.aread()
+            body = await response.aread()
         except httpx.DecodingError:
             body = b""
         except TooSlow as error:
             raise SignInTrouble(f"signing in failed: {error}") from None
-        told = after_colon(said(answer.headers.get("content-type"), body)) if status != 200 else ""
-        if status == 429 or status >= 500:
-            raise SignInTrouble(f"the sign-in server answered {status}{told}")
-        if status in (400, 401, 403):
-            raise CredentialRefused(
-                f"the sign-in server refused the credential ({status}){told}",
-                hint="check the consumer's or app's keys, and that it is still installed",
-            )
-        if status != 200:
-            raise UsageError(
-                f"the sign-in server answered {status}: tokens are not given there{told}",
-                hint="check bitbucket.oauth_url in the configuration",
-            )
+        if response.status_code != 200:
+            message = server_message(response.headers.get("content-type"), body)
+            raise _refusal(response.status_code, after_colon(message))
         try:
             data: Any = loads(body)
         except NotCanonical:
@@ -198,27 +178,46 @@ class RenewingAuth(_OwnOrigins, ABC):
         token = data.get("access_token") if isinstance(data, dict) else None
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
             raise SignInTrouble("the sign-in server answered without a token")
-        lasts = data.get("expires_in")
+        lifetime = data.get("expires_in")
         seconds = TOKEN_SECONDS_DEFAULT
-        if isinstance(lasts, int | float) and not isinstance(lasts, bool) and lasts > 0:
-            seconds = float(min(lasts, TOKEN_SECONDS_MAX))
+        if isinstance(lifetime, int | float) and not isinstance(lifetime, bool) and lifetime > 0:
+            seconds = float(min(lifetime, TOKEN_SECONDS_MAX))
         self._token = Secret(token)
-        self._lapses = self.clock.monotonic() + max(seconds - RENEW_EARLY, seconds / 2)
+        self._expires = self.clock.monotonic() + max(seconds - RENEW_EARLY, seconds / 2)
 
 
-class _Capped(httpx.AsyncByteStream):
-    """A stream that breaks off when it gets longer than any answer about sign-in is."""
+def _refusal(status: int, message: str) -> MirrorError:
+    """The error for a response without a token."""
+    if is_retryable(status) or status >= 500:
+        return SignInTrouble(f"the sign-in server answered {status}{message}")
+    if status in (400, 401, 403):
+        return CredentialRefused(
+            f"the sign-in server refused the credential ({status}){message}",
+            hint="check the consumer's or app's keys, and that it is still installed",
+        )
+    return UsageError(
+        f"the sign-in server answered {status}: this URL issues no tokens{message}",
+        hint="check bitbucket.oauth_url in the configuration",
+    )
 
-    def __init__(self, inner: httpx.SyncByteStream | httpx.AsyncByteStream) -> None:
+
+class _LimitedStream(httpx.AsyncByteStream):
+    """A stream that fails when it is longer than any sign-in response, or slower than `minimum_rate`."""
+
+    def __init__(
+        self, inner: httpx.SyncByteStream | httpx.AsyncByteStream, minimum_rate: MinimumRate
+    ) -> None:
         assert isinstance(inner, httpx.AsyncByteStream)
         self._inner = inner
+        self._minimum_rate = minimum_rate
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
-        async for chunk in paced(aiter(self._inner), seconds=ANSWER_SECONDS):
+        source = at_least_rate(aiter(self._inner), self._minimum_rate, seconds=RESPONSE_SECONDS)
+        async for chunk in source:
             size += len(chunk)
-            if size > ANSWER_BYTES_MAX:
-                raise httpx.RemoteProtocolError("longer than an answer about sign-in can be")
+            if size > RESPONSE_BYTES_MAX:
+                raise httpx.RemoteProtocolError("longer than a sign-in response can be")
             yield chunk
 
     async def aclose(self) -> None:
@@ -226,26 +225,34 @@ class _Capped(httpx.AsyncByteStream):
 
 
 class ConsumerAuth(RenewingAuth):
-    """An OAuth consumer: client credentials, no refresh token, just asked for again."""
+    """An OAuth consumer with the client-credentials grant: tokens are requested anew, never refreshed."""
 
-    def __init__(self, client_id: str, secret: Secret, oauth_url: str, clock: Clock, *urls: str) -> None:
-        super().__init__(oauth_url, clock, *urls)
-        self._basic = basic(client_id, secret)
+    def __init__(
+        self, client_id: str, secret: Secret, oauth_url: str, clock: Clock, network: Network, *urls: str
+    ) -> None:
+        super().__init__(oauth_url, clock, network, *urls)
+        self._basic = Secret(basic_credentials(client_id, secret.reveal()))
 
     def token_request(self) -> httpx.Request:
-        """Ask with the consumer's id and secret."""
+        """See RenewingAuth; signed with the consumer's id and secret."""
         request = self._form("client_credentials")
         request.headers["Authorization"] = f"Basic {self._basic.reveal()}"
         return request
 
 
 class ConnectAuth(RenewingAuth):
-    """A Connect installation: a JWT for the add-on endpoints, exchanged for a token for the rest."""
+    """A Connect installation: a JWT for the add-on endpoints, and a token in exchange for one elsewhere."""
 
     def __init__(
-        self, credential: ConnectJwt, secret: Secret, oauth_url: str, clock: Clock, api_url: str
+        self,
+        credential: ConnectJwt,
+        secret: Secret,
+        oauth_url: str,
+        clock: Clock,
+        network: Network,
+        api_url: str,
     ) -> None:
-        super().__init__(oauth_url, clock, api_url)
+        super().__init__(oauth_url, clock, network, api_url)
         self._credential = credential
         self._secret = secret
         self._addon = httpx.URL(api_url).path.rstrip("/") + "/addon"
@@ -263,20 +270,20 @@ class ConnectAuth(RenewingAuth):
         return f"JWT {token}"
 
     def token_request(self) -> httpx.Request:
-        """Ask with a JWT for this very request."""
+        """See RenewingAuth; signed with a JWT for this very request."""
         request = self._form("urn:bitbucket:oauth2:jwt")
         request.headers["Authorization"] = self._jwt(request)
         return request
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Sign `request` with a JWT or with the token that one is exchanged for."""
+        """Sign `request` with a JWT, or with a token obtained for one."""
         path = request.url.path
         if path == self._addon or path.startswith(self._addon + "/"):
             self.guard(request)
             request.headers["Authorization"] = self._jwt(request)
             yield request
             return
-        # Closed here and now, so that a request that breaks off never holds the renewal's lock.
+        # Closed at once, so that a cancelled request never keeps the renewal's lock.
         async with aclosing(super().async_auth_flow(request)) as flow:
             wanted = await anext(flow)
             while True:

@@ -1,4 +1,4 @@
-"""Secrets: where they come from, and values that do not show themselves."""
+"""Secrets: their sources, and values that hide their text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BLANK_END = re.compile(r"(?:\r?\n[ \t]*)+\Z")
 
 @dataclass(frozen=True)
 class SecretSource:
-    """Where a secret is to be found; never the secret itself.
+    """Where a secret is read from; never the secret itself.
 
     `value` is a path (`file`), a variable's name (`env`), the name of a systemd credential
     (`credential`), or a program with its arguments (`command`).
@@ -35,8 +35,8 @@ class SecretSource:
     value: str | tuple[str, ...]
 
     def __str__(self) -> str:
-        """For people: a program's arguments are left out, and what looks like a secret put in the
-        wrong place is not repeated."""
+        """For messages: without a program's arguments, and without a text that may be the secret itself, put
+        in the wrong place."""
         text = self.value if isinstance(self.value, str) else next(iter(self.value), "")
         if self.kind in ("env", "credential") and not _NAME.fullmatch(text):
             text = "(not a name)"
@@ -53,7 +53,7 @@ class Secret:
         register_secret(value)
 
     def reveal(self) -> str:
-        """The value itself; only for the moment of signing."""
+        """The value itself; only for signing."""
         return self._value
 
     def __repr__(self) -> str:
@@ -68,14 +68,16 @@ class Secret:
         return hash(self._value)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is not to be written down")
+        raise TypeError("secrets cannot be pickled")
 
 
-async def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -> Secret:
-    """Read the secret at `source` now; line ends and blank lines after it are dropped. Other work goes on
-    while a command runs.
+async def read_secret(
+    source: SecretSource, *, environment: Mapping[str, str], command_timeout: float = COMMAND_TIMEOUT
+) -> Secret:
+    """Read the secret at `source` now, without trailing line ends and blank lines. A command runs
+    asynchronously, for at most `command_timeout` seconds.
 
-    Raises UsageError, saying what to do and never what was read.
+    Raises UsageError, which never contains what was read.
     """
     match source.kind:
         case "file":
@@ -92,7 +94,7 @@ async def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -
             text = _read_credential(str(source.value), environment)
         case "command":
             command = (source.value,) if isinstance(source.value, str) else source.value
-            text = await _run(command, environment)
+            text = await _run(command, environment, command_timeout)
     text = _BLANK_END.sub("", text)
     if not text.strip():
         raise UsageError(f"the secret from {source} is empty", hint="put the secret there")
@@ -106,7 +108,7 @@ async def read_secret(source: SecretSource, *, environment: Mapping[str, str]) -
 def _read_file(path: Path) -> str:
     try:
         with _open_file(path) as stream:
-            mode = os.fstat(stream.fileno()).st_mode  # of what was opened, not of what stood there before
+            mode = os.fstat(stream.fileno()).st_mode  # of the opened file: the path may have changed
             if mode & stat.S_IROTH:
                 raise UsageError(
                     f"the secret file {path} can be read by everybody", hint=f"run: chmod o-rwx {path}"
@@ -121,13 +123,13 @@ def _read_file(path: Path) -> str:
 
 
 def _open_file(path: Path) -> BinaryIO:
-    """Open a regular file. Anything else is refused without waiting: a pipe that nobody writes to would
-    block for ever, and a device has no end. Raises UsageError and OSError."""
+    """Open a regular file. A pipe, which may block for ever, and a device, which has no end, are refused
+    at once. Raises UsageError and OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        what = "a directory" if stat.S_ISDIR(mode) else "no file but a pipe or device"
+        what = "a directory" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise UsageError(
             f"the secret file {path} cannot be read: it is {what}",
             hint="put the secret into a file, or name a program that prints it: {command: …}",
@@ -142,7 +144,7 @@ def _reason(error: Exception) -> str:
 def _read_credential(name: str, environment: Mapping[str, str]) -> str:
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise UsageError(
-            "the name of a systemd credential is not one", hint="use the id from LoadCredential="
+            "the name of a systemd credential is malformed", hint="use the id from LoadCredential="
         )
     folder = environment.get("CREDENTIALS_DIRECTORY")
     if not folder:
@@ -161,7 +163,7 @@ def _read_credential(name: str, environment: Mapping[str, str]) -> str:
     return _decode(data, f"the systemd credential {name}")
 
 
-async def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
+async def _run(command: tuple[str, ...], environment: Mapping[str, str], seconds: float) -> str:
     if not command:
         raise UsageError("the secret command is empty", hint="name a program and its arguments")
     program = command[0]
@@ -170,7 +172,7 @@ async def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,  # it may tell more than we may show
+            stderr=asyncio.subprocess.DEVNULL,  # it may contain what must not be shown
             env=dict(environment),
         )
     except (OSError, ValueError) as error:
@@ -178,16 +180,16 @@ async def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
             f"the secret command {program} cannot be started: {_reason(error)}", hint="give its full path"
         ) from None
     try:
-        async with asyncio.timeout(COMMAND_TIMEOUT):
+        async with asyncio.timeout(seconds):
             data = await _output(process)
             code = await process.wait() if len(data) <= SECRET_BYTES_MAX else 0
     except TimeoutError:
         raise UsageError(
-            f"the secret command {program} took longer than {COMMAND_TIMEOUT:.0f} s",
-            hint="make it answer without asking anybody",
+            f"the secret command {program} took longer than {seconds:.0f} s",
+            hint="use a program that needs no input",
         ) from None
     finally:
-        # Whatever it is at: it is not left behind.
+        # Never leave it running.
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -198,7 +200,7 @@ async def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
 
 
 async def _output(process: asyncio.subprocess.Process) -> bytes:
-    """What it prints, as far as that may be a secret."""
+    """Its standard output, up to just above the size limit of a secret."""
     assert process.stdout is not None
     data = b""
     while len(data) <= SECRET_BYTES_MAX and (piece := await process.stdout.read(SECRET_BYTES_MAX)):
@@ -208,7 +210,9 @@ async def _output(process: asyncio.subprocess.Process) -> bytes:
 
 def _decode(data: bytes, what: str) -> str:
     if len(data) > SECRET_BYTES_MAX:
-        raise UsageError(f"{what} is larger than a secret can be", hint="leave only the secret there")
+        raise UsageError(
+            f"{what} is larger than {SECRET_BYTES_MAX} bytes", hint="leave only the secret there"
+        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,8 +1,8 @@
-"""From a credential as it is configured to one that is ready to sign, for the API and for git.
+"""From a configured credential to one that is ready to sign requests, for the API and for git.
 
-Which scheme and which git user name each kind takes is Bitbucket's: access tokens are Bearer and
-`x-token-auth`; a user's API token is Basic with the e-mail address and
-`x-bitbucket-api-token-auth`. The wrong pair is refused although the secret is good.
+Bitbucket fixes the scheme and the git user name of each kind: access tokens use Bearer and
+`x-token-auth`; a user's API token uses Basic with the e-mail address, and
+`x-bitbucket-api-token-auth`. It refuses any other pair even where the secret is valid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from mirror.auth.credentials import (
     AccessToken,
     ApiToken,
     AppPassword,
-    ConnectJwt,
     Credential,
     OAuthConsumer,
     ProjectAccessToken,
@@ -36,6 +35,7 @@ from mirror.auth.flows import (
 )
 from mirror.auth.secrets import Secret, SecretSource, read_secret
 from mirror.errors import UsageError
+from mirror.http.network import Network
 from mirror.model import Clock
 
 __all__ = [
@@ -54,16 +54,16 @@ APP_PASSWORDS_ARE_OFF = "Bitbucket switched app passwords off on 2026-07-28; mak
 
 _HINTS = {
     "app_password": APP_PASSWORDS_ARE_OFF,
-    "api_token": "check that the token has not lapsed (a year at most), and that the e-mail address is "
+    "api_token": "check that the token has not expired (a year at most), and that the e-mail address is "
     "that of its user",
-    "oauth_consumer": "check that the consumer still exists, is private and has the scopes that are needed",
+    "oauth_consumer": "check that the consumer still exists, is private and has the required scopes",
     "connect_jwt": "check that the app is still installed",
 }
 _HINT_ACCESS_TOKEN = "check that the token has not been revoked, and that its kind is right"  # noqa: S105
 
 
 def when_refused(kind: str) -> str:
-    """What to do when Bitbucket refuses a credential of this kind."""
+    """The hint for a refused credential of this kind."""
     return _HINTS.get(kind, _HINT_ACCESS_TOKEN)
 
 
@@ -71,9 +71,9 @@ def when_refused(kind: str) -> str:
 class SignIn:
     """A credential with its secrets read, for one run.
 
-    `identity` tells budgets apart and holds nothing secret: the user for API tokens and app
-    passwords, the token for access tokens, the consumer or installation for the rest. `label` is
-    for people. `expires` is the day that the configuration tells, where it tells one.
+    `identity` is what the rate limit counts by, and nothing secret: the user for API tokens and app
+    passwords, the token for access tokens, the consumer or installation for the rest. `label` is for
+    messages. `expires` is the day of expiry in the configuration, if any.
     """
 
     kind: str
@@ -84,9 +84,9 @@ class SignIn:
     _git: tuple[str, Secret] | None = field(default=None, repr=False)
 
     async def git_login(self, client: httpx.AsyncClient) -> tuple[str, str]:
-        """User name and password for git over HTTPS; may ask for a token first.
+        """User name and password for git over HTTPS; requests a token first where needed.
 
-        Raises CredentialRefused, or SignInTrouble where the sign-in server cannot say.
+        Raises CredentialRefused, and SignInTrouble where the sign-in server fails.
         """
         if self._git is not None:
             username, secret = self._git
@@ -100,7 +100,7 @@ def _fingerprint(*parts: str) -> str:
 
 
 def _check_kind(kind: str, secret: Secret) -> None:
-    """Atlassian's tokens begin with what they are; say so before Bitbucket says only 401."""
+    """Raise UsageError where the prefix of an Atlassian token shows another kind; Bitbucket says only 401."""
     value = secret.reveal()
     is_access_token = kind.endswith("access_token")
     if value.startswith("ATAT") and kind != "api_token":
@@ -124,7 +124,7 @@ async def _token(kind: str, source: SecretSource, environment: Mapping[str, str]
     value = secret.reveal()
     if not value.isascii() or not value.isprintable() or " " in value:
         raise UsageError(
-            f"the secret from {source} has characters that no token has",
+            f"the secret from {source} has characters that no token contains",
             hint="leave only the token there, in one line, without quotes or a name before it",
         )
     _check_kind(kind, secret)
@@ -143,13 +143,21 @@ def _user(kind: str, name: str, what: str) -> str:
 
 
 async def sign_in(
-    credential: Credential, *, environment: Mapping[str, str], oauth_url: str, api_url: str, clock: Clock
+    credential: Credential,
+    *,
+    environment: Mapping[str, str],
+    oauth_url: str,
+    api_url: str,
+    clock: Clock,
+    network: Network | None = None,
 ) -> SignIn:
     """Read the secrets of `credential` now and make it ready to sign.
 
-    Raises UsageError where a secret cannot be read or is plainly of another kind.
+    `network` applies to the token requests of credentials that need them. Raises UsageError where a secret
+    cannot be read or is evidently of another kind.
     """
     kind = credential.kind
+    network = network or Network()
     if isinstance(
         credential, AccessToken | WorkspaceAccessToken | ProjectAccessToken | RepositoryAccessToken
     ):
@@ -182,18 +190,15 @@ async def sign_in(
         secret = await read_secret(credential.client_secret, environment=environment)
         identity = f"consumer:{_fingerprint(client_id)}"
         return SignIn(
-            kind, f"{kind} {client_id}", identity, ConsumerAuth(client_id, secret, oauth_url, clock, api_url)
+            kind,
+            f"{kind} {client_id}",
+            identity,
+            ConsumerAuth(client_id, secret, oauth_url, clock, network, api_url),
         )
-    return await _installation(credential, environment, oauth_url, api_url, clock)
-
-
-async def _installation(
-    credential: ConnectJwt, environment: Mapping[str, str], oauth_url: str, api_url: str, clock: Clock
-) -> SignIn:
     secret = await read_secret(credential.shared_secret, environment=environment)
     return SignIn(
-        credential.kind,
-        f"{credential.kind} {credential.app_key}",
+        kind,
+        f"{kind} {credential.app_key}",
         f"connect:{_fingerprint(credential.app_key, credential.client_key)}",
-        ConnectAuth(credential, secret, oauth_url, clock, api_url),
+        ConnectAuth(credential, secret, oauth_url, clock, network, api_url),
     )

@@ -21,7 +21,7 @@ import re
 from datetime import datetime
 
 from mirror.errors import CredentialRefused, MirrorError, TryLater
-from mirror.http.words import TEXT_MAX, plain
+from mirror.http.messages import TEXT_MAX, plain
 from mirror.model import JsonObject
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Clients of the API and logins for git, with their secrets read now."""
+"""API clients and git logins, with secrets read now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import httpx
 
 from mirror.auth.credentials import Credential
-from mirror.auth.flows import RenewingAuth
 from mirror.auth.signin import SignIn, sign_in
 from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.client import Client
@@ -27,17 +26,43 @@ async def sign_ins_of(
     clock: Clock,
     network: Network | None = None,
 ) -> list[SignIn]:
-    """`credentials` with their secrets read. Raises UsageError where one cannot be read."""
+    """Sign-ins for `credentials`, their secrets read now. Raises UsageError where one cannot be read."""
     urls = config.bitbucket
-    found = []
-    for one in credentials:
-        ready = await sign_in(
-            one, environment=environment, oauth_url=urls.oauth_url, api_url=urls.api_url, clock=clock
+    return [
+        await sign_in(
+            one,
+            environment=environment,
+            oauth_url=urls.oauth_url,
+            api_url=urls.api_url,
+            clock=clock,
+            network=network,
         )
-        if network is not None and isinstance(ready.auth, RenewingAuth):
-            ready.auth.user_agent = network.api_agent
-        found.append(ready)
-    return found
+        for one in credentials
+    ]
+
+
+def client_with(
+    config: Config,
+    sign_ins: Sequence[SignIn],
+    *,
+    clock: Clock,
+    network: Network,
+    budget: Budget | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    until: float | None = None,
+) -> Client:
+    """A client of the configured API with these sign-ins; `until` as for `Client`."""
+    return Client(
+        sign_ins,
+        api_url=config.bitbucket.api_url,
+        clock=clock,
+        concurrency=config.limits.api_concurrency,
+        budget=budget,
+        transport=transport,
+        until=until,
+        file_max=config.limits.file_max,
+        network=network,
+    )
 
 
 @asynccontextmanager
@@ -51,21 +76,14 @@ async def client_of(
     transport: httpx.AsyncBaseTransport | None = None,
     until: float | None = None,
 ) -> AsyncIterator[Client]:
-    """A client for one entry of the configuration. Raises UsageError where a secret cannot be read."""
+    """A client for one workspace entry of the configuration; `until` as for `Client`. Raises UsageError
+    where a secret cannot be read."""
     network = await network_of(config, environment)
     signed = await sign_ins_of(
         config, workspace.credentials, environment=environment, clock=clock, network=network
     )
-    async with Client(
-        signed,
-        api_url=config.bitbucket.api_url,
-        clock=clock,
-        concurrency=config.limits.api_concurrency,
-        budget=budget,
-        transport=transport,
-        until=until,
-        file_max=config.limits.file_max,
-        network=network,
+    async with client_with(
+        config, signed, clock=clock, network=network, budget=budget, transport=transport, until=until
     ) as client:
         yield client
 
@@ -73,8 +91,8 @@ async def client_of(
 async def git_login(
     config: Config, workspace: WorkspaceConfig, *, clock: Clock, environment: Mapping[str, str]
 ) -> GitLogin | None:
-    """User name and password for git by the first credential that gives some. Raises UsageError,
-    CredentialRefused, and TryLater where the sign-in server cannot say."""
+    """User name and password for git from the first credential that has them; None without credentials.
+    Raises UsageError, CredentialRefused, and TryLater where the sign-in server fails."""
     async with client_of(config, workspace, clock=clock, environment=environment) as client:
         found = await client.git_login()
     return GitLogin(*found) if found is not None else None

@@ -1,4 +1,4 @@
-"""What the configuration and the environment say of the network, as one value."""
+"""The network settings of the configuration and the environment, as one value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ BY_CONFIGURATION = "by the configuration"
 
 
 async def network_of(config: Config, environment: Mapping[str, str]) -> Network:
-    """How servers are reached. Raises UsageError where a proxy, a secret or a certificate is not one."""
+    """The settings in force; those of the configuration win. Raises UsageError where a proxy, a secret or a
+    certificate is unusable."""
     wanted = config.network
     network = from_environment(environment)
     if wanted.proxy == "none":

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from mirror.auth.signin import SignIn
 from mirror.bitbucket import endpoints
 from mirror.bitbucket.client.budget import Budget
-from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.failures import BadAnswer
 from mirror.config import Config
-from mirror.connect import network_of, sign_ins_of
+from mirror.connect import client_with, network_of, sign_ins_of
 from mirror.daemon.schedule import triggers
 from mirror.errors import CredentialRefused, MirrorError, TryLater, UsageError
 from mirror.http.network import Network
@@ -53,11 +52,10 @@ async def _try(
     """Ask Bitbucket whether it lets this credential in; returns why that cannot be told. Raises
     CredentialRefused."""
     endpoint = endpoints.WORKSPACE if workspace is not None else endpoints.USER_WORKSPACES
-    url = config.bitbucket.api_url
     try:
         async with (
             asyncio.timeout(ANSWER_SECONDS),
-            Client([signed], api_url=url, clock=clock, budget=budget, network=network) as client,
+            client_with(config, [signed], clock=clock, network=network, budget=budget) as client,
         ):
             await client.get(endpoint, workspace=workspace or "")
     except CredentialRefused as error:

@@ -1,1 +1,1 @@
-"""HTTP as the API, git and LFS use it: one rule for origins, redirects, proxies, certificates, rates."""
+"""HTTP for the API, git and LFS alike: origins, redirects, proxies, certificates, retries, transfer rates."""

@@ -1,4 +1,4 @@
-"""How servers are reached: one plain value for the API, git and LFS, which also goes to workers."""
+"""How servers are reached: one plain value for the API, git and LFS. It is also sent to workers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from mirror.errors import UsageError
 from mirror.http import proxies
 from mirror.http.origins import origin
 from mirror.http.proxies import Proxy
+from mirror.http.rates import MinimumRate
 
 IpVersion = Literal["any", "ipv4", "ipv6"]
 
 CONNECT_TIMEOUT = 30.0
-# The first wait, in seconds, before git sends a request again.
+# The first delay, in seconds, before git sends a request again.
 PAUSE = 1.0
 
 
 @dataclass(frozen=True)
 class Network:
-    """Proxies by scheme and where none is used (`no_proxy`); certificates: `ca_file` is trusted besides
-    the system's, `system_ca_file` and `system_ca_folder` instead of them. `connect_timeout` is in seconds.
-    `user_agent` is added to what we call ourselves. `pause` is the first wait before git sends a request
-    again, in seconds.
+    """Network settings.
 
-    It survives pickling, and holds the proxies' passwords: it goes to workers over their socket alone.
+    `https_proxy` and `http_proxy` serve URLs of these schemes, except for the hosts in `no_proxy`. `ca_file`
+    is trusted besides the system's certificates; `system_ca_file` and `system_ca_folder` replace those.
+    `user_agent` is appended to our own name. Seconds: `connect_timeout`; `pause`, the first delay before git
+    sends a request again; `head_timeout`, how long the head of a response may take after its first byte (git
+    and LFS).
+
+    It can be pickled, and holds the proxies' passwords: it is sent to workers over their socket only.
     """
 
     https_proxy: Proxy | None = None
@@ -41,18 +45,20 @@ class Network:
     connect_timeout: float = CONNECT_TIMEOUT
     user_agent: str = ""
     pause: float = field(default_factory=lambda: PAUSE)
-    # Where the proxies come from, for people.
+    minimum_rate: MinimumRate = field(default_factory=MinimumRate)
+    head_timeout: float = 60.0
+    # Where the proxies come from, for messages.
     proxy_source: str = field(default="", compare=False)
 
     def proxy_for(self, url: str) -> Proxy | None:
-        """The proxy that a request to `url` goes through; None where it goes straight."""
+        """The proxy for requests to `url`; None for a direct connection."""
         where = origin(url)
         proxy = self.https_proxy if where[0] == "https" else self.http_proxy
         return None if proxy is None or proxies.is_excepted(where, self.no_proxy) else proxy
 
     @property
     def source_address(self) -> str | None:
-        """What connections are bound to, so that they are of the one version of IP; None: of either."""
+        """The local address that limits connections to one IP version; None for both versions."""
         return {"ipv4": "0.0.0.0", "ipv6": "::"}.get(self.ip)  # noqa: S104 - the family, not a listener
 
     @property
@@ -62,14 +68,14 @@ class Network:
 
     @property
     def git_agent(self) -> str:
-        """The User-Agent for git servers: Bitbucket has refused those that do not begin like git's own."""
+        """The User-Agent for git servers. It begins like git's own, because Bitbucket has refused others."""
         return self._agent(f"git/mirror-{__version__}")
 
     def _agent(self, own: str) -> str:
         return f"{own} {self.user_agent}" if self.user_agent else own
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Who is believed to be who. Raises UsageError where a file of certificates cannot be used."""
+        """The TLS context with the trusted certificates. Raises UsageError where a file is unusable."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.system_ca_file or self.system_ca_folder:
@@ -86,18 +92,18 @@ class Network:
             self.ssl_context()
 
     def describe(self) -> list[tuple[str, str]]:
-        """What is in force, for people: no secrets."""
+        """The settings in force as pairs of label and text, without secrets."""
         none = ", ".join(self.no_proxy)
         proxy = self.https_proxy or self.http_proxy
-        told = f"{proxy}{f' except for {none}' if none else ''} ({self.proxy_source})" if proxy else "none"
+        text = f"{proxy}{f' except for {none}' if none else ''} ({self.proxy_source})" if proxy else "none"
         authorities = self.system_ca_file or self.system_ca_folder or "those of the system"
         both = f"{authorities} and {self.ca_file}" if self.ca_file else authorities
         family = {"any": "IPv4 and IPv6", "ipv4": "IPv4 only", "ipv6": "IPv6 only"}[self.ip]
-        return [("proxy", told), ("certificates", both), ("connections", family), ("agent", self.api_agent)]
+        return [("proxy", text), ("certificates", both), ("connections", family), ("agent", self.api_agent)]
 
 
 def from_environment(environment: Mapping[str, str]) -> Network:
-    """What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR say. Raises
+    """The settings in HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR. Raises
     UsageError."""
     https, http, without = proxies.from_environment(environment)
     return Network(
@@ -111,7 +117,7 @@ def from_environment(environment: Mapping[str, str]) -> Network:
 
 
 def _load_systems(context: ssl.SSLContext) -> None:
-    """The system's authorities; where it has none, those that come with the HTTP library."""
+    """Load the system's certificates; where it has none, those of the certifi package."""
     found = ssl.get_default_verify_paths()
     file, folder = Path(found.openssl_cafile), Path(found.openssl_capath)
     has_file = file.is_file()
@@ -129,8 +135,8 @@ def _load(context: ssl.SSLContext, name: str, file: str | None, folder: str | No
         return
     try:
         context.load_verify_locations(file, folder)
-    except OSError as error:  # an SSLError is one: no certificate stands there
-        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+    except OSError as error:  # SSLError is a subclass: the file has no certificate
+        reason = "it contains no certificate" if isinstance(error, ssl.SSLError) else error.strerror
         hint = "name a file of certificates in PEM form"
         raise UsageError(f"{name}: {file or folder} cannot be used: {reason}", hint=hint) from None
 
@@ -139,7 +145,7 @@ _in_force: Network | None = None
 
 
 def use(network: Network) -> None:
-    """From now on this process's git and LFS heed `network`."""
+    """Make `network` the settings for git and LFS in this process."""
     global _in_force  # noqa: PLW0603 - a worker gets it once, before its first job
     _in_force = network
 

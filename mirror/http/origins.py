@@ -1,17 +1,20 @@
-"""Origins, and which redirects are followed: a credential is bound to an origin and goes to no other."""
+"""Origins, and which redirects are followed. A credential is bound to an origin and is sent to no other."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from urllib.parse import urljoin, urlsplit
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 REDIRECTS_MAX = 5
+# Headers that describe the request and say nothing about its sender.
+_IMPERSONAL = frozenset({"accept", "accept-encoding", "content-type", "range", "user-agent"})
 
 Origin = tuple[str, str, int | None]
 
 
-class Misled(Exception):
+class RedirectRefused(Exception):
     """A redirect that is not followed; the text says why."""
 
 
@@ -22,12 +25,12 @@ def origin(url: str) -> Origin:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
-def place(url: str) -> str:
-    """Host and port of a URL, for people; its path may be a secret."""
+def authority(url: str) -> str:
+    """Host and port of a URL, for messages; its path may be a secret."""
     try:
         _, host, port = origin(url)
     except ValueError:
-        return "an address that is not one"
+        return "malformed URL"
     return f"{host}:{port}"
 
 
@@ -42,24 +45,39 @@ def is_loopback(where: Origin) -> bool:
         return False
 
 
-def redirected(url: str, location: str | None) -> str:
-    """Where an answer of `url` redirects to. Raises Misled for a redirect to nowhere, to another scheme
-    than HTTP, with a user name in it, and away from HTTPS."""
+def redirect_target(status: int, url: str, location: str | None, *, has_body: bool = False) -> str | None:
+    """The URL that a response of `url` redirects to; None where `status` is no redirect.
+
+    Raises RedirectRefused for a redirect without a target, to another scheme than HTTP, with a user name
+    in it, from https to http, and for one of a request with a body that does not keep the method.
+    """
+    if status not in REDIRECTS:
+        return None
     if not location:
-        raise Misled("a redirect to nowhere")
+        raise RedirectRefused("a redirect to nowhere")
+    if has_body and status not in (307, 308):
+        raise RedirectRefused("a redirect of a request with a body")
     try:
         target = urljoin(url, location)
         parts = urlsplit(target)
         scheme, host, _ = origin(target)
     except ValueError:
-        raise Misled("a redirect to nowhere") from None
+        raise RedirectRefused("a redirect to nowhere") from None
     if scheme not in ("http", "https"):
         named = scheme if scheme.isascii() and scheme.isprintable() and scheme else "nowhere"
-        raise Misled(f"a redirect to {named}")
+        raise RedirectRefused(f"a redirect to {named}")
     if not host or any(sign <= " " or sign == "\x7f" for sign in target):
-        raise Misled("a redirect to nowhere")
+        raise RedirectRefused("a redirect to nowhere")
     if parts.username is not None or parts.password is not None:
-        raise Misled("a redirect with a user name in it")
+        raise RedirectRefused("a redirect with a user name in it")
     if urlsplit(url).scheme == "https" and scheme == "http":
-        raise Misled("a redirect away from https")
+        raise RedirectRefused("a redirect away from https")
     return target
+
+
+def redirected_headers(headers: Mapping[str, str], url: str, target: str) -> dict[str, str]:
+    """The headers of a request to `url` that its redirect to `target` keeps: at another origin only those
+    that say nothing about the sender."""
+    if origin(target) == origin(url):
+        return dict(headers)
+    return {name: value for name, value in headers.items() if name.lower() in _IMPERSONAL}

@@ -1,8 +1,9 @@
-"""Connections for git and LFS, by urllib3. Threads may share them."""
+"""Connections for git and LFS, by urllib3. They are safe to share between threads."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 from collections.abc import Mapping
@@ -16,18 +17,18 @@ from urllib3.util import Retry, Timeout
 from mirror.http.network import Network, in_force
 from mirror.http.proxies import Proxy
 
-# After its first byte, which may take as long as silence may, the head of an answer has so long.
-HEAD_SECONDS = 60.0
-# Whatever goes wrong comes as it is.
+# No retries and no redirects: the callers decide about both.
 _ONCE = Retry(total=False, redirect=False, raise_on_redirect=False)
 
 
 class _TimedHead:
-    """A connection that waits no longer for the head of an answer than for silence, and HEAD_SECONDS: one
-    that comes a byte at a time is never silent."""
+    """A connection that limits how long the head of a response takes: the read timeout for its first byte,
+    and `head_timeout` seconds more. The read timeout alone never ends a head that arrives byte by byte."""
+
+    head_timeout: float
 
     def getresponse(self: Any) -> Any:
-        """The answer, of which the head is read. Raises TimeoutError."""
+        """The response with its head read. Raises TimeoutError."""
         late = threading.Event()
         sock = self.sock
 
@@ -36,7 +37,7 @@ class _TimedHead:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-        timer = threading.Timer((self.timeout or 0.0) + HEAD_SECONDS, shut)
+        timer = threading.Timer((self.timeout or 0.0) + self.head_timeout, shut)
         timer.daemon = True
         timer.start()
         try:
@@ -44,30 +45,23 @@ class _TimedHead:
         finally:
             timer.cancel()
             if late.is_set():
-                raise TimeoutError("the head of the answer does not end")
+                raise TimeoutError("the head of the response does not end")
 
 
-class _Http(_TimedHead, HTTPConnection):
-    pass
-
-
-class _Https(_TimedHead, HTTPSConnection):
-    pass
-
-
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _Http
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _Https
-
-
-_CLASSES = {"http": _HttpPool, "https": _HttpsPool}
+@functools.cache
+def _pool_classes(head_timeout: float) -> dict[str, type[HTTPConnectionPool]]:
+    """The pool classes by scheme whose connections have this `head_timeout`."""
+    limits = {"head_timeout": head_timeout}
+    http = type("_Http", (_TimedHead, HTTPConnection), limits)
+    https = type("_Https", (_TimedHead, HTTPSConnection), limits)
+    return {
+        "http": type("_HttpPool", (HTTPConnectionPool,), {"ConnectionCls": http}),
+        "https": type("_HttpsPool", (HTTPSConnectionPool,), {"ConnectionCls": https}),
+    }
 
 
 class Pools:
-    """Requests by what `network` says. `connections` to each server are kept."""
+    """Sends requests as `network` says. It keeps up to `connections` open to each server."""
 
     def __init__(self, network: Network, connections: int = 1) -> None:
         self.network = network
@@ -115,13 +109,13 @@ class Pools:
         manager: urllib3.PoolManager
         if proxy is None:
             manager = urllib3.PoolManager(**options)
-            manager.pool_classes_by_scheme = _CLASSES
+            manager.pool_classes_by_scheme = _pool_classes(self.network.head_timeout)
             return manager
         signed = {"Proxy-Authorization": proxy.authorization} if proxy.authorization is not None else {}
         if proxy.scheme == "https":
             options["proxy_ssl_context"] = self.network.ssl_context()
         manager = urllib3.ProxyManager(proxy.url, proxy_headers=signed, **options)
-        manager.pool_classes_by_scheme = _CLASSES
+        manager.pool_classes_by_scheme = _pool_classes(self.network.head_timeout)
         return manager
 
 
@@ -129,7 +123,7 @@ _shared: dict[Network, Pools] = {}
 
 
 def shared() -> Pools:
-    """The connections of this process, by its network settings; kept between its jobs."""
+    """The pools for this process's network settings; connections stay open between jobs."""
     network = in_force()
     if network not in _shared:
         _shared[network] = Pools(network)

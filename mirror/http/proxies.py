@@ -15,7 +15,7 @@ from mirror.logs import register_secret
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy; its password is a secret, and its text form has none."""
+    """A proxy. Its text form hides the password."""
 
     scheme: str
     host: str
@@ -25,13 +25,13 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Its address, without user name and password."""
+        """Its URL, without user name and password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
     @property
     def authorization(self) -> str | None:
-        """What signs requests to it, registered as a secret; None where it wants nothing."""
+        """The Proxy-Authorization header, registered as a secret; None where the proxy needs none."""
         if not self.username and not self.password:
             return None
         register_secret(quote(self.password, safe=""))
@@ -42,8 +42,11 @@ class Proxy:
 
 
 def parse_proxy(text: str, where: str, *, username: str = "", password: str = "") -> Proxy:
-    """The proxy that `text` names: `http://host:port`, `https://…`, or `host:port`. `where` it stands is
-    told in errors, which never repeat it: it may hold a password. Raises UsageError."""
+    """The proxy that `text` names: `http://host:port`, `https://…`, or `host:port`.
+
+    Errors name `where` the text is from and never repeat the text, which may hold a password. Raises
+    UsageError.
+    """
     register_secret(urlsplit_password(text))
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
@@ -55,14 +58,14 @@ def parse_proxy(text: str, where: str, *, username: str = "", password: str = ""
         hint = "name an HTTP proxy, such as http://proxy.example.org:3128"
         raise UsageError(f"{where}: proxies of this kind are not supported (SOCKS is one)", hint=hint)
     if not host or port is None or any(sign <= " " for sign in text):
-        raise UsageError(f"{where}: it is not the address of a proxy", hint="write http://host:port")
+        raise UsageError(f"{where}: it is not the URL of a proxy", hint="write http://host:port")
     user = username or unquote(parts.username or "")
     secret = password or unquote(parts.password or "")
     return Proxy(parts.scheme, host, port, user, secret)
 
 
 def urlsplit_password(text: str) -> str:
-    """The password in an address as it stands there; empty where there is none."""
+    """The password in a URL, not decoded; empty where there is none."""
     try:
         return urlsplit(text if "://" in text else f"http://{text}").password or ""
     except ValueError:
@@ -70,12 +73,12 @@ def urlsplit_password(text: str) -> str:
 
 
 def from_environment(environment: Mapping[str, str]) -> tuple[Proxy | None, Proxy | None, tuple[str, ...]]:
-    """The proxies for https and for http, and where none is used. Lower-case names win, as everywhere.
-    Raises UsageError."""
+    """The proxies for https and for http, and the hosts without a proxy. Lower-case names win, as in other
+    programs. Raises UsageError."""
 
     def named(*names: str) -> Proxy | None:
         for name in names:
-            # A web server hands the header `Proxy:` of anybody to its scripts as HTTP_PROXY.
+            # In a CGI script HTTP_PROXY is the header `Proxy:` of the request: anybody can set it (httpoxy).
             if name == "HTTP_PROXY" and "REQUEST_METHOD" in environment:
                 continue
             if text := environment.get(name, "").strip():
@@ -91,8 +94,8 @@ def from_environment(environment: Mapping[str, str]) -> tuple[Proxy | None, Prox
 
 
 def is_excepted(where: Origin, without: Sequence[str]) -> bool:
-    """Whether NO_PROXY names an origin: by `*`, a host, a domain above it (with a dot before it or not),
-    an address, a network of addresses, each with a port or not."""
+    """Whether one of the NO_PROXY rules `without` matches an origin: `*`, a host, a parent domain (with a
+    leading dot or not), an address or a network, each with or without a port."""
     return any(_matches(where, one.lower()) for one in without)
 
 

@@ -1,55 +1,67 @@
-"""The least rate of every transfer: what trickles is given up, however little each wait is."""
+"""The minimum rate of every transfer: one that falls below it is given up, however short each wait is."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
-# What stays below this rate (bytes a second, over so many seconds) is given up. A pack may have pauses in
-# which a server works; a document has none.
-RATE_MIN = 1000
-RATE_OVER = 600.0
-RATE_OVER_SHORT = 60.0
+
+@dataclass(frozen=True)
+class MinimumRate:
+    """Bytes a second, on average over a window in seconds: `window` for packs, because a server may pause
+    while it works, and `short_window` for documents."""
+
+    bytes_per_second: float = 1000
+    window: float = 600.0
+    short_window: float = 60.0
+
+    @property
+    def violation(self) -> str:
+        """What to say of a server that stays below it."""
+        return f"sends less than {self.bytes_per_second:.0f} bytes a second; given up"
 
 
 class TooSlow(Exception):
-    """What comes is too slow to be waited for."""
+    """A transfer fell below the minimum rate."""
 
 
-class Pace:
-    """Whether what comes is too slow to be waited for, by `clock` (monotonic seconds; None: never)."""
+class RateMeter:
+    """Measures one transfer against `minimum`, over windows of `window` seconds (None: `minimum.window`).
 
-    def __init__(self, clock: Callable[[], float] | None, over: float | None = None) -> None:
+    `clock` returns monotonic seconds; with None no transfer is too slow.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] | None, minimum: MinimumRate, window: float | None = None
+    ) -> None:
         self._clock = clock
-        self._over = over
+        self._minimum = minimum
+        self._window = minimum.window if window is None else window
         self.begin()
 
     def begin(self) -> None:
-        """It counts from now on."""
+        """Start a new window now."""
         self._since = self._clock() if self._clock is not None else 0.0
         self._bytes = 0
 
-    def is_too_slow(self, more: int) -> bool:
-        """`more` bytes have come."""
-        self._bytes += more
-        over = RATE_OVER if self._over is None else self._over
-        if self._clock is None or (passed := self._clock() - self._since) < over:
+    def is_too_slow(self, received: int) -> bool:
+        """Count `received` more bytes; True where the window that ends now was below the minimum rate."""
+        self._bytes += received
+        if self._clock is None or (elapsed := self._clock() - self._since) < self._window:
             return False
-        is_slow = self._bytes < RATE_MIN * passed
+        is_slow = self._bytes < self._minimum.bytes_per_second * elapsed
         self._since, self._bytes = self._clock(), 0
         return is_slow
 
 
-def too_slow() -> str:
-    """The message about a server whose transfer is given up."""
-    return f"sends less than {RATE_MIN} bytes a second; given up"
-
-
-async def paced(source: AsyncIterator[bytes], *, seconds: float | None = None) -> AsyncIterator[bytes]:
-    """The same bytes, as long as they come at the least rate, and within `seconds` in all where that is
-    given. Raises TooSlow."""
+async def at_least_rate(
+    source: AsyncIterator[bytes], minimum: MinimumRate, *, seconds: float | None = None
+) -> AsyncIterator[bytes]:
+    """Yield the chunks of `source` while they arrive at the `minimum` rate over its short window, and within
+    `seconds` in all where that is given. Raises TooSlow."""
     clock = asyncio.get_running_loop().time
-    pace = Pace(clock, RATE_OVER_SHORT)
+    meter = RateMeter(clock, minimum, minimum.short_window)
     end = clock() + seconds if seconds is not None else None
     while True:
         try:
@@ -59,6 +71,6 @@ async def paced(source: AsyncIterator[bytes], *, seconds: float | None = None) -
             return
         except TimeoutError:
             raise TooSlow(f"the server took longer than {seconds:.0f} s") from None
-        if pace.is_too_slow(len(chunk)):
-            raise TooSlow(f"the server {too_slow()}")
+        if meter.is_too_slow(len(chunk)):
+            raise TooSlow(f"the server {minimum.violation}")
         yield chunk

@@ -12,7 +12,7 @@ from mirror.http.proxies import Proxy
 
 
 class NetworkTransport(httpx.AsyncBaseTransport):
-    """Sends each request by what `network` says; nothing else in the environment is heeded."""
+    """Sends each request as `network` says; the environment is ignored."""
 
     def __init__(self, network: Network, limits: httpx.Limits) -> None:
         self._network = network
@@ -34,7 +34,7 @@ class NetworkTransport(httpx.AsyncBaseTransport):
             await transport.aclose()
 
     def _make(self, proxy: Proxy | None, scheme: str) -> httpx.AsyncHTTPTransport:
-        # Without certificates nobody is believed, and plain http asks for none.
+        # Plain http needs no certificates: the bare context trusts nobody and loads nothing.
         bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context = self._network.ssl_context() if scheme == "https" else bare
         return httpx.AsyncHTTPTransport(

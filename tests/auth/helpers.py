@@ -12,6 +12,7 @@ import httpx
 from mirror.auth.credentials import Credential
 from mirror.auth.secrets import SecretSource
 from mirror.auth.signin import SignIn, sign_in
+from mirror.http.network import Network
 
 API = "https://api.example.test/2.0"
 OAUTH = "https://accounts.example.test/site/oauth2/access_token"
@@ -66,6 +67,7 @@ def signed(
     clock: FakeClock | None = None,
     api_url: str = API,
     oauth_url: str = OAUTH,
+    network: Network | None = None,
 ) -> SignIn:
     """`credential`, whose secret is in the variable SECRET, ready to sign."""
     return at_once(
@@ -75,6 +77,7 @@ def signed(
             oauth_url=oauth_url,
             api_url=api_url,
             clock=clock or FakeClock(),
+            network=network,
         )
     )
 

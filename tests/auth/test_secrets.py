@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from mirror.auth.secrets import Secret, SecretSource, read_secret
+from mirror.auth.secrets import COMMAND_TIMEOUT, Secret, SecretSource, read_secret
 from mirror.errors import UsageError
 from mirror.logs import redact
 
@@ -110,7 +110,7 @@ async def test_a_pipe_or_a_device_is_refused_at_once(
     environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     for name in ("pipe", "zero"):
         source = SecretSource(kind, name if kind == "credential" else str(tmp_path / name))
-        with pytest.raises(UsageError, match="pipe or device"):
+        with pytest.raises(UsageError, match="a pipe or a device"):
             await asyncio.wait_for(read_secret(source, environment=environment), 5)
 
 
@@ -188,19 +188,15 @@ async def test_other_work_goes_on_while_a_command_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["too long", "stopped"])
-async def test_a_command_is_not_left_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+async def test_a_command_is_not_left_behind(tmp_path: Path, how: str) -> None:
     number = tmp_path / "pid"
     script = (
         f"import os, pathlib, time\npathlib.Path({str(number)!r}).write_text(str(os.getpid()))\n"
         "time.sleep(1000)"
     )
-    if how == "too long":
-        monkeypatch.setattr("mirror.auth.secrets.COMMAND_TIMEOUT", 5.0)
-    reading = asyncio.ensure_future(
-        read_secret(SecretSource("command", (sys.executable, "-c", script)), environment={})
-    )
+    source = SecretSource("command", (sys.executable, "-c", script))
+    timeout = 5.0 if how == "too long" else COMMAND_TIMEOUT
+    reading = asyncio.ensure_future(read_secret(source, environment={}, command_timeout=timeout))
     while not number.exists() or not number.read_text():
         await asyncio.sleep(0.01)
     if how == "stopped":
@@ -213,7 +209,7 @@ async def test_a_command_is_not_left_behind(
 
 async def test_a_command_that_prints_without_end_is_ended() -> None:
     script = "while True: print('x' * 1000)"
-    with pytest.raises(UsageError, match="larger than a secret"):
+    with pytest.raises(UsageError, match="larger than 65536 bytes"):
         await read_secret(SecretSource("command", (sys.executable, "-c", script)), environment={})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.bitbucket.client.addresses import clone_address
+from mirror.bitbucket.clone_urls import clone_url
 from mirror.bitbucket.fields import clone_addresses
 
 GIT = "https://bitbucket.org"
@@ -30,12 +30,12 @@ GIT = "https://bitbucket.org"
     ],
 )
 def test_only_the_git_servers_own_address_without_a_user(href: str, address: str | None) -> None:
-    assert clone_address(href, GIT) == address
+    assert clone_url(href, GIT) == address
 
 
 def test_a_path_that_the_git_server_has_must_be_there_too() -> None:
-    assert clone_address("https://host.example/git/x.git", "https://host.example/git") is not None
-    assert clone_address("https://host.example/other/x.git", "https://host.example/git") is None
+    assert clone_url("https://host.example/git/x.git", "https://host.example/git") is not None
+    assert clone_url("https://host.example/other/x.git", "https://host.example/git") is None
 
 
 @pytest.mark.parametrize(

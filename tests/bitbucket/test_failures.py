@@ -188,7 +188,7 @@ async def test_a_server_that_repeats_the_secret_does_not_get_it_into_our_message
     ("credential", "hint"),
     [
         (AppPassword("ann", variable("SECRET")), "switched app passwords off on 2026-07-28"),
-        (ApiToken("ann@example.test", variable("SECRET")), "lapsed"),
+        (ApiToken("ann@example.test", variable("SECRET")), "expired"),
     ],
 )
 async def test_a_refusal_says_what_to_do_for_this_kind(credential: Any, hint: str) -> None:

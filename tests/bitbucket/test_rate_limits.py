@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from mirror.bitbucket.client.budget import HOUR, Budget
 from mirror.bitbucket.endpoints import REPOSITORY
 from mirror.bitbucket.failures import RateLimited
-from mirror.http.headers import rate_told, wait_told
+from mirror.http.headers import rate_limit_from_headers, wait_from_headers
 from mirror.model import Use, UseJournal
 from tests.auth.helpers import BEGAN
 from tests.bitbucket.helpers import API, FakeClock, Server, client_for, token
@@ -48,21 +48,27 @@ WHERE = {"workspace": "acme", "repository": "website"}
     ],
 )
 def test_the_wait_is_what_the_headers_say(headers: dict[str, str], seconds: float | None) -> None:
-    assert wait_told(headers, BEGAN) == seconds
+    assert wait_from_headers(headers, BEGAN) == seconds
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 @settings(derandomize=True, max_examples=200)
 def test_no_header_breaks_the_reading(one: str, other: str) -> None:
-    wait = wait_told({"retry-after": one, "x-ratelimit-reset": other}, BEGAN)
+    wait = wait_from_headers({"retry-after": one, "x-ratelimit-reset": other}, BEGAN)
     assert wait is None or wait >= 0
-    rate_told({"x-ratelimit-limit": one, "x-ratelimit-remaining": other})
+    rate_limit_from_headers({"x-ratelimit-limit": one, "x-ratelimit-remaining": other})
 
 
 def test_limits_of_another_window_are_not_taken_for_an_hours() -> None:
-    assert rate_told({"x-ratelimit-limit": "60, 60;w=3600", "x-ratelimit-remaining": "59"}) == (60, 59)
-    assert rate_told({"x-ratelimit-limit": "10, 10;w=60", "x-ratelimit-remaining": "9"}) == (None, None)
-    assert rate_told({}) == (None, None)
+    assert rate_limit_from_headers({"x-ratelimit-limit": "60, 60;w=3600", "x-ratelimit-remaining": "59"}) == (
+        60,
+        59,
+    )
+    assert rate_limit_from_headers({"x-ratelimit-limit": "10, 10;w=60", "x-ratelimit-remaining": "9"}) == (
+        None,
+        None,
+    )
+    assert rate_limit_from_headers({}) == (None, None)
 
 
 class Limited:
@@ -240,11 +246,11 @@ def test_a_limit_that_is_told_is_believed_whatever_its_size(limit: int, remainin
 def test_near_the_limit_no_more_than_a_fifth_is_left() -> None:
     budget = Budget(FakeClock())
     near = {"x-ratelimit-limit": "5000", "x-ratelimit-nearlimit": "true"}
-    limit, remaining = rate_told(near)
+    limit, remaining = rate_limit_from_headers(near)
     budget.learn("me", "api", limit=limit, remaining=remaining)
     assert budget.left("me", "api") == 1000
-    assert rate_told({**near, "x-ratelimit-nearlimit": "false"}) == (5000, None)
-    assert rate_told({**near, "x-ratelimit-remaining": "12"}) == (5000, 12)
+    assert rate_limit_from_headers({**near, "x-ratelimit-nearlimit": "false"}) == (5000, None)
+    assert rate_limit_from_headers({**near, "x-ratelimit-remaining": "12"}) == (5000, 12)
 
 
 def test_files_have_a_limit_of_their_own() -> None:

@@ -17,7 +17,8 @@ from mirror.git.mirrors.fetch import GitLogin
 from mirror.git.wire import client as transport
 from mirror.git.wire.client import HttpClient
 from mirror.git.workers.clock import Watch
-from mirror.http import pools
+from mirror.http import network
+from mirror.http.network import Network
 from mirror.http.retries import TRIES_MAX, WAIT_MAX
 from tests.git.backend import GitBackend
 from tests.git.served import GET, LOGIN, POST, get, is_equal, make_upstream, paths
@@ -193,7 +194,7 @@ def test_a_server_that_knows_no_such_request_is_not_asked_so_for_ever(backend: G
 
 def test_a_head_that_trickles_is_given_up(backend: GitBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, and the head never ends."""
-    monkeypatch.setattr(pools, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(network, "_in_force", Network(head_timeout=0.3))
     over = threading.Event()
 
     def instead(handler: BaseHTTPRequestHandler, _: bytes) -> bool:

@@ -18,7 +18,9 @@ import pytest
 from mirror.git.failures import GitFailed, GitNotFound, GitUnreachable
 from mirror.git.mirrors.fetch import FetchJob, ProbeJob, fetch, probe, read_refs
 from mirror.git.wire import client, fetch_pack
-from mirror.http import pools, rates
+from mirror.http import network, pools
+from mirror.http.network import Network
+from mirror.http.rates import MinimumRate
 from tests.git.backend import GitBackend, git
 from tests.git.served import GET, LOGIN, POST, get, is_equal, make_upstream, paths, state
 
@@ -339,7 +341,7 @@ def test_what_is_too_slow_is_given_up(
     """Counted from the pack's first byte on: a server may take long to get it ready."""
     blob = git("hash-object", "-w", "--stdin", cwd=upstream, stdin=os.urandom(2_000_000)).strip()
     git("update-ref", "refs/tags/large", blob, cwd=upstream)
-    monkeypatch.setattr(rates, "RATE_MIN", 10**9)
+    monkeypatch.setattr(network, "_in_force", Network(minimum_rate=MinimumRate(10**9)))
     with pytest.raises(GitUnreachable, match="bytes a second; given up"):
         get(backend, tmp_path / "m.git", clock=SlowClock())
     assert not list((tmp_path / "m.git").glob("objects/**/tmp*"))
@@ -348,7 +350,7 @@ def test_what_is_too_slow_is_given_up(
 def test_what_is_fast_enough_is_not(
     backend: GitBackend, upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rates, "RATE_MIN", 0.0001)
+    monkeypatch.setattr(network, "_in_force", Network(minimum_rate=MinimumRate(0.0001)))
     get(backend, tmp_path / "m.git", clock=SlowClock())
     assert is_equal(tmp_path / "m.git", upstream)
 

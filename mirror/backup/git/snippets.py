@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from mirror.backup.failures import understood
 from mirror.backup.git.mirrors import changes_of, fetch_if_there, login_for_git, part_of_refs, with_each_login
 from mirror.backup.tools import Tools
-from mirror.bitbucket.client.addresses import clone_address
+from mirror.bitbucket.clone_urls import clone_url
 from mirror.collect.kinds import snippets
 from mirror.collect.kinds.snippets import Due
 from mirror.collect.ports import Work
@@ -88,7 +88,7 @@ class _One:
 
     async def _fetch(self, due: Due) -> None:
         result, git_url = self.result, self.tools.git_url
-        addresses = [own for href in due.addresses if (own := clone_address(href, git_url)) is not None]
+        addresses = [own for href in due.addresses if (own := clone_url(href, git_url)) is not None]
         if not addresses:
             self._fault(due, "its clone address is not one of the configured git server; not followed")
             return

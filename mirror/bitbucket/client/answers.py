@@ -24,11 +24,11 @@ from mirror.bitbucket.failures import (
     plain,
 )
 from mirror.errors import MirrorError
-from mirror.http.faults import reason_of
-from mirror.http.headers import retry_after, wait_told
+from mirror.http.failures import failure_reason
+from mirror.http.headers import retry_after, wait_from_headers
+from mirror.http.messages import after_colon, json_message, media_type, server_message
 from mirror.http.rates import TooSlow
-from mirror.http.retries import is_passing
-from mirror.http.words import after_colon, media_type, said
+from mirror.http.retries import is_retryable
 from mirror.model import JsonObject, NotCanonical, loads
 
 # What may go wrong on the way; all of it may pass.
@@ -82,13 +82,13 @@ def judge(
     if status == 410:
         return Verdict(_gone(name, told, error))
     if status == 429:
-        wait = wait_told(response.headers, now)
+        wait = wait_from_headers(response.headers, now)
         return Verdict(RateLimited(f"{name}: too many requests{told}"), again=True, wait=wait)
     if status >= 500:
         wait = retry_after(response.headers.get("retry-after"), now)
         return Verdict(ServerTrouble(f"{name}: the server answered {status}{told}"), again=True, wait=wait)
     return Verdict(
-        ApiError(f"{name}: answered {status}{told}", status=status, endpoint=name), again=is_passing(status)
+        ApiError(f"{name}: answered {status}{told}", status=status, endpoint=name), again=is_retryable(status)
     )
 
 
@@ -102,11 +102,11 @@ def judge_elsewhere(endpoint: Endpoint, response: httpx.Response, body: bytes) -
     name = endpoint.name
     if status == 200:
         return None
-    told = after_colon(said(response.headers.get("content-type"), body))
+    told = after_colon(server_message(response.headers.get("content-type"), body))
     text = f"{name}: the storage it is kept in answered {status}{told}"
     if status in (404, 410):
         return Verdict(NotFound(text, status=status, endpoint=name))
-    if is_passing(status):
+    if is_retryable(status):
         return Verdict(ServerTrouble(text), again=True)
     return Verdict(BadAnswer(text, status=status, endpoint=name), again=status in (401, 403))
 
@@ -115,7 +115,7 @@ def judge_failure(endpoint: Endpoint, error: Exception) -> Verdict:
     """What it means that no answer came, or that it broke off."""
     if isinstance(error, SignInTrouble):
         return Verdict(error, again=True)
-    reason, hint = reason_of(error)
+    reason, hint = failure_reason(error)
     trouble = ServerTrouble(f"{endpoint.name}: the connection failed ({reason})", hint=hint)
     trouble.__cause__ = error
     # A fault that a person must mend does not pass by itself.
@@ -153,7 +153,7 @@ def _not_json(endpoint: Endpoint, response: httpx.Response) -> Verdict:
 
 def _error_of(response: httpx.Response, body: bytes) -> tuple[str, JsonObject]:
     """The message and the error object of a failure, whatever shape it has."""
-    words = said(response.headers.get("content-type"), body)
+    words = server_message(response.headers.get("content-type"), body)
     # The document itself types the errors of logs as bytes, and they are the same objects.
     if is_html(response):
         return words, {}
@@ -162,12 +162,7 @@ def _error_of(response: httpx.Response, body: bytes) -> tuple[str, JsonObject]:
     except NotCanonical:
         return words, {}
     error = data.get("error") if isinstance(data, dict) else None
-    if isinstance(error, str):
-        return plain(error), {}
-    if not isinstance(error, dict):
-        return "", {}
-    told = [text for name in ("message", "detail") if isinstance(text := error.get(name), str) and text]
-    return plain("; ".join(told)), error
+    return json_message(data), error if isinstance(error, dict) else {}
 
 
 def _texts(value: object) -> tuple[str, ...]:

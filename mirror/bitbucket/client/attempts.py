@@ -14,7 +14,7 @@ from mirror.bitbucket.client.budget import HOUR, Budget, Priority
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import Denied, NotFound, RateLimited
 from mirror.errors import CredentialRefused, MirrorError, UsageError
-from mirror.http.retries import BACKOFF_FIRST, TRIES_MAX, WAIT_MAX, wait_before
+from mirror.http.retries import TRIES_MAX, WAIT_MAX, backoff, retry_delay
 from mirror.logs import get_logger
 from mirror.model import Clock
 
@@ -124,14 +124,14 @@ class Desk:
             return
         attempts.tries += 1
         told = None if verdict.wait is None else min(verdict.wait, WAIT_MAX)
-        wait = wait_before(attempts.tries, told, chance=self._jitter.random) if verdict.again else None
+        wait = retry_delay(attempts.tries, told, chance=self._jitter.random) if verdict.again else None
         if wait is None:
             raise error
         await self._clock.sleep(wait)
 
     def _block(self, attempts: Attempts, sign_in: SignIn, told: float | None) -> None:
         """Nothing more by this identity for a while; the budget does the waiting."""
-        wait = min(HOUR, BACKOFF_FIRST * 2.0 ** (attempts.refusals - 1)) * (0.5 + self._jitter.random() / 2)
+        wait = backoff(attempts.refusals, most=HOUR, chance=self._jitter.random)
         if told:
             wait = told + self._jitter.random()
         self.budget.block(sign_in.identity, attempts.endpoint.group, wait)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import httpx
 
 from mirror.bitbucket.failures import BadAnswer
-from mirror.http.rates import paced
+from mirror.http.rates import MinimumRate, at_least_rate
 
 # What is asked for; nothing else can be undone within bounds here.
 ACCEPT_ENCODING = "gzip"
@@ -20,7 +20,12 @@ STEP = 1 << 20
 
 
 async def chunks(
-    response: httpx.Response, *, most: int, what: str, seconds: float | None = None
+    response: httpx.Response,
+    *,
+    most: int,
+    what: str,
+    minimum_rate: MinimumRate,
+    seconds: float | None = None,
 ) -> AsyncIterator[bytes]:
     """The body of `response`, at most `most` bytes of it, at the least rate of every transfer, and within
     `seconds` in all where that is given.
@@ -32,17 +37,19 @@ async def chunks(
     if encoding not in ("gzip", "x-gzip", "identity", ""):
         raise BadAnswer(f"{what}: answered in an encoding that was not asked for", endpoint=what)
     size = 0
-    async for chunk in _plain(response, seconds, gzipped=encoding.endswith("gzip")):
+    async for chunk in _plain(response, minimum_rate, seconds, gzipped=encoding.endswith("gzip")):
         size += len(chunk)
         if size > most:
             raise BadAnswer(f"{what}: larger than {most} bytes", endpoint=what)
         yield chunk
 
 
-def _plain(response: httpx.Response, seconds: float | None, *, gzipped: bool) -> AsyncIterator[bytes]:
+def _plain(
+    response: httpx.Response, minimum_rate: MinimumRate, seconds: float | None, *, gzipped: bool
+) -> AsyncIterator[bytes]:
     if response.is_stream_consumed:
         return _whole(response)
-    raw = paced(response.aiter_raw(), seconds=seconds)
+    raw = at_least_rate(response.aiter_raw(), minimum_rate, seconds=seconds)
     return _gunzipped(raw) if gzipped else raw
 
 

@@ -22,19 +22,20 @@ import httpx
 
 from mirror.auth.signin import SignIn, SignInTrouble
 from mirror.bitbucket.client import answers
-from mirror.bitbucket.client.addresses import Root, redirect_target
 from mirror.bitbucket.client.answers import NETWORK_ERRORS, Verdict
 from mirror.bitbucket.client.attempts import TRIES_MAX, Attempts, Desk
 from mirror.bitbucket.client.bodies import ACCEPT_ENCODING, chunks
 from mirror.bitbucket.client.budget import Budget, Priority
 from mirror.bitbucket.client.doubts import Doubts, place_of
 from mirror.bitbucket.client.downloads import FILE_BYTES_MAX, Download, Opened
+from mirror.bitbucket.client.redirects import redirect_target
 from mirror.bitbucket.endpoints import BYTES, REPOSITORY, WORKSPACE, Endpoint, Query
 from mirror.bitbucket.failures import BadAnswer, plain
 from mirror.errors import CredentialRefused, MirrorError
-from mirror.http.headers import rate_told
+from mirror.http.headers import rate_limit_from_headers
 from mirror.http.network import Network
 from mirror.http.origins import REDIRECTS_MAX
+from mirror.http.scope import Scope
 from mirror.http.transports import NetworkTransport
 from mirror.logs import get_logger
 from mirror.model import Clock, Json, JsonObject, NotCanonical, loads
@@ -119,7 +120,7 @@ class Client:
         self.clock = clock
         self._file_max = file_max
         self.budget = budget or Budget(clock)
-        self._root = Root(api_url)
+        self._root = Scope(api_url)
         self.api_url = self._root.url
         self._desk = Desk(
             sign_ins,
@@ -345,7 +346,7 @@ class Client:
         told = _TOLD_KINDS.get(response.headers.get("x-credential-type", ""))
         if told is not None and sign_in.kind.endswith("access_token"):
             self._told_kinds[id(sign_in)] = told
-        limit, remaining = rate_told(response.headers)
+        limit, remaining = rate_limit_from_headers(response.headers)
         self.budget.learn(sign_in.identity, endpoint.group, limit=limit, remaining=remaining)
         return answers.judge(
             endpoint, response, body, kind=sign_in.kind, now=self.clock.now(), expires=sign_in.expires
@@ -364,7 +365,7 @@ class Client:
         url, own = attempts.url, True
         self._doubts.sent(attempts)
         for number in range(REDIRECTS_MAX + 1):
-            own = own and self._root.owns(url)
+            own = own and self._root.contains(url)
             if own and number:
                 await self._allowed(sign_in, attempts)
             response = await self._send(sign_in, endpoint, url, more or {}, own=own)
@@ -387,7 +388,7 @@ class Client:
         try:
             request = self._http.build_request("GET", url, headers=headers)
         except (httpx.InvalidURL, ValueError):
-            raise BadAnswer(f"{endpoint.name}: an address that is not one", endpoint=endpoint.name) from None
+            raise BadAnswer(f"{endpoint.name}: malformed URL", endpoint=endpoint.name) from None
         self._tally.requests += own
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -402,7 +403,7 @@ class Client:
                 raise BadAnswer(f"{endpoint.name}: a redirect to nowhere", endpoint=endpoint.name) from None
             raise
         # A sign-in that was renewed on the way has asked a second time.
-        again = sum(1 for earlier in response.history if self._root.owns(str(earlier.url)))
+        again = sum(1 for earlier in response.history if self._root.contains(str(earlier.url)))
         if again:
             self._tally.requests += again
             self.budget.count(sign_in.identity, endpoint.group, again)
@@ -410,7 +411,7 @@ class Client:
 
     def check_own(self, url: str, endpoint: Endpoint) -> None:
         """Raise BadAnswer where `url` leads away from the API."""
-        if not self._root.owns(url):
+        if not self._root.contains(url):
             raise BadAnswer(
                 f"{endpoint.name}: an address that leads away from {self._root.host}; not followed",
                 endpoint=endpoint.name,
@@ -418,7 +419,13 @@ class Client:
 
     async def _read(self, response: httpx.Response, endpoint: Endpoint) -> bytes:
         data = bytearray()
-        async for chunk in chunks(response, most=BODY_BYTES_MAX, seconds=ANSWER_SECONDS, what=endpoint.name):
+        async for chunk in chunks(
+            response,
+            most=BODY_BYTES_MAX,
+            what=endpoint.name,
+            minimum_rate=self.network.minimum_rate,
+            seconds=ANSWER_SECONDS,
+        ):
             data += chunk
         return bytes(data)
 
@@ -448,7 +455,13 @@ class Client:
         async def begin(headers: Mapping[str, str]) -> Opened:
             return await self._open_file(self._attempts(endpoint, url, self._only), headers)
 
-        file = Download(begin, self.clock, endpoint.name, most=self._file_max)
+        file = Download(
+            begin,
+            self.clock,
+            endpoint.name,
+            most=self._file_max,
+            minimum_rate=self.network.minimum_rate,
+        )
         await file.begin()
         try:
             async with aclosing(file.chunks()) as several:

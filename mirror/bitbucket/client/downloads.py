@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ import httpx
 from mirror.bitbucket.client.answers import NETWORK_ERRORS
 from mirror.bitbucket.client.bodies import STEP, chunks
 from mirror.bitbucket.failures import BadAnswer, ServerTrouble
-from mirror.http.faults import reason_of
+from mirror.http.failures import failure_reason
+from mirror.http.headers import content_length, content_range
+from mirror.http.rates import MinimumRate
 from mirror.model import Clock
 
 FILE_BYTES_MAX = 20 * 1024**3
@@ -20,7 +21,6 @@ FILE_BYTES_MAX = 20 * 1024**3
 PROGRESS_BYTES = 1024 * 1024
 RESUMES_MAX = 5
 PAUSE_SECONDS = 1.0
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,14 @@ class Download:
     Call `begin`, then iterate over `chunks`, then `close`, whatever happens.
     """
 
-    def __init__(self, begin: Begin, clock: Clock, what: str, *, most: int) -> None:
+    def __init__(
+        self, begin: Begin, clock: Clock, what: str, *, most: int, minimum_rate: MinimumRate
+    ) -> None:
         self._begin = begin
         self._clock = clock
         self._what = what
         self._most = most
+        self._minimum_rate = minimum_rate
         self._opened: Opened | None = None
         self._validator: str | None = None
         self._got = 0
@@ -53,7 +56,7 @@ class Download:
         """Ask for the file. Raises what that comes to, and BadAnswer where it says it is too large."""
         self._opened = await self._begin({})
         response = self._opened.response
-        length = _length(response)
+        length = content_length(response.headers)
         if response.status_code != 200 or (length is not None and length > self._most):
             await self.close()
             if response.status_code != 200:
@@ -82,7 +85,7 @@ class Download:
             except NETWORK_ERRORS as error:
                 tries = 1 if self._got - before >= PROGRESS_BYTES else tries + 1
                 if self._validator is None or tries > RESUMES_MAX:
-                    reason, hint = reason_of(error)
+                    reason, hint = failure_reason(error)
                     text = f"{self._what}: the connection failed ({reason})"
                     raise ServerTrouble(text, hint=hint) from error
             else:
@@ -92,7 +95,7 @@ class Download:
     def _body(self, response: httpx.Response) -> AsyncIterator[bytes]:
         # Read one step past the bound, so that an oversized body gets its own message.
         most = self._most - self._got + STEP
-        return chunks(response, most=most, what=self._what)
+        return chunks(response, most=most, what=self._what, minimum_rate=self._minimum_rate)
 
     async def _resume(self, pause: float) -> None:
         await self.close()
@@ -112,11 +115,6 @@ class Download:
         )
 
 
-def _length(response: httpx.Response) -> int | None:
-    told = response.headers.get("content-length", "")
-    return int(told) if told.isdecimal() else None
-
-
 def _validator(response: httpx.Response) -> str | None:
     """What tells that a later answer is of the same bytes; None where nothing does."""
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
@@ -129,5 +127,5 @@ def _begins_at(response: httpx.Response) -> int | None:
     """At which byte of the file an answer begins; None where it does not say."""
     if response.status_code == 200:
         return 0
-    found = _RANGE.fullmatch(response.headers.get("content-range", "").strip())
-    return int(found[1]) if found is not None else None
+    part = content_range(response.headers)
+    return part.start if part is not None else None

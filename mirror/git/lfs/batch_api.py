@@ -14,11 +14,11 @@ from mirror.git.failures import GitFailed, GitUnreachable
 from mirror.git.lfs.http import Body, Session, authorization, headers_given, seconds_asked
 from mirror.git.wire.client import GitLogin
 from mirror.git.workers.clock import Watch
+from mirror.http.messages import after_colon, plain, server_message
 from mirror.http.network import Network
-from mirror.http.origins import origin, place
-from mirror.http.rates import RATE_OVER_SHORT, Pace, too_slow
-from mirror.http.retries import WAIT_MAX, is_passing, wait_before
-from mirror.http.words import after_colon, plain, said
+from mirror.http.origins import authority, origin
+from mirror.http.rates import MinimumRate, RateMeter
+from mirror.http.retries import WAIT_MAX, is_retryable, retry_delay
 
 MEDIA_TYPE = "application/vnd.git-lfs+json"
 # So many objects are asked about at a time; servers take no more.
@@ -130,7 +130,9 @@ class LfsServer:
         except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
-            raise LfsFailed(f"{place(self._url)} does not answer with JSON: it may not speak LFS", status=404)
+            raise LfsFailed(
+                f"{authority(self._url)} does not answer with JSON: it may not speak LFS", status=404
+            )
         return content
 
     def request(self, method: str, url: str, headers: dict[str, str], body: Body) -> bytes:
@@ -146,14 +148,14 @@ class LfsServer:
                 response = self.session.send(method, url, headers, body)
                 wait = seconds_asked(response, self.watch.now())
                 kind, status = response.headers.get("Content-Type"), response.status
-                data = short(response, url, self.watch)
+                data = short(response, url, self.watch, self.session.minimum_rate)
                 if 200 <= status < 300:
                     return data
                 if status == 401 and not strays:
                     strays += 1  # now and then a good credential is refused for nothing
                     continue
-                text = self._words(status, url) + after_colon(said(kind, data))
-                failure = LfsFailed(text, status=status, retryable=is_passing(status))
+                text = self._words(status, url) + after_colon(server_message(kind, data))
+                failure = LfsFailed(text, status=status, retryable=is_retryable(status))
             except GitUnreachable as error:
                 failure = LfsFailed(error.message, retryable=True)
             except GitFailed as error:
@@ -162,13 +164,13 @@ class LfsServer:
 
     def wait(self, tried: int, asked: float | None, failure: LfsFailed) -> None:
         """Wait before the next try; raises `failure` where there is to be none."""
-        pause = wait_before(tried, asked, first=self._pause) if failure.retryable else None
+        pause = retry_delay(tried, asked, first=self._pause) if failure.retryable else None
         if pause is None or pause > WAIT_MAX:
             raise failure
         self.watch.sleep(pause)
 
     def _words(self, status: int, url: str) -> str:
-        where = place(url)
+        where = authority(url)
         if status in (401, 403):
             return f"{where} does not let this credential at LFS objects ({status})"
         if status in (404, 410, 501):
@@ -190,7 +192,7 @@ class LfsServer:
             words = plain(error.get("message") or "") if isinstance(error, dict) else ""
             text = told.get(status, f"the server will not give it ({status or 'no code'})")
             text += after_colon(words)
-            return Answer(fault=LfsFailed(text, status=status, retryable=is_passing(status)))
+            return Answer(fault=LfsFailed(text, status=status, retryable=is_retryable(status)))
         actions = data.get("actions")
         if actions is None:
             return Answer()
@@ -244,24 +246,24 @@ def probe(
         server.close()
 
 
-def short(response: Any, url: str, watch: Watch) -> bytes:
+def short(response: Any, url: str, watch: Watch, rate: MinimumRate) -> bytes:
     """The whole of a short answer. Raises GitUnreachable where it breaks off or trickles, and GitFailed
     where it is not short."""
     data = bytearray()
-    pace = Pace(watch.monotonic, RATE_OVER_SHORT)
+    pace = RateMeter(watch.monotonic, rate, rate.short_window)
     try:
         while piece := response.read1(_PIECE):
             if not data:
                 pace.begin()
             elif pace.is_too_slow(len(piece)):
-                raise GitUnreachable(f"{place(url)} {too_slow()}")
+                raise GitUnreachable(f"{authority(url)} {rate.violation}")
             data += piece
             if len(data) > _ANSWER_MAX:
-                raise GitFailed(f"{place(url)} answers with more than anybody asked for")
+                raise GitFailed(f"{authority(url)} answers with more than anybody asked for")
     except ReadTimeoutError as error:
-        raise GitUnreachable(f"{place(url)} fell silent") from error
+        raise GitUnreachable(f"{authority(url)} fell silent") from error
     except (HTTPError, OSError) as error:
-        raise GitUnreachable(f"{place(url)} broke off its answer") from error
+        raise GitUnreachable(f"{authority(url)} broke off its answer") from error
     finally:
         response.close()
     return bytes(data)

@@ -14,14 +14,21 @@ from urllib3.exceptions import HTTPError, LocationParseError, ReadTimeoutError
 from mirror.errors import UsageError
 from mirror.git.failures import GitFailed, GitUnreachable
 from mirror.git.wire.client import GitLogin
-from mirror.http.faults import reason_of
-from mirror.http.headers import basic, wait_told
+from mirror.http.failures import failure_reason
+from mirror.http.headers import basic, wait_from_headers
 from mirror.http.network import Network, in_force
-from mirror.http.origins import REDIRECTS, REDIRECTS_MAX, Misled, is_loopback, origin, place, redirected
+from mirror.http.origins import (
+    REDIRECTS_MAX,
+    RedirectRefused,
+    authority,
+    is_loopback,
+    origin,
+    redirect_target,
+    redirected_headers,
+)
 from mirror.http.pools import Pools
+from mirror.http.rates import MinimumRate
 
-# Headers that say what is asked, and nothing about who asks.
-_IMPERSONAL = frozenset({"accept", "accept-encoding", "content-type", "range", "user-agent"})
 # Headers that are ours alone to set.
 _OURS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "range", "accept-encoding", "expect",
@@ -59,8 +66,7 @@ def headers_given(headers: object) -> dict[str, str]:
 
 def seconds_asked(response: urllib3.BaseHTTPResponse, now: float) -> float | None:
     """How long a refusal asks to wait. `now` is in seconds since 1970."""
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return wait_told(headers, datetime.fromtimestamp(now, UTC))
+    return wait_from_headers(response.headers, datetime.fromtimestamp(now, UTC))
 
 
 class Session:
@@ -77,6 +83,11 @@ class Session:
         self._silence = silence_timeout
         self._pools = Pools(network or in_force(), connections)
 
+    @property
+    def minimum_rate(self) -> MinimumRate:
+        """The rate below which a transfer is given up."""
+        return self._pools.network.minimum_rate
+
     def close(self) -> None:
         """Close the connections."""
         self._pools.clear()
@@ -87,11 +98,11 @@ class Session:
             parts = urlsplit(url)
             where = origin(url)
         except ValueError:
-            return "its address is not one"
+            return "its URL is malformed"
         if parts.username is not None or parts.password is not None:
             return "its address holds a credential"
         if not parts.hostname or any(sign <= " " or sign == "\x7f" for sign in url):
-            return "its address is not one"
+            return "its URL is malformed"
         if parts.scheme == "https" or (parts.scheme == "http" and self._is_local and is_loopback(where)):
             return None
         return "its address is not https"
@@ -108,22 +119,20 @@ class Session:
             if fault is not None:
                 raise GitFailed(f"the LFS server points elsewhere: {fault}")
             response = self._once(method, url, headers, body)
-            target = response.headers.get("Location")
-            if response.status not in REDIRECTS or not target:
+            try:
+                location = response.headers.get("Location")
+                target = redirect_target(response.status, url, location, has_body=body is not None)
+            except RedirectRefused as error:
+                response.close()
+                raise GitFailed(f"{authority(url)} sends {error}; not followed") from None
+            if target is None:
                 return response
             response.close()
-            if body is not None and response.status not in (307, 308):
-                raise GitFailed(f"{place(url)} redirects a request with a body; not followed")
-            try:
-                following = redirected(url, target)
-            except Misled as error:
-                raise GitFailed(f"{place(url)} sends {error}; not followed") from None
-            if origin(following) != origin(url):
-                if body is not None and origin(url) == self.home:
-                    raise GitFailed(f"{place(url)} redirects to another host; not followed")
-                headers = {name: value for name, value in headers.items() if name.lower() in _IMPERSONAL}
-            url = following
-        raise GitFailed(f"{place(url)} redirects more than {REDIRECTS_MAX} times")
+            if body is not None and origin(url) == self.home and origin(target) != self.home:
+                raise GitFailed(f"{authority(url)} redirects to another host; not followed")
+            headers = redirected_headers(headers, url, target)
+            url = target
+        raise GitFailed(f"{authority(url)} redirects more than {REDIRECTS_MAX} times")
 
     def _once(
         self, method: str, url: str, headers: Mapping[str, str], body: Body
@@ -138,12 +147,12 @@ class Session:
                 silence=self._silence,
             )
         except ReadTimeoutError as error:
-            raise GitUnreachable(f"{place(url)} fell silent") from error
+            raise GitUnreachable(f"{authority(url)} fell silent") from error
         except LocationParseError as error:
-            raise GitFailed("the LFS server gave an address that is not one") from error
+            raise GitFailed("the LFS server gave a malformed URL") from error
         except (HTTPError, OSError) as error:
-            reason, hint = reason_of(error)
-            raise GitUnreachable(f"{place(url)} cannot be reached: {reason}", hint=hint) from error
+            reason, hint = failure_reason(error)
+            raise GitUnreachable(f"{authority(url)} cannot be reached: {reason}", hint=hint) from error
         except UsageError as error:
             raise GitFailed(error.message, hint=error.hint) from error
         finally:

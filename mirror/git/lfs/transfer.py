@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,13 +15,13 @@ from mirror.fs.durable import make_folders, move, sync_stream
 from mirror.git.failures import GitFailed, GitUnreachable
 from mirror.git.lfs.batch_api import MEDIA_TYPE, Action, Answer, LfsFailed, LfsServer, short
 from mirror.git.lfs.http import seconds_asked
-from mirror.http.origins import place
-from mirror.http.rates import Pace, too_slow
-from mirror.http.retries import is_passing
-from mirror.http.words import after_colon, said
+from mirror.http.headers import content_length, content_range
+from mirror.http.messages import after_colon, server_message
+from mirror.http.origins import authority
+from mirror.http.rates import RateMeter
+from mirror.http.retries import is_retryable
 
 _CHUNK = 256 << 10
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 # Refusals that an action which has lapsed may earn; it is asked for anew so often.
 _LAPSED = (400, 401, 403)
 _RENEWALS = 3
@@ -117,7 +116,7 @@ class Download:
                 wrong += not self._resumed
                 self._start_over(stream)
                 if wrong > 1:
-                    raise LfsFailed(f"{place(action.href)} sends other bytes than those of this object")
+                    raise LfsFailed(f"{authority(action.href)} sends other bytes than those of this object")
             except LfsFailed as failure:
                 if isinstance(failure, TooSlow):
                     raise
@@ -134,7 +133,7 @@ class Download:
     def _too_short(self, action: Action) -> LfsFailed:
         """What it means that an answer ended early. Where that was all there is, it is the pointer's size
         that is wrong, and no later try mends it."""
-        where = place(action.href)
+        where = authority(action.href)
         if self._digest.hexdigest() == self.oid:
             text = f"its pointer is wrong: it says {self.size} bytes, and {where} has {self._have}"
             return LfsFailed(text)
@@ -170,46 +169,49 @@ class Download:
         """See that what follows is what was asked for."""
         status = response.status
         if status == 206:
-            found = _RANGE.fullmatch(response.headers.get("Content-Range") or "")
-            if found is not None and int(found[1]) == self._have and found[3] in ("*", str(self.size)):
+            part = content_range(response.headers)
+            if part is not None and part.start == self._have and part.size in (None, self.size):
                 return
             self._start_over(stream)
-            raise LfsFailed(f"{place(action.href)} resumes elsewhere than it was asked to", retryable=True)
+            raise LfsFailed(
+                f"{authority(action.href)} resumes elsewhere than it was asked to", retryable=True
+            )
         if status == 200:
             if self._have:  # it knows no ranges
                 self._start_over(stream)
-            told = response.headers.get("Content-Length") or ""
-            self._promised = int(told) if told.isdecimal() else None
+            self._promised = content_length(response.headers)
             return
         if status == 416 and self._have:
             self._start_over(stream)
-            raise LfsFailed(f"{place(action.href)} will not resume (416)", retryable=True)
+            raise LfsFailed(f"{authority(action.href)} will not resume (416)", retryable=True)
         asked, kind = seconds_asked(response, self._server.watch.now()), response.headers.get("Content-Type")
         try:
-            words = said(kind, short(response, action.href, self._server.watch))
+            rate = self._server.session.minimum_rate
+            words = server_message(kind, short(response, action.href, self._server.watch, rate))
         except (GitFailed, GitUnreachable):
             words = ""
         raise refusal(status, action.href, asked, words)
 
     def _read(self, response: Any, action: Action, stream: BinaryIO) -> None:
-        pace = Pace(self._server.watch.monotonic)
+        rate = self._server.session.minimum_rate
+        pace = RateMeter(self._server.watch.monotonic, rate)
         while True:
             try:
                 # What has come is taken at once: it must outlive a connection that breaks off.
                 chunk = response.read1(_CHUNK)
             except (HTTPError, OSError) as error:
-                raise LfsFailed(f"{place(action.href)} broke off the transfer", retryable=True) from error
+                raise LfsFailed(f"{authority(action.href)} broke off the transfer", retryable=True) from error
             if not chunk:
                 return
             if self._have + len(chunk) > self.size:
                 self._start_over(stream)
-                raise LfsFailed(f"{place(action.href)} sends more than the pointer says")
+                raise LfsFailed(f"{authority(action.href)} sends more than the pointer says")
             stream.write(chunk)
             self._digest.update(chunk)
             self._have += len(chunk)
             self.received += len(chunk)
             if pace.is_too_slow(len(chunk)):
-                raise TooSlow(f"{place(action.href)} {too_slow()}", retryable=True)
+                raise TooSlow(f"{authority(action.href)} {rate.violation}", retryable=True)
 
     def _publish(self) -> None:
         """Give it its name, durably."""
@@ -251,9 +253,12 @@ def refusal(status: int, url: str, asked: float | None, words: str) -> LfsFailed
     own."""
     told = after_colon(words)
     if status in (404, 410):
-        return LfsFailed(f"{place(url)} has it no more ({status}){told}", status=status)
+        return LfsFailed(f"{authority(url)} has it no more ({status}){told}", status=status)
     return LfsFailed(
-        f"{place(url)} answered {status}{told}", status=status, retryable=is_passing(status), asked=asked
+        f"{authority(url)} answered {status}{told}",
+        status=status,
+        retryable=is_retryable(status),
+        asked=asked,
     )
 
 

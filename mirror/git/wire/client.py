@@ -30,12 +30,12 @@ from mirror.git.failures import (
 from mirror.git.wire import ls_refs
 from mirror.git.workers.clock import Watch
 from mirror.http import pools, retries
-from mirror.http.faults import reason_of
-from mirror.http.headers import basic, wait_told
+from mirror.http.failures import failure_reason
+from mirror.http.headers import basic, wait_from_headers
+from mirror.http.messages import BODY_MAX, after_colon, media_type, plain, server_message
 from mirror.http.network import Network
-from mirror.http.origins import REDIRECTS, REDIRECTS_MAX, Misled, Origin, origin, redirected
-from mirror.http.rates import Pace, too_slow
-from mirror.http.words import BODY_MAX, after_colon, media_type, plain, said
+from mirror.http.origins import REDIRECTS_MAX, Origin, RedirectRefused, origin, redirect_target
+from mirror.http.rates import RateMeter
 from mirror.model import Refs
 
 # For so many seconds a server may get a pack ready, telling of it all the while.
@@ -219,9 +219,9 @@ class HttpClient(AbstractHttpGitClient):
                     if not has_another_way:
                         _let_go(response)
                         continue
-                if not retries.is_passing(response.status):
+                if not retries.is_retryable(response.status):
                     return response
-                asked = wait_told(_lower(response), datetime.fromtimestamp(self._watch.now(), UTC))
+                asked = wait_from_headers(response.headers, datetime.fromtimestamp(self._watch.now(), UTC))
                 if has_another_way and (asked or 0.0) <= retries.WAIT_MAX:
                     self._watch.sleep(asked or 0.0)
                     return response
@@ -230,14 +230,14 @@ class HttpClient(AbstractHttpGitClient):
             except ReadTimeoutError as error:
                 raise GitUnreachable(f"{self._where()} fell silent") from error
             except (HTTPError, OSError) as error:
-                reason, hint = reason_of(error)
+                reason, hint = failure_reason(error)
                 trouble = GitUnreachable(f"{self._where()} cannot be reached: {reason}", hint=hint)
                 # A connection that was kept may have been closed meanwhile, so one more try at least.
                 trouble.__cause__ = error
                 is_lasting = hint is not None or (tried > 1 and not self.is_patient)
             except UsageError as error:
                 raise GitFailed(error.message, hint=error.hint) from error
-            wait = retries.wait_before(tried, asked, first=self._pools.network.pause)
+            wait = retries.retry_delay(tried, asked, first=self._pools.network.pause)
             if wait is None or wait > retries.WAIT_MAX or is_lasting or not can_repeat:
                 raise trouble
             self._watch.sleep(wait)
@@ -257,7 +257,7 @@ class HttpClient(AbstractHttpGitClient):
     def _said(self, response: urllib3.BaseHTTPResponse) -> str:
         """The server's own sentence, after a colon; the answer is done with then."""
         body = bytearray()
-        pace = Pace(self._watch.monotonic, 10.0)
+        pace = RateMeter(self._watch.monotonic, self._pools.network.minimum_rate, 10.0)
         try:
             while len(body) < BODY_MAX and (piece := response.read1(BODY_MAX)):
                 body += piece
@@ -266,7 +266,7 @@ class HttpClient(AbstractHttpGitClient):
             _let_go(response)
         except (HTTPError, OSError):
             response.close()  # nothing more of it will be read
-        return after_colon(said(response.headers.get("Content-Type"), bytes(body)))
+        return after_colon(server_message(response.headers.get("Content-Type"), bytes(body)))
 
     def _where(self) -> str:
         return f"{self._origin[1]}:{self._origin[2]}"
@@ -284,16 +284,16 @@ class HttpClient(AbstractHttpGitClient):
             if origin(url) != self._origin:
                 raise GitFailed(f"{self._where()} redirects to another host; not followed")
             response = self._send(url, self._request_headers(headers), _asking_for_offsets(data))
-            target = response.headers.get("Location")
-            if response.status not in REDIRECTS or not target:
+            try:
+                location = response.headers.get("Location")
+                target = redirect_target(response.status, url, location, has_body=data is not None)
+            except RedirectRefused as error:
+                _let_go(response)
+                raise GitFailed(f"{self._where()} sends {error}; not followed") from None
+            if target is None:
                 break
             _let_go(response)
-            if data is not None and response.status in (301, 302, 303):
-                raise GitFailed(f"{self._where()} redirects a request with a body; not followed")
-            try:
-                url = redirected(url, target)
-            except Misled as error:
-                raise GitFailed(f"{self._where()} sends {error}; not followed") from None
+            url = target
         else:
             raise GitFailed(f"{self._where()} redirects more than {REDIRECTS_MAX} times")
         if raise_for_status:
@@ -333,7 +333,8 @@ class HttpClient(AbstractHttpGitClient):
 
     def _reader(self, response: urllib3.BaseHTTPResponse, at_most: int | None) -> Callable[[int], bytes]:
         """What reads an answer; one of refs may not be larger than `at_most`."""
-        pace, before = Pace(self._clock), self.received_bytes
+        rate = self._pools.network.minimum_rate
+        pace, before = RateMeter(self._clock, rate), self.received_bytes
         began = self._clock() if self._clock is not None else 0.0
 
         def piece(size: int) -> bytes:
@@ -354,7 +355,7 @@ class HttpClient(AbstractHttpGitClient):
                     raise GitUnreachable(f"{self._where()} gets a pack ready for too long; given up")
             elif pace.is_too_slow(len(data)):
                 response.close()
-                raise GitUnreachable(f"{self._where()} {too_slow()}")
+                raise GitUnreachable(f"{self._where()} {rate.violation}")
             return data
 
         def read(size: int) -> bytes:
@@ -442,10 +443,6 @@ class _Heard:
                 raise GitFailed(f"{self._where} refuses: {plain(rest.decode('utf-8', 'replace'))}")
         data, self._ahead = self._ahead[:size], self._ahead[size:]
         return data + self._read(size - len(data)) if len(data) < size else data
-
-
-def _lower(response: urllib3.BaseHTTPResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
 
 
 def _asking_for_offsets(data: bytes | Iterator[bytes] | None) -> bytes | Iterator[bytes] | None:

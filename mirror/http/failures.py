@@ -1,4 +1,4 @@
-"""Why a server could not be reached, in words, whatever the library that met it."""
+"""Why a server could not be reached: one message, whichever HTTP library raised the error."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from collections.abc import Iterator
 
 from mirror.http.rates import TooSlow
 
-HINT_CERTIFICATE = "name the certificate of who signed it with network.ca_file, or SSL_CERT_FILE"
+HINT_CERTIFICATE = "name the certificate of its authority in network.ca_file or SSL_CERT_FILE"
 HINT_PROXY = "check network.proxy, or HTTPS_PROXY and NO_PROXY, and the proxy's user name and password"
 
 _AROUND = " )'\""
 _TUNNEL = re.compile(r"(?:Tunnel connection failed: )?\b([1-5][0-9][0-9]) ([ -~]{1,80})")
 
 
-def reason_of(error: BaseException) -> tuple[str, str | None]:
-    """Why, in a few words, and what to do about it where a person can."""
+def failure_reason(error: BaseException) -> tuple[str, str | None]:
+    """The reason for a failed connection in a few words, and a hint where a person can mend it."""
     if isinstance(error, TooSlow):
         return str(error), None
     for one in _chain(error):
         if isinstance(one, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted: {one.verify_message}", HINT_CERTIFICATE
         if isinstance(one, socket.gaierror):
-            return "its name is not known", None
+            return "its name cannot be resolved", None
         if isinstance(one, ConnectionRefusedError):
             return "the connection was refused", None
-        if type(one).__name__ in ("ProxyError", "MaxRetryError") and (told := _TUNNEL.search(str(one))):
-            return f"the proxy answered {told[1]} {told[2].strip(_AROUND)}", HINT_PROXY
+        if type(one).__name__ in ("ProxyError", "MaxRetryError") and (status := _TUNNEL.search(str(one))):
+            return f"the proxy answered {status[1]} {status[2].strip(_AROUND)}", HINT_PROXY
     return type(error).__name__, None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it, the innermost first."""
+    """An error and its causes, the innermost first."""
     seen: list[BaseException] = []
     todo: list[BaseException] = [error]
     while todo and len(seen) < 30:

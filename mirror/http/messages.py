@@ -1,4 +1,4 @@
-"""What a server says in its own words, made fit to be shown."""
+"""The messages of servers, made safe to show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mirror.logs import redact
 
 TEXT_MAX = 300
-# So much of an answer is read for the sentence in it.
+# How many bytes of a body are searched for its message.
 BODY_MAX = 16 * 1024
 
 _TAGS = re.compile(r"<(?:script|style)\b.*?</(?:script|style)\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
@@ -19,8 +19,8 @@ _XML_MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
 
 
 def plain(text: object) -> str:
-    """Text from a server, made fit for a terminal: one line, no control characters, not long, and
-    without what it may repeat of our own secrets."""
+    """Text from a server, made safe for a terminal: one line of at most TEXT_MAX characters, no control
+    characters, our own secrets redacted."""
     words = " ".join(redact(str(text)[: 8 * TEXT_MAX]).split())
     clean = "".join(sign for sign in words if sign.isprintable())
     return clean if len(clean) <= TEXT_MAX else clean[:TEXT_MAX] + "…"
@@ -31,13 +31,16 @@ def media_type(content_type: str | None) -> str:
     return (content_type or "").partition(";")[0].strip().lower()
 
 
-def said(content_type: str | None, body: bytes) -> str:
-    """The server's own sentence in the body of a refusal, whatever form it has; empty where there is
-    none."""
+def server_message(content_type: str | None, body: bytes) -> str:
+    """The server's message in the body of an error response: JSON, XML, HTML or plain text. Empty where
+    there is none."""
     kind = media_type(content_type)
     text = body[:BODY_MAX].decode("utf-8", "replace")
     if kind.endswith(("/json", "+json")):
-        return _of_json(text)
+        try:
+            return json_message(json.loads(text))
+        except (ValueError, RecursionError):
+            return ""
     if kind.endswith(("/xml", "+xml")) and (found := _XML_MESSAGE.search(text)):
         return plain(html.unescape(found[1]))
     if kind in ("text/html", "application/xhtml+xml") or kind.endswith(("/xml", "+xml")):
@@ -46,20 +49,19 @@ def said(content_type: str | None, body: bytes) -> str:
     return plain(text) if kind.startswith("text/") else ""
 
 
-def _of_json(text: str) -> str:
-    try:
-        data: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        return ""
+def json_message(data: Any) -> str:
+    """The message in the JSON of an error response; empty where there is none."""
     if isinstance(data, dict):
         data = data.get("error", data)
     if isinstance(data, str):
         return plain(data)
     if not isinstance(data, dict):
         return ""
-    return plain("; ".join(data[name] for name in ("message", "detail") if isinstance(data.get(name), str)))
+    return plain(
+        "; ".join(text for name in ("message", "detail") if isinstance(text := data.get(name), str) and text)
+    )
 
 
 def after_colon(text: str) -> str:
-    """A sentence as the end of one of ours."""
+    """`text` after a colon, to end one of our own messages with; empty where it is empty."""
     return f": {text}" if text else ""
