@@ -38,9 +38,13 @@ from mirror.simulator.limits import Limits
 from mirror.simulator.signin import ACCESS_TOKENS, CREDENTIAL_TYPES, SignIn, long_name
 from mirror.simulator.storage import stored
 from mirror.simulator.switches import Switches
+from mirror.simulator.turns import Turns
 from mirror.simulator.world.people import Token
 from mirror.simulator.world.world import World
+from mirror.simulator.writes.calls import Malformed, Refused, Write, malformed
+from mirror.simulator.writes.routes import WRITES
 
+NO_API = "There is no API hosted at this URL."
 BAD_TOKEN = "Token is invalid, expired, or not supported for this endpoint."
 # Every so many requests one is refused for nothing, where the switch is on.
 STRAY_EACH = 17
@@ -73,6 +77,7 @@ class App:
         self.limits = Limits(world, switches)
         self.requests: list[Asked] = []
         self._asked = itertools.count(1)
+        self._turns = Turns()
         self.api = self.git = self.storage = ""
         self.lfs = LfsApp(world, switches, lambda: (self.git, self.storage))
         self._git_app = GitApp(world, switches, self.sign_in, self.limits, self.lfs)
@@ -115,7 +120,13 @@ class App:
             return
         ordered = fault.answer() if fault is not None else None
         if ordered is None:
-            response, identity = await asyncio.to_thread(respond, request, raw, body, fault)
+            turn = self._turns.writing if _writes(request) else self._turns.reading
+
+            def in_turn() -> tuple[Response, str | None]:
+                with turn():
+                    return respond(request, raw, body, fault)
+
+            response, identity = await asyncio.to_thread(in_turn)
         else:
             response, identity = ordered, None
         response.headers["Date"] = format_datetime(self.world.clock(), usegmt=True)
@@ -141,7 +152,7 @@ class App:
         if path.endswith("/site/oauth2/access_token"):
             return self._token(request, body), None
         if path.startswith("/2.0/"):
-            return self._api(request, raw, fault)
+            return self._api(request, raw, body, fault)
         return self._git_app.answer(request, path, body)
 
     def _stored(
@@ -163,7 +174,9 @@ class App:
 
     # -- the API
 
-    def _api(self, request: Request, raw: str, fault: Fault | None) -> tuple[Response, str | None]:
+    def _api(
+        self, request: Request, raw: str, body: bytes, fault: Fault | None
+    ) -> tuple[Response, str | None]:
         token = self.sign_in.rest(
             request.headers.get("authorization"), request.method, request.url.path, request.url.query
         )
@@ -175,12 +188,13 @@ class App:
         extra = self.limits.headers(token, count)
         if self.switches.credential_type_header and token.kind in CREDENTIAL_TYPES:
             extra["X-Credential-Type"] = CREDENTIAL_TYPES[token.kind]
-        if request.method != "GET":
-            response = refusal(405, "Method not allowed")
+        path = raw.removeprefix("/2.0")
+        if request.method == "GET":
+            response = self._try(token, extra, lambda: self._route(request, path, token, fault, extra))
         else:
-            response = self._try(request, raw.removeprefix("/2.0"), token, fault, extra)
+            response = self._try(token, extra, lambda: self._write(request, path, token, body, extra))
         response.headers.update(extra)
-        if response.status_code == 200:
+        if response.status_code == 200 and request.method == "GET":
             tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
             # What has not changed still counts.
             if request.headers.get("if-none-match") == tag:
@@ -192,14 +206,16 @@ class App:
         """Whether this request is refused for nothing."""
         return self.switches.stray_refusals and next(self._asked) % STRAY_EACH == 0
 
-    def _try(
-        self, request: Request, raw: str, token: Token, fault: Fault | None, extra: dict[str, str]
-    ) -> Response:
-        """The route's answer, or what it says no with. Adds the answer's own headers to `extra`."""
+    def _try(self, token: Token, extra: dict[str, str], serve: Callable[[], Response]) -> Response:
+        """What `serve` answers, or the refusal that it raises. Adds the answer's own headers to `extra`."""
         try:
-            return self._route(request, raw, token, fault, extra)
+            return serve()
         except BadRequest as error:
             return refusal(400, str(error))
+        except Malformed as error:
+            return malformed(error.fields)
+        except Refused as error:
+            return refusal(error.status, error.message)
         except Moved as moved:
             return Response(status_code=301, headers={"Location": self.api + moved.path})
         except Unauthorized:
@@ -232,8 +248,10 @@ class App:
         if "//" in raw:
             return refusal(405, "Method not allowed")
         pairs = parse_qsl(request.url.query, keep_blank_values=True)
+        bare = self._without_slash(raw)
         for route in ROUTES:
-            names = route.match(raw, slash_counts=self.switches.pipelines_need_slash)
+            path = raw if route.template.endswith("/") else bare
+            names = route.match(path, slash_counts=self.switches.pipelines_need_slash)
             if names is None:
                 continue
             if token.kind == "anonymous" and not route.public:
@@ -249,7 +267,36 @@ class App:
                 raise Forbidden("Access tokens may not query permissions.")
             call = Call(self.world, self.switches, self.render, token, names, pairs, self.storage, extra)
             return self._give(route, call, route.handler(call), raw, fault)
-        raise Hidden("There is no API hosted at this URL.")
+        raise Hidden(NO_API)
+
+    def _without_slash(self, raw: str) -> str:
+        """An address without the slash at its end, where that makes no difference."""
+        return raw.removesuffix("/") if self.switches.slashes_at_the_end_are_ignored else raw
+
+    def _write(
+        self, request: Request, raw: str, token: Token, body: bytes, extra: dict[str, str]
+    ) -> Response:
+        path = self._without_slash(raw)
+        found = [(route, names) for route in WRITES if (names := route.match(path)) is not None]
+        if not found:
+            slash = self.switches.pipelines_need_slash
+            if any(one.match(path, slash_counts=slash) is not None for one in ROUTES):
+                return refusal(405, "Method not allowed")
+            raise Hidden(NO_API)
+        for route, names in found:
+            if route.method != request.method:
+                continue
+            if token.kind == "anonymous":
+                raise Unauthorized
+            route.check_credential(token, self.switches)
+            document, parts = route.read(body, request.headers.get("content-type", ""), self.switches)
+            pairs = parse_qsl(request.url.query, keep_blank_values=True)
+            call = Write(
+                self.world, self.switches, self.render, token, names, pairs, self.storage, extra,
+                document, parts,
+            )  # fmt: skip
+            return route.handler(call)
+        return refusal(405, "Method not allowed")
 
     def _give(self, route: Route, call: Call, answered: Answered, raw: str, fault: Fault | None) -> Response:
         if isinstance(answered, Response):
@@ -296,6 +343,14 @@ class App:
 
 def _as_it_is(document: paging.Document) -> paging.Document:
     return document
+
+
+def _writes(request: Request) -> bool:
+    """Whether a request may change the world."""
+    path = request.url.path
+    return request.method not in ("GET", "HEAD") and not path.endswith(
+        ("/git-upload-pack", "/objects/batch", "/access_token")
+    )
 
 
 async def _reset(scope: Scope) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from mirror.simulator.switches import Switches
 from mirror.simulator.world.people import Token
 from mirror.simulator.world.world import World
 
+_HOOKS = re.compile(r"/hooks(/[^/]+)?/?$")
 HOUR = timedelta(hours=1)
 TEXT = "Rate limit for this resource has been exceeded"
 
@@ -26,7 +28,7 @@ def group_of(path: str) -> str:
         return "git"
     if "/downloads/" in path:
         return "files"
-    return "hooks" if path.rstrip("/").endswith("/hooks") else "api"
+    return "hooks" if _HOOKS.search(path) else "api"
 
 
 @dataclass(frozen=True)

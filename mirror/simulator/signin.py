@@ -30,6 +30,8 @@ _IMPLIED = {
     "pullrequest:write": {"pullrequest", "repository", "repository:write"},
     "repository:write": {"repository"},
     "pipeline:write": {"pipeline"},
+    "runner:write": {"runner"},
+    "snippet:write": {"snippet"},
     "issue": {"repository"},
 }
 _LONG = {

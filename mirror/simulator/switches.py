@@ -126,6 +126,33 @@ class Switches:
     # A Connect JWT may name the installation's client key as its issuer, not only the app's key.
     connect_issuer_may_be_client: bool = False
 
+    # -- Writing
+
+    # Addresses with a slash at their end are the same as without (those of pipelines apart).
+    slashes_at_the_end_are_ignored: bool = True
+    # A body of another media type is 415, not 400.
+    wrong_media_type_is_415: bool = True
+    # A PUT that needs no body is refused where there is none, as POSTs are.
+    empty_puts_refused: bool = False
+    # Fields that the description does not know are refused instead of ignored.
+    unknown_fields_refused: bool = False
+    # Access tokens may change permissions.
+    access_tokens_change_permissions: bool = False
+    # Access tokens may change deploy keys.
+    access_tokens_change_deploy_keys: bool = False
+    # Hooks need the scopes of their events, too.
+    hook_events_need_scopes: bool = True
+    # Hooks for events of issues are refused, now that there are none.
+    issue_events_refused: bool = False
+    # A change of a repository's branching model ends what it inherits from its project.
+    branching_model_stops_inheriting: bool = False
+    # Environments are there as soon as pipelines are switched on.
+    environments_come_with_pipelines: bool = False
+    # Variables, schedules and environments need pipelines to be switched on.
+    pipelines_settings_need_pipelines: bool = False
+    # The refusal of one schedule too many is 401, not 400.
+    too_many_schedules_is_401: bool = True
+
     # -- git
 
     # git's POST is refused where no GET came before it.

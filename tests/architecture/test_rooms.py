@@ -42,8 +42,8 @@ WINGS = {
     ),
     "cli": ({"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"terminal", "edges"}),
     "simulator": (
-        {"server"}, {"app"}, {"api", "git"}, {"limits"}, {"faults", "signin", "storage"}, {"world"},
-        {"switches", "answers"},
+        {"server"}, {"app"}, {"writes"}, {"api", "git"}, {"limits"}, {"faults", "signin", "storage"},
+        {"world"}, {"switches", "answers", "turns"},
     ),
 }  # fmt: skip
 

@@ -15,9 +15,18 @@ from typing import Any
 import httpx
 
 from mirror.simulator import Switches, World
+from mirror.simulator.api.routes import ROUTES
 from mirror.simulator.app import App
+from mirror.simulator.signin import long_name
 from mirror.simulator.world.sample import SCOPES, populate
+from mirror.simulator.writes.routes import WRITES
 
+# Every scope of an API token that any route asks for.
+EVERYTHING = (
+    {one for route in WRITES for one in route.long}
+    | {route.long or long_name(route.scope) for route in ROUTES if route.scope is not None}
+    | {"read:issue:bitbucket"}
+)
 API = "http://api.example/2.0"
 START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 
@@ -44,6 +53,11 @@ def sample_world(root: Path) -> World:
 class Asking:
     """An application over a world, and somebody who asks it."""
 
+    def writing_user(self, email: str = "ann@acme.example") -> str:
+        """The sign-in of a user's API token that may read and write everything."""
+        user = self.world.users[email]
+        return basic(email, self.world.add_api_token(user, EVERYTHING))
+
     def __init__(self, root: Path, *, switches: Switches | None = None, limit: int = 100_000) -> None:
         self.time = [START]
         self.world = sample_world(root)
@@ -67,12 +81,22 @@ class Asking:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app)) as client:
             return await client.request(method, url, headers=headers)
 
-    async def entries(self, path: str) -> list[Any]:
+    async def write(
+        self, method: str, path: str, body: Any = None, authorization: str = "", **more: Any
+    ) -> httpx.Response:
+        """Send JSON, or what else httpx is told to send, to a path below the API's root."""
+        headers = {"Authorization": authorization or f"Bearer {self.token}", **more.pop("headers", {})}
+        if body is not None:
+            more["json"] = body
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=self.app)) as client:
+            return await client.request(method, API + path, headers=headers, **more)
+
+    async def entries(self, path: str, authorization: str = "") -> list[Any]:
         """Every entry of a list, page by page."""
         found: list[Any] = []
         url: str | None = path
         while url is not None:
-            answer = await self(url)
+            answer = await self(url, authorization)
             assert answer.status_code == 200, answer.text
             found += answer.json()["values"]
             url = answer.json().get("next")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,12 +17,8 @@ from mirror.simulator.api.calls import Route
 from mirror.simulator.api.routes import ROUTES
 from mirror.simulator.signin import long_name
 from mirror.simulator.world.people import braced
+from tests.simulator.document import document, need_document, operation, plain
 from tests.simulator.helpers import Asking, objects
-
-SPEC = Path(__file__).parents[2].parent / "shared" / "spec" / "bitbucket-openapi.json"
-need_document = pytest.mark.skipif(
-    not SPEC.is_file(), reason="Atlassian's document is not beside the project"
-)
 
 # Where Bitbucket's real answers differ from its document, and so do ours: the reason, and for each
 # complaint the names it is about. One that is not needed any more fails the test.
@@ -43,28 +38,6 @@ KNOWN_DIFFERENCES: dict[str, dict[str, set[str]]] = {
     "a parent, and a task's comment, are named by id and links alone": {"no type": {"comment", "parent"}},
     "links are plain; the document makes those of pipelines typed objects": {"no type": {"links", "self"}},
 }  # fmt: skip
-
-
-@cache
-def document() -> dict[str, Any]:
-    """Atlassian's document."""
-    found: dict[str, Any] = json.loads(SPEC.read_text(encoding="utf-8"))
-    return found
-
-
-def plain(template: str) -> str:
-    """A path with nameless places, so that the two ways of naming them compare."""
-    return re.sub(r"\{[^}]*\}", "{}", template).rstrip("/")
-
-
-@cache
-def operation(template: str) -> dict[str, Any] | None:
-    """What the document says of a GET."""
-    for path, item in document()["paths"].items():
-        if plain(path) == plain(template):
-            found: dict[str, Any] | None = item.get("get")
-            return found
-    return None
 
 
 def checkable(value: Any) -> Any:

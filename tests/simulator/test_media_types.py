@@ -14,8 +14,9 @@ import pytest
 from mirror.simulator import Switches
 from mirror.simulator.api.calls import JSON, OCTETS, Route
 from mirror.simulator.api.routes import ROUTES
+from tests.simulator.document import plain
 from tests.simulator.helpers import Asking
-from tests.simulator.test_conformance import addresses, enrich, plain
+from tests.simulator.test_conformance import addresses, enrich
 
 DOCUMENT: dict[str, dict[str, list[str]]] = json.loads(
     (Path(__file__).parent / "openapi_media_types.json").read_text(encoding="utf-8")

@@ -218,6 +218,17 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", spec))
 
 
+def address(template: str, raw: str) -> dict[str, str] | None:
+    """The names that an address gives the places of a template, decoded, or None where it is another."""
+    found = _pattern(template).fullmatch(raw)
+    if found is None:
+        return None
+    names = {name: unquote(value) for name, value in found.groupdict().items()}
+    if "repository" in names:
+        names["rest"] = "/" + "/".join(raw.split("/")[4:]) if raw.count("/") > 3 else ""
+    return names
+
+
 @dataclass(frozen=True)
 class Route:
     """One address.
@@ -264,10 +275,4 @@ class Route:
         template = self.template
         if template.endswith("/") and not slash_counts:
             template, raw = template.rstrip("/"), raw.rstrip("/")
-        found = _pattern(template).fullmatch(raw)
-        if found is None:
-            return None
-        names = {name: unquote(value) for name, value in found.groupdict().items()}
-        if "repository" in names:
-            names["rest"] = "/" + "/".join(raw.split("/")[4:]) if raw.count("/") > 3 else ""
-        return names
+        return address(template, raw)

@@ -49,7 +49,7 @@ class Renderer(Settings):
             "description": pull.description,
             "summary": markup(pull.description),
             "state": pull.state,
-            "draft": False,
+            "draft": pull.draft,
             "queued": False,
             "author": self.user(pull.author),
             "source": self._source(pull, pull.source_hash, short=short),
@@ -59,7 +59,7 @@ class Renderer(Settings):
             else None,
             "comment_count": sum(1 for one in pull.comments if not one.deleted),
             "task_count": len(pull.tasks),
-            "close_source_branch": True,
+            "close_source_branch": pull.close_source_branch,
             "closed_by": self.user(pull.closed_by) if pull.closed_by else None,
             "reason": pull.reason,
             "created_on": core_time(pull.created),
@@ -112,7 +112,7 @@ class Renderer(Settings):
             "created_on": core_time(comment.created),
             "updated_on": core_time(comment.edited or comment.created),
             "deleted": comment.deleted,
-            "pending": False,
+            "pending": comment.pending,
             "pullrequest": {
                 "type": "pullrequest",
                 "id": pull.id,
@@ -146,8 +146,8 @@ class Renderer(Settings):
             "content": markup(task.text),
             "creator": self.user(task.author),
             "created_on": core_time(task.created),
-            "updated_on": core_time(task.created),
-            "pending": False,
+            "updated_on": core_time(task.edited or task.created),
+            "pending": task.pending,
             "links": {"self": link(f"{name}/tasks/{task.id}")},
         }
         if task.comment is not None:

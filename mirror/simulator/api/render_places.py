@@ -55,7 +55,7 @@ class Places:
             "type": user.kind,
             "display_name": user.name,
             "uuid": user.uuid,
-            "account_id": "557058:" + braced("account", user.email).strip("{}"),
+            "account_id": user.account_id,
             "nickname": user.name.split()[0].lower(),
             "links": {
                 "self": link(f"{self.api}/users/{user.uuid}"),
@@ -66,16 +66,16 @@ class Places:
 
     def app_user(self, token: Token) -> Document:
         """The account that an access token or an OAuth consumer acts as."""
-        uuid = braced("app", token.identity)
+        account = token.account
         return {
             "type": "app_user",
             "kind": token.kind,
-            "display_name": token.client_id or "mirror",
-            "uuid": uuid,
-            "account_id": "712020:" + uuid.strip("{}"),
+            "display_name": account.name,
+            "uuid": account.uuid,
+            "account_id": account.account_id,
             "account_status": "active",
             "created_on": "2026-01-01T00:00:00.000000+00:00",
-            "links": {"self": link(f"{self.api}/users/{uuid}")},
+            "links": {"self": link(f"{self.api}/users/{account.uuid}")},
         }
 
     def workspace(self, workspace: SimWorkspace) -> Document:
@@ -134,6 +134,7 @@ class Places:
             "has_publicly_visible_repos": False,
             "created_on": "2020-01-01T00:00:00.000000+00:00",
             "updated_on": "2020-01-01T00:00:00.000000+00:00",
+            **workspace.project_details.get(key, {}),
         }
 
     def repository(self, repository: SimRepository, login: str | None = None) -> Document:
@@ -167,6 +168,7 @@ class Places:
             "workspace": self.slim_workspace(repository.workspace),
             "project": self.project(repository.workspace, repository.project),
             **(trackers if self.switches.repositories_tell_trackers else {}),
+            **repository.details,
             "links": {
                 "self": link(own),
                 "html": link(f"https://bitbucket.org/{name}"),
@@ -194,7 +196,7 @@ class Places:
             "type": "repository",
             "uuid": repository.uuid,
             "full_name": repository.full_name,
-            "name": repository.slug,
+            "name": repository.details.get("name", repository.slug),
             "links": {
                 "self": link(f"{self.api}/repositories/{repository.full_name}"),
                 "html": link(f"https://bitbucket.org/{repository.full_name}"),

@@ -29,6 +29,7 @@ class Comment:
     deleted: bool = False
     edited: datetime | None = None
     resolved: tuple[User, datetime] | None = None
+    pending: bool = False
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Task:
     created: datetime
     resolved: bool = False
     comment: int | None = None
+    edited: datetime | None = None
+    pending: bool = False
 
 
 @dataclass
@@ -63,6 +66,8 @@ class PullRequest:
     closed_by: User | None = None
     merge_hash: str | None = None
     fork: SimRepository | None = None
+    draft: bool = False
+    close_source_branch: bool = True
     comments: list[Comment] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     approvals: dict[str, tuple[User, datetime]] = field(default_factory=dict)

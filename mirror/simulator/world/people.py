@@ -30,9 +30,20 @@ class User:
         """The user's uuid."""
         return braced("user", self.email)
 
+    @property
+    def account_id(self) -> str:
+        """The user's id at Atlassian."""
+        prefix = "712020:" if self.kind == "app_user" else "557058:"
+        return prefix + braced("account", self.email).strip("{}")
+
     def belongs_to(self, workspace: str) -> bool:
         """Whether the user is a member of the workspace of this slug."""
         return self.workspaces is None or workspace in self.workspaces
+
+
+def app_account(identity: str, name: str) -> User:
+    """The account that stands for a token of no user's. It is a member of nothing."""
+    return User(name, f"{identity}@apps.example", "app_user", frozenset())
 
 
 @dataclass
@@ -58,3 +69,8 @@ class Token:
         if self.kind == "anonymous":
             return self.kind
         return f"{self.kind}:{self.client_id or hashlib.sha256(self.secret.encode()).hexdigest()[:12]}"
+
+    @property
+    def account(self) -> User:
+        """The account that this token acts as."""
+        return self.user or app_account(self.identity, self.client_id or "mirror")

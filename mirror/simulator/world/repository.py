@@ -41,6 +41,10 @@ class SimRepository:
     parent: SimRepository | None = None
     gone: bool = False
     pipelines_enabled: bool = True
+    # What the API shows of it besides: name, language, fork policy.
+    details: dict[str, Any] = field(default_factory=dict)
+    # The lowest number that the next pipeline may have.
+    next_build: int = 1
     pull_requests: dict[int, PullRequest] = field(default_factory=dict)
     # Pull requests from here to elsewhere.
     contributions: list[PullRequest] = field(default_factory=list)
@@ -322,7 +326,7 @@ class SimRepository:
         result: str | None = "SUCCESSFUL",
     ) -> Pipeline:
         """A new pipeline of steps with their logs; `result` None leaves it running."""
-        number = len(self.pipelines) + 1
+        number = max(max(self.pipelines, default=0) + 1, self.next_build)
         now = self.world.now()
         commit = self.branch(branch)
         assert commit is not None

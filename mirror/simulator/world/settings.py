@@ -57,7 +57,7 @@ def branch_restriction(number: int, kind: str, pattern: str, *, value: int | Non
     """What may not be done to branches, and who may nevertheless."""
     shown: Document = {
         "type": "branchrestriction", "id": number, "kind": kind, "branch_match_kind": "glob",
-        "pattern": pattern, "users": [{"@user": "ann@acme.example"}], "groups": [],
+        "pattern": pattern, "users": [{"@user": "ann@acme.example"}] if kind == "push" else [], "groups": [],
         "links": {"self": {"href": f"@api/branch-restrictions/{number}"}},
     }  # fmt: skip
     return shown if value is None else {**shown, "value": value}
@@ -152,6 +152,7 @@ def furnish_repository(repository: SimRepository) -> None:
 
 def furnish_workspace(workspace: SimWorkspace) -> None:
     """One of each setting that a workspace and its projects may have."""
+    workspace.groups["developers"] = "Developers"
     workspace.settings.update(
         {
             "hooks": [hook("https://chat.acme.example/hook", workspace.uuid, "workspace")],

@@ -52,6 +52,10 @@ class World:
         self.workspaces: dict[str, SimWorkspace] = {}
         self.users: dict[str, User] = {}
         self.tokens: list[Token] = []
+        # Secured variables' values and the secrets of hooks, by uuid: written, never read back.
+        self.secrets: dict[str, str] = {}
+        # The largest push and file in bytes, and the most schedules that a repository may have.
+        self.sizes: dict[str, int] = {"push": 4 << 30, "file": 100 << 20, "schedules": 10}
         # Former addresses, `workspace/slug`, with the uuid of what moved away from there.
         self.moved: dict[str, str] = {}
         self._last = datetime(2000, 1, 1, tzinfo=UTC)
@@ -90,6 +94,16 @@ class World:
         """Somebody new, or who is already there. A member of all `workspaces` unless some are named."""
         member = None if workspaces is None else frozenset(workspaces)
         return self.users.setdefault(email, User(name, email, workspaces=member))
+
+    def actor(self, token: Token) -> User:
+        """The account that `token` acts as, known from now on."""
+        account = token.account
+        return self.users.setdefault(account.email, account)
+
+    def account(self, key: str) -> User | None:
+        """The living account of this uuid or account id."""
+        known = (one for one in self.users.values() if key in (one.uuid, one.account_id))
+        return next((one for one in known if not one.deleted), None)
 
     def add_workspace(self, slug: str, name: str = "") -> SimWorkspace:
         """A new workspace."""
@@ -215,12 +229,13 @@ class World:
         world = cls(root)
         reader = Reader(root, world, _kinds())
         for name in _KEPT:
-            setattr(world, name, reader.value(document[name]))
+            if name in document:
+                setattr(world, name, reader.value(document[name]))
         return world
 
 
 # In this order: what comes later refers to what came before.
-_KEPT = ("limit", "limits", "users", "tokens", "workspaces", "moved", "_last", "_numbers")
+_KEPT = ("limit", "limits", "sizes", "secrets", "users", "tokens", "workspaces", "moved", "_last", "_numbers")
 
 
 def _kinds() -> dict[str, type]:
@@ -244,6 +259,12 @@ class SimWorkspace:
     settings: dict[str, Any] = field(default_factory=dict)
     project_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     snippets: dict[str, Snippet] = field(default_factory=dict)
+    # By key: what the API shows of a project besides its name.
+    project_details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # By slug: the names of its groups.
+    groups: dict[str, str] = field(default_factory=dict)
+    # How many users may be given access; None: any number.
+    seats: int | None = None
 
     def add_snippet(
         self, title: str, files: dict[str, bytes], *, author: User, identifier: str = ""

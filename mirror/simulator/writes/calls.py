@@ -1,0 +1,156 @@
+"""What a writing route is, and what its calls bring along."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from mirror.simulator.answers import answer, refusal
+from mirror.simulator.api.calls import Call, Forbidden, Hidden, address
+from mirror.simulator.api.paging import BadRequest
+from mirror.simulator.signin import ACCESS_TOKENS, has_scope
+from mirror.simulator.switches import Switches
+from mirror.simulator.world.people import Token, User
+from mirror.simulator.writes.multipart import Part, parts
+from mirror.simulator.writes.shapes import Fields, Many
+
+Document = dict[str, Any]
+BAD_MECHANISM = "This API is not accessible by this authentication mechanism"
+BAD_MEDIA = "Unsupported Content-Type: "
+
+
+class Refused(Exception):
+    """Refused with a status of its own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Malformed(Exception):
+    """The body does not have the shape that it must have; what is wrong, by field."""
+
+    def __init__(self, fields: dict[str, list[str]]) -> None:
+        super().__init__("Bad request")
+        self.fields = fields
+
+
+@dataclass(frozen=True)
+class Write(Call):
+    """One call of a writing route: `body` is the JSON that came, `parts` what came as multipart."""
+
+    body: Any = None
+    parts: Sequence[Part] = ()
+
+    @property
+    def given(self) -> Document:
+        """The fields of the body that are not null."""
+        return {name: one for name, one in self.body.items() if one is not None}
+
+    @property
+    def actor(self) -> User:
+        """Who is recorded as having done this."""
+        return self.world.actor(self.token)
+
+    def member(self, key: str, workspace: str) -> User:
+        """The user of this uuid or account id, who must belong to the workspace."""
+        found = self.world.account(key)
+        if found is None:
+            raise Hidden(f"No user with identifier '{key}'.")
+        if found.kind != "user" or not found.belongs_to(workspace):
+            raise BadRequest(f"{found.name} does not have access to this workspace.")
+        return found
+
+
+@dataclass(frozen=True)
+class WriteRoute:
+    """One method of one address.
+
+    `scopes` are the classic scopes that it asks for, `long` those of API tokens: all of each. `shape` is
+    that of its JSON body, None where no field is looked at. `media` are the types of body that it takes;
+    without any it takes whatever comes. `users_only` names the switch that lets in what signs in for no
+    user, where nothing else does.
+    """
+
+    method: str
+    template: str
+    scopes: tuple[str, ...]
+    long: tuple[str, ...]
+    handler: Callable[[Write], Response]
+    shape: Fields | Many | None = None
+    media: tuple[str, ...] = ("application/json",)
+    users_only: Callable[[Switches], bool] | None = None
+
+    def match(self, raw: str) -> dict[str, str] | None:
+        """The names in the address, decoded, or None where it is another."""
+        return address(self.template, raw)
+
+    def check_credential(self, token: Token, switches: Switches) -> None:
+        """Raise where a credential is not one for this route."""
+        is_let_in = token.user is not None or (
+            token.kind in ACCESS_TOKENS and self.users_only is not None and self.users_only(switches)
+        )
+        if self.users_only is not None and not is_let_in:
+            raise Forbidden(BAD_MECHANISM)
+        if token.kind == "api_token":
+            if not set(self.long) <= token.scopes:
+                raise Hidden("no scope", scope=self.scopes[-1], long=", ".join(self.long))
+        elif not all(has_scope(token, one) for one in self.scopes):
+            raise Hidden("no scope", scope=", ".join(self.scopes))
+
+    def read(self, content: bytes, kind: str, switches: Switches) -> tuple[Any, list[Part]]:
+        """The JSON and the parts of a body whose Content-Type is `kind`. Raises what refuses it."""
+        if self.method == "DELETE" or not self.media:
+            return {}, []
+        name = kind.partition(";")[0].strip().lower()
+        if self.shape is None and self.method == "PUT" and not content and not switches.empty_puts_refused:
+            return {}, []
+        if not name:
+            raise BadRequest("Bad request: a body and its Content-Type are needed")
+        if name not in self.media:
+            raise Refused(_media_status(self, switches), BAD_MEDIA + name)
+        if name != "application/json":
+            return {}, parts(content, kind)
+        try:
+            body = json.loads(content)
+        except ValueError:
+            raise BadRequest("Invalid JSON") from None
+        self.check(body, switches)
+        return body, []
+
+    def check(self, body: Any, switches: Switches) -> None:
+        """Raise `Malformed` where a body does not have the route's shape."""
+        found: dict[str, list[str]] = {}
+        for path, text in (self.shape or Fields()).faults(body, ""):
+            found.setdefault(path, []).append(text)
+        if switches.unknown_fields_refused and isinstance(body, dict) and isinstance(self.shape, Fields):
+            for name in set(body) - set(self.shape.fields):
+                found.setdefault(name, []).append("extra keys not allowed")
+        if found:
+            raise Malformed(found)
+
+
+def _media_status(route: WriteRoute, switches: Switches) -> int:
+    if "application/json" not in route.media:
+        return 406
+    return 415 if switches.wrong_media_type_is_415 else 400
+
+
+def malformed(fields: Mapping[str, list[str]]) -> Response:
+    """The refusal of a body of another shape."""
+    return refusal(400, "Bad request", fields=dict(fields))
+
+
+def created(document: Document) -> Response:
+    """The answer about something new."""
+    return answer(document, 201)
+
+
+def nothing() -> Response:
+    """The answer that has no body."""
+    return Response(status_code=204)

@@ -1,0 +1,106 @@
+"""Lists of settings: where they are kept, and adding to them, changing them and taking out of them.
+
+What is kept is the document that the API shows. A change puts a new one in its place.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mirror.simulator.api.calls import Hidden, need_braces
+from mirror.simulator.api.paging import BadRequest
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.world import SimWorkspace
+from mirror.simulator.writes.calls import Document, Write
+
+
+@dataclass(frozen=True)
+class Place:
+    """Whose settings these are: a repository's, or a workspace's or one of its projects'."""
+
+    settings: Document
+    workspace: SimWorkspace
+    repository: SimRepository | None = None
+    project: str = ""
+
+    def shown(self, call: Write, document: Document) -> Document:
+        """A kept document as the API shows it."""
+        if self.repository is not None:
+            return call.render.settled(document, self.repository)
+        return call.render.settled_in(document, self.workspace, self.project)
+
+    @property
+    def kind(self) -> str:
+        """What it is: repository, project or workspace."""
+        if self.repository is not None:
+            return "repository"
+        return "project" if self.project else "workspace"
+
+    def list(self, name: str) -> list[Any]:
+        """The list of this name, a new one where there was none."""
+        found: list[Any] = self.settings.setdefault(name, [])
+        return found
+
+    def find(self, name: str, field: str, value: Any, what: str) -> Document:
+        """The entry of a list whose `field` is `value`. Raises Hidden where there is none."""
+        if field == "uuid":
+            need_braces(value)
+        for one in self.list(name):
+            if one.get(field) == value:
+                found: Document = one
+                return found
+        raise Hidden(f"{what} not found")
+
+    def add(self, name: str, document: Document) -> Document:
+        """Add an entry to a list."""
+        self.settings[name] = [*self.list(name), document]
+        return document
+
+    def replace(self, name: str, old: Document, new: Document) -> Document:
+        """Put an entry in the place of another."""
+        self.settings[name] = [new if one is old else one for one in self.list(name)]
+        return new
+
+    def remove(self, name: str, old: Document) -> None:
+        """Take an entry out of a list."""
+        self.settings[name] = [one for one in self.list(name) if one is not old]
+
+
+Where = Callable[[Write], Place]
+
+
+def of_repository(call: Write) -> Place:
+    """The settings of the repository named in the address."""
+    repository = call.repository()
+    return Place(repository.settings, repository.workspace, repository)
+
+
+def of_workspace(call: Write) -> Place:
+    """The settings of the workspace named in the address."""
+    workspace = call.workspace()
+    return Place(workspace.settings, workspace)
+
+
+def of_project(call: Write) -> Place:
+    """The settings of the project named in the address."""
+    workspace, key = call.workspace(), call.names["project"]
+    if key not in workspace.projects:
+        raise Hidden("Project not found")
+    return Place(workspace.project_settings.setdefault(key, {}), workspace, project=key)
+
+
+def new_uuid() -> str:
+    """A uuid that nothing else has."""
+    return "{" + str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)) + "}"
+
+
+def group(slug: str, place: Place) -> Document:
+    """A group of the workspace. Raises BadRequest where it has none of this slug."""
+    if slug not in place.workspace.groups:
+        raise BadRequest(f"No group with the slug '{slug}'.")
+    name = place.workspace.groups[slug]
+    return {"type": "group", "name": name, "slug": slug, "full_slug": f"{place.workspace.slug}:{slug}"}
