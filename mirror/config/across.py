@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mirror.config import shape
-from mirror.config.settings import Expiry
+from mirror.config.settings import Expiry, SecretShape
 from mirror.errors import Fault
 
 SECRET_KEYS = {"token", "client_secret", "password", "shared_secret", "proxy_password"}
@@ -16,7 +16,7 @@ def dotted(place: Place) -> str:
     """A place for people. What stands below a secret's key and does not belong there may be the secret."""
     text, in_secret = "", False
     for part in place:
-        if in_secret and isinstance(part, str) and part not in shape.SecretShape.model_fields:
+        if in_secret and isinstance(part, str) and part not in SecretShape.model_fields:
             break
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
         in_secret = in_secret or part in SECRET_KEYS
@@ -27,7 +27,7 @@ def contradictions(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> li
     """What cannot be meant together."""
     return [
         Fault(lines.get(place), dotted(place), problem, remedy)
-        for place, problem, remedy in (*_workspaces(checked), *_limits(checked), *_prune(checked))
+        for place, problem, remedy in (*_workspaces(checked), *_limits(checked, lines), *_prune(checked))
     ]
 
 
@@ -41,10 +41,10 @@ def _workspaces(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
             yield place, problem, "keep one of them, with the rules of both"
 
 
-def _limits(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
+def _limits(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> Iterator[tuple[Place, str, str]]:
     limits = checked.limits
     if limits.api_reserve >= limits.api_limit:
-        key = "api_reserve" if "api_reserve" in limits.model_fields_set else "api_limit"
+        key = "api_reserve" if ("limits", "api_reserve") in lines else "api_limit"
         problem = f"leaves no request: {limits.api_reserve} of {limits.api_limit} an hour are held in reserve"
         yield ("limits", key), problem, "make api_reserve smaller than api_limit"
 

@@ -15,19 +15,9 @@ import yaml
 from pydantic import ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from mirror.auth.credentials import (
-    AccessToken,
-    ApiToken,
-    AppPassword,
-    ConnectJwt,
-    Credential,
-    OAuthConsumer,
-    ProjectAccessToken,
-    RepositoryAccessToken,
-    WorkspaceAccessToken,
-)
+from mirror.auth.credentials import AccessToken, ApiToken, Credential
 from mirror.auth.secrets import SecretSource
-from mirror.config import shape, values
+from mirror.config import shape
 from mirror.config.across import SECRET_KEYS, Place, contradictions, dotted, expiries
 from mirror.config.settings import (
     BitbucketUrls,
@@ -42,12 +32,11 @@ from mirror.config.settings import (
     Retention,
     Runs,
     Schedule,
-    Trigger,
+    SecretShape,
     WorkspaceConfig,
     duration_text,
 )
 from mirror.errors import ConfigError, Fault, UsageError
-from mirror.retention import Policy
 
 # Known to the design, but not built yet: refused as such, never silently ignored.
 NOT_BUILT = {
@@ -55,19 +44,10 @@ NOT_BUILT = {
     "schedule.drill",
 }  # fmt: skip
 FOUR_WAYS = "name where it is: {file: …}, {env: …}, {credential: …} or {command: …}"
-_ACCESS_TOKENS: Mapping[
-    str, type[WorkspaceAccessToken] | type[ProjectAccessToken] | type[RepositoryAccessToken]
-] = {
-    "workspace_access_token": WorkspaceAccessToken,
-    "project_access_token": ProjectAccessToken,
-    "repository_access_token": RepositoryAccessToken,
-}
 _SHAPES = (
-    shape.ConfigShape, shape.WorkspaceShape, shape.BitbucketShape, shape.PartsShape, shape.ScheduleShape,
-    shape.LimitsShape, shape.RunsShape, shape.RetentionShape, shape.BrakeShape, shape.SecretShape,
-    shape.AccessTokenShape,
-    shape.NetworkShape, shape.ApiTokenShape, shape.OAuthConsumerShape, shape.AppPasswordShape,
-    shape.ConnectJwtShape,
+    shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, Limits, Runs,
+    shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
+    shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
 )  # fmt: skip
 # What the YAML library raises for a value that is not what it looks like, or is tagged as.
 _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
@@ -111,14 +91,14 @@ def load_text(text: str, name: str, *, folder: Path, source: Path | None = None)
     faults += _secrets_in_plain(data, (), lines)
     known = {fault.key for fault in faults}
     try:
-        checked = shape.ConfigShape.model_validate(data)
+        checked = shape.ConfigShape.model_validate(data, context=folder)
     except ValidationError as error:
         faults += [fault for fault in _faults(error, data, lines) if fault.key not in known]
     else:
         faults += contradictions(checked, lines)
     if faults:
         raise ConfigError(name, sorted(set(faults), key=lambda fault: (fault.line or 0, fault.key)))
-    return replace(_config(checked, folder, source), expiries=expiries(checked, lines))
+    return replace(checked.settings(source), expiries=expiries(checked, lines))
 
 
 def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], store: Path) -> Config:
@@ -258,96 +238,8 @@ def _words(one: Any, place: Place, data: Any) -> tuple[str, str]:
 
 
 def _all_keys() -> list[str]:
-    return sorted({name for one in _SHAPES for name in one.model_fields})
-
-
-def _source(secret: shape.SecretShape, folder: Path) -> SecretSource:
-    if secret.file is not None:
-        return SecretSource("file", str(folder / Path(secret.file).expanduser()))
-    if secret.env is not None:
-        return SecretSource("env", secret.env)
-    if secret.credential is not None:
-        return SecretSource("credential", secret.credential)
-    return SecretSource("command", tuple(secret.command or ()))
-
-
-def _credential(one: Any, folder: Path) -> Credential:
-    if isinstance(one, shape.AccessTokenShape):
-        return _ACCESS_TOKENS[one.kind](_source(one.token, folder), one.expires)
-    if isinstance(one, shape.ApiTokenShape):
-        return ApiToken(one.email, _source(one.token, folder), one.expires)
-    if isinstance(one, shape.OAuthConsumerShape):
-        return OAuthConsumer(one.client_id, _source(one.client_secret, folder))
-    if isinstance(one, shape.AppPasswordShape):
-        return AppPassword(one.username, _source(one.password, folder))
-    return ConnectJwt(one.app_key, one.client_key, _source(one.shared_secret, folder))
-
-
-def _credentials(one: shape.ConfigShape | shape.WorkspaceShape, folder: Path) -> tuple[Credential, ...]:
-    several = [one.credential] if one.credential is not None else one.credentials or []
-    return tuple(_credential(item, folder) for item in several)
-
-
-def _retention(one: shape.RetentionShape | None) -> Retention | None:
-    if one is None:
-        return None
-    policy = Policy(**one.model_dump(exclude={"keep_gone", "pipeline_logs"}))
-    return Retention(policy, one.pipeline_logs, one.keep_gone)
-
-
-def _trigger(text: str | None) -> Trigger | None:
-    if text is None:
-        return None
-    if text.startswith("every "):
-        return Every(values.duration(text.removeprefix("every ")))
-    return Cron(text)
-
-
-def _network(one: shape.NetworkShape, folder: Path) -> NetworkConfig:
-    return NetworkConfig(
-        proxy=one.proxy,
-        proxy_user=one.proxy_user,
-        proxy_password=_source(one.proxy_password, folder) if one.proxy_password is not None else None,
-        no_proxy=tuple(one.no_proxy) if one.no_proxy is not None else None,
-        ca_file=folder / Path(one.ca_file).expanduser() if one.ca_file is not None else None,
-        ip=one.ip,
-        connect_timeout=one.connect_timeout,
-        user_agent=one.user_agent,
-    )
-
-
-def _config(checked: shape.ConfigShape, folder: Path, source: Path | None) -> Config:
-    default = _credentials(checked, folder)
-    retention, brake = _retention(checked.retention), Brake(**checked.brake.model_dump())
-    entries = tuple(
-        WorkspaceConfig(
-            workspace=one.workspace,
-            credentials=_credentials(one, folder) or default,
-            include=tuple(one.include),
-            exclude=tuple(one.exclude),
-            parts=Parts(**one.parts.model_dump()),
-            accept_missing=tuple(one.accept_missing),
-            retention=_retention(one.retention) or retention,
-            brake=Brake(**one.brake.model_dump()) if one.brake is not None else brake,
-        )
-        for one in checked.workspaces
-    )
-    limits = checked.limits.model_dump(exclude_none=True)
-    return Config(
-        store=folder / Path(checked.store).expanduser(),
-        bitbucket=BitbucketUrls(**checked.bitbucket.model_dump()),
-        workspaces=entries or (WorkspaceConfig(None, default, retention=retention, brake=brake),),
-        schedule=Schedule(
-            _trigger(checked.schedule.backup),
-            _trigger(checked.schedule.verify),
-            _trigger(checked.schedule.prune),
-            checked.schedule.timezone,
-        ),
-        limits=Limits(**{**limits, "file_max": ByteSize(limits["file_max"])}),
-        network=_network(checked.network, folder),
-        runs=Runs(checked.runs.keep),
-        source=source,
-    )
+    fields = (vars(one)["__pydantic_fields__"] for one in _SHAPES)  # of models and dataclasses alike
+    return sorted({name for one in fields for name in one})
 
 
 def show(config: Config) -> str:

@@ -1,4 +1,8 @@
-"""The configuration as the program holds it: frozen, checked, and without a single secret."""
+"""The configuration as the program uses it: frozen, validated, and without secrets.
+
+The sections of the file are these classes: each key with its type, its default and the description that the
+JSON Schema shows. `shape` describes what the file writes differently: its root, workspaces and credentials.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +10,181 @@ import os
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    WrapValidator,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass as section
 
 from mirror.auth.credentials import Credential
 from mirror.auth.secrets import SecretSource
+from mirror.config import values
+from mirror.config.values import ByteSize, Cron, Every, Trigger, duration_text
 from mirror.http.network import CONNECT_TIMEOUT, IpVersion
 from mirror.retention import Policy
 
+__all__ = [
+    "BitbucketUrls", "Brake", "ByteSize", "Config", "Cron", "Every", "Expiry", "Limits", "NetworkConfig",
+    "Parts", "Retention", "Runs", "Schedule", "Trigger", "WorkspaceConfig", "duration_text",
+]  # fmt: skip
 
-@dataclass(frozen=True)
+# Scalars are strict: YAML has typed them already. Values of the final type are accepted as well.
+RULES = ConfigDict(extra="forbid", hide_input_in_errors=True)
+Text = Annotated[StrictStr, Field(min_length=1)]
+Url = Annotated[StrictStr, AfterValidator(values.url)]
+ApiUrl = Annotated[StrictStr, AfterValidator(values.api_url)]
+Duration = Annotated[timedelta, BeforeValidator(values.duration, json_schema_input_type=str)]
+# How long something is kept: `m`, which other tools read as months, is refused.
+KeepFor = Annotated[timedelta, BeforeValidator(values.keep_for, json_schema_input_type=str)]
+
+
+def _path(value: Any, handler: Any, info: ValidationInfo) -> Path:
+    """A path of the file, below the folder that the validation context names; or a Path as it is."""
+    return value if isinstance(value, Path) else values.path(handler(value), folder_of(info))
+
+
+def _secret(value: Any, handler: Any, info: ValidationInfo) -> SecretSource:
+    return value if isinstance(value, SecretSource) else handler(value).source(folder_of(info))
+
+
+def _share(value: object, info: ValidationInfo) -> float:
+    """A share as the file has it; from the program itself a fraction of 1."""
+    return value if isinstance(value, float) and info.context is None else values.share(value)
+
+
+def _checked_path(text: str) -> str:
+    values.path(text, Path())
+    return text
+
+
+def folder_of(info: ValidationInfo) -> Path:
+    """The folder that relative paths are below: the validation context."""
+    return info.context if isinstance(info.context, Path) else Path()
+
+
+class SecretShape(BaseModel):
+    """Where a secret is: exactly one of these. The secret itself is never in this file."""
+
+    model_config = RULES
+
+    file: Annotated[Text, AfterValidator(_checked_path)] | None = Field(
+        None, description="A file with the secret; not readable by everybody."
+    )
+    env: Text | None = Field(None, description="An environment variable with the secret.")
+    credential: Text | None = Field(
+        None, description="A systemd credential (LoadCredential=) with the secret."
+    )
+    command: Annotated[list[Text], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] | None = (
+        Field(None, description="A program, with its arguments, that prints the secret.", min_length=1)
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> SecretShape:
+        if sum(value is not None for value in (self.file, self.env, self.credential, self.command)) != 1:
+            raise ValueError("should name exactly one of file, env, credential and command")
+        return self
+
+    def source(self, folder: Path) -> SecretSource:
+        """The source of the secret; a relative file is below `folder`."""
+        if self.file is not None:
+            return SecretSource("file", str(values.path(self.file, folder)))
+        if self.env is not None:
+            return SecretSource("env", self.env)
+        if self.credential is not None:
+            return SecretSource("credential", self.credential)
+        return SecretSource("command", tuple(self.command or ()))
+
+
+if TYPE_CHECKING:
+    LocalPath = Path
+    Secret = SecretSource
+    Share = float
+    Size = ByteSize
+    When = Trigger
+    Workers = int
+else:
+    LocalPath = Annotated[Text, WrapValidator(_path)]
+    Secret = Annotated[SecretShape, WrapValidator(_secret)]
+    Share = Annotated[float, BeforeValidator(_share, json_schema_input_type=str)]
+    Size = Annotated[Any, BeforeValidator(values.byte_size, json_schema_input_type=str)]
+    When = Annotated[Any, BeforeValidator(values.trigger, json_schema_input_type=str)]
+    Workers = Annotated[
+        StrictInt,
+        Field(ge=1, le=64),
+        BeforeValidator(
+            lambda v: _cores() if v is None else v,
+            json_schema_input_type=Annotated[int, Field(ge=1, le=64)] | None,
+        ),
+    ]
+
+
+def _cores() -> int:
+    return max(2, min(8, len(os.sched_getaffinity(0))))
+
+
+@section(frozen=True, config=RULES)
 class BitbucketUrls:
-    """Where Bitbucket is. Credentials go to these origins only."""
+    """Where Bitbucket is; only tests and isolated clouds need this. Credentials are sent nowhere else."""
 
-    api_url: str = "https://api.bitbucket.org/2.0"
-    git_url: str = "https://bitbucket.org"
-    oauth_url: str = "https://bitbucket.org/site/oauth2/access_token"
+    api_url: ApiUrl = Field(default="https://api.bitbucket.org/2.0", description="The root of the REST API.")
+    git_url: Url = Field(
+        default="https://bitbucket.org",
+        description="Repositories are cloned from {git_url}/{workspace}/{slug}.git.",
+    )
+    oauth_url: Url = Field(
+        default="https://bitbucket.org/site/oauth2/access_token",
+        description="The endpoint that issues OAuth tokens.",
+    )
 
 
-@dataclass(frozen=True)
+@section(frozen=True, config=RULES)
 class Parts:
-    """Which parts of a repository are backed up. Code and profiles always are."""
+    """Which parts to back up. Code and profiles always are."""
 
-    pull_requests: bool = True
-    issues: bool = True
-    pipelines: bool = True
-    pipeline_logs: bool = True
-    downloads: bool = True
-    settings: bool = True
-    snippets: bool = True
-    wiki: bool = True
-    lfs: bool = True
-    # Those of heads; "all": of every commit.
-    commit_comments: bool | Literal["all"] = True
+    pull_requests: StrictBool = Field(
+        default=True,
+        description="Pull requests with comments, tasks and activity.",
+    )
+    issues: StrictBool = Field(default=True, description="Issues, where Bitbucket still has them.")
+    pipelines: StrictBool = Field(default=True, description="Pipelines with their steps.")
+    pipeline_logs: StrictBool = Field(
+        default=True,
+        description="The logs of pipeline steps; needs pipelines.",
+    )
+    downloads: StrictBool = Field(default=True, description="The files of the downloads section.")
+    settings: StrictBool = Field(
+        default=True, description="Settings of the workspace, its projects and repositories."
+    )
+    snippets: StrictBool = Field(
+        default=True, description="Snippets and their git repositories; access tokens can never read them."
+    )
+    wiki: StrictBool = Field(default=True, description="Wikis, where Bitbucket still has them.")
+    lfs: StrictBool = Field(default=True, description="Git LFS objects, of every ref and every commit.")
+    commit_comments: StrictBool | Literal["all"] = Field(
+        default=True,
+        description="Comments and code insights of the heads of branches and pull requests; "
+        "all: of every commit, which takes two requests for each.",
+    )
 
 
 @dataclass(frozen=True)
 class Retention:
-    """What may be let go. `pipeline_logs`: step logs of pipelines that are older may go (None: never).
+    """What prune may remove: snapshots by `policy`, and step logs of pipelines older than `pipeline_logs`
+    (None: no logs).
 
-    `keep_gone`: for so long after a repository went upstream none of its snapshots goes (None: for
-    ever); then `policy` holds for it, too.
+    After a repository is gone upstream, all its snapshots are kept for `keep_gone` (None: for ever); then
+    `policy` applies to it too.
     """
 
     policy: Policy
@@ -53,12 +192,16 @@ class Retention:
     keep_gone: timedelta | None = None
 
 
-@dataclass(frozen=True)
+@section(frozen=True, config=RULES)
 class Brake:
-    """How much may vanish upstream at a time: no more than `share` (of 1), or fewer than `at_least`."""
+    """When a loss upstream may be an accident: see `mirror accept-loss`. It must exceed both limits."""
 
-    share: float = 0.10
-    at_least: int = 5
+    share: Share = Field(default="10%", validate_default=True, description="More than this share is gone,")
+    at_least: StrictInt = Field(default=5, ge=1, description="and at least this many.")
+
+
+# Every repository.
+INCLUDE_ALL = ("*",)
 
 
 @dataclass(frozen=True)
@@ -67,7 +210,7 @@ class WorkspaceConfig:
 
     workspace: str | None
     credentials: tuple[Credential, ...]
-    include: tuple[str, ...] = ("*",)
+    include: tuple[str, ...] = INCLUDE_ALL
     exclude: tuple[str, ...] = ()
     parts: Parts = field(default_factory=Parts)
     accept_missing: tuple[str, ...] = ()
@@ -75,85 +218,67 @@ class WorkspaceConfig:
     brake: Brake = field(default_factory=Brake)
 
 
-@dataclass(frozen=True)
-class Cron:
-    """Five cron fields: minute, hour, day of month, month, day of week."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Every:
-    """A fixed interval."""
-
-    interval: timedelta
-
-    @property
-    def text(self) -> str:
-        """As the configuration has it."""
-        return f"every {duration_text(self.interval)}"
-
-
-def duration_text(value: timedelta) -> str:
-    """A length of time as the configuration has it: 7d, 90min."""
-    seconds = int(value.total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
-Trigger = Cron | Every
-
-
-@dataclass(frozen=True)
+@section(frozen=True, config=RULES)
 class Schedule:
-    """When the daemon runs what; None means never."""
+    """When the daemon runs each job: five cron fields as in crontab(5), `@daily` and the like, or `every 4h`.
+    Left out: never."""
 
-    backup: Trigger | None = None
-    verify: Trigger | None = None
-    prune: Trigger | None = None
-    timezone: str = "UTC"
-
-
-BYTE_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-
-
-class ByteSize(int):
-    """A number of bytes; its text is as the configuration has it."""
-
-    def __str__(self) -> str:
-        """The size in the largest unit that leaves no rest."""
-        for unit, size in reversed(BYTE_UNITS.items()):
-            if self and self % size == 0:
-                return f"{int(self) // size}{unit}"
-        return f"{int(self)}B"
+    backup: When | None = Field(default=None, description="When to back up.", examples=["0 */4 * * *"])
+    verify: When | None = Field(default=None, description="When to verify.", examples=["30 3 * * sun"])
+    prune: When | None = Field(
+        default=None, description="When to remove what retention does not keep.", examples=["0 5 * * *"]
+    )
+    timezone: Annotated[StrictStr, AfterValidator(values.zone)] = Field(
+        default="UTC", description="The time zone of cron fields."
+    )
 
 
-def _by_cores() -> int:
-    return max(2, min(8, len(os.sched_getaffinity(0))))
-
-
-@dataclass(frozen=True)
+@section(frozen=True, config=RULES)
 class Limits:
-    """How much at a time. `api_limit` requests of each hour are taken to be allowed until Bitbucket says
-    otherwise, and `api_reserve` of them are left unused; `window` is for how long
-    one run waits for requests before it leaves the rest to the next. `git_workers` processes do git work,
-    with `git_memory` MiB to take packs in. `file_max` is how large a download, attachment or log may be."""
+    """How much at a time."""
 
-    api_concurrency: int = 8
-    git_workers: int = field(default_factory=_by_cores)
-    git_memory: int = 256
-    api_limit: int = 1000
-    api_reserve: int = 100
-    silence_timeout: timedelta = timedelta(minutes=5)
-    window: timedelta = timedelta(hours=3)
-    file_max: ByteSize = field(default_factory=lambda: ByteSize(20 * 1024**3))
+    api_concurrency: StrictInt = Field(default=8, ge=1, le=64, description="Concurrent API requests.")
+    git_workers: Workers = Field(
+        default_factory=_cores,
+        description="Git worker processes. Left out: one for each core, between two and eight.",
+    )
+    git_memory: StrictInt = Field(
+        default=256,
+        ge=32,
+        le=65_536,
+        description="MiB that all git workers may use to receive packs; the rest goes through files.",
+    )
+    api_limit: StrictInt = Field(
+        default=1000,
+        ge=60,
+        le=1_000_000,
+        description="Requests an hour that Bitbucket allows each credential, until its responses say.",
+    )
+    api_reserve: StrictInt = Field(
+        default=100,
+        ge=0,
+        le=1_000_000,
+        description="Requests of each hour that are left unused, for a restore.",
+    )
+    silence_timeout: Duration = Field(
+        default=timedelta(minutes=5), description="How long a git server may send nothing.", examples=["5m"]
+    )
+    window: Duration = Field(
+        default="3h",
+        validate_default=True,
+        description="How long one run waits for requests before it leaves the rest to the next.",
+    )
+    file_max: Size = Field(
+        default="20GiB",
+        validate_default=True,
+        description="The largest download, attachment or log; larger ones are reported as missing.",
+        examples=["20GiB"],
+    )
 
 
 @dataclass(frozen=True)
 class Expiry:
-    """When a credential of this kind expires, and the line and key that say so."""
+    """When a credential of this kind expires, and the line and key of the file that say so."""
 
     line: int | None
     key: str
@@ -161,31 +286,57 @@ class Expiry:
     expires: date
 
 
-@dataclass(frozen=True)
+@section(frozen=True, config=RULES)
 class NetworkConfig:
-    """How servers are reached. `proxy` is an address, `from environment` or `none`; `no_proxy` None is as
-    the environment says. `ca_file` is trusted besides the system's authorities."""
+    """How servers are reached: the API, git and LFS alike."""
 
-    proxy: str = "from environment"
-    proxy_user: str | None = None
-    proxy_password: SecretSource | None = None
-    no_proxy: tuple[str, ...] | None = None
-    ca_file: Path | None = None
-    ip: IpVersion = "any"
-    connect_timeout: timedelta = timedelta(seconds=CONNECT_TIMEOUT)
-    user_agent: str = ""
+    proxy: Annotated[StrictStr, AfterValidator(values.proxy)] = Field(
+        default=values.PROXY_FROM_ENVIRONMENT,
+        description="The HTTP proxy: `from environment` (HTTPS_PROXY, NO_PROXY), `none`, or its URL.",
+        examples=["http://proxy.example.org:3128"],
+    )
+    proxy_user: Text | None = Field(default=None, description="The user name for the proxy.")
+    proxy_password: Secret | None = Field(default=None, description="The password for the proxy.")
+    no_proxy: tuple[Text, ...] | None = Field(
+        default=None,
+        description="Hosts, domains and networks without a proxy. Left out: as NO_PROXY says.",
+        examples=[["localhost", ".example.org", "10.0.0.0/8"]],
+    )
+    ca_file: LocalPath | None = Field(
+        default=None, description="Certificates (PEM) that are trusted besides those of the system."
+    )
+    ip: IpVersion = Field(default="any", description="The version of IP for all connections.")
+    connect_timeout: Duration = Field(
+        default=timedelta(seconds=CONNECT_TIMEOUT),
+        description="How long a connection attempt may take.",
+        examples=["30s"],
+    )
+    user_agent: Annotated[StrictStr, AfterValidator(values.user_agent)] = Field(
+        default="", description="A text that is added to mirror's User-Agent.", examples=["(backup of acme)"]
+    )
+
+    @model_validator(mode="after")
+    def _user_named(self) -> NetworkConfig:
+        if self.proxy_password is not None and self.proxy_user is None:
+            raise ValueError("should have proxy_user where it has proxy_password")
+        return self
 
 
-@dataclass(frozen=True)
+@section(frozen=True, config=RULES)
 class Runs:
-    """How long run records are kept; those since the last checkpoint but one always are."""
+    """How long run records are kept."""
 
-    keep: timedelta = timedelta(days=400)
+    keep: KeepFor = Field(
+        default=timedelta(days=400),
+        description="How long `mirror prune` keeps run records; those since the last checkpoint but one "
+        "are always kept.",
+        examples=["400d"],
+    )
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that the configuration says. `source` is its file, where it came from one."""
+    """The whole configuration. `source` is its file, if it has one."""
 
     store: Path
     bitbucket: BitbucketUrls

@@ -1,36 +1,83 @@
-"""The plain values of the configuration file: lengths of time, URLs, schedules, names.
+"""The plain values of the configuration file: durations, sizes, URLs, schedules, names.
 
-Each function returns the value or raises ValueError with words that follow the name of the key.
+Each function returns the value, or raises ValueError with a text that follows the name of the key. A value
+that is of its final type already is returned as it is.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mirror.config import crontab
-from mirror.config.settings import BYTE_UNITS
 from mirror.model import is_uuid
 
 _DURATION = re.compile(r"(\d{1,6})\s*(s|min|mo|m|h|d|w|y)")
 _UNITS = {
     "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400,
 }  # fmt: skip
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
+BYTE_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _SIZE = re.compile(r"(\d{1,6})\s*(KiB|MiB|GiB|TiB)")
 _LONGEST = timedelta(days=1000 * 365)
-# More often than this a schedule is a slip of the pen.
+# A shorter interval is taken for a mistake.
 _EVERY_LEAST = timedelta(minutes=1)
 _LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
 PROXY_FROM_ENVIRONMENT, PROXY_NONE = "from environment", "none"
 _SLUG = re.compile(r"[A-Za-z0-9_.-]+")
 
 
+class ByteSize(int):
+    """A number of bytes. Its text is as the configuration has it."""
+
+    def __str__(self) -> str:
+        """The size in the largest unit without a remainder."""
+        for unit, size in reversed(BYTE_UNITS.items()):
+            if self and self % size == 0:
+                return f"{int(self) // size}{unit}"
+        return f"{int(self)}B"
+
+
+@dataclass(frozen=True)
+class Cron:
+    """Five cron fields: minute, hour, day of month, month, day of week."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Every:
+    """A fixed interval."""
+
+    interval: timedelta
+
+    @property
+    def text(self) -> str:
+        """As the configuration has it."""
+        return f"every {duration_text(self.interval)}"
+
+
+Trigger = Cron | Every
+
+
+def duration_text(value: timedelta) -> str:
+    """A duration as the configuration has it: 7d, 90min."""
+    seconds = int(value.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
 def duration(text: object) -> timedelta:
-    """A length of time such as `30s`, `5m` (or `5min`), `4h`, `7d`, `2w`, `6mo` (30 days each) or `1y` (365
-    days), up to `1000y`: any date that we meet can be moved by that."""
+    """A duration such as `30s`, `5m` (or `5min`), `4h`, `7d`, `2w`, `6mo` (30 days each) or `1y` (365 days).
+    At most `1000y`, so that adding it to a date cannot overflow."""
+    if isinstance(text, timedelta):
+        return text
     found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None or int(found[1]) == 0:
         raise ValueError("should be a length of time such as 30s, 5m, 4h or 7d")
@@ -41,7 +88,7 @@ def duration(text: object) -> timedelta:
 
 
 def keep_for(text: object) -> timedelta:
-    """How long something is kept. `m` is refused: restic and borg mean months by it."""
+    """How long something is kept. `m` is refused, because it means months in restic and borg."""
     found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is not None and found[2] == "m":
         count = int(found[1])
@@ -52,12 +99,22 @@ def keep_for(text: object) -> timedelta:
     return duration(text)
 
 
-def byte_size(text: object) -> int:
+def byte_size(text: object) -> ByteSize:
     """A number of bytes such as `512MiB` or `20GiB`."""
+    if isinstance(text, ByteSize):
+        return text
     found = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None or int(found[1]) == 0:
         raise ValueError("should be a size such as 512MiB, 20GiB or 1TiB")
-    return int(found[1]) * BYTE_UNITS[found[2]]
+    return ByteSize(int(found[1]) * BYTE_UNITS[found[2]])
+
+
+def share(text: object) -> float:
+    """A share such as `10%`, as a fraction of 1."""
+    found = _SHARE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise ValueError("should be a share such as 10%")
+    return float(found[1]) / 100
 
 
 def url(text: str) -> str:
@@ -65,7 +122,7 @@ def url(text: str) -> str:
     if not text.startswith("https://") and _LOOPBACK.fullmatch(text) is None:
         raise ValueError("should begin with https:// (plain http is accepted for loopback only)")
     if "@" in text.partition("://")[2].partition("/")[0]:
-        raise ValueError("should not hold a user name or secret")
+        raise ValueError("should not contain a user name or secret")
     try:
         parts = urlsplit(text)
         if parts.hostname is None or parts.port == 0:
@@ -101,14 +158,19 @@ def workspace(text: str) -> str:
     return text
 
 
-def trigger(text: str) -> str:
+def trigger(text: object) -> Trigger:
     """A line of crontab(5), a nickname such as `@daily`, or `every 4h`."""
-    if text.startswith("every "):
-        if duration(text.removeprefix("every ")) < _EVERY_LEAST:
-            raise ValueError("should be every 1m or less often")
-    else:
+    if isinstance(text, Cron | Every):
+        return text
+    if not isinstance(text, str):
+        raise ValueError("should be a text such as '0 5 * * *' or 'every 4h'")  # noqa: TRY004 - pydantic's
+    if not text.startswith("every "):
         crontab.parse(text)
-    return text
+        return Cron(text)
+    interval = duration(text.removeprefix("every "))
+    if interval < _EVERY_LEAST:
+        raise ValueError("should be every 1m or less often")
+    return Every(interval)
 
 
 def zone(text: str) -> str:
@@ -120,19 +182,18 @@ def zone(text: str) -> str:
     return text
 
 
-def path(text: str) -> str:
-    """A path of this machine."""
+def path(text: str, folder: Path) -> Path:
+    """A path of this machine; a relative one is below `folder`."""
     if "\0" in text:
-        raise ValueError("should be a path; it holds a NUL")
+        raise ValueError("should be a path; it contains a NUL")
     try:
-        Path(text).expanduser()
+        return folder / Path(text).expanduser()
     except RuntimeError:
         raise ValueError("begins with ~ and the name of no user of this machine") from None
-    return text
 
 
 def day(value: object) -> object:
-    """A date, which YAML has read already or left as text."""
+    """A date, parsed by YAML already or still text."""
     try:
         return date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
@@ -140,24 +201,24 @@ def day(value: object) -> object:
 
 
 def proxy(text: str) -> str:
-    """How a proxy is named: `from environment`, `none`, or an address without a user name."""
+    """A proxy: `from environment`, `none`, or a URL without a user name."""
     if text in (PROXY_FROM_ENVIRONMENT, PROXY_NONE):
         return text
     if not text.startswith(("http://", "https://")):
-        raise ValueError("should be 'from environment', 'none', or an address such as http://proxy:3128")
+        raise ValueError("should be 'from environment', 'none', or a URL such as http://proxy:3128")
     if "@" in text:
-        raise ValueError("should not hold a user name or secret: use proxy_user and proxy_password")
+        raise ValueError("should not contain a user name or secret: use proxy_user and proxy_password")
     try:
         parts = urlsplit(text)
         if not parts.hostname or parts.port == 0 or parts.path.strip("/") or parts.query:
             raise ValueError
     except ValueError:
-        raise ValueError("should be an address with a host and a port, such as http://proxy:3128") from None
+        raise ValueError("should be a URL with a host and a port, such as http://proxy:3128") from None
     return text.rstrip("/")
 
 
 def user_agent(text: str) -> str:
-    """Words for the User-Agent header."""
+    """A text for the User-Agent header."""
     if not text.isascii() or not text.isprintable() or len(text) > 100:
         raise ValueError("should be one line of at most 100 plain characters")
     return text

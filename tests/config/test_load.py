@@ -145,7 +145,7 @@ API_TOKEN = "store: s\ncredential: {kind: api_token, email: a@x, token: {env: T}
         (API_TOKEN % "soon", 2, "credential.expires", "should be a date such as"),
         (f"{CREDENTIAL}\nstore: !!int abc\n", 2, "store", "cannot be read"),
         (f"{CREDENTIAL}\nstore: ~nosuchuser/x\n", 2, "store", "name of no user"),
-        (f'{CREDENTIAL}\nstore: "a\\0b"\n', 2, "store", "holds a NUL"),
+        (f'{CREDENTIAL}\nstore: "a\\0b"\n', 2, "store", "contains a NUL"),
         (f"store: s\n{CREDENTIAL.replace('t}', '~nosuchuser/x}')}\n", 2, "credential.token.file", "no user"),
         (f"store: s\n{CREDENTIAL}\nworkspaces: &a\n  - *a\n", 3, "workspaces[0]", "what it stands in"),
         (f"store: s\n{CREDENTIAL}\nbrake: &b {{share: *b}}\n", 3, "brake.share", "what it stands in"),
