@@ -1,4 +1,4 @@
-"""Bare repositories as the store keeps them."""
+"""The bare repositories of the store."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mirror.fs.durable import sync_folder, write_file
 
-# Nothing may tidy these repositories on its own; our refs are not offered to those who clone; and
-# never an extension, because dulwich refuses a repository with one that it does not know.
+# No automatic gc or maintenance; our own refs are hidden from clones. Never an extension: dulwich refuses a
+# repository with one that it does not know.
 _CONFIG = b"""[core]
 \trepositoryformatversion = 0
 \tfilemode = true
@@ -23,16 +23,15 @@ _CONFIG = b"""[core]
 
 
 def create(path: Path) -> None:
-    """Make a bare repository at `path`, or finish one whose making was interrupted.
+    """Create a bare repository at `path`, or finish an interrupted creation.
 
-    What is already there stays. HEAD is written last but one and config last: a repository with a
-    config is finished.
+    Existing files stay. config is written last, after HEAD: a repository with a config is finished.
     """
     if (path / "config").is_file():
         return
     for folder in ("", "objects", "objects/pack", "objects/info", "refs", "refs/heads", "refs/tags", "info"):
         (path / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    # What is synced inside a folder survives a power failure only if the folder itself does.
+    # A file survives a power failure only if its folder does.
     for folder in ("objects", "refs", "..", ""):
         sync_folder(path / folder)
     if not (path / "HEAD").exists():
@@ -41,6 +40,6 @@ def create(path: Path) -> None:
 
 
 def config_fault(content: bytes) -> str | None:
-    """Why the configuration of a repository of ours is not one, or None. More settings may be there."""
+    """What is wrong with the config of a repository of the store, or None. More settings are allowed."""
     missing = set(_CONFIG.splitlines()) - set(content.splitlines())
     return f"lacks the setting {min(missing).decode().strip()}" if missing else None

@@ -1,4 +1,4 @@
-"""C git, where it is installed: for what it does better, and never for cloning and fetching."""
+"""C git, where it is installed: for garbage collection and commit-graphs, never for cloning and fetching."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from mirror.git.processes.parent_death import die_with_parent
 
 
 def find(path: str | None = None) -> str | None:
-    """Where C git is, by `path` (a PATH; None: this process's own); None where it is not installed."""
+    """The path of C git, searched in `path` (a PATH; None: this process's own); None where it is not
+    installed."""
     return shutil.which("git", path=path)
 
 
 def version(git: str) -> str | None:
-    """What `git` says it is ("git version 2.39.5"); None where it does not run."""
+    """The version as `git` prints it ("git version 2.39.5"); None where it does not run."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run([git, "version"], capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
@@ -27,13 +28,13 @@ def version(git: str) -> str | None:
 
 
 def run(git: str, repository: Path, *words: str, stdin: bytes = b"") -> bytes:
-    """Run `git` over a repository of ours; returns what it prints.
+    """Run `git` in a repository of the store; returns its output.
 
-    A worker's environment keeps it from any configuration but the repository's own, and it ends with
-    us. Raises GitFailed.
+    A worker's environment keeps it from reading any config but the repository's own. It dies with this
+    process. Raises GitFailed where it fails.
     """
     parent = os.getpid()
-    # close_fds=False hands on what was made inheritable, the folder's lock, and nothing else.
+    # With close_fds=False the child inherits the folder's lock, the only inheritable descriptor.
     process = subprocess.Popen(
         [git, f"--git-dir={repository}", "-c", "core.fsync=all", "-c", "core.hooksPath=/dev/null", *words],
         stdin=subprocess.PIPE,

@@ -1,13 +1,13 @@
-"""What can go wrong between us and a git server, or inside a mirror.
+"""The errors of git operations: with a git server, or inside a mirror.
 
     GitFailed (MirrorError, 1)
-    ├── GitNotFound              no such repository, or not for this credential
+    ├── GitNotFound              no such repository, or hidden from this credential
     ├── GitForbidden             the credential may not read this one
-    └── GitTooLarge              the server takes no request of this size
+    └── GitTooLarge              the server refuses a request of this size
     GitUnauthorized (12)         the credential itself was refused
     GitUnreachable (75)          the network, or a server in trouble: try again later
 
-They travel from worker processes, so each must survive pickling.
+Workers send them to their parent, so each must be picklable.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class GitFailed(MirrorError):
 
 
 class GitNotFound(GitFailed):
-    """The server knows no such repository, or hides it from this credential."""
+    """The repository does not exist, or the server hides it from this credential."""
 
 
 class GitForbidden(GitFailed):
-    """The credential is good, and may not read this repository."""
+    """The credential is valid but may not read this repository."""
 
 
 class GitTooLarge(GitFailed):
-    """The server takes no request as large as this one."""
+    """The server refuses a request of this size."""
 
 
 class GitUnauthorized(CredentialRefused):
@@ -36,4 +36,4 @@ class GitUnauthorized(CredentialRefused):
 
 
 class GitUnreachable(TryLater):
-    """The git server could not be reached, broke off, or asked to come back later."""
+    """The git server could not be reached, broke off the connection, or asked to try again later."""

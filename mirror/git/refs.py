@@ -1,7 +1,7 @@
-"""Refs of a bare repository of ours: always in packed-refs, always changed in one step.
+"""Refs of our bare repositories: always in packed-refs, always changed in one step.
 
-Only packed-refs is written, never loose refs, so that a change of many refs is one rename, names
-that differ only in case are safe on any disk, and `a` may become `a/b`.
+Loose refs are never written. So a change of many refs is one rename, names that differ only in case are safe
+on any file system, and `a` may become `a/b`.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ KEEP = OURS + b"keep/"
 PULL_REQUESTS = OURS + b"pull-requests/"
 WORK = OURS + b"work"
 NAME_BYTES_MAX = 1024
-# C git's own first line; ours adds traits that C git and dulwich do not know, and pass over.
+# The first line as C git writes it. Ours adds traits that C git and dulwich ignore.
 _HEADER = b"# pack-refs with: peeled fully-peeled sorted "
 _HEAD = b"mirror-head="
 _SUM = b"mirror-sha256="
-# One ref of packed-refs, or a comment: what does not fit into a chain of these is damage.
+# One ref of packed-refs, a comment or an empty line. Anything else is damage.
 _LINE = re.compile(rb"([0-9a-f]{40}) ([^\r\n]+)\n(?:\^([0-9a-f]{40})\n)?|#[^\n]*\n|\n")
 _PIN = re.compile(rb"^([0-9a-f]{40}) " + PULL_REQUESTS + rb"(\d+)/from$", re.MULTILINE)
 _NUMBERS = re.compile(rb"(\d+)")
-# Names of this form need no closer look, unless they hold one of `_SUSPECT`.
+# Names of this form are valid unless they contain one of `_SUSPECT`.
 _PLAIN = re.compile(rb"refs(?:/[A-Za-z0-9_+-][A-Za-z0-9_+.-]*)+")
 _SUSPECT = (b"..", b".lock")
 
@@ -59,8 +59,17 @@ def pin_name(number: int) -> bytes:
     return PULL_REQUESTS + b"%d/from" % number
 
 
+def pins_of(refs: Mapping[bytes, str]) -> dict[int, str]:
+    """The pull request heads that `refs` pin, by number."""
+    return {
+        int(name[len(PULL_REQUESTS) : -len(b"/from")]): value
+        for name, value in refs.items()
+        if name.startswith(PULL_REQUESTS) and name.endswith(b"/from")
+    }
+
+
 def pins_in(packed: bytes) -> dict[int, str]:
-    """The pull request heads that the content of packed-refs pins."""
+    """As `pins_of`, from the content of packed-refs: quicker than to parse every ref."""
     first = packed.find(b" " + PULL_REQUESTS)
     found = _PIN.finditer(packed, max(0, first - 40)) if first >= 0 else ()
     return {int(number): value.decode("ascii") for value, number in (one.groups() for one in found)}
@@ -69,8 +78,8 @@ def pins_in(packed: bytes) -> dict[int, str]:
 def name_fault(name: bytes) -> str | None:
     """Why a ref of this name cannot be mirrored, or None where it can.
 
-    A server's names are input: dulwich's own writers would follow `refs/../../x` out of the
-    repository.
+    Names come from a server and cannot be trusted: dulwich's own writers would follow `refs/../../x` out
+    of the repository.
     """
     if not name.startswith(b"refs/"):
         return "not under refs/"
@@ -84,7 +93,8 @@ def name_fault(name: bytes) -> str | None:
 
 
 def read_packed(path: Path) -> tuple[dict[bytes, str], dict[bytes, str]]:
-    """All refs of the repository at `path` (ours too), and the peeled values of its tags.
+    """The refs in packed-refs of the repository at `path` (those below `refs/mirror/` too), and the peeled
+    values of its tags.
 
     Raises OSError where the file cannot be read and ValueError where it is damaged.
     """
@@ -113,7 +123,7 @@ def read_packed(path: Path) -> tuple[dict[bytes, str], dict[bytes, str]]:
 
 
 def read_all(path: Path) -> dict[bytes, str]:
-    """All refs of the repository at `path`, loose ones that somebody else made included."""
+    """All refs of the repository at `path`, including loose ones that another program made."""
     refs, _ = read_packed(path)
     return {**refs, **_read_loose(path)}
 
@@ -137,8 +147,8 @@ def write_packed(
 ) -> None:
     """Replace all refs of the repository at `path` in one durable step.
 
-    The first line holds the file's own checksum and, where `head` is given, what HEAD is about to
-    be, so that verify can tell damage in either from a writer that was killed between the two.
+    The first line has the file's own checksum and, where `head` is given, what HEAD is going to be. So
+    verify can tell damage in either file from a writer that was killed between the two.
     """
     lines = []
     for name in sorted(refs):
@@ -152,15 +162,15 @@ def write_packed(
 
 
 def peeled_tag(store: DiskObjectStore, value: str) -> str | None:
-    """What an annotated tag points to in the end; None for anything else. Raises KeyError where either
-    is not there."""
+    """The peeled value of an annotated tag; None for any other object. Raises KeyError where an object is
+    missing."""
     found = peel(store, value)
     return found if found != value else None
 
 
 def roll_back(path: Path, refs: Mapping[bytes, str], pins: Mapping[int, str], head: Head | None) -> None:
-    """Make refs and pins of the repository at `path` what they were, after what came turned out to be
-    another's. Values that they have now are kept, as ever."""
+    """Give the repository at `path` the refs and pins that it had, after a fetch from the wrong repository.
+    The values that it has now are kept below `refs/mirror/keep/`."""
     old, peeled = read_packed(path)
     new = {name: value for name, value in old.items() if name.startswith(KEEP)}
     new |= {name: value for name, value in refs.items() if not name.startswith(OURS)}
@@ -181,9 +191,9 @@ def roll_back(path: Path, refs: Mapping[bytes, str], pins: Mapping[int, str], he
 
 
 def packed_fault(path: Path) -> str | None:
-    """Why the packed-refs of the repository at `path` is not as it was written, or None.
+    """What is wrong with packed-refs of the repository at `path`, or None.
 
-    Where C git wrote it last it has no checksum; then only its form can be judged.
+    Where C git wrote it last it has no checksum; then only its syntax is checked.
     """
     try:
         data = (path / "packed-refs").read_bytes()
@@ -195,7 +205,7 @@ def packed_fault(path: Path) -> str | None:
     first, _, rest = data.partition(b"\n")
     before, sign, digest = first.partition(_SUM)
     if not sign:
-        return None if first == _HEADER else "its first line is neither git's nor ours"
+        return None if first == _HEADER else "its first line is neither C git's nor Mirror's"
     plain = before + sign + b" \n" + rest
     if digest != hashlib.sha256(plain).hexdigest().encode("ascii") + b" ":
         return "its content does not match its own checksum"
@@ -203,7 +213,7 @@ def packed_fault(path: Path) -> str | None:
 
 
 def head_promised(path: Path) -> bytes | None:
-    """What the last writer of packed-refs was about to point HEAD to (a name or a hash), if told."""
+    """The value of HEAD (a name or a hash) that the last writer of packed-refs announced, or None."""
     try:
         with (path / "packed-refs").open("rb") as stream:
             first = stream.readline(2 * NAME_BYTES_MAX)
@@ -214,7 +224,8 @@ def head_promised(path: Path) -> bytes | None:
 
 
 def read_head(path: Path, refs: Mapping[bytes, str] | None = None) -> Head | None:
-    """Where HEAD points, or None where the file says nothing sensible. `refs` spares reading them."""
+    """HEAD of the repository at `path`; None where it is missing or malformed. `refs`: the refs, where the
+    caller has read them already."""
     try:
         text = (path / "HEAD").read_bytes().strip()
     except FileNotFoundError:
@@ -227,7 +238,7 @@ def read_head(path: Path, refs: Mapping[bytes, str] | None = None) -> Head | Non
 
 
 def write_head(path: Path, head: Head) -> None:
-    """Point HEAD as `head` says."""
+    """Write HEAD."""
     text = head.value if head.kind == "detached" else b"ref: " + head.value
     write_file(path / "HEAD", text + b"\n")
 
@@ -243,13 +254,13 @@ def read_refs(path: Path, *, ours: bool = False) -> Refs:
 
 
 def open_repository(path: Path) -> Repo:
-    """dulwich's view of the bare repository at `path`; the caller closes it."""
+    """The bare repository at `path`, for dulwich; the caller closes it."""
     return Repo(str(path), bare=True, object_store=open_objects(path))
 
 
 class _Objects(DiskObjectStore):
-    """Reads objects and nothing that is derived from them: damage there would be taken for theirs. Files
-    that are not called as packs are (a sync tool's copies) are passed over, as everywhere here."""
+    """Reads objects, but neither commit-graph nor multi-pack-index: damage there would look like damage of
+    objects. Files without the name of a pack (copies that a sync tool made) are ignored."""
 
     def _update_pack_cache(self) -> list[Pack]:
         new = {id(pack): pack for pack in super()._update_pack_cache()}
@@ -260,13 +271,13 @@ class _Objects(DiskObjectStore):
         return list(new.values())
 
     def get_commit_graph(self) -> None:
-        """There is none for us."""
+        """None: see the class."""
 
     def get_midx(self) -> None:
-        """There is none for us."""
+        """None: see the class."""
 
     def contains_loose(self, name: ObjectID | RawObjectID) -> bool:
-        """Whether it is there as a loose object, unparsed; a damaged one is not there."""
+        """Whether there is such a loose object. A damaged one does not count. Nothing is parsed."""
         text = name.hex() if len(name) == 20 else name.decode("ascii")
         with contextlib.suppress(FileNotFoundError, ValueError):
             read_loose(Path(self.path) / text[:2] / text[2:])
@@ -274,7 +285,7 @@ class _Objects(DiskObjectStore):
         return False
 
     def get_raw(self, name: RawObjectID | ObjectID) -> tuple[int, bytes]:
-        """As dulwich's, but a loose object is not parsed, which fails for some that C git takes."""
+        """As in dulwich, but without parsing loose objects, which fails for some that C git accepts."""
         text = name.hex() if len(name) == 20 else name.decode("ascii")
         with contextlib.suppress(KeyError):
             return self._lookup_in_packs(lambda pack: pack.get_raw(RawObjectID(bytes.fromhex(text))))
@@ -287,7 +298,7 @@ class _Objects(DiskObjectStore):
 
 
 def open_objects(path: Path) -> DiskObjectStore:
-    """dulwich's view of the objects of the repository at `path`; the caller closes it."""
+    """The objects of the repository at `path`, for dulwich; the caller closes the store."""
     return _Objects(str(path / "objects"))
 
 
@@ -297,7 +308,7 @@ class _Closable(Protocol):
 
 @contextlib.contextmanager
 def closed_after(thing: _T) -> Iterator[_T]:
-    """`thing`, closed at the end; see `close`."""
+    """As contextlib.closing, with `close`."""
     try:
         yield thing
     finally:
@@ -307,8 +318,8 @@ def closed_after(thing: _T) -> Iterator[_T]:
 def close(thing: _Closable) -> None:
     """Close a repository or object store of dulwich's.
 
-    After an object that could not be inflated, dulwich still holds a view of its pack and cannot
-    close it: memory is given back later, and the damage itself was told where it was met.
+    After an object that could not be inflated, dulwich still holds a memoryview of its pack and cannot close
+    it. The memory is released later, and the damage was reported where it was found.
     """
     with contextlib.suppress(BufferError):
         thing.close()

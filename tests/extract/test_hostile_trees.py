@@ -11,8 +11,7 @@ import pytest
 
 from mirror import browse
 from mirror.browse import Exported
-from mirror.git.mirrors import worktree
-from mirror.git.mirrors.worktree import path_fault
+from mirror.git.mirrors.worktree import check_out, path_fault
 from mirror.model import Head, Refs, Selector
 from tests.extract.made import Made, blob, commit, tree
 from tests.git.backend import git
@@ -118,16 +117,13 @@ def loose(repository: Path, kind: bytes, data: bytes) -> str:
     return name
 
 
-async def test_a_bomb_of_trees_is_told_and_ends(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worktree, "PATHS_MAX", 200)
+async def test_a_bomb_of_trees_is_told_and_ends(made: Made, tmp_path: Path) -> None:
     code = await mirror_of(made)
     top = tree(code, (FILE, b"f", blob(code, b"x")))
     for _ in range(12):
         top = tree(code, *((FOLDER, b"%d" % number, top) for number in range(10)))
-    found, _ = await exported(made, tmp_path, top, code)
-    assert found.is_there and any("more than 200 files" in text for _, text in found.problems)
+    left_out = check_out(code, tmp_path, commit(code, top), paths_max=200)
+    assert any("more than 200 files" in one.reason for one in left_out)
 
 
 async def test_a_detached_head_and_one_at_a_tag_are_laid_out(made: Made, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_what_is_joined_holds_the_same_objects(tmp_path: Path, seed: int) -> Non
     history = History(tmp_path, seed)
     history.fetches(24)
     before = objects(history.mirror)
-    assert run_maintenance(job(history.mirror)).joined == 24
+    assert run_maintenance(job(history.mirror)).merged == 24
     assert objects(history.mirror) == before
     assert run_maintenance(job(history.mirror, NOW + DAY)).removed == 24
     [pack] = packs(history.mirror)
@@ -110,11 +110,11 @@ def test_what_is_not_its_own_is_left_alone(history: History) -> None:
     """Loose objects, packs that somebody holds, and few packs."""
     history.fetches(5)
     assert not is_due(job(history.mirror), with_git=True)
-    assert run_maintenance(job(history.mirror)).joined == 0
+    assert run_maintenance(job(history.mirror)).merged == 0
     blob = git("hash-object", "-w", "--stdin", cwd=history.mirror, stdin=b"loose\n").strip()
     kept = packs(history.mirror)[0]
     kept.with_suffix(".keep").touch()
-    assert run_maintenance(job(history.mirror, packs=1, grace=0)).joined == 4
+    assert run_maintenance(job(history.mirror, packs=1, grace=0)).merged == 4
     assert kept.exists()
     assert (history.mirror / "objects" / blob[:2] / blob[2:]).exists()
     check_sound(history.mirror)
@@ -186,7 +186,7 @@ def test_joined_packs_stay_a_day_and_until_what_replaced_them_is_sound(history: 
     for suffix in (".pack", ".idx"):
         new.with_suffix(suffix).unlink()
     # Nothing has what they hold any more: they are packs like any other again, and joined again.
-    assert run_maintenance(job(history.mirror, NOW + DAY)).joined == 22
+    assert run_maintenance(job(history.mirror, NOW + DAY)).merged == 22
     assert objects(history.mirror) == before
     assert run_maintenance(job(history.mirror, NOW + 2 * DAY)).removed == 22
     assert not (history.mirror / RETIRED).exists()
@@ -222,7 +222,7 @@ def test_without_room_it_says_so(history: History, monkeypatch: pytest.MonkeyPat
     history.fetches(22)
     usage = shutil.disk_usage(history.mirror)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(GitFailed, match="22 packs were not joined"):
+    with pytest.raises(GitFailed, match="22 packs were not merged"):
         run_maintenance(job(history.mirror))
 
 

@@ -42,7 +42,7 @@ async def keep_up(
                 result = await workers.run(
                     job, lock_fd=lock, progress=lambda text: progress.report(repository, f"upkeep: {text}")
                 )
-            facts = {"joined": result.joined, "removed": result.removed, "graph": result.graph}
+            facts = {"joined": result.merged, "removed": result.removed, "graph": result.graph}
         except TimeoutError:
             facts = {"problem": f"it took longer than {SECONDS_MAX} s and was stopped"}
         except MirrorError as error:

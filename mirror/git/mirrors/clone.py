@@ -1,6 +1,6 @@
-"""Copies of a mirror as it was: a bare repository, or an ordinary clone with its work tree; always checked.
+"""Copies of a mirror with the refs of a snapshot: a bare repository, or a clone with its worktree.
 
-Objects are copied, never linked: a copy must not share its fate with the store.
+Every copy is checked. Objects are copied, never hard-linked: damage to the copy must not reach the store.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from mirror.fs.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.fsck import CheckJob, ObjectProblem, check
-from mirror.git.mirrors.worktree import LeftOut, lay_out
+from mirror.git.mirrors.worktree import LeftOut, check_out
 from mirror.git.pack.names import pack_stems
 from mirror.git.refs import (
     KEEP,
@@ -31,7 +31,7 @@ from mirror.git.refs import (
 from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.model import Head, Refs
 
-# So many times a copy is begun again where packs come and go while they are copied.
+# How often a copy is started again where packs change meanwhile.
 TRIES = 10
 _CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = %s\n"
 _LOOSE = re.compile(r"[0-9a-f]{38,62}")
@@ -40,10 +40,10 @@ GIT_FOLDER = ".git"
 
 @dataclass(frozen=True)
 class CopyJob:
-    """Make the folder `target`, which is absent or empty, a repository with the objects of `mirror`, and
-    `refs` and HEAD as they were; of pull requests, by number, the heads that were `pinned`.
+    """Create at `target`, which is absent or empty, a repository with the objects of `mirror`, with `refs`
+    and their HEAD, and with the pull request heads `pinned`, by number.
 
-    With `work_tree` it is an ordinary clone, with the files of HEAD.
+    With `work_tree` it is a clone with the files of HEAD checked out, else a bare repository.
     """
 
     mirror: str
@@ -58,13 +58,13 @@ class CopyJob:
 
     @property
     def git_folder(self) -> Path:
-        """Where the repository itself is."""
+        """The git directory of the copy."""
         return Path(self.target) / GIT_FOLDER if self.work_tree else Path(self.target)
 
     @property
     def values(self) -> dict[bytes, str]:
-        """Every ref of the copy. Names below `refs/mirror/` are ours: what upstream had there comes back
-        by its value alone, as the mirror holds it."""
+        """Every ref of the copy. Names below `refs/mirror/` are reserved: an upstream ref there is restored
+        under `refs/mirror/keep/`, as in the mirror."""
         values = {}
         for name, value in self.refs.refs.items():
             values[KEEP + value.encode("ascii") if name.startswith(OURS) else name] = value
@@ -72,7 +72,7 @@ class CopyJob:
 
     @property
     def tips(self) -> tuple[str, ...]:
-        """The hashes that the copy must have, with all that they reach."""
+        """The hashes that the copy must have, with everything that they reach."""
         tips = set(self.values.values())
         if self.refs.head is not None and self.refs.head.kind == "detached":
             tips.add(self.refs.head.value.decode("ascii"))
@@ -81,8 +81,8 @@ class CopyJob:
 
 @dataclass(frozen=True)
 class CopyResult:
-    """`damage` is what is wrong with the mirror; where there is some, there is no copy. `left_out` are files
-    of HEAD that cannot be laid out: the repository has them all the same."""
+    """`damage`: what is wrong with the mirror; if anything, there is no copy. `left_out`: files of HEAD that
+    cannot be checked out; the repository has them."""
 
     damage: tuple[ObjectProblem, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
@@ -100,7 +100,7 @@ def copy(job: CopyJob, *, progress: OnProgress = no_progress) -> CopyResult:
         _make(target, job)
         problems = _copy_objects(mirror, target, before, progress)
         if problems is None:
-            continue  # what was listed is elsewhere by now
+            continue  # a listed pack was merged or removed meanwhile
         if not problems:
             progress("checking")
             found = check(CheckJob(str(target), job.tips, in_store=False), progress=progress).problems
@@ -116,14 +116,14 @@ def copy(job: CopyJob, *, progress: OnProgress = no_progress) -> CopyResult:
     _remove(Path(job.target))
     raise GitFailed(
         f"{mirror.name}: its packs change faster than they can be copied",
-        hint="try again when no prune or backup is at work",
+        hint="try again when no prune or backup is running",
     )
 
 
 def copy_at(mirror: Path, target: Path, refs: Refs, *, progress: OnProgress = no_progress) -> None:
-    """Make `target` a bare repository with exactly `refs` and their HEAD; see `copy`.
+    """Create the bare repository `target` with exactly `refs` and their HEAD; see `copy`.
 
-    Raises GitFailed where the mirror is damaged, too.
+    Also raises GitFailed where the mirror is damaged.
     """
     result = copy(CopyJob(str(mirror), str(target), refs), progress=progress)
     if result.damage:
@@ -132,7 +132,7 @@ def copy_at(mirror: Path, target: Path, refs: Refs, *, progress: OnProgress = no
 
 
 def _make(target: Path, job: CopyJob) -> None:
-    """A fresh repository without objects; what a try before left there goes."""
+    """Create an empty repository. Remove what an earlier attempt left."""
     _remove(target)
     for folder in ("", "objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
         (target / folder).mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def _remove(target: Path) -> None:
 
 
 def _listing(mirror: Path) -> frozenset[str]:
-    """The files of the mirror that hold objects, relative to its folder of objects."""
+    """The packs, indexes and loose objects of the mirror, relative to its `objects`."""
     objects = mirror / "objects"
     stems = pack_stems(objects / "pack")
     halves = [objects / "pack" / f"{stem}{suffix}" for stem in stems for suffix in (".pack", ".idx")]
@@ -161,13 +161,13 @@ def _listing(mirror: Path) -> frozenset[str]:
 
 
 def _partner(name: str) -> str:
-    """The other half of a pack."""
+    """The index of a pack, or the pack of an index."""
     stem, _, suffix = name.rpartition(".")
     return f"{stem}.{'idx' if suffix == 'pack' else 'pack'}"
 
 
 def _halves(listing: frozenset[str]) -> list[ObjectProblem]:
-    """Halves of packs whose other half is not there."""
+    """A problem for each pack without an index, and each index without a pack."""
     return [
         ObjectProblem("is not there, though the other half of the pack is", f"objects/{_partner(name)}")
         for name in sorted(listing)
@@ -178,8 +178,8 @@ def _halves(listing: frozenset[str]) -> list[ObjectProblem]:
 def _copy_objects(
     mirror: Path, target: Path, listing: frozenset[str], progress: OnProgress
 ) -> list[ObjectProblem] | None:
-    """Copy what is listed, halves of packs left out; returns what cannot be read. None where something of it
-    has gone since: upkeep and prune remove what is in another pack by then."""
+    """Copy the listed files, without packs that lack their index and vice versa; returns those that cannot be
+    read. None where one has gone since: maintenance and prune remove packs whose objects are in another."""
     names = [name for name in sorted(listing) if not name.startswith("pack/") or _partner(name) in listing]
     problems = []
     for number, name in enumerate(names, start=1):
@@ -209,11 +209,11 @@ def _copy_objects(
 
 
 def _write_refs(target: Path, job: CopyJob) -> None:
-    """Write the refs, and read them back. Raises GitFailed where they are not what was written."""
+    """Write the refs, and read them back. Raises GitFailed where they differ."""
     values, tops = job.values, {}
     with closed_after(open_objects(target)) as store:
         for name, value in values.items():
-            # Only labels what a tag points to; git finds out by itself where it is not told.
+            # Peeled values are optional: git computes those that are missing.
             with contextlib.suppress(Exception):
                 top = peeled_tag(store, value)
                 if top is not None:
@@ -224,7 +224,7 @@ def _write_refs(target: Path, job: CopyJob) -> None:
 
 
 def _files(job: CopyJob, progress: OnProgress) -> tuple[LeftOut, ...]:
-    """Lay out HEAD's files, where there is a work tree and HEAD is born."""
+    """Check out the files of HEAD, where the copy has a worktree and HEAD is not unborn."""
     head = job.refs.head
     if not job.work_tree or head is None:
         return ()
@@ -232,4 +232,4 @@ def _files(job: CopyJob, progress: OnProgress) -> tuple[LeftOut, ...]:
     if value is None:
         return ()
     progress("files")
-    return lay_out(job.git_folder, Path(job.target), value)
+    return check_out(job.git_folder, Path(job.target), value)

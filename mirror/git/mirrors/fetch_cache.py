@@ -1,8 +1,8 @@
-"""What a look at a server came to, so that the same answer need not be read again.
+"""Cache of the last ls-refs response: if the response, the refs and the request are byte-identical, skip
+the fetch.
 
-Most looks find what the last one found. Kept is one digest of everything that a look came from: what the
-server answered, the mirror's refs as they stand, and what was asked for. Where a byte of that differs, or
-the file is gone or damaged, the answer is read as ever.
+One digest covers the server's response, the mirror's HEAD and packed-refs, and the request. Where any byte
+differs, or the file is missing or damaged, the response is parsed as usual.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ FILE = "looked"
 
 @dataclass(frozen=True)
 class CachedFetch:
-    """What a look found where nothing is new: the heads of pull requests that are pinned, and those that
-    are wanted and not held."""
+    """The result of a fetch that found nothing new: the pull request heads that are pinned, and the pull
+    requests whose head is wanted and not in the mirror."""
 
     pins: dict[int, str]
     unpinned: tuple[int, ...]
 
 
 class FetchCache:
-    """One look at a server for the mirror at `path`. `asked` is all that its outcome depends on beside the
-    answer and the mirror's refs."""
+    """The cache of the mirror at `path`. `request` is what the result depends on besides the response and
+    the mirror's refs."""
 
-    def __init__(self, path: Path, *asked: str) -> None:
+    def __init__(self, path: Path, *request: str) -> None:
         self._path = path
-        self._asked = "\n".join(asked).encode()
+        self._request = "\n".join(request).encode()
         self.found: CachedFetch | None = None
 
-    def matches(self, answer: bytes) -> bool:
-        """Whether the last look came from the same; then `found` is what it found."""
+    def matches(self, response: bytes) -> bool:
+        """Whether the last fetch had the same response, refs and request; if so, `found` is its result."""
         try:
             digest, *numbers = (self._path / FILE).read_text("ascii").split()
             unpinned = tuple(map(int, numbers))
         except (OSError, ValueError):
             return False
-        standing = self._standing()
-        if standing is None or digest != self._digest(answer, standing, unpinned):
+        refs = self._refs()
+        if refs is None or digest != self._digest(response, refs, unpinned):
             return False
-        self.found = CachedFetch(pins_in(standing[1]), unpinned)
+        self.found = CachedFetch(pins_in(refs[1]), unpinned)
         return True
 
-    def store(self, answer: bytes, unpinned: tuple[int, ...]) -> None:
-        """Keep that a look found the mirror to be what `answer` says, but for these heads. The caller holds
-        the writer's lock."""
-        standing = self._standing()
-        if standing is None:
+    def store(self, response: bytes, unpinned: tuple[int, ...]) -> None:
+        """Record that the mirror has all that `response` advertises, except for the heads of `unpinned`.
+        The caller holds the writer's lock."""
+        refs = self._refs()
+        if refs is None:
             return
-        words = [self._digest(answer, standing, unpinned), *map(str, unpinned)]
-        with contextlib.suppress(OSError):  # without it the next look is slower, and that is all
-            sweep(self._path)  # one that was killed here is followed by one that comes here
+        words = [self._digest(response, refs, unpinned), *map(str, unpinned)]
+        with contextlib.suppress(OSError):  # without the cache the next fetch is only slower
+            sweep(self._path)  # remove what a killed writer left
             write_file(self._path / FILE, " ".join(words).encode("ascii") + b"\n")
 
-    def _standing(self) -> tuple[bytes, bytes] | None:
-        """HEAD and the mirror's refs as they are on the disk; None where they are not as we write them."""
+    def _refs(self) -> tuple[bytes, bytes] | None:
+        """The content of HEAD and packed-refs; None where another program made loose refs."""
         if any(files for _, _, files in os.walk(self._path / "refs")):
             return None
         try:
@@ -70,9 +70,9 @@ class FetchCache:
         except OSError:
             return None
 
-    def _digest(self, answer: bytes, standing: tuple[bytes, bytes], unpinned: tuple[int, ...]) -> str:
+    def _digest(self, response: bytes, refs: tuple[bytes, bytes], unpinned: tuple[int, ...]) -> str:
         digest = hashlib.sha256()
-        for part in (self._asked, repr(unpinned).encode(), answer, *standing):
+        for part in (self._request, repr(unpinned).encode(), response, *refs):
             digest.update(b"%d " % len(part))
             digest.update(part)
         return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Freeing the bytes of objects that no ref reaches any more; by C git, where it is installed.
+"""Garbage collection: removes objects that no ref reaches, with C git where it is installed.
 
-Everything that is to stay is reached by some ref, ours included, so what git would collect is what
-was let go. The new pack is durable before the first old one goes.
+Everything that must stay is reachable from some ref, those below `refs/mirror/` included. The new pack is
+durable before the first old one is removed.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from mirror.git.pack.names import packs_in
 from mirror.git.refs import packed_fault, read_all
 from mirror.git.workers.job import Clock, OnProgress
 
-# For so many hashes it is asked which refs still reach them.
+# For how many hashes at most to look up the refs that still reach them.
 HOLDERS_MAX = 20
 _REPLACED = (".pack", ".idx", ".rev", ".bitmap", ".mtimes")
 
 
 @dataclass(frozen=True)
 class GcJob:
-    """Free what no ref of the repository at `path` reaches.
+    """Remove the objects of the repository at `path` that no ref reaches.
 
-    `gone` are hashes that lost their refs. Where all they reach is reached by others, too, there is
-    nothing to free and nothing is rewritten, unless `always`. Each of `kept` must be the value of a
-    ref, or nothing is done.
+    `gone`: hashes that lost their refs. Where other refs reach the same objects, there is nothing to remove
+    and nothing is rewritten, unless `always`. `kept`: hashes each of which must be the value of a ref, or
+    the job fails. `report_holders`: also look up the refs that still reach one of `gone`.
     """
 
     path: str
@@ -46,10 +46,8 @@ class GcJob:
 
 @dataclass(frozen=True)
 class GcResult:
-    """`freed` bytes; None where C git is not installed, so that they remain on the disk.
-
-    `holders` are refs that reach one of the hashes that were to go, where `report_holders`.
-    """
+    """`freed`: bytes; None where C git is not installed and nothing was removed. `holders`: the refs that
+    still reach one of `gone`."""
 
     freed: int | None
     holders: tuple[str, ...] = ()
@@ -57,7 +55,7 @@ class GcResult:
 
 @dataclass(frozen=True)
 class DiskUsageJob:
-    """Ask how many bytes on the disk only `gone` reach, and no hash of `kept`."""
+    """Compute the size on disk of the objects that `gone` reach and `kept` do not."""
 
     path: str
     gone: tuple[str, ...]
@@ -70,27 +68,27 @@ class DiskUsageJob:
 
 @dataclass(frozen=True)
 class DiskUsageResult:
-    """`size` in bytes; None where C git is not installed, so that nobody can tell."""
+    """`size` in bytes; None where C git is not installed."""
 
     size: int | None
 
 
 def collect_garbage(job: GcJob) -> GcResult:
-    """Do `job`. Raises GitFailed where the repository is damaged: nothing is removed then."""
+    """Do `job`. Raises GitFailed where the repository is damaged; then nothing is removed."""
     path = Path(job.path)
     fault = packed_fault(path)
-    unheld = set(job.kept) - set(read_all(path).values()) if fault is None else set()
-    if fault is not None or unheld:
+    missing = set(job.kept) - set(read_all(path).values()) if fault is None else set()
+    if fault is not None or missing:
         raise GitFailed(
-            f"{path.name}: nothing was freed: its packed-refs: {fault or f'no ref holds {min(unheld)}'}",
-            hint="run mirror verify; bring the folder back from a copy of the store",
+            f"{path.name}: nothing was freed: its packed-refs: {fault or f'no ref holds {min(missing)}'}",
+            hint="run mirror verify; restore the folder from a copy of the store",
         )
     git = cgit.find()
     if git is None:
         return GcResult(None)
-    held = _holders(git, path, job.gone) if job.report_holders else ()
+    holders = _holders(git, path, job.gone) if job.report_holders else ()
     if not job.always and not _size_of(git, path, job.gone, ("--all",)):
-        return GcResult(0, held)
+        return GcResult(0, holders)
     objects = path / "objects"
     before = _size(objects)
     old = [pack for pack in packs_in(objects / "pack") if not pack.with_suffix(".keep").exists()]
@@ -103,7 +101,7 @@ def collect_garbage(job: GcJob) -> GcResult:
         for name in new:
             sync_file(objects / "pack" / (name + suffix))
     sync_folder(objects / "pack")
-    # What is derived from the packs would point to those that go; git works without it.
+    # These point to the old packs. git works without them.
     (objects / "pack" / "multi-pack-index").unlink(missing_ok=True)
     (objects / "info" / "commit-graph").unlink(missing_ok=True)
     shutil.rmtree(objects / "info" / "commit-graphs", ignore_errors=True)
@@ -113,17 +111,17 @@ def collect_garbage(job: GcJob) -> GcResult:
                 pack.with_suffix(suffix).unlink(missing_ok=True)
     sync_folder(objects / "pack")
     drop_cache(path)
-    # Loose objects are in the new pack now, or nothing reaches them.
+    # Loose objects are in the new pack, or unreachable.
     for file in objects.glob("[0-9a-f][0-9a-f]/*"):
         file.unlink(missing_ok=True)
-    return GcResult(max(0, before - _size(objects)), held)
+    return GcResult(max(0, before - _size(objects)), holders)
 
 
 def _holders(git: str, path: Path, gone: tuple[str, ...]) -> tuple[str, ...]:
     """The refs that reach a commit of `gone`."""
     names: set[str] = set()
     for value in gone[:HOLDERS_MAX]:
-        with contextlib.suppress(GitFailed):  # no commit, or no longer there
+        with contextlib.suppress(GitFailed):  # not a commit, or missing
             answer = cgit.run(git, path, "for-each-ref", "--format=%(refname)", f"--contains={value}")
             names.update(answer.decode("utf-8", "backslashreplace").split())
     return tuple(sorted(names))
@@ -138,7 +136,7 @@ def disk_usage(job: DiskUsageJob) -> DiskUsageResult:
 
 
 def _size_of(git: str, path: Path, gone: tuple[str, ...], kept: tuple[str, ...]) -> int:
-    """The bytes that objects take which only `gone` reach."""
+    """The size in bytes of the objects that only `gone` reach."""
     if not gone:
         return 0
     others = ("--not", "--all") if kept == ("--all",) else ()

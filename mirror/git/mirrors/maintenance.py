@@ -1,12 +1,12 @@
-"""Keeping the packs of a mirror few, and readers of a large one quick.
+"""Maintenance of a mirror: merges small packs, and writes the commit-graph of a large mirror.
 
-Each fetch adds a pack, and every pack costs each reader two open files and a look into its index. When
-many small ones have gathered they are joined by copying (joining.py); a big one is copied only when
-the small ones together come near its size, so that each byte is copied a few times in all its life.
+Each fetch adds a pack, and every pack costs each reader two open files and a lookup in its index. Many small
+packs are merged by copying (`pack/merge.py`). A large pack is copied only when the smaller ones together come
+near its size, so that each byte is copied only a few times.
 
-The packs that were joined stay for a day, listed in the file `retired`, so that whoever was reading
-then, or copying the store file by file, finds what it had seen. A pack goes only when each of its
-objects is in one that stays and is whole to the byte; whatever else the list says does no harm.
+Merged packs stay for a day, listed in the file `retired`, for processes that were reading them or copying the
+store file by file. A pack is removed only if every object in it is in another pack that stays and that was
+just read again and found intact. A wrong line in the list does no harm.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.logs import get_logger
 
 _log = get_logger("git")
-# More packs than this, each less than twice as large as the smaller ones together, are joined.
+# More packs than this are merged, if each is less than twice as large as the smaller ones together.
 PACKS_MAX = 20
-# So much is copied at a time, which bounds memory, too.
+# The size in bytes of one merge, which also bounds memory.
 BYTES_MAX = 1 << 30
-# How long a pack stays that was joined, in seconds.
+# How long a merged pack stays, in seconds.
 GRACE = 24 * 3600
-# From so many bytes of packs on, the graph of commits is worth its while.
+# The total size in bytes of packs from which a commit-graph is written.
 GRAPH_LEAST = 64 << 20
 RETIRED = "retired"
 _LINE = re.compile(r"(\d{1,12}) (pack-[0-9a-f]{40})")
-# What may stand beside a pack; all of it can be made again.
+# Files beside a pack, all of which can be rebuilt.
 _BESIDE = (".idx", ".rev", ".bitmap", ".mtimes")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """From when on something is worth it; see the constants."""
+    """Thresholds; see the constants."""
 
     packs: int = field(default_factory=lambda: PACKS_MAX)
     size: int = field(default_factory=lambda: BYTES_MAX)
@@ -57,7 +57,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class MaintenanceJob:
-    """Do what is due for the mirror at `path`. `now` is in seconds since 1970."""
+    """Do the maintenance that is due for the mirror at `path`. `now` is in seconds since 1970."""
 
     path: str
     now: float
@@ -70,51 +70,51 @@ class MaintenanceJob:
 
 @dataclass(frozen=True)
 class MaintenanceResult:
-    """How many packs were joined, and how many removed that had been; whether the graph of commits was
+    """How many packs were merged, how many earlier merged ones were removed, and whether the commit-graph was
     written."""
 
-    joined: int = 0
+    merged: int = 0
     removed: int = 0
     graph: bool = False
 
 
 def is_due(job: MaintenanceJob, *, with_git: bool) -> bool:
-    """Whether `job` has anything to do, which a look into folders tells. `with_git`: C git is installed."""
+    """Whether `job` has anything to do, judged by file names and sizes. `with_git`: C git is installed."""
     path, limits = Path(job.path), job.limits
     retired = _read_retired(path)
     sizes = _sizes(path, retired)
     return (
-        _was_interrupted(path)
-        or any(_is_ripe(since, job) for since in retired.values())
+        _has_leftovers(path)
+        or any(_is_expired(since, job) for since in retired.values())
         or bool(choose(sizes, limits))
         or (with_git and sum(sizes.values()) >= limits.graph and not _has_graph(path))
     )
 
 
 def run_maintenance(job: MaintenanceJob, *, progress: OnProgress = no_progress) -> MaintenanceResult:
-    """Do `job`; killed at any point, nothing is lost and the next one goes on.
+    """Do `job`. Killed at any point, nothing is lost and the next one continues.
 
-    The caller holds the writer's lock. Readers go on reading: every object is in a pack all the time.
-    Raises GitFailed where a pack is damaged or there is no room, and OSError; nothing is lost then.
+    The caller holds the writer's lock. Readers are not disturbed: every object is in a pack all the time.
+    Raises GitFailed where a pack is damaged or disk space is short, and OSError; nothing is lost then.
     """
     path, limits = Path(job.path), job.limits
     sweep(path)
     _drop_damaged_graph(path)
-    removed = _remove_ripe(path, job, progress)
+    removed = _remove_expired(path, job, progress)
     chosen = choose(_sizes(path, _read_retired(path)), limits)
     if chosen:
-        _join(path, chosen, job.now, progress)
-        removed += _remove_ripe(path, job, progress)
+        _merge(path, chosen, job.now, progress)
+        removed += _remove_expired(path, job, progress)
     size, git = sum(_sizes(path, _read_retired(path)).values()), cgit.find()
     if git is None or size < limits.graph or (_has_graph(path) and not chosen):
         return MaintenanceResult(len(chosen), removed)
-    progress("writing the graph of commits")
+    progress("writing the commit-graph")
     cgit.run(git, path, "commit-graph", "write", "--reachable", "--no-progress")
     return MaintenanceResult(len(chosen), removed, graph=True)
 
 
-def _was_interrupted(path: Path) -> bool:
-    """Whether there is anything that only an interrupted writer leaves."""
+def _has_leftovers(path: Path) -> bool:
+    """Whether there are files that only an interrupted writer leaves."""
     folder = path / "objects" / "pack"
     return (
         _graph(path).with_suffix(".lock").exists()
@@ -125,7 +125,7 @@ def _was_interrupted(path: Path) -> bool:
 
 
 def _packs(path: Path) -> list[Path]:
-    """The packs that have an index and that nobody holds on to."""
+    """The packs with an index and without a `.keep` or `.promisor` file."""
     return [
         pack
         for pack in packs_in(path / "objects" / "pack")
@@ -135,13 +135,12 @@ def _packs(path: Path) -> list[Path]:
 
 
 def _sizes(path: Path, retired: Collection[str]) -> dict[Path, int]:
-    """The packs that were not joined, with their sizes."""
+    """The packs that are not retired, with their sizes in bytes."""
     return {pack: pack.stat().st_size for pack in _packs(path) if pack.stem not in retired}
 
 
 def choose(sizes: Mapping[Path, int], limits: Limits) -> list[Path]:
-    """The packs that are to be joined: all but those of which each is at least twice as large as all
-    smaller ones together."""
+    """The packs to merge: all but those that are at least twice as large as all smaller ones together."""
     ordered = sorted(sizes, key=lambda pack: (sizes[pack], pack))
     split = len(ordered) - 1
     while split > 0 and sizes[ordered[split]] >= 2 * sizes[ordered[split - 1]]:
@@ -158,23 +157,23 @@ def choose(sizes: Mapping[Path, int], limits: Limits) -> list[Path]:
     return chosen if len(chosen) > limits.packs else []
 
 
-def _join(path: Path, chosen: Sequence[Path], now: float, progress: OnProgress) -> None:
-    """Join packs, the oldest first: what came later is made from what was there before."""
+def _merge(path: Path, chosen: Sequence[Path], now: float, progress: OnProgress) -> None:
+    """Merge packs, the oldest first: later objects are deltas of earlier ones."""
     stats = {pack: pack.stat() for pack in chosen}
     needed = sum(one.st_size for one in stats.values())
     if (free := shutil.disk_usage(path).free) < 2 * needed:
         raise GitFailed(
-            f"{path.name}: {len(chosen)} packs were not joined: that takes {needed >> 20} MiB for a while,"
-            f" and {free >> 20} are free",
-            hint="make room",
+            f"{path.name}: {len(chosen)} packs were not merged: that takes {needed >> 20} MiB temporarily,"
+            f" and only {free >> 20} MiB are free",
+            hint="free disk space",
         )
-    joined = join(sorted(chosen, key=lambda pack: (stats[pack].st_mtime_ns, pack)), tell=progress)
-    retired = {pack.stem: int(now) for pack in chosen if pack.stem != joined.name}
+    merged_pack = join(sorted(chosen, key=lambda pack: (stats[pack].st_mtime_ns, pack)), tell=progress)
+    retired = {pack.stem: int(now) for pack in chosen if pack.stem != merged_pack.name}
     _write_retired(path, {**_read_retired(path), **retired})
 
 
 def _read_retired(path: Path) -> dict[str, int]:
-    """The packs that were joined, and when."""
+    """The stems of the packs that were merged into another, and when (seconds since 1970)."""
     try:
         text = (path / RETIRED).read_text("ascii", "replace")
     except FileNotFoundError:
@@ -191,38 +190,38 @@ def _write_retired(path: Path, retired: Mapping[str, int]) -> None:
         (path / RETIRED).unlink(missing_ok=True)
 
 
-def _is_ripe(since: int, job: MaintenanceJob) -> bool:
-    """Whether a pack was joined long enough ago. A clock that went back tells nothing, and stops nothing."""
+def _is_expired(since: int, job: MaintenanceJob) -> bool:
+    """Whether a pack was merged longer than the grace period ago, or in the future, by a wrong clock."""
     return not 0 <= job.now - since < job.limits.grace
 
 
-def _remove_ripe(path: Path, job: MaintenanceJob, progress: OnProgress) -> int:
-    """Remove the packs that were joined long enough ago; returns how many.
+def _remove_expired(path: Path, job: MaintenanceJob, progress: OnProgress) -> int:
+    """Remove retired packs whose grace period is over; returns how many.
 
-    Those that hold something that no pack has which stays are packs like any other again.
+    A pack with an object that no other pack has is no longer retired.
     """
     retired, folder = _read_retired(path), path / "objects" / "pack"
-    ripe = [name for name, since in retired.items() if _is_ripe(since, job)]
-    if not ripe:
+    expired = [name for name, since in retired.items() if _is_expired(since, job)]
+    if not expired:
         return 0
     there = {pack.stem: pack for pack in _packs(path)}
     staying = [pack for name, pack in there.items() if name not in retired]
-    going = _covered([there[name] for name in ripe if name in there], staying, progress)
-    # C git's index over all packs would point to those that go; git works without it.
+    going = _covered([there[name] for name in expired if name in there], staying, progress)
+    # The multi-pack-index points to the removed packs. git works without it.
     (folder / "multi-pack-index").unlink(missing_ok=True)
-    halves = [folder / f"{name}.pack" for name in ripe if name not in there]
+    halves = [folder / f"{name}.pack" for name in expired if name not in there]
     for pack in (*going, *(half for half in halves if not half.exists())):
-        # The index last: alone it holds nothing, while a pack alone would be indexed again.
+        # The index goes last: an index alone is ignored, while a pack alone would be indexed again.
         for suffix in (".pack", *_BESIDE[1:], _BESIDE[0]):
             pack.with_suffix(suffix).unlink(missing_ok=True)
     sync_folder(folder)
-    _write_retired(path, {name: since for name, since in retired.items() if name not in ripe})
+    _write_retired(path, {name: since for name, since in retired.items() if name not in expired})
     return len(going)
 
 
 def _covered(packs: Sequence[Path], staying: Sequence[Path], progress: OnProgress) -> list[Path]:
-    """Those of `packs` whose every object is in one of `staying`. What holds them is read again, to the
-    byte: raises GitFailed where it is damaged, because then these packs may be needed."""
+    """Those of `packs` whose every object is in one of `staying`. The packs of `staying` that have them are
+    read again in full. Raises GitFailed where one is damaged, because then these packs may be needed."""
     found: list[Path] = []
     holders: set[int] = set()
     with ExitStack() as stack:
@@ -230,13 +229,15 @@ def _covered(packs: Sequence[Path], staying: Sequence[Path], progress: OnProgres
             newest = sorted(staying, key=lambda pack: pack.stat().st_mtime_ns, reverse=True)
             opened = [(pack, stack.enter_context(closing(_index(pack)))) for pack in newest]
             for number, pack in enumerate(packs, start=1):
-                progress(f"looking whether joined pack {number} of {len(packs)} can go")
+                progress(f"checking whether merged pack {number} of {len(packs)} can be removed")
                 with closing(_index(pack)) as index:
                     names = (index.name(at) for at in range(index.count))
                     held = [next((at for at, (_, one) in enumerate(opened) if n in one), None) for n in names]
                 if None in held:
                     _log.warning(
-                        "git.joined_pack_stays", file=pack.name, problem="not all of it is elsewhere"
+                        "git.merged_pack_stays",
+                        file=pack.name,
+                        problem="it has objects that no other pack has",
                     )
                     continue
                 found.append(pack)
@@ -244,7 +245,7 @@ def _covered(packs: Sequence[Path], staying: Sequence[Path], progress: OnProgres
             for at in sorted(holders):
                 _check(*opened[at])
         except PackDamaged as error:
-            raise GitFailed(f"{error}; packs that were joined stay", hint="run mirror verify") from error
+            raise GitFailed(f"{error}; merged packs are not removed", hint="run mirror verify") from error
     return found
 
 
@@ -266,7 +267,7 @@ def _check(pack: Path, index: PackIndex) -> None:
 
 
 def _checksum(file: Path) -> bytes | None:
-    """The checksum at the end of a file of git's, where its content has that; else None."""
+    """The checksum at the end of a git file where the content matches it, else None."""
     digest, left = hashlib.sha1(usedforsecurity=False), file.stat().st_size - 20
     with file.open("rb") as stream:
         while left > 0 and (chunk := stream.read(min(left, 1 << 20))):
@@ -284,9 +285,9 @@ def _has_graph(path: Path) -> bool:
 
 
 def _drop_damaged_graph(path: Path) -> None:
-    """A damaged graph misleads C git's readers, and can be made again."""
+    """Remove a damaged commit-graph, which would mislead C git. It can be written again."""
     graph = _graph(path)
     graph.with_suffix(".lock").unlink(missing_ok=True)
     if graph.exists() and _checksum(graph) is None:
-        _log.warning("git.commit_graph_dropped", file=str(graph), problem="its checksum is another")
+        _log.warning("git.commit_graph_dropped", file=str(graph), problem="its checksum does not match")
         graph.unlink()

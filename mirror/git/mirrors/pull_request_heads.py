@@ -1,8 +1,8 @@
-"""Heads of pull requests that a mirror's own server does not advertise: from forks, and by hash.
+"""Heads of pull requests that a mirror's own server does not advertise: fetched from forks, and by hash.
 
-A fork's server is asked for its branches once, and for all heads that are wanted of it in one pack. A
-head that no branch has any more can still be had by its full hash, where a server gives what it does
-not advertise. Only pins are written: no ref of the mirror moves.
+A fork's server lists its branches once and sends all wanted heads in one pack. A head that no branch has any
+more is asked for by its full hash: some servers send commits that they do not advertise. Only pins are
+written; no ref of the mirror moves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dulwich.refs import Ref
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnauthorized
-from mirror.git.mirrors.fetch import resolve
+from mirror.git.mirrors.fetch import resolve_commit
 from mirror.git.pack.receiver import Reception
 from mirror.git.refs import (
     KEEP,
@@ -37,11 +37,11 @@ from mirror.git.wire.fetch_pack import HaveIterator, as_mirror_error
 from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.model import is_hash
 
-# So many requests for hashes that are not advertised; a server that refuses one refuses all with it.
+# How many requests for hashes that are not advertised; a server refuses a request for one hash in it.
 ASKS_MAX = 12
-# So far back in our own history we look for something that a fork has, too.
+# How far back in a branch of ours to look for commits that a fork has, too.
 WALK_MAX = 2000
-# So many commits of it are read to see whether our refs reach what a fork has.
+# How many of our commits are read to find those that a fork advertises.
 REACH_MAX = 20_000
 
 
@@ -50,8 +50,8 @@ class HeadsJob:
     """Pin in `mirror` the heads of pull requests, `wants` (number to at least 12 digits), that the
     repository at `url` has.
 
-    With `own` it is the mirror's own server, which advertises nothing that is not held: it is asked by
-    hash alone, and its refusals are raised. Else it is a fork, whose refusal is a fact about it.
+    With `own` it is the mirror's own server, whose advertised refs the mirror has already: it is asked by
+    hash only, and its refusals are raised. Else it is a fork, whose refusal goes into the result.
     """
 
     mirror: str
@@ -68,8 +68,8 @@ class HeadsJob:
 
 @dataclass(frozen=True)
 class HeadsResult:
-    """`pins` are the heads that are pinned now, in full. `lacking` were asked for and not to be had;
-    what is in neither was not asked for yet. `refused` says why a fork gave nothing at all."""
+    """`pins`: the full hashes of the heads that are pinned now. `lacking`: the pull requests whose head the
+    server did not give; those in neither were not asked for yet. `refused`: why a fork gave nothing."""
 
     pins: Mapping[int, str]
     lacking: tuple[int, ...] = ()
@@ -79,10 +79,10 @@ class HeadsResult:
 def pin_heads(
     job: HeadsJob, *, progress: OnProgress = no_progress, clock: Clock | None = None
 ) -> HeadsResult:
-    """Do `job`. Killed at any point, the mirror is as it was, with more objects perhaps.
+    """Do `job`. Killed at any point, the refs of the mirror are unchanged; it may have more objects.
 
-    `clock` (monotonic seconds) serves to give up what is too slow. Raises the errors of
-    `mirror.git.failures`: of a fork only what asking again may mend.
+    `clock` serves to give up a transfer that is too slow. Raises the errors of `mirror.git.failures`: for a
+    fork only those that may pass.
     """
     path = Path(job.mirror)
     refused: str | None = None
@@ -103,15 +103,16 @@ def pin_heads(
 
 
 def _found(path: Path, wants: Mapping[int, str]) -> tuple[dict[int, str], list[int]]:
-    """Which heads the mirror holds, in full, and which it lacks, the newest pull request first."""
+    """The full hashes of the heads that the mirror has, and the pull requests whose head it lacks, the newest
+    first."""
     with closed_after(open_repository(path)) as repository:
-        found = {number: resolve(repository.object_store, text) for number, text in wants.items()}
+        found = {number: resolve_commit(repository.object_store, text) for number, text in wants.items()}
     held = {number: value for number, value in found.items() if value is not None}
     return held, sorted(wants.keys() - held.keys(), reverse=True)
 
 
 def _pin(path: Path, pins: Mapping[int, str]) -> None:
-    """Write pins in one step; a value that another head had is kept, as everywhere."""
+    """Write pins in one step. A former value of a pin is kept below `refs/mirror/keep/`."""
     old = read_all(path)
     new = dict(old)
     for number, value in pins.items():
@@ -124,7 +125,7 @@ def _pin(path: Path, pins: Mapping[int, str]) -> None:
 
 
 def _ask(job: HeadsJob, path: Path, wanted: list[str], progress: OnProgress, clock: Clock | None) -> set[str]:
-    """Ask the server for heads; returns those that it was really asked for, in vain or not."""
+    """Ask the server for heads; returns those that were asked for, whether it gave them or not."""
     if job.own:
         server = _Server(job, path, job.login, progress, clock)
         return server.by_hash([text for text in wanted if is_hash(text)])
@@ -133,7 +134,7 @@ def _ask(job: HeadsJob, path: Path, wanted: list[str], progress: OnProgress, clo
     except (GitUnauthorized, GitFailed) as refusal:
         if job.login is None:
             raise
-        # A credential of one workspace may be no use in another, where the public may read all the same.
+        # A public fork in another workspace may refuse this credential and still allow anonymous reads.
         try:
             return _ask_fork(job, _Server(job, path, None, progress, clock), wanted)
         except (GitUnauthorized, GitFailed):
@@ -148,7 +149,7 @@ def _ask_fork(job: HeadsJob, server: _Server, wanted: list[str]) -> set[str]:
 
 
 class _Server:
-    """One server. What it advertises is asked for once, and all over one connection."""
+    """One server, over one connection. Its refs are listed once."""
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class _Server:
         self._common: list[str] | None = None
 
     def _tips(self) -> list[str]:
-        """The values of the refs that it advertises."""
+        """The values of the refs that the server advertises."""
         if self._client.advertised is None:
             with _protocol():
                 self._client.list_refs()
@@ -172,7 +173,7 @@ class _Server:
         return list(self._client.advertised.refs.values())
 
     def advertised(self, wanted: list[str]) -> None:
-        """Get every tip that one of `wanted` means."""
+        """Fetch every advertised tip that begins with one of `wanted`."""
         starts: dict[str, list[str]] = {}
         for text in wanted:
             starts.setdefault(text[:12], []).append(text)
@@ -185,9 +186,9 @@ class _Server:
         )
 
     def by_hash(self, wanted: list[str]) -> set[str]:
-        """Get commits by their full hashes, advertised or not; returns those that were asked for.
+        """Fetch commits by their full hashes, advertised or not; returns those that were asked for.
 
-        A server refuses all for one that it does not give, so they are asked for in ever smaller groups.
+        A server refuses a whole request for one hash that it does not give. So a refused group is halved.
         """
         todo, refused, came = [wanted] if wanted else [], set[str](), set[str]()
         if todo:
@@ -205,11 +206,11 @@ class _Server:
                 rest = [one for one in group if one not in named]
                 half = (len(rest) + 1) // 2
                 todo += [part for part in (rest[half:], rest[:half]) if part]
-        # A server that gave nothing at all does not give what it does not advertise.
+        # A server that gave nothing at all gives only what it advertises.
         return came | refused if came else set(wanted)
 
     def _fetch(self, commits: list[str]) -> None:
-        """Get these in one pack and publish it."""
+        """Fetch these in one pack and publish it."""
         with closed_after(open_repository(self._path)) as repository:
             store = repository.object_store
             chosen = sorted({ObjectID(one.encode("ascii")) for one in commits} - _held(store, commits))
@@ -220,7 +221,7 @@ class _Server:
             if not chosen:
                 return
             if self._common is None:
-                # No ref moves before all is done, so it stays as it is.
+                # No ref moves before the end, so the list stays valid.
                 self._common = list(_common(store, self._tips(), read_all(self._path)))
             with Reception(self._path / "objects") as pack:
                 with _protocol():
@@ -236,7 +237,7 @@ class _Server:
 
 @contextmanager
 def _protocol() -> Iterator[None]:
-    """What dulwich raises of the protocol as one of our errors."""
+    """Convert protocol errors of dulwich to GitFailed."""
     try:
         yield
     except (MirrorError, OSError, MemoryError):
@@ -251,13 +252,13 @@ def _held(store: DiskObjectStore, values: Iterable[str]) -> set[ObjectID]:
 
 
 def _common(store: DiskObjectStore, theirs: Iterable[str], ours: Mapping[bytes, str]) -> Iterator[str]:
-    """What both sides may have, what tells most first: branches of ours that they have, too; the past of
-    our first ones, ever more sparsely, because a fork may have been left behind long ago; whatever else
-    they advertise and our refs have or our branches reach.
+    """Commits that both sides may have, the most useful first: branches of ours that they advertise, too; the
+    history of our first branches at growing distances, because a fork may be far behind; other advertised
+    commits that our refs have or our branches reach.
 
-    What we hold and no ref reaches (a pack that was left over, or let go and not freed) is not told of.
-    Else it would not come again, and whoever looks only through new packs for what is newly reached, as
-    the search for LFS objects does, would not see it.
+    Objects in the mirror that no ref reaches (from a leftover pack, or before garbage collection) are not
+    offered. The server would not send them again, and the search for LFS objects, which reads only new
+    packs, would miss them.
     """
     shared = {one.decode("ascii") for one in _held(store, theirs)}
     tips = [value for name, value in ours.items() if name.startswith(b"refs/heads/")]
@@ -272,9 +273,9 @@ def _common(store: DiskObjectStore, theirs: Iterable[str], ours: Mapping[bytes, 
 
 
 def _reached(store: DiskObjectStore, tips: Iterable[str], values: set[str]) -> set[str]:
-    """Those of `values` that `tips` reach by commits and tags, as far as some of them tell."""
+    """Those of `values` that `tips` reach by commits and tags, within the nearest REACH_MAX objects."""
     left = set(values)
-    with suppress(KeyError):  # something of ours is not there: then no more than what was found
+    with suppress(KeyError):  # a commit is missing: return what was found so far
         for name in islice(history(store, tips), REACH_MAX):
             left.discard(name.hex())
             if not left:
@@ -283,7 +284,7 @@ def _reached(store: DiskObjectStore, tips: Iterable[str], values: set[str]) -> s
 
 
 def _past(store: DiskObjectStore, tip: str) -> Iterator[str]:
-    """Some of the commits before `tip`, the nearer ones closer together."""
+    """Some first-parent ancestors of `tip`, at growing distances."""
     for depth, commit in enumerate(islice(first_parents(store, tip), WALK_MAX)):
         if depth & (depth - 1) == 0 or depth % 100 == 0:
             yield commit

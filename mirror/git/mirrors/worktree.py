@@ -1,7 +1,7 @@
-"""The files of a commit laid out in a folder, as `git checkout` does it, from trees that nobody can trust.
+"""Checks out the files of a commit to a folder, as `git checkout` does, from untrusted trees.
 
-Anybody with push rights can make any tree: entries called `..` or `.git`, endless folders, two entries with
-one name. Nothing is written outside the folder. What cannot be laid out is skipped and reported by name.
+Anybody with push access can make any tree: entries named `..` or `.git`, endless folders, two entries with
+one name. Nothing is written outside the folder. Entries that cannot be written are skipped and reported.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from mirror.fs.durable import write_file
 from mirror.git.objects import BLOB, COMMIT, TREE, peel, read, tree_of
 from mirror.git.refs import closed_after, open_objects
 
-# Deeper folders are left out: many tools, and Python's own way to remove a folder, fail on them.
+# Deeper folders are left out: many tools, shutil.rmtree among them, fail on them.
 DEPTH_MAX = 512
-# The longest path that Linux takes.
+# The longest path that Linux allows.
 PATH_BYTES_MAX = 4096
-# So many files and folders at most. A few kilobytes of trees that name each other can stand for billions.
+# The number of files and folders. A few kilobytes of nested trees can stand for billions.
 PATHS_MAX = 5_000_000
 
 _SUBMODULE = 0o160000
 _ENTRY = re.compile(rb"([0-7]+) ([^\0]*)\0(.{20})", re.DOTALL)
-# Signs that HFS+ passes over when it compares names.
+# Characters that HFS+ ignores when it compares names.
 _IGNORED_BY_HFS = dict.fromkeys(
     [*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF]
 )
-# What a file system answers to a name that it does not take, or has already.
+# Errors for a name that the file system does not allow or that exists already.
 _OF_THE_NAME = frozenset(
     {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EEXIST, errno.ENOENT, errno.ELOOP, errno.EPERM,
      errno.ENOTSUP, errno.EISDIR, errno.ENOTDIR}
@@ -46,7 +46,7 @@ _OF_THE_NAME = frozenset(
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A path of a tree that was not laid out, and why. Of a folder everything below it is missing, too."""
+    """A path of a tree that was not checked out, and why. Everything below such a folder is missing, too."""
 
     path: bytes
     reason: str
@@ -59,22 +59,24 @@ class _Result:
     paths: int = 0
 
     def leave_out(self, path: bytes, reason: str) -> None:
-        """Note that a path is not laid out."""
+        """Record a path that is not checked out."""
         self.left_out.append(LeftOut(path, reason))
 
 
-def lay_out(git_folder: Path, target: Path, start: str) -> tuple[LeftOut, ...]:
-    """Write the files of the commit `start` (or of what a tag of this hash points to) to the folder `target`,
-    and the index of the repository `git_folder` to go with them; returns what was left out.
+def check_out(
+    git_folder: Path, target: Path, start: str, *, paths_max: int = PATHS_MAX
+) -> tuple[LeftOut, ...]:
+    """Write the files of the commit `start` (or of the commit that the tag `start` points to) to the folder
+    `target`, and the index of the repository `git_folder`; returns what was left out.
 
-    The objects were checked before. Raises OSError where the disk fails.
+    The caller has checked the objects. Raises OSError where the disk fails.
     """
     result = _Result()
     with closed_after(open_objects(git_folder)) as store:
         tree = _tree_of(store, start)
         if tree is None:
             return ()
-        _write_trees(store, os.fsencode(target), tree, result)
+        _write_trees(store, os.fsencode(target), tree, result, paths_max)
     index = io.BytesIO()
     write_index_dict(index, result.entries)
     data = index.getvalue()
@@ -83,22 +85,22 @@ def lay_out(git_folder: Path, target: Path, start: str) -> tuple[LeftOut, ...]:
 
 
 def path_fault(name: bytes) -> str | None:
-    """Why no file may have this name, one part of a path; None where it may.
+    """Why a file may not have this name (one component of a path); None where it may.
 
-    C git refuses the same, wherever the folder may be carried later: what Windows or macOS take for `.git`
-    is refused everywhere.
+    The rules are C git's, and those for Windows and macOS apply everywhere, as the folder may be copied
+    there: a name that any of their file systems treats as `.git` is refused.
     """
     if name in (b"", b".", b".."):
-        return "its name is no file's"
+        return "its name is empty, . or .."
     if b"/" in name:
-        return "its name holds a slash"
+        return "its name contains a slash"
     if any(part in (b".", b"..") or _is_git(part) for part in name.split(b"\\")):
-        return "its name leads elsewhere" if b"\\" in name else "git keeps this name for itself"
+        return "its name leads elsewhere" if b"\\" in name else "git reserves this name"
     return None
 
 
 def _is_git(name: bytes) -> bool:
-    """Whether some file system takes this name for `.git`."""
+    """Whether some file system treats this name as `.git`."""
     plain = name.partition(b":")[0].rstrip(b". ").lower()
     if plain in (b".git", b"git~1"):
         return True
@@ -106,31 +108,33 @@ def _is_git(name: bytes) -> bool:
 
 
 def _tree_of(store: DiskObjectStore, start: str) -> bytes | None:
-    """The tree of the commit that `start` is or points to; None where it is something else."""
+    """The tree of the commit that `start` is or points to; None where it is no commit."""
     kind, data = read(store, peel(store, start))
     tree = tree_of(data) if kind == COMMIT else None
     return None if tree is None else tree.encode("ascii")
 
 
-def _write_trees(store: DiskObjectStore, target: bytes, tree: bytes, result: _Result) -> None:
-    """Write every tree below `tree`, folders by the way."""
+def _write_trees(store: DiskObjectStore, target: bytes, tree: bytes, result: _Result, paths_max: int) -> None:
+    """Write every tree below `tree`, each folder before its content."""
     todo = [(b"", tree, 0)]
     while todo:
         folder, name, depth = todo.pop()
         kind, data = store.get_raw(ObjectID(name))
         if kind != TREE:
-            result.leave_out(folder, "it is not a folder in git")
+            result.leave_out(folder, "it is not a tree in git")
             continue
         seen: set[bytes] = set()
         for mode, entry, link in _entries(folder, data, result):
             path = folder + b"/" + entry if folder else entry
-            if result.paths >= PATHS_MAX:
-                result.leave_out(path, f"as all after it: there are more than {PATHS_MAX} files and folders")
+            if result.paths >= paths_max:
+                result.leave_out(
+                    path, f"this and the rest: there are more than {paths_max} files and folders"
+                )
                 return
             result.paths += 1
             fault = path_fault(entry)
             if fault is None and entry in seen:
-                fault = "its folder has this name twice"
+                fault = "its folder has two entries of this name"
             if fault is None and (depth >= DEPTH_MAX or len(path) > PATH_BYTES_MAX):
                 fault = f"it is more than {DEPTH_MAX} folders or {PATH_BYTES_MAX} bytes deep"
             if fault is None:
@@ -143,13 +147,12 @@ def _write_trees(store: DiskObjectStore, target: bytes, tree: bytes, result: _Re
 
 
 def _entries(folder: bytes, data: bytes, result: _Result) -> Iterator[tuple[int, bytes, bytes]]:
-    """The entries of a tree: mode, name and hash. Where one cannot be read, it and those after it are left
-    out."""
+    """The entries of a tree: mode, name and hash. A malformed entry and those after it are left out."""
     at = 0
     while at < len(data):
         found = _ENTRY.match(data, at)
         if found is None:
-            result.leave_out(folder, "its list of files is damaged in git")
+            result.leave_out(folder, "its tree is malformed in git")
             return
         yield int(found[1], 8), found[2], found[3].hex().encode("ascii")
         at = found.end()
@@ -164,21 +167,21 @@ def _write_entry(
         if stat.S_ISDIR(mode):
             os.mkdir(place)  # noqa: PTH102
             return None
-        if stat.S_IFMT(mode) == _SUBMODULE:  # another repository's commit: git makes an empty folder of it
+        if stat.S_IFMT(mode) == _SUBMODULE:  # a submodule: git makes an empty folder
             os.mkdir(place)  # noqa: PTH102
             mode = _SUBMODULE
         elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
             kind, content = store.get_raw(ObjectID(link))
             if kind != BLOB:
-                return "it is not a file in git"
+                return "it is not a blob in git"
             mode = _write_file(place, mode, content)
         else:
-            return f"its mode {mode:o} is none that git knows"
-    except ValueError:  # a symbolic link to a name with a zero byte
-        return "it is a symbolic link to what can be no name"
+            return f"git does not know its mode {mode:o}"
+    except ValueError:  # the target of a symbolic link has a zero byte
+        return "it is a symbolic link to an impossible name"
     except OSError as error:
         if error.errno in _OF_THE_NAME:
-            return f"the file system does not take it: {error.strerror}"
+            return f"the file system refuses it: {error.strerror}"
         raise
     entry = index_entry_from_stat(os.lstat(place), link, mode)
     # git keeps the lowest 32 bits of a size.
@@ -187,7 +190,7 @@ def _write_entry(
 
 
 def _write_file(place: bytes, mode: int, content: bytes) -> int:
-    """Write a file or symbolic link where nothing is yet; returns the mode that git's index gives it."""
+    """Create a file or symbolic link; returns its mode in git's index."""
     if stat.S_ISLNK(mode):
         os.symlink(content, place)  # noqa: PTH211
         return stat.S_IFLNK

@@ -1,4 +1,4 @@
-"""Time, as a worker process needs it: it is an edge of its own, and no Clock can be handed to it."""
+"""The clock of worker processes, to which no Clock object can be passed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 
 
 class Watch:
-    """The machine's time, for what lapses and for what asks to be tried later."""
+    """The system clock, for expiry times and for delays before a retry."""
 
     def monotonic(self) -> float:
-        """Seconds from some fixed point; never goes back."""
+        """Seconds since some fixed point; never goes back."""
         return time.monotonic()
 
     def now(self) -> float:
-        """The time of day in seconds since 1970."""
+        """Seconds since 1970 (UTC)."""
         return time.time()
 
     def sleep(self, seconds: float) -> None:
-        """Wait; other threads go on."""
+        """Block this thread for so many seconds."""
         time.sleep(seconds)

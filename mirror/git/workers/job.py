@@ -1,4 +1,4 @@
-"""Work for worker processes: a plain value that says what to do, and one that says what came of it."""
+"""Jobs for worker processes: a job and its result are plain values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Job(Protocol[_R_co]):
     """A job; it and its result must survive pickling."""
 
     def do(self, progress: OnProgress, clock: Clock, /) -> _R_co:
-        """Do it here and now, telling how far it is; raises what the work raises."""
+        """Do the job in this process. `progress` is called now and then. Raises what the work raises."""
 
 
 def no_progress(_: str) -> None:
@@ -28,10 +28,10 @@ def no_progress(_: str) -> None:
 
 @dataclass(frozen=True)
 class NetworkJob:
-    """Tell a worker how servers are reached. It comes before all other jobs."""
+    """Give a worker the network settings. It is the first job of each worker."""
 
     network: network.Network
 
     def do(self, _progress: OnProgress, _clock: Clock, /) -> None:
-        """Heed it from now on."""
+        """Use these settings from now on."""
         network.use(self.network)

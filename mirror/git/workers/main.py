@@ -1,8 +1,8 @@
-"""A worker process: takes jobs from its parent over a socket, one at a time, and answers.
+"""A worker process: receives jobs from its parent over a socket, one at a time, and sends the results.
 
 Started as `python -m mirror.git.workers.main <socket descriptor> <parent's process id> <bytes of memory>`.
-Jobs, logins among them, come over the socket alone. It dies with its parent: by the kernel's signal,
-and because the socket ends.
+Jobs and the logins in them come over the socket only. The worker dies with its parent: by the kernel's
+signal, and because the socket is closed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _read_exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def _receive(connection: socket.socket) -> tuple[Any, int | None]:
-    """The next job, and the descriptor of the lock it is done under, if one came with it."""
+    """The next job, and the descriptor of the folder's lock, where one came with it."""
     data, ancillary, _flags, _address = connection.recvmsg(1, socket.CMSG_SPACE(4))
     if not data:
         raise EOFError
@@ -46,13 +46,13 @@ def _receive(connection: socket.socket) -> tuple[Any, int | None]:
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             lock = array.array("i", content[:4])[0]
-            os.set_inheritable(lock, True)  # a git that the job starts holds it, too
+            os.set_inheritable(lock, True)  # a git that the job starts holds the lock, too
     (size,) = LENGTH.unpack(data + _read_exactly(connection, LENGTH.size - 1))
-    return pickle.loads(_read_exactly(connection, size)), lock  # noqa: S301 - only our parent is there
+    return pickle.loads(_read_exactly(connection, size)), lock  # noqa: S301 - only the parent writes to it
 
 
 def send(connection: socket.socket, message: Any) -> None:
-    """Send one message, its length first."""
+    """Send one message, prefixed with its length."""
     data = pickle.dumps(message)
     connection.sendall(LENGTH.pack(len(data)) + data)
 
@@ -74,14 +74,14 @@ def _answer(connection: socket.socket, job: Job[Any]) -> tuple[str, Any]:
 
 
 def main() -> None:
-    """Serve jobs until the parent goes."""
+    """Serve jobs until the parent ends."""
     die_with_parent(int(sys.argv[2]))
-    # The parent decides when to stop; what a terminal or a service manager sends reaches the whole group.
+    # Signals of a terminal or a service manager reach the whole process group; only the parent acts on them.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
     bound(int(sys.argv[3]))
-    # dulwich closes files in destructors; what goes wrong there has been told as the job's own error.
+    # dulwich closes files in destructors. Errors there were already reported as the job's own.
     sys.unraisablehook = lambda _: None
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
@@ -91,12 +91,12 @@ def main() -> None:
             try:
                 send(connection, _answer(connection, job))
             finally:
-                # Held to the end of the job, so that the lock outlives a parent that is killed.
+                # Kept until the job ends, so that the lock outlives a parent that is killed.
                 if lock is not None:
                     os.close(lock)
 
 
 if __name__ == "__main__":
     main()
-    # Not through the interpreter's shutdown: dulwich complains there about files left to close.
+    # Skip the interpreter's shutdown, where dulwich warns about files that are still open.
     os._exit(0)

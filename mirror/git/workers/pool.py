@@ -1,7 +1,7 @@
-"""Worker processes for git work, which is heavy Python and must be killable.
+"""A pool of worker processes for git work, which is CPU-bound and must be killable.
 
-Each worker serves one job at a time. A worker that dies fails its job and is replaced; cancelling
-a job kills its worker, and the mirror it worked on stays valid.
+Each worker serves one job at a time. Where a worker dies, its job fails and another worker replaces it.
+Cancelling a job kills its worker; the mirror that it worked on stays valid.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mirror.git.workers.main import LENGTH
 from mirror.http.network import Network
 
 _T = TypeVar("_T")
-# What a worker may need of the environment: where programs are. Nothing secret; how servers are reached
-# comes over its socket.
+# The environment variables that a worker inherits: where programs are, nothing secret. The network settings
+# come over its socket.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR")
-# A git that a worker starts reads no configuration but the repository's own.
+# A git that a worker starts reads no config but the repository's own.
 _FOR_GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_NO_REPLACE_OBJECTS": "1"}
 
 
-# Jobs that take longer, in seconds, give their place to others.
+# A job that takes longer (seconds) lets the next one start.
 LONG_AFTER = 60.0
 
 
@@ -75,7 +75,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         data = pickle.dumps(job)
         message = LENGTH.pack(len(data)) + data
-        # The first byte carries the descriptor; an empty socket always has room for it.
+        # The descriptor goes with the first byte, for which an empty socket always has room.
         socket.send_fds(self.connection, [message[:1]], [] if lock is None else [lock])
         await loop.sock_sendall(self.connection, message[1:])
         while True:
@@ -103,8 +103,8 @@ class _Worker:
         return bytes(data)
 
     async def stop(self) -> None:
-        """Kill it and wait for its end."""
-        # In this order: one that ends by itself meanwhile would be reaped behind asyncio's back.
+        """Kill the worker and wait until it has ended."""
+        # Kill before closing: a worker that ended by itself meanwhile would be reaped without asyncio.
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         self.connection.close()
@@ -112,12 +112,12 @@ class _Worker:
 
 
 class WorkerPool:
-    """`size` workers, started when first needed and kept. An async context manager.
+    """`size` workers, started on demand and reused. An async context manager.
 
-    A job that takes longer than `long_after` seconds gives its place to the next, and goes on: a few
-    giants do not hold up a thousand dwarfs. So there may be twice as many workers, never more.
-    `environment` is the process's own; only what names programs is passed on. `memory` (bytes) is what
-    they may use together to take packs in. `network` is how servers are reached, for jobs that reach any.
+    Once a job takes longer than `long_after` seconds, the next one starts beside it, so that a few giant
+    repositories do not block a thousand small ones. There are never more than twice `size` workers.
+    `environment` is this process's own; workers inherit `_PASSED_ON`. `memory` (bytes) is what all workers
+    together may use to receive packs. `network` are the settings for jobs that connect to servers.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class WorkerPool:
     ) -> None:
         self._network = network
         self._slots = asyncio.Semaphore(max(1, size))
-        self._more = max(1, size)  # how many jobs may yet give their place away
+        self._early = max(1, size)  # how many jobs may still release their slot early
         self._long_after = long_after
         self._memory = memory // max(1, size)
         self._environment = environment or {}
@@ -140,7 +140,7 @@ class WorkerPool:
 
     @property
     def has_git(self) -> bool:
-        """Whether workers find C git."""
+        """Whether C git is installed."""
         return cgit.find(self._environment.get("PATH", "")) is not None
 
     async def __aenter__(self) -> WorkerPool:
@@ -156,19 +156,19 @@ class WorkerPool:
     async def run(
         self, job: Job[_T], *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
     ) -> _T:
-        """Do `job` in a worker. `lock_fd` is held by the worker, too, for as long as the job runs.
+        """Do `job` in a worker, which also holds the lock `lock_fd` until the job ends.
 
-        Raises what the job raises, and GitFailed where the worker itself died.
+        Raises what the job raises, and GitFailed where the worker died.
         """
-        async with self._place():
+        async with self._slot():
             worker = self._idle.pop() if self._idle else await self._start()
             try:
                 result: _T = await worker.do(job, lock_fd, progress)
             except (EOFError, ConnectionError, BrokenPipeError):
-                await self._drop(worker)
-                raise GitFailed("a git worker died; the mirror it worked on is as it was") from None
+                await self._discard(worker)
+                raise GitFailed("a git worker died; the mirror is unchanged") from None
             except asyncio.CancelledError:
-                await asyncio.shield(self._drop(worker))
+                await asyncio.shield(self._discard(worker))
                 raise
             except Exception:
                 self._idle.append(worker)
@@ -177,27 +177,27 @@ class WorkerPool:
             return result
 
     @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """A place among those that work; given away by who takes long."""
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the slots for jobs, released early by a job that takes long."""
         await self._slots.acquire()
-        is_held = True
+        has_slot = True
 
-        def give_away() -> None:
-            nonlocal is_held
-            if self._more > 0:
-                self._more -= 1
-                is_held = False
+        def release_early() -> None:
+            nonlocal has_slot
+            if self._early > 0:
+                self._early -= 1
+                has_slot = False
                 self._slots.release()
 
-        timer = asyncio.get_running_loop().call_later(self._long_after, give_away)
+        timer = asyncio.get_running_loop().call_later(self._long_after, release_early)
         try:
             yield
         finally:
             timer.cancel()
-            if is_held:
+            if has_slot:
                 self._slots.release()
             else:
-                self._more += 1
+                self._early += 1
 
     async def _start(self) -> _Worker:
         worker = await _Worker.start(self._environment, self._memory)
@@ -206,6 +206,6 @@ class WorkerPool:
             await worker.do(NetworkJob(self._network), None, None)
         return worker
 
-    async def _drop(self, worker: _Worker) -> None:
+    async def _discard(self, worker: _Worker) -> None:
         self._all.discard(worker)
         await worker.stop()
