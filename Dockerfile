@@ -1,5 +1,5 @@
-# Two stages: the first builds, the second holds only what runs.
-# Base images are named by version; pin them by digest for your own builds.
+# Two stages: the first builds the program, the second contains only what runs.
+# Base images have a version tag; pin them by digest for your own builds.
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
 COPY requirements/run.lock requirements/
@@ -14,7 +14,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels 
  && /opt/mirror/bin/pip install --no-cache-dir --no-deps /wheels/*.whl
 
 FROM python:3.12-slim-bookworm
-# git is for people who look into the store; the program itself does without.
+# Optional: with git, Mirror writes commit-graphs and frees the bytes of pruned code; people can read the store.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends git ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
@@ -25,10 +25,10 @@ RUN apt-get update \
 COPY --from=build /opt/mirror /opt/mirror
 ENV PATH=/opt/mirror/bin:$PATH PYTHONDONTWRITEBYTECODE=1 MIRROR_CONFIG=/config/config.yaml
 USER 65532:65532
-# Made once with: docker run … mirror init --store /data
+# Create the store once: docker run … mirror init --store /data
 VOLUME /data
 STOPSIGNAL SIGTERM
-# Unhealthy where the last whole backup is older than a day and a bit.
+# Unhealthy unless each repository and workspace was complete within the last 26 hours.
 HEALTHCHECK --interval=5m --timeout=30s --start-period=1h --retries=1 \
   CMD ["mirror", "status", "--store", "/data", "--max-age", "26h", "--quiet"]
 ENTRYPOINT ["mirror"]

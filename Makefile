@@ -1,5 +1,4 @@
-# `make demo` and `make test` set up all that they need: Python 3.11 or later, make and a package
-# registry are enough.
+# demo, test, check, soak and man create .venv if it is missing. They need Python 3.11 or later and a registry.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -12,7 +11,7 @@ demo: $(READY)
 test: check
 	$(VENV)/bin/pytest -n 2
 
-# The same suites at every point and at length: hours. What was tried is printed, and kept in soak.jsonl.
+# The crash and history suites at every step: takes hours. Prints how much it tried, and appends it to soak.jsonl.
 soak: $(READY)
 	MIRROR_SOAK=1 MIRROR_COUNTS=$(CURDIR)/soak.jsonl $(VENV)/bin/pytest -n 2 \
 	  tests/crash tests/histories tests/verify/test_sweep.py
@@ -32,7 +31,7 @@ $(READY): requirements/dev.lock pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-# The lock files name versions and hashes, and no registry.
+# The lock files contain versions and hashes, and no registry. Needs uv.
 lock:
 	$(PYTHON) -m uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes \
 	  --python-version 3.11 --no-header --no-emit-index-url --no-annotate -o requirements/run.lock
