@@ -1,15 +1,15 @@
-"""What runs cost as a store grows older, and as it grows larger.
+"""Measure what runs cost as a store grows older, and as it grows larger.
 
     python -m benchmarks.history [--repositories 1000] [--few 10] [--many 1000] [--large 10000]
 
-A store of so many repositories is backed up for real, once. Then it is given a history of few and of many
-runs, in each of which some repositories change: their snapshots, ledgers and run records are written by the
-store's own writers as runs write them, and old snapshots and records are let go by the real `prune`. On each
-of the two each command runs in a process of its own; what is told is time, the most memory of all processes,
-bytes written, and the ratio of the older store to the younger one. `--large` repositories are backed up once,
-and once more with nothing changed (0: not at all).
+The benchmark backs up this many repositories once, for real. It makes two stores of that: one with a history
+of few runs, one with a history of many runs. In each run some repositories change. The store's own writers
+write the snapshots, ledgers and run records, and the real `prune` removes old ones. Then each command runs on
+each store in a process of its own. Printed are time, peak memory of all processes, bytes written, and the
+ratio of the older store to the younger one. `--large` repositories are backed up once, and once more without
+changes (0: not at all).
 
-Only code is backed up (`parts`), so that making the stores does not take hours; the simulator runs in a
+Only code is backed up (`parts`), so that making the stores does not take hours. The simulator runs in a
 process of its own.
 """
 
@@ -49,7 +49,7 @@ OFF = (
     "pull_requests", "issues", "pipelines", "pipeline_logs", "downloads", "settings", "snippets", "wiki",
     "lfs", "commit_comments",
 )  # fmt: skip
-# So many repositories change in each run of a history, and so many snapshots of each are kept.
+# How many repositories change in each run of a history, and how many snapshots of each are kept.
 CHANGES = 3
 KEPT = 2
 HOURS = 4
@@ -58,7 +58,7 @@ Figures = dict[str, float]
 
 
 def serve(folder: Path, count: int) -> None:
-    """The simulator; prints what a client needs to know, and serves until its input ends."""
+    """Run the simulator, print what a client needs to connect, and serve until stdin ends."""
     clock = FakeClock()
     world = World(folder, clock=clock.now, limit=10**9)
     world.limits = {"git": 10**9, "anonymous": 10**9}
@@ -73,7 +73,7 @@ def serve(folder: Path, count: int) -> None:
 
 @contextmanager
 def served(folder: Path, count: int) -> Iterator[Path]:
-    """A configuration for a simulator of so many repositories that runs meanwhile."""
+    """A configuration for a simulator with `count` repositories, which runs inside the context."""
     words = [*HERE, "--serve", str(folder / "upstream"), "--repositories", str(count)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -96,16 +96,16 @@ def served(folder: Path, count: int) -> Iterator[Path]:
 
 
 def at(hours: float) -> FakeClock:
-    """A clock so long after the first backup."""
+    """A clock that is this long after the first backup."""
     clock = FakeClock()
     clock.elapsed += hours * 3600
     return clock
 
 
 async def grow(config: Path, runs: int) -> None:
-    """Give the store a history of so many runs, in each of which some repositories change.
+    """Give the store a history of runs, in each of which some repositories change.
 
-    In the first few all do, so that every store has as many snapshots of each in the end.
+    In the first runs all of them change, so that each store ends with the same number of snapshots.
     """
     loaded = load(config)
     with open_store(loaded.store, command="benchmark") as store:
@@ -134,7 +134,7 @@ async def grow(config: Path, runs: int) -> None:
             store.write_run(run)
     clock = at(HOURS * (runs + 1))
     await prune.prune(loaded, clock=clock, environment=os.environ)
-    await backup.run(loaded, clock=clock, environment=os.environ)  # upstream is as it was
+    await backup.run(loaded, clock=clock, environment=os.environ)  # upstream did not change
     await prune.prune(loaded, clock=clock, environment=os.environ)
 
 
@@ -147,7 +147,7 @@ def _as_it_is(folder: Any) -> RunEntry:
 
 
 async def _change(store: StoreWriter, folder: RepositoryFolder, clock: FakeClock, number: int) -> RunEntry:
-    """A snapshot in which the repository's profile differs, as a run takes it."""
+    """Take a snapshot in which the profile of the repository differs, as a run does."""
     writer = store.writer_of(folder)
     assert isinstance(writer, RepositoryWriter)
     async with writer.lock(0, clock):
@@ -165,7 +165,7 @@ async def _change(store: StoreWriter, folder: RepositoryFolder, clock: FakeClock
 
 
 async def _ready(config: Path, clock: FakeClock) -> None:
-    """Start the daemon, and end it when it is ready."""
+    """Start the daemon, and stop it when it is ready."""
     address = config.parent / "notify"
     address.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
@@ -198,7 +198,7 @@ async def _unchanged(config: Path, clock: FakeClock) -> None:
 
 async def _status(config: Path, clock: FakeClock) -> None:
     found = browse.status(load(config).store)
-    # A run moves the clock by what it waits for, and this command has a clock of its own.
+    # A run moves the clock while it waits; this command has its own clock.
     late = browse.stale(found, most=timedelta(days=3), now=clock.now() + timedelta(days=1))
     assert not late, late
 
@@ -224,7 +224,7 @@ MEASURED: dict[str, Callable[[Path, FakeClock], Any]] = {
 
 
 def measure(name: str, config: Path, hours: float) -> Figures:
-    """One command in this process."""
+    """Run one command in this process."""
     work = {"first": _first, **MEASURED}[name]
     store = load(config).store
     before = _written(store)
@@ -244,7 +244,7 @@ def measure(name: str, config: Path, hours: float) -> Figures:
 
 
 def _written(store: Path) -> dict[str, tuple[int, int, int]]:
-    """Every file of a store: its size, and what tells whether it was written since."""
+    """Size and modification mark of every file of a store."""
     found = {}
     for base, _, names in os.walk(store):
         for name in names:
@@ -255,7 +255,7 @@ def _written(store: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def apart(name: str, config: Path, hours: float) -> Figures:
-    """One command in a process of its own."""
+    """Run one command in a process of its own."""
     words = [*HERE, "--measure", name, "--config", str(config), "--hours", str(hours)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -265,13 +265,14 @@ def apart(name: str, config: Path, hours: float) -> Figures:
 
 
 def told(figures: Figures) -> str:
-    """Figures for a person."""
+    """The figures as text."""
     record = f", record {figures['record'] / 1024:.1f} KiB" if figures["record"] else ""
     return f"{figures['s']:.2f} s, {figures['MiB']:.0f} MiB, {figures['KB']:.0f} KB written{record}"
 
 
 def compare(folder: Path, count: int, histories: list[int], rounds: int) -> dict[str, Figures]:
-    """Two stores of the same repositories, one older than the other; returns the older one's figures."""
+    """Compare two stores of the same repositories, one older than the other. Returns the figures of the older
+    one."""
     with served(folder, count) as config:
         print(f"{count} repositories, first: {told(apart('first', config, 0))}", flush=True)
         aside = folder / "first"
@@ -297,14 +298,14 @@ def compare(folder: Path, count: int, histories: list[int], rounds: int) -> dict
 
 
 def large(folder: Path, count: int) -> None:
-    """Many repositories, once: the first backup, nothing changed, and status."""
+    """Back up many repositories once, then without changes; then run status."""
     with served(folder, count) as config:
         for name, hours in (("first", 0), ("nothing changed", 5), ("nothing changed", 10), ("status", 11)):
             print(f"{count} repositories, {name}: {told(apart(name, config, hours))}", flush=True)
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,5 @@
-"""A git repository made from a number, for those who have none at hand: the same every time."""
+"""Generate a git repository from a number, for machines without one. The same number gives the same
+repository."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ FOLDERS, FILES = 40, 25
 def make(
     path: Path, commits: int, *, folders: int = FOLDERS, files: int = FILES, seed: int | None = None
 ) -> None:
-    """A bare repository at `path`: a thousand files in forty folders, a few lines changed by each commit."""
+    """Create a bare repository at `path`: a thousand files in forty folders, a few lines changed by each
+    commit."""
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(path)], check=True)
     rng = random.Random(commits if seed is None else seed)
     texts = {
@@ -35,5 +37,5 @@ def make(
                 out.append(f"M 100644 inline {name}\ndata {len(text)}\n{text}\n")
             process.stdin.write("".join(out).encode())
         process.stdin.write(b"done\n")
-    # As a server would send it.
+    # Pack it as a server would send it.
     subprocess.run(["git", "-C", str(path), "repack", "-a", "-d", "-q", "-f"], check=True)

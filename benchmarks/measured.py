@@ -1,4 +1,4 @@
-"""Time, processor time and memory of what a benchmark runs."""
+"""Measure wall time, processor time and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Cost:
-    """What something took: seconds of wall and of processors, and the most memory in MiB (0: not seen)."""
+    """What something used: wall and processor seconds, and peak memory in MiB (0: not measured)."""
 
     wall: float
     cpu: float
@@ -26,7 +26,7 @@ class Cost:
 
 
 def median(costs: Sequence[Cost]) -> Cost:
-    """Of each figure the median; of memory the most."""
+    """The median of each figure, but the maximum of memory."""
     return Cost(
         statistics.median(one.wall for one in costs),
         statistics.median(one.cpu for one in costs),
@@ -35,8 +35,8 @@ def median(costs: Sequence[Cost]) -> Cost:
 
 
 class Memory:
-    """The most memory that this process (where `own`) and all below it had together that is not a file's,
-    in KiB: anonymous, and shared between them, each page once. A context manager."""
+    """Context manager: the peak memory in KiB of all child processes together, and of this one if `own`. It
+    counts anonymous and shared memory, each page once, but no file mappings."""
 
     def __init__(self, *, own: bool = True) -> None:
         self._own = own
@@ -81,7 +81,7 @@ def _private(pid: int) -> int:
 
 
 def command(words: Sequence[str], *, memory: bool = False, stdin: str = "") -> Cost:
-    """Run a command, which must succeed."""
+    """Run a command. Raises if it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
     watch = Memory(own=False)
@@ -99,7 +99,7 @@ def command(words: Sequence[str], *, memory: bool = False, stdin: str = "") -> C
 
 
 def processor_seconds(pids: Sequence[int]) -> float:
-    """What processes and those of their children that they waited for have used until now."""
+    """Processor seconds so far of these processes and of the children that they waited for."""
     total = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
@@ -108,7 +108,7 @@ def processor_seconds(pids: Sequence[int]) -> float:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long something takes."""
+    """Wall seconds of a call."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun

@@ -1,10 +1,10 @@
-"""Time, memory and growth of the documents' own repository, beside C git's repack of the same.
+"""Measure time, memory and growth of the repository of documents, compared with C git's repack.
 
     python -m benchmarks.metadata [--documents 20000] [--snapshots 1000] [--changes 5]
 
-Writes so many documents (3 KB each), then so many snapshots that change a few of them, with the packs
-joined as a backup joins them; then has C git repack a copy with its own defaults, and reads documents of
-old and new snapshots from both.
+The benchmark writes documents (3 KB each), then snapshots that change a few of them, and merges packs as a
+backup does. Then C git repacks a copy with its own defaults. The benchmark reads documents of old and new
+snapshots from both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WORDS = [f"word{number}" for number in range(2000)]
 
 
 def document(number: int, rng: random.Random) -> dict[str, Any]:
-    """A pull request's document of a usual size."""
+    """The document of a pull request, of a usual size."""
     text = " ".join(rng.choices(WORDS, k=60))
     comments = [
         {
@@ -49,7 +49,7 @@ def size(path: Path) -> int:
 
 
 def write(path: Path, count: int, snapshots: int, changes: int) -> None:
-    """Write it all, telling of time and size on the way."""
+    """Write everything, and print time and size meanwhile."""
     rng = random.Random(count)
     Documents.create(path).close()
     began = time.perf_counter()
@@ -87,7 +87,7 @@ def write(path: Path, count: int, snapshots: int, changes: int) -> None:
 
 
 def read(path: Path, snapshots: int) -> tuple[float, float]:
-    """Milliseconds for one document of an old snapshot, and of the newest."""
+    """Milliseconds to read one document of an old snapshot, and of the newest one."""
     with Documents(path) as documents:
         tags = documents.tags()
         found = []
@@ -102,7 +102,7 @@ def read(path: Path, snapshots: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--snapshots", type=int, default=1000)

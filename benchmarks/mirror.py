@@ -1,18 +1,18 @@
-"""Mirroring against C git and stock dulwich, all from the same local `git http-backend`, taking turns.
+"""Measure mirroring against C git and stock dulwich, alternating, from the same local `git http-backend`.
 
     python -m benchmarks.mirror [--rounds 5] [--only first,change,nothing,many,refs] [REPOSITORY …]
 
-Bare repositories are given by path, small to large; without any, one is made. Printed are medians: wall
-and processor seconds of the client, the most memory of all its processes together (anonymous and shared,
-MiB), and the ratio of our wall time to C git's. Ours is a job in a worker process that runs already, as
-in the daemon, and all that a backup's fetch does: every object hashed, every link of commits, trees and
-tags checked, pack, index and refs fsynced.
+Name bare repositories by path, small to large; without any, the benchmark generates one. Printed are medians:
+wall and processor seconds of the client, peak memory of all its processes together (anonymous and shared,
+MiB), and the ratio of our wall time to C git's. Our side is a job in a worker process that already runs, as
+in the daemon. The job does all that the fetch of a backup does: it hashes every object, checks every link of
+commits, trees and tags, and fsyncs pack, index and refs.
 
 - first: a first mirror, against `git clone --mirror` and stock dulwich (`client.fetch`, then the refs).
 - change: the last commits of a branch, against `git remote update --prune`.
-- nothing: a look that finds nothing new, against `git ls-remote` and `git remote update --prune`.
+- nothing: a fetch without changes, against `git ls-remote` and `git remote update --prune`.
 - many: a hundred small repositories, against the best parallel loop of `git clone --mirror`.
-- refs: a first mirror of 20,000 refs, and a look that finds nothing new.
+- refs: a first mirror of 20,000 refs, and a fetch without changes.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ repo.refs.add_packed_refs({name: value for name, value in refs.items() if name.s
 
 
 def git(*words: str, stdin: str = "") -> str:
-    """Run C git; returns what it prints."""
+    """Run C git; returns its stdout."""
     done = subprocess.run(["git", *words], input=stdin, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 class Ours:
-    """Workers as the daemon has them, already running. An async context manager."""
+    """Async context manager: running workers, as in the daemon."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -69,11 +69,11 @@ class Ours:
         await self._pool.__aexit__(None, None, None)
 
     async def fetch(self, url: str, path: Path) -> int:
-        """One job; returns how many objects came."""
+        """Run one fetch job; returns the number of objects received."""
         return (await self._pool.run(FetchJob(str(path), url))).received_objects
 
     def pids(self) -> list[int]:
-        """The worker processes."""
+        """The process ids of the workers."""
         tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
         below = [int(one) for task in tasks for one in (task / "children").read_text().split()]
         return [
@@ -81,7 +81,7 @@ class Ours:
         ]
 
     async def measured(self, url: str, path: Path) -> tuple[Cost, int]:
-        """A job by itself, and how many objects came."""
+        """The cost of one job, and the number of objects received."""
         pids = self.pids()
         before = processor_seconds(pids)
         with Memory(own=False) as memory:
@@ -92,7 +92,7 @@ class Ours:
 
 
 def row(name: str, costs: dict[str, list[Cost]], *, unit: float = 1.0) -> None:
-    """Print the medians, and how ours compares with each of the others. `unit`: 1000 for milliseconds."""
+    """Print the medians, and our ratio to each of the others. `unit`: 1000 for milliseconds."""
     middle = {who: median(found) for who, found in costs.items()}
     mine = middle["mirror"]
     for who, cost in middle.items():
@@ -107,7 +107,7 @@ async def first(url: str, name: str, folder: Path, rounds: int) -> None:
     """A first mirror."""
     costs: dict[str, list[Cost]] = {"mirror": [], "git clone --mirror": [], "stock dulwich": []}
     count = 0
-    # A worker's own start is not part of it: the daemon has had that long ago.
+    # The start of a worker does not count: in the daemon the workers already run.
     async with Ours(1) as ours:
         await ours.fetch(f"{url}/{name}", folder / "warm.git")
         for number in range(rounds):
@@ -158,7 +158,7 @@ async def change(root: Path, url: str, name: str, folder: Path, rounds: int) -> 
 
 
 async def nothing(url: str, name: str, folder: Path, label: str = "nothing changed, ms") -> None:
-    """A look that finds nothing new."""
+    """A fetch without changes."""
     mine, theirs = folder / "mine.git", folder / "theirs.git"
     git("clone", "-q", "--mirror", f"{url}/{name}", str(theirs))
     costs: dict[str, list[Cost]] = {"mirror": [], "git ls-remote": [], "git remote update --prune": []}
@@ -177,7 +177,7 @@ async def nothing(url: str, name: str, folder: Path, label: str = "nothing chang
 
 
 async def many(root: Path, url: str, folder: Path, rounds: int) -> None:
-    """A hundred small repositories at a time; here the start of our workers counts."""
+    """A hundred small repositories, several at a time. Here the start of our workers counts."""
     for number in range(SMALL):
         make(root / f"small-{number}.git", 50, folders=5, files=4, seed=number)
     names = [f"small-{number}.git" for number in range(SMALL)]
@@ -222,7 +222,7 @@ async def refs(root: Path, url: str, folder: Path, rounds: int) -> None:
 
 
 async def measure(options: argparse.Namespace, root: Path, folder: Path) -> None:
-    """Everything that was asked for."""
+    """Run the selected measurements."""
     wanted = set(options.only.split(","))
     sources: Sequence[Path] = options.repositories
     if not sources:
@@ -253,7 +253,7 @@ async def measure(options: argparse.Namespace, root: Path, folder: Path) -> None
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

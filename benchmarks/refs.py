@@ -1,10 +1,10 @@
-"""The keep rule with very many refs: what each step costs, and that it grows no faster than the refs.
+"""Measure the keep rule with very many refs, and check that its cost grows no faster than the refs.
 
     python -m benchmarks.refs [--refs 50000] [--keeps 50000] [--snapshots 50]
 
-A mirror with so many refs, and as many keep refs that snapshots need, in a store with so many snapshots
-that differ in a few refs each. Printed is what each step takes at a tenth of the size and at the whole,
-and the most memory that Python had in hand for it: the second should be about ten times the first.
+A mirror has this many refs, and as many keep refs that snapshots need; the store has this many snapshots that
+differ in a few refs each. Printed are the time of each step and the peak of Python's memory for it, at a
+tenth of the size and at the full size. The second should be about ten times the first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Clock:
-    """Time that goes on only when somebody waits."""
+    """A clock that moves only when somebody waits."""
 
     def __init__(self) -> None:
         self.at = BEGUN
@@ -45,16 +45,16 @@ class Clock:
         return self.at
 
     def monotonic(self) -> float:
-        """Seconds."""
+        """Seconds of a monotonic clock."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Move the clock."""
         await asyncio.sleep(seconds)
 
 
 def commits(mirror: Path, count: int) -> list[str]:
-    """So many commits, one on top of the other, all of one empty tree."""
+    """`count` commits in a row, all of one empty tree."""
     pack = PackWriter(mirror / "objects")
     tree = pack.add("tree", b"")
     found, parent = [], b""
@@ -70,19 +70,20 @@ def commits(mirror: Path, count: int) -> list[str]:
 
 @dataclass
 class Made:
-    """A store with one repository, and what its snapshots named in the end."""
+    """A store with one repository, and what its snapshots name."""
 
     root: Path
     refs: dict[bytes, str]
     clock: Clock
 
     def folder(self, store: Store) -> RepositoryFolder:
-        """The repository's folder."""
+        """The folder of the repository."""
         return store.repository(Selector.parse("acme/many"))
 
 
 async def make(root: Path, refs: int, keeps: int, snapshots: int) -> Made:
-    """The store. Keep refs beyond those that its snapshots need are needed by nothing: prune's to remove."""
+    """Create the store. Nothing needs the keep refs beyond those of its snapshots, so prune may remove
+    them."""
     clock, uuid = Clock(), "{00000000-0000-0000-0000-000000000000}"
     with create_or_open(root, now=BEGUN, command="benchmark") as store:
         home = store.adopt_workspace(Workspace(uuid, "acme"), BEGUN)
@@ -116,7 +117,7 @@ def _snapshot(writer: RepositoryWriter, clock: Clock, refs: dict[bytes, str]) ->
 
 
 async def steps(made: Made) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name."""
+    """The measured steps, by name."""
     store = Store.open(made.root)
     folder = made.folder(store)
     snapshots = folder.metadata.snapshots()
@@ -151,7 +152,7 @@ async def steps(made: Made) -> dict[str, Callable[[], Any]]:
 
 
 async def measure(refs: int, keeps: int, snapshots: int) -> dict[str, tuple[float, float]]:
-    """Seconds and MiB for each step."""
+    """Seconds and MiB of each step."""
     found: dict[str, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -186,7 +187,7 @@ async def measure(refs: int, keeps: int, snapshots: int) -> dict[str, tuple[floa
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark, and print the figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,11 @@
-"""How many requests a backup takes, on the simulator, by what they were for.
+"""Count the API requests of a backup on the simulator, by purpose.
 
     python -m benchmarks.requests [--days 14] [--changes 5] [SIZE …]
 
-A SIZE is `repositories x pull-requests`, such as 20x50. For each are printed: a first run, a run where
-nothing changed, a run after some pull requests changed, and the average for a repository and day over
-two weeks of six runs a day with all sweeps; beside it what asking for everything every time would take.
-The rate limit is Bitbucket's usual one, 1,000 an hour; time is simulated, so nobody waits for it.
+A SIZE is `repositories x pull-requests`, such as 20x50. For each size the benchmark prints a first run, a run
+without changes, a run after some pull requests changed, and the average for each repository and day over two
+weeks of six runs a day with all sweeps; beside it, what asking for everything every time would cost. The rate
+limit is Bitbucket's usual one, 1,000 requests an hour. Time is simulated, so nobody waits for it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mirror.simulator.world.settings import furnish_repository, furnish_workspac
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 
-# What each request is for, by the first pattern that its address fits.
+# The purpose of a request: the first pattern that its URL matches.
 KINDS: tuple[tuple[str, str], ...] = (
     ("lists of pull requests", r"/pullrequests$"),
     ("activity", r"/pullrequests/activity$"),
@@ -53,20 +53,20 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("discovery", r"^/2.0/(repositories/[^/]+|workspaces/[^/]+|user/workspaces)$"),
     ("settings", r""),
 )
-# Least urgent: asked for with what nobody else wants.
+# The least urgent ones: made only with requests that nothing else needs.
 APART = ("statuses", "step logs", "test reports", "commit comments and insights", "steps")
 
 
 @dataclass
 class Place:
-    """A world, a simulator, a store, and one clock for them all."""
+    """A world, a simulator, a store, and one clock for all of them."""
 
     simulator: Simulator
     config: Config
     clock: FakeClock
 
     def run(self) -> tuple[Run, Counter[str]]:
-        """One backup, and what its requests were for."""
+        """Run one backup; returns its requests by purpose."""
         self.simulator.requests.clear()
         done = asyncio.run(backup.run(self.config, clock=self.clock, environment=os.environ))
         found: Counter[str] = Counter()
@@ -77,7 +77,7 @@ class Place:
 
 
 def fill(repository: SimRepository, count: int, people: list[User], rng: random.Random) -> None:
-    """Pull requests of every kind: one in ten open, half with comments, a fifth with tasks, a third
+    """Add pull requests of every kind: one in ten open, half with comments, a fifth with tasks, a third
     squashed, so that git no longer has their commits."""
     repository.commit("main", {"README.md": b"Hello\n"}, "Begin\n")
     for number in range(1, count + 1):
@@ -100,14 +100,14 @@ def fill(repository: SimRepository, count: int, people: list[User], rng: random.
 
 
 def squashed(repository: SimRepository) -> int:
-    """How many pull requests git has not the commits of."""
+    """The number of pull requests whose commits git does not have."""
     words = ["git", "-C", str(repository.git_path), "rev-list", "--all"]
     there = set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
     return sum(1 for one in repository.pull_requests.values() if one.source_hash not in there)
 
 
 def target(repositories: list[SimRepository]) -> float:
-    """What the design allows for a first run, what is least urgent not counted."""
+    """The design's bound for a first run, without the least urgent requests."""
     total = 30.0 * len(repositories)
     for repository in repositories:
         pulls = repository.pull_requests.values()
@@ -117,7 +117,8 @@ def target(repositories: list[SimRepository]) -> float:
 
 
 def naive(repositories: list[SimRepository]) -> int:
-    """Every list, and six requests for each pull request, two for each pipeline; 27 for settings."""
+    """The cost of a naive client: every list, six requests for each pull request, two for each pipeline, 27
+    for settings."""
     total = 1 + (len(repositories) + 99) // 100
     for one in repositories:
         total += 27 + (len(one.pull_requests) + 49) // 50 + 6 * len(one.pull_requests)
@@ -126,7 +127,7 @@ def naive(repositories: list[SimRepository]) -> int:
 
 
 def measure(name: str, days: int, changes: int) -> None:
-    """Make a world of this size, and print what each run over it takes."""
+    """Make a world of this size, and print the cost of each run."""
     wide, deep = (int(part) for part in name.split("x"))
     rng = random.Random(name)
     with tempfile.TemporaryDirectory() as text:
@@ -238,7 +239,7 @@ def _verdict(number: float, allowed: float) -> str:
 
 
 def main() -> None:
-    """Measure the sizes that are asked for."""
+    """Measure the given sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--changes", type=int, default=5)

@@ -1,11 +1,11 @@
-"""One giant repository's metadata, exported whole: memory, time, requests and what it leaves on disk.
+"""Measure the backup of one giant repository's metadata: memory, time, requests and bytes on disk.
 
     python -m benchmarks.scale [--pulls 20000] [--comments 10] [--pipelines 50000]
 
-The simulator runs in this process and the backup in one of its own, whose memory is what is measured:
-the most that was anonymous (not files of the store that are mapped). Its clock is simulated, so nobody
-waits for the rate limit of 1,000 requests an hour. After the first backup one follows where nothing
-changed, and one where five pull requests did.
+The simulator runs in this process, the backup in one of its own. Measured is the backup's peak of anonymous
+memory (without mapped files of the store). Its clock is simulated, so nobody waits for the rate limit of
+1,000 requests an hour. After the first backup follow one without changes, and one after five pull requests
+changed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ BRANCHES = 20
 
 
 def fill(repository: SimRepository, clock: FakeClock, pulls: int, comments: int, pipelines: int) -> None:
-    """Pull requests with `comments` each, one in ten open, and pipelines of one step with a log; one
-    of both, or some, each hour up to now."""
+    """Add pull requests with `comments` each, one in ten open, and pipelines of one step with a log. Each
+    hour up to now has one of both, or several."""
     world = repository.world
     rng = random.Random(pulls)
     people = [world.add_user(f"User {n}", f"user{n}@acme.example") for n in range(20)]
@@ -60,8 +60,8 @@ def fill(repository: SimRepository, clock: FakeClock, pulls: int, comments: int,
 
 
 def measured(config: Path, hours: float) -> tuple[float, str]:
-    """Run a backup, `hours` after the first began, in a process of its own: when it ended, and what
-    there is to tell of it."""
+    """Run a backup, `hours` after the start of the first one, in a process of its own. Returns when it ended,
+    and its figures."""
     words = [sys.executable, "-m", "benchmarks.scale", "--one", str(config), "--hours", str(hours)]
     began, most = time.monotonic(), 0
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
@@ -77,7 +77,7 @@ def measured(config: Path, hours: float) -> tuple[float, str]:
 
 
 def anonymous(process: int) -> int:
-    """The anonymous memory of a process and of those it started, in KiB."""
+    """The anonymous memory of a process and of its children, in KiB."""
     total = 0
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
@@ -85,12 +85,12 @@ def anonymous(process: int) -> int:
         for thread in Path(f"/proc/{process}/task").iterdir():
             total += sum(anonymous(int(one)) for one in (thread / "children").read_text().split())
     except (OSError, StopIteration):
-        pass  # it ended meanwhile
+        pass  # it has ended
     return total
 
 
 def one(config: Path, hours: float) -> None:
-    """One backup with a simulated clock; prints what came of it."""
+    """Run one backup with a simulated clock, and print its result."""
     clock = FakeClock()
     clock.elapsed += hours * 3600
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
@@ -103,7 +103,7 @@ def one(config: Path, hours: float) -> None:
 
 
 def main() -> None:
-    """Measure a repository of the size asked for."""
+    """Measure a repository of the given size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name, value in (("pulls", 20_000), ("comments", 10), ("pipelines", 50_000)):
         parser.add_argument(f"--{name}", type=int, default=value)
@@ -116,7 +116,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         clock = FakeClock()
-        clock.elapsed = -3600.0 * asked.pulls  # time in a world never goes back
+        clock.elapsed = -3600.0 * asked.pulls  # the time of a world never goes back
         world = World(folder / "upstream", clock=clock.now, limit=10**9)
         repository = world.add_workspace("acme").add_repository("giant")
         fill(repository, clock, asked.pulls, asked.comments, asked.pipelines)

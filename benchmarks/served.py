@@ -1,9 +1,9 @@
-"""C git's own `http-backend` behind a small server in a process of its own, for benchmarks.
+"""Run C git's own `http-backend` behind a small server in a process of its own, for benchmarks.
 
     python -m benchmarks.served ROOT
 
-It prints its URL and serves every bare repository below ROOT until its standard input ends. Answers are
-handed from git to the socket by the kernel, so that the server's own part in a measurement is small.
+It prints its URL and serves every bare repository below ROOT until stdin ends. The kernel copies responses
+from git to the socket, so that the server itself costs little.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(bytes(body))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Quiet."""
+        """Log nothing."""
 
     def _answer(self, body: bytes) -> None:
         parts = urlsplit(self.path)
@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """See the module."""
+    """Serve; see the module."""
     _Handler.root = Path(sys.argv[1]).resolve()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True

@@ -1,11 +1,11 @@
-"""A backup of many repositories in which nothing changed: time, memory of all processes, requests.
+"""Measure a backup of many repositories without changes: time, memory of all processes, requests.
 
     python -m benchmarks.unchanged [--repositories 1000]
 
-The simulator runs in a process of its own; its clock and the backup's are simulated, so that nobody waits
-for the rate limit. That is so high that half a day later everything has been asked for and nothing is due
-again. What is measured is a `mirror backup` as the
-daemon runs it, from discovery to the run record, git included.
+The simulator runs in a process of its own. Its clock and the backup's are simulated, so that nobody waits for
+the rate limit. The limit is so high that the first backup asks for everything, and nothing is due again half
+a day later. Measured is a `mirror backup` as the daemon runs it, from discovery to the run record, git
+included.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.clock import FakeClock
 
 
 def serve(folder: Path, count: int) -> None:
-    """The simulator; prints what a client needs to know, and serves until its input ends."""
+    """Run the simulator, print what a client needs to connect, and serve until stdin ends."""
     clock = FakeClock()
     world = World(folder, clock=clock.now, limit=10**9)
     workspace = world.add_workspace("acme")
@@ -48,7 +48,7 @@ def serve(folder: Path, count: int) -> None:
 
 
 def run(config: Path, hours: float) -> str:
-    """A backup in this process, and what there is to tell of it."""
+    """Run a backup in this process; returns its figures."""
     clock = FakeClock()
     clock.elapsed += hours * 3600
     with Memory() as memory:
@@ -61,7 +61,7 @@ def run(config: Path, hours: float) -> str:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def compare(folder: Path, count: int) -> None:
-    """A first backup, and one of nothing new half a day later."""
+    """Run a first backup, and one without changes half a day later."""
     here = [sys.executable, "-m", "benchmarks.unchanged", "--repositories", str(count)]
     words = [*here, "--serve", str(folder / "upstream")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:

@@ -1,12 +1,12 @@
-"""Many small packs and what joining them is worth, beside C git's ways to do it.
+"""Measure what merging many small packs gains, compared with C git's ways to do it.
 
     python -m benchmarks.upkeep [--fetches 1000] [--rounds 3] REPOSITORY …
 
-Of each bare repository's main line the last commits are fetched one by one, as thin packs that C git
-sends and completes. Each row is a copy of that, with what the row names done to it: how long that took,
-packs and size after it, and medians over rounds, taking turns, of what readers need: `git clone` of a
-file:// URL (both sides), `git fsck --full`, `mirror verify`'s check, and a walk over all commits. Seconds are
-of processor time, of all processes together, so that whoever else is on the machine disturbs little.
+The benchmark fetches the last commits of each bare repository's main line one by one, as thin packs that C
+git sends and completes. Each row is a copy of the result on which one method has run: its time, the packs and
+bytes afterwards, and medians, over alternating rounds, of what readers need: `git clone` of a file:// URL
+(both sides), `git fsck --full`, the check of `mirror verify`, and a walk over all commits. Seconds are
+processor time of all processes together, so that other work on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _ALONE = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devn
 
 
 def git(*words: str, stdin: bytes | None = None) -> bytes:
-    """Run C git; returns what it prints."""
+    """Run C git; returns its stdout."""
     done = subprocess.run(["git", *words], input=stdin, capture_output=True, check=True, env=_ALONE)
     return done.stdout
 
 
 def spent(work: Callable[[], object]) -> float:
-    """The processor time that the processes take which something starts and waits for."""
+    """Processor seconds of the processes that a call starts and waits for."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     work()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -48,8 +48,8 @@ def spent(work: Callable[[], object]) -> float:
 
 
 def fetch_one_by_one(source: Path, target: Path, fetches: int) -> None:
-    """A mirror of `source`'s main line: all but the last `fetches` commits in one pack, and these in one
-    each."""
+    """A mirror of the main line of `source`: all but the last `fetches` commits in one pack, and each of
+    these in one."""
     at = f"--git-dir={source}"
     line = git(at, "rev-list", "--first-parent", f"-{fetches + 1}", "HEAD").decode().split()[::-1]
     git("init", "-q", "--bare", str(target))
@@ -63,7 +63,7 @@ def fetch_one_by_one(source: Path, target: Path, fetches: int) -> None:
 
 
 def run_maintenance(mirror: Path, graph: int) -> None:
-    """Our upkeep, in a worker, as a backup does it; what was joined goes at once."""
+    """Run our maintenance in a worker, as a backup does, but remove merged packs at once."""
 
     async def run() -> None:
         async with WorkerPool(1, environment=_ALONE) as pool:
@@ -84,7 +84,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
 
 
 def readers(mirror: Path, folder: Path) -> dict[str, Callable[[], object]]:
-    """What reads a mirror."""
+    """The commands that read a mirror."""
 
     def clone() -> None:
         git("clone", "-q", "--bare", f"file://{mirror}", str(folder / "clone"))
@@ -100,7 +100,7 @@ def readers(mirror: Path, folder: Path) -> dict[str, Callable[[], object]]:
 
 
 def measure(source: Path, folder: Path, fetches: int, rounds: int) -> None:
-    """The rows of one repository."""
+    """Print the rows of one repository."""
     base = folder / "base.git"
     fetch_one_by_one(source, base, fetches)
     print(f"\n{source}, {fetches} fetches")
@@ -126,7 +126,7 @@ def measure(source: Path, folder: Path, fetches: int, rounds: int) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""Verifying against `git fsck --full` over the same mirrors, alternating.
+"""Measure verification against `git fsck --full` on the same mirrors, alternating.
 
     python -m benchmarks.verify [--rounds 5] [--workers 2] [REPOSITORY …]
 
-Bare repositories are given by path; without any, two are made. Printed are medians: each repository in
-one process, then all of them, with as many worker processes as `git fsck`s at a time.
+Name bare repositories by path; without any, the benchmark generates two. Printed are medians: first each
+repository in one process, then all of them, with as many worker processes as `git fsck`s at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mirror.git.workers.pool import WorkerPool
 
 
 def fsck(repository: Path) -> None:
-    """C git's own check; it must find nothing, or the comparison means nothing."""
+    """Run C git's own check. It must find nothing, or the comparison is meaningless."""
     done = subprocess.run(
         ["git", "-C", str(repository), "fsck", "--full", "--no-progress"],
         capture_output=True,
@@ -47,7 +47,7 @@ def tips(repository: Path) -> tuple[str, ...]:
 
 
 async def ours(jobs: Sequence[CheckJob], workers: int) -> int:
-    """Our check; returns how many objects were read."""
+    """Run our check; returns the number of objects read."""
     async with WorkerPool(workers, environment=os.environ) as pool:
         results = await asyncio.gather(*(pool.run(job) for job in jobs))
     for job, result in zip(jobs, results, strict=True):
@@ -57,7 +57,7 @@ async def ours(jobs: Sequence[CheckJob], workers: int) -> int:
 
 
 def compare(name: str, repositories: Sequence[Path], rounds: int, workers: int) -> None:
-    """One row: medians over `rounds`, the two taking turns."""
+    """Print one row: medians over `rounds`, alternating."""
     jobs = [CheckJob(str(one), tips(one), in_store=False) for one in repositories]
     theirs, mine, objects = [], [], 0
     with Memory() as memory:
@@ -72,7 +72,7 @@ def compare(name: str, repositories: Sequence[Path], rounds: int, workers: int) 
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark; see the module."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
