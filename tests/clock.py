@@ -1,4 +1,4 @@
-"""A clock that only moves when somebody sleeps."""
+"""A clock that moves only when somebody sleeps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class FakeClock:
-    """Time for tests: sleeping takes none, and moves it."""
+    """Time for tests: sleeping takes no real time; it moves the clock."""
 
     def __init__(self, start: datetime = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)) -> None:
         self.start = start

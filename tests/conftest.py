@@ -1,4 +1,4 @@
-"""A world to back up; and at the end of a run it is told how much was tried to break the store's promise."""
+"""A world to back up; and, at the end of a run, a report of how much the tests tried."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from tests.place import Place
 
 @pytest.fixture(autouse=True)
 def _impatient_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    """git waits really before it asks again: not as long here."""
+    """Shorten the real waits before git tries again."""
     monkeypatch.setattr(network, "PAUSE", 0.01)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """The sample workspace as it is by default; whoever wants another one has a fixture of this name."""
+    """The sample workspace with its defaults. A test module that needs another one defines a fixture of this
+    name."""
     world = World(tmp_path / "upstream")
     populate(world)
     token = world.add_workspace_access_token("acme", SCOPES)
@@ -35,7 +36,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """All processes of a run tell into one file."""
+    """Let all processes of a run write their counts to one file."""
     if not hasattr(config, "workerinput") and COUNTS not in os.environ:
         descriptor, os.environ[COUNTS] = tempfile.mkstemp(prefix="mirror-counts-")
         os.close(descriptor)
@@ -43,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The counts of this run."""
+    """Print the counts of this run."""
     path = Path(os.environ[COUNTS])
     rows = path.read_text().splitlines() if path.exists() else []
     if rows:

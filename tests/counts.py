@@ -1,4 +1,5 @@
-"""How much was tried: told at the end of a test run, and kept where MIRROR_COUNTS names a file."""
+"""How much the suites tried: printed at the end of a test run, and appended to the file that MIRROR_COUNTS
+names."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ COUNTS = "MIRROR_COUNTS"
 
 
 def told(suite: str, **numbers: int) -> None:
-    """Tell how much a suite has tried."""
+    """Record how much a suite tried."""
     row = json.dumps({"suite": suite, **numbers})
     print(row)
     if path := os.environ.get(COUNTS):

@@ -1,4 +1,4 @@
-"""A world to back up, with all that a run over it needs."""
+"""A world to back up, with everything that a run needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.clock import FakeClock
 
 
 class Killed(BaseException):
-    """Ends a run at once, as nothing that can go wrong in it does."""
+    """Ends a run at once. No code of the program raises or catches it."""
 
 
 class Place:

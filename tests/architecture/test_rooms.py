@@ -1,5 +1,5 @@
-"""The map in ARCHITECTURE.md, held by the syntax tree: imports go down only, and each room keeps
-what only it may know."""
+"""Check the map in ARCHITECTURE.md against the syntax trees: imports go down only, and each room keeps what
+only it may know."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FLOORS = {
     "cli": 9,
 }  # fmt: skip
 
-# The wings of crowded rooms, from the top down: a wing or module imports those of later rows only. What is
-# in no row lies on top.
+# The wings of large rooms, from the top down: a wing or module imports only those of later rows. A module in
+# no row is on top.
 WINGS = {
     "git": (
         {"mirrors"}, {"lfs"}, {"wire", "documents"}, {"bare", "refs"}, {"workers", "walk"}, {"pack", "cgit"},
@@ -51,12 +51,12 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(path: Path) -> str:
-    """The room a source file belongs to: its folder or file directly under the package."""
+    """The room of a source file: its folder or file directly under the package."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Every module that a file imports, those inside functions included, with the line."""
+    """Every module that a file imports, including imports inside functions, with the line."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -78,7 +78,7 @@ def dotted(node: ast.AST) -> str:
 
 
 def strings(path: Path) -> Iterator[tuple[int, str]]:
-    """Every text literal of a file but its docstrings, with the line."""
+    """Every text literal of a file except docstrings, with the line."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     documentation = {
         id(node.body[0].value)
@@ -117,14 +117,14 @@ def test_imports_go_down_only(path: Path) -> None:
 
 
 def rows_of(room: str) -> dict[str, int]:
-    """How high each wing and module of a room lies, from 1 at the bottom."""
+    """The height of each wing and module of a room, from 1 at the bottom."""
     rows = WINGS[room]
     return {name: len(rows) - row for row, names in enumerate(rows) for name in names}
 
 
 @pytest.mark.parametrize("room", WINGS)
 def test_wings_have_a_direction(room: str) -> None:
-    """Wings of one row import each other neither: two that did would be one."""
+    """Wings of one row do not import each other: two that did would be one."""
     height = rows_of(room)
     top = len(WINGS[room]) + 1
     assert all(source_of(f"mirror.{room}.{name}") for name in height), "a row names what there is"
@@ -147,17 +147,16 @@ def test_only_git_and_the_simulator_know_dulwich() -> None:
     assert found <= {"git", "simulator"}
 
 
-# Every module that writes in a store. What only reads never imports one, by whichever way.
+# Every module that writes to a store. A module that only reads never imports one, not even indirectly.
 WRITES = ("mirror.fs.durable", "mirror.store.writing", "mirror.reclaim")
-# `git` reads and writes in one place, and only where it is told to: these of its modules change a mirror or
-# the documents of a store.
+# `git` has modules that read and modules that write. These change a mirror or the documents of a store.
 GIT_WRITES = (
     "mirror.git.mirrors.fetch", "mirror.git.mirrors.gc", "mirror.git.mirrors.maintenance",
     "mirror.git.mirrors.clone", "mirror.git.mirrors.worktree", "mirror.git.documents.repack",
     "mirror.git.documents.rewrite", "mirror.git.pack.receiver", "mirror.git.pack.merge",
     "mirror.git.wire.fetch_pack", "mirror.git.lfs.sync", "mirror.git.lfs.transfer",
 )  # fmt: skip
-# What a room that reads writes outside the store, with what.
+# What a reading room writes outside the store, and with which module.
 OUTSIDE = {
     ("extract", "mirror.git.mirrors.clone"): "a copy of a mirror, where the user wants it",
     ("extract", "mirror.git.lfs.sync"): "finding the LFS objects of a copy",
@@ -174,7 +173,7 @@ def source_of(module: str) -> Path | None:
 
 
 def names_of(path: Path) -> Iterator[tuple[int, str]]:
-    """As imports, and each name that is imported from a module, as it may be a module itself."""
+    """Like `imports`, plus each imported name, because it may be a module itself."""
     yield from imports(path)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -188,8 +187,8 @@ def is_in(module: str, packages: Iterable[str]) -> bool:
 
 
 def needs(module: str) -> dict[str, str]:
-    """Every module of the program that `module` imports, by whichever way, with who imports it; what `git`
-    imports is left out."""
+    """Every module of the program that `module` imports, directly or indirectly, with its importer; without
+    the imports of `git`."""
     found: dict[str, str] = {}
     waiting = [module]
     while waiting:
@@ -230,7 +229,7 @@ def test_what_writes_is_known() -> None:
 
 
 def test_stored_files_and_mirrors_are_taken_out_one_way() -> None:
-    """Always checked: what opens a stored file is `stored_file`, and only `extract` copies a mirror."""
+    """Always checked: `stored_file` opens every stored file, and only `extract` copies a mirror."""
     for path in SOURCES:
         place = str(path.relative_to(PACKAGE))
         for line, module in imports(path):
@@ -268,7 +267,7 @@ WORLD = {
     "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.date.today",
     "asyncio.sleep",
 }  # fmt: skip
-# Each with its reason; an entry that is no longer needed fails the test.
+# Each has its reason; an entry that is no longer needed fails the test.
 _WATCH = "a worker process is an edge of its own; what needs the time there takes a Watch"
 WORLD_EXCEPTIONS: dict[tuple[str, str], str] = {
     ("git/workers/main.py", "time.monotonic"): "a process of its own, with nobody to hand it a clock",
@@ -296,13 +295,13 @@ def test_environment_and_clock_are_read_only_at_the_edges() -> None:
     assert used == set(WORLD_EXCEPTIONS), "exceptions that nothing needs any more"
 
 
-# Field names that mean nothing outside Bitbucket's own JSON, and its addresses.
+# Field names that only Bitbucket's JSON uses, and its URLs.
 BITBUCKET_WORDS = re.compile(
     r"^(full_slug|has_issues|mainbranch|updated_on|created_on|comment_count|task_count|build_number|"
     r"display_name|nickname|account_id|pagelen|participated_on|close_source_branch|merge_commit)$"
     r"|api\.bitbucket\.org|bitbucket\.org/"
 )
-# The config's defaults are the user's to change, so the addresses stand there.
+# The user can change the defaults of the configuration, so the URLs are there.
 BITBUCKET_HOMES = {"bitbucket", "simulator", "config"}
 
 
@@ -328,9 +327,9 @@ def test_only_the_store_room_knows_its_paths() -> None:
         for path in SOURCES
         if room_of(path) != "store"
         for line, text in strings(path)
-        # A whole literal that is a path; a sentence that tells a person of one is not.
+        # A literal that is a path, not a sentence that mentions one.
         if STORE_PATHS.search(text) and " " not in text.strip()
-        # What a restore writes is the user's, and is called what the store calls it.
+        # A restore writes outside the store, under the same names.
         if (room_of(path), text) != ("restore", "code.git")
     ]
     assert wrong == []

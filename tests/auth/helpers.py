@@ -1,4 +1,4 @@
-"""A clock that moves when told, and credentials whose secrets are in an environment."""
+"""A clock that tests move, and credentials whose secrets are in an environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEGAN = datetime(2026, 11, 23, 2, 0, 0, tzinfo=UTC)
 
 
 class FakeClock:
-    """Time that passes only while somebody sleeps; `slept` is how long each sleep was."""
+    """Time that passes only while somebody sleeps. `slept` has the length of each sleep."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
@@ -31,11 +31,11 @@ class FakeClock:
         return BEGAN + timedelta(seconds=self.elapsed)
 
     def monotonic(self) -> float:
-        """Seconds since some moment."""
+        """Seconds of a monotonic clock."""
         return 1000.0 + self.elapsed
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass, and others run."""
+        """Move the clock, and let other tasks run."""
         self.slept.append(seconds)
         self.elapsed += seconds
         await asyncio.sleep(0)
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 def at_once(waiting: Coroutine[Any, Any, T]) -> T:
-    """What comes of a coroutine that has nothing to wait for."""
+    """The result of a coroutine that has nothing to wait for."""
     try:
         waiting.send(None)
     except StopIteration as done:
@@ -56,7 +56,7 @@ def at_once(waiting: Coroutine[Any, Any, T]) -> T:
 
 
 def variable(name: str) -> SecretSource:
-    """A secret in the environment."""
+    """A secret source that names the environment variable."""
     return SecretSource("env", name)
 
 

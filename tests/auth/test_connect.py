@@ -1,4 +1,4 @@
-"""JSON Web Tokens, held against values that were computed by other means."""
+"""JSON Web Tokens, compared with values that other programs computed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from mirror.auth import connect
 
-# `printf '%s' 'GET&/&' | sha256sum`: also the value that Atlassian's forums quote for a bare GET.
+# `printf '%s' 'GET&/&' | sha256sum`; Atlassian's forums quote the same value for a bare GET.
 BARE_GET = "c88caad15a1c1a900b8ac08aa9686f4e8184539bea1deda36e2f649430df3239"
-# Each canonical request is written out by hand from Atlassian's description of the query hash.
+# Each canonical request is written by hand from Atlassian's description of the query hash.
 CANONICAL = [
     ("get", "https://api.example.test", "GET&/&"),
     ("GET", "https://api.example.test/?param=foo", "GET&/&param=foo"),

@@ -1,4 +1,4 @@
-"""Tokens that lapse: asked for once for all, in time, again after a 401, and no oftener."""
+"""Tokens that expire: requested once for all callers, in time, again after a 401, and not more often."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "shared-0123456789"
 
 
 class Server:
-    """A sign-in server and an API that knows which of its tokens still live."""
+    """A sign-in server, and an API that knows which of its tokens are valid."""
 
     def __init__(self) -> None:
         self.given = 0

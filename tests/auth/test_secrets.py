@@ -1,4 +1,4 @@
-"""Secrets are read from where they are, or refused with what to do, and never shown."""
+"""Mirror reads secrets from their sources, or refuses and says what to do; it never shows them."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_secrets_are_equal_by_value() -> None:
 
 
 async def test_other_work_goes_on_while_a_command_runs(tmp_path: Path) -> None:
-    """The command waits for what only the other work does."""
+    """The command waits for something that only the other task does."""
     go = tmp_path / "go"
     script = (
         f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists():\n    time.sleep(0.01)\n"

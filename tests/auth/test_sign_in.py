@@ -1,4 +1,4 @@
-"""Each kind of credential signs as Bitbucket wants it, for the API and for git."""
+"""Each kind of credential signs as Bitbucket requires, for the API and for git."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OTHERS: list[Credential] = [
 
 
 class Server:
-    """Gives tokens, and notes how each request was signed."""
+    """Issues tokens, and records how each request was signed."""
 
     def __init__(self) -> None:
         self.asked: list[httpx.Request] = []
@@ -159,7 +159,7 @@ def test_a_secret_of_another_kind_is_told_apart(credential: Credential, secret: 
 
 
 def test_identities_tell_budgets_apart() -> None:
-    """The user for API tokens, the token for access tokens, the consumer for OAuth."""
+    """The identity is the user for API tokens, the token for access tokens, the consumer for OAuth."""
     first = signed(ApiToken("ann@example.test", SECRET), TOKEN).identity
     second = signed(ApiToken("Ann@Example.test", SECRET), "another-token").identity
     assert first == second

@@ -1,4 +1,4 @@
-"""Every kind of credential signs as Bitbucket wants it, for its own origins only, and stays hidden."""
+"""Every kind of credential signs as Bitbucket requires, only for its own origins, and stays hidden."""
 
 from __future__ import annotations
 

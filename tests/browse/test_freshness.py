@@ -1,4 +1,4 @@
-"""Freshness is judged for each repository and workspace, by when it was last whole, whatever clocks said."""
+"""Freshness: when each repository and workspace was last complete, whatever the clocks said."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_one_repository_does_not_make_the_others_fresh(place: Place) -> No
     await place.run("acme/website")
     names = sorted(f"acme/{one}" for one in place.acme.repositories)
     assert late(place) == ["acme", *(one for one in names if one != "acme/website")]
-    # Only what is selected counts: a repository is fresh, whatever became of its workspace.
+    # Only selected things count: a repository can be fresh although its workspace is not.
     assert late(place, "acme/website") == []
     assert late(place, "acme/api") == ["acme/api"]
     assert late(place, "acme/website", "acme/api") == ["acme/api"]
@@ -52,7 +52,7 @@ async def test_what_fails_becomes_stale_though_other_things_do_not(place: Place)
 async def test_a_command_line_tells_which(place: Place) -> None:
     await place.run()
     store = str(place.config.store)
-    # The command has the machine's clock; the backup was in the past or the future of it by weeks at most.
+    # The command uses the machine's clock; the backup is at most weeks before or after it.
     done = mirror("status", "--store", store, "--max-age", "1s", "--json")
     assert done.returncode == 3
     assert any(one.startswith("acme/website was last whole at 2026-") for one in json_of(done)["stale"])
@@ -96,7 +96,7 @@ async def test_a_run_years_ahead_rules_nothing(place: Place, years_ahead: FakeCl
     await place.run()
     place.simulator.order(Fault("*/repositories/acme/api/pullrequests*", status=403, times=10_000))
     await backup.run(place.config, clock=years_ahead, environment=os.environ)
-    # Of that run alone nobody knows when it was.
+    # Only the time of that run is unknown.
     assert "acme/website" in late(place)
     place.simulator.faults.clear()
     place.acme.repositories["website"].commit("main", {"new.html": b"1\n"}, "New\n")

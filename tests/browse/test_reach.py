@@ -1,4 +1,4 @@
-"""`mirror status` tells what is missing from what nobody can have, and both truly."""
+"""`mirror status` distinguishes what is missing from what nobody can get, and reports both correctly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_with_the_best_token_nothing_is_missing_and_what_it_cannot_see_is_
     rows = [line for line in table.splitlines() if line.startswith("acme/")]
     assert rows and all(line.split()[-1] == "-" for line in rows)
     lines = [line for line in beyond.splitlines() if line.startswith("  ")]
-    # Once for all of them, and not once for each.
+    # One line for all of them, not one for each.
     assert sum("issues: gone" in line for line in lines) == 1
     assert any(line.startswith("  snippets: unavailable: ") for line in lines)
 

@@ -1,4 +1,5 @@
-"""What status tells: what upstream rewrote and removed, what keeps failing, what became of heads."""
+"""What status shows: what upstream rewrote and removed, what keeps failing, and the state of pull request
+heads."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ async def test_what_upstream_rewrote_and_removed_stays_told(place: Place) -> Non
     accident(place.world)
     when = (await place.run()).started
     assert [(c.kind, c.old) for c in _changes(place)] == [("rewritten", old)]
-    # Later runs see nothing new, and it is still told.
+    # Later runs see nothing new, and status still shows it.
     place.acme.repositories["website"].commit("main", {"more": b"more\n"}, "More\n")
     await place.run()
     await place.run()
@@ -54,7 +55,7 @@ async def test_what_upstream_rewrote_and_removed_stays_told(place: Place) -> Non
 
 
 def _changes(place: Place) -> list[RefChange]:
-    """What the last run's record says of the website's refs."""
+    """The ref changes of the website in the last run record."""
     with place.store() as store:
         last = store.last_run("backup")
         assert last is not None
@@ -78,7 +79,7 @@ async def test_what_fails_again_and_again_is_told_plainly(place: Place) -> None:
         printed = f"failed {number} runs in a row since {first}: code partial"
         assert (printed in text(place)) is (number >= FAILURES_TOLD)
     assert status(place, "acme/api").failing is None
-    # A run that did not try it, and one that was locked out, say nothing of it.
+    # A run that did not reach it, and one that was locked out, do not count.
     await place.run("acme/api")
     with place.store() as store:
         folder = store.repository(Selector.parse("acme/website"))
@@ -123,7 +124,7 @@ async def test_no_record_before_the_last_checkpoint_is_read(
 
     monkeypatch.setattr(run_records, "read_run", counted)
     found = status(place)
-    # All that the records before say is told all the same.
+    # Status still shows everything from the records before.
     assert found.failing is not None and found.failing.runs == 44
     assert found.last_confirmed is not None
     assert time_text(found.last_confirmed) == time_text(run.ended)
@@ -131,7 +132,7 @@ async def test_no_record_before_the_last_checkpoint_is_read(
 
 
 def _write_runs(place: Place, like: Run, count: int) -> None:
-    """Records of runs that failed at everything."""
+    """Write records of runs in which everything failed."""
     with open_store(place.config.store, command="test") as store:
         for number in range(count):
             at = like.started + timedelta(hours=number + 1)

@@ -1,4 +1,4 @@
-"""A command imports what it uses, and no more."""
+"""A command imports only what it uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEVER = {"uvicorn", "starlette", "apscheduler", "httpx", "pydantic", "yaml", "hy
 
 
 def imported(program: str) -> set[str]:
-    """Every module that a program has imported at its end."""
+    """Every module that a program has imported when it ends."""
     tail = "\nimport sys\nprint('\\n' + ' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program + tail], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())

@@ -1,4 +1,4 @@
-"""A store is made on request only: where none is, every command says so."""
+"""Mirror creates a store only on request; without a store, every command says so."""
 
 from __future__ import annotations
 

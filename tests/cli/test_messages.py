@@ -1,4 +1,4 @@
-"""What commands say to a person who does not know them: what is wrong, and what to do."""
+"""Messages for a person who does not know the commands: what is wrong, and what to do."""
 
 from __future__ import annotations
 

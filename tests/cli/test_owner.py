@@ -1,4 +1,4 @@
-"""A store that a service runs as its own user, and an administrator who is root."""
+"""A service runs as its own user and owns the store; an administrator is root."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mirror.store.reading.reader import Store
 from tests.e2e.helpers import json_of, write_config
 from tests.place import Place
 
-SERVICE = 64321  # a user that has no name here
+SERVICE = 64321  # a user without a name on this machine
 ROOT = 0
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as several users")
 
@@ -31,7 +31,7 @@ PATHS = f"{Path(__file__).parents[2]}\n{sysconfig.get_path('purelib')}\n"
 def as_user(
     user: int, *words: str, python: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A Python command in a process of that user."""
+    """Run a Python command in a process of that user."""
     return subprocess.run(
         [python, *words],
         user=user,
@@ -48,7 +48,7 @@ def as_user(
 
 @pytest.fixture(scope="module")
 def python() -> Iterator[str]:
-    """An interpreter that other users may run: root's own may be in a folder that they may not enter."""
+    """An interpreter that other users can run: root's own may be in a folder that they cannot enter."""
     with tempfile.TemporaryDirectory(prefix="mirror-python-") as text:
         folder = Path(text)
         folder.chmod(0o755)

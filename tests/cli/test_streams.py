@@ -1,4 +1,4 @@
-"""Whatever becomes of stdin, stdout and stderr, the work is done, saved and recorded."""
+"""Whatever happens to stdin, stdout and stderr: Mirror does the work, saves it and records it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def start(
     closed: Iterable[int] = (),
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """`mirror` in a process of its own, some of its standard descriptors closed."""
+    """Start `mirror` in a process of its own, with some standard descriptors closed."""
     closing = " ".join(f"{number}<&-" if number == 0 else f"{number}>&-" for number in closed)
     return subprocess.Popen(
         ["/bin/sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-m", "mirror", *words],
@@ -41,7 +41,7 @@ def start(
 
 
 def nobody_reads() -> int:
-    """The end of a pipe whose reader has gone."""
+    """The write end of a pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     return writer
@@ -95,13 +95,13 @@ def test_a_result_that_cannot_be_written_ends_with_1_after_everything_is_saved(
     assert running.returncode == 1, told
     [record] = records(place)
     assert record["exit_code"] == 0 and is_saved(place)
-    # A reader that went away has seen enough; all else is told.
+    # A reader that went away has seen enough; Mirror reports every other failure.
     assert (b"the result could not be written" in told) == (stdout != "nobody reads")
     assert b"Traceback" not in told and b"Exception ignored" not in told
 
 
 def test_no_file_of_the_store_gets_a_standard_descriptor(place: Place) -> None:
-    """What is written to stdout must never land in a file that happened to get its number."""
+    """Output for stdout must never go to a file that got its descriptor number."""
     running = start("backup", "--json", *the_store(place), closed=[0, 1, 2])
     running.communicate(timeout=60)
     assert running.returncode == 1

@@ -23,7 +23,7 @@ CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def on_terminal(*words: str, columns: int = 60, program: str = "") -> str:
-    """What a command, or a Python program, writes to a terminal of so many columns."""
+    """What a command or a Python program writes to a terminal of `columns` columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     running = subprocess.Popen(
@@ -38,7 +38,7 @@ def on_terminal(*words: str, columns: int = 60, program: str = "") -> str:
     try:
         while chunk := os.read(ours, 65536):
             data += chunk
-    except OSError:  # Linux says EIO where the other end is closed
+    except OSError:  # Linux returns EIO if the other end is closed
         pass
     os.close(ours)
     running.wait(60)
@@ -83,7 +83,7 @@ def test_log_lines_stand_above_the_progress_and_none_is_lost() -> None:
     lines = [CONTROLS.sub("", line).rstrip("\r").rpartition("\r")[2].strip() for line in text.split("\n")]
     told = [line for line in lines if "backup.told" in line]
     assert [f"number={number}" in line for number, line in enumerate(told)] == [True] * 5, text
-    # A line of the log has nothing of the display in it.
+    # A log line contains no part of the progress display.
     assert not [line for line in told if "acme/website" in line]
     shown = CONTROLS.sub("", text)
     assert "acme/website: pull requests 4 of 5" in shown

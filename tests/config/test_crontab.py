@@ -1,7 +1,7 @@
-"""A crontab line means what crontab(5) and cron(8) say.
+"""Crontab lines follow crontab(5) and cron(8).
 
-The second opinion is a literal reading of the manuals: walk through real time, minute by minute, and ask of
-each minute whether the line matches the wall clock.
+The second opinion is a literal reading of the manuals: walk through real time, minute by minute, and check
+for each minute whether the line matches the wall clock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES: tuple[list[str], ...] = (
 
 @functools.cache
 def matches_field(text: str, value: int, index: int) -> bool:
-    """crontab(5), one field, one value."""
+    """One field and one value, as in crontab(5)."""
     low, high = LIMITS[index]
     for element in text.lower().split(","):
         body, _, step = element.partition("/")
@@ -51,7 +51,7 @@ def matches_field(text: str, value: int, index: int) -> bool:
 
 
 def matches(line: str, wall: datetime) -> bool:
-    """crontab(5), a whole line and a minute on the wall clock."""
+    """A whole line and one minute of the wall clock, as in crontab(5)."""
     minute, hour, day, month, weekday = line.split()
     if not (
         matches_field(minute, wall.minute, 0)
@@ -66,12 +66,12 @@ def matches(line: str, wall: datetime) -> bool:
 
 
 def fires(line: str, zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """cron(8): each minute that the clock shows; a job for a certain time runs right after the change where
-    the clock skips it, and is not repeated where the clock goes back."""
+    """cron(8): each minute that the clock shows. A job for a fixed time runs right after the change if the
+    clock skips that time, and does not run twice if the clock goes back."""
     for_a_time = not any(field.startswith("*") for field in line.split()[:2])
     moment = begin
     shown = (begin - MINUTE).astimezone(zone).replace(tzinfo=None)
-    latest = shown  # the furthest that the wall clock has come
+    latest = shown  # the latest time that the wall clock has shown
     while moment < end:
         wall = moment.astimezone(zone).replace(tzinfo=None)
         if not for_a_time:
@@ -119,7 +119,7 @@ def some_field(index: int) -> st.SearchStrategy[str]:
     return st.lists(one, min_size=1, max_size=3).map(",".join)
 
 
-# Hours around the changes of the clock, so that they are met.
+# Hours around the clock changes, so that the test covers them.
 small_hours = st.one_of(some_field(1), st.sampled_from(["1", "2", "3", "1-3", "2,3", "*", "*/2", "1,2"]))
 lines = st.tuples(some_field(0), small_hours, some_field(2), some_field(3), some_field(4)).map(" ".join)
 every_day = st.tuples(some_field(0), small_hours, st.just("* * *")).map(" ".join)
@@ -162,7 +162,7 @@ YEARS = (
 @pytest.mark.parametrize("line", YEARS)
 @pytest.mark.parametrize("zone", ZONES)
 def test_over_years(line: str, zone: str) -> None:
-    """Day by day: on each, the line fires at the times of that day and no other."""
+    """For each day, the line fires at the times of that day and at no other."""
     place = ZoneInfo(zone)
     begin, end = datetime(2024, 1, 1, tzinfo=UTC), datetime(2033, 1, 1, tzinfo=UTC)
     found = list(ours(line, place, begin, end))
@@ -231,7 +231,7 @@ def test_what_is_no_crontab_line_is_refused(line: str, words: str) -> None:
 def test_a_rare_day_is_found() -> None:
     found = parse("0 0 29 2 *").next_after(datetime(2097, 1, 1, tzinfo=UTC), ZoneInfo("UTC"))
     assert found == datetime(2104, 2, 29, tzinfo=UTC)
-    # Both restricted: either will do, so a day that never comes is no find_blocker.
+    # Both fields are restricted: either may match, so a day that never comes does not matter.
     assert parse("0 0 31 2 mon").next_after(datetime(2026, 2, 1, tzinfo=UTC), ZoneInfo("UTC")) == datetime(
         2026, 2, 2, tzinfo=UTC
     )

@@ -1,4 +1,4 @@
-"""Every fault at once, each with its line and what to do; and no secret in the file or in a message."""
+"""Every fault at once, each with its line and what to do, and no secret in the file or in a message."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_the_longest_time_reaches_from_the_first_to_the_last_date_of_ours() -> N
     config = read(f"store: s\n{CREDENTIAL}\nretention: {{keep_within: 1000y}}\n")
     retention = config.workspaces[0].retention
     assert retention is not None and retention.policy.keep_within is not None
-    for year in (2008, 2100):  # Bitbucket's first, and beyond ours
+    for year in (2008, 2100):  # Bitbucket's fault first, then those of our own keys
         moment = datetime(year, 1, 1, tzinfo=UTC)
         assert moment - retention.policy.keep_within < moment < moment + retention.policy.keep_within
 
@@ -263,9 +263,9 @@ def test_months_and_minutes_are_written_out_where_something_is_kept() -> None:
     retention = read(text).workspaces[0].retention
     assert retention is not None
     assert (retention.policy.keep_within, retention.keep_gone) == (timedelta(days=180), timedelta(minutes=90))
-    # What is shown can be read again.
+    # Mirror can load what it shows.
     assert read(show(read(text))).workspaces[0].retention == retention
-    # Elsewhere m means minutes, as everywhere.
+    # In other keys, m means minutes, as usual.
     assert read(f"store: s\n{CREDENTIAL}\nlimits: {{window: 6m}}\n").limits.window == timedelta(minutes=6)
 
 
@@ -356,7 +356,7 @@ def test_the_schema_accepts_the_example_and_refuses_what_loading_refuses() -> No
     validator = jsonschema.Draft202012Validator(json_schema())
     example = yaml.load((ROOT / "config.example.yaml").read_text(), Loader=yaml.BaseLoader)
     del example["limits"], example["retention"], example["brake"]
-    del example["workspaces"][0]["parts"]  # the plain loader leaves numbers as text
+    del example["workspaces"][0]["parts"]  # the plain loader does not convert numbers
     assert list(validator.iter_errors(example)) == []
     for text in (
         "store: x\nunknown: 1\n",

@@ -1,4 +1,5 @@
-"""Jobs that are due while their like runs, under the scheduler itself and a clock that the test drives."""
+"""Jobs that become due while a job of their kind runs, with the real scheduler and a clock that the test
+moves."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ HOUR = timedelta(hours=1)
 
 
 class Times:
-    """The time of day: it moves when a test says so."""
+    """The time of day; only the test moves it."""
 
     now = START
 
@@ -32,7 +33,7 @@ class _Datetime(datetime):
 
 
 class Job:
-    """Work that takes so long by the test's clock."""
+    """Work that takes this long by the test's clock."""
 
     def __init__(self, name: str, takes: timedelta, turn: asyncio.Lock, log: list[tuple[str, float]]) -> None:
         self.name, self.takes, self.log = name, takes, log
@@ -48,7 +49,7 @@ class Job:
 
 
 class Day:
-    """The scheduler, and time."""
+    """The scheduler and its time."""
 
     def __init__(self) -> None:
         self.scheduler = AsyncIOScheduler(timezone=UTC)
@@ -99,7 +100,7 @@ async def test_what_was_due_several_times_runs_once(day: Day) -> None:
 
 
 async def test_what_waits_for_its_turn_runs_once(day: Day) -> None:
-    """A prune holds the turn; backups that are due meanwhile are one backup."""
+    """A prune runs; all backups that become due meanwhile are one backup."""
     log: list[tuple[str, float]] = []
     turn = asyncio.Lock()
     prune, job = Job("prune", 7 * HOUR, turn, log), Job("backup", HOUR, turn, log)

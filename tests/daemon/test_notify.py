@@ -1,4 +1,4 @@
-"""systemd is told how the service is; where it does not listen, the service goes on."""
+"""The service notifies systemd of its state; if systemd does not listen, the service continues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mirror.daemon.notify import Notifier
 def test_a_queue_that_nobody_empties_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the watchdog itself would stop the service."""
+    """Otherwise the watchdog itself would stop the service."""
     monkeypatch.setattr(notify, "PATIENCE", 0.05)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))

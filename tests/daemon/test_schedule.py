@@ -1,4 +1,4 @@
-"""When what runs."""
+"""When each job runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_cron_lines_mean_what_cron_means(line: str, zone: str, following: dateti
 
 def test_the_scheduler_is_given_each_time_once() -> None:
     trigger = make_trigger(Cron("30 2 * * *"), "Europe/Berlin", start=NOW)
-    night = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 02:30 in summer; it comes again in winter's time
+    night = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 02:30 in summer time; it comes again in winter time
     assert trigger.get_next_fire_time(None, night) == night
     assert trigger.get_next_fire_time(night, night) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
 
@@ -69,7 +69,7 @@ def test_config_check_refuses_what_the_daemon_would_refuse(
         (Every(timedelta(hours=4)), None, NOW),
         (Every(timedelta(hours=4)), NOW - timedelta(hours=5), NOW),
         (Every(timedelta(hours=4)), NOW - timedelta(hours=1), NOW + timedelta(hours=3)),
-        (Every(timedelta(hours=4)), NOW + timedelta(days=900), NOW),  # under a clock that was ahead
+        (Every(timedelta(hours=4)), NOW + timedelta(days=900), NOW),  # written under a clock that was ahead
         (Cron("0 */4 * * *"), None, NOW),
         (Cron("0 */4 * * *"), NOW - timedelta(hours=3), NOW),
         (Cron("0 */4 * * *"), NOW - timedelta(hours=1), None),

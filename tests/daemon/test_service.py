@@ -1,4 +1,4 @@
-"""The service as systemd sees it: started, told, reloaded, stopped."""
+"""The service as systemd sees it: start, notifications, reload, stop."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Systemd:
         self._lines: list[str] = []
 
     def wait(self, prefix: str) -> str:
-        """The next line that begins so."""
+        """Wait for the next line that begins with this text."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             while self._lines:
@@ -50,7 +50,7 @@ class Systemd:
         raise AssertionError(f"systemd was not told {prefix}")
 
     def heard_nothing_of(self, prefix: str) -> bool:
-        """Whether no line so far begins so."""
+        """Whether no line so far begins with this text."""
         self._socket.settimeout(0.1)
         with contextlib.suppress(TimeoutError):
             while True:
@@ -62,7 +62,7 @@ class Systemd:
 
 
 class Service:
-    """A daemon in a process of its own, and everything around it."""
+    """A daemon in a process of its own, and its surroundings."""
 
     def __init__(self, folder: Path, simulator: Simulator, config: Path, systemd: Systemd) -> None:
         self.folder, self.simulator, self.config, self.systemd = folder, simulator, config, systemd
@@ -172,7 +172,7 @@ def test_a_failed_run_does_not_end_the_service(service: Service) -> None:
 
 def test_a_second_signal_ends_it_at_once(service: Service) -> None:
     service.systemd.wait("READY=1")
-    service.process.send_signal(signal.SIGSTOP)  # so that both are waiting when it looks
+    service.process.send_signal(signal.SIGSTOP)  # so that both wait when it checks
     service.process.send_signal(signal.SIGTERM)
     service.process.send_signal(signal.SIGINT)
     service.process.send_signal(signal.SIGCONT)
@@ -183,7 +183,7 @@ def test_a_second_signal_ends_it_at_once(service: Service) -> None:
 
 
 def a_daemon(config: Path) -> subprocess.CompletedProcess[str]:
-    """One that is expected to end by itself."""
+    """A daemon that the test expects to end by itself."""
     return subprocess.run(
         [sys.executable, "-m", "mirror", "daemon", "-c", str(config)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Every recipe in the docs does what its page says, on a store whose names make shells stumble."""
+"""Every recipe in the docs does what its page says, on a store whose names are difficult for shells."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = [
     b"refs/heads/latin-\xe9\xa0", b"refs/heads/$HOME;`date`", b"refs/tags/%s-\xff", b"refs/heads/-n",
     b"refs/changes/1", b"refs/heads/a&b|c>d",
 ]  # fmt: skip
-# How each page's examples are called here.
+# The names of the pages' examples.
 STORED = "4d/4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
 SNAPSHOT, FOLDER, WORKSPACE = "20261123T020000Z", "website~5e6f7a8b", "acme~1a2b3c4d"
 
@@ -45,7 +45,7 @@ def all_recipes() -> list[tuple[str, int]]:
 
 
 class World:
-    """A store at a path with a space, and a folder in which to follow recipes."""
+    """A store at a path with a space, and a folder in which to run recipes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,7 +77,7 @@ class World:
     def follow(
         self, code: str, *, shell: str = "sh", locale: str = "C.UTF-8"
     ) -> subprocess.CompletedProcess[str]:
-        """Run a recipe as it stands, with this store's names in the place of the page's."""
+        """Run a recipe unchanged, except that this store's names replace the page's."""
         folder = self.made.folder("website")
         out = self.folder / "tmp"
         out.mkdir(exist_ok=True)
@@ -122,7 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(autouse=True)
 def _afresh(world: World) -> None:
-    """Each recipe begins in an empty folder, with a git server's empty repository in it."""
+    """Start each recipe in an empty folder that has an empty repository of a git server."""
     shutil.rmtree(world.folder / "tmp", ignore_errors=True)
     (world.folder / "tmp").mkdir()
     git("init", "-q", "--bare", str(world.folder / "tmp" / "server.git"))
@@ -131,7 +131,7 @@ def _afresh(world: World) -> None:
 @pytest.mark.parametrize(("page", "number"), all_recipes())
 def test_each_recipe_works(world: World, page: str, number: int) -> None:
     code = recipes(page)[number]
-    # What stands in a clone or a restore goes on where the recipe before it ended.
+    # A recipe that works in a clone or a restore needs the result of an earlier recipe.
     before = {"git -C code": 1, "cd /tmp/website-metadata\nfind": 2}
     for begin, back in before.items():
         if code.startswith(begin):
@@ -148,7 +148,8 @@ def by_hand() -> str:
 
 
 def check_restored(world: World) -> None:
-    """What the recipe made has every ref by its name and value, HEAD, heads and LFS objects."""
+    """Check that the recipe restored every ref by name and value, HEAD, heads of pull requests and LFS
+    objects."""
     new = world.folder / "tmp" / "website.git"
     lines = git("for-each-ref", "--format=%(objectname) %(refname)", cwd=new).encode(
         "utf-8", "surrogateescape"
@@ -202,7 +203,7 @@ def test_a_stored_file_is_the_one_that_the_documents_name(world: World) -> None:
 
 
 def test_another_user_is_let_in_only_so(world: World) -> None:
-    """git's own switch for its tests: as if the store belonged to somebody else."""
+    """Uses git's own test switch: git treats the store as if it belonged to another user."""
     stranger = "export GIT_TEST_ASSUME_DIFFERENT_OWNER=1\n"
     plain = world.follow(
         f"{stranger}git -C STORE/workspaces/{WORKSPACE}/repositories/{FOLDER}/metadata.git log"

@@ -1,4 +1,4 @@
-"""What doctor says of a workspace is what a backup of it meets."""
+"""doctor predicts what a backup of the workspace meets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def examine(
     skew: timedelta = timedelta(),
     token: str = "",
 ) -> tuple[Report, int]:
-    """What doctor finds, and what a backup of the same ends with."""
+    """The findings of doctor, and the exit code of a backup of the same workspace."""
     clock = FakeClock()
     world = World(folder / "upstream", clock=lambda: clock.now() + skew)
     populate(world)
@@ -167,7 +167,7 @@ def test_a_recording_goes_on_past_trouble_and_says_what_is_missing(tmp_path: Pat
     assert "503" in done.missing["webhooks"]
     names = {path.name for path in done.written}
     assert {"repository.json", "repositories.json", "branch-restrictions.json"} <= names
-    # The same thing has the same stand-in in all files of one recording.
+    # A name has the same pseudonym in all files of one recording.
     one = json.loads((tmp_path / "answers/repository.json").read_text())["body"]
     several = json.loads((tmp_path / "answers/repositories.json").read_text())["body"]["values"]
     assert one["uuid"] in [each["uuid"] for each in several]

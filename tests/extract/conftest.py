@@ -1,4 +1,4 @@
-"""An empty place for a store."""
+"""An empty folder for a store."""
 
 from __future__ import annotations
 

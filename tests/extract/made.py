@@ -1,4 +1,4 @@
-"""Stores with repositories in them, made without a server."""
+"""Stores with repositories, made without a server."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def sha256(data: bytes) -> str:
 
 
 def pointer_to(data: bytes) -> bytes:
-    """What git-lfs commits in the place of `data`."""
+    """The pointer that git-lfs commits instead of `data`."""
     text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256(data)}\nsize {len(data)}\n"
     return text.encode("ascii")
 
 
 def commit(repository: Path, tree: str, *parents: str, message: str = "A commit") -> str:
-    """A commit of a tree."""
+    """Create a commit of a tree."""
     words = [word for parent in parents for word in ("-p", parent)]
     return git("commit-tree", tree, *words, "-m", message, cwd=repository).strip()
 
@@ -43,7 +43,7 @@ def blob(repository: Path, data: bytes) -> str:
 
 
 def tree(repository: Path, *entries: tuple[bytes, bytes, str]) -> str:
-    """A tree of just these entries (mode, name, hash), whatever git thinks of it."""
+    """Create a tree of exactly these entries (mode, name, hash), even if git would refuse it."""
     data = b"".join(mode + b" " + name + b"\0" + bytes.fromhex(link) for mode, name, link in entries)
     words = ("hash-object", "-t", "tree", "-w", "--literally", "--stdin")
     return git(*words, cwd=repository, stdin=data).strip()
@@ -70,7 +70,7 @@ class Made:
         return latest
 
     def pack(self, name: str, mirror: str = "code.git") -> Path:
-        """Everything of a mirror in one pack; where that is."""
+        """Pack everything of a mirror into one pack; returns its path."""
         path = self.path / self.folder(name).place / mirror
         git("repack", "-adq", cwd=path)
         git("pack-refs", "--all", cwd=path)
@@ -93,8 +93,8 @@ class Made:
         documents: Mapping[str, Json] | None = None,
         lfs: bool = False,
     ) -> RepositoryWriter:
-        """A repository with a commit on `main`, two files, and documents that point to them; then a
-        snapshot. `refs` are set in its mirror first (hashes that are there)."""
+        """Add a repository with a commit on `main`, two files, and documents that point to them; then take a
+        snapshot. `refs` are set in its mirror first (to hashes that it has)."""
         with open_store(self.path) as store:
             writer = adopt(store, website(name, number=number))
             code = self.mirror(writer)
@@ -127,7 +127,7 @@ class Made:
             return writer
 
     def mirror(self, writer: RepositoryWriter) -> Path:
-        """The mirror of the code, with a commit on `main` where it is new."""
+        """The mirror of the code, with a commit on `main` if it is new."""
         code = writer.path / "code.git"
         if not code.exists():
             bare.create(code)
@@ -137,7 +137,7 @@ class Made:
 
 
 def flip(path: Path, at: int) -> None:
-    """Change one bit of a file."""
+    """Flip one bit of a file."""
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.chmod(0o600)

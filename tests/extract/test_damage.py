@@ -1,4 +1,4 @@
-"""A damaged thing is left out and named, with exit code 4, and everything else comes back."""
+"""Restore and export leave out damaged data and name it, with exit code 4, and everything else comes back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Told = dict[str, tuple[tuple[int, str], ...]]
 
 
 async def taken_out(made: Made, way: str, target: Path) -> Told:
-    """Restore or export everything; the problems of each."""
+    """Restore or export everything; returns the problems of each repository."""
     if way == "restore":
         report = await restore.run(made.path, Selector("acme"), target=str(target))
         return {one.repository: one.problems for one in report.items if one.repository != "acme"}
@@ -29,7 +29,7 @@ async def taken_out(made: Made, way: str, target: Path) -> Told:
 
 
 def files_of(target: Path, name: str) -> list[bytes]:
-    """The content of the files that came back."""
+    """The content of the restored files."""
     return sorted(one.read_bytes() for one in (target / "acme" / name / "files").rglob("*") if one.is_file())
 
 
@@ -94,7 +94,7 @@ async def test_a_damaged_mirror_is_left_out_and_named(
 @pytest.mark.parametrize("way", ["restore", "export"])
 @pytest.mark.parametrize("at", range(0, 400, 80))
 async def test_no_wrong_bytes_ever_come_from_documents(made: Made, tmp_path: Path, way: str, at: int) -> None:
-    """Whatever bit flips in the documents' pack: what comes back is right, or it is told with 4."""
+    """Flip any bit of the pack of documents: the result is right, or the command reports 4."""
     await made.add("api", 1, documents={f"issues/0/{n}.json": {"issue": {"n": n}} for n in range(40)})
     folder = made.folder("api")
     wanted = {path: folder.metadata.read_bytes(made.snapshot("api"), path) for path in
@@ -112,7 +112,7 @@ async def test_no_wrong_bytes_ever_come_from_documents(made: Made, tmp_path: Pat
 
 
 async def test_a_copy_is_right_or_told_as_damaged(made: Made, tmp_path: Path) -> None:
-    """Whatever bit of a pack or its index flips, no wrong byte is laid out."""
+    """Flip any bit of a pack or its index: no wrong byte comes out."""
     code = (await made.add("api", 1)).path / "code.git"
     texts = [b"line %d of a text\n" % number * 50 for number in range(12)]
     top = tree(code, *((b"100644", b"%02d" % at, blob(code, text)) for at, text in enumerate(texts)))

@@ -1,4 +1,4 @@
-"""What is taken out comes to its place whole: by one rename, and beside nothing of another snapshot."""
+"""The result reaches its place complete, by one rename, and never beside parts of another snapshot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def restored(made: Made, target: Path, **more: Any) -> tuple[int, list[str
 
 
 async def two_snapshots(made: Made) -> tuple[str, str]:
-    """The first has files and a wiki beside it on the disk of whoever restores; the second another branch."""
+    """The first snapshot has files and a wiki; the second has another branch."""
     code = (await made.add("api", 1)).path / "code.git"
     first = made.snapshot("api").id
     tip = commit(code, tree(code, (b"100644", b"new", blob(code, b"new\n"))))
@@ -47,12 +47,12 @@ async def test_overwrite_leaves_nothing_of_another_snapshot(made: Made, tmp_path
     (target / "notes.txt").write_text("mine\n")
     target.chmod(0o750)
     assert (await restored(made, target, at=second, overwrite=True)) == (0, [])
-    # What no restore wrote is carried over.
+    # Files that no restore wrote stay.
     assert names(target) == {"code.git", "metadata", "files", "notes.txt"}
     assert not (target / "files" / "00" / "of another").exists()
     assert target.stat().st_mode & 0o777 == 0o750
     assert names(tmp_path) == {"back", "store"}
-    # Part of a snapshot does not stand beside the rest of another one.
+    # Part of one snapshot does not stay beside the rest of another one.
     assert (await restored(made, target, at=second, overwrite=True, only=frozenset({"code"}))) == (0, [])
     assert names(target) == {"code.git", "notes.txt"}
 
@@ -97,13 +97,13 @@ async def test_a_fresh_disk_counts_as_empty(made: Made, tmp_path: Path) -> None:
     assert found.problems == () and found.is_there
     for name in ("restored", "exported"):
         assert "lost+found" in names(tmp_path / name) and "metadata" in names(tmp_path / name)
-    # It stays where something is replaced, too.
+    # It stays during a replacement, too.
     (tmp_path / "again" / "metadata").mkdir()
     with pytest.raises(UsageError, match="is not empty"):
         await restored(made, tmp_path / "again")
     assert await restored(made, tmp_path / "again", overwrite=True) == (0, [])
     assert names(tmp_path / "again") == {"lost+found", "code.git", "metadata", "files"}
-    # As a file it is somebody's.
+    # As a file it belongs to the user.
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "something").touch()
     with pytest.raises(UsageError, match="is not empty"):
@@ -111,7 +111,7 @@ async def test_a_fresh_disk_counts_as_empty(made: Made, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_replaced_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mount point, even of the same disk: a rename into it is refused."""
+    """A mount point, even of the same disk: the kernel refuses a rename into it."""
     place = tmp_path / "mounted"
     for name in ("code.git", "wiki.git", "mine"):
         (place / name).mkdir(parents=True)
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_replaced_is_filled(tmp_path: Path, monkeypatch:
     assert new.publish() == []
     assert names(place) == {"code.git", "mine"} and names(place / "code.git") == {"new"}
     assert place.stat().st_ino == inode and names(tmp_path) == {"mounted"}
-    # Where a part cannot be moved, all are back where they were.
+    # If one part cannot be moved, all go back to their old place.
     again = Destination(place, destination.RESTORING, overwrite=True, ours=("code.git", "wiki.git"))
     (again.begin() / "code.git").mkdir()
     (again.unfinished / "metadata").mkdir()

@@ -1,4 +1,4 @@
-"""Trees that anybody with push rights can make never end an export, and never write outside of it."""
+"""Trees that anybody with push rights can create: an export continues and never writes outside its target."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def exported(made: Made, tmp_path: Path, top: str, code: Path) -> tuple[Ex
     await made.add("odd", 7, refs={b"refs/heads/main": tip})
     [found] = browse.export(made.path, Selector("acme", "odd"), tmp_path / "out")
     clone = tmp_path / "out" / "code"
-    # The clone itself has everything, whatever could be laid out.
+    # The clone itself has everything, whatever the work tree lacks.
     assert git("rev-parse", "HEAD", cwd=clone).strip() == tip
     git("cat-file", "--batch-all-objects", "--batch-check", cwd=clone)
     git("rev-list", "--objects", "--all", cwd=clone)
@@ -58,7 +58,7 @@ async def test_names_that_lead_elsewhere_are_left_out_and_named(made: Made, tmp_
     assert "hostile" not in (clone / ".git" / "config").read_text()
     there = {os.fsencode(path.name) for path in clone.iterdir()} - {b".git"}
     assert there == {name for _, name, _ in good}
-    # Nothing was written anywhere else, and git sees the rest as it was.
+    # The export wrote nothing outside, and git sees the rest unchanged.
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"code", "metadata", "files"}
     assert {path.name for path in tmp_path.iterdir()} == {"out", "store"}
     assert git("status", "--porcelain", "--untracked-files=all", "-z", cwd=clone).count("??") == 0
@@ -108,7 +108,7 @@ async def test_folders_without_end(made: Made, tmp_path: Path) -> None:
 
 
 def loose(repository: Path, kind: bytes, data: bytes) -> str:
-    """Write a loose object, quicker than git does."""
+    """Write a loose object, faster than git does."""
     whole = b"%s %d\0" % (kind, len(data)) + data
     name = hashlib.sha1(whole, usedforsecurity=False).hexdigest()
     place = repository / "objects" / name[:2] / name[2:]

@@ -1,4 +1,4 @@
-"""Heads of pull requests, and whatever else only the mirror holds, come back under names that git keeps."""
+"""Heads of pull requests, and other values that only the mirror has, come back under names that git keeps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_pins_come_back_and_a_gc_keeps_them(made: Made, tmp_path: Path, wa
     assert git("rev-parse", "refs/mirror/pull-requests/12/from", cwd=repository).strip() == pin
     assert git("cat-file", "-t", foreign, cwd=repository).strip() == "commit"
     assert [one for one in repository.rglob(sha256(LFS_OBJECT)) if one.read_bytes() == LFS_OBJECT]
-    # They are not hidden: whoever asks for them gets them.
+    # They are not hidden: a fetch that names them gets them.
     assert f"{pin}\trefs/mirror/pull-requests/12/from" in git("ls-remote", str(repository))
 
 

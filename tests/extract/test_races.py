@@ -1,4 +1,4 @@
-"""Readers beside a prune or an erasure in another process: what these let go is never called damage."""
+"""Readers beside a prune or an erasure in another process never report what these remove as damage."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ retention: {{keep_last: 1}}
 
 
 async def history(made: Made) -> None:
-    """Snapshots of a branch that is rewritten each time, with a document that only one of them has."""
+    """Snapshots of a branch that is rewritten each time; only one of them has a certain document."""
     code = (await made.add("api", 1)).path / "code.git"
     for number in range(1, SNAPSHOTS):
         top = tree(code, (b"100644", b"number", blob(code, b"%d\n" % number * 500)))
@@ -84,7 +84,7 @@ def run(*words: str) -> None:
 
 
 class At:
-    """Does something at the `step`th time that it is told how far a reader is, and only then."""
+    """Runs an action at the `step`th progress report of a reader, and only then."""
 
     def __init__(self, step: int, do: Callable[[], None]) -> None:
         self.left = step
@@ -133,7 +133,7 @@ def test_a_snapshot_that_goes_meanwhile_is_gone_and_not_damaged(
 def test_what_was_chosen_before_the_writer_ran_is_chosen_again(
     made: Made, tmp_path: Path, writer: Callable[[Made], None]
 ) -> None:
-    """Of many repositories each is chosen at the beginning, and the last is taken out much later."""
+    """The reader chooses the snapshots of many repositories first, and restores the last one much later."""
     folder = made.folder("api")
     chosen = folder.metadata.at(folder.metadata.snapshots()[1].id)
     writer(made)
@@ -157,7 +157,7 @@ def test_what_was_chosen_before_the_writer_ran_is_chosen_again(
 def test_verify_finds_no_damage(
     made: Made, monkeypatch: pytest.MonkeyPatch, writer: Callable[[Made], None], step: str
 ) -> None:
-    """The writer runs once snapshots are read, or once all of git is, and before anything else."""
+    """The writer runs after verify has read the snapshots, or all of git, and before anything else."""
     real = getattr(verify_run, step)
     ran: list[bool] = []
 
@@ -186,7 +186,7 @@ def test_a_restore_in_a_worker_is_whole(made: Made, tmp_path: Path, step: int) -
 def test_what_is_looked_at_while_it_goes_is_read_again(
     made: Made, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """The writer runs between the tags and what they name."""
+    """The writer runs between the tags and the objects that they name."""
     first = made.folder("api").metadata.snapshots()[0].id
     real = SnapshotReader.tags
     ran: list[bool] = []
@@ -212,7 +212,7 @@ def test_what_is_looked_at_while_it_goes_is_read_again(
 
 
 def test_a_copy_that_raced_starts_from_a_fresh_folder(made: Made, tmp_path: Path) -> None:
-    """The packs that were listed are others by the time that they are copied."""
+    """Between the listing and the copying of packs, the writer replaced them."""
     code = made.folder("api").code
     turns: Iterator[None] = iter([None, None])
 

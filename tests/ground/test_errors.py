@@ -1,4 +1,4 @@
-"""Exit codes: one for each error, and which counts where several apply."""
+"""Exit codes: one for each error, and which one counts if several apply."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_error_ends_the_program_with_a_documented_code(error: type[MirrorE
 
 def test_each_kind_of_error_has_its_own_code() -> None:
     codes = {error.exit_code for error in CLASSES}
-    # A faulty configuration is a usage error like any other; all else can be told apart by a script.
+    # A faulty configuration is an ordinary usage error; a script can distinguish all others.
     assert len(codes) == len(CLASSES) - 1
 
 

@@ -1,4 +1,4 @@
-"""Logs: structured, on the stream that was asked for, and free of secrets."""
+"""Logs: structured, on the chosen stream, and free of secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small HTTP proxy, and certificates of an authority that nobody knows."""
+"""A small HTTP proxy, and certificates of an authority that no system trusts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Certificates:
-    """Of an authority (`authority`), and of a server that it has signed (`chain` and `key`)."""
+    """The certificate of an authority (`authority`), and of a server that it signed (`chain` and `key`)."""
 
     authority: Path
     chain: Path
@@ -30,7 +30,7 @@ class Certificates:
 
 
 def make_certificates(folder: Path, *names: str) -> Certificates:
-    """A new authority and a certificate of it for hosts of these `names`."""
+    """Create an authority and a certificate for hosts of these `names`."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed: there are no certificates to be had")
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,10 +54,10 @@ def make_certificates(folder: Path, *names: str) -> Certificates:
 
 
 class HttpProxy:
-    """A proxy on loopback. `hosts` are the ports that names stand for; no other name is known to it.
+    """A proxy on loopback. `hosts` maps names to ports; the proxy knows no other name.
 
-    It ends TLS itself with `certificates`, as the proxies of companies do. With `user` it wants a
-    sign-in. `asked` is what it was asked for: `CONNECT host:port`, or `GET http://…`.
+    It terminates TLS itself with `certificates`, as the proxies of companies do. With `user` it requires a
+    sign-in. `asked` has the requests that it got: `CONNECT host:port`, or `GET http://…`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class HttpProxy:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The URL of the proxy."""
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> HttpProxy:
@@ -112,7 +112,7 @@ def _handler(proxy: HttpProxy) -> type[BaseHTTPRequestHandler]:
             return False
 
         def do_CONNECT(self) -> None:
-            """A tunnel."""
+            """Open a tunnel."""
             self.close_connection = True
             if not self._may():
                 return
@@ -156,7 +156,7 @@ def _handler(proxy: HttpProxy) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = _forward  # noqa: N815 - http.server's names
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     return Handler
 

@@ -1,4 +1,4 @@
-"""Behind a proxy, and under an authority that only some know, everything goes the same way."""
+"""Behind a proxy, and with a private certificate authority, all requests take the same way."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_everything_goes_through_the_proxy_of_the_environment(
 ) -> None:
     done = await run(place, place.config, by_environment(proxy, certificates))
     assert done.exit_code == 0, done.problems
-    # Signing in, the API, git, LFS, and the storage that files are in.
+    # Sign-in, the API, git, LFS, and the storage of files.
     assert {"api", "oauth", "git", "storage"} <= {one.kind for one in place.simulator.requests}
     assert any("info/lfs" in one.path for one in place.simulator.requests)
     assert set(proxy.asked) == {f"CONNECT {API}:443", f"CONNECT {STORAGE}:443"}

@@ -1,4 +1,4 @@
-"""What trickles is given up, whoever asks for it: an API answer, a token, an answer of an LFS server."""
+"""Mirror gives up a transfer that is too slow: an API response, a token, a response of an LFS server."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_an_api_answer(simulator: Simulator) -> None:
     async with Client([one], api_url=simulator.api_url, clock=FakeClock(), network=NETWORK) as client:
         with pytest.raises(ServerTrouble, match="bytes a second; given up"):
             await client.get(WORKSPACE, workspace="acme")
-    # All of it would take 20 s, and it is tried five times.
+    # The whole transfer would take 20 s, and there are five tries.
     assert time.monotonic() - began < 15
 
 

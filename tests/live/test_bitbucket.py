@@ -1,8 +1,8 @@
-"""The whole path against Bitbucket itself, when somebody gives a token for it.
+"""The whole path against Bitbucket itself, if you provide a token.
 
     MIRROR_LIVE_WORKSPACE=acme MIRROR_LIVE_REPOSITORY=small BITBUCKET_TOKEN=… pytest tests/live
 
-The repository is read only. (BITBUCKET_EMAIL, too, for a user's API token.)
+The test only reads the repository. For a user's API token, set BITBUCKET_EMAIL, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Canonical JSON: one text for one value, and nothing of a server's text lost."""
+"""Canonical JSON: one text for each value, without loss of a server's text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
     max_leaves=20,
 )
-# Numbers as RFC 8259 has them.
+# Numbers as in RFC 8259.
 digits = st.text("0123456789", min_size=1, max_size=30)
 numbers = st.builds(
     lambda sign, whole, fraction, exponent: sign + whole + fraction + exponent,

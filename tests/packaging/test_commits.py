@@ -1,4 +1,4 @@
-"""The form of commit subjects, as CONTRIBUTING.md asks for."""
+"""The form of commit subjects that CONTRIBUTING.md asks for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# The last commit before the rule.
+# The last commit before the rule existed.
 BEFORE = "c010ff2c904102c898b72eed14d00c88d7af384e"
 FORM = re.compile(r"[a-z0-9_.-]+(?:[,/ ]+[a-z0-9_.-]+)*: [a-z`*].*[^.]")
 LENGTH = 72

@@ -1,4 +1,4 @@
-"""What is shipped beside the code is true to it."""
+"""The files shipped beside the code agree with it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ need_systemd = pytest.mark.skipif(
 
 @pytest.fixture
 def units(tmp_path: Path) -> list[Path]:
-    """The units with a program that is there: whether mirror is installed is not their affair."""
+    """The units with a program that exists: these tests do not need an installed mirror."""
     made = []
     for name in UNITS:
         text = (ROOT / "systemd" / name).read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def test_no_file_names_a_package_registry() -> None:
     for path in tracked():
         if path != Path(__file__) and path.is_file():
             found = [line for line in path.read_bytes().splitlines() if address.search(line)]
-            # The command that makes the lock files tells its tool to leave the address out.
+            # The command that writes the lock files tells uv to omit the address.
             assert all(b"--no-emit-index-url" in line for line in found), path
 
 

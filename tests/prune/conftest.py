@@ -1,4 +1,4 @@
-"""A world whose backups are to be pruned."""
+"""A world with backups to prune."""
 
 from __future__ import annotations
 

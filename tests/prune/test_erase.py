@@ -1,4 +1,4 @@
-"""What is erased is in no snapshot, no object and no later backup; and the store says that it was."""
+"""Erased data is in no snapshot, no object and no later backup, and the store records the erasure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def everything_in(repository: Path) -> bytes:
 
 
 async def with_history(place: Place) -> None:
-    """Three snapshots of the website; the document of pull request 3 is in all of them."""
+    """Three snapshots of the website; all of them contain the document of pull request 3."""
     website = place.acme.repositories["website"]
     for number in range(3):
         website.pull_requests[3].comment(

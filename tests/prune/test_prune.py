@@ -1,4 +1,4 @@
-"""Retention lets go of just what it says, frees the bytes, and what is kept stays whole."""
+"""Prune removes exactly what retention says, frees the bytes, and leaves the rest complete."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def git(*words: str, cwd: Path) -> str:
 
 
 async def rewritten_often(place: Place, times: int = 5) -> list[str]:
-    """A branch that is force-pushed before each of so many backups; returns its values."""
+    """Force-push a branch before each of these backups; returns its values."""
     website, values = place.acme.repositories["website"], []
     for number in range(times):
         value = website.commit(
@@ -74,7 +74,7 @@ async def test_what_goes_was_foretold_and_the_rest_is_whole(place: Place) -> Non
     assert list(entries["acme/website"].facts["dropped"]) == ids[:-2]
     assert told["acme/website"].facts["dropped"] == entries["acme/website"].facts["dropped"]
     assert told["acme/website"].facts["decisions"] == entries["acme/website"].facts["decisions"]
-    # Three spikes of 30,000 random bytes went, as foretold to within what packing them anew changes.
+    # Prune removed three blobs of 30,000 random bytes; repacking may change the predicted size a little.
     freed, expected = entries["acme/website"].facts["freed"], told["acme/website"].facts["freed"]
     assert freed["code"] > 85_000
     assert abs(freed["code"] - expected["code"]) < 8_000
@@ -93,7 +93,7 @@ async def test_what_goes_was_foretold_and_the_rest_is_whole(place: Place) -> Non
 
 async def test_a_pruned_snapshot_is_told_from_a_lost_one(place: Place) -> None:
     await rewritten_often(place, 4)
-    # Killed after the tags went and before the run's record: the folder itself tells.
+    # Killed after it removed the tags and before the run record: the folder itself shows it.
     run = await let_go(place)
     (place.config.store / f"runs/{run.id}.json").unlink()
     (place.config.store / "cache/last-run.json").unlink()
@@ -121,7 +121,7 @@ async def test_nothing_goes_where_the_newest_snapshot_lacks_something(place: Pla
     assert (str(entry.outcome), run.exit_code) == ("kept", 0)
     assert "pull_requests is denied" in entry.facts["reason"]
     assert list(folder_of(place, "acme/website").metadata.tags()) == ids
-    # Where that is agreed, retention goes on.
+    # With accept_missing, prune continues.
     agreed = replace(place.config.workspaces[0], accept_missing=("pull_requests", "issues"))
     place.config = replace(place.config, workspaces=(agreed,))
     assert len((await let_go(place, "acme/website")).entries[0].facts["dropped"]) == 3
@@ -162,7 +162,7 @@ async def test_old_step_logs_go_and_their_pointers_stay(place: Place) -> None:
     assert {one.sha256 for one in folder.files()} == others
     assert set(folder.dropped()) == logs
     await sound(place)
-    # They are not fetched again, and nothing has changed.
+    # A backup does not fetch them again, and nothing changed.
     place.simulator.requests.clear()
     assert {str(one.outcome) for one in (await place.run()).entries} == {"confirmed"}
     assert not [one for one in place.simulator.requests if "/log" in str(one)]

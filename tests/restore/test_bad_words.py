@@ -1,4 +1,4 @@
-"""What a command line cannot mean is told in plain words, with 2, and nothing is touched."""
+"""An impossible command line gets a plain error and exit code 2, and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A restore to a git server that does not take everything: what came, what did not, what is left to do."""
+"""A restore to a git server that refuses some of it reports what arrived, what did not, and what to do."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_a_target_that_declines_some_refs_is_restored_in_part(
         assert "to do: set the default branch to main" in done.stdout
         held = dict(read_refs(target).refs)
         assert held[b"refs/heads/main"] and not any(name.startswith(b"refs/notes/") for name in held)
-        # Nothing is left to be pushed, and what is refused is refused again.
+        # Nothing remains to push, and the server refuses the same refs again.
         report = await restore.run(place.config.store, WEBSITE, target=url, environment=os.environ)
         [item] = report.items
         assert item.is_there and item.push is not None and item.push["pushed"] == []
@@ -69,6 +69,6 @@ async def test_refs_are_chosen_by_globs(place: Place, target: Path) -> None:
     names = set(read_refs(target).refs)
     assert b"refs/heads/main" in names
     assert all(name.startswith((b"refs/heads/", b"refs/tags/v")) for name in names)
-    # A bare repository of our own gets the snapshot's default branch.
+    # A bare repository on this machine gets the snapshot's default branch.
     assert git("symbolic-ref", "HEAD", cwd=target).strip() == "refs/heads/main"
     assert report.items[0].advice == ()

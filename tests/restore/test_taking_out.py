@@ -1,4 +1,5 @@
-"""Restore and export of several: each comes as far as it can, and what is missing is told."""
+"""Restore and export of several repositories: each comes back as far as possible, and the report names what
+is missing."""
 
 from __future__ import annotations
 
@@ -105,7 +106,7 @@ async def test_two_repositories_of_one_name_come_both(place: Place, tmp_path: Pa
 
 
 class Watching:
-    """Notes what stands beside a target while it is being written, and may fail."""
+    """Records what is beside a target during a write, and can fail."""
 
     def __init__(self, target: Path, *, failing: bool = False) -> None:
         self.target = target

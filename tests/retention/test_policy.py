@@ -1,4 +1,4 @@
-"""What is kept and why: published cases of restic's and borg's as facts, and rules as properties."""
+"""What retention keeps, and why: published cases of restic and borg as examples, and rules as properties."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lacking(snapshot: Snapshot, part: str = "issues", state: PartState = PartSta
 
 
 def kept(policy: Policy, snapshots: Sequence[Snapshot], now: datetime = NOW) -> list[datetime]:
-    """The times of what is kept, the oldest first."""
+    """The times of the kept snapshots, the oldest first."""
     return [one.snapshot.time for one in decide(policy, snapshots, now=now) if one.keep]
 
 
@@ -49,7 +49,7 @@ def test_restic_daily_counts_days_that_have_a_snapshot() -> None:
 
 
 def test_restic_daily_keeps_the_newest_of_each_day() -> None:
-    # restic's forum, "keep vs keep-within": of May 2nd the one at 11 goes before the one at 8.
+    # restic's forum, "keep vs keep-within": of May 2nd it keeps the snapshot at 11, not the one at 8.
     may = [datetime(2023, 5, *at, tzinfo=UTC) for at in ((1, 8), (2, 8), (2, 11), (4, 9), (5, 10))]
     assert kept(Policy(keep_daily=4), taken(*may)) == [may[0], may[2], may[3], may[4]]
     assert kept(Policy(keep_within=timedelta(days=3)), taken(*may)) == may[2:]
@@ -73,8 +73,8 @@ def test_restic_rules_overlap() -> None:
 
 
 def test_borg_example_of_fourteen_days_six_months_and_a_year() -> None:
-    # borg's prune example (docs/misc/prune-example.txt) counts each rule after what the ones before
-    # kept; ours, as restic's, count alone: the newest day is also the newest of its month and year.
+    # borg's prune example (docs/misc/prune-example.txt) excludes what earlier rules kept. Our rules count
+    # independently, as restic's do: the newest day is also the newest of its month and year.
     every = days(date(2015, 1, 1), date(2016, 1, 1))
     ours = [when.date() for when in kept(Policy(keep_daily=14, keep_monthly=8, keep_yearly=3), taken(*every))]
     months = [date(2015, 6, 30), date(2015, 7, 31), date(2015, 8, 31), date(2015, 9, 30), date(2015, 10, 31)]
@@ -139,7 +139,7 @@ def test_the_newest_and_the_newest_complete_stay() -> None:
         every[3].id: ("newest complete",),
         every[8].id: ("last", "newest"),
     }
-    # Where it is agreed that issues are missing, the newest is as good.
+    # If issues are in accept_missing, the newest is complete, too.
     agreed = decide(Policy(keep_last=1), snapshots, now=NOW, accept_missing=("issues",))
     assert [one.snapshot.id for one in agreed if one.keep] == [every[8].id]
 
@@ -202,7 +202,7 @@ def test_a_larger_count_never_keeps_less(policy: Policy, snapshots: list[Snapsho
     more = replace(policy, **{rule: getattr(policy, rule) + 1})
     fewer = {one.snapshot.id for one in decide(policy, snapshots, now=NOW) if one.keep}
     many = {one.snapshot.id for one in decide(more, snapshots, now=NOW) if one.keep}
-    # The oldest may go, which a rule that is not full keeps, once a count makes it so.
+    # A rule that is not full keeps the oldest snapshot; once the rule is full, prune may remove it.
     assert fewer - many <= {one.id for one in [s for s in snapshots if s.time <= NOW][:1]}
 
 
@@ -215,7 +215,7 @@ def test_each_rule_keeps_as_many_as_it_says(policy: Policy, snapshots: list[Snap
 
 
 class TestObstacle:
-    """When nothing may be let go."""
+    """When prune may remove nothing."""
 
     def test_no_part_is_worse_than_in_the_last_complete_snapshot(self) -> None:
         first, second, third = taken(*days(date(2024, 1, 1), date(2024, 1, 3)))

@@ -1,6 +1,6 @@
-"""Writes the kept store of this version: `python -m tests.stores.make VERSION`, once, at a release.
+"""Write the kept store of this version: `python -m tests.stores.make VERSION`, once for each release.
 
-A kept store is never made again: it is what somebody's disk looks like.
+Never write a kept store again: it stands for the disks of users.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ HERE = Path(__file__).parent
 
 
 async def make(version: str) -> None:
-    """Two backups with an accident between, and what upstream had before it, an LFS object, a wiki and
-    snippets among it; then, of a repository of its own, snapshots that retention let go and a document
-    that was erased."""
+    """Make two backups with an accident between them, and record what upstream had before it, including an
+    LFS object, a wiki and snippets. Then prune snapshots of another repository, and erase one of its
+    documents."""
     folder = Path(tempfile.mkdtemp())
     clock = FakeClock()
     world = World(folder / "upstream", clock=clock.now)
     populate(world)
     website = world.workspaces["acme"].repositories["website"]
     website.commit("design", {"logo.psd": add_object(website, b"A logo\n" * 500)}, "A logo\n")
-    # No real access token has this scope; what is kept of snippets is to be in the store all the same.
+    # No real access token has this scope, but the kept store must contain snippets.
     token = world.add_workspace_access_token("acme", SCOPES | {"snippet"})
     before = {
         name: {ref.decode(): value for ref, value in repository.refs().items()}

@@ -1,4 +1,4 @@
-"""A reader of the store, written from docs/store-format.md with the standard library and C git alone."""
+"""A reader of the store, written from docs/store-format.md with only the standard library and C git."""
 
 import base64
 import gzip
@@ -31,7 +31,7 @@ def git(folder: Path, *words: str | bytes, stdin: bytes = b"", **more: str) -> b
 
 
 def small(data: bytes) -> Any:
-    """A small JSON file or run record; its seal is the sha256 of it without the line of `sum`."""
+    """A small JSON file or run record. Its seal is the SHA-256 of the file without the line of `sum`."""
     if found := re.search(rb'\n  "sum": "([^"]*)"(,?)(?=\n)', data):
         before = data[: found.start()] if found[2] else data[: found.start()].removesuffix(b",")
         check(sha256(before + data[found.end() :]) == found[1].decode(), "the seal")
@@ -43,7 +43,7 @@ def name(text: str) -> bytes:
 
 
 def pointers(value: Any) -> Iterator[str]:
-    """The sha256 of every stored file that a document points to."""
+    """The SHA-256 of every stored file that a document points to."""
     if isinstance(value, dict) and value.keys() == {"sha256", "size", "name"}:
         yield value["sha256"]
     elif isinstance(value, dict | list):
@@ -55,7 +55,7 @@ def pointers(value: Any) -> Iterator[str]:
 class Snapshot:
     tree: str
     facts: Any  # its snapshot.json
-    documents: dict[str, bytes]  # all of them, by path
+    documents: dict[str, bytes]  # all documents, by path
 
     def mirrors(self) -> Iterator[tuple[str, Any, dict[bytes, str]]]:
         """Each mirror whose refs are known: its name, its head and its refs."""
@@ -85,7 +85,7 @@ class Folder:
         return [current, *(former["name"] for former in self.record["former_names"])]
 
     def snapshots(self) -> list[Snapshot]:
-        """All of them, in their order."""
+        """All snapshots, in their order."""
         found, metadata = [], self.path / "metadata.git"
         form = "--format=%(refname:lstrip=2) %(tree)"
         tags = git(metadata, "for-each-ref", form, "refs/tags").decode() if metadata.exists() else ""
@@ -112,14 +112,14 @@ class Folder:
             rest = rest[size + 1 :]
 
     def file(self, digest: str, place: str = "files") -> bytes:
-        """The plain bytes of a stored file."""
+        """The uncompressed bytes of a stored file."""
         path = self.path / place / digest[:2] / digest
         data = path.read_bytes() if path.exists() else gzip.decompress(Path(f"{path}.gz").read_bytes())
         check(sha256(data) == digest, path)
         return data
 
     def bring_back(self, snapshot: Snapshot, target: Path) -> None:
-        """The code to `target`/code.git, other mirrors, the documents and files beside it."""
+        """Restore the code to `target`/code.git, and other mirrors, the documents and files beside it."""
         log = self.path / "dropped.json"
         dropped = log.read_text() if log.exists() else ""
         wanted = {f"metadata/{path}": data for path, data in snapshot.documents.items()}
@@ -143,7 +143,7 @@ class Folder:
 
 
 def folders(store: Path) -> list[Folder]:
-    """Every workspace and repository of a store that we may read."""
+    """Every workspace and repository of a store that this reader supports."""
     top = small((store / "store.json").read_bytes())
     check(top["format"] == 1 and not top["requires"], "it needs a newer program")
     files = sorted(store.glob("workspaces/*/workspace.json"))
@@ -152,11 +152,12 @@ def folders(store: Path) -> list[Folder]:
 
 
 def runs(store: Path) -> list[Any]:
-    """Run records in the order of writing; the chain must be whole, and the lists they name there."""
+    """Run records in the order of writing. Checks that the chain is complete and that the lists they name
+    exist."""
     found = {sha256(data): small(data) for data in map(Path.read_bytes, store.glob("runs/*z-??????.json"))}
     after = {record["previous"]: digest for digest, record in found.items()}
     order: list[Any] = []
-    last = next((one for one in after if one not in found), None)  # older records may have been let go
+    last = next((one for one in after if one not in found), None)  # prune may have removed older records
     while last in after:
         last = after[last]
         order.append(found[last])

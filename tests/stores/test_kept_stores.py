@@ -1,4 +1,5 @@
-"""Stores written by earlier versions: verified, restored from, and backed up on top of, for ever."""
+"""Stores written by earlier versions: this version verifies them, restores from them, and backs up on top of
+them."""
 
 from __future__ import annotations
 
@@ -60,16 +61,16 @@ async def test_a_kept_store_is_whole_restorable_and_goes_on(
         assert restored == refs
     world = World(tmp_path / "upstream")
     populate(world)
-    # What the store holds of snippets was read with this scope; without it they count as missing.
+    # The kept store has snippets, read with this scope; without it they count as missing.
     token = world.add_workspace_access_token("acme", SCOPES | {"snippet"})
     clock = FakeClock()
-    clock.elapsed = 8 * 86400  # a round of everything is due
+    clock.elapsed = 8 * 86400  # a full sweep is due
     with Store.open(unpacked) as store:
         held = {one.place: len(one.metadata.tags()) for one in store.repositories()}
     with Simulator(world) as simulator:
         config = load(write_config(tmp_path, simulator, token))
         run = await backup.run(config, clock=clock, environment=os.environ)
-    # Today's sample may have other repositories than it had then: these are absent, and kept.
+    # Today's sample may have other repositories: those of the kept store are absent, and kept.
     assert {str(entry.outcome) for entry in run.entries} <= {"saved", "confirmed", "absent"}, run.entries
     with Store.open(unpacked) as store:
         now = {one.place: len(one.metadata.tags()) for one in store.repositories()}

@@ -1,6 +1,6 @@
-"""What a store may lose without loss: verify need not find damage there."""
+"""Files that a store may lose: verify need not find damage in them."""
 
-# Parts of paths: caches, what people read, and what git derives from its packs.
+# Parts of paths: caches, files for people, and files that git derives from its packs.
 REBUILDABLE = (
     "state.json", "index.json", "INDEX.md", "lock", "cache/", "tmp/", "lfs/pointers.", "looked",
     "/unfinished", ".rev", ".bitmap",

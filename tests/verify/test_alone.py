@@ -1,5 +1,5 @@
-"""Verification stands alone: it loads no code that writes, goes on where it was stopped, and what it
-remembers is only a help."""
+"""Verification is independent: it loads no code that writes, it resumes where it stopped, and its journal is
+only a hint."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ async def test_it_goes_on_where_it_was_stopped(store: Path) -> None:
     clock = FakeClock()
     whole = await verify.run(store, clock=clock, environment=os.environ)
     journal = VerifyJournal(store, "objects 1 ", resume=False, now=clock.now())
-    # What the stopped run found counts, and its folder is not read again: its damage is told from there.
+    # The findings of the stopped run count. The next run does not read its folder again and reports these
+    # findings.
     place = next(path.parent for path in store.rglob("repository.json")).relative_to(store).as_posix()
     journal.note(Verified(place, clock.now(), (Finding("told/before", "was found then"),), {"snapshots": 40}))
     resumed = VerifyJournal(store, "objects 1 ", resume=True, now=clock.now() + timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""A byte flipped, a file cut or removed: verify finds it, and names it."""
+"""A byte flipped, a file truncated or removed: verify finds it and names it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 from tests.verify.rebuildable import REBUILDABLE
 
-# dulwich complains of a pack that it could not open, because nobody closed it.
+# dulwich warns about a pack that it could not open, because nobody closed it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store after two backups with an accident between, and nothing wrong with it."""
+    """An undamaged store after two backups with an accident between them."""
     import asyncio
 
     folder = tmp_path_factory.mktemp("finished")
@@ -47,7 +47,7 @@ async def check(store: Path, level: verify.Level = "objects") -> Run:
 
 
 def candidates(store: Path) -> list[Path]:
-    """One file of each kind that a store has, the largest."""
+    """The largest file of each kind that a store has."""
     kinds: dict[str, Path] = {}
     for path in sorted(store.rglob("*")):
         name = path.relative_to(store).as_posix()

@@ -1,4 +1,4 @@
-"""verify holds the run records, their lists and the ledgers against each other and against the tags."""
+"""verify compares run records, their lists and the ledgers with each other and with the tags."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.place import Place
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store after four runs, and beside it the ledger of one repository as it was after two."""
+    """A store after four runs, and the ledger of one repository as it was after two."""
     folder = tmp_path_factory.mktemp("ledger")
     world = World(folder / "upstream")
     small(world)
@@ -134,7 +134,7 @@ async def test_what_is_lost_or_changed_is_found(
 
 
 async def test_a_run_that_was_killed_before_its_record_is_no_damage(store: Path) -> None:
-    """The last run that changed something left its snapshot and its ledger, and no record."""
+    """The last run that changed something left its snapshot and its ledger, but no record."""
     paths = {loads(path.read_bytes())["number"]: path for path in (store / "runs").glob("*.json")}
     for number in sorted(paths)[2:]:
         paths[number].unlink()

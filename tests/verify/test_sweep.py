@@ -1,5 +1,5 @@
-"""A byte flipped in every file of a store but the rebuildable ones, each cut short, each removed: all are
-found, and named. MIRROR_SOAK=1 flips many bytes of each file."""
+"""Flip a byte in every file of a store that cannot be rebuilt, truncate each, remove each: verify finds and
+names all of it. MIRROR_SOAK=1 flips many bytes of each file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FLIPS = 100 if SOAK else 2
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with everything that this version writes: backups, and what was pruned and erased."""
+    """A store with every file that this version writes: after backups, a prune and an erasure."""
     need_git()
     folder = tmp_path_factory.mktemp("sweep")
     world = World(folder / "upstream")
@@ -61,13 +61,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files(store: Path) -> list[Path]:
-    """Every file that holds something which cannot be made again."""
+    """Every file whose content cannot be rebuilt."""
     found = (path.relative_to(store) for path in sorted(store.rglob("*")) if path.is_file())
     return [path for path in found if not any(part in path.as_posix() for part in REBUILDABLE)]
 
 
 def damages(store: Path) -> list[tuple[Path, str, int]]:
-    """What is done to which file, and where."""
+    """The damages: which file, which kind, and at which byte."""
     rng = random.Random(SEED)
     found: list[tuple[Path, str, int]] = []
     for path in files(store):
@@ -92,23 +92,23 @@ def damage(path: Path, how: str, at: int) -> None:
 
 
 async def found(store: Path, path: Path) -> bool:
-    """Whether verify finds something, and names the file, or the folder that it makes what it is."""
+    """Whether verify finds damage and names the file, or its folder or git repository."""
     try:
         run = await verify.run(store, clock=FakeClock(), environment=os.environ)
     except NoStore:
         return path.name == "store.json"
-    # What is in a git repository makes that what it is.
+    # For a file in a git repository, the name of the repository is enough.
     place, inside, _ = path.as_posix().partition(".git/")
     folder = f"{place}.git" if inside else str(path.parent)
     named = [str(one["file"]) for one in run.facts["findings"] if one["severity"] == "damage"]
-    # A run record that is gone is missed by the one after it.
+    # The next run record shows that a run record is missing.
     return run.exit_code == 4 and any(folder in one or path.name.removesuffix(".gz") in one for one in named)
 
 
 @pytest.mark.git
 @pytest.mark.timeout(6 * 3600 if SOAK else 600)
 @pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning",  # dulwich complains of packs that it could not open
+    "ignore::pytest.PytestUnraisableExceptionWarning",  # dulwich warns about packs that it could not open
     "ignore::ResourceWarning",
 )
 async def test_all_damage_is_found(store: Path, tmp_path: Path) -> None:
