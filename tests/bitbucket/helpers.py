@@ -25,8 +25,8 @@ def token(name: str = "token", *, api_url: str = API, clock: FakeClock | None = 
 
 
 class Server:
-    """Answers by `reply`, and keeps what it was asked. A list of replies is given out in order, the
-    last one for ever."""
+    """Answers with `reply`, and records the requests. If `reply` is a list, each request gets the next one,
+    and all later requests the last one."""
 
     def __init__(self, reply: Callable[[httpx.Request], Reply] | Iterable[Callable[[], Reply]]) -> None:
         self.asked: list[httpx.Request] = []

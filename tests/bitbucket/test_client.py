@@ -1,4 +1,4 @@
-"""The client believes nothing, waits as it is told, and never takes a failure for an end."""
+"""The client trusts nothing, waits as the server asks, and never takes a failure for the end of a list."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def client(
 
 
 def answers(*responses: httpx.Response) -> Handler:
-    """A server that gives these answers in turn, the last one for ever."""
+    """A server that returns these responses in turn, and the last one for ever."""
     left = list(responses)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
@@ -190,7 +190,7 @@ async def test_a_second_credential_fills_the_gap_of_the_first() -> None:
 
 
 def listing(*entries: list[Any], size: int | None = None) -> Handler:
-    """A list of these pages, with numbered addresses."""
+    """A list of these pages, with numbered URLs."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         number = int(request.url.params.get("page", "1"))
@@ -310,7 +310,7 @@ async def test_a_body_that_is_too_large_is_refused_while_it_comes(monkeypatch: p
 
 
 class Recorder:
-    """A real server that keeps what it was sent."""
+    """A real server that records the requests."""
 
     def __init__(self, respond: Callable[[BaseHTTPRequestHandler], None]) -> None:
         self.headers: list[dict[str, str]] = []
@@ -322,7 +322,7 @@ class Recorder:
                 respond(self)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Quiet."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         Thread(target=self.server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Where a snippet may be cloned from: below the configured git server's address, and nowhere else."""
+"""Mirror clones a snippet only from below the configured git server's URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A 401 is not always the credential's: it is checked before anything is given up."""
+"""A 401 is not always about the credential: the client checks before it gives up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refusal() -> httpx.Response:
 
 
 def refusing(*ends: str) -> Server:
-    """A server that refuses addresses which end so, whoever asks."""
+    """A server that refuses URLs with this ending, to everybody."""
     return Server(lambda one: refusal() if one.url.path.endswith(ends) else httpx.Response(200, json={}))
 
 
@@ -86,7 +86,7 @@ async def test_a_revoked_credential_is_found_out_and_left_alone() -> None:
         assert {type(one) for one in results} == {Refused}
         with pytest.raises(Refused):
             await client.get(REPOSITORY, None, **WHERE)
-    # Those that were on their way, and one check for all of them.
+    # The requests that were already sent, and one check for all of them.
     assert len(server.asked) - before <= 20 + 4
 
 

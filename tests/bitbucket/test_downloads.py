@@ -1,4 +1,4 @@
-"""Files: asked for as bytes, taken up again where the connection broke, bounded in memory and in size."""
+"""Files: requested as bytes, resumed after a broken connection, limited in memory and size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.bitbucket.helpers import Server, client_for
 WHERE: dict[str, str | int] = {"workspace": "acme", "repository": "shop", "name": "big.iso"}
 CONTENT = bytes(range(256)) * 1000
 BROKEN = httpx.ReadError("reset")
-# Those whose answers are no JSON.
+# Endpoints whose responses are not JSON.
 FILES = [
     endpoints.STEP_LOG, endpoints.SERVICE_LOG, endpoints.PATCH, endpoints.PULL_REQUEST_PATCH,
     endpoints.DOWNLOAD, endpoints.ISSUE_ATTACHMENT, endpoints.SNIPPET_FILE, endpoints.SNIPPET_FILE_NOW,
@@ -25,7 +25,7 @@ FILES = [
 
 
 class Broken(httpx.AsyncByteStream):
-    """A body of which the first `most` bytes come before the connection breaks."""
+    """A body whose connection breaks after the first `most` bytes."""
 
     def __init__(self, content: bytes, most: int | None) -> None:
         self.content = content
@@ -38,7 +38,7 @@ class Broken(httpx.AsyncByteStream):
 
 
 class Storage:
-    """A server of one file that breaks each answer off after `step` bytes, and may know ranges."""
+    """A server of one file that breaks each response off after `step` bytes, and may support ranges."""
 
     def __init__(
         self, *, step: int, ranges: bool = True, tag: Callable[[int], str] = lambda _: '"a"'
@@ -122,7 +122,7 @@ async def test_a_file_that_says_it_is_too_large_is_not_begun() -> None:
 
 
 async def test_a_web_page_is_a_file_where_it_says_that_it_is_an_attachment() -> None:
-    """The type of a snippet's file is that of its name."""
+    """The media type of a snippet's file follows from its name."""
     headers = {"Content-Type": "text/html", "Content-Disposition": 'attachment; filename="index.html"'}
     server = Server([lambda: httpx.Response(200, content=b"<p>mine</p>", headers=headers)])
     assert await read(server) == b"<p>mine</p>"

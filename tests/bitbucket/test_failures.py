@@ -1,4 +1,4 @@
-"""Every status and every odd body has a meaning, and none of them means "there are none"."""
+"""Every status and every odd body has a meaning, and none of them means "there is nothing"."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_a_text_in_detail_is_told() -> None:
 
 @pytest.mark.parametrize("status", [404, 410])
 async def test_a_web_page_that_says_gone_says_nothing_of_the_thing(status: int) -> None:
-    """The API says it in JSON; this is the front end, and not evidence of absence."""
+    """The API says it in JSON; this is the front end, and no evidence of absence."""
     server = Server([lambda: httpx.Response(status, html="<html>Not found</html>")])
     with pytest.raises(BadAnswer) as caught:
         await ask(server)

@@ -1,4 +1,4 @@
-"""Readers of Bitbucket's fields are total: anything gives a value, None, or BadAnswer."""
+"""Readers of Bitbucket's fields are total: any input gives a value, None, or BadAnswer."""
 
 from __future__ import annotations
 

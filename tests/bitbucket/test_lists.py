@@ -1,4 +1,4 @@
-"""A list is read to its end or fails: what came before a failure is never taken for all there is."""
+"""The client reads a list to its end or fails: it never takes the part before a failure for the whole."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def entries(first: int, last: int) -> list[dict[str, Any]]:
 
 
 class ListServer:
-    """A list that changes when told: `before[n]` is what happens before page n is answered."""
+    """A list that changes on order: `before[n]` runs before the response to page n."""
 
     def __init__(self, values: list[dict[str, Any]], *, length: int, tells_size: bool = True) -> None:
         self.values = list(values)
@@ -66,7 +66,7 @@ async def test_an_opaque_next_is_followed_letter_for_letter() -> None:
 
 
 async def test_an_entry_that_goes_while_the_list_is_read_hides_no_other() -> None:
-    """It moves the others up: one of them from a page still to come to a page already read."""
+    """It moves the others up: one of them from an unread page to a page that the client has already read."""
     server = ListServer(entries(1, 6), length=2)
     server.before[2] = lambda values: values.pop(0)
     assert sorted(await read(server)) == [1, 2, 3, 4, 5, 6]
@@ -109,7 +109,7 @@ async def test_entries_without_an_id_are_told_apart_by_all_they_say() -> None:
 
 @pytest.mark.parametrize("status", [400, 402, 403, 404, 410, 418])
 async def test_a_later_page_that_is_refused_says_nothing_of_the_list_itself(status: int) -> None:
-    """Above all it is not "gone" or "not found": the first page was there."""
+    """In particular the list is not "gone" or "not found": its first page was there."""
     following = f"{API}/repositories/acme?page=2"
     server = Server([lambda: listed(entries(1, 2), next=following), lambda: httpx.Response(status, json={})])
     with pytest.raises(BadAnswer, match="page 2") as caught:
@@ -213,7 +213,7 @@ async def test_another_refusal_is_not_taken_for_one_of_the_page_size() -> None:
 async def test_pipelines_are_counted_to_their_end_though_pages_are_smaller_than_asked(
     tells_size: bool, told_length: int | None
 ) -> None:
-    """Asked for 100, the server gives 30: a page of 30 is not the last one."""
+    """The client asks for 100, the server gives 30: a page of 30 is not the last one."""
 
     def small(request: httpx.Request) -> httpx.Response:
         number = int(request.url.params.get("page", "1"))
@@ -258,7 +258,7 @@ async def test_other_lists_without_next_end_there() -> None:
 
 
 async def test_a_list_is_read_by_one_credential_from_first_page_to_last() -> None:
-    """Another one may see another list, and pages of two lists are not a list."""
+    """Another credential may see another list, and pages of two lists do not make one list."""
 
     def by_holder(request: httpx.Request) -> httpx.Response:
         who = request.headers["authorization"]
@@ -305,7 +305,7 @@ def test_whatever_goes_while_it_is_read_what_stays_is_had_or_the_list_fails(
 
 
 class LyingServer(ListServer):
-    """A list whose size is always told too large, by `more(n)` on the n-th answer."""
+    """A list whose reported size is always too large, by `more(n)` in the n-th response."""
 
     def __init__(self, values: list[dict[str, Any]], *, length: int, more: Callable[[int], int]) -> None:
         super().__init__(values, length=length)

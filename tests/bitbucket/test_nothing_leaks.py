@@ -1,4 +1,4 @@
-"""No secret reaches a log, an exception or a text form, even with every logger at its loudest."""
+"""No secret reaches a log, an exception or a text form, even with every logger at its most verbose level."""
 
 from __future__ import annotations
 

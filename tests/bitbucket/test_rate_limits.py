@@ -1,4 +1,4 @@
-"""A refusal is waited out as it says; the budget keeps most of them from happening."""
+"""The client waits after a refusal as the server asks; the budget prevents most refusals."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Limited:
 
 @pytest.mark.parametrize("tells", ["retry-after", "x-ratelimit-reset", ""])
 async def test_refusals_are_waited_out_whatever_they_tell(tells: str) -> None:
-    """Without a word of the time, the waits grow up to an hour; no request is lost."""
+    """Without a given time, the waits grow up to an hour; no request is lost."""
     clock = FakeClock()
     server = Limited(clock, 5, tells=tells)
     async with client_for(server, clock=clock) as client:
@@ -195,7 +195,7 @@ def test_identities_and_groups_have_their_own_hours() -> None:
 def test_no_rolling_hour_holds_more_than_the_limit_less_the_reserve(
     gaps: list[float], limit: int, reserve: int, news: dict[int, int]
 ) -> None:
-    """However requests come, and however the limit changes on the way."""
+    """For any sequence of requests, and any changes of the limit."""
     clock = FakeClock()
     budget = Budget(clock, reserve=reserve, patience=1e12)
     made: list[tuple[float, int]] = []
@@ -269,18 +269,19 @@ def test_where_no_header_tells_it_a_refusal_teaches_the_limit_for_an_hour() -> N
     assert budget.used("one", "api") == (700, 700)
     clock.elapsed += HOUR + 1
     assert budget.left("one", "api") == 5000
-    # A burst refused at the hour's beginning is waited out and teaches nothing,
+    # The client waits after a burst that is refused at the beginning of the hour, and learns no limit from
+    # it;
     budget.count("one", "api", 8)
     budget.block("one", "api", 60)
     assert budget.used("one", "api") == (8, 5000)
-    # and what the headers told stands.
+    # and the limit from the headers stays.
     budget.learn("one", "api", limit=2000, remaining=1000)
     budget.block("one", "api", 60)
     assert budget.used("one", "api") == (1000, 2000)
 
 
 class Board:
-    """A journal in memory: what budgets tell each other."""
+    """A journal in memory, through which budgets exchange their use."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -313,7 +314,7 @@ async def test_a_budget_begun_anew_goes_on_where_the_killed_one_was() -> None:
     killed.share(board.of("killed"))
     for _ in range(880):
         await killed.acquire("me", "api")
-    # The last few were not told; the reserve is larger.
+    # The last few requests are not in the journal; the reserve is larger.
     anew = Budget(clock, reserve=100)
     anew.share(board.of("anew"))
     assert anew.left("me", "api") <= 900 - 860
@@ -361,7 +362,7 @@ def test_what_headers_tell_of_others_is_not_counted_twice() -> None:
 
 
 async def test_waiting_is_seen() -> None:
-    """Until when, and how many were used, in the log and by whoever watches."""
+    """The log and the progress display show until when the client waits, and how many requests it used."""
     clock = FakeClock()
     seen: list[tuple[str, str]] = []
 

@@ -1,4 +1,4 @@
-"""Whatever real answers lie in tests/recorded are read as the client reads them."""
+"""The client's readers accept all real responses in tests/recorded."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ async def test_a_real_answer_is_understood(path: Path) -> None:
     assert recorded["template"] == endpoint.template, "the address has changed since"
     body = recorded["body"]
     if isinstance(body, dict):
-        body.pop("next", None)  # leads to a stand-in
-        body.pop("size", None)  # of a list that was cut
+        body.pop("next", None)  # leads to a pseudonym
+        body.pop("size", None)  # of a truncated list
 
     def replay(_: httpx.Request) -> httpx.Response:
         headers = {"content-type": "application/json", **recorded["headers"]}

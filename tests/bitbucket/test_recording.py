@@ -1,4 +1,4 @@
-"""A recording can be shared: it keeps shapes, and nothing that is anybody's."""
+"""A recording can be shared: it keeps structure, and no personal data."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_stand_ins_are_salted_for_each_recording() -> None:
     assert len(one) == len(other)
     values = [set(re.findall(rb'"(?:text-|\{)?([0-9a-f]{8})', body)) for body in (one, other)]
     assert len(values[0]) >= 4 and not values[0] & values[1]
-    # Not what an unsalted hash of a guessed name would be.
+    # Not equal to the unsalted hash of a guessed name.
     guess = hashlib.sha256(b"stand-in payroll").hexdigest()[:8].encode()
     assert guess not in one + other
 

@@ -1,4 +1,4 @@
-"""Redirects are followed within bounds, and the credential goes below the API's root and nowhere else."""
+"""The client follows redirects within limits, and sends the credential only below the API's root."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_storage_gets_no_credential_and_is_not_counted_as_the_api() -> Non
 
 
 async def test_the_way_back_to_the_api_is_not_signed_either() -> None:
-    """Or anybody that the API redirects to could choose what is read in our name."""
+    """Otherwise anybody that the API redirects to could choose what the client reads with our credential."""
     back = f"{API}/repositories/acme/secret-repository"
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -89,7 +89,7 @@ async def test_a_redirect_to_nowhere_good_is_not_followed(location: str) -> None
     async with client_for(server) as client:
         with pytest.raises(BadAnswer):
             await client.get(REPOSITORY, None, **WHERE)
-    # What no library agrees about ends at the API itself, within bounds.
+    # URLs that libraries parse differently end at the API itself, within limits.
     assert {(one.url.scheme, one.url.host) for one in server.asked} == {("https", "api.example.test")}
     assert len(server.asked) in (1, REDIRECTS_MAX + 1)
 
@@ -127,7 +127,7 @@ async def test_beside_the_api_on_its_own_host_nothing_is_signed(path: str) -> No
 async def test_what_storage_refuses_says_nothing_of_the_credential(
     status: int, error: type[MirrorError], asked: int
 ) -> None:
-    """An address that has lapsed is 403 there; the API is asked for a fresh one."""
+    """The storage answers 403 to an expired URL; the client asks the API for a new one."""
     server = Server(
         lambda request: to(STORAGE) if request.url.host == "api.example.test" else httpx.Response(status)
     )
@@ -148,7 +148,7 @@ async def test_a_web_page_instead_of_a_log_is_the_front_end_in_trouble() -> None
 
 @contextmanager
 def listening(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A real server on a free port; yields its address and the headers of what it was asked."""
+    """A real server on a free port; yields its URL and the headers of its requests."""
     seen: list[dict[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -159,7 +159,7 @@ def listening(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[tupl
             answer(self)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

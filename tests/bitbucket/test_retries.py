@@ -1,4 +1,4 @@
-"""What passes is tried again, within bounds; what does not pass is not."""
+"""The client retries what may pass, within limits, and nothing else."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_a_failing_server_may_ask_for_patience_within_reason() -> None:
 
 
 class Stream(httpx.AsyncByteStream):
-    """A body that comes piece by piece, and may break."""
+    """A body that arrives piece by piece, and may break."""
 
     def __init__(self, *pieces: bytes | Exception, wait: float = 0.0) -> None:
         self.pieces = pieces

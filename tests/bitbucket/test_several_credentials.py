@@ -1,4 +1,4 @@
-"""Several credentials share the load and fill each other's gaps, and a gap is found only once."""
+"""Several credentials share the load and fill each other's gaps; the client discovers a gap only once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_missing_scope_is_filled_by_another_and_not_looked_for_again() -
 
 
 async def test_repository_tokens_are_each_tried_once_for_each_repository() -> None:
-    """What is not theirs is a 404 to them."""
+    """They get a 404 for repositories of other tokens."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         mine = request.url.path.split("/")[4] == holder(request)
@@ -162,7 +162,7 @@ async def test_a_list_that_one_may_read_no_more_in_its_middle_is_read_whole_by_a
 
 
 async def test_the_honest_404_of_one_outweighs_the_403_of_another() -> None:
-    """One sees the repository, where nothing of this kind was set up; the other lacks the scope."""
+    """One sees the repository, which has nothing of this kind; the other lacks the scope."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/pipelines_config"):

@@ -1,4 +1,4 @@
-"""What is interrupted: commands, each against a store and a Bitbucket prepared for it.
+"""The actions that accidents interrupt: commands, each with a prepared store and Bitbucket.
 
 To add one, add an Action to ACTIONS: the words of the command, and what comes before it.
 """
@@ -17,13 +17,13 @@ from mirror.simulator.world.sample import BRANCH_LOST, BRANCH_LOST_IN, REWRITTEN
 from tests.crash.zygote import Zygote
 from tests.e2e.helpers import write_config
 
-STORE = Path("data") / "store"  # two folders deep, so that the first backup makes both
+STORE = Path("data") / "store"  # two folders deep, so that the first backup creates both
 BACKUP = ("backup", "--init", "--json")
 Before = Callable[[World], None] | Sequence[str]
 
 
 def small(world: World) -> None:
-    """One repository with a bit of everything, so that every step of a run can be tried."""
+    """One repository with something of every kind, so that every step of a run can be tried."""
     ann = world.add_user("Ann Archer", "ann@acme.example")
     website = world.add_workspace(SLUG, "Acme").add_repository(REWRITTEN, description="The shop window")
     logo = add_object(website, b"a logo, as Git LFS keeps it\n" * 40)
@@ -36,7 +36,7 @@ def small(world: World) -> None:
 
 
 def changes(world: World) -> None:
-    """Pushes, a force-push, a deleted branch, a new pull request and pipeline."""
+    """Pushes, a force-push, a deleted branch, a new pull request and a pipeline."""
     ann = world.add_user("Ann Archer", "ann@acme.example")
     website = world.workspaces[SLUG].repositories[REWRITTEN]
     hero = add_object(website, b"a picture, as Git LFS keeps it\n" * 40)
@@ -52,7 +52,7 @@ def changes(world: World) -> None:
 
 
 def more_changes(world: World) -> None:
-    """What happens in other repositories of the sample, a rename among it."""
+    """Changes in other repositories of the sample, including a rename."""
     changes(world)
     workspace = world.workspaces[SLUG]
     workspace.repositories[BRANCH_LOST_IN].delete_ref(b"refs/heads/" + BRANCH_LOST.encode())
@@ -69,14 +69,14 @@ def again(world: World) -> None:
 
 @dataclass(frozen=True)
 class Action:
-    """A command to be interrupted.
+    """A command to interrupt.
 
-    `before` is done first, in order: commands are run, the rest changes Bitbucket. `settings` are
-    constants of the program, set in the interrupted run. `config` is added to the configuration.
-    `lets_go`: it may remove or rewrite snapshots on purpose, so that only what stays must be as it was.
-    `erases`: the document in whose place a tombstone with its own time comes. `codes`: how commands may
-    end, where not with 0. `first_again`: after the accident it is done again before the next backup,
-    not after it.
+    `before` has the steps that precede it, in order: commands to run, and functions that change Bitbucket.
+    `settings` are constants of the program, set in the interrupted run. `config` is appended to the
+    configuration. `lets_go`: the command may remove or rewrite snapshots on purpose, so that only what stays
+    must be unchanged. `erases`: the document that a tombstone with its own time replaces. `codes`: the
+    allowed exit codes, if not only 0. `first_again`: after the accident the command runs again before the
+    next backup, not after it.
     """
 
     words: tuple[str, ...] = BACKUP
@@ -91,20 +91,20 @@ class Action:
 
     @property
     def next(self) -> list[tuple[str, ...]]:
-        """What is run after the accident, without hand work."""
+        """The commands to run after the accident, without manual work."""
         if self.words == BACKUP:
             return [BACKUP]
         return [self.words, BACKUP] if self.first_again else [BACKUP, self.words]
 
     def may_end(self, words: Sequence[str]) -> tuple[int, ...]:
-        """How a command may end."""
+        """The exit codes that a command may have."""
         return self.codes.get(words[0], (0,))
 
 
-# With 1, the packs of documents are merged in every run.
+# With 1, every run merges the packs of documents.
 _MERGING = {"mirror.git.documents.repack.PACKS_MAX": 1}
 
-# The mirror's packs are joined at once, and those that were joined go at once.
+# The run merges the mirror's packs at once, and removes merged packs at once.
 _UPKEEP = {
     "mirror.git.mirrors.maintenance.PACKS_MAX": 1,
     "mirror.git.mirrors.maintenance.GRACE": 0,
@@ -113,7 +113,7 @@ _UPKEEP = {
 
 
 def _erase(*what: str) -> Action:
-    """An erasure; it may be that the next backup has finished it, and nothing is left to erase."""
+    """An erasure. The next backup may have finished it already, so that nothing is left to erase."""
     selector = f"{SLUG}/{REWRITTEN}"
     return Action(
         ("erase", selector, *what, "--reason", "asked for", "--yes", "--json"),
@@ -152,7 +152,7 @@ ACTIONS: dict[str, Action] = {
 
 
 class Scene:
-    """An action's world with the simulator that serves it, and the store as it is before the action."""
+    """An action's world with the simulator that serves it, and the store before the action."""
 
     def __init__(self, folder: Path, name: str, zygote: Zygote, simulator: Simulator, token: str) -> None:
         self.folder = folder
@@ -170,7 +170,7 @@ class Scene:
             else:
                 done = zygote.run(step, folder=self.base)
                 assert done.code in self.action.may_end(step), done.stdout + done.stderr
-        # What the action comes to when nobody stands in its way.
+        # The result of the action without an accident.
         self.done = self.place("done")
         ended = zygote.run(self.action.words, folder=self.done, settings=self.action.settings)
         assert ended.code == 0, ended.stdout + ended.stderr
@@ -181,7 +181,7 @@ class Scene:
         path.write_text(path.read_text().replace("store: store", f"store: {STORE}", 1))
 
     def place(self, name: str = "") -> Path:
-        """A folder with a configuration and a copy of the store as it is before the action."""
+        """A folder with a configuration and a copy of the store before the action."""
         self._count += 1
         self._simulator.requests.clear()
         place = self.folder / (name or f"place-{self._count}")

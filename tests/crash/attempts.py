@@ -1,4 +1,4 @@
-"""Running an action below the shim: to see its steps, or to have an accident at one."""
+"""Run an action below the shim: to record its steps, or to have an accident at one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.crash.zygote import Ended
 
 
 def trace(stage: Scene) -> list[tuple[str, bool]]:
-    """The steps of a whole run: the kind of each, and whether it is a worker's."""
+    """The steps of a complete run: the kind of each, and whether a worker made it."""
     place = stage.place()
     with Control(place.with_suffix(".control"), place, Order(Mode.RECORD)) as control:
         ended = stage.zygote.run(
@@ -27,7 +27,8 @@ def trace(stage: Scene) -> list[tuple[str, bool]]:
 
 @contextmanager
 def attempt(stage: Scene, tally: Tally, order: Order) -> Iterator[tuple[Ended, Control]]:
-    """Have an accident. The caller may look at how the run ended; then all that must hold is checked."""
+    """Have an accident. The caller may look at how the run ended; then this checks everything that must be
+    true."""
     place = stage.place()
     with (
         tally.point(order, place) as facts,

@@ -1,4 +1,4 @@
-"""What must hold of a store after an accident, by C git and the program's own commands."""
+"""What must be true of a store after an accident, checked by C git and the program's own commands."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def _git(repository: Path, *words: str) -> tuple[int, str]:
 
 
 def _repositories(store: Path, name: str) -> Iterator[Path]:
-    """The git repositories called `name` that are finished enough for C git to open."""
+    """The git repositories called `name` that are complete enough for C git to open."""
     for path in sorted((store / "workspaces").rglob(name)):
         if (path / "config").is_file() and _git(path, "rev-parse", "--git-dir")[0] == 0:
             yield path
 
 
 def snapshots(store: Path, erased: str = "") -> Snapshots:
-    """Every tagged snapshot: folder to id to tree, as C git tells it.
+    """Every tagged snapshot as C git shows it: folder to id to tree.
 
-    With `erased`, a document, each tree is told by the rest of what it holds.
+    With `erased`, a document, the content of the tree without that document stands for the tree.
     """
     found: Snapshots = {}
     for metadata in _repositories(store, "metadata.git"):
@@ -70,7 +70,7 @@ def _without(metadata: Path, tree: str, *paths: str) -> str:
 
 
 def content(store: Path, erased: str = "") -> dict[str, str]:
-    """What the last snapshot of each folder holds, all but what tells of the run that took it."""
+    """The content of the last snapshot of each folder, without what describes the run that took it."""
     found = {}
     for folder, tags in snapshots(store).items():
         found[folder] = _without(store / folder / "metadata.git", tags[max(tags)], "snapshot.json", erased)
@@ -87,7 +87,8 @@ def _hashes(refs: Any) -> Iterator[str]:
 
 
 def check_kept(store: Path) -> None:
-    """The rule: every hash that a tagged snapshot names is the direct value of a ref; and all is whole."""
+    """The rule: every hash that a tagged snapshot names is the direct value of a ref, and everything is
+    complete."""
     for folder, tags in snapshots(store).items():
         metadata, mirror = store / folder / "metadata.git", store / folder / "code.git"
         _check_whole(metadata)
@@ -111,13 +112,13 @@ def _check_whole(repository: Path) -> None:
 
 
 def check_free(store: Path, control: Control | None) -> None:
-    """No process is left over, and every lock can be had."""
+    """No process remains, and every lock is free."""
     until = time.monotonic() + SECONDS
     while control is not None and (left := [pid for pid in control.pids if _lives(pid, control)]):
         assert time.monotonic() < until, f"processes {left} outlived the run by {SECONDS} s"
         time.sleep(0.01)
     for lock in store.rglob("lock"):
-        # A worker that had made no step yet is not among those processes, and may be about to die.
+        # The list lacks a worker that had made no step yet; it may be about to die.
         while not _is_free(lock):
             assert time.monotonic() < until, f"{lock} is held {SECONDS} s after the run"
             time.sleep(0.01)
@@ -142,7 +143,7 @@ def _lives(pid: int, control: Control) -> bool:
 
 
 def check_untouched(scene: Scene, before: Snapshots, store: Path) -> None:
-    """What was restorable is, as it was."""
+    """Everything that was restorable is unchanged."""
     erased = scene.action.erases
     now, meant = (
         snapshots(store, erased),
@@ -156,7 +157,8 @@ def check_untouched(scene: Scene, before: Snapshots, store: Path) -> None:
 
 
 def check_verifies(scene: Scene, place: Path) -> None:
-    """`mirror verify` finds nothing in a copy (it sweeps, and the next run shall have it to do)."""
+    """`mirror verify` finds nothing in a copy. (It removes temporary files, which the next run must do
+    itself.)"""
     if not (place / STORE / "store.json").exists():
         return
     copy = place / "copy"
@@ -174,7 +176,7 @@ def _verify(scene: Scene, place: Path, store: Path, when: str) -> None:
 
 
 def check_complete(scene: Scene, store: Path) -> None:
-    """The store holds what the action comes to when nobody stands in its way."""
+    """The store has the result of the action without an accident."""
     erased = scene.action.erases
     expected, found = content(scene.done / STORE, erased), content(store, erased)
     assert found.keys() == expected.keys(), f"folders {found.keys() ^ expected.keys()}"
@@ -183,7 +185,7 @@ def check_complete(scene: Scene, store: Path) -> None:
 
 
 def check_after(scene: Scene, place: Path, control: Control | None, ended: Ended | None) -> None:
-    """Everything that must hold after the accident, and again after the next run."""
+    """Check everything that must be true after the accident, and again after the next run."""
     store = place / STORE
     before = snapshots(scene.base / STORE, scene.action.erases)
     check_free(store, control)

@@ -1,4 +1,4 @@
-"""One scene at a time stands; tests of the same action share it."""
+"""Only one scene exists at a time; tests of the same action share it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which points are tried, and telling what came of them."""
+"""Which points the tests try, and the report of the results."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LOSSES_MAX = 5
 
 
 def chosen(name: str, all_: Sequence[_T], short: int) -> list[_T]:
-    """All points in a soak; else `short` of them (or MIRROR_POINTS), by the seed. With MIRROR_CRASH_ONLY,
-    that one."""
+    """All points in a soak; otherwise `short` of them (or MIRROR_POINTS), selected by the seed. With
+    MIRROR_CRASH_ONLY, that one."""
     short = int(os.environ.get("MIRROR_POINTS", short))
     if ONLY:
         return [one for one in all_ if f"{name}/{one}" == ONLY]
@@ -35,7 +35,7 @@ def chosen(name: str, all_: Sequence[_T], short: int) -> list[_T]:
 
 
 class Tally:
-    """What came of the points of one test."""
+    """The results of the points of one test."""
 
     def __init__(self, name: str, kind: str) -> None:
         self.name = name
@@ -45,8 +45,8 @@ class Tally:
 
     @contextmanager
     def point(self, order: object, *places: Path) -> Iterator[list[str]]:
-        """Try one point: what fails inside is a loss. What is put in the list is told with it. Its
-        folders are removed when it went well."""
+        """Try one point: a failure inside is a loss. The report includes what the caller adds to the list.
+        Removes the folders if the point passed."""
         facts: list[str] = []
         self.tried += 1
         try:
@@ -64,7 +64,7 @@ class Tally:
                 shutil.rmtree(place)
 
     def end(self) -> None:
-        """Say what came of it; fail where anything was lost."""
+        """Report the results; fail if anything was lost."""
         told(f"crash {self.name}, {self.kind}", points=self.tried, losses=len(self.losses), seed=SEED)
         if self.losses:
             pytest.fail("\n".join(self.losses), pytrace=False)

@@ -1,7 +1,7 @@
-"""What a disk holds after the power failed: a model of what POSIX promises, and of what it does not.
+"""A model of what a disk has after a power failure: what POSIX promises, and what it does not.
 
-A file's bytes are safe once it was fsynced, an entry of a folder once the folder was. Of the rest, a
-disk may keep nothing, all names but no bytes, or any part: those are the three outcomes to be tried.
+The bytes of a file are durable after its fsync, an entry of a folder after the folder's fsync. A disk may
+keep nothing of the rest, all names but no bytes, or any part: the tests try these three outcomes.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from pathlib import Path
 
 
 class Outcome(StrEnum):
-    """What becomes of what was not made safe."""
+    """What happens to everything that was not durable."""
 
     NOTHING = "nothing"  # all of it is lost
-    NAMES = "names"  # every name is there as it was, but files have only the bytes that were safe
-    SOME = "some"  # each change of a name by the toss of a coin
+    NAMES = "names"  # every name survives, but files have only their durable bytes
+    SOME = "some"  # each change of a name at random
 
 
 @dataclass
 class _File:
-    safe: Path | None = None  # where the bytes are that were safe last; None: it is empty
+    safe: Path | None = None  # where its last durable bytes are; None: it is empty
 
 
 @dataclass
 class _Folder:
     now: dict[str, _Node] = field(default_factory=dict)
     safe: dict[str, _Node] = field(default_factory=dict)
-    # What was changed since the folder was made safe: number of the change, name, what is there then.
+    # Changes since the folder's last fsync: number of the change, name, new entry.
     unsafe: list[tuple[int, str, _Node | None]] = field(default_factory=list)
 
     def set(self, number: int, name: str, node: _Node | None) -> None:
@@ -43,12 +43,12 @@ class _Folder:
         self.unsafe.append((number, name, node))
 
     def sync(self) -> None:
-        """Make the entries safe."""
+        """Make the entries durable."""
         self.safe = dict(self.now)
         self.unsafe.clear()
 
     def left(self, outcome: Outcome, coins: dict[int, bool]) -> dict[str, _Node]:
-        """The entries that are left."""
+        """The entries that survive."""
         if outcome is Outcome.NOTHING:
             return self.safe
         if outcome is Outcome.NAMES:
@@ -66,7 +66,7 @@ _Node = _File | _Folder
 
 
 class Disk:
-    """A folder's disk: begins as the copy `base` of `root`, all of it safe, then takes up effects."""
+    """The disk of a folder: begins as the copy `base` of `root`, all of it durable, then applies effects."""
 
     def __init__(self, root: Path, base: Path, blobs: Path) -> None:
         self._root = root
@@ -76,7 +76,7 @@ class Disk:
         self._changes = 0
 
     def take(self, row: list[str]) -> None:
-        """Take up one effect of the shim's record: kind, path, other path, number."""
+        """Apply one effect of the shim's record: kind, path, other path, number."""
         kind, path, other, number = row[0], Path(row[1]), row[2], int(row[3])
         self._changes += 1
         if kind in "CM":
@@ -106,7 +106,7 @@ class Disk:
         folder.set(self._changes, path.name, node)
 
     def write(self, target: Path, outcome: Outcome, seed: str) -> None:
-        """Write what is left of it into the folder `target`."""
+        """Write what survives into the folder `target`."""
         coin = random.Random(seed)
         coins = {number: coin.random() < 0.5 for number in range(self._changes + 1)}
         _write(self._top, target, outcome, coins)

@@ -1,9 +1,9 @@
-"""The shim from Python: built when first needed, told what to do, and asked what happened.
+"""The Python side of the shim: build it when first needed, give it an order, and read what happened.
 
-`python -m tests.crash.shim -- backup -c config.yaml` runs one `mirror` command below it; what to do is
-in the environment: MIRROR_CRASH_BELOW (the folder to watch), MIRROR_CRASH_MODE (record, kill, tear,
-fail_once, fail_on), MIRROR_CRASH_AT (the step), MIRROR_CRASH_WHO (self, main, all, workers),
-MIRROR_CRASH_ERROR (ENOSPC and so on). It ends by printing what it did on stderr.
+`python -m tests.crash.shim -- backup -c config.yaml` runs one `mirror` command below it. The environment
+gives the order: MIRROR_CRASH_BELOW (the folder to watch), MIRROR_CRASH_MODE (record, kill, tear, fail_once,
+fail_on), MIRROR_CRASH_AT (the step), MIRROR_CRASH_WHO (self, main, all, workers), MIRROR_CRASH_ERROR (ENOSPC
+and so on). At the end it prints on stderr what it did.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Mode(IntEnum):
 
 
 class Who(IntEnum):
-    """Who is killed: whoever makes the step, the main process, everybody, or all but the main one."""
+    """Which process is killed: the one that makes the step, the main one, all, or all except the main one."""
 
     SELF = 0
     MAIN = 1
@@ -53,7 +53,7 @@ class Who(IntEnum):
 
 # Kinds of step: C create, O open to write, W write, S fsync a file, D fsync a folder, R rename, U unlink,
 # M mkdir, X rmdir, L link, T truncate, H chmod, P map to write, E start a program.
-# An error is only raised where a file system raises it.
+# Errors occur only where a file system can return them.
 FAILING = {
     "ENOSPC": "CWSMRL",
     "EROFS": "COWTRUMXLH",
@@ -87,7 +87,7 @@ class _Layout(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Order:
-    """What is to happen at the step `at`. `error` is the name of an errno."""
+    """What happens at the step `at`. `error` is the name of an errno."""
 
     mode: Mode
     at: int = 0
@@ -101,7 +101,7 @@ class Order:
 
     @classmethod
     def parse(cls, text: str) -> Order:
-        """An order as its text form tells it."""
+        """Parse an order from its text form."""
         mode, whom, at = text.split(":")
         if whom in FAILING:
             return cls(Mode[mode.upper()], int(at), error=whom)
@@ -109,7 +109,7 @@ class Order:
 
 
 class Control:
-    """One watched run: the file that all its processes share. A context manager."""
+    """Context manager: one watched run, with the file that all its processes share."""
 
     def __init__(self, folder: Path, below: Path, order: Order) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,12 +142,12 @@ class Control:
 
     @property
     def steps(self) -> int:
-        """How many steps were made."""
+        """The number of steps so far."""
         return int(self._read().count)
 
     @property
     def fired(self) -> str:
-        """What was hit, or an empty text."""
+        """What the shim hit, or an empty text."""
         found = self._read()
         return f"{found.fired_what.decode()}, {os.fsdecode(found.fired_path)}" if found.fired else ""
 
@@ -158,12 +158,12 @@ class Control:
         return tuple(pid for pid in found.pids[: found.pid_count] if pid)
 
     def environment(self) -> dict[str, str]:
-        """What a program needs to be watched."""
+        """The environment variables that make the shim watch a program."""
         return {"LD_PRELOAD": str(library()), CONTROL: str(self.path)}
 
 
 def library() -> Path:
-    """The shim, built where this version of it is not built yet. Skips the test where nothing builds it."""
+    """The path of the shim. Builds it if this version is not built yet; skips the test without a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
         if os.environ.get("CI"):

@@ -1,5 +1,5 @@
-"""A full disk, a read-only one, permissions, too many open files, a broken disk: at any step, once or
-from then on. The run says what is wrong, nothing is lost, and it goes on when there is room again."""
+"""A full disk, a read-only one, permissions, too many open files, a broken disk: at any step, once or from
+then on. The run names the fault, loses nothing, and the next run continues when the disk works again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHORT = 6
 
 
 def orders(stage: Scene) -> list[Order]:
-    """Every error at every step where a file system raises it, once and for good."""
+    """Every error at every step at which a file system can return it, once and permanently."""
     return [
         Order(mode, at, error=error)
         for at, (kind, _) in enumerate(trace(stage), start=1)

@@ -1,5 +1,5 @@
-"""Killed with SIGKILL before any of its steps, or in the middle of a write: nothing is lost, nothing is
-left running or locked, and the next run needs no hand work."""
+"""Killed with SIGKILL before any of its steps, or in the middle of a write: nothing is lost, no process or
+lock remains, and the next run needs no manual work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ SHORT = 8
 
 
 def orders(stage: Scene) -> list[Order]:
-    """Every way to kill a run: before each step, each process that could die then; and mid-write."""
+    """Every way to kill a run: before each step, each process that can die then; and in the middle of a
+    write."""
     found = []
     for at, (kind, worker) in enumerate(trace(stage), start=1):
         found.append(Order(Mode.KILL, at, Who.ALL))

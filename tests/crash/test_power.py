@@ -1,4 +1,5 @@
-"""The power fails at any moment of a run: what was not fsynced may be gone, and nothing is lost."""
+"""The power fails at any moment of a run: everything that was not fsynced may be gone, and nothing is
+lost."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ SHORT = 4
 
 
 def recorded(stage: Scene) -> tuple[Path, list[list[str]], Path]:
-    """A whole run's record: the folder it ran in, its effects, and the bytes of what was fsynced."""
+    """The record of a complete run: its folder, its effects, and the bytes that were fsynced."""
     place = stage.place()
     with Control(place.with_suffix(".control"), place, Order(Mode.RECORD)) as control:
         ended = stage.zygote.run(
@@ -49,7 +50,7 @@ def test_the_power_fails(stage: Scene) -> None:
             shutil.rmtree(failed, ignore_errors=True)
             disk.write(failed, Outcome(outcome), point)
             shutil.rmtree(place)
-            # What the run said was done, is.
+            # Everything that the run reported as done is there.
             ended = Ended(0, "", "") if int(at) == len(rows) else None
             check_after(stage, failed, None, ended)
     tally.end()

@@ -1,8 +1,8 @@
-"""A process that has imported the program once and forks for every run: a start then takes nothing.
+"""A process that has imported the program once and forks for every run, so that a start costs almost nothing.
 
-Its runs are the command itself, `mirror.cli.main`, in a process of its own below the shim. Orders come
-as JSON lines on stdin: argv, cwd, env, control (the shim's, or null), settings (constants of modules to
-be set in that process), output. Answers: first the process id, then how it ended.
+A run is the command itself, `mirror.cli.main`, in a process of its own below the shim. Orders come as JSON
+lines on stdin: argv, cwd, env, control (the shim's, or null), settings (constants of modules to set in that
+process), output. Answers: first the process id, then how the process ended.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TIMEOUT = 90.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: its exit code (negative: the signal), and what it printed."""
+    """How a run ended: its exit code (negative: the signal), and its output."""
 
     code: int
     stdout: str
@@ -41,7 +41,7 @@ class Ended:
 
 
 class Zygote:
-    """The parent's side. A context manager."""
+    """Context manager: the parent's side."""
 
     def __enter__(self) -> Zygote:
         self._process = subprocess.Popen(
@@ -72,7 +72,7 @@ class Zygote:
         settings: Mapping[str, int] | None = None,
     ) -> Ended:
         """Run one command in `folder` to its end."""
-        output = folder.with_suffix(".output")  # beside it: it is not watched
+        output = folder.with_suffix(".output")  # beside it, because the shim does not watch it there
         order = {
             "argv": list(argv),
             "cwd": str(folder),
@@ -126,8 +126,8 @@ def _run(order: Mapping[str, Any]) -> None:
 
 
 def serve() -> None:
-    """Take orders until there are no more."""
-    import mirror.backup.backup  # what the commands import only when they run
+    """Read and execute orders until stdin ends."""
+    import mirror.backup.backup  # modules that the commands import only when they run
     import mirror.cli.main
     import mirror.verify.verify  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Driving the installed command as a person would."""
+"""Run the installed command as a person would."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MADE = datetime(2026, 1, 1, tzinfo=UTC)
 def mirror(
     *words: str, env: dict[str, str] | None = None, cwd: Path | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `mirror` in a process of its own, with a scrubbed environment."""
+    """Run `mirror` in a process of its own, with a clean environment."""
     return subprocess.run(
         [sys.executable, "-m", "mirror", *words],
         capture_output=True,
@@ -46,7 +46,7 @@ def json_of(done: subprocess.CompletedProcess[str]) -> Any:
 def write_config(
     folder: Path, simulator: Simulator, token: str, *, more: str = "", workspace: str = "acme"
 ) -> Path:
-    """A configuration for the simulator, with its token in a file, and the store that it names."""
+    """Write a configuration for the simulator, with its token in a file; returns its path."""
     secret = folder / "token"
     secret.touch(mode=0o600)
     secret.write_text(token)

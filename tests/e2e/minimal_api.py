@@ -1,8 +1,8 @@
-"""The least that a server must answer to be backed up: not the simulator, and knowing less.
+"""The minimal API that Mirror can back up. It is independent of the simulator.
 
-A server nobody has seen before behaves differently from the one that a program grew up with. This
-one answers lists in one page with nothing but the promised keys, has no rate-limit headers, no
-`size`, nothing in what every repository and workspace has, and 404 for whatever else it does not know.
+An unknown server behaves differently from the one that a program was developed with. This one returns each
+list in one page with only the promised keys. It has no rate-limit headers, no `size`, and empty lists for
+what every repository and workspace has. It answers 404 to everything else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 TOKEN = "a-workspace-token-for-the-minimal-server"
 SPACE = uuid.UUID(int=0x5EED)
-# What every repository has, by the last names of its address; a workspace has some of it, too.
+# What every repository has, by the last names of its URL; a workspace has some of it, too.
 EMPTY = {
     "branch-restrictions", "default-reviewers", "deploy-keys", "hooks", "users", "groups", "watchers",
     "forks", "downloads", "environments", "deployments", "variables", "schedules", "known_hosts", "caches",
@@ -32,7 +32,7 @@ def braced(value: uuid.UUID) -> str:
 
 
 class MinimalApi:
-    """Serves one workspace whose repositories are the given slugs; `lose` takes one away."""
+    """Serves one workspace with the given repositories; `lose` removes one."""
 
     def __init__(self, workspace: str, slugs: list[str]) -> None:
         self.workspace = workspace
@@ -40,11 +40,11 @@ class MinimalApi:
         self.refused: list[str] = []
 
     def lose(self, slug: str) -> None:
-        """The repository is deleted."""
+        """Delete the repository."""
         del self.uuids[slug]
 
     def repository(self, slug: str) -> dict[str, Any]:
-        """A repository with the keys that a client may rely on, and no others."""
+        """A repository with only the keys that a client can rely on."""
         return {
             "type": "repository",
             "uuid": self.uuids[slug],
@@ -104,7 +104,7 @@ class MinimalApi:
                 self.wfile.write(data)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Quiet: the tests read `refused`."""
+                """Log nothing: the tests read `refused`."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""A token that expires is told of weeks ahead, by every command that a person or a job looks at."""
+"""Every command that a person or a job reads warns weeks before a token expires."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def test_an_expired_token_is_refused_by_the_check_and_named_as_the_likely_reason
     assert done.returncode == 12
     assert f"most likely because it expired on {PAST}" in done.stdout
     assert f"warning: {path}:5: " in done.stdout
-    # A good token with a wrong date still works: Bitbucket decides.
+    # A valid token with a wrong date still works: Bitbucket decides.
     path = with_expiry(tmp_path, simulator, PAST)
     assert mirror("backup", "-c", str(path)).returncode == 0

@@ -1,4 +1,4 @@
-"""A server that nobody has seen before: C git's http-backend behind the least API there is."""
+"""An unknown server: C git's http-backend behind a minimal API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ODD_REFS = [
 
 
 def make_upstream(root: Path) -> None:
-    """Three repositories as C git makes them: odd refs, an empty one, a detached HEAD."""
+    """Three repositories made by C git: with odd refs, an empty one, and one with a detached HEAD."""
     work = root / "work"
     git("init", "-q", "-b", "trunk", str(work))
     for number in range(5):
@@ -46,7 +46,7 @@ def make_upstream(root: Path) -> None:
 
 
 def backup(tmp_path: Path, api: MinimalApi, backend: GitBackend) -> dict[str, str]:
-    """Back up over the command line; returns the outcome of each repository."""
+    """Run a backup; returns the outcome of each repository."""
     (tmp_path / "config.yaml").write_text(
         f"store: store\nbitbucket: {{api_url: '{api.url}', git_url: '{backend.url}',"
         f" oauth_url: '{backend.url}/token'}}\n"
@@ -54,7 +54,7 @@ def backup(tmp_path: Path, api: MinimalApi, backend: GitBackend) -> dict[str, st
         "    credential: {kind: workspace_access_token, token: {env: TOKEN}}\n"
     )
     done = mirror("backup", "--init", "--json", cwd=tmp_path, env={"TOKEN": TOKEN})
-    # 5: where a test takes away most refs of a repository, the mass-loss brake says so.
+    # 5: the mass-loss brake, if a test removes most refs of a repository.
     assert done.returncode in (0, 3, 5), done.stdout + done.stderr
     return {entry["full_name"]: entry["outcome"] for entry in json_of(done)["entries"]}
 
@@ -148,7 +148,7 @@ def test_a_branch_that_upstream_cannot_give_costs_no_other(tmp_path: Path) -> No
         assert problem["code"] == 3
         assert "refs/heads/broken" in problem["text"] and lost in problem["text"]
         assert entry["parts"]["code"]["counts"]["refs_not_had"] == 1
-        # What is asked for again in vain is told in the same words, and so makes no new snapshot.
+        # A repeated failure has the same text, so it makes no new snapshot.
         taken = json_of(mirror("snapshots", "acme/odd", "--json", cwd=tmp_path))["snapshots"]
         assert all(one["parts"]["code"] == taken[0]["parts"]["code"] for one in taken)
     done = mirror("restore", "acme/odd", "--only", "code", "--to", "back", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Retention, the brake and erasure by the installed command: what is said, asked, and left."""
+"""Retention, the brake and erasure with the installed command: what it prints, asks and leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Git LFS from end to end: pushed with the real git-lfs, backed up, lost upstream, and back again."""
+"""Git LFS from end to end: pushed with the real git-lfs, backed up, lost upstream, and restored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.place import Place
 pytestmark = pytest.mark.git
 
 ATTRIBUTES = b"*.bin filter=lfs diff=lfs merge=lfs -text\n"
-# What `git lfs install` would write, for these commands alone.
+# What `git lfs install` would write, for these commands only.
 FILTERS = (
     "-c", "filter.lfs.smudge=git-lfs smudge -- %f", "-c", "filter.lfs.clean=git-lfs clean -- %f",
     "-c", "filter.lfs.process=git-lfs filter-process", "-c", "filter.lfs.required=true",
@@ -53,7 +53,7 @@ def oid_of(data: bytes) -> str:
 
 
 def lfs(*words: str, cwd: Path | None = None) -> str:
-    """git with git-lfs's filters."""
+    """Run git with git-lfs's filters."""
     return git(*FILTERS, *words, cwd=cwd)
 
 
@@ -82,7 +82,7 @@ def game(run: Run) -> RunEntry:
 
 
 def held(place: Place) -> set[str]:
-    """The objects that the store holds."""
+    """The objects that the store has."""
     with place.store() as store:
         return {path.name for path in store.repository(Selector("acme", "game")).lfs_objects()}
 
@@ -93,7 +93,7 @@ def address(place: Place, slug: str, scopes: frozenset[str]) -> str:
 
 
 def push_with_git_lfs(place: Place, folder: Path) -> None:
-    """A history that the real git-lfs makes and pushes."""
+    """Create and push a history with the real git-lfs."""
     url = address(place, "game", SCOPES | {"repository:write"})
     work = folder / "work"
     lfs("init", "-q", "-b", "main", str(work))
@@ -118,7 +118,7 @@ async def test_from_git_lfs_and_back(place: Place, tmp_path: Path) -> None:
         "state": "complete", "counts": {"objects": 6, "bytes": 240_000, "missing": 0},
     }  # fmt: skip
     assert held(place) == wanted
-    # Rewritten upstream, and its objects collected there: here they stay.
+    # Upstream rewrote the branch and removed its objects; the store keeps them.
     work = tmp_path / "work"
     lfs("reset", "-q", "--hard", "HEAD~2", cwd=work)
     (work / "model.bin").write_bytes(content(99))
@@ -134,14 +134,14 @@ async def test_from_git_lfs_and_back(place: Place, tmp_path: Path) -> None:
     store = place.config.store
     report = await verify.run(store, (), clock=place.clock, environment=os.environ)
     assert report.exit_code == 0, report.facts
-    # git-lfs works from the mirror as it is.
+    # git-lfs can clone from the mirror directly.
     with place.store() as opened:
         folder = opened.repository(Selector("acme", "game"))
         first = folder.metadata.snapshots()[0]
     git("lfs", "fsck", cwd=folder.code)
     lfs("clone", "-q", f"file://{folder.code}", str(tmp_path / "from-mirror"))
     assert (tmp_path / "from-mirror" / "model.bin").read_bytes() == content(99)
-    # The repository is deleted upstream, and restored in each way, as it was at first.
+    # The repository is deleted upstream, and restored in each way, as of the first snapshot.
     place.acme.delete_repository("game")
     await _to_a_folder(place, first.id, tmp_path)
     await _to_urls(place, first.id, tmp_path)
@@ -180,7 +180,7 @@ async def _to_urls(place: Place, at: str, tmp_path: Path) -> None:
     git("lfs", "fetch", "--all", cwd=clone)
     git("lfs", "fsck", cwd=clone)
     assert target.branch("main") is not None
-    # A server that takes no LFS: the code is brought, and it is said what is not.
+    # A server without LFS: Mirror pushes the code and lists the missing objects.
     place.acme.add_repository("without")
     place.simulator.order(Fault("POST */info/lfs/*", status=404, times=9))
     url = f"{place.simulator.git_url}/acme/without.git"
@@ -198,7 +198,7 @@ async def _to_urls(place: Place, at: str, tmp_path: Path) -> None:
 
 
 def commit(place: Place, *numbers: int, keep: bool = True, branch: str = "main") -> list[str]:
-    """Pointers on a branch, their objects upstream."""
+    """Commit pointers on a branch, with their objects upstream."""
     repository = place.acme.repositories["game"]
     files = {f"{number}.bin": add_object(repository, content(number)) for number in numbers}
     if not keep:
@@ -225,7 +225,7 @@ async def test_what_is_missing_is_told_everywhere_until_it_is_there(place: Place
         latest = folder.metadata.latest()
         assert latest is not None
         assert folder.metadata.lfs(latest) == {good: (40_000, True), lost: (40_000, False)}
-    # Told again by the next run, and no failure where it is agreed.
+    # The next run reports it again; with accept_missing it is no failure.
     assert (await place.run()).exit_code == 3
     agreed = tuple(replace(one, accept_missing=("lfs",)) for one in place.config.workspaces)
     strict, place.config = place.config, replace(place.config, workspaces=agreed)
@@ -247,7 +247,7 @@ async def test_a_network_that_fails_is_another_failure(place: Place) -> None:
     place.simulator.order(Fault("POST */info/lfs/*", status=500, times=99))
     assert (await place.run()).exit_code == 75
     place.simulator.faults.clear()
-    # The code could not be had: what is held of LFS is as it was.
+    # Without the code, the stored LFS objects do not change.
     await place.run()
     place.simulator.order(Fault("/acme/game.git/*", status=500, times=99))
     run = await place.run()
@@ -259,7 +259,8 @@ async def test_a_network_that_fails_is_another_failure(place: Place) -> None:
 async def test_what_is_missing_stays_what_it_is_while_the_code_cannot_be_had(
     place: Place, lasting: bool
 ) -> None:
-    """What may be had later and what nobody has are told apart, though nobody is asked for it now."""
+    """The run distinguishes what a later run may get from what nobody has, although it asks for neither
+    now."""
     [oid] = commit(place, 1, keep=not lasting)
     if not lasting:
         place.simulator.order(Fault("POST */info/lfs/*", status=500, times=99))
@@ -316,7 +317,7 @@ async def test_prune_lets_go_of_what_no_kept_snapshot_lists(place: Place) -> Non
     assert held(place) == {old, new}
     await pruned(place, keep_last=2)
     assert held(place) == {old, new}
-    # The last snapshot still lists what an earlier value of main reached when it was taken.
+    # The last snapshot still lists what an earlier value of main reached at that time.
     await pruned(place, keep_last=1)
     assert held(place) == {old, new}
     repository.commit("main", {"more": b"x"}, "More\n")
@@ -327,7 +328,7 @@ async def test_prune_lets_go_of_what_no_kept_snapshot_lists(place: Place) -> Non
 
 
 async def with_two_snapshots(place: Place) -> str:
-    """So that there is something to prune; returns the object that both list."""
+    """Take two snapshots, so that there is something to prune; returns the object that both list."""
     [oid] = commit(place, 1)
     await place.run()
     place.acme.repositories["game"].commit("main", {"readme": b"more"}, "More\n")
@@ -338,7 +339,7 @@ async def with_two_snapshots(place: Place) -> str:
 async def test_what_came_and_is_in_no_snapshot_yet_is_not_let_go(place: Place) -> None:
     first = await with_two_snapshots(place)
     [second] = commit(place, 2)
-    # As a run that is killed before its snapshot leaves it.
+    # The state after a run that was killed before its snapshot.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mirror.store.writing.folder_writer.FolderWriter.snapshot", _die)
         await place.run()
@@ -348,7 +349,7 @@ async def test_what_came_and_is_in_no_snapshot_yet_is_not_let_go(place: Place) -
 
 
 async def test_what_came_with_a_head_and_is_in_no_snapshot_yet_is_not_let_go(place: Place) -> None:
-    """Only a pin tells of it: no ref of the repository itself moved."""
+    """Only a pin reaches it: no ref of the repository itself moved."""
     first = await with_two_snapshots(place)
     repository = place.acme.repositories["game"]
     fork = place.acme.add_repository("game-fork", parent=repository)
@@ -364,7 +365,7 @@ async def test_what_came_with_a_head_and_is_in_no_snapshot_yet_is_not_let_go(pla
     assert held(place) == both
     await pruned(place, keep_last=1)
     assert held(place) == both
-    # Once it is in a snapshot it is listed, and what nothing lists may go again.
+    # Once a snapshot has it, the snapshot lists it, and prune may remove what nothing lists.
     assert (await place.run("acme/game")).exit_code == 0
     with place.store() as store:
         stray = object_path(store.repository(Selector("acme", "game")).code / "lfs", "ab" * 32)
@@ -392,7 +393,7 @@ async def test_an_erased_ref_takes_its_objects_along(place: Place) -> None:
     assert held(place) == {stays, both, goes}
     with place.store() as store:
         parts = store.repository(Selector("acme", "game")).code / "lfs"
-    # As runs that were killed leave it: of what is erased, and of what is still needed.
+    # Leftovers of killed runs: of erased objects, and of objects that are still needed.
     for oid in (stays, goes):
         part_path(parts, oid).write_bytes(content(3)[:1000])
     run = await prune.erase(
@@ -459,7 +460,7 @@ async def test_killed_in_the_middle_of_an_object_nothing_is_asked_for_twice(tmp_
         left = part.stat().st_size
         simulator.requests.clear()
         deadline = time.monotonic() + 30
-        while True:  # the workers die with their parent, and the lock with them
+        while True:  # the workers die with their parent, and so does the lock
             done = mirror("backup", "-c", str(config), "--json")
             if done.returncode != 11 or time.monotonic() > deadline:
                 break
@@ -474,7 +475,7 @@ async def test_killed_in_the_middle_of_an_object_nothing_is_asked_for_twice(tmp_
 
 
 async def test_a_store_of_before_lfs_is_taken_up(place: Place) -> None:
-    """Snapshots that know nothing of LFS keep every object from being let go."""
+    """Snapshots that know nothing of LFS prevent prune from removing any object."""
     off = tuple(replace(one, parts=replace(one.parts, lfs=False)) for one in place.config.workspaces)
     on, place.config = place.config, replace(place.config, workspaces=off)
     repository = place.acme.repositories["game"]
@@ -484,7 +485,7 @@ async def test_a_store_of_before_lfs_is_taken_up(place: Place) -> None:
     repository.force("main", base)
     place.config = on
     run = await place.run()
-    assert (run.exit_code, held(place)) == (0, {old})  # of a ref that only we keep
+    assert (run.exit_code, held(place)) == (0, {old})  # of a ref that only the mirror keeps
     repository.commit("main", {"readme": b"y"}, "More\n")
     await place.run()
     await pruned(place, keep_last=3)

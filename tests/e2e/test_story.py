@@ -1,4 +1,4 @@
-"""The whole path by the installed command: back up, accident, back up, bring back, compare."""
+"""The whole path with the installed command: back up, accident, back up, restore, compare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIXES = [Switches.default(), Switches.inverted(), *(Switches.seeded(seed) for se
 
 
 def now() -> str:
-    """The time as --at takes it, and a second later than any snapshot until now."""
+    """A time for --at that is one second later than any snapshot so far."""
     text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     time.sleep(1.1)
     return text
@@ -27,7 +27,7 @@ def now() -> str:
 @pytest.mark.git
 @pytest.mark.parametrize("switches", MIXES, ids=["default", "inverted", "mix0", "mix1", "mix2", "mix3"])
 def test_what_was_lost_comes_back_as_it_was(tmp_path: Path, switches: Switches) -> None:
-    """Whichever way round the uncertain facts about Bitbucket are."""
+    """With every uncertain fact about Bitbucket in both positions."""
     need_git()
     world = World(tmp_path / "upstream")
     populate(world)
@@ -46,7 +46,7 @@ def test_what_was_lost_comes_back_as_it_was(tmp_path: Path, switches: Switches) 
         assert after.returncode == 3, after.stdout + after.stderr
         outcomes = {entry["full_name"]: entry["outcome"] for entry in json_of(after)["entries"]}
         assert outcomes[f"acme/{LOST}"] == "absent"
-    # Bitbucket is gone, and so is the configuration: the disk alone is enough.
+    # Bitbucket and the configuration are gone: the disk alone is enough.
     store = str(tmp_path / "store")
     for name in (LOST, REWRITTEN):
         target = tmp_path / "back" / name
@@ -160,8 +160,8 @@ def test_a_missing_scope_ends_with_3_and_names_it(tmp_path: Path) -> None:
 
 
 def test_without_a_configuration_a_token_and_two_options_are_enough(tmp_path: Path) -> None:
-    """The first thing a newcomer types; only Bitbucket itself is at that address, so it is asked
-    of an address where nobody listens."""
+    """The first command of a new user. Only Bitbucket itself has its address, so the test uses an address
+    where nobody listens."""
     done = mirror(
         "backup",
         "--workspace",

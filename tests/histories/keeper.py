@@ -1,4 +1,4 @@
-"""Keeps a changing workspace, remembers by C git what was there, and compares it with what comes back."""
+"""Run a changing workspace, record with C git what it had, and compare it with what restores give."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.git.backend import git
 from tests.histories import upstream
 from tests.place import Place
 
-# A loss must be large to stop the pruning; accepting one is a step of its own.
+# Only a large loss stops prune; accepting a loss is a step of its own.
 BRAKE = "brake: {share: 60%, at_least: 4}\n"
 
 
 @dataclass(frozen=True)
 class State:
-    """What there was of a repository upstream at a backup. Objects: a hash over the sorted list of all
-    that refs reach, by C git."""
+    """What a repository had upstream at a backup. Objects: a hash over C git's sorted list of everything that
+    refs reach."""
 
     refs: dict[str, str]
     head: str
@@ -50,7 +50,7 @@ def _refs(repository: Path) -> dict[str, str]:
         ["git", "-C", str(repository), "for-each-ref", "--format=%(objectname) %(refname)"],
         capture_output=True, check=True,
     ).stdout.decode("utf-8", "backslashreplace").splitlines()  # fmt: skip
-    # A ref in our own place cannot be written under its name; it is kept by value.
+    # A ref below refs/mirror/ cannot be written under its name; the mirror keeps its value.
     return {
         name: value for value, _, name in (line.partition(" ") for line in lines) if "refs/mirror" not in name
     }
@@ -84,7 +84,7 @@ def _state(repository: SimRepository) -> State:
 
 
 class Keeper:
-    """A workspace, its backups, and the states that each snapshot must bring back. A context manager."""
+    """Context manager: a workspace, its backups, and the states that each snapshot must restore."""
 
     def __init__(self, folder: Path) -> None:
         clock = FakeClock()
@@ -97,7 +97,7 @@ class Keeper:
         self._token = token
         self._clock = clock
         self._states: dict[tuple[str, str], State] = {}
-        # By folder, what the documents should say of the tracker: the last that could be read.
+        # By folder, the last readable state of the tracker, which the documents must have.
         self._issues: dict[str, dict[str, tuple[str, list[str]]]] = {}
         self.counts: Counter[str] = Counter()
         self._story: list[str] = []
@@ -120,10 +120,11 @@ class Keeper:
         with self._place.store() as store:
             return store.repositories()
 
-    # -- living through it
+    # -- running a history
 
     async def step(self, rng: random.Random | None) -> None:
-        """Something happens upstream or to the store, and a backup follows; without `rng`, nothing does."""
+        """Something happens upstream or to the store, and a backup follows. Without `rng`, nothing happens
+        before the backup."""
         self._clock.elapsed += 60.0
         if rng is None:
             return
@@ -141,7 +142,7 @@ class Keeper:
             await self._verify()
 
     async def backup(self) -> None:
-        """A backup; what upstream holds now is remembered."""
+        """Run a backup, and record what upstream has now."""
         run = await self._place.run()
         self.counts["backups"] += 1
         problems = [*run.problems, *(problem for entry in run.entries for problem in entry.problems)]
@@ -171,8 +172,8 @@ class Keeper:
         self._states[key] = state
 
     def _has_tracker(self, place: str) -> bool:
-        """Whether the last snapshot says that it has all issues. Where there was no tracker nobody asks
-        again in each run, so that one that comes back may be found later."""
+        """Whether the last snapshot says that it has all issues. Where there was no tracker, not every run
+        asks again, so a run may notice late that it is back."""
         [folder] = [one for one in self._folders() if one.place == place]
         latest = folder.metadata.latest()
         assert latest is not None
@@ -202,7 +203,7 @@ class Keeper:
             self.counts["dropped"] += len(dropped[one.place])
 
     def _collect_garbage(self) -> None:
-        """What somebody might do by hand: everything that no ref reaches goes, at once."""
+        """Remove everything that no ref reaches, at once, as a person might do by hand."""
         self._story.append("gc")
         for one in self._folders():
             for path in (one.code, one.metadata.path):
@@ -214,10 +215,10 @@ class Keeper:
         run = await verify.run(self._place.config.store, clock=self._clock, environment=os.environ)
         assert run.exit_code == 0, run.facts["findings"]
 
-    # -- bringing it back
+    # -- restoring
 
     async def restore_all(self) -> None:
-        """Restore every kept snapshot; each must be what was there."""
+        """Restore every kept snapshot; each must equal the recorded state."""
         self._clock.elapsed += 60.0
         await self._verify()
         left = {(one.place, tag) for one in self._folders() for tag in one.metadata.tags()}
@@ -232,11 +233,11 @@ class Keeper:
                     self.counts["restored"] += 1
 
     async def _restore(self, selector: str, at: str) -> dict[tuple[str, str], Path]:
-        """Restore all as it was at the second of the snapshot `at`."""
+        """Restore everything as of the second of the snapshot `at`."""
         time = f"{at[:4]}-{at[4:6]}-{at[6:8]}T{at[9:11]}:{at[11:13]}:{at[13:15]}Z"
         found: dict[tuple[str, str], Path] = {}
         for one in self._folders():
-            # Older than its first snapshot: there is nothing to bring back.
+            # Older than its first snapshot: there is nothing to restore.
             if not any(tag <= at for tag in one.metadata.tags()):
                 continue
             target = self._folder / "back" / at / one.folder

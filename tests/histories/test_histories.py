@@ -1,8 +1,9 @@
-"""Any history upstream, a backup after each change, any retention, and `git gc` by hand in between:
-every snapshot that is kept restores exactly what was there.
+"""Random histories upstream, a backup after each change, random retention, and `git gc` by hand in between:
+every kept snapshot restores exactly.
 
-A history is a list of numbers: each picks what happens next. MIRROR_SEED makes others; hypothesis
-shrinks one that fails (0 is a quiet hour) and prints it. MIRROR_SOAK=1 tries many more, and longer.
+A history is a list of numbers; each selects the next step. MIRROR_SEED selects other histories. hypothesis
+shrinks one that fails (0 is an hour without changes) and prints it. MIRROR_SOAK=1 tries many more, and longer
+ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ EXAMPLES, LENGTH = (200, 60) if SOAK else (4, 16)
 
 
 def live(history: Sequence[int], folder: Path) -> Counter[str]:
-    """Live through a history; returns what was counted."""
+    """Run a history; returns its counts."""
 
     async def through() -> Counter[str]:
         with Keeper(folder) as keeper:

@@ -1,4 +1,4 @@
-"""What may happen upstream, as steps that are picked at random.
+"""What may happen upstream, as steps that a random source selects.
 
 To add a kind of step, add a function (a repository or workspace, a random source) to STEPS.
 """
@@ -29,7 +29,7 @@ def _branches(repository: SimRepository) -> list[str]:
 
 
 def _branch(repository: SimRepository, rng: Rng) -> str:
-    """Some branch; one is made where there is none."""
+    """Any branch; creates one if there is none."""
     found = _branches(repository)
     if not found:
         _commit(repository, "main", rng)
@@ -50,14 +50,14 @@ def _commit(repository: SimRepository, branch: str, rng: Rng, parents: tuple[str
 
 
 def push(repository: SimRepository, rng: Rng) -> None:
-    """One to three commits on top."""
+    """One to three commits on top of a branch."""
     branch = _branch(repository, rng)
     for _ in range(rng.randint(1, 3)):
         _commit(repository, branch, rng)
 
 
 def force_push(repository: SimRepository, rng: Rng) -> None:
-    """A branch is rewritten: from nothing, or from an older commit."""
+    """Rewrite a branch: from an empty history, or from an older commit."""
     branch = _branch(repository, rng)
     others = sorted(set(repository.refs().values()))
     value = repository.branch(branch)
@@ -66,7 +66,7 @@ def force_push(repository: SimRepository, rng: Rng) -> None:
     )
     _commit(repository, branch, rng, parents)
     if rng.random() < 0.2 and value is not None:
-        repository.force(branch, value)  # and back: nobody saw it
+        repository.force(branch, value)  # and back: no backup saw it
 
 
 def _is_commit(repository: SimRepository, value: str) -> bool:
@@ -74,28 +74,28 @@ def _is_commit(repository: SimRepository, value: str) -> bool:
 
 
 def new_branch(repository: SimRepository, rng: Rng) -> None:
-    """A branch from another, under a name that others may stand in the way of."""
+    """Create a branch from another, under a name that may conflict with other branches."""
     tip = repository.branch(_branch(repository, rng))
     name, existing = rng.choice(NAMES), _branches(repository)
     clash = [one for one in existing if one.startswith(f"{name}/") or name.startswith(f"{one}/")]
-    for one in clash:  # a folder becomes a name, or a name a folder
+    for one in clash:  # a folder becomes a name, or a name becomes a folder
         repository.delete_ref(HEADS + one.encode())
     assert tip is not None
     repository.set_ref(HEADS + name.encode(), tip)
 
 
 def delete_branch(repository: SimRepository, rng: Rng) -> None:
-    """A branch goes, the main one perhaps."""
+    """Delete a branch, possibly the main one."""
     repository.delete_ref(HEADS + _branch(repository, rng).encode())
 
 
 def new_main(repository: SimRepository, rng: Rng) -> None:
-    """Another branch becomes the main one; it may not even be there."""
+    """Make another branch the main one; it may not exist."""
     repository.set_head(rng.choice([*_branches(repository), "unborn"]))
 
 
 def tag(repository: SimRepository, rng: Rng) -> None:
-    """A tag is set or moved: light, annotated, of another tag, of a tree's file."""
+    """Create or move a tag: lightweight, annotated, of another tag, of a file in a tree."""
     name = rng.choice(("v1", "v2", "nightly"))
     tip = repository.branch(_branch(repository, rng))
     assert tip is not None
@@ -108,21 +108,21 @@ def tag(repository: SimRepository, rng: Rng) -> None:
 
 
 def delete_tag(repository: SimRepository, rng: Rng) -> None:
-    """A tag goes."""
+    """Delete a tag."""
     found = sorted(name for name in repository.refs() if name.startswith(TAGS))
     if found:
         repository.delete_ref(rng.choice(found))
 
 
 def other_ref(repository: SimRepository, rng: Rng) -> None:
-    """A ref of another kind, one in our own place among them."""
+    """Create a ref of another kind, possibly below refs/mirror/."""
     tip = repository.branch(_branch(repository, rng))
     assert tip is not None
     repository.set_ref(rng.choice((b"refs/notes/commits", b"refs/x/\xff", b"refs/mirror/keep/no")), tip)
 
 
 def open_pull_request(repository: SimRepository, rng: Rng) -> None:
-    """A pull request from a branch of its own."""
+    """Open a pull request from a new branch."""
     if repository.branch("main") is None:
         _commit(repository, "main", rng)
     name = f"pr-{len(repository.pull_requests) + 1}"
@@ -133,7 +133,8 @@ def open_pull_request(repository: SimRepository, rng: Rng) -> None:
 
 
 def contribute(repository: SimRepository, rng: Rng) -> None:
-    """A pull request from a fork in a workspace of strangers, who may not let us in."""
+    """Open a pull request from a fork in a workspace of strangers, which the credential may not be able to
+    read."""
     if repository.branch("main") is None:
         _commit(repository, "main", rng)
     world = repository.world
@@ -147,7 +148,7 @@ def contribute(repository: SimRepository, rng: Rng) -> None:
 
 
 def touch_pull_request(repository: SimRepository, rng: Rng) -> None:
-    """A pull request is talked about, pushed to, rewritten, ended, or loses its branch."""
+    """Comment on a pull request, push to it, rewrite it, end it, or delete its branch."""
     if not repository.pull_requests:
         open_pull_request(repository, rng)
     ann = _user(repository.world)
@@ -168,13 +169,13 @@ def touch_pull_request(repository: SimRepository, rng: Rng) -> None:
 
 
 def pipeline(repository: SimRepository, rng: Rng) -> None:
-    """A pipeline with a log."""
+    """Run a pipeline with a log."""
     branch = _branch(repository, rng)
     repository.add_pipeline(branch=branch, steps=[("build", f"log {rng.random()}\n".encode())])
 
 
 def issue(repository: SimRepository, rng: Rng) -> None:
-    """An issue is opened, or commented on."""
+    """Open an issue, or comment on one."""
     ann = _user(repository.world)
     if repository.issues and rng.random() < 0.5:
         repository.issues[rng.choice(sorted(repository.issues))].comment(f"{rng.random()}", author=ann)
@@ -183,13 +184,13 @@ def issue(repository: SimRepository, rng: Rng) -> None:
 
 
 def tracker(workspace: SimWorkspace, rng: Rng) -> None:
-    """The issue tracker is switched off, or on again."""
+    """Switch the issue tracker off, or on again."""
     switches = workspace.world.switches
     workspace.world.switches = replace(switches, issue_tracker=not switches.issue_tracker)
 
 
 def new_repository(workspace: SimWorkspace, rng: Rng) -> None:
-    """A new repository, empty or not; its name may have been another's."""
+    """Create a repository, empty or not. Another one may have had its name."""
     free = [slug for slug in SLUGS if slug not in workspace.repositories]
     if free:
         made = workspace.add_repository(rng.choice(free))
@@ -198,7 +199,7 @@ def new_repository(workspace: SimWorkspace, rng: Rng) -> None:
 
 
 def delete_repository(workspace: SimWorkspace, rng: Rng) -> None:
-    """A repository goes; another may take its name."""
+    """Delete a repository; another may take its name."""
     if len(workspace.repositories) > 1:
         slug = rng.choice(sorted(workspace.repositories))
         deleted(workspace).append(workspace.delete_repository(slug))
@@ -207,7 +208,7 @@ def delete_repository(workspace: SimWorkspace, rng: Rng) -> None:
 
 
 def restore_repository(workspace: SimWorkspace, rng: Rng) -> None:
-    """A repository that was deleted comes back, where its name is free."""
+    """Restore a deleted repository, if its name is free."""
     back = [one for one in deleted(workspace) if one.slug not in workspace.repositories]
     if back:
         one = rng.choice(back)
@@ -216,14 +217,14 @@ def restore_repository(workspace: SimWorkspace, rng: Rng) -> None:
 
 
 def rename(workspace: SimWorkspace, rng: Rng) -> None:
-    """A repository gets another name."""
+    """Rename a repository."""
     free = [slug for slug in SLUGS if slug not in workspace.repositories]
     if free:
         workspace.rename_repository(rng.choice(sorted(workspace.repositories)), rng.choice(free))
 
 
 def swap(workspace: SimWorkspace, rng: Rng) -> None:
-    """Two repositories swap their names."""
+    """Swap the names of two repositories."""
     if len(workspace.repositories) > 1:
         one, two = rng.sample(sorted(workspace.repositories), 2)
         workspace.rename_repository(one, "between")
@@ -232,26 +233,26 @@ def swap(workspace: SimWorkspace, rng: Rng) -> None:
 
 
 def deleted(workspace: SimWorkspace) -> list[SimRepository]:
-    """The repositories that were deleted and may come back."""
+    """The deleted repositories that can come back."""
     found: list[SimRepository] = workspace.__dict__.setdefault("deleted", [])
     return found
 
 
 @dataclass(frozen=True)
 class OfRepository:
-    """Something that happens to one repository."""
+    """A step that happens to one repository."""
 
     do: Callable[[SimRepository, Rng], None]
 
 
 @dataclass(frozen=True)
 class OfWorkspace:
-    """Something that happens to a workspace."""
+    """A step that happens to a workspace."""
 
     do: Callable[[SimWorkspace, Rng], None]
 
 
-# What happens more often stands more than once.
+# Frequent steps appear more than once.
 STEPS: tuple[OfRepository | OfWorkspace, ...] = (
     *map(OfRepository, (push, push, force_push, force_push, new_branch, delete_branch, delete_branch)),
     *map(OfRepository, (new_main, tag, delete_tag, other_ref, open_pull_request, pipeline, issue)),
@@ -261,7 +262,7 @@ STEPS: tuple[OfRepository | OfWorkspace, ...] = (
 
 
 def step(workspace: SimWorkspace, rng: Rng) -> str:
-    """Something happens; returns what."""
+    """Run a random step; returns its name."""
     chosen = rng.choice(STEPS)
     if isinstance(chosen, OfWorkspace):
         chosen.do(workspace, rng)
