@@ -1,4 +1,4 @@
-"""Runs: what they ask, what they keep, and what they say of what they could not have."""
+"""Runs: what they ask, what they keep, and how they report what they could not get."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def test_what_a_narrow_token_does_not_list_was_not_deleted(place: Place, k
     run = await place.run()
     told = {name: one for name, one in outcomes(run).items() if "/" in name}
     assert {name for name, one in told.items() if one in ("saved", "confirmed")} == expected
-    # What is included and held, and was not listed, is not passed over in silence.
+    # A repository that is included and in the store but not listed is reported.
     assert {name for name, one in told.items() if one == "unreached"} == {f"acme/{n}" for n in unreached}
     assert run.exit_code == (3 if unreached else 0), run.problems
     with place.store() as store:
@@ -184,7 +184,7 @@ async def test_a_repository_moved_out_of_a_projects_reach_is_told(place: Place) 
     place.acme.repositories["billing"].project = "DOCS"
     run = await place.run()
     assert (run.exit_code, outcomes(run)["acme/billing"]) == (3, "unreached")
-    # A run over a part tells of what was chosen alone.
+    # A run with selectors reports only what they select.
     assert "acme/billing" not in outcomes(await place.run("acme/api"))
     assert (await place.run("acme/billing")).exit_code == 3
     place.config = replace(place.config, workspaces=(replace(narrow, exclude=("billing",)),))
@@ -264,7 +264,7 @@ async def test_issues_are_kept_when_the_tracker_goes(tmp_path: Path) -> None:
     token = world.add_workspace_access_token("acme", SCOPES | {"issue"})
     clock = FakeClock()
     day = 24 * 3600
-    # A 410 of what was held is told as missing for three days, in case it is a brown-out.
+    # A 410 for stored data counts as missing for three days, because it may be a brown-out.
     for tracker, state, code, later in (
         (True, "complete", 0, 0),
         (False, "partial", 3, day),
@@ -375,7 +375,7 @@ async def test_a_disk_that_is_full_among_things_done_side_by_side_fails_the_repo
 async def test_what_the_first_turn_saved_is_told_though_the_rest_failed(
     place: Place, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """The rest waits for requests until every repository has had its turn."""
+    """The remaining work waits for requests until every repository has had its turn."""
 
     def waits(*_: object) -> bool:
         return False
@@ -453,7 +453,7 @@ def test_killed_at_any_moment_the_next_run_completes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
 def test_a_stopped_run_says_so_and_keeps_what_it_finished(tmp_path: Path, number: int) -> None:
-    """The signal reaches the workers too, as from a terminal that is closed."""
+    """The signal also reaches the workers, as when a terminal closes."""
     world = World(tmp_path / "upstream")
     populate(world)
     token = world.add_workspace_access_token("acme", SCOPES)
@@ -490,7 +490,7 @@ def test_a_stopped_run_says_so_and_keeps_what_it_finished(tmp_path: Path, number
 async def test_a_sign_in_that_fails_after_the_code_came_costs_lfs_alone(
     place: Place, monkeypatch: pytest.MonkeyPatch, error: type[MirrorError], code: int
 ) -> None:
-    """The code is in the snapshot all the same."""
+    """The snapshot has the code all the same."""
     only = replace(place.config.workspaces[0], include=("handbook",))
     place.config = replace(place.config, workspaces=(only,))
 
@@ -508,7 +508,7 @@ async def test_a_sign_in_that_fails_after_the_code_came_costs_lfs_alone(
 
 
 def with_token(place: Place, secret: str, kind: type[AccessToken | WorkspaceAccessToken]) -> None:
-    """Give the workspace another token, as one of this kind."""
+    """Give the workspace another token of this kind."""
     entry = place.config.workspaces[0]
     source = entry.credentials[0].token  # type: ignore[union-attr]
     Path(str(source.value)).write_text(secret)

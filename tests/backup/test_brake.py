@@ -1,5 +1,5 @@
-"""The mass-loss brake: what was lost upstream stays in the store until it is back or somebody accepts it,
-wherever the folder stands, however the loss is spread, and whatever runs beside."""
+"""The mass-loss brake: what was lost upstream stays in the store until it is back or somebody accepts the
+loss, wherever the folder is, however the loss is spread, and whatever runs at the same time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_both(folder: Path, simulator: Simulator, tokens: dict[str, str], order
 
 
 class Two(Place):
-    """Workspaces acme and beta, backed up in either order."""
+    """The workspaces acme and beta, backed up in either order."""
 
     def __init__(self, folder: Path, simulator: Simulator, tokens: dict[str, str]) -> None:
         self.tokens = tokens
@@ -97,7 +97,7 @@ def two(tmp_path: Path) -> Iterator[Two]:
 
 
 def with_branches(place: Place, name: str, count: int) -> SimRepository:
-    """A repository of acme with a main branch and so many others."""
+    """A repository of acme with a main branch and `count` others."""
     made = place.acme.add_repository(name)
     tip = made.commit("main", {"a": name.encode()}, "Begin\n")
     for number in range(count):
@@ -168,7 +168,7 @@ async def test_many_small_losses_add_up(two: Two, left: int) -> None:
     assert pruned.exit_code == 5
     assert two.snapshots("acme/small-0") == ids
     assert {str(one.outcome) for one in pruned.entries if one.full_name.startswith("acme")} == {"kept"}
-    # However old it becomes, it stands until somebody says so.
+    # The loss stays until somebody accepts it, however old it becomes.
     two.clock.elapsed += 20 * 86400
     several[0].commit("main", {"b": b"2"}, "More\n", parents=())
     assert (await two.run()).exit_code == 5
@@ -262,7 +262,7 @@ async def test_accepting_one_repository_leaves_the_others(two: Two) -> None:
 
 
 async def prunes_during(two: Two, monkeypatch: pytest.MonkeyPatch, *, kill: bool = False) -> list[Run]:
-    """Let prune run when all repositories of a workspace had their turn, and the run is not at its end."""
+    """Run prune after all repositories of a workspace had their turn and before the end of the run."""
     pruned: list[Run] = []
     original: Callable[..., Awaitable[Any]] = run_module.backup_workspace
 
@@ -307,7 +307,7 @@ async def test_after_a_killed_backup_prune_waits_for_one_that_ends(
         await two.run()
     monkeypatch.undo()
     assert pruned[0].exit_code == 11
-    # The killed run has saved all, and was not there to add it up; however long that is ago.
+    # The killed run saved everything, but did not compute the sum, however long ago that was.
     two.clock.elapsed += 30 * 86400
     held = await two.prune()
     assert held.exit_code == 11
@@ -450,7 +450,7 @@ async def test_most_branches_replaced_at_once_trip_it(two: Two, spread: bool) ->
 
 
 def told_by(run: Run) -> list[str]:
-    """What a run tells is not well."""
+    """The problems that a run reports."""
     return [one.text for one in (*run.problems, *(one for entry in run.entries for one in entry.problems))]
 
 
@@ -459,7 +459,7 @@ BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def step(brake: Brake, names: set[str], then: set[str], day: float) -> Brake:
-    """The brake after a run that found `then` where the last snapshot has `names`."""
+    """The brake after a run that found `then`, while the last snapshot has `names`."""
     lost: dict[str, str | None] = dict.fromkeys(names - then, "0")
     count = Count("refs", len(names), len(then), lost, lambda one: one.name in then)
     return brake.seen(count, RULE, name="acme/shop", now=BEGAN + timedelta(days=day), hold=False)
@@ -469,7 +469,7 @@ def test_a_loss_counts_for_a_week_from_when_it_was_seen_however_rare_runs_are() 
     names = {str(number) for number in range(40)}
     brake = step(Brake(), names, names - {"0"}, 0)
     names = names - {"0"}
-    for day in (10, 20):  # nothing happens, and what was lost is accepted
+    for day in (10, 20):  # nothing happens, and the loss is accepted
         brake = step(brake, names, names, day)
     assert (brake.lost, brake.accepted["refs"].count) == ((), 39)
     brake = step(brake, names, names - {"1", "2", "3"}, 30)

@@ -1,4 +1,4 @@
-"""A workspace whose own address, or whose list of repositories, the server answers with nonsense."""
+"""A server that returns nonsense for a workspace itself, or for its list of repositories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def repositories(entries: tuple[RunEntry, ...]) -> dict[str, RunEntry]:
 
 @pytest.fixture
 def place(place: Place) -> Place:
-    """One repository is enough for most, and quicker."""
+    """One repository, which is enough for most tests, and faster."""
     [only] = place.config.workspaces
     place.config = replace(place.config, workspaces=(replace(only, include=("website",)),))
     return place
@@ -34,7 +34,7 @@ def push(place: Place) -> str:
 
 
 def main_of_website(place: Place) -> str:
-    """What the newest snapshot of acme/website says that main is."""
+    """The value of main in the newest snapshot of acme/website."""
     with place.store() as store:
         [folder] = [one for one in store.repositories() if one.slug == "website"]
         latest = folder.metadata.latest()

@@ -1,4 +1,4 @@
-"""What one folder lost, or somebody else left in the store, costs that folder alone and is named."""
+"""Damage in one folder, or foreign files in the store, affect only that folder, and the run names them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def lose(path: Path, how: str) -> None:
         path.write_bytes(b"")
     else:
         data = path.read_bytes()
-        where = data.index(b'"uuid": "{') + 30  # past the digits that the folder's name has
+        where = data.index(b'"uuid": "{') + 30  # after the digits in the folder's name
         path.write_bytes(
             data[:where] + (b"0" if data[where : where + 1] != b"0" else b"1") + data[where + 1 :]
         )

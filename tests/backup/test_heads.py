@@ -1,4 +1,5 @@
-"""Heads of pull requests: pinned wherever git gives them, patched where it does not, counted truthfully."""
+"""Heads of pull requests: pinned wherever git gives them, patched where it does not, and counted
+correctly."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def contribute(
     place: Place, workspace: str = "guests", *, private: bool = False, name: str = "website-fork"
 ) -> SimRepository:
-    """A fork of the website with a pull request from it, the first of them number 4."""
+    """A fork of the website with a pull request from it; the first has number 4."""
     website = place.acme.repositories["website"]
     home = place.world.workspaces[workspace]
     fork = home.add_repository(name, private=private, parent=website)
@@ -98,7 +99,7 @@ async def test_a_head_from_a_fork_is_pinned_as_soon_as_seen(
         assert pin(place, 4) == first
         assert heads(run) == [4, 0, 0, None]
         assert asked(place) != []
-        # What is pinned is not asked for again, and what the fork does later is.
+        # Later runs do not ask for pinned heads again, but for later pushes to the fork.
         again = await place.run("acme/website")
         assert str(entry(again).outcome) == "confirmed" and asked(place) == []
         second = fork.commit("idea", {"idea.txt": b"A better idea\n"}, "Better\n", parents=[])
@@ -108,7 +109,7 @@ async def test_a_head_from_a_fork_is_pinned_as_soon_as_seen(
             folder = store.repository(Selector.parse("acme/website"))
             assert check(CheckJob(str(folder.code), (first, second))).problems == ()
             assert first in read_refs(folder.code, ours=True).refs.values()
-        # The fork may go: the head is ours.
+        # The fork may disappear: the mirror has the head.
         place.world.workspaces[workspace].delete_repository("website-fork")
         place.clock.elapsed += 8 * DAY
         run = await place.run("acme/website")
@@ -123,7 +124,7 @@ async def test_a_fork_that_may_not_be_read_is_a_fact_and_rarely_asked(place: Pla
     assert pin(place, 4) is None
     # The API gives what git does not: the patch.
     assert heads(run) == [3, 1, 0, None]
-    assert len(asked(place)) <= 4  # with the credential, and as anybody
+    assert len(asked(place)) <= 4  # with the credential, and anonymously
     for _ in range(3):
         place.world.workspaces["guests"].repositories["website-fork"].commit(
             "idea", {"more": place.clock.now().isoformat().encode()}, "More\n"
@@ -143,7 +144,7 @@ async def test_a_fork_that_was_gone_before_it_was_seen_is_counted_as_lost(place:
     assert run.exit_code == 0
     assert heads(run) == [3, 0, 1, None] and asked(place) == []
     requests = (await place.run("acme/website")).facts["requests"]
-    assert requests <= 4  # nothing is asked for twice
+    assert requests <= 4  # the run asks for nothing twice
 
 
 async def test_a_fork_that_cannot_be_reached_is_asked_by_the_next_run(place: Place) -> None:
@@ -179,7 +180,7 @@ async def test_a_fork_that_cannot_be_reached_makes_nothing_passing_of_refs_that_
 
 
 async def test_forks_that_never_answer_keep_no_other_place_from_being_asked(tmp_path: Path) -> None:
-    """Theirs are the newer pull requests, and there are more of them than one run bears."""
+    """The silent forks have the newer pull requests, and there are more of them than one run tries."""
     with made(tmp_path, git_serves_any_hash=True) as place:
         good = contribute(place, name="good")
         for name in ("silent-1", "silent-2", "silent-3"):
@@ -197,7 +198,7 @@ async def test_forks_that_never_answer_keep_no_other_place_from_being_asked(tmp_
         assert run.exit_code == 75
         assert pin(place, 4) == good.refs()[b"refs/heads/idea"]
         assert pin(place, own.id) == own.source_hash
-        # None of the silent ones is left out for ever, either.
+        # No run leaves out a silent fork for ever, either.
         place.simulator.faults.clear()
         run = await place.run("acme/website")
         assert (run.exit_code, heads(run)) == (0, [8, 0, 0, None])
@@ -207,7 +208,8 @@ async def test_forks_that_never_answer_keep_no_other_place_from_being_asked(tmp_
 async def test_a_head_that_no_ref_has_comes_by_hash_where_the_server_gives_it(
     tmp_path: Path, short: bool
 ) -> None:
-    """A squashed pull request whose branch was deleted; the list of its commits tells its head in full."""
+    """A squashed pull request whose branch was deleted; the list of its commits has the full hash of its
+    head."""
     with made(tmp_path, git_serves_any_hash=True, short_hashes=short) as place:
         run = await place.run("acme/billing")
         squashed = place.acme.repositories["billing"].pull_requests[1]
@@ -221,7 +223,7 @@ async def test_where_the_server_gives_nothing_by_hash_the_patch_is_kept(place: P
     assert heads(run, "acme/billing") == [1, 1, 0, None] and run.exit_code == 0
     place.simulator.requests.clear()
     await place.run("acme/billing")
-    # It was refused once, and is not asked for in every run: there are the refs, and no more.
+    # The server refused it once, and not every run asks again: only the requests for refs remain.
     assert len(asked(place, "billing.git")) <= 2
 
 
@@ -252,7 +254,7 @@ async def test_many_heads_of_one_fork_take_one_fetch(place: Place) -> None:
         website.open_pull_request(source=f"idea-{number}", title="Another", author=ann, fork=fork)
     run = await place.run("acme/website")
     assert heads(run) == [24, 0, 0, None]
-    assert len(asked(place)) <= 3 * 2  # nobody's credential there, then anybody's: branches, and one pack
+    assert len(asked(place)) <= 3 * 2  # first with the credential, then anonymously: branches, and one pack
 
 
 @pytest.mark.parametrize("lie", ["other-origin", "login-page"])

@@ -1,4 +1,4 @@
-"""A repository is its uuid: whatever happens to names, no snapshot says of one what is another's."""
+"""A repository is its uuid: whatever happens to names, no snapshot contains another repository's data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def outcomes(run: Run) -> dict[str, str]:
 
 
 def another(place: Place, slug: str) -> SimRepository:
-    """Delete a repository and make another of its name, with other branches and a pull request."""
+    """Delete a repository and create another one with its name, other branches and a pull request."""
     place.acme.delete_repository(slug)
     made = place.acme.add_repository(slug)
     made.commit("main", {"other.txt": b"something else\n"}, "Something else\n")
@@ -84,7 +84,7 @@ async def test_a_name_used_again_between_list_and_fetch_is_noticed(
     folder = folders(place)[old.uuid]
     assert read_refs(folder.code).refs == (refs if is_known else {})
     assert check_snapshots(folder, None, "objects").findings == []
-    # The next run takes up the new one in a folder of its own; the old one is as it was last seen.
+    # The next run creates a folder for the new one; the old one keeps its last state.
     run = await place.run()
     both = folders(place)
     assert read_refs(both[made[0].uuid].code).refs == made[0].refs()
@@ -130,7 +130,7 @@ async def test_a_repository_given_to_another_workspace_keeps_its_folder_and_its_
     assert after.place == before.place and after.full_name == "other/billing" and after.missing is None
     assert [one.name for one in after.former_names] == ["acme/billing"]
     assert first is not None and first.id in {one.id for one in after.metadata.snapshots()}
-    # The run of the old workspace says that it went, and spoils nothing.
+    # The run of the old workspace reports that it moved, and damages nothing.
     await place.run()
     assert read_refs(folders(place)[billing.uuid].code).refs == billing.refs()
 
@@ -152,7 +152,7 @@ async def test_names_that_are_swapped_stay_with_their_code(place: Place) -> None
 
 
 async def test_a_fork_outlives_its_parent(place: Place) -> None:
-    """Each mirror is whole by itself, whatever upstream shares."""
+    """Each mirror is complete by itself, whatever upstream shares."""
     website = place.acme.repositories["website"]
     fork = place.acme.add_repository("website-fork", parent=website)
     fork.commit("main", {"fork.txt": b"ours\n"}, "Ours\n")

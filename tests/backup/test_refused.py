@@ -1,4 +1,4 @@
-"""A 401 costs no more than what it is about; and git decides for itself about the code."""
+"""A 401 affects only what it is about; for the code, git decides for itself."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_code_that_is_held_is_fetched_where_the_api_refuses_the_credential
         assert latest is not None
         told = folder.metadata.code_refs(latest)
         assert told is not None and told[0].refs[b"refs/heads/main"] == new
-        # What the API gave before is still in the newest snapshot.
+        # The newest snapshot still has what the API gave before.
         assert folder.metadata.read(latest, "repository.json")
         assert folder.metadata.paths(latest, "pull-requests/")
     place.simulator.faults.clear()
@@ -126,7 +126,7 @@ async def test_a_refused_one_of_several_is_told_and_the_other_saves_everything(
 async def test_code_is_fetched_by_the_credential_that_git_lets_in(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two tokens, each of one repository: neither is let in at the other's."""
+    """Two tokens, each for one repository: the server accepts neither for the other's."""
     tokens = {
         slug: place.world.add_repository_access_token("acme", slug, SCOPES)
         for slug in ("website", "handbook")

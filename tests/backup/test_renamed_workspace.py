@@ -1,4 +1,4 @@
-"""A workspace that has another name now is found by its uuid, backed up on, and its new name said."""
+"""A run finds a renamed workspace by its uuid, backs it up, and reports its new name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_it_is_backed_up_on_and_its_new_name_is_said(place: Place) -> None
         run = await place.run()
         assert (run.exit_code, run.facts["renamed"]) == (0, {"zenith": "acme"}), run.problems
         assert outcomes(run)["zenith/shop"] == expected
-    # A person may mean it by either name.
+    # A selector may use either name.
     for selector in ("acme", "zenith", "acme/shop", "zenith/shop"):
         assert outcomes(await place.run(selector))["zenith/shop"] == "confirmed", selector
     with place.store() as store:

@@ -1,4 +1,4 @@
-"""Snippets as git repositories: fetched when they were updated, kept when they are deleted."""
+"""Snippets as git repositories: fetched after an update, kept after a deletion."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ ACME = Selector("acme")
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """A workspace with three snippets, of which two have ids that differ in case alone."""
+    """A workspace with three snippets; the ids of two of them differ only in case."""
     world = World(tmp_path / "upstream")
     populate(world)
     acme, ann = world.workspaces["acme"], world.users["ann@acme.example"]
     acme.add_snippet("Upper", {"a.txt": b"upper\n"}, author=ann, identifier="kYpJ")
     acme.add_snippet("Lower", {"a.txt": b"lower\n"}, author=ann, identifier="kypj")
     acme.settings.clear()
-    # No real access token has this scope; what follows is of credentials that have.
+    # No real access token has this scope; these tests are about credentials that have it.
     token = world.add_workspace_access_token("acme", SCOPES | {"snippet"})
     with Simulator(world) as simulator:
         config = load(write_config(tmp_path, simulator, token))
@@ -61,7 +61,7 @@ def part(run: Run) -> Part:
 
 
 def asked(place: Place) -> list[str]:
-    """The snippets that git was asked for since this was last asked."""
+    """The snippets that git asked for since the last call."""
     paths = [one.path for one in place.simulator.requests if ".git/" in one.path]
     place.simulator.requests.clear()
     return sorted({path.split("/")[3] for path in paths if path.startswith("/snippets/")})
@@ -114,7 +114,7 @@ async def test_only_what_was_updated_is_asked_for_and_all_once_a_week(place: Pla
     place.clock.elapsed += 2 * DAY
     run = await place.run()
     assert (str(entry(run).outcome), asked(place)) == ("saved", ["kYpJ"])
-    # A push that only the list of commits tells of, and one that nothing tells of.
+    # A push that only the list of commits shows, and one that nothing shows.
     pushed = place.acme.snippets["kypj"].commit_files({"a.txt": b"pushed\n"})
     hidden = place.acme.snippets["kYpJ"].git.commit("other", {"b.txt": b"hidden\n"}, "Elsewhere\n")
     place.clock.elapsed += 1 * DAY
@@ -278,7 +278,7 @@ async def test_one_that_was_given_before_and_is_not_now_is_told_and_asked_for_un
     run = await place.run()
     assert (run.exit_code, part(run).reason) == (0, None)
     assert git("rev-parse", "main", cwd=home(place).mirror("snippets/kypj")).strip() == snippet.commit
-    # The next time it is not taken for a fact at once, either.
+    # The next time the refusal does not count at once, either.
     snippet.edit({"a.txt": b"edited again\n"})
     place.simulator.order(Fault("/snippets/acme/kypj/*", status=status, times=1000))
     place.clock.elapsed += DAY

@@ -1,4 +1,4 @@
-"""Upkeep within runs: it is told, it stands in nobody's way, and what fails of it fails no run."""
+"""Maintenance within runs: the run reports it, nobody waits for it, and its failure fails no run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wikis as git repositories: everything once seen stays, and that there is none is a fact."""
+"""Wikis as git repositories: everything seen once stays, and a missing wiki is no failure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _place(folder: Path, switches: Switches) -> Iterator[Place]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """A workspace whose wikis are still there."""
+    """A workspace that still has wikis."""
     yield from _place(tmp_path, Switches(wikis=True))
 
 
@@ -63,7 +63,7 @@ def wiki_part(run: Run) -> Part:
 
 
 def asked(place: Place) -> int:
-    """Of how many wikis git was asked since this was last asked."""
+    """How many wikis git asked for since the last call."""
     paths = {one.path.partition(".git/wiki/")[0] for one in place.simulator.requests if "/wiki/" in one.path}
     place.simulator.requests.clear()
     return len(paths)
@@ -85,7 +85,7 @@ def wiki_of(place: Place) -> SimRepository:
 
 
 async def rollback_problem(place: Place, target: Path, at: str) -> dict[str, str]:
-    """The refs of the wiki as a restore gives them, read by C git from a clone."""
+    """The refs of the wiki after a restore, read by C git from a clone."""
     report = await restore.run(
         place.config.store, WEBSITE, target=str(target), at=at, only=frozenset({"wiki"}),
         environment=os.environ,
@@ -151,7 +151,7 @@ async def test_full_asks_again_and_finds_what_is_new(place: Place) -> None:
 
 @pytest.mark.git
 async def test_all_that_a_wiki_ever_was_can_be_brought_back(place: Place, tmp_path: Path) -> None:
-    """It is written, rewritten, loses a branch, and disappears."""
+    """The wiki is written, rewritten, loses a branch, and disappears."""
     need_git()
     wiki = wiki_of(place)
     states = {}
@@ -304,7 +304,7 @@ async def test_one_that_is_held_and_refused_is_told_as_missing_before_it_counts_
     run = await place.run("acme/website")
     assert (run.exit_code, str(wiki_part(run).state)) == (0, "complete")
     assert read_refs(folder_of(place).mirror("wiki")).refs == wiki_of(place).refs()
-    # The next time it is not taken for gone at once, either.
+    # The next time it does not count as gone at once, either.
     place.simulator.order(Fault("*/website.git/wiki*", times=100_000, **fault))
     assert (await place.run("acme/website")).exit_code == code
     await sound(place)
@@ -371,7 +371,7 @@ async def test_a_credential_that_is_refused_as_a_whole_is_not_a_wiki_that_went(p
 async def test_a_sign_in_that_is_refused_before_the_wiki_is_told_as_such(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A secret may be revoked between the code and the wiki."""
+    """Somebody may revoke a secret between the code and the wiki."""
 
     async def refused(*_: object) -> None:
         raise CredentialRefused("the sign-in server refused the credential")
@@ -480,7 +480,7 @@ async def test_damage_in_a_wiki_is_found_and_named(place: Place) -> None:
 async def test_killed_while_a_first_wiki_came_the_next_run_completes(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mirror is on the disk and no snapshot tells of it."""
+    """The mirror is on the disk, but no snapshot names it."""
 
     def killed(*_: object, **__: object) -> None:
         raise Killed

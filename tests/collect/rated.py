@@ -1,6 +1,6 @@
-"""A backup in a process of its own, by a clock that several processes share and that only waiting moves:
-`python -m tests.collect.rated CONFIG CLOCK [DOCUMENTS]`. So an hour's rate limit takes no hour, and a
-process may be killed all the same."""
+"""A backup in a process of its own, with a clock that several processes share and that only waiting moves:
+`python -m tests.collect.rated CONFIG CLOCK [DOCUMENTS]`. An hour of the rate limit takes no real time, and a
+test can kill the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 
 
 class SharedClock:
-    """Time that stands in a file."""
+    """A clock whose time is in a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,7 +27,7 @@ class SharedClock:
 
     def monotonic(self) -> float:
         while not (text := self.path.read_text()):
-            pass  # somebody is writing it
+            pass  # another process is writing it
         return float(text)
 
     def now(self) -> datetime:

@@ -1,5 +1,5 @@
-"""A first backup that takes many hours of a rate limit, killed again and again: it ends complete, and
-asks for next to nothing twice. The simulator's own log proves it."""
+"""A first backup that takes many hours of a rate limit, killed again and again: it ends complete, and asks
+for almost nothing twice. The simulator's own log proves it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ KILLS = 60 if SOAK else 10
 PULLS = 400 if SOAK else 90
 CONCURRENCY = 8
 DOCUMENTS = 15
-# Of one document: comments, tasks and statuses; of a pipeline: steps, log and report.
+# For one document: comments, tasks and statuses; for a pipeline: steps, log and report.
 REQUESTS_A_DOCUMENT = 3
-# Every run asks for these, whatever was asked before; for a repository itself where something in it is not
-# found.
+# Every run asks for these, and for a repository itself if something in it is not found.
 EACH_RUN = re.compile(
     r"/2\.0/(workspaces|repositories)/acme(/\w+)?(\?|$)|/pipelines/\?sort|/pullrequests\?.*q=updated_on|/issues(\?|$)"
 )
@@ -64,7 +63,7 @@ def fill(world: World) -> None:
 
 
 def documents(store: Path, name: str) -> dict[str, str]:
-    """Every document of the last snapshot but its own facts, by blob."""
+    """Every document of the last snapshot except its own facts, by blob."""
     with Store.open(store) as opened:
         folder = opened.repository(Selector.parse(name))
         latest = folder.metadata.latest()
@@ -74,7 +73,7 @@ def documents(store: Path, name: str) -> dict[str, str]:
 
 
 class Runner:
-    """Starts backups by a shared clock, and kills them after so many requests."""
+    """Starts backups with a shared clock, and kills them after a number of requests."""
 
     def __init__(self, folder: Path, simulator: Simulator, token: str, *, store: str) -> None:
         self.simulator = simulator
@@ -97,7 +96,7 @@ class Runner:
         return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def killed_after(self, requests: int) -> bool:
-        """Whether it was killed before it came to its end."""
+        """Whether it was killed before its end."""
         until = len(self.simulator.requests) + requests
         running = self.start()
         while running.poll() is None and len(self.simulator.requests) < until:
@@ -154,7 +153,7 @@ def test_killed_all_the_time_it_ends_complete_and_asks_little_twice(
 
 @pytest.mark.parametrize("switches", [Switches.default(), Switches(activity_of_all=False)])
 def test_where_nobody_kills_it_nothing_is_asked_twice(tmp_path: Path, switches: Switches) -> None:
-    """Each run's window is over long before the backfill is."""
+    """The window of each run ends long before the backfill does."""
     clock = SharedClock(tmp_path / "clock")
     world = World(tmp_path / "upstream", clock=clock.now, limit=70)
     fill(world)
@@ -179,7 +178,7 @@ def test_where_nobody_kills_it_nothing_is_asked_twice(tmp_path: Path, switches: 
 
 
 def test_a_killed_run_leaves_the_reserve_to_others(tmp_path: Path) -> None:
-    """The next one knows what it used of the hour, but for the last few requests."""
+    """The next run knows what it used of the hour, except for the last few requests."""
     clock = SharedClock(tmp_path / "clock")
     world = World(tmp_path / "upstream", clock=clock.now, limit=300)
     fill(world)
@@ -192,5 +191,5 @@ def test_a_killed_run_leaves_the_reserve_to_others(tmp_path: Path) -> None:
         assert runner.killed_after(90)
         assert runner.to_the_end() == 75
         made = sum(1 for one in simulator.requests if one.kind == "api")
-    # What was on its way when it was killed was asked, too.
+    # Requests in flight at the kill count, too.
     assert made <= world.limit - reserve + EXCHANGE_REQUESTS + CONCURRENCY

@@ -1,4 +1,4 @@
-"""Each row of the catalogue: what the simulator shows is in the documents, with nothing lost."""
+"""Each row of the catalogue: the documents contain everything that the simulator shows."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Held:
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
-    """One backup of everything there is, by somebody who may read it all."""
+    """One backup of everything, by a credential that can read all of it."""
     import asyncio
 
     folder = tmp_path_factory.mktemp("catalogue")
@@ -67,7 +67,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     populate(world)
     enrich(world)
     ann = world.users["ann@acme.example"]
-    # Of this one git has nothing any more.
+    # git no longer has anything of this one.
     upstream = world.workspaces["acme"].repositories["website"]
     main = upstream.branch("main")
     assert main is not None
@@ -96,14 +96,14 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
 
 
 def canonical(value: Any) -> Json:
-    """A rendered document as a snapshot would hold it."""
+    """A rendered document as a snapshot would store it."""
     import json
 
     return fields.stable(loads(json.dumps(value).encode()))
 
 
 def same(held: Any, shown: Any) -> None:
-    """Nothing that is shown is lost: every field is there with its value; short hashes grew."""
+    """Nothing shown is lost: every field is present with its value; short hashes became full ones."""
     shown = canonical(shown)
     assert fields.merged(held, shown) == held, shown
 

@@ -1,4 +1,4 @@
-"""Downloads and attachments: what is replaced upstream is fetched anew, until it is there."""
+"""Downloads and attachments: Mirror fetches a file that upstream replaced again, until it succeeds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WEBSITE = "acme/website"
 def place(tmp_path: Path) -> Iterator[Place]:
     world = World(tmp_path / "upstream")
     populate(world)
-    # No real access token has the scope of issues; what follows is of credentials that have.
+    # No real access token has the scope of issues; these tests are about credentials that have it.
     token = world.add_workspace_access_token("acme", SCOPES | {"issue"})
     with Simulator(world, switches=Switches(issue_tracker=True)) as simulator:
         yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
@@ -65,7 +65,7 @@ async def settled(place: Place) -> Run:
 async def test_a_replaced_download_that_could_not_be_fetched_is_fetched_by_the_next_round(
     place: Place,
 ) -> None:
-    """Until then its entry is the old one, of the old bytes."""
+    """Until then its entry is the old one, with the old bytes."""
     new = b"a whole new catalogue, second edition"
     await place.run(WEBSITE)
     [before] = document(place, "downloads.json")
@@ -95,7 +95,7 @@ async def test_a_download_that_came_back_and_could_not_be_fetched_is_not_gone(pl
 async def test_a_download_whose_held_bytes_are_not_as_many_as_listed_is_fetched_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So older versions left one that was replaced and could not be fetched."""
+    """Older versions left a replaced download like this if they could not fetch it."""
     new, render = b"a whole new catalogue, second edition", Settings.download
 
     def listed(self: Settings, file: Attachment, repository: SimRepository) -> JsonObject:
@@ -111,7 +111,7 @@ async def test_a_download_whose_held_bytes_are_not_as_many_as_listed_is_fetched_
 
 
 async def test_an_attachment_that_is_replaced_under_its_name_is_fetched_anew(place: Place) -> None:
-    """The list tells nothing but names."""
+    """The list contains only names."""
     ann = place.world.users["ann@acme.example"]
     issue = place.acme.repositories["website"].add_issue("Broken", author=ann)
     issue.attach("screen.png", b"first")

@@ -1,4 +1,4 @@
-"""null among the entries of a list costs itself alone, and is told until the list is whole."""
+"""A null in a list affects only itself, and the run reports it until the list is complete."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @contextmanager
 def losing(address: str, *, which: Callable[[Any], bool] = lambda _: True) -> Iterator[None]:
-    """The first entry of a list that `which` is true of is null."""
+    """Replace the first entry of a list for which `which` is true by null."""
     page, hidden = paging.page, Call.hidden
 
     def odd(items: Any, render: Any, pairs: Any, *, base: str, manners: Any) -> paging.Document:

@@ -1,4 +1,4 @@
-"""What of a list's entries could not be had is told, and keeps neither the others nor what was out."""
+"""The run reports entries of a list that it could not get; they affect neither the others nor stored data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DAY = 86400.0
 def place(tmp_path: Path) -> Iterator[Place]:
     world = World(tmp_path / "upstream")
     populate(world)
-    # No real access token has these scopes; what follows is of credentials that have.
+    # No real access token has these scopes; these tests are about credentials that have them.
     token = world.add_workspace_access_token("acme", SCOPES | {"issue", "snippet"})
     with Simulator(world, switches=Switches(issue_tracker=True)) as simulator:
         config = load(write_config(tmp_path, simulator, token))
@@ -113,12 +113,12 @@ async def test_one_file_of_a_snippet_keeps_no_other_out_and_is_asked_for_again(
     kept = documents(place, "acme")["snippets/zzz.json"]
     assert set(kept["files"]) == {"a.txt", "c.txt"} and kept["_parts"]["files"]["state"] == told
     assert kept["comments"] is not None and kept["commits"] is not None
-    # Though it was not updated since.
+    # Although it was not updated since.
     place.simulator.faults.clear()
     assert (await settled(place)).exit_code == 0
     first = documents(place, "acme")["snippets/zzz.json"]
     assert set(first["files"]) == {"a.txt", "b.txt", "c.txt"} and first["_parts"] == {}
-    # What was held of it stays.
+    # Its stored data stays.
     snippet.edit({"a.txt": b"aa", "b.txt": b"bb"})
     place.simulator.order(Fault(where, status=status, times=50))
     assert (await settled(place)).exit_code == 3

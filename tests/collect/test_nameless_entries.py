@@ -1,4 +1,5 @@
-"""An entry of a list without a uuid, a name or a key costs itself alone, and is told until it has one."""
+"""A list entry without a uuid, a name or a key affects only itself, and the run reports it until it has
+one."""
 
 from __future__ import annotations
 

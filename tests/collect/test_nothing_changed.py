@@ -1,5 +1,5 @@
-"""Where nothing changed, a run is nearly free: two requests for each repository, and the documents are
-not even opened."""
+"""Without changes, a run is almost free: two requests for each repository, and it does not open the
+documents."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_it_takes_two_requests_for_each_repository(place: Place) -> None:
 
 
 async def test_work_that_a_killed_run_left_is_not_called_confirmed(place: Place) -> None:
-    """Its cursors have moved, so nothing is new upstream; but no snapshot has it yet."""
+    """Its cursors have moved, so nothing is new upstream; but no snapshot has the data yet."""
     await place.run()
     place.acme.repositories["api"].pull_requests[1].edit(
         title="Another title", author=place.world.users["eve@acme.example"]

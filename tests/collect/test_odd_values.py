@@ -1,4 +1,4 @@
-"""One odd value costs what it is in, and nothing else: no other thing is missed for it, now or later."""
+"""An odd value affects only its own document: Mirror misses nothing else because of it, now or later."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pull(place: Place, number: int) -> Any:
 def change_pull_requests(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    """From now on pull requests are told as `change` has them."""
+    """From now on, the server shows pull requests as `change` returns them."""
     told = Renderer.pull_request
 
     def odd(self: Renderer, one: PullRequest, *, listed: bool) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def change_pull_requests(
 
 
 def change_lists(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """From now on entries of lists are told as `change` has them, however they are sorted and found."""
+    """From now on, the server shows entries of lists as `change` returns them, for any order and filter."""
     told = answer
 
     def odd(document: Any) -> Any:
@@ -132,7 +132,7 @@ async def test_what_was_remembered_by_a_clock_that_was_ahead_hides_nothing(place
 
 
 async def test_no_cursor_passes_the_time_at_which_its_reading_began(place: Place) -> None:
-    """Else everything would be read again in each run."""
+    """Otherwise each run would read everything again."""
     pull(place, 2).approve(place.world.users["eve@acme.example"])
     pull(place, 2).activity[0]["approval"]["date"] = FAR
     pull(place, 2).updated = FAR
@@ -156,9 +156,9 @@ async def test_a_time_that_no_calendar_has_is_kept_and_ends_nothing(
         assert document(place, f"pull-requests/0/{number}.json")["pull_request"]["updated_on"] == text
 
 
-# -- what cannot be kept, or told apart
+# -- what Mirror cannot store, or cannot distinguish
 
-# Few bytes in an answer, many in a document.
+# Few bytes in a response, many in a document.
 LONG = [1] * 40_000
 
 
@@ -221,7 +221,7 @@ async def test_a_pull_request_with_an_odd_number_keeps_no_other_out_and_makes_no
 
     with monkeypatch.context() as patched:
         change_lists(patched, odd)
-        for _ in range(2):  # also where the list brings it no more, because nothing moved
+        for _ in range(2):  # also if the list no longer shows it, because nothing changed
             run = await place.run(NAME)
             assert run.exit_code == 3
             part = entry(run).parts["pull_requests"]
@@ -304,11 +304,11 @@ async def test_a_pipeline_without_a_number_is_told_and_the_others_are_saved(
     assert document(place, "pipelines/0/2.json")["logs"]
 
 
-# -- what is told of a head
+# -- what is known of a head
 
 
 async def test_the_patch_of_a_head_that_was_replaced_is_not_taken_for_the_new_ones(place: Place) -> None:
-    """Git has neither head; the API gave the patch of the first, and has none of the second."""
+    """Git has neither head; the API gave the patch of the first, and has none for the second."""
     name, path = "acme/billing", "pull-requests/0/1.json"
     billing = place.acme.repositories["billing"]
     run = await place.run(name)

@@ -1,4 +1,5 @@
-"""New pipelines are seen whichever way the server lists them, also where it begins to list them otherwise."""
+"""Mirror finds new pipelines in whatever order the server lists them, even if the server changes the
+order."""
 
 from __future__ import annotations
 
@@ -67,7 +68,7 @@ async def test_of_a_list_that_ascends_only_the_end_is_read_again(place: Place) -
     place.simulator.requests.clear()
     assert (await place.run(NAME)).exit_code == 0
     assert held(place) == upstream(place)
-    assert pages_asked(place) == 3  # one that was known, and two more
+    assert pages_asked(place) == 3  # a known one, and two more
     place.simulator.requests.clear()
     assert (await place.run(NAME)).exit_code == 0
     assert pages_asked(place) == 1
@@ -82,7 +83,7 @@ async def test_new_ones_are_seen_once_the_server_begins_to_heed_the_order(place:
 
 
 async def test_new_ones_are_seen_where_the_remembered_page_has_one_entry_left(place: Place) -> None:
-    """From one entry no order can be told; but it is not the newest."""
+    """A single entry shows no order; but it is not the newest."""
     build(place, 1)
     assert (await place.run(NAME)).exit_code == 0
     heed_sort(place, True)
@@ -100,7 +101,7 @@ async def test_a_remembered_page_that_is_refused_is_not_asked_for_again(place: P
 
 
 async def test_a_list_that_was_half_read_is_read_anew_where_its_order_changed(place: Place) -> None:
-    """Put off between two pages: what the first ones had in one order the last have not in the other."""
+    """Interrupted between two pages: the first pages have another order than the last ones."""
     build(place, 4)
     heed_sort(place, True)
     place.simulator.order(Fault(WHERE, status=500, times=20, skip=2))
@@ -112,7 +113,7 @@ async def test_a_list_that_was_half_read_is_read_anew_where_its_order_changed(pl
 
 
 async def test_a_list_in_no_order_is_read_to_its_end(place: Place) -> None:
-    """A first page with the oldest ones in it says nothing of what comes after."""
+    """A first page with the oldest ones in it says nothing about the rest."""
     website = place.acme.repositories["website"]
     first, second = website.pipelines[1], website.pipelines[2]
     first.created, second.created = second.created, first.created

@@ -1,4 +1,4 @@
-"""What a 403, a 404 and a 410 mean for each kind: absent only where it can be shown, missing elsewhere."""
+"""The meaning of a 403, a 404 and a 410 for each kind: absent only if proven, missing otherwise."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(folder: Path, scopes: set[str] | frozenset[str], switches: Switches) ->
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """One repository, and a credential that may read all of it."""
+    """One repository, and a credential that can read all of it."""
     yield from make(tmp_path, SCOPES | {"issue"}, Switches(issue_tracker=True))
 
 
@@ -71,7 +71,7 @@ async def later(place: Place, seconds: float, **more: Any) -> Run:
     return await place.run(**more)
 
 
-# Each setting that is one answer by itself, and whose address names nothing but the repository.
+# Each setting that is a single response, and whose URL names only the repository.
 PLAIN = [
     row
     for row in rows(level="repository")
@@ -86,7 +86,7 @@ async def test_a_404_of_what_is_held_is_no_absence_yet(place: Place) -> None:
         refuse(place, 404, row.endpoint.template.removeprefix("/repositories/{workspace}/{repository}"))
     run = await later(place, 8 * DAY)
     assert run.exit_code == 3
-    # What is held and may be none is missing as well, until that has lasted.
+    # Stored data that may be absent counts as missing, too, until the refusal has lasted.
     wanted = dict.fromkeys((row.name for row in PLAIN), "partial")
     # No access token can read these.
     wanted |= dict.fromkeys(("users_permissions", "groups_permissions"), "unavailable")
@@ -103,7 +103,7 @@ async def test_a_404_of_what_is_held_is_no_absence_yet(place: Place) -> None:
 
 
 async def test_a_404_storm_is_no_clean_run_and_nothing_is_forgotten_for_it(place: Place) -> None:
-    """Everything is "not found" for most of an hour, as it happened, and then as it was."""
+    """Everything is "not found" for most of an hour, as it really happened, and then is back."""
     place.acme.repositories["website"].add_pipeline(steps=[("build", b"built\n")])
     refuse(place, 404, "", "/*")
     run = await place.run()
@@ -143,7 +143,7 @@ async def test_a_log_that_is_not_found_in_a_storm_is_asked_for_again(place: Plac
 async def test_a_410_for_what_was_held_is_told_until_it_has_lasted(
     place: Place, path: str, name: str
 ) -> None:
-    """A brown-out is over after some hours."""
+    """A brown-out ends after some hours."""
     await place.run()
     before = documents(place)
     place.clock.elapsed += 8 * DAY
@@ -219,7 +219,7 @@ async def test_a_scope_that_a_single_credential_lacks_is_not_asked_for_kind_by_k
         run = await place.run()
         assert run.exit_code == 3
         refused = [one.path for one in place.simulator.requests if one.status == 403]
-        # Repositories that are backed up beside each other may each ask once, and never for a second kind.
+        # Repositories that run concurrently may each ask once, but never for a second kind.
         assert any(one.endswith("/branch-restrictions") for one in refused)
         assert not [one for one in refused if "/repositories/" in one and one.endswith("/deploy-keys")]
         for entry in run.entries:
@@ -245,7 +245,7 @@ BLOCKED = {
 async def test_a_refusal_of_where_somebody_asks_from_is_not_taken_for_one_of_the_kind(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Access tokens have no scope for issues; but that is not what a firewall says."""
+    """Access tokens have no scope for issues; but a firewall's refusal does not mean that."""
     content, kind = BLOCKED[name]
     blocked = answer({}, 403)
     blocked.body = content.encode()

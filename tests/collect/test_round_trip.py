@@ -1,8 +1,8 @@
-"""Each row of the catalogue against the wire: every field of every answer that the simulator gives is in
-the documents, with its value.
+"""Each row of the catalogue against the wire: the documents contain every field of every response of the
+simulator, with its value.
 
-The answers are asked for here by other means than the client's, and compared leaf by leaf as they came,
-not as our own code would keep them.
+This test requests the responses without the client, and compares them leaf by leaf as they came, not as our
+own code would store them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WEBSITE = {"workspace": "acme", "repository": "website"}
 
 
 class Wire:
-    """Asks the simulator, page by page, and believes what it says."""
+    """Requests the simulator, page by page, and believes its responses."""
 
     def __init__(self, held: Held, http: httpx.Client) -> None:
         self._held = held
@@ -69,8 +69,8 @@ def wire(held: Held) -> Iterator[Wire]:
 
 
 def lost(shown: Any, kept: Any, at: str = "") -> list[str]:
-    """What is shown and not kept, by place. Of links, what expires and who is signed in may go; a hash
-    may have grown."""
+    """What is shown and not stored, by place. Links may lose what expires and the signed-in user; a short
+    hash may have become a full one."""
     if isinstance(shown, dict):
         if not isinstance(kept, dict):
             return [at]
@@ -99,7 +99,7 @@ def lost(shown: Any, kept: Any, at: str = "") -> list[str]:
 
 
 def matched(shown: Sequence[Any], kept: Sequence[Any]) -> Pairs:
-    """Each entry that is shown with the one that is kept of it: the one of which least is lost."""
+    """Each shown entry with the stored entry that loses the least of it."""
     assert len(shown) == len(kept)
     left = list(kept)
     for one in shown:
@@ -116,7 +116,7 @@ def of_pulls(held: Held, wire: Wire, name: str, endpoint: Endpoint) -> Pairs:
 
 
 def _activity(held: Held, wire: Wire) -> Pairs:
-    """Of an entry about a comment its id and time are kept: the comment itself is among the comments."""
+    """An entry about a comment keeps its id and time: the comment itself is among the comments."""
     for entry in wire.every(api.PULL_REQUESTS_ACTIVITY, **WEBSITE):
         document = held.document(f"pull-requests/0/{entry['pull_request']['id']}.json")
         about = {name: value for name, value in entry.items() if name != "pull_request"}
@@ -250,7 +250,7 @@ def of_services(held: Held, wire: Wire) -> Pairs:
         number, place = pipeline["build_number"], {**WEBSITE, "pipeline": pipeline["uuid"]}
         kept = held.document(f"pipelines/{number // 100}/{number}.json")["logs"]
         for step in wire.every(api.PIPELINE_STEPS, **place):
-            # A pipeline that still runs has no log to keep yet.
+            # A running pipeline has no log to store yet.
             for uuid in (one["uuid"] for one in step.get("services", ()) if one["uuid"] in kept):
                 shown = wire.bytes_of(api.SERVICE_LOG, step=step["uuid"], log=uuid, **place)
                 yield shown.hex(), held.file(kept[uuid]).hex()
@@ -280,7 +280,7 @@ def of_commits(held: Held, wire: Wire, name: str, endpoint: Endpoint) -> Pairs:
 
 
 def of_heads(held: Held, wire: Wire, name: str) -> Pairs:
-    """Statuses and approvals of the commits that branches point at."""
+    """Statuses and approvals of the commits to which branches point."""
     website = held.world.workspaces["acme"].repositories["website"]
     for commit in {value for ref, value in website.refs().items() if ref.startswith(b"refs/heads/")}:
         document = held.document(f"commit-comments/{commit[:2]}/{commit}.json")
@@ -307,7 +307,7 @@ def _system_key(held: Held, wire: Wire) -> Pairs:
 
 
 def _setting(held: Held, wire: Wire, row: Row) -> Pairs:
-    """One document, which is a list or a thing."""
+    """One document, which is a list or an object."""
     kept = held.document(row.document, of="workspace" if row.level == "workspace" else "website")
     names = {**WEBSITE, "branch": "main"}
     if row.endpoint.page_size:
@@ -317,7 +317,7 @@ def _setting(held: Held, wire: Wire, row: Row) -> Pairs:
 
 
 Rule = Callable[[Held, Wire], Pairs]
-# What is no document of its own, with one answer.
+# Data without a document of its own, with one response.
 RULES: dict[str, Rule] = {
     "repositories": _repositories,
     "repository list": _repositories,

@@ -1,4 +1,4 @@
-"""A refusal of what was given yesterday is told, though it may mean that there is none, until it has
+"""Mirror reports a refusal of data that was readable yesterday, although it may mean absence, until it has
 lasted for days."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tests.collect.test_missing import DAY, part, place  # noqa: F401 - a fixtur
 from tests.place import Place
 
 SAID = "Token is invalid, expired, or not supported for this endpoint."
-# What may honestly be none: the tracker, the key pair, and pipelines by their configuration.
+# Kinds that may really be absent: the tracker, the key pair, and pipelines by their configuration.
 ADDRESSES = (
     "*/issues",
     "*/ssh/key_pair",

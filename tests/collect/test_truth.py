@@ -1,4 +1,4 @@
-"""What a snapshot says of each part: denied is not empty, gone keeps what was, unchanged is unchanged."""
+"""What a snapshot says of each part: denied is not empty, gone keeps the old data, unchanged is unchanged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def document(place: Place, path: str, name: str = "acme/website") -> Any:
 async def test_what_cannot_be_had_is_marked_before_it_counts_as_asked(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at any checkpoint, the next run does not take it for something that is complete."""
+    """Killed at any checkpoint, the next run does not treat it as complete."""
     told: list[bool] = []
     tick = Work.tick
 
@@ -72,7 +72,7 @@ MIXES = [Switches.default(), Switches.inverted(), *(Switches.seeded(seed) for se
 
 @pytest.mark.parametrize("switches", MIXES, ids=["default", "inverted", "mix0", "mix1", "mix2", "mix11"])
 async def test_nothing_changes_where_nothing_changed(tmp_path: Path, switches: Switches) -> None:
-    """Over days, with every sweep and every round over the settings."""
+    """Over days, with every sweep and every round of settings."""
     world = World(tmp_path / "upstream")
     populate(world)
     token = world.add_workspace_access_token("acme", SCOPES)
@@ -115,14 +115,14 @@ async def test_the_absence_of_one_kind_can_be_agreed_and_is_told_all_the_same(tm
         place = Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
         assert (await place.run()).exit_code == 3
         place.config = load(write_config(tmp_path, simulator, token, more=agreement))
-        # At once, and not with the next round over the settings.
+        # At once, and not with the next round of settings.
         run = await place.run()
         assert run.exit_code == 0
         part = entry(run).parts["settings"]
         assert (part.state, part.scope) == ("complete", None)
         assert "denied: webhooks (agreed)" in (part.reason or "") and part.counts["kinds_denied"] == 1
         assert document(place, "settings/_parts.json")["webhooks"] == {"state": "denied", "scope": "webhook"}
-        # What was not agreed still counts.
+        # What is not in accept_missing still counts.
         world.revoke(token)
         less = world.add_workspace_access_token("acme", SCOPES - {"webhook", "runner"})
         place.config = load(write_config(tmp_path, simulator, less, more=agreement))
@@ -134,7 +134,7 @@ async def test_the_absence_of_one_kind_can_be_agreed_and_is_told_all_the_same(tm
 
 
 async def test_the_variables_of_one_environment_keep_no_other_out(tmp_path: Path) -> None:
-    """Nor do they keep the run from ending well, where that is agreed."""
+    """Nor do they prevent a good end of the run, if accept_missing names them."""
     world = World(tmp_path / "upstream")
     populate(world)
     website = world.workspaces["acme"].repositories["website"]
@@ -169,7 +169,7 @@ async def test_a_kind_that_went_keeps_its_documents_marked_with_when(place: Plac
     website.settings["environments"] = []
     website.downloads.clear()
     place.clock.elapsed += 2 * DAY
-    # A 404 for a key pair that is held is missing, until that has lasted three days.
+    # A 404 for a stored key pair counts as missing, until it has lasted three days.
     assert (await place.run()).exit_code == 3
     assert document(place, "settings/_parts.json")["ssh_key_pair"]["state"] == "partial"
     assert document(place, "settings/ssh-key-pair.json") == before
@@ -195,7 +195,7 @@ async def test_a_server_in_trouble_is_not_an_empty_list(place: Place) -> None:
     assert run.exit_code == 75
     assert entry(run).parts["settings"].state == "partial"
     assert document(place, "settings/webhooks.json") is None
-    # The next run asks for what is missing, and for no other setting.
+    # The next run asks for missing settings, and for no others.
     place.simulator.requests.clear()
     assert (await place.run()).exit_code == 0
     settings = [one for one in place.simulator.requests if "/website/" in one.path and "pull" not in one.path]
@@ -271,7 +271,7 @@ async def test_a_pull_request_that_vanished_keeps_its_document(place: Place) -> 
 
 
 async def test_what_could_not_be_had_is_found_again_without_the_cursors(place: Place) -> None:
-    """state.json is a cache: a sweep makes it again, the list of what is still to be asked with it."""
+    """state.json is a cache: a sweep rebuilds it, including the list of what is still to ask."""
     place.simulator.order(Fault("GET /2.0/repositories/acme/website/pullrequests/1/comments", status=403))
     assert (await place.run()).exit_code == 3
     assert document(place, "pull-requests/0/1.json")["comments"] is None
@@ -282,7 +282,7 @@ async def test_what_could_not_be_had_is_found_again_without_the_cursors(place: P
 
 
 async def test_activity_that_could_not_be_looked_at_is_told(place: Place) -> None:
-    """The daily look finds approvals; cut short by the rate limit it has found nothing."""
+    """The daily activity request finds approvals; cut short by the rate limit, it finds nothing."""
     await place.run()
     place.clock.elapsed += DAY
     refused = Fault("GET /2.0/repositories/acme/website/pullrequests/activity", status=429, times=1000)
@@ -310,7 +310,7 @@ async def test_every_commit_is_asked_about_once_where_that_is_wanted(tmp_path: P
         assert (await place.run()).exit_code == 0
         name = f"commit-comments/{old[:2]}/{old}.json"
         assert document(place, name) is None
-        # Switched on later, what was there before is asked about, too.
+        # Switched on later, Mirror also asks about what existed before.
         path.write_text(
             path.read_text().replace(
                 "workspace: acme\n", "workspace: acme\n    parts: {commit_comments: all}\n", 1
@@ -327,7 +327,7 @@ async def test_every_commit_is_asked_about_once_where_that_is_wanted(tmp_path: P
 
 
 async def test_an_address_that_refuses_everything_is_not_asked_for_everything(place: Place) -> None:
-    """Without a word of a scope it might be one thing that is hidden; after a few it is not."""
+    """Without a scope in the refusal, it might be one hidden thing; after a few refusals it is not."""
     website = place.acme.repositories["website"]
     ann = place.world.users["ann@acme.example"]
     for number in range(60):
@@ -357,4 +357,4 @@ async def test_a_run_waits_no_longer_than_its_window_for_the_first_things_either
     began = place.clock.elapsed
     run = await place.run()
     assert run.exit_code == 75
-    assert place.clock.elapsed - began <= 3600 + 600  # the place's own hour before each run, and the window
+    assert place.clock.elapsed - began <= 3600 + 600  # the hour before each run, and the window

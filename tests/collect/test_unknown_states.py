@@ -1,4 +1,4 @@
-"""States of which the program does not know the name: what they may stand for is asked for."""
+"""States that the program does not know: Mirror asks for whatever they may stand for."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def show(
     monkeypatch: pytest.MonkeyPatch, *, step: JsonObject | None = None, pipeline: JsonObject | None = None
 ) -> None:
-    """Have steps, or pipelines, say that they are in this state."""
+    """Make steps or pipelines report this state."""
     steps, pipelines = Renderer.step, Renderer.pipeline
     if step is not None:
         monkeypatch.setattr(Renderer, "step", lambda self, one, of: {**steps(self, one, of), "state": step})
@@ -147,7 +147,7 @@ async def test_test_cases_of_unknown_status_are_asked_for_their_reasons(
 
 
 async def test_a_pull_request_in_a_state_that_no_list_is_asked_for_is_not_gone(place: Place) -> None:
-    """The list is asked for by the states that are known."""
+    """Mirror requests the list with the states that it knows."""
     website = place.acme.repositories["website"]
     await place.run(NAME)
     number, pull = next(iter(website.pull_requests.items()))

@@ -1,4 +1,4 @@
-"""Asking the simulator without a socket, where the socket is not the point."""
+"""Requests to the simulator without a socket, for tests that are not about the socket."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 
 @functools.cache
 def _template() -> Path:
-    """A sample world on disk, made once and copied for each test: that is ten times faster."""
+    """A sample world on disk, created once and copied for each test: ten times faster."""
     folder = Path(tempfile.mkdtemp(prefix="mirror-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     world = World(folder)
@@ -43,7 +43,7 @@ def _template() -> Path:
 
 
 def sample_world(root: Path) -> World:
-    """The sample, in a folder of one's own."""
+    """The sample, in a folder of its own."""
     shutil.copytree(_template(), root, dirs_exist_ok=True)
     world = World.load(root)
     assert world is not None
@@ -51,7 +51,7 @@ def sample_world(root: Path) -> World:
 
 
 class Asking:
-    """An application over a world, and somebody who asks it."""
+    """An application over a world, and a client of it."""
 
     def writing_user(self, email: str = "ann@acme.example") -> str:
         """The sign-in of a user's API token that may read and write everything."""
@@ -71,7 +71,7 @@ class Asking:
     async def __call__(
         self, path: str, authorization: str | None = "", *, method: str = "GET", **headers: str
     ) -> httpx.Response:
-        """Ask for a path below the API's root, or for a whole address."""
+        """Request a path below the API's root, or a full URL."""
         if authorization == "":
             authorization = f"Bearer {self.token}"
         if authorization is not None:
@@ -104,7 +104,7 @@ class Asking:
 
 
 def basic(name: str, secret: str) -> str:
-    """The header of HTTP's Basic sign-in."""
+    """The header of HTTP Basic authentication."""
     return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Every answer of the simulator against Atlassian's own description of the API."""
+"""Every response of the simulator against Atlassian's own description of the API."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mirror.simulator.world.people import braced
 from tests.simulator.document import document, need_document, operation, plain
 from tests.simulator.helpers import Asking, objects
 
-# Where Bitbucket's real answers differ from its document, and so do ours: the reason, and for each
-# complaint the names it is about. One that is not needed any more fails the test.
+# Differences between Bitbucket's real responses and its description, which the simulator shares: the reason,
+# and the names of each complaint. An entry that is no longer needed fails the test.
 KNOWN_DIFFERENCES: dict[str, dict[str, set[str]]] = {
     "the document has no null; Bitbucket writes it for what is not there (yet, or any more)": {
         "null": {
@@ -41,7 +41,7 @@ KNOWN_DIFFERENCES: dict[str, dict[str, set[str]]] = {
 
 
 def checkable(value: Any) -> Any:
-    """OpenAPI 3.0 as JSON Schema: `nullable` is a type there, and is said by discriminators."""
+    """OpenAPI 3.0 as JSON Schema: `nullable` becomes a type, and discriminators name the types."""
     if isinstance(value, list):
         return [checkable(item) for item in value]
     if not isinstance(value, dict):
@@ -54,13 +54,13 @@ def checkable(value: Any) -> Any:
 
 @cache
 def components() -> dict[str, Any]:
-    """The named schemas, where references look for them."""
+    """The named schemas, at the place to which references point."""
     return {"components": {"schemas": checkable(document()["components"]["schemas"])}}
 
 
 @cache
 def validator(name: str) -> jsonschema.Draft202012Validator:
-    """What checks a named schema, or (a path) the answer to a GET."""
+    """The validator of a named schema, or (for a path) of the response to a GET."""
     schema: dict[str, Any] = {"$ref": f"#/components/schemas/{name}"}
     if name.startswith("/"):
         found = operation(name)
@@ -71,8 +71,8 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 
 
 def differences(template: str, answer: Any) -> Iterator[tuple[str, str]]:
-    """Complaint and name of what does not fit: by its path's schema, and each object by that of its
-    `type`, which is what the document's discriminators say."""
+    """Complaint and name of everything that does not match: by the schema of its path, and each object by the
+    schema of its `type`, which is what the description's discriminators mean."""
     for error in validator(template).iter_errors(answer):
         yield complaint(error), place(error, plain(template).rpartition("/")[2])
     for one in objects(answer):
@@ -83,7 +83,7 @@ def differences(template: str, answer: Any) -> Iterator[tuple[str, str]]:
 
 
 def complaint(error: jsonschema.ValidationError) -> str:
-    """In short, what is wrong."""
+    """The fault in a few words."""
     if error.validator == "additionalProperties":
         return "more"
     if error.validator == "type" and error.instance is None:
@@ -94,13 +94,13 @@ def complaint(error: jsonschema.ValidationError) -> str:
 
 
 def place(error: jsonschema.ValidationError, above: str) -> str:
-    """The name of what is wrong; an entry of a list also has what is `above`."""
+    """The name of the faulty value; an entry of a list also has the name of the list, `above`."""
     names = [part for part in error.absolute_path if isinstance(part, str)]
     return f"{above}.values" if names == ["values"] else (names or [above])[-1]
 
 
 def enrich(world: World) -> None:
-    """What the sample has not: forks, one that is gone, issues, a running build, somebody who left."""
+    """Add what the sample lacks: forks, one that is gone, issues, a running build, a person who left."""
     acme = world.workspaces["acme"]
     website, ann = acme.repositories["website"], world.users["ann@acme.example"]
     gone = world.add_user("Gone Greta", "greta@acme.example")
@@ -123,7 +123,7 @@ def enrich(world: World) -> None:
 
 
 def addresses(world: World, route: Route) -> Iterator[str]:
-    """Every address of a route that leads to something in the world."""
+    """Every URL of a route that leads to something in the world."""
     acme = world.workspaces["acme"]
     names: list[dict[str, str]] = [{}]
     if "{user}" in route.template:
@@ -152,7 +152,7 @@ def addresses(world: World, route: Route) -> Iterator[str]:
 
 
 def inside(world: World, route: Route, names: dict[str, str], what: str) -> Iterator[dict[str, str]]:
-    """`names` with one more, for each thing of that kind there is."""
+    """`names` with one more name, for each thing of that kind."""
     repository = world.workspaces["acme"].repositories[names["repository"]]
     values: list[str] = []
     match what:
@@ -200,9 +200,9 @@ def inside(world: World, route: Route, names: dict[str, str], what: str) -> Iter
         yield {**names, what: value}
 
 
-# Not among the document's paths; the second is in one of its examples.
+# Not among the paths of the description; the second is in one of its examples.
 UNDOCUMENTED = {"/addon/linkers", "/snippets/{workspace}/{snippet}/files/{node}/{path}"}
-# Answers with no body to check, or none to be had.
+# Responses without a body to check, or with no body at all.
 MAY_BE = {
     "/repositories/{workspace}/{repository}/pipelines/{pipeline}/steps/{step}/log": {200, 307, 404},
     "/repositories/{workspace}/{repository}/pipelines/{pipeline}/steps/{step}/logs/{log}": {200, 307, 404},
@@ -229,7 +229,7 @@ MAY_BE = {
     "switches",
     [
         Switches(issue_tracker=True, access_tokens_query_permissions=True),
-        # A refusal for nothing is no answer to be compared.
+        # A stray refusal is no response to compare.
         replace(Switches.inverted(), stray_refusals=False),
         Switches(repositories_tell_trackers=True),
     ],
@@ -245,7 +245,7 @@ async def test_answers_fit_the_published_schemas(tmp_path: Path, switches: Switc
         asked = 0
         for address in addresses(ask.world, route):
             answer = await ask(address)
-            if answer.status_code == 401:  # now and then, and not the next time
+            if answer.status_code == 401:  # now and then, but not the next time
                 answer = await ask(address)
             asked += 1
             of_tracker = address.rpartition("/")[2] in ("milestones", "versions", "components")
@@ -277,11 +277,11 @@ def test_routes_ask_for_the_scopes_that_the_document_names() -> None:
         if found is None:
             assert route.template in UNDOCUMENTED, f"{route.template} is not in the document"
             continue
-        # Who may see issues is asked after whether there are any.
+        # The server checks the permission for issues after their existence.
         of_tracker = route.template.endswith(("/milestones", "/versions", "/components"))
         scope = "issue" if "/issues" in route.template or of_tracker else route.scope
         [classic] = [one["oauth2"] for one in found["security"] if "oauth2" in one]
-        # Where two are named, the narrower one decides.
+        # If two are named, the narrower one decides.
         assert ([scope] if scope else []) == classic[-1:], route.template
         [long] = found["x-atlassian-oauth2-scopes"]
         assert long["scopes"] == [route.long or long_name(scope or "")], route.template

@@ -1,4 +1,4 @@
-"""Faults as they arrive over a socket, and that nothing else is spoilt by them."""
+"""Faults as they arrive over a socket; they affect nothing else."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MATCH = "GET /2.0/repositories/acme/website"
 
 
 class Client:
-    """Somebody with a token."""
+    """A client with a token."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.token = simulator.world.add_workspace_access_token("acme", SCOPES)
 
     def get(self, path: str = REPOSITORY, **headers: str) -> httpx.Response:
-        """Ask the API, or a whole address, by a connection of its own."""
+        """Request the API, or a full URL, over a connection of its own."""
         url = path if "://" in path else self.simulator.api_url + path
         return httpx.get(url, headers={"Authorization": f"Bearer {self.token}", **headers}, timeout=5)
 
@@ -114,11 +114,11 @@ def test_finished_logs_lie_on_another_origin_that_wants_no_credential(client: Cl
     part = httpx.get(where, headers={"Range": "bytes=4-5"})
     assert (part.status_code, part.content) == (206, b"ci")
     assert httpx.get(where, headers={"Range": "bytes=9999-"}).status_code == 416
-    # One that leaks is refused, and seen to have leaked.
+    # A leaked credential is refused, and recorded as leaked.
     assert client.get(where).status_code == 400
     assert client.simulator.requests[-1].kind == "storage"
     assert client.token in client.simulator.requests[-1].headers["authorization"]
-    # The API is not there, and the storage is not here.
+    # The API is not at the storage's address, and the storage is not at the API's.
     assert httpx.get(f"{client.simulator.storage_url}/2.0{REPOSITORY}").status_code == 404
     assert (
         client.get(where.replace(client.simulator.storage_url, client.simulator.git_url)).status_code != 200

@@ -1,4 +1,4 @@
-"""The git server, as C git finds it: every version of the protocol, odd refs, pushes and refusals."""
+"""The git server as C git sees it: every version of the protocol, odd refs, pushes and refusals."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def simulator(world: World) -> Iterator[Simulator]:
 
 
 def address(simulator: Simulator, slug: str = "website", scopes: frozenset[str] = SCOPES) -> str:
-    """A repository's address, with a token of these scopes in it."""
+    """The URL of a repository, with a token of these scopes in it."""
     token = simulator.world.add_workspace_access_token("acme", scopes)
     return simulator.git_url.replace("://", f"://x-token-auth:{token}@") + f"/acme/{slug}.git"
 
 
 def refs_of(path: Path) -> dict[bytes, str]:
-    """What C git says the refs are."""
+    """The refs that C git shows."""
     lines = git("for-each-ref", "--format=%(objectname) %(refname)", cwd=path).encode().splitlines()
     return {line.partition(b" ")[2]: line[:40].decode() for line in lines}
 
 
 def refusal(*words: str, cwd: Path | None = None) -> str:
-    """What git says when it fails."""
+    """git's error message."""
     done = subprocess.run(
         ["git", *words], capture_output=True, text=True, cwd=cwd, env={"PATH": "/usr/bin:/bin"}, check=False
     )
@@ -55,7 +55,7 @@ def refusal(*words: str, cwd: Path | None = None) -> str:
 
 
 def make_odd(world: World) -> None:
-    """Refs as they are found in the wild."""
+    """Create refs as they occur in real repositories."""
     website = world.workspaces["acme"].repositories["website"]
     tip = website.branch("main")
     assert tip is not None
@@ -82,7 +82,7 @@ def test_a_mirror_clone_equals_what_is_there(
     assert git("for-each-ref", cwd=target) == git("for-each-ref", cwd=website.git_path)
     assert git("fsck", "--full", "--strict", cwd=target) == ""
     assert (target / "HEAD").read_text() == "ref: refs/heads/main\n"
-    # What is new comes as little as it is, removed and rewritten refs included.
+    # Only new objects arrive, also after refs were removed and rewritten.
     website.commit("main", {"more": b"more\n"}, "More\n")
     website.delete_ref(b"refs/heads/foo")
     website.force("Foo", website.commit("other", {"x": b"x"}, "Other\n", parents=()))
@@ -97,7 +97,7 @@ def test_version_2_is_spoken_where_it_is_asked_for(world: World, tmp_path: Path)
         git("-c", "protocol.version=2", "clone", "-q", url, str(tmp_path / "empty"))
         asked = [one.headers.get("git-protocol") for one in simulator.requests]
         assert "version=2" in asked
-        # Only version 2 tells the name of a branch that is yet to be born.
+        # Only version 2 sends the name of an unborn branch.
         world.workspaces["acme"].repositories["handbook"].set_head("trunk")
         git("clone", "-q", url, str(tmp_path / "unborn"))
         assert (tmp_path / "unborn" / ".git" / "HEAD").read_text() == "ref: refs/heads/trunk\n"
@@ -158,7 +158,7 @@ def test_a_push_changes_refs_and_open_pull_requests(
     assert website.pull_requests[3].source_hash == head
     assert website.pull_requests[3].updated > before
     assert website.pull_requests[2].source_hash != head, "a closed pull request stays as it was"
-    # A whole mirror can be pushed into an empty repository.
+    # A client can push a whole mirror into an empty repository.
     git("clone", "-q", "--mirror", url, str(tmp_path / "mirror"))
     target = address(simulator, "handbook", SCOPES | {"repository:write"})
     git("push", "-q", "--mirror", target, cwd=tmp_path / "mirror")
@@ -179,7 +179,7 @@ def test_a_renamed_repository_is_found_at_its_old_address(
     git("clone", "-q", url, str(tmp_path / "clone"))
     with Simulator(world, switches=Switches(renamed_repositories_redirect=False)) as strict:
         assert "not found" in refusal("clone", "-q", address(strict), str(tmp_path / "none"))
-    # Another repository that takes the address is what is there then.
+    # Another repository that takes the URL is served there.
     world.workspaces["acme"].add_repository("website")
     git("clone", "-q", url, str(tmp_path / "other"))
     assert refs_of(tmp_path / "other") == {}
@@ -218,7 +218,7 @@ def test_a_post_without_a_get_is_refused_where_the_switch_says(world: World) -> 
 def test_a_wrong_name_on_a_public_repository_is_an_anonymous_clone(
     world: World, simulator: Simulator, tmp_path: Path
 ) -> None:
-    """As on Bitbucket: a mistake that goes unnoticed until the repository is made private."""
+    """As on Bitbucket: nobody notices the mistake until the repository becomes private."""
     website = world.workspaces["acme"].repositories["website"]
     website.private = False
     wrong = address(simulator).replace("x-token-auth", "ann@acme.example".replace("@", "%40"))

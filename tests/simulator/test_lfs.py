@@ -1,4 +1,4 @@
-"""The simulated LFS server: as strict as the published one is said to be, whoever asks."""
+"""The simulated LFS server is as strict as the real one is said to be, for every client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADERS = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE}
 
 
 class Server(Asking):
-    """Asks the batch API of the sample's website."""
+    """Calls the batch API of the sample's website."""
 
     def __init__(self, root: Path, **switches: bool) -> None:
         super().__init__(root, switches=replace(Switches(), **switches))

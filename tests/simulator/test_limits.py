@@ -1,4 +1,4 @@
-"""Rate limits: by identity and group, over a rolling hour, told in every way that has been seen."""
+"""Rate limits: by identity and group, over a rolling hour, announced in every way that has been seen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_the_hour_is_a_rolling_one(tmp_path: Path) -> None:
     refused = await ask(REPOSITORY)
     assert refused.status_code == 429
     assert refused.json()["error"]["message"] == "Rate limit for this resource has been exceeded"
-    # In seconds from now, and not a time.
+    # In seconds from now, not a time of day.
     assert 1790 <= int(refused.headers["X-RateLimit-Reset"]) <= 1801
     ask.time[0] += timedelta(minutes=31)
     await use_up(ask, 2)

@@ -1,4 +1,4 @@
-"""Pages, filters, order and partial answers."""
+"""Pages, filters, order and partial responses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Who takes JSON alone is refused where the answer is none, by the types that Atlassian's document names.
+"""A client that accepts only JSON gets 406 if the response has another type, by the types in Atlassian's
+description.
 
-`openapi_media_types.json` has, of each GET in the document, the types of its answers and its statuses.
+`openapi_media_types.json` has, for each GET in the description, the types of its responses and its statuses.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from tests.simulator.test_conformance import addresses, enrich
 DOCUMENT: dict[str, dict[str, list[str]]] = json.loads(
     (Path(__file__).parent / "openapi_media_types.json").read_text(encoding="utf-8")
 )["get"]
-# The document names no type for these: what its prose, and other clients, tell.
+# The description names no type for these: the types are from its prose and from other clients.
 UNDECLARED: dict[str, str | None] = {
     # "As such, the content-type is text/plain."
     "/repositories/{}/{}/patch/{}": "text/plain",
     # "The file's mime type is derived from its filename."
     "/snippets/{}/{}/{}/files/{}": None,
-    # Keys, as text: there is no schema, and every object of the API has one.
+    # Keys, as text: they have no schema, although every object of the API has one.
     "/workspaces/{}/settings/gpg/public-key": "text/plain",
-    # Lists and objects of which the document has forgotten the schema; clients read them as JSON.
+    # Lists and objects whose schema the description lacks; clients read them as JSON.
     "/repositories/{}/{}/downloads": JSON,
     "/repositories/{}/{}/pullrequests/activity": JSON,
     "/repositories/{}/{}/pullrequests/{}/activity": JSON,
@@ -43,7 +44,7 @@ UNDECLARED: dict[str, str | None] = {
         )
     },
 }
-# Shown in an example of the document, and not among its paths.
+# In an example of the description, but not among its paths.
 SHOWN = "/snippets/{workspace}/{snippet}/files/{node}/{path}"
 
 

@@ -1,4 +1,4 @@
-"""Every kind of credential, with its own scheme and its own name; and everybody with the wrong one."""
+"""Every kind of credential, with its own scheme and its own user name; and all of them with the wrong one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ask(tmp_path: Path) -> Asking:
 
 
 async def git_status(ask: Asking, authorization: str | None, slug: str = "website") -> int:
-    """What git's first request is answered with."""
+    """The status of the response to git's first request."""
     url = f"{ask.app.git}/acme/{slug}.git/info/refs?service=git-upload-pack"
     return (await ask(url, authorization, **{"User-Agent": "git/2"})).status_code
 
@@ -46,7 +46,7 @@ def jwt(secret: str, *, issuer: str, subject: str, method: str, path: str, at: f
 
 
 async def granted(ask: Asking, authorization: str, form: str) -> httpx.Response:
-    """Ask for an OAuth token."""
+    """Request an OAuth token."""
     headers = {"Authorization": authorization, "Content-Type": "application/x-www-form-urlencoded"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=ask.app)) as client:
         return await client.post(f"{ask.app.git}/site/oauth2/access_token", content=form, headers=headers)
@@ -138,7 +138,7 @@ async def test_a_connect_token_is_checked_whole_and_swapped(ask: Asking) -> None
     assert await linkers(at=now - 1000) == 401
     assert await linkers(at=now + 1000) == 401
     assert (await ask("/addon/linkers")).status_code == 401, "nobody else's"
-    # Elsewhere it is no good, but for a swap.
+    # It works only there, and for the token exchange.
     plain = jwt(secret, issuer=key, subject=client, method="GET", path=f"/2.0{REPOSITORY}", at=now)
     assert (await ask(REPOSITORY, f"JWT {plain}")).status_code == 401
     swap = jwt(secret, issuer=key, subject=client, method="POST", path="/site/oauth2/access_token", at=now)
@@ -150,7 +150,7 @@ async def test_a_connect_token_is_checked_whole_and_swapped(ask: Asking) -> None
 async def test_a_missing_scope_is_named_as_the_credential_calls_it(ask: Asking) -> None:
     ann = ask.world.users["ann@acme.example"]
     api = ask.world.add_api_token(ann, ["read:pullrequest:bitbucket"])
-    # Classic scopes bring others along, those of API tokens do not.
+    # Classic scopes imply others; those of API tokens do not.
     token = ask.world.add_workspace_access_token("acme", ["pullrequest"])
     assert (await ask(REPOSITORY, f"Bearer {token}")).status_code == 200
     answer = await ask(REPOSITORY, basic(ann.email, api))

@@ -1,4 +1,5 @@
-"""The world behind the API: what moves what, what is left of what is gone, and that it can be kept."""
+"""The world behind the API: what updates what, what remains of deleted things, and that a world can be
+saved."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ PULLS = "/repositories/acme/website/pullrequests"
 
 
 def open_one(ask: Asking) -> tuple[SimRepository, PullRequest]:
-    """A repository and an open pull request of it."""
+    """A repository, and an open pull request in it."""
     website = ask.world.workspaces["acme"].repositories["website"]
     return website, website.pull_requests[3]
 
@@ -187,7 +188,7 @@ async def test_pipelines_that_are_switched_off_are_refused(tmp_path: Path) -> No
 
 
 def everything(world: World) -> object:
-    """All that is in a world, to be compared."""
+    """Everything in a world, for comparison."""
     return [
         (repository.slug, repository.uuid, repository.refs(), repr(repository.pull_requests[number].activity))
         for workspace in world.workspaces.values()
@@ -227,7 +228,7 @@ async def test_a_world_survives_a_restart(tmp_path: Path) -> None:
     assert shop.pull_requests[1].repository is shop
     assert shop.world is again
     assert again.moved_to("acme", "website") is shop
-    # What refers to one thing still does.
+    # References to one object are still references to one object.
     pull = shop.pull_requests[1]
     assert any(entry.get("comment") is pull.comments[0] for entry in pull.activity)
     shop.commit("main", {"new": b"new\n"}, "After the restart\n")

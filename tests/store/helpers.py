@@ -1,4 +1,4 @@
-"""A clock that tests move, a store to write to, and small things to put into it."""
+"""A clock that tests move, a store to write to, and small content for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ B = "b" * 40
 
 
 class MovedClock:
-    """A clock that stands still until it is moved or slept on."""
+    """A clock that stands still until a test moves it or somebody sleeps."""
 
     def __init__(self, start: datetime = START) -> None:
         self.time = start
@@ -72,7 +72,7 @@ async def take(
     pins: Mapping[int, str] | None = None,
     parts: Mapping[str, Part] = PARTS,
 ) -> SnapshotResult:
-    """One snapshot with these documents put."""
+    """Take one snapshot with these documents."""
     async with writer.lock(0, clock):
         draft = writer.work()
         for path, value in documents.items():

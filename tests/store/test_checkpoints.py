@@ -1,4 +1,5 @@
-"""Run records cost what changed, are closed by checkpoints, and are let go without losing what they tell."""
+"""A run record costs what changed. Checkpoints close the records, and prune removes them without losing what
+they say."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ def test_what_is_as_before_costs_nothing(tmp_path: Path) -> None:
         assert max(sizes) < 700
         changed = entry(3, Outcome.SAVED, snapshot="20261123T090000Z", ledger="b" * 64)
         assert write(store, 9, {3: changed}).stat().st_size < max(sizes) + 400
-        # All runs looked at the same: one list for them, and the checkpoint of the first.
+        # All runs looked at the same things: one list for them, and the checkpoint of the first.
         assert len(list((tmp_path / "runs" / "lists").iterdir())) == 2
         assert first.stat().st_size < COUNT * 300
         told = store.reader.run(store.reader.run_ids()[-1]).entries()
@@ -94,7 +95,7 @@ def test_what_stays_unwell_is_told_once(tmp_path: Path) -> None:
 def test_a_checkpoint_tells_what_the_records_before_it_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    """Whatever the distance of checkpoints, the same is told."""
+    """The result is the same for any distance of checkpoints."""
     monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", every)
     failing = {"problems": (Problem(75, "code partial: no answer", "code"),)}
     lost = (RefChange(b"refs/heads/old", "a" * 40, None, "removed"),)
@@ -157,7 +158,7 @@ def test_readers_read_no_further_back_than_the_checkpoint(
     monkeypatch.setattr(run_records, "read_run", counted)
     whole = past(tmp_path)
     assert len(set(read)) <= 11
-    # The cache is lost, or older than the last record: it is found all the same.
+    # The cache is lost, or older than the last record: the reader finds the record all the same.
     (tmp_path / "cache" / "last-run.json").unlink()
     assert plain(past(tmp_path)) == plain(whole)
 
@@ -241,7 +242,7 @@ def test_what_is_broken_is_told_and_the_rest_is_read(
 
 
 def test_a_record_written_and_not_yet_cached_is_the_last(tmp_path: Path) -> None:
-    """A run that was killed between its record and the cache."""
+    """A run was killed after it wrote its record and before it wrote the cache."""
     with open_store(tmp_path) as store:
         write(store, 0)
         cache = (tmp_path / "cache" / "last-run.json").read_bytes()

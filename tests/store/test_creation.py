@@ -1,4 +1,4 @@
-"""A store is made durably, for its owner alone, and never over something else."""
+"""Mirror creates a store durably, for its owner only, and never over something else."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_opening_again_keeps_the_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o177])
 async def test_folders_and_files_are_the_owners_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    # 0o177 takes the owner's own right to enter folders, until they are given it back.
+    # 0o177 removes the owner's right to enter folders, until the program restores it.
     before = os.umask(umask)
     try:
         with open_store(tmp_path / "store") as store:
             adopted = adopt(store)
-            if umask != 0o177:  # the git repositories inside belong to another room
+            if umask != 0o177:  # another room creates the git repositories inside
                 await take(adopted, {"a.json": 1}, MovedClock(), refs=REFS_5001)
             async with adopted.lock(0, MovedClock()):
                 adopted.write_state({"cursor": 1})

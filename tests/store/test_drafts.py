@@ -1,4 +1,4 @@
-"""Work towards a snapshot survives a kill, and no cursor is ever ahead of it."""
+"""Work on a snapshot survives a kill, and no cursor is ever ahead of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.store.helpers import PARTS, REFS_5001, MovedClock, adopt, open_store,
 
 
 async def checkpointed(writer: RepositoryWriter, clock: MovedClock) -> None:
-    """A run that came as far as a checkpoint with a cursor, and then was killed."""
+    """A run that was killed after a checkpoint with a cursor."""
     async with writer.lock(0, clock):
         draft = writer.work()
         draft.put("pull-requests/0/1.json", {"pull_request": {"id": 1}})
@@ -72,7 +72,7 @@ async def test_work_from_before_the_last_snapshot_is_stale(tmp_path: Path) -> No
         await take(writer, {"a.json": 1}, clock)
         await take(writer, {"a.json": 2}, clock)
         with Documents(writer.path / "metadata.git") as documents:
-            documents.set_refs({"refs/mirror/work": work})  # killed before it could be removed
+            documents.set_refs({"refs/mirror/work": work})  # killed before it could remove it
         async with writer.lock(0, clock):
             draft = writer.work()
             assert not draft.resumed
@@ -160,7 +160,7 @@ async def test_a_state_ahead_of_the_documents_is_not_trusted(tmp_path: Path) -> 
         await checkpointed(writer, clock)
         async with writer.lock(0, clock):
             assert writer.read_state() != {}
-        # Somebody brought the metadata back from a copy, and left the cursors.
+        # Somebody restored the metadata from a copy, and left the cursors.
         shutil.rmtree(writer.path / "metadata.git")
         shutil.copytree(tmp_path / "cache" / "copy", writer.path / "metadata.git")
         async with writer.lock(0, clock):

@@ -1,4 +1,5 @@
-"""Every file of a store has a name that the store's format knows, and what is called JSON is JSON."""
+"""Every file of a store has a name that the store's format defines, and every file with a JSON name is
+JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ _OWN = (
     rf"(metadata\.git/{_GIT}|snapshots\.json|brake\.json|state\.json|lock|pruned\.json|dropped\.json"
     r"|erasures\.json|files/[0-9a-f]{2}/[0-9a-f]{64}(\.gz)?)"
 )
-# DESIGN's list of a store's files, as one expression.
+# The list of a store's files, as one expression.
 KNOWN = re.compile(
     r"store\.json|index\.json|INDEX\.md"
     r"|runs/\d{8}t\d{6}z-[0-9a-f]{6}\.json|runs/lists/[0-9a-f]{64}\.json"

@@ -1,4 +1,4 @@
-"""Files are stored once each, under the hash of their plain bytes, and never overwritten."""
+"""The store writes each file once, under the hash of its uncompressed bytes, and never overwrites it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_compressed_bytes_depend_on_the_content_alone(tmp_path: Path) -> N
             stored.append((writer.path / "files" / held(writer)[0]).read_bytes())
     assert stored[0] == stored[1]
     assert gzip.decompress(stored[0]) == LOG
-    assert stored[0][4:8] == bytes(4)  # no time in the header
+    assert stored[0][4:8] == bytes(4)  # no time in the gzip header
 
 
 async def test_equal_bytes_are_stored_once_and_never_overwritten(tmp_path: Path) -> None:

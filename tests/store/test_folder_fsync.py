@@ -1,4 +1,4 @@
-"""A file system that knows no fsync of a folder is worked with, and doctor tells of it."""
+"""The store works on a file system without fsync of folders, and doctor warns of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.store.helpers import MovedClock, adopt, open_store, take
 
 
 def refusing(number: int) -> Callable[[int], None]:
-    """An fsync that fails with this error on folders alone."""
+    """An fsync that fails with this error, only for folders."""
     real = os.fsync
 
     def fsync(descriptor: int) -> None:

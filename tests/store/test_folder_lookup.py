@@ -1,4 +1,5 @@
-"""The folder of a uuid is found without listing all folders each time, and never the wrong one."""
+"""The store finds the folder of a uuid without listing all folders each time, and never finds the wrong
+one."""
 
 from __future__ import annotations
 
@@ -67,8 +68,8 @@ def test_what_was_verified_is_written_once_and_survives_a_kill(tmp_path: Path) -
     before = file.stat().st_ino
     for number in range(50):
         journal.note(Verified(f"place-{number}", START, (), {}))
-    assert file.stat().st_ino == before  # not written for each folder
-    # Killed here; the next one, which does not go on with it, knows the times all the same.
+    assert file.stat().st_ino == before  # not written once for each folder
+    # Killed here. The next one does not continue it, and knows the times all the same.
     later = VerifyJournal(tmp_path, "refs 1 ", resume=False, now=START + timedelta(hours=1))
     assert len(later.last()) == 50
     later.note(Verified("place-1", START + timedelta(hours=1), (), {}))

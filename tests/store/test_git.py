@@ -1,4 +1,4 @@
-"""C git reads the store by itself: the promise that no program of ours is needed."""
+"""C git reads the store by itself: nobody needs our program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANN = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
 
 
 def git(*arguments: str | Path, cwd: Path, fails: bool = False, **environment: str) -> str:
-    """What a git command prints; its settings are its own, not this machine's."""
+    """Run git with its own settings, not this machine's; returns its stdout."""
     done = subprocess.run(
         ["git", *map(str, arguments)],
         cwd=cwd,
@@ -43,7 +43,7 @@ def by_hand(script: str, folder: Path) -> None:
 
 
 def as_nobody(command: list[str], folder: Path) -> str:
-    """What a command complains of that a user without any right runs; `folder` itself is open to all."""
+    """The error output of a command of an unprivileged user; `folder` itself is open to all."""
     for parent in (folder, folder.parent, folder.parent.parent):
         parent.chmod(0o755)
     done = subprocess.run(
@@ -156,7 +156,7 @@ async def test_another_user_reads_it_by_the_documented_way(tmp_path: Path) -> No
     metadata = writer.path / "metadata.git"
     for path in (tmp_path / "store", *(tmp_path / "store").rglob("*")):
         os.chown(path, NOBODY, NOBODY)
-    # Root may read everything, and git refuses all the same: the owner is somebody else.
+    # Root may read everything, and git refuses all the same: the owner is another user.
     refusal = git("clone", "-q", metadata, "refused", cwd=tmp_path, fails=True)
     if "dubious ownership" not in refusal:
         pytest.skip("this git does not mind another owner")

@@ -1,4 +1,4 @@
-"""Killed at any moment, the next run needs no hand work, and nothing that was promised is lost."""
+"""Killed at any moment: the next run needs no manual work, and nothing promised is lost."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mirror.store.writing.writer import StoreWriter
 from tests.store.helpers import ACME, PARTS, START, A, MovedClock, open_store, website
 
 REFS = Refs({b"refs/heads/main": A}, Head("symref", b"refs/heads/main"))
-# Everything that changes what is on disk goes through one of these.
+# Every change to the disk goes through one of these.
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 
 
 def a_run(path: Path, number: int) -> None:
-    """One run as it goes: names, documents, checkpoint, cursor, file, snapshot, record, index."""
+    """A run step by step: names, documents, checkpoint, cursor, file, snapshot, record, index."""
     clock = MovedClock(START + timedelta(hours=number))
 
     async def work(store: StoreWriter) -> None:
@@ -54,7 +54,8 @@ def a_run(path: Path, number: int) -> None:
 
 
 def killed_at(moment: int, work: Callable[[], None]) -> bool:
-    """Do `work` in a child that SIGKILLs itself before its `moment`-th change; whether it died."""
+    """Run `work` in a child that kills itself with SIGKILL before its `moment`-th change; returns whether it
+    died."""
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
@@ -80,7 +81,7 @@ def killed_at(moment: int, work: Callable[[], None]) -> bool:
 
 
 def check_readable(path: Path) -> int:
-    """A reader finds whole snapshots only, whatever the moment; returns how many."""
+    """A reader finds only complete snapshots, at any moment; returns how many."""
     try:
         with Store.open(path) as store:
             count = 0
@@ -115,7 +116,7 @@ def test_a_run_that_is_killed_before_any_of_its_changes_is_made_good_by_the_next
 def test_the_second_run_too_may_be_killed_and_takes_nothing_from_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packs: int
 ) -> None:
-    monkeypatch.setattr(repack, "PACKS_MAX", packs)  # with 1, packs are merged in every run
+    monkeypatch.setattr(repack, "PACKS_MAX", packs)  # with 1, every run merges packs
     moment = 0
     while True:
         path = tmp_path / str(moment)
@@ -130,7 +131,8 @@ def test_the_second_run_too_may_be_killed_and_takes_nothing_from_the_first(
 
 
 def check_whole(path: Path, *, snapshots: int) -> None:
-    """Every snapshot is there, the chain of records holds, the index is right, nothing is left over."""
+    """Every snapshot exists, the chain of records is intact, the index is correct, no temporary file
+    remains."""
     assert check_readable(path) == snapshots
     with Store.open(path) as store:
         [repository] = store.repositories()

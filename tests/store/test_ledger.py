@@ -1,4 +1,4 @@
-"""The ledger lists every snapshot, kept or let go, whatever interrupts whoever writes it."""
+"""The ledger lists every snapshot, kept or removed, whatever interrupts the writer."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_what_goes_is_told_before_it_goes_and_stays_listed(tmp_path: Path)
         first, second, _ = writer.folder.metadata.tags()
         async with writer.lock(0, clock):
             writer.let_go([first, second], "20261123t020000z-aaaaaa", "retention")
-            # Killed here, with the first tag gone and the second still there: that one is kept.
+            # Killed here, with the first tag removed and the second still present: that snapshot is kept.
             writer.documents.set_refs({f"refs/tags/{first}": None})
         await several(writer, clock, 1, begin=3)
         ledger = ledger_of(writer)
@@ -134,7 +134,7 @@ async def test_a_ledger_that_is_lost_or_damaged_is_made_anew_and_told(tmp_path: 
         async with writer.lock(0, clock):
             writer.read_state()
             draft = writer.work()
-            if how == "damaged":  # a run in which nothing changed does not read it
+            if how == "damaged":  # a run without changes does not read it
                 draft.put("repository.json", {"n": 9})
             writer.snapshot(draft, begun=clock.now(), program="mirror", parts={})
             assert writer.ledger_fault is not None and "snapshots.json" in writer.ledger_fault
@@ -170,7 +170,7 @@ async def test_a_folder_of_an_older_version_gets_one(tmp_path: Path) -> None:
         await several(writer, clock, 5)
         (writer.path / "snapshots.json").unlink()
         first, second, *_ = writer.folder.metadata.tags()
-        with Documents(writer.folder.metadata.path) as documents:  # retention let one go, long ago
+        with Documents(writer.folder.metadata.path) as documents:  # prune removed one, long ago
             documents.set_refs({f"refs/tags/{second}": None})
         await take(writer, {"repository.json": {"n": 4}}, clock)
         ledger = ledger_of(writer)

@@ -1,4 +1,4 @@
-"""One writer for each folder; what a lock file says is for people only."""
+"""One writer for each folder; the content of a lock file is only for people."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sys.stdin.read()
 
 
 def hold(path: Path) -> subprocess.Popen[str]:
-    """Another process that holds the lock at `path` until its standard input ends."""
+    """Another process that holds the lock at `path` until its stdin ends."""
     child = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

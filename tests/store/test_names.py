@@ -1,4 +1,4 @@
-"""Folders never change their names, whatever happens to the names of the things in them."""
+"""Folders never change their names, whatever happens to the names of repositories and workspaces."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_damaged_record_never_leads_to_a_second_folder(tmp_path: Path) -> None
         (writer.path / "repository.json").write_bytes(b"{}")
         with pytest.raises(StoreDamaged, match=r"website~00000001/repository\.json is damaged"):
             adopt(store, website("site"))
-        # One bad thing does not stop the others.
+        # One damaged folder does not stop the others.
         adopt(store, website("other", number=2))
         assert len(list(writer.path.parent.iterdir())) == 2
 

@@ -1,4 +1,4 @@
-"""Reading never writes, works beside a writer and on a read-only copy, and names what is damaged."""
+"""Reading never writes, works beside a writer and on a read-only copy, and names damage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def filled(path: Path) -> RepositoryWriter:
 
 
 def read_everything(path: Path) -> int:
-    """Use every answer that the reader has; returns how many things were read."""
+    """Use every method of the reader; returns how many things it read."""
     count = 0
     with Store.open(path) as store:
         for workspace in store.workspaces():
@@ -65,7 +65,7 @@ def read_everything(path: Path) -> int:
 
 
 def refuse_writes(work: Callable[[], object]) -> None:
-    """Do `work` in a child in which any change to the disk is an error."""
+    """Run `work` in a child in which any change to the disk is an error."""
     child = os.fork()
     if child:
         assert os.waitpid(child, 0)[1] == 0, "the child failed; see its traceback above"
@@ -164,7 +164,7 @@ async def test_damaged_small_files_are_named(tmp_path: Path, file: str, content:
     path = f"workspaces/acme~00000ace/{file}"
     (tmp_path / "store" / path).write_bytes(content)
     if file.endswith("repository.json"):
-        # Its snapshots tell whose it is, as long as there are some.
+        # Its snapshots identify it, as long as it has any.
         with Store.open(tmp_path / "store") as store:
             [folder] = store.repositories()
         assert (folder.full_name, folder.uuid) == ("acme/website", uuid(1))
@@ -197,7 +197,7 @@ async def test_damaged_metadata_is_named_whatever_is_done_to_it(tmp_path: Path) 
                 assert damage.file.startswith(base)
                 named.add(path.name.partition("-")[0] + path.suffix)
             except UsageError:
-                named.add("nothing left")  # no ref names a snapshot any more: run records tell
+                named.add("nothing left")  # no ref names a snapshot any more, but run records do
             finally:
                 path.write_bytes(original)
     assert {"pack.pack", "pack.idx"} <= named
@@ -256,4 +256,4 @@ async def test_a_writer_names_metadata_that_it_cannot_open(tmp_path: Path, file:
         except StoreDamaged as damage:
             assert damage.file.startswith(adopted.folder.relative("metadata.git"))
         async with adopt(store, website("other", number=2)).lock(0, MovedClock()):
-            pass  # and the lock of the others is not touched by it
+            pass  # and it does not affect the locks of the others

@@ -1,4 +1,4 @@
-"""`refs.json` gives back every ref, however many and however named."""
+"""`refs.json` returns every ref, however many there are and whatever their names."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ mirrored = st.builds(
 def test_what_is_told_of_one_mirror_changes_that_of_no_other(
     code: MirrorRefs, told: list[tuple[str, MirrorRefs]], most: int
 ) -> None:
-    """However often it is told anew, and with or without shards."""
+    """However often it is written, and with or without shards."""
     documents: dict[str, bytes] = {}
     expected: dict[str, MirrorRefs] = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -82,7 +82,7 @@ def test_what_is_told_of_one_mirror_changes_that_of_no_other(
     assert {name: mirror_from_documents(name, documents.get) for name in expected} == expected
     assert set(snippet_mirrors(documents)) == {name for name in expected if "/" in name}
     assert all(is_own_document(path) for path in documents)
-    # An older version reads the code alone, from where it always was.
+    # An older version reads only the code, in its old place.
     assert refs_from_documents(documents.get) == (code.refs, {})
     for mirror in ("snippets/a", "snippets/b"):
         for path in mirror_edits(mirror, None, documents.get, lambda folder: [*documents]):

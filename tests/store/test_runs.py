@@ -1,4 +1,4 @@
-"""Run records are written once, chained, and read in the order in which they were written."""
+"""The store writes run records once, chains them, and reads them in the order of writing."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, change: dict[str, object]) ->
         damaged: list[StoreDamaged] = []
         assert [record.id[11:13] for record in store.reader.runs(on_damage=damaged.append)] == ["02"]
         assert [one.file for one in damaged] == [f"runs/{identifier}.json"]
-        # The next record goes on from the last one that can be read.
+        # The next record continues from the last readable one.
         write(store, 3)
         assert (
             store.reader.run("20261123t020300z-aaaaaa").previous

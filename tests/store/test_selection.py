@@ -1,4 +1,4 @@
-"""A selector finds what a person means, and says what they may have meant where it finds nothing."""
+"""A selector finds what a person means; if it finds nothing, the error suggests names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a snapshot must be: one tagged commit, ordered by sequence, taken only when something changed."""
+"""A snapshot is one tagged commit, ordered by sequence, taken only if something changed."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ async def test_a_reader_trusts_only_what_a_tag_reaches(tmp_path: Path) -> None:
             documents.set_refs({"refs/tags/20261123T020001Z": None})
         assert writer.folder.metadata.snapshots() == [first.snapshot]
         assert writer.folder.metadata.latest() == first.snapshot
-        # The branch goes on from its tip all the same, and what no tag names is taken again.
+        # The branch continues from its tip all the same, and the next run takes untagged snapshots again.
         third = await take(writer, {}, clock)
         assert third.changed
         assert (third.snapshot.sequence, third.snapshot.id) == (3, "20261123T020002Z")

@@ -1,4 +1,4 @@
-"""What one process used of the rate limit another knows, and a damaged note of it does no harm."""
+"""One process knows how much of the rate limit another used; a damaged usage file does no harm."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_whose_it_is_cannot_be_read_from_it(root: Path) -> None:
 
 
 def test_a_damaged_note_is_nobodys_use(root: Path) -> None:
-    """Any byte changed, and any cut."""
+    """Any byte changed, and any truncation."""
     clock, rng = FakeClock(), random.Random(3)
     journal(root, "aa", clock).exchange([Use(API.identity, "api", (1.0, 70.0), 5)])
     [path] = (root / "cache").iterdir()
