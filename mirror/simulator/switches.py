@@ -153,6 +153,15 @@ class Switches:
     # The refusal of one schedule too many is 401, not 400.
     too_many_schedules_is_401: bool = True
 
+    # A reply to a comment that is not there is a server error, not a bad request.
+    unknown_parents_are_500: bool = True
+    # A second pull request between the same branches changes the first one; otherwise it is refused.
+    same_pull_request_is_updated: bool = True
+    # A reviewer who may not review makes the whole request bad; otherwise they are left out.
+    bad_reviewers_refused: bool = True
+    # Pushes and files over the size limits are refused.
+    large_pushes_refused: bool = True
+
     # -- git
 
     # git's POST is refused where no GET came before it.

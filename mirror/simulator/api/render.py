@@ -205,12 +205,13 @@ class Renderer(Settings):
         return {
             "type": "build",
             "key": status["key"],
-            "name": status["key"],
+            "name": status.get("name", status["key"]),
             "state": status["state"],
             "url": status["url"],
-            "description": "",
+            "description": status.get("description", ""),
+            **({"refname": status["refname"]} if "refname" in status else {}),
             "created_on": core_time(status["date"]),
-            "updated_on": core_time(status["date"]),
+            "updated_on": core_time(status["updated"] if "updated" in status else status["date"]),
             "links": {"self": link(f"{commit}/statuses/build/{status['key']}"), "commit": link(commit)},
         }
 

@@ -57,18 +57,23 @@ class Settings(Places):
 
     def commit_comment(self, comment: Comment, repository: SimRepository, commit: str) -> Document:
         """A comment on a commit."""
-        own = f"{self.api}/repositories/{repository.full_name}/commit/{commit}/comments/{comment.id}"
-        return {
+        own = f"{self.api}/repositories/{repository.full_name}/commit/{commit}/comments"
+        shown: Document = {
             "type": "commit_comment",
             "id": comment.id,
-            "content": markup(comment.text),
+            "content": markup("" if comment.deleted else comment.text),
             "user": self.user(comment.author),
             "created_on": core_time(comment.created),
             "updated_on": core_time(comment.edited or comment.created),
             "deleted": comment.deleted,
             "commit": self.slim_commit(repository, commit),
-            "links": {"self": link(own)},
+            "links": {"self": link(f"{own}/{comment.id}")},
         }
+        if comment.parent is not None:
+            shown["parent"] = {"id": comment.parent, "links": {"self": link(f"{own}/{comment.parent}")}}
+        if comment.inline is not None:
+            shown["inline"] = dict(comment.inline)
+        return shown
 
     def report(self, report: Document) -> Document:
         """A report of code insights."""
@@ -81,10 +86,13 @@ class Settings(Places):
             "result": "FAILED" if report["annotations"] else "PASSED",
             "created_on": core_time(report["date"]),
             "updated_on": core_time(report["date"]),
+            **report.get("fields", {}),
         }
 
-    def annotation(self, when: datetime, item: tuple[str, str]) -> Document:
+    def annotation(self, when: datetime, item: tuple[str, str] | Document) -> Document:
         """One finding of such a report."""
+        if isinstance(item, dict):
+            return dict(item)
         uuid, text = item
         return {
             "type": "report_annotation",
@@ -116,7 +124,7 @@ class Settings(Places):
             "created_on": core_time(snippet.created),
             "updated_on": core_time(snippet.updated),
             "creator": self.user(snippet.author),
-            "is_private": True,
+            "is_private": snippet.private,
             "links": {
                 "self": link(own),
                 "comments": link(f"{own}/comments"),
@@ -141,7 +149,7 @@ class Settings(Places):
 
     def snippet_comment(self, comment: Comment, snippet: Snippet) -> Document:
         """A comment on a snippet."""
-        return {
+        shown: Document = {
             "type": "snippet_comment",
             "id": comment.id,
             "content": markup(comment.text),
@@ -149,6 +157,9 @@ class Settings(Places):
             "created_on": core_time(comment.created),
             "snippet": {"type": "snippet", "title": snippet.title},
         }
+        if comment.parent is not None:
+            shown["parent"] = {"id": comment.parent}
+        return shown
 
     def snippet_commit(self, snippet: Snippet) -> Document:
         """The last change of a snippet."""

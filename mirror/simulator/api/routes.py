@@ -43,8 +43,10 @@ def _pull_request(call: Call) -> Answered:
 
 
 def _comments(call: Call) -> Answered:
-    pull = call.pull_request()
-    return Listing(pull.comments, lambda one: call.render.comment(one, pull))
+    """All but what others are still writing."""
+    pull, account = call.pull_request(), call.token.account
+    shown = [one for one in pull.comments if not one.pending or one.author.email == account.email]
+    return Listing(shown, lambda one: call.render.comment(one, pull))
 
 
 def _comment(call: Call) -> Answered:
@@ -61,8 +63,11 @@ def _tasks(call: Call) -> Answered:
 
 
 def _statuses(call: Call) -> Answered:
+    """Those of its builds, and those of its head that name its branch."""
     pull = call.pull_request()
-    return Listing(pull.statuses, lambda one: call.render.status(one, pull))
+    of_head = pull.origin.commit_statuses.get(pull.source_hash, [])
+    shown = [*pull.statuses, *(one for one in of_head if one.get("refname") == pull.source)]
+    return Listing(shown, lambda one: call.render.status(one, pull))
 
 
 def _activity(call: Call) -> Answered:

@@ -144,7 +144,8 @@ def _download(call: Call) -> Answered:
 # -- commits
 
 
-def _commit_hash(call: Call, repository: SimRepository) -> str:
+def commit_hash(call: Call, repository: SimRepository) -> str:
+    """The hash of the commit named in the address, by all of it or its beginning."""
     wanted = call.names["commit"].encode()
     with Repo(str(repository.git_path)) as repo:
         for value in repo.object_store.iter_prefix(wanted) if 4 <= len(wanted) <= 40 else ():
@@ -155,7 +156,7 @@ def _commit_hash(call: Call, repository: SimRepository) -> str:
 
 def _commit_comments(call: Call) -> Answered:
     repository = call.repository()
-    value = _commit_hash(call, repository)
+    value = commit_hash(call, repository)
     return Listing(
         repository.commit_comments.get(value, []),
         lambda one: call.render.commit_comment(one, repository, value),
@@ -164,7 +165,7 @@ def _commit_comments(call: Call) -> Answered:
 
 def _commit_statuses(call: Call) -> Answered:
     repository = call.repository()
-    value = _commit_hash(call, repository)
+    value = commit_hash(call, repository)
     return Listing(
         repository.commit_statuses.get(value, []),
         lambda one: call.render.commit_status(one, repository, value),
@@ -173,16 +174,24 @@ def _commit_statuses(call: Call) -> Answered:
 
 def _reports(call: Call) -> Answered:
     repository = call.repository()
-    value = _commit_hash(call, repository)
+    value = commit_hash(call, repository)
     return Listing(repository.reports.get(value, []), call.render.report)
 
 
 def _annotations(call: Call) -> Answered:
     repository = call.repository()
-    for one in repository.reports.get(_commit_hash(call, repository), []):
-        if one["uuid"] == call.names["report"]:
-            return Listing(one["annotations"], functools.partial(call.render.annotation, one["date"]))
-    raise Hidden("Report not found")
+    found = report_named(call, repository, commit_hash(call, repository))
+    if found is None:
+        raise Hidden("Report not found")
+    return Listing(found["annotations"], functools.partial(call.render.annotation, found["date"]))
+
+
+def report_named(call: Call, repository: SimRepository, value: str) -> Document | None:
+    """The report on a commit that the address names, by its uuid or by the id that its writer gave it."""
+    for one in repository.reports.get(value, []):
+        if call.names["report"] in (one["uuid"], one.get("fields", {}).get("external_id")):
+            return one
+    return None
 
 
 def _patch_of_pull_request(call: Call) -> Answered:
@@ -245,7 +254,7 @@ def _of_tracker(name: str) -> Handler:
 # -- snippets
 
 
-def _snippet(call: Call) -> Snippet:
+def named_snippet(call: Call) -> Snippet:
     found = call.workspace().snippets.get(call.names["snippet"])
     if found is None:
         raise Hidden("Snippet not found")
@@ -259,22 +268,22 @@ def _snippets(call: Call) -> Answered:
 
 
 def _one_snippet(call: Call) -> Answered:
-    return call.render.snippet(_snippet(call), call.workspace().slug, listed=False)
+    return call.render.snippet(named_snippet(call), call.workspace().slug, listed=False)
 
 
 def _snippet_comments(call: Call) -> Answered:
-    snippet = _snippet(call)
+    snippet = named_snippet(call)
     return Listing(snippet.comments, lambda one: call.render.snippet_comment(one, snippet))
 
 
 def _snippet_commits(call: Call) -> Answered:
-    snippet = _snippet(call)
+    snippet = named_snippet(call)
     return Listing([snippet], call.render.snippet_commit)
 
 
 def _snippet_file_now(call: Call) -> Answered:
     """A redirect to the newest revision."""
-    snippet = _snippet(call)
+    snippet = named_snippet(call)
     if call.names["path"] not in snippet.files:
         raise Hidden("File not found")
     where = call.render.snippet_file(snippet, call.workspace().slug, call.names["path"])
@@ -282,7 +291,7 @@ def _snippet_file_now(call: Call) -> Answered:
 
 
 def _snippet_file(call: Call) -> Answered:
-    snippet = _snippet(call)
+    snippet = named_snippet(call)
     content = snippet.files.get(call.names["path"])
     if content is None or call.names["node"] not in (snippet.commit, snippet.commit[:7]):
         raise Hidden("File not found")

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from mirror.simulator.git import http as git_http
 from mirror.simulator.git import v2
 from mirror.simulator.git.lfs import PREFIX, LfsApp
+from mirror.simulator.git.push import Rules
 from mirror.simulator.limits import Limits
 from mirror.simulator.signin import ANONYMOUS, SignIn, has_scope, sees
 from mirror.simulator.switches import Switches
@@ -142,7 +143,9 @@ class GitApp:
             content = v2.serve(repository.git_path, data, self._switches)
         else:
             before = repository.refs()
-            content = git_http.serve(repository.git_path, service, data, self._switches)
+            token = self._sign_in.git(request.headers.get("authorization")) or ANONYMOUS
+            rules = Rules.of(repository, token, self._switches)
+            content = git_http.serve(repository.git_path, service, data, self._switches, rules)
             if service == "git-receive-pack" and (after := repository.refs()) != before:
                 repository.moved({name: after[name] for name in after if before.get(name) != after[name]})
         return Response(content, media_type=f"application/x-{service}-result")

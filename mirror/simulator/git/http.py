@@ -13,6 +13,7 @@ from dulwich.protocol import CAPABILITY_FILTER, ReceivableProtocol, pkt_line
 from dulwich.repo import Repo
 from dulwich.server import BackendRepo, DictBackend, Handler, ReceivePackHandler, UploadPackHandler
 
+from mirror.simulator.git.push import Rules, receiver
 from mirror.simulator.switches import Switches
 
 
@@ -42,22 +43,31 @@ def advertise(path: Path, service: str, switches: Switches) -> bytes:
     return out.getvalue()
 
 
-def serve(path: Path, service: str, body: bytes, switches: Switches) -> bytes:
-    """The answer to a POST of `body` to a service."""
+def serve(path: Path, service: str, body: bytes, switches: Switches, rules: Rules | None = None) -> bytes:
+    """The answer to a POST of `body` to a service; a push is held to `rules`."""
     out = BytesIO()
     try:
-        _serve(path, service, body, out, switches, advertise_refs=False)
+        _serve(path, service, body, out, switches, advertise_refs=False, rules=rules)
     except GitProtocolError as error:
         return pkt_line(b"ERR " + str(error).encode())
     return out.getvalue()
 
 
 def _serve(
-    path: Path, service: str, body: bytes, out: BytesIO, switches: Switches, *, advertise_refs: bool
+    path: Path,
+    service: str,
+    body: bytes,
+    out: BytesIO,
+    switches: Switches,
+    *,
+    advertise_refs: bool,
+    rules: Rules | None = None,
 ) -> None:
     kind = SERVICES[service]
     if kind is UploadPackHandler and not switches.git_filter:
         kind = _WithoutFilter
+    if kind is ReceivePackHandler and rules is not None:
+        kind = receiver(rules)
     with Repo(str(path)) as repo:
         protocol = ReceivableProtocol(BytesIO(body).read, out.write)
         handler = kind(

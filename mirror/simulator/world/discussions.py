@@ -190,7 +190,8 @@ class PullRequest:
             when=when,
         )
         self._close("MERGED", author)
-        if self.fork is None and self.repository.branch(self.source) is not None:
+        is_here = self.fork is None and self.repository.branch(self.source) is not None
+        if self.close_source_branch and is_here:
             self.repository.delete_ref(b"refs/heads/" + self.source.encode())
         return self.merge_hash
 
@@ -280,6 +281,7 @@ class Snippet:
     updated: datetime
     files: dict[str, bytes]
     git: SimRepository
+    private: bool = True
     comments: list[Comment] = field(default_factory=list)
 
     @property

@@ -110,7 +110,7 @@ class WriteRoute:
         name = kind.partition(";")[0].strip().lower()
         if self.shape is None and self.method == "PUT" and not content and not switches.empty_puts_refused:
             return {}, []
-        if not name:
+        if not name and "application/json" in self.media:
             raise BadRequest("Bad request: a body and its Content-Type are needed")
         if name not in self.media:
             raise Refused(_media_status(self, switches), BAD_MEDIA + name)

@@ -1,0 +1,216 @@
+"""Writing what is said about commits: comments, approvals, statuses and reports."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from mirror.simulator.answers import answer
+from mirror.simulator.api.calls import Hidden
+from mirror.simulator.api.paging import BadRequest
+from mirror.simulator.api.render_places import core_time
+from mirror.simulator.api.routes_settings import commit_hash, report_named
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.writes.calls import Document, Write, WriteRoute, created, nothing
+from mirror.simulator.writes.kept import new_uuid
+from mirror.simulator.writes.places import R
+from mirror.simulator.writes.pulls import COMMENT, inline_of, own_comment, parent_of, raw_of
+from mirror.simulator.writes.shapes import Anything, Fields, Flag, Many, Shape, Text, Whole
+
+_STATUS: dict[str, Shape] = {
+    "key": Text(), "state": Text(("FAILED", "INPROGRESS", "STOPPED", "SUCCESSFUL")), "name": Text(),
+    "description": Text(), "url": Text(), "refname": Text(),
+}  # fmt: skip
+REPORT = Fields(
+    {
+        "title": Text(), "details": Text(), "external_id": Text(), "reporter": Text(), "link": Text(),
+        "remote_link_enabled": Flag(), "logo_url": Text(),
+        "report_type": Text(("SECURITY", "COVERAGE", "TEST", "BUG")),
+        "result": Text(("PASSED", "FAILED", "PENDING")),
+        "data": Many(
+            Fields(
+                {
+                    "title": Text(), "value": Anything(),
+                    "type": Text(
+                        ("BOOLEAN", "DATE", "DURATION", "LINK", "NUMBER", "PERCENTAGE", "TEXT")
+                    ),
+                }
+            )
+        ),
+    }
+)  # fmt: skip
+ANNOTATION = Fields(
+    {
+        "external_id": Text(), "annotation_type": Text(("VULNERABILITY", "CODE_SMELL", "BUG")),
+        "path": Text(), "line": Whole(1), "summary": Text(), "details": Text(),
+        "result": Text(("PASSED", "FAILED", "SKIPPED", "IGNORED")),
+        "severity": Text(("CRITICAL", "HIGH", "MEDIUM", "LOW")), "link": Text(),
+    }
+)  # fmt: skip
+
+
+def _commit(call: Write) -> tuple[SimRepository, str]:
+    repository = call.repository()
+    return repository, commit_hash(call, repository)
+
+
+# -- comments and approvals
+
+
+def _create_comment(call: Write) -> Response:
+    repository, value = _commit(call)
+    text, found = raw_of(call), repository.commit_comments.get(value, [])
+    parent = parent_of(call, found)
+    made = repository.comment_on_commit(value, text, author=call.actor)
+    made.parent = parent.id if parent is not None else None
+    made.inline = parent.inline if parent is not None else inline_of(call)
+    return created(call.render.commit_comment(made, repository, value))
+
+
+def _update_comment(call: Write) -> Response:
+    repository, value = _commit(call)
+    found = own_comment(call, repository.commit_comments.get(value, []))
+    found.text, found.edited = raw_of(call), call.world.now()
+    return created(call.render.commit_comment(found, repository, value))
+
+
+def _delete_comment(call: Write) -> Response:
+    repository, value = _commit(call)
+    found = own_comment(call, repository.commit_comments.get(value, []))
+    found.deleted, found.edited = True, call.world.now()
+    return nothing()
+
+
+def _approve(call: Write) -> Response:
+    repository, value = _commit(call)
+    if call.actor not in repository.commit_approvals.get(value, []):
+        repository.approve_commit(value, call.actor)
+    user = call.render.user(call.actor)
+    return answer({"type": "participant", "user": user, "role": "PARTICIPANT", "approved": True})
+
+
+def _unapprove(call: Write) -> Response:
+    repository, value = _commit(call)
+    if call.actor not in repository.commit_approvals.get(value, []):
+        raise Hidden("You have not approved this commit.")
+    repository.commit_approvals[value].remove(call.actor)
+    return nothing()
+
+
+# -- statuses
+
+
+def _create_status(call: Write) -> Response:
+    repository, value = _commit(call)
+    given = {name: call.given[name] for name in _STATUS if name in call.given}
+    if not given.get("url"):
+        raise BadRequest("url: required key not provided")
+    now = call.world.now()
+    made: Document = {"date": now, **given}
+    others = [one for one in repository.commit_statuses.get(value, []) if one["key"] != given["key"]]
+    repository.commit_statuses[value] = [*others, made]
+    return created(call.render.commit_status(made, repository, value))
+
+
+def _update_status(call: Write) -> Response:
+    repository, value = _commit(call)
+    for one in repository.commit_statuses.get(value, []):
+        if one["key"] == call.names["key"]:
+            one.update({name: call.given[name] for name in _STATUS if name in call.given})
+            one["updated"] = call.world.now()
+            return answer(call.render.commit_status(one, repository, value))
+    raise Hidden("Build status not found")
+
+
+# -- reports
+
+
+def _put_report(call: Write) -> Response:
+    repository, value = _commit(call)
+    found = report_named(call, repository, value)
+    if found is None:
+        if not call.given.get("title"):
+            raise BadRequest("title: required key not provided")
+        found = {
+            "uuid": new_uuid(), "title": call.given["title"], "date": call.world.now(), "annotations": [],
+            "fields": {"external_id": call.names["report"]},
+        }  # fmt: skip
+        repository.reports.setdefault(value, []).append(found)
+    found["fields"] = {**found.get("fields", {}), **_fields_of(REPORT, call.given)}
+    return answer(call.render.report(found))
+
+
+def _fields_of(shape: Fields, given: Document) -> Document:
+    return {name: one for name, one in given.items() if name in shape.fields and one is not None}
+
+
+def _delete_report(call: Write) -> Response:
+    repository, value = _commit(call)
+    found = report_named(call, repository, value)
+    if found is not None:
+        repository.reports[value].remove(found)
+    return nothing()
+
+
+def _the_report(call: Write) -> Document:
+    repository, value = _commit(call)
+    found = report_named(call, repository, value)
+    if found is None:
+        raise Hidden("Report not found")
+    return found
+
+
+def _add_annotations(call: Write) -> Response:
+    report = _the_report(call)
+    if any(not one.get("external_id") for one in call.body):
+        raise BadRequest("external_id: required key not provided")
+    shown = [_annotate(call, report, one["external_id"], one) for one in call.body]
+    return answer(shown)
+
+
+def _put_annotation(call: Write) -> Response:
+    return answer(_annotate(call, _the_report(call), call.names["annotation"], call.given))
+
+
+def _annotate(call: Write, report: Document, key: str, given: Document) -> Document:
+    """Add an annotation, or change the one that has this id."""
+    old = next((one for one in report["annotations"] if _is_called(one, key)), None)
+    if old is None and not (given.get("summary") and given.get("annotation_type")):
+        raise BadRequest("annotation_type, summary: required key not provided")
+    now = core_time(call.world.now())
+    blank = {"type": "report_annotation", "uuid": new_uuid(), "external_id": key, "created_on": now}
+    new = {**(old or blank), **_fields_of(ANNOTATION, given), "updated_on": now}
+    report["annotations"] = [*(one for one in report["annotations"] if one is not old), new]
+    return new
+
+
+def _is_called(annotation: Document | tuple[str, str], key: str) -> bool:
+    return isinstance(annotation, dict) and key in (annotation["uuid"], annotation["external_id"])
+
+
+def _delete_annotation(call: Write) -> Response:
+    report, key = _the_report(call), call.names["annotation"]
+    report["annotations"] = [one for one in report["annotations"] if not _is_called(one, key)]
+    return nothing()
+
+
+_READ = ("repository",), ("read:repository:bitbucket",)
+_BOTH = ("repository:write",), ("read:repository:bitbucket", "write:repository:bitbucket")
+_WRITE = ("repository:write",), ("write:repository:bitbucket",)
+_C = R + "/commit/{commit}"
+_REPORT = _C + "/reports/{report}"
+_ANNOTATION = _REPORT + "/annotations/{annotation}"
+_COMMENT = Fields(COMMENT, ("content",))
+COMMITS: tuple[WriteRoute, ...] = (
+    WriteRoute("POST", _C + "/comments", *_READ, _create_comment, _COMMENT),
+    WriteRoute("PUT", _C + "/comments/{comment}", *_READ, _update_comment, _COMMENT),
+    WriteRoute("DELETE", _C + "/comments/{comment}", *_READ, _delete_comment),
+    WriteRoute("POST", _C + "/approve", *_BOTH, _approve),
+    WriteRoute("DELETE", _C + "/approve", *_WRITE, _unapprove),
+    WriteRoute("POST", _C + "/statuses/build", *_READ, _create_status, Fields(_STATUS, ("key", "state"))),
+    WriteRoute("PUT", _C + "/statuses/build/{key}", *_READ, _update_status, Fields(_STATUS)),
+    WriteRoute("PUT", _REPORT, *_READ, _put_report, REPORT),
+    WriteRoute("DELETE", _REPORT, *_READ, _delete_report),
+    WriteRoute("POST", _REPORT + "/annotations", *_READ, _add_annotations, Many(ANNOTATION, 1, 100)),
+    WriteRoute("PUT", _ANNOTATION, *_READ, _put_annotation, ANNOTATION),
+    WriteRoute("DELETE", _ANNOTATION, *_READ, _delete_annotation),
+)
