@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from mirror.git import bare
-from mirror.git.pack.receiver import PackWriter
+from mirror.git.objects import COMMIT, TREE
+from mirror.git.pack.writer import PackWriter
 from mirror.git.refs import KEEP, name_fault, packed_fault, read_all, read_refs, write_packed
 from mirror.model import Head, Part, PartState, Refs, Repository, Selector, Workspace
 from mirror.reclaim.pruning import check_hashes_held, remove_refs, unneeded_keeps
@@ -56,11 +57,11 @@ class Clock:
 def commits(mirror: Path, count: int) -> list[str]:
     """`count` commits in a row, all of one empty tree."""
     pack = PackWriter(mirror / "objects")
-    tree = pack.add("tree", b"")
+    tree = pack.add(TREE, b"")
     found, parent = [], b""
     for number in range(count):
         who = b"A <a@example.org> %d +0000\n" % (1_700_000_000 + number)
-        parent = pack.add("commit", b"tree %s\n%sauthor %scommitter %s\n%d\n" % (
+        parent = pack.add(COMMIT, b"tree %s\n%sauthor %scommitter %s\n%d\n" % (
             tree.encode(), parent and b"parent " + parent + b"\n", who, who, number,
         )).encode()  # fmt: skip
         found.append(parent.decode())

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from mirror import extract
 from mirror.extract import Folder
+from mirror.git.pack.limits import DEFAULT_LIMITS
 from mirror.git.workers.job import Job
 from mirror.model import JsonObject, Selector, time_text
 from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged
@@ -104,4 +105,4 @@ def _export(folder: Folder, when: At, at: str, place: Path, tell: Callable[[str,
 
 def _do(job: Job[T], tell: Callable[[str], None]) -> T:
     """Here and now: an export is a process of its own."""
-    return job.do(tell, lambda: 0.0)
+    return job.do(tell, lambda: 0.0, DEFAULT_LIMITS)

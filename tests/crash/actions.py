@@ -14,7 +14,7 @@ from pathlib import Path
 from mirror.simulator import Simulator, World
 from mirror.simulator.git.lfs import add_object
 from mirror.simulator.world.sample import BRANCH_LOST, BRANCH_LOST_IN, REWRITTEN, SCOPES, SLUG, populate
-from tests.crash.zygote import Zygote
+from tests.crash.zygote import Settings, Zygote
 from tests.e2e.helpers import write_config
 
 STORE = Path("data") / "store"  # two folders deep, so that the first backup creates both
@@ -72,7 +72,7 @@ class Action:
     """A command to interrupt.
 
     `before` has the steps that precede it, in order: commands to run, and functions that change Bitbucket.
-    `settings` are constants of the program, set in the interrupted run. `config` is appended to the
+    `settings` are arguments of functions in the interrupted run. `config` is appended to the
     configuration. `lets_go`: the command may remove or rewrite snapshots on purpose, so that only what stays
     must be unchanged. `erases`: the document that a tombstone with its own time replaces. `codes`: the
     allowed exit codes, if not only 0. `first_again`: after the accident the command runs again before the
@@ -82,7 +82,7 @@ class Action:
     words: tuple[str, ...] = BACKUP
     world: Callable[[World], None] = small
     before: tuple[Before, ...] = ()
-    settings: Mapping[str, int] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
     config: str = ""
     lets_go: bool = False
     erases: str = ""
@@ -102,14 +102,10 @@ class Action:
 
 
 # With 1, every run merges the packs of documents.
-_MERGING = {"mirror.git.documents.repack.PACKS_MAX": 1}
+_MERGING = {"mirror.store.writing.draft.consolidate": {"packs_max": 1}}
 
 # The run merges the mirror's packs at once, and removes merged packs at once.
-_UPKEEP = {
-    "mirror.git.mirrors.maintenance.PACKS_MAX": 1,
-    "mirror.git.mirrors.maintenance.GRACE": 0,
-    "mirror.git.mirrors.maintenance.GRAPH_LEAST": 0,
-}
+_UPKEEP = {"mirror.backup.git.maintenance.MaintenanceJob": {"limits": {"packs": 1, "grace": 0, "graph": 0}}}
 
 
 def _erase(*what: str) -> Action:

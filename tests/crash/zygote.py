@@ -1,13 +1,14 @@
 """A process that has imported the program once and forks for every run, so that a start costs almost nothing.
 
 A run is the command itself, `mirror.cli.main`, in a process of its own below the shim. Orders come as JSON
-lines on stdin: argv, cwd, env, control (the shim's, or null), settings (constants of modules to set in that
+lines on stdin: argv, cwd, env, control (the shim's, or null), settings (arguments that functions get in that
 process), output. Answers: first the process id, then how the process ended.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import json
 import os
@@ -25,6 +26,8 @@ from typing import Any
 from tests.crash.shim import CONTROL, ROOT, Control, library
 
 TIMEOUT = 90.0
+# The dotted name of a function where it was imported, and the arguments that it gets.
+Settings = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Zygote:
         folder: Path,
         control: Control | None = None,
         env: Mapping[str, str] | None = None,
-        settings: Mapping[str, int] | None = None,
+        settings: Settings | None = None,
     ) -> Ended:
         """Run one command in `folder` to its end."""
         output = folder.with_suffix(".output")  # beside it, because the shim does not watch it there
@@ -101,6 +104,16 @@ def _wait(child: int) -> dict[str, Any]:
     return {"timeout": True}
 
 
+def _set_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Have whoever calls the function (or class) `name`, where it was imported, call it with `arguments`."""
+    from mirror.git.mirrors.maintenance import Limits
+
+    module, _, function = name.rpartition(".")
+    where = importlib.import_module(module)
+    given = {key: Limits(**one) if key == "limits" else one for key, one in arguments.items()}
+    setattr(where, function, functools.partial(getattr(where, function), **given))
+
+
 def _run(order: Mapping[str, Any]) -> None:
     """In the forked process: become the command."""
     from mirror.cli import main
@@ -113,9 +126,8 @@ def _run(order: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(order["env"])
     os.chdir(order["cwd"])
-    for name, value in order["settings"].items():
-        module, _, constant = name.rpartition(".")
-        setattr(importlib.import_module(module), constant, value)
+    for name, arguments in order["settings"].items():
+        _set_arguments(name, arguments)
     if order["control"] is not None:
         os.environ[CONTROL] = order["control"]
         assert ctypes.CDLL(None).crash_arm(os.fsencode(order["control"])) == 0

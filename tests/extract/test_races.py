@@ -16,6 +16,7 @@ import pytest
 from mirror import browse, extract, restore, verify
 from mirror.errors import UsageError
 from mirror.git.mirrors.clone import CopyJob, copy
+from mirror.git.pack.limits import DEFAULT_LIMITS
 from mirror.git.refs import read_refs
 from mirror.model import Selector
 from mirror.store.reading.snapshots import SnapshotReader
@@ -140,7 +141,7 @@ def test_what_was_chosen_before_the_writer_ran_is_chosen_again(
     order = extract.Order(
         extract.Form(extract.EXPORTING),
         frozenset({"code", "metadata"}),
-        lambda job, tell: job.do(tell, lambda: 0.0),
+        lambda job, tell: job.do(tell, lambda: 0.0, DEFAULT_LIMITS),
     )
     done = extract.extract(made.folder("api"), chosen, chosen.snapshot.id, tmp_path / "out", order)
     if writer is erase:

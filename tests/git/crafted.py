@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mirror.git.bare import create
-from mirror.git.pack.receiver import Reception
+from mirror.git.pack.limits import DEFAULT_LIMITS, PackLimits
+from mirror.git.pack.receiver import PackReceiver
 from mirror.git.refs import closed_after, open_repository
 from tests.git.backend import git
 
@@ -128,15 +129,20 @@ def in_pieces(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
 
 
 def receive(
-    path: Path, data: bytes, sizes: Sequence[int] = (), *, processes: int = 1
+    path: Path,
+    data: bytes,
+    sizes: Sequence[int] = (),
+    *,
+    processes: int = 1,
+    limits: PackLimits = DEFAULT_LIMITS,
 ) -> tuple[int, set[bytes]]:
     """Give `data` to the mirror at `path` as a server would; how many objects came, and the links found."""
     create(path)
-    with closed_after(open_repository(path)) as repository, Reception(path / "objects") as pack:
+    with closed_after(open_repository(path)) as repository, PackReceiver(path / "objects", limits) as pack:
         for piece in in_pieces(data, sizes):
             pack.write(piece)
-        count = pack.publish(repository.object_store, processes=processes, tell=lambda _: None)
-        found = b"".join(pack._resolver.links())
+        count = pack.publish(repository.object_store, processes=processes, progress=lambda _: None)
+        found = b"".join(pack.links())
     return count, {found[at : at + 20] for at in range(0, len(found), 20)}
 
 

@@ -9,8 +9,8 @@ import pytest
 from mirror.git.bare import create
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.fsck import CheckJob, check
-from mirror.git.pack import links as treelinks
-from mirror.git.pack import receiver, resolver, scanner
+from mirror.git.pack import receiver
+from mirror.git.pack.limits import DEFAULT_LIMITS, SPILL_BYTES, PackLimits
 from tests.git.backend import git, need_git
 from tests.git.crafted import (
     BLOB,
@@ -100,22 +100,22 @@ CHANGES: dict[str, tuple[tuple[bytes | tuple[int, int], ...], bytes]] = {
 }
 
 
+BOUNDS = {
+    "as they are": DEFAULT_LIMITS,
+    "in files": PackLimits(spill_bytes=300),
+    "nothing held": PackLimits(cache_bytes=0),
+    "ahead": PackLimits(ahead_min_entries=1, gather_bytes=100),
+    "in processes": PackLimits(parallel_min_entries=1, names_per_pass=2),
+}
+
+
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("depth", [1, 3])
-@pytest.mark.parametrize("bounds", ["as they are", "in files", "nothing held", "ahead", "in processes"])
+@pytest.mark.parametrize("bounds", BOUNDS)
 def test_a_tree_that_took_over_all_but_an_entry_is_not_taken_at_its_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, depth: int, bounds: str
 ) -> None:
-    if bounds == "in files":
-        monkeypatch.setattr(resolver, "LARGE", 300)
-    elif bounds == "nothing held":
-        monkeypatch.setattr(resolver, "HELD_MAX", 0)
-    elif bounds == "ahead":
-        monkeypatch.setattr(resolver, "AHEAD_FROM", 1)
-        monkeypatch.setattr(scanner, "_GATHERED", 100)
-    elif bounds == "in processes":
-        monkeypatch.setattr(resolver, "SHARE_FROM", 1)
-        monkeypatch.setattr(receiver, "TOGETHER", 2)
+    limits = BOUNDS[bounds]
     pieces, lost = CHANGES[change]
     pack = Crafted()
     pack.whole(BLOB, TEXT)
@@ -123,27 +123,27 @@ def test_a_tree_that_took_over_all_but_an_entry_is_not_taken_at_its_word(
     for _ in range(depth - 1):  # as they are, but each is another entry
         base = pack.offset_delta(base, delta(END, END, copy(0, END)))
     result, instructions = made_from(*pieces)
-    assert len(result) > treelinks.SHORT
+    assert len(result) > DEFAULT_LIMITS.tree_marks_min_bytes
     pack.offset_delta(base, instructions)
     create(tmp_path / "m.git")
     before = files(tmp_path / "m.git")
     with pytest.raises(GitFailed, match=f"left out {lost.hex()}"):
-        receive(tmp_path / "m.git", pack.done(), [99] * 200, processes=2)
+        receive(tmp_path / "m.git", pack.done(), [99] * 200, processes=2, limits=limits)
     assert files(tmp_path / "m.git") == before
     # Where it is there, all is well.
     filled = Crafted()
     filled.data, filled.count = pack.data, pack.count
     everywhere = {BLOB_NAME, lost}
-    _, found = receive_with(tmp_path / "other.git", filled.done(), everywhere, monkeypatch)
+    _, found = receive_with(tmp_path / "other.git", filled.done(), everywhere, monkeypatch, limits)
     assert found == everywhere
 
 
 def receive_with(
-    path: Path, data: bytes, held: set[bytes], monkeypatch: pytest.MonkeyPatch
+    path: Path, data: bytes, held: set[bytes], monkeypatch: pytest.MonkeyPatch, limits: PackLimits
 ) -> tuple[int, set[bytes]]:
     """Receive where nobody asks whether `held` are there; no content has a name chosen beforehand."""
-    monkeypatch.setattr(receiver, "_check_links", lambda links, entries, store: None)
-    return receive(path, data, processes=2)
+    monkeypatch.setattr(receiver, "_check_links", lambda *_: None)
+    return receive(path, data, processes=2, limits=limits)
 
 
 WHOLE = {
@@ -170,18 +170,15 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("what", WHOLE)
-@pytest.mark.parametrize("large", [resolver.LARGE, 1])
-def test_what_lacks_what_it_names_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, large: int
-) -> None:
-    monkeypatch.setattr(resolver, "LARGE", large)
+@pytest.mark.parametrize("large", [SPILL_BYTES, 1])
+def test_what_lacks_what_it_names_is_refused(tmp_path: Path, what: str, large: int) -> None:
     pack = Crafted()
     for kind, content in WHOLE[what]:
         pack.whole(kind, content)
     create(tmp_path / "m.git")
     before = files(tmp_path / "m.git")
     with pytest.raises(GitFailed, match=f"left out {LOST.hex()}"):
-        receive(tmp_path / "m.git", pack.done())
+        receive(tmp_path / "m.git", pack.done(), limits=PackLimits(spill_bytes=large))
     assert files(tmp_path / "m.git") == before
 
 
@@ -221,4 +218,4 @@ def test_what_is_there_already_need_not_come_again(tmp_path: Path) -> None:
 
 
 def test_short_trees_are_read_whole() -> None:
-    assert len(WIDE) > treelinks.SHORT
+    assert len(WIDE) > DEFAULT_LIMITS.tree_marks_min_bytes

@@ -17,9 +17,10 @@ from benchmarks.made import make
 from mirror.git.bare import create
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.fsck import CheckJob, check
-from mirror.git.pack import format as packentry
-from mirror.git.pack import reader as packread
-from mirror.git.pack.reader import Links, PackIndex, PackReader
+from mirror.git.pack import delta as pack_delta
+from mirror.git.pack import fsck as pack_fsck
+from mirror.git.pack.fsck import CHECK_CACHE_BYTES, KNOWN_MAX, PIECEWISE_MIN_BYTES, LinkChecker, PackChecker
+from mirror.git.pack.index import PackIndex
 from tests.git.backend import git, need_git
 from tests.git.crafted import BLOB, Crafted, copy, delta, header, is_refused_by_git, name_of
 
@@ -43,40 +44,56 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True, params=["alone", "shared"])
-def sharing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["alone", "shared"])
+def parallel_min_entries(request: pytest.FixtureRequest) -> int:
     """A pack is read by one process, or by several."""
-    monkeypatch.setattr(packread, "SHARE_FROM", 1 if request.param == "shared" else 1 << 40)
+    return 1 if request.param == "shared" else 1 << 40
 
 
-def read(repository: Path) -> tuple[int, list[tuple[str, str | None]], set[bytes]]:
+def read(
+    repository: Path,
+    parallel_min_entries: int,
+    *,
+    cache_bytes: int = CHECK_CACHE_BYTES,
+    piecewise_min_bytes: int = PIECEWISE_MIN_BYTES,
+    known_max: int = KNOWN_MAX,
+) -> tuple[int, list[tuple[str, str | None]], set[bytes]]:
     """Objects, findings and missing links of the one pack."""
     [pack] = (repository / "objects" / "pack").glob("*.pack")
     found: list[tuple[str, str | None]] = []
-    links = Links()
+    links = LinkChecker(known_max)
     with closing(PackIndex(pack.with_suffix(".idx"))) as index:
         links.add_index(index)
-        with closing(PackReader(pack, index, links, lambda text, name: found.append((text, name)))) as reader:
-            return reader.read(processes=2), found, links.missing
+        checker = PackChecker(
+            pack,
+            index,
+            links,
+            lambda text, oid: found.append((text, oid)),
+            cache_bytes=cache_bytes,
+            piecewise_min_bytes=piecewise_min_bytes,
+            parallel_min_entries=parallel_min_entries,
+        )
+        with closing(checker):
+            return checker.check(processes=2), found, links.missing
 
 
-@pytest.mark.parametrize("held", [packread.HELD_MAX, 1])
-@pytest.mark.parametrize("piecewise", [packread.PIECEWISE, 1000])
+@pytest.mark.parametrize("held", [CHECK_CACHE_BYTES, 1])
+@pytest.mark.parametrize("piecewise", [PIECEWISE_MIN_BYTES, 1000])
 @pytest.mark.parametrize("deltas", ["offset", "name"])
 def test_every_object_is_read_whatever_the_bounds(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, piecewise: int, deltas: str
+    repository: Path, tmp_path: Path, parallel_min_entries: int, held: int, piecewise: int, deltas: str
 ) -> None:
-    monkeypatch.setattr(packread, "HELD_MAX", held)
-    monkeypatch.setattr(packread, "PIECEWISE", piecewise)
-    monkeypatch.setattr(packread, "_KNOWN_MAX", 10)
     path = tmp_path / "copy.git"
     git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
     git("-c", f"repack.useDeltaBaseOffset={str(deltas == 'offset').lower()}", "repack", "-adqf", cwd=path)
     listed = git("rev-list", "--objects", "--all", cwd=path).splitlines()
-    assert read(path) == (len(listed), [], set())
+    result = read(path, parallel_min_entries, cache_bytes=held, piecewise_min_bytes=piecewise, known_max=10)
+    assert result == (len(listed), [], set())
 
 
-def test_a_link_without_its_target_is_missed(repository: Path, tmp_path: Path) -> None:
+def test_a_link_without_its_target_is_missed(
+    repository: Path, tmp_path: Path, parallel_min_entries: int
+) -> None:
     path = tmp_path / "copy.git"
     git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
     kept = git("rev-list", "--objects", "--all", cwd=path).splitlines()
@@ -88,14 +105,16 @@ def test_a_link_without_its_target_is_missed(repository: Path, tmp_path: Path) -
         one.unlink()
     for one in tmp_path.glob("pack-*"):
         one.rename(old.parent / one.name)
-    assert read(path)[1:] == ([], {bytes.fromhex(victim)})
+    assert read(path, parallel_min_entries)[1:] == ([], {bytes.fromhex(victim)})
     [problem] = check(
         CheckJob(str(path), (git("rev-parse", "main", cwd=path).strip(),), in_store=False)
     ).problems
     assert (problem.object, problem.problem) == (victim, "is missing")
 
 
-def test_an_object_that_is_not_what_the_index_calls_it_is_named(repository: Path, tmp_path: Path) -> None:
+def test_an_object_that_is_not_what_the_index_calls_it_is_named(
+    repository: Path, tmp_path: Path, parallel_min_entries: int
+) -> None:
     """With every checksum right: only hashing tells."""
     path = tmp_path / "copy.git"
     git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
@@ -106,12 +125,14 @@ def test_an_object_that_is_not_what_the_index_calls_it_is_named(repository: Path
     at = 8 + 256 * 4 + 20 * (count // 2)
     data[at + 19] ^= 1
     index.write_bytes(data + hashlib.sha1(data).digest())
-    count_, found, _ = read(path)
+    count_, found, _ = read(path, parallel_min_entries)
     assert count_ == count
     assert found == [("its content has another hash", bytes(data[at : at + 20]).hex())]
 
 
-def test_a_damaged_entry_is_named_with_all_that_is_made_from_it(repository: Path, tmp_path: Path) -> None:
+def test_a_damaged_entry_is_named_with_all_that_is_made_from_it(
+    repository: Path, tmp_path: Path, parallel_min_entries: int
+) -> None:
     path = tmp_path / "copy.git"
     git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
     [pack] = (path / "objects" / "pack").glob("*.pack")
@@ -126,14 +147,12 @@ def test_a_damaged_entry_is_named_with_all_that_is_made_from_it(repository: Path
     data = bytearray(pack.read_bytes())
     data[int(victim[4]) + int(victim[3]) // 2] ^= 0x10
     pack.write_bytes(data)
-    named = {name for text, name in read(path)[1] if "checked" not in text}
+    named = {name for text, name in read(path, parallel_min_entries)[1] if "checked" not in text}
     assert victim[0] in named
     assert named <= below
 
 
-def test_whatever_byte_is_flipped_is_found_by_several_processes_too(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whatever_byte_is_flipped_is_found_by_several_processes_too(repository: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy.git"
     git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
     [pack] = (path / "objects" / "pack").glob("*.pack")
@@ -142,9 +161,8 @@ def test_whatever_byte_is_flipped_is_found_by_several_processes_too(
     for at in random.Random(1).sample(range(12, len(whole) - 20), 10):
         pack.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         answers = []
-        for share_from in (1, 1 << 40):
-            monkeypatch.setattr(packread, "SHARE_FROM", share_from)
-            count, found, missing = read(path)
+        for parallel_min_entries in (1, 1 << 40):
+            count, found, missing = read(path, parallel_min_entries)
             answers.append((count, sorted(found, key=str), missing))
         assert answers[0] == answers[1]
         assert answers[0][1], at
@@ -156,8 +174,8 @@ def test_a_process_that_dies_costs_time_and_nothing_else(
     def dies(*_: object) -> list[object]:
         raise GitFailed("a process died")
 
-    monkeypatch.setattr(packread, "in_processes", dies)
-    count, found, missing = read(repository)
+    monkeypatch.setattr(pack_fsck, "in_processes", dies)
+    count, found, missing = read(repository, 1)
     assert count > 100 and (found, missing) == ([], set())
 
 
@@ -200,9 +218,9 @@ def test_a_dulwich_that_refuses_such_deltas_by_itself_is_left_to_it(monkeypatch:
     real = apply_delta
 
     def strict(base: bytes, delta: bytes) -> list[bytes]:
-        if delta.endswith(packentry._IMPOSSIBLE):
+        if delta.endswith(pack_delta._INVALID_COPY):
             raise ApplyDeltaError("it copies what is not there")
         return real(base, delta)
 
-    monkeypatch.setattr(packentry, "apply_delta", strict)
-    assert packentry._is_strict()
+    monkeypatch.setattr(pack_delta, "_dulwich_apply", strict)
+    assert pack_delta._dulwich_is_strict()

@@ -18,9 +18,13 @@ from benchmarks.made import make
 from mirror.git import refs
 from mirror.git.bare import create
 from mirror.git.failures import GitFailed
-from mirror.git.pack import receiver, resolver, scanner
-from mirror.git.pack.receiver import sweep, write_index
-from mirror.git.pack.scanner import Entries, PackScan
+from mirror.git.pack import scanner
+from mirror.git.pack.entries import EntryTable
+from mirror.git.pack.format import read_entry_header
+from mirror.git.pack.index import write_index
+from mirror.git.pack.limits import DEFAULT_LIMITS, SPILL_BYTES, PackLimits
+from mirror.git.pack.receiver import sweep
+from mirror.git.pack.scanner import PackScanner
 from tests.git.backend import git, need_git
 from tests.git.crafted import (
     BLOB,
@@ -129,13 +133,12 @@ def test_pack_and_index_are_those_of_git_byte_for_byte(
     repository: Path,
     made: dict[str, bytes],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     way: str,
     processes: int,
 ) -> None:
-    monkeypatch.setattr(resolver, "SHARE_FROM", 1)
     data, mirror = made[way], tmp_path / "m.git"
-    count, links = receive(mirror, data, [65_515] * 1000, processes=processes)
+    limits = PackLimits(parallel_min_entries=1)
+    count, links = receive(mirror, data, [65_515] * 1000, processes=processes, limits=limits)
     assert published(mirror) == indexed_by_git(tmp_path / "git.git", data)
     assert count == len(every_object(repository).split())
     assert links == true_links(repository)
@@ -177,65 +180,58 @@ def test_a_small_pack_may_be_cut_anywhere_into_pieces(tmp_path: Path, after: int
 
 
 BOUNDS = {
-    "large from the first byte": [(resolver, "LARGE", 1)],
-    "large from a few bytes": [(resolver, "LARGE", 300)],
-    "nothing is held": [(resolver, "HELD_MAX", 0)],
-    "inflated as it comes": [(scanner, "WHOLE_MAX", 0), (scanner, "_PIECE", 7)],
-    "some inflated as it comes": [(scanner, "WHOLE_MAX", 200)],
-    "looked at all the time": [(scanner, "_GATHERED", 1)],
-    "shared out": [(resolver, "SHARE_FROM", 1), (resolver, "HELD_MAX", 0)],
-    "going ahead": [(resolver, "AHEAD_FROM", 50), (scanner, "_GATHERED", 2000)],
-    "columns in files": [(scanner, "IN_MEMORY_MAX", 0)],
-    "columns grow": [(scanner, "_ROOM", 3)],
-    "few at a time": [(receiver, "TOGETHER", 5), (receiver, "_AT_A_TIME", 7)],
-    "links forgotten": [(resolver, "_MET_MAX", 3), (resolver, "_LINKS_READ", 20)],
-    "every tree by what it takes over": [(resolver, "SHORT", 0)],
-    "all together": [
-        (resolver, "LARGE", 3000),
-        (resolver, "HELD_MAX", 5000),
-        (resolver, "SHARE_FROM", 1),
-        (resolver, "AHEAD_FROM", 40),
-        (resolver, "SHORT", 0),
-        (scanner, "WHOLE_MAX", 900),
-        (scanner, "_GATHERED", 500),
-        (scanner, "IN_MEMORY_MAX", 1000),
-        (scanner, "_ROOM", 30),
-        (receiver, "TOGETHER", 9),
-    ],
+    "large from the first byte": PackLimits(spill_bytes=1),
+    "large from a few bytes": PackLimits(spill_bytes=300),
+    "nothing is held": PackLimits(cache_bytes=0),
+    "inflated as it comes": PackLimits(stream_min_bytes=0, piece_bytes=7),
+    "some inflated as it comes": PackLimits(stream_min_bytes=200),
+    "looked at all the time": PackLimits(gather_bytes=1),
+    "shared out": PackLimits(parallel_min_entries=1, cache_bytes=0),
+    "going ahead": PackLimits(ahead_min_entries=50, gather_bytes=2000),
+    "columns in files": PackLimits(column_bytes=0),
+    "columns grow": PackLimits(initial_entries=3),
+    "few at a time": PackLimits(names_per_pass=5, names_per_chunk=7),
+    "links forgotten": PackLimits(links_kept=3, links_per_read=1),
+    "every tree by what it takes over": PackLimits(tree_marks_min_bytes=0),
+    "all together": PackLimits(
+        spill_bytes=3000,
+        cache_bytes=5000,
+        parallel_min_entries=1,
+        ahead_min_entries=40,
+        tree_marks_min_bytes=0,
+        stream_min_bytes=900,
+        gather_bytes=500,
+        column_bytes=1000,
+        initial_entries=30,
+        names_per_pass=9,
+    ),
 }
 
 
 @pytest.mark.parametrize("bounds", BOUNDS)
 @pytest.mark.parametrize("way", ["deep", "names"])
 def test_whatever_does_not_fit_goes_to_disk_and_nothing_changes(
-    repository: Path,
-    made: dict[str, bytes],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    bounds: str,
-    way: str,
+    repository: Path, made: dict[str, bytes], tmp_path: Path, bounds: str, way: str
 ) -> None:
-    for module, name, value in BOUNDS[bounds]:
-        monkeypatch.setattr(module, name, value)
-    _, links = receive(tmp_path / "m.git", made[way], [10_000] * 1000, processes=2)
+    _, links = receive(tmp_path / "m.git", made[way], [10_000] * 1000, processes=2, limits=BOUNDS[bounds])
     assert published(tmp_path / "m.git") == indexed_by_git(tmp_path / "git.git", made[way])
     assert links == true_links(repository)
 
 
-@pytest.mark.parametrize("large", [resolver.LARGE, 500])
+@pytest.mark.parametrize("large", [SPILL_BYTES, 500])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_thin_pack_is_completed_from_what_is_there(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, processes: int
+    repository: Path, tmp_path: Path, large: int, processes: int
 ) -> None:
-    monkeypatch.setattr(resolver, "LARGE", large)
-    monkeypatch.setattr(resolver, "SHARE_FROM", 1)
+    limits = PackLimits(spill_bytes=large, parallel_min_entries=1)
     mirror, other = tmp_path / "m.git", tmp_path / "git.git"
     old = a_pack(repository, "--revs", of=b"main~3\n")
-    receive(mirror, old)
+    receive(mirror, old, limits=limits)
     indexed_by_git(other, old)
     thin = thin_of(repository)
     assert is_refused_by_git(tmp_path / "nothing.git", thin)
-    assert receive(mirror, thin, [777] * 100, processes=processes)[0] == int.from_bytes(thin[8:12], "big")
+    count, _ = receive(mirror, thin, [777] * 100, processes=processes, limits=limits)
+    assert count == int.from_bytes(thin[8:12], "big")
     git("index-pack", "--fix-thin", "--stdin", cwd=other, stdin=thin)
     assert every_object(mirror) == every_object(other)
     assert len(list(mirror.glob("objects/pack/*"))) == 4
@@ -291,21 +287,18 @@ def test_an_object_may_come_twice(tmp_path: Path) -> None:
     assert published(tmp_path / "1.git") == indexed_by_git(tmp_path / "git.git", data)
 
 
-def test_offsets_of_many_gigabytes_are_written_as_they_should(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(receiver, "TOGETHER", 100)
-    monkeypatch.setattr(receiver, "_AT_A_TIME", 13)
+def test_offsets_of_many_gigabytes_are_written_as_they_should(tmp_path: Path) -> None:
+    limits = PackLimits(names_per_pass=100, names_per_chunk=13)
     rng = random.Random(1)
     rows, offset = [], 12
-    with closing(Entries(tmp_path)) as entries:
+    with closing(EntryTable(tmp_path)) as entries:
         entries.grow(1000)
         for _ in range(1000):
             row = rng.randbytes(20), offset, rng.randrange(1 << 32)
             entries.add(BLOB, offset, offset + 2, 5, row[2], row[0])
             rows.append(row)
             offset += rng.choice([30, 1 << 20, 0x7FFFFFFF - offset if offset < 0x7FFFFFFF else 9, 1 << 30])
-        write_index(tmp_path / "ours.idx", entries, b"c" * 20)
+        write_index(tmp_path / "ours.idx", entries, b"c" * 20, limits)
     assert rows[-1][1] > 1 << 33
     with (tmp_path / "theirs.idx").open("wb") as stream:
         write_pack_index_v2(stream, sorted(rows), b"c" * 20)
@@ -329,18 +322,17 @@ def test_small_pieces_cost_no_more_looks_than_large_ones(
     pack.whole(BLOB, random.Random(3).randbytes(900_000))
     data = pack.done()
     looks = []
-    real = scanner.entry_header
 
-    def looking(data: bytes, at: int, offset: int) -> tuple[int, int, int]:
+    def looking(data: bytes, at: int, offset: int) -> tuple[int, int, int, bytes, int]:
         looks.append(at)
-        return real(data, at, offset)
+        return read_entry_header(data, at, offset)
 
-    monkeypatch.setattr(scanner, "entry_header", looking)
-    with (tmp_path / "p").open("wb") as stream, closing(PackScan(stream, tmp_path)) as scan:
+    monkeypatch.setattr(scanner, "read_entry_header", looking)
+    with (tmp_path / "p").open("wb") as stream, closing(PackScanner(stream, tmp_path)) as scan:
         for at in range(0, len(data), 100):
             scan.write(data[at : at + 100])
         assert scan.finish() == hashlib.sha1(data[:-20]).digest()
-    assert len(looks) <= len(data) // scanner._GATHERED + 2
+    assert len(looks) <= len(data) // DEFAULT_LIMITS.gather_bytes + 2
 
 
 def test_another_object_under_a_name_that_is_held_changes_nothing(
@@ -366,7 +358,7 @@ def test_another_object_under_a_name_that_is_held_changes_nothing(
     receive(mirror, receiver[0])
     before = sorted(path.name for path in (mirror / "objects" / "pack").iterdir())
     monkeypatch.setattr(refs._Objects, "get_raw", lambda _self, _name: (3, b"not one"))
-    with pytest.raises(GitFailed, match=f"as {blob}, which is held"):
+    with pytest.raises(GitFailed, match=f"as {blob}, which the mirror has"):
         receive(mirror, receiver[1])
     assert sorted(path.name for path in (mirror / "objects" / "pack").iterdir()) == before
     monkeypatch.undo()

@@ -18,9 +18,10 @@ from benchmarks.made import make
 from mirror.git.bare import create
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.fetch import FetchJob, fetch
-from mirror.git.pack import resolver, scanner
-from mirror.git.pack.receiver import Reception
-from mirror.git.pack.resolver import _Maker
+from mirror.git.pack.format import PackDamaged
+from mirror.git.pack.limits import PackLimits
+from mirror.git.pack.receiver import PackReceiver
+from mirror.git.pack.resolver import _Indexing
 from mirror.git.refs import closed_after, open_repository, read_refs
 from mirror.git.workers.pool import WorkerPool
 from tests.git.backend import GitBackend, git, need_git
@@ -43,23 +44,20 @@ def data(repository: Path) -> bytes:
     return pack.read_bytes()
 
 
-@pytest.fixture
-def small_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "SHARE_FROM", 1)
-    monkeypatch.setattr(resolver, "AHEAD_FROM", 100)
-    monkeypatch.setattr(scanner, "_GATHERED", 1000)
+# Even a small pack is shared out, and begun while it arrives.
+LIMITS = PackLimits(parallel_min_entries=1, ahead_min_entries=100, gather_bytes=1000)
 
 
 def in_children(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
     """Child processes do `act` with the entry that they are about to make others from."""
-    parent, real = os.getpid(), _Maker.make
+    parent, real = os.getpid(), _Indexing.process
 
-    def make_or_act(self: _Maker, root: int) -> None:
+    def process_or_act(self: _Indexing, root: int) -> None:
         if os.getpid() != parent:
             act(root)
         real(self, root)
 
-    monkeypatch.setattr(_Maker, "make", make_or_act)
+    monkeypatch.setattr(_Indexing, "process", process_or_act)
 
 
 def die(_: int) -> None:
@@ -75,7 +73,7 @@ def no_space(_: int) -> None:
 
 
 def damaged(_: int) -> None:
-    raise scanner.PackDamaged("so it is")
+    raise PackDamaged("so it is")
 
 
 def has_no_child() -> bool:
@@ -96,7 +94,6 @@ def test_a_child_that_fails_fails_the_whole(
     data: bytes,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    small_shares: None,
     ahead: bool,
     act: Callable[[int], None],
     text: str,
@@ -106,13 +103,13 @@ def test_a_child_that_fails_fails_the_whole(
     before = files(mirror)
     in_children(monkeypatch, act)
     with pytest.raises(GitFailed, match=text):
-        receive(mirror, data, [20_000] * 1000 if ahead else (), processes=3)
+        receive(mirror, data, [20_000] * 1000 if ahead else (), processes=3, limits=LIMITS)
     assert files(mirror) == before
     assert has_no_child()
 
 
 def test_one_of_several_children_dies_late(
-    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_shares: None
+    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When others have done some of the work and written what they found."""
     mirror = tmp_path / "m.git"
@@ -125,31 +122,29 @@ def test_one_of_several_children_dies_late(
 
     in_children(monkeypatch, late)
     with pytest.raises(GitFailed, match="died"):
-        receive(mirror, data, processes=3)
+        receive(mirror, data, processes=3, limits=LIMITS)
     assert files(mirror) == before
     assert has_no_child()
 
 
 def test_a_transfer_that_breaks_ends_who_went_ahead(
-    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_shares: None
+    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror = tmp_path / "m.git"
     create(mirror)
     before = files(mirror)
     in_children(monkeypatch, lambda _: time.sleep(600))
-    with closed_after(open_repository(mirror)), Reception(mirror / "objects") as pack:
+    with closed_after(open_repository(mirror)), PackReceiver(mirror / "objects", LIMITS) as pack:
         pack.write(data[: len(data) // 2])
         assert not has_no_child()
     assert files(mirror) == before
     assert has_no_child()
 
 
-def test_who_went_ahead_is_told_to_stop(
-    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_shares: None
-) -> None:
+def test_who_went_ahead_is_told_to_stop(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow it is, all is made, once it was told."""
     in_children(monkeypatch, lambda _: time.sleep(0.01))
-    receive(tmp_path / "m.git", data, [20_000] * 1000, processes=1)
+    receive(tmp_path / "m.git", data, [20_000] * 1000, processes=1, limits=LIMITS)
     monkeypatch.undo()
     receive(tmp_path / "other.git", data)
     assert files(tmp_path / "m.git") == files(tmp_path / "other.git")
@@ -233,9 +228,7 @@ def test_a_child_dies_with_its_parent() -> None:
     assert state() in ("gone", "Z")
 
 
-def test_no_descriptor_is_left_open(
-    repository: Path, backend: GitBackend, tmp_path: Path, small_shares: None
-) -> None:
+def test_no_descriptor_is_left_open(repository: Path, backend: GitBackend, tmp_path: Path) -> None:
     """Over fetches of every kind: nothing new, something new, broken off."""
 
     def count() -> int:
@@ -245,7 +238,7 @@ def test_no_descriptor_is_left_open(
         mirror = tmp_path / f"{number % 5}.git"
         backend.cut = 5000 if number % 3 == 0 else None
         try:
-            fetch(FetchJob(str(mirror), f"{backend.url}/up.git"))
+            fetch(FetchJob(str(mirror), f"{backend.url}/up.git"), limits=LIMITS)
         except Exception as error:
             assert number % 3 == 0, error
 

@@ -17,6 +17,7 @@ import pytest
 
 from mirror.git.failures import GitFailed, GitNotFound, GitUnreachable
 from mirror.git.mirrors.fetch import FetchJob, ProbeJob, fetch, probe, read_refs
+from mirror.git.pack.limits import DEFAULT_LIMITS
 from mirror.git.wire import client, fetch_pack
 from mirror.http import network, pools
 from mirror.http.network import Network
@@ -379,6 +380,6 @@ def test_a_list_that_trickles_is_given_up(
     job = ProbeJob(url) if how is ProbeJob else FetchJob(str(tmp_path / "m.git"), url)
     try:
         with pytest.raises(GitUnreachable, match="bytes a second; given up"):
-            job.do(lambda _: None, SlowClock())
+            job.do(lambda _: None, SlowClock(), DEFAULT_LIMITS)
     finally:
         over.set()

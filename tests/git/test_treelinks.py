@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror.git.pack import links as treelinks
-from mirror.git.pack.delta import applied, sizes_of
-from mirror.git.pack.format import DELTA_MIN
+from mirror.git.objects import TREE
+from mirror.git.pack.delta import DELTA_BYTES_MIN, apply_delta_in_pieces, delta_sizes
 from mirror.git.pack.links import (
-    Marks,
+    LINKS_PER_BATCH,
+    EntryOffsets,
     files_and_folders,
-    links_and_marks,
-    links_of_large,
-    links_of_tree,
-    new_links_and_marks,
+    links_and_offsets,
+    links_of,
+    new_links_and_offsets,
+    tree_links,
+    tree_links_in_batches,
 )
-from mirror.git.pack.reader import links_of
 from tests.git.backend import git, need_git
 from tests.git.crafted import copy, delta, insert
 
@@ -111,7 +111,7 @@ def a_delta(rng: random.Random, base: bytes) -> bytes:
     return delta(len(base), size, *instructions)
 
 
-def places(marks: Marks) -> list[int]:
+def places(marks: EntryOffsets) -> list[int]:
     return [at for at, mark in enumerate(marks) if mark]
 
 
@@ -123,19 +123,19 @@ def test_nothing_new_is_missed_and_nothing_is_made_up(seed: int) -> None:
     for _ in range(rng.randrange(1, 5)):  # a chain: marks that were found so are used for the next
         read = read_plainly(tree)
         assert read is not None
-        links, marks = links_and_marks(tree)
+        links, marks = links_and_offsets(tree)
         assert marks is not None and (links, places(marks)) == read
         one = a_delta(rng, tree)
-        if len(one) < DELTA_MIN:
+        if len(one) < DELTA_BYTES_MIN:
             return  # no delta
-        _, size, at = sizes_of(one, 0)
-        result = b"".join(applied(tree, one, at, 0))
+        _, size, at = delta_sizes(one, 0)
+        result = b"".join(apply_delta_in_pieces(tree, one, at, 0))
         assert len(result) == size
         expected = read_plainly(result)
-        found = new_links_and_marks(result, one, at, marks)
+        found = new_links_and_offsets(result, one, at, marks)
         if expected is None:
             assert found == (None, None)
-            assert links_and_marks(result)[1] is None
+            assert links_and_offsets(result)[1] is None
             return
         new, new_marks = found
         assert new is not None and new <= expected[0] <= links | new
@@ -149,25 +149,25 @@ def test_every_way_to_read_a_whole_tree_finds_the_same(seed: int) -> None:
     """Of malformed trees, too."""
     rng = random.Random(seed)
     tree = a_tree(rng, 8)[rng.choice([0, 0, 1, 9]) :] or b"x"
-    links, _ = links_and_marks(tree)
-    assert links == links_of(b"tree", tree)
+    links, _ = links_and_offsets(tree)
+    assert links == links_of(TREE, tree)
     rows = files_and_folders(tree)
     assert {one for row in rows for one in row} - {b""} == links
     assert all(b"" in row for row in rows)
     with mmap.mmap(-1, len(tree)) as mapped:
         mapped[:] = tree
-        assert set().union(*links_of_large(mapped)) == links
+        assert set().union(*tree_links_in_batches(mapped)) == links
 
 
 def test_a_large_tree_is_not_held() -> None:
     """Links of large trees come some at a time."""
     rng = random.Random(1)
-    tree = b"".join(b"100644 f\0" + rng.randbytes(20) for _ in range(3 * treelinks._AT_A_TIME))
+    tree = b"".join(b"100644 f\0" + rng.randbytes(20) for _ in range(3 * LINKS_PER_BATCH))
     with mmap.mmap(-1, len(tree)) as mapped:
         mapped[:] = tree
-        some = list(links_of_large(mapped))
-    assert max(map(len, some)) == treelinks._AT_A_TIME
-    assert set().union(*some) == links_of(b"tree", tree)
+        some = list(tree_links_in_batches(mapped))
+    assert max(map(len, some)) == LINKS_PER_BATCH
+    assert set().union(*some) == links_of(TREE, tree)
 
 
 @pytest.mark.parametrize("begin", [b"1", b"a", b"100644 a", b"40000 1"])
@@ -176,12 +176,12 @@ def test_a_tree_that_never_comes_to_an_end_is_read_once(begin: bytes, stop: byte
     """To look for an entry from each of its bytes on would take hours."""
     whole = b"100644 a\0" + b"\1" * 20
     tree = whole + begin[:-1] + begin[-1:] * 1_000_000 + stop
-    assert links_of_tree(tree) == {b"\1" * 20}
-    assert links_and_marks(tree) == ({b"\1" * 20}, None)
+    assert tree_links(tree) == {b"\1" * 20}
+    assert links_and_offsets(tree) == ({b"\1" * 20}, None)
     assert files_and_folders(tree) == [(b"\1" * 20, b"")]
     with mmap.mmap(-1, len(tree)) as mapped:
         mapped[:] = tree
-        assert list(links_of_large(mapped)) == [{b"\1" * 20}]
+        assert list(tree_links_in_batches(mapped)) == [{b"\1" * 20}]
 
 
 @pytest.mark.git
@@ -198,4 +198,4 @@ def test_an_entry_is_what_c_git_takes_it_for(tmp_path: Path, mode: bytes) -> Non
     assert files_and_folders(tree) == [expected[kind]]
     # What git cannot do without is what we look for.
     asked = git("rev-list", "--objects", "--missing=print", identifier, cwd=tmp_path)
-    assert links_of(b"tree", tree) == ({name} if f"?{name.hex()}" in asked else set())
+    assert links_of(TREE, tree) == ({name} if f"?{name.hex()}" in asked else set())

@@ -90,12 +90,11 @@ def test_it_goes_on_for_long(history: History) -> None:
 
 @pytest.mark.git
 def test_an_object_is_written_whole_where_the_chain_gets_too_long(
-    history: History, monkeypatch: pytest.MonkeyPatch
+    history: History,
 ) -> None:
-    monkeypatch.setattr(merge, "DEPTH_MAX", 3)
     history.fetches(24)
     before = objects(history.mirror)
-    run_maintenance(job(history.mirror, grace=0))
+    run_maintenance(job(history.mirror, grace=0, depth=3))
     [pack] = packs(history.mirror)
     told = git("verify-pack", "-v", str(pack), cwd=history.mirror)
     depths = [int(line.split()[5]) for line in told.splitlines() if len(line.split()) == 7]

@@ -10,8 +10,7 @@ import pytest
 
 from mirror.git.failures import GitUnreachable
 from mirror.git.mirrors.fetch import FetchJob
-from mirror.git.pack import receiver, resolver, scanner
-from mirror.git.workers.limits import MEMORY, bound
+from mirror.git.pack.limits import DEFAULT_LIMITS, MEMORY, PackLimits
 from mirror.git.workers.pool import WorkerPool
 from tests.git.backend import GitBackend, git, need_git
 
@@ -53,18 +52,11 @@ async def test_giants_do_not_hold_up_dwarfs(repository: Path, tmp_path: Path) ->
             assert all(isinstance(end, GitUnreachable) for end in ends)
 
 
-def test_memory_bounds_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_bounds_what_is_held() -> None:
     """Less memory: more goes through files, at every place that holds something."""
-    places = [
-        (resolver, "HELD_MAX"),
-        (resolver, "LARGE"),
-        (scanner, "IN_MEMORY_MAX"),
-        (receiver, "TOGETHER"),
-    ]
-    for module, name in places:
-        monkeypatch.setattr(module, name, getattr(module, name))
-    usual = [getattr(module, name) for module, name in places]
-    bound(MEMORY)
-    assert [getattr(module, name) for module, name in places] == usual
-    bound(MEMORY // 4)
-    assert [getattr(module, name) for module, name in places] == [one // 4 for one in usual]
+
+    def bounds(limits: PackLimits) -> list[int]:
+        return [limits.cache_bytes, limits.spill_bytes, limits.column_bytes, limits.names_per_pass]
+
+    assert PackLimits.for_memory(MEMORY) == DEFAULT_LIMITS
+    assert bounds(PackLimits.for_memory(MEMORY // 4)) == [one // 4 for one in bounds(DEFAULT_LIMITS)]

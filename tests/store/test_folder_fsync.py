@@ -13,7 +13,8 @@ import pytest
 from mirror.doctor import Check
 from mirror.doctor.machine import store_checks
 from mirror.fs.durable import make_folder, sync_folder, write_file
-from mirror.git.pack.receiver import PackWriter
+from mirror.git.objects import BLOB
+from mirror.git.pack.writer import PackWriter
 from tests.store.helpers import MovedClock, adopt, open_store, take
 
 
@@ -43,7 +44,7 @@ async def test_it_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     make_folder(tmp_path / "objects")
     make_folder(tmp_path / "objects" / "pack")
     writer = PackWriter(tmp_path / "objects")
-    writer.add("blob", b"1")
+    writer.add(BLOB, b"1")
     writer.publish()
     assert sync_folder(tmp_path) is False
     check = checked(tmp_path / "store")

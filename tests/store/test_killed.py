@@ -16,9 +16,10 @@ import pytest
 
 from mirror.errors import NoStore
 from mirror.fs.durable import AtomicFile, sweep
-from mirror.git.documents import repack
+from mirror.git.documents.repack import consolidate
 from mirror.model import Head, Refs, Run, loads
 from mirror.store.reading.reader import Store
+from mirror.store.writing import draft
 from mirror.store.writing.writer import StoreWriter
 from tests.store.helpers import ACME, PARTS, START, A, MovedClock, open_store, website
 
@@ -116,7 +117,8 @@ def test_a_run_that_is_killed_before_any_of_its_changes_is_made_good_by_the_next
 def test_the_second_run_too_may_be_killed_and_takes_nothing_from_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packs: int
 ) -> None:
-    monkeypatch.setattr(repack, "PACKS_MAX", packs)  # with 1, every run merges packs
+    # With 1, every run merges packs.
+    monkeypatch.setattr(draft, "consolidate", partial(consolidate, packs_max=packs))
     moment = 0
     while True:
         path = tmp_path / str(moment)

@@ -6,7 +6,6 @@ one pack for each commit and fsynced before any ref names them.
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -20,14 +19,15 @@ from dulwich.repo import Repo
 
 from mirror.git import bare
 from mirror.git.failures import GitFailed
-from mirror.git.pack.receiver import PackWriter, sweep
+from mirror.git.objects import BLOB, COMMIT, TREE, hash_object
+from mirror.git.pack.receiver import sweep
+from mirror.git.pack.writer import PackWriter
 from mirror.git.refs import close, open_repository, read_all, read_packed, write_packed
 
 _AUTHOR = b"Mirror <mirror@localhost>"
 _TAGS = b"refs/tags/"
 _FILE = stat.S_IFREG | 0o644
 _FOLDER = stat.S_IFDIR
-_KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
 
 # So many entries of folders that were read lately are held.
 _ENTRIES_HELD = 20_000
@@ -121,9 +121,7 @@ class Documents:
             raise
         except Exception as error:
             raise GitFailed(f"{self.path.name}: object {identifier} is damaged: {error}") from error
-        digest = hashlib.sha1(b"%s %d\0" % (_KINDS.get(kind, b"?"), len(data)), usedforsecurity=False)
-        digest.update(data)
-        if digest.hexdigest() != identifier:
+        if hash_object(kind, data).hex() != identifier:
             raise GitFailed(f"{self.path.name}: object {identifier} is damaged: its content has another hash")
         return kind, data
 
@@ -281,7 +279,7 @@ class TreeEdit:
         """Set the document at `path`."""
         if self.holds(path, data):
             return
-        self._changed[path] = self._pack.add("blob", data)
+        self._changed[path] = self._pack.add(BLOB, data)
         self._held += len(data) - len(self._content.get(path, b""))
         self._content[path] = data
 
@@ -292,9 +290,7 @@ class TreeEdit:
 
     def holds(self, path: str, data: bytes) -> bool:
         """Whether the document at `path` is `data`, as edited so far. It need not be read for that."""
-        name = hashlib.sha1(b"blob %d\0" % len(data), usedforsecurity=False)
-        name.update(data)
-        return self.blob_id(path) == name.hexdigest()
+        return self.blob_id(path) == hash_object(BLOB, data).hex()
 
     def blob_id(self, path: str) -> str | None:
         """The blob id of the document at `path` as edited so far."""
@@ -326,7 +322,7 @@ class TreeEdit:
             path.encode("utf-8"): blob for path, blob in self._changed.items()
         }
         tree = self._write_level(self._base, changes)
-        return tree if tree is not None else self._pack.add("tree", b"")
+        return tree if tree is not None else self._pack.add(TREE, b"")
 
     def _publish(self, tree: str) -> None:
         self._pack.publish()
@@ -357,7 +353,7 @@ class TreeEdit:
                 del level[name]
         if not level:
             return None
-        return self._pack.add("tree", tree_bytes(level))
+        return self._pack.add(TREE, tree_bytes(level))
 
     def commit(self, *, ref: str, tag: str | None, message: str, when: datetime, parent: str | None) -> str:
         """Write everything, then set `ref` (and the tag) in one step; returns the commit's id.
@@ -372,7 +368,7 @@ class TreeEdit:
             lines.append(b"parent " + parent.encode("ascii"))
         lines += [b"author " + who, b"committer " + who, b"", message.encode("utf-8")]
         data = b"\n".join(lines)
-        commit = self._pack.add("commit", data if data.endswith(b"\n") else data + b"\n")
+        commit = self._pack.add(COMMIT, data if data.endswith(b"\n") else data + b"\n")
         self._publish(tree)
         changes: dict[str, str | None] = {ref: commit}
         if tag is not None:

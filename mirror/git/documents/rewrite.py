@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from dulwich.object_format import SHA1
 from dulwich.objects import Commit, Tag, Tree
-from dulwich.pack import load_pack_index
 
-from mirror.fs.durable import sync_folder
-from mirror.git.documents.repack import Joiner
+from mirror.git.documents.repack import write_versions
 from mirror.git.documents.repository import Documents, TreeEdit, tree_bytes
-from mirror.git.pack.names import packs_in
-from mirror.git.pack.receiver import PackWriter
+from mirror.git.objects import BLOB, COMMIT, TREE
+from mirror.git.pack.index import PackIndex
+from mirror.git.pack.names import packs_in, unkept_packs_in
+from mirror.git.pack.publish import remove_packs
+from mirror.git.pack.reader import PackFile
+from mirror.git.pack.writer import PackWriter
 from mirror.git.refs import read_all
 
 _TAGS = "refs/tags/"
@@ -97,7 +99,7 @@ def _commit(documents: Documents, pack: PackWriter, old: str, tree: str, parent:
     lines = [b"tree " + tree.encode("ascii")]
     if parent is not None:
         lines.append(b"parent " + parent.encode("ascii"))
-    return pack.add("commit", b"\n".join([*lines, *kept]) + b"\n\n" + message)
+    return pack.add(COMMIT, b"\n".join([*lines, *kept]) + b"\n\n" + message)
 
 
 class _Changer:
@@ -139,11 +141,11 @@ class _Changer:
                 new = self.tree(identifier, path + "/")
             else:
                 data = change.document(path, self._documents.blob(identifier))
-                new = identifier if data is None else self._pack.add("blob", data)
+                new = identifier if data is None else self._pack.add(BLOB, data)
             if new != identifier:
                 level[name] = (mode, new)
                 changed = True
-        result = self._pack.add("tree", tree_bytes(level)) if changed else tree
+        result = self._pack.add(TREE, tree_bytes(level)) if changed else tree
         self._done[prefix, tree] = result
         return result
 
@@ -170,9 +172,8 @@ def object_count(path: Path) -> int:
     """How many objects the repository holds, reachable or not (one in two packs counts twice)."""
     count = 0
     for pack in packs_in(path / "objects" / "pack"):
-        with pack.with_suffix(".idx").open("rb") as stream:
-            stream.seek(8 + 255 * 4)
-            count += int.from_bytes(stream.read(4), "big")
+        with closing(PackIndex(pack.with_suffix(".idx"))) as index:
+            count += index.count
     return count + sum(1 for _ in (path / "objects").glob("[0-9a-f][0-9a-f]/*"))
 
 
@@ -202,42 +203,31 @@ def reachable(documents: Documents) -> list[str]:
 def compact(documents: Documents, wanted: Iterable[str]) -> None:
     """Keep the objects `wanted` in one new pack, and remove every other pack and loose object.
 
-    Each object is hashed on its way, and kept as what differs from its next version; the old packs go
-    after the new one is durable. Raises GitFailed where an object is missing or damaged: nothing is
-    removed then.
+    Each object is hashed on its way, and written as a delta on its next version; the old packs are removed
+    when the new one is durable. Raises GitFailed where an object is missing or damaged: nothing is removed
+    then.
     """
     objects = documents.path / "objects"
-    old = [pack for pack in packs_in(objects / "pack") if not pack.with_suffix(".keep").exists()]
+    old = unkept_packs_in(objects / "pack")
     loose = list(objects.glob("[0-9a-f][0-9a-f]/*"))
     writer = PackWriter(objects)
     try:
-        Joiner(documents.store, writer, list(wanted)).join()
+        ids = list(wanted)
+        write_versions(documents.store, writer, ids, ids)
         new = writer.publish()
     finally:
         writer.discard()
-    (objects / "pack" / "multi-pack-index").unlink(missing_ok=True)
-    for pack in old:
-        if pack.stem != new:
-            for suffix in (".pack", ".idx", ".rev", ".bitmap", ".mtimes"):
-                pack.with_suffix(suffix).unlink(missing_ok=True)
+    remove_packs(objects / "pack", [pack for pack in old if pack.stem != new])
     for file in loose:
         file.unlink(missing_ok=True)
-    sync_folder(objects / "pack")
     documents.refresh()
 
 
 def packed_sizes(path: Path) -> dict[str, int]:
-    """How many bytes each packed object takes on disk, by id; for foretelling what a removal frees."""
+    """How many bytes each packed object takes on disk, by id; to predict what a removal frees. Raises
+    GitFailed where a pack is damaged."""
     sizes: dict[str, int] = {}
     for pack in packs_in(path / "objects" / "pack"):
-        end = pack.stat().st_size - 20
-        index = load_pack_index(str(pack.with_suffix(".idx")), SHA1)
-        try:
-            entries = sorted((offset, name.hex()) for name, offset, _ in index.iterentries())
-        finally:
-            index.close()
-        for (offset, name), following in zip(
-            entries, [*(offset for offset, _ in entries[1:]), end], strict=True
-        ):
-            sizes[name] = following - offset
+        with closing(PackIndex(pack.with_suffix(".idx"))) as index, closing(PackFile(pack, index)) as file:
+            sizes |= {oid.hex(): size for oid, size in file.extents()}
     return sizes

@@ -25,8 +25,8 @@ from mirror.fs.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
 from mirror.git.lfs.pointers import Pointer, pointers_of_loose, pointers_of_pack
 from mirror.git.pack.format import PackDamaged
+from mirror.git.pack.index import ObjectSet, PackIndex
 from mirror.git.pack.names import packs_in
-from mirror.git.pack.reader import Links, PackIndex
 from mirror.git.refs import closed_after, open_repository, read_all
 from mirror.git.walk import all_links, history, raw, walk
 from mirror.git.workers.job import OnProgress, no_progress
@@ -112,7 +112,7 @@ def _reached(
 ) -> set[str]:
     """The blobs of `pointers` that `tips` (the values of all refs, where `is_all`) reach."""
     with ExitStack() as stack:
-        fresh = Links()
+        fresh = ObjectSet()
         for pack in new_packs:
             index = PackIndex(pack.with_suffix(".idx"))
             stack.callback(index.close)

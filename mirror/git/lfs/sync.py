@@ -18,6 +18,7 @@ from mirror.fs.durable import make_folders, sweep
 from mirror.git.lfs.batch_api import BATCH_MAX, Answer, LfsFailed, LfsServer, Operation
 from mirror.git.lfs.reachable import LFS, reachable_objects
 from mirror.git.lfs.transfer import DiskFailed, Download, object_path, upload
+from mirror.git.pack.limits import PackLimits
 from mirror.git.wire.client import GitLogin
 from mirror.git.workers.clock import Watch
 from mirror.git.workers.job import Clock, OnProgress, no_progress
@@ -43,7 +44,7 @@ class LfsJob:
     width: int = 4
     pause: float = 1.0
 
-    def do(self, progress: OnProgress, _clock: Clock, /) -> LfsResult:
+    def do(self, progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> LfsResult:
         """See `download_missing`."""
         return download_missing(self, progress=progress)
 
@@ -76,7 +77,7 @@ class LfsPushJob:
     width: int = 4
     pause: float = 1.0
 
-    def do(self, progress: OnProgress, _clock: Clock, /) -> LfsPushResult:
+    def do(self, progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> LfsPushResult:
         """See `upload_missing`."""
         return upload_missing(self, progress=progress)
 
@@ -103,7 +104,7 @@ class LfsFindJob:
     path: str
     tips: tuple[str, ...]
 
-    def do(self, progress: OnProgress, _clock: Clock, /) -> LfsFindResult:
+    def do(self, progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> LfsFindResult:
         """See `find`."""
         return find(self, progress=progress)
 

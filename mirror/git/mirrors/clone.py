@@ -16,6 +16,7 @@ from mirror.fs.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.fsck import CheckJob, ObjectProblem, check
 from mirror.git.mirrors.worktree import LeftOut, check_out
+from mirror.git.pack.limits import PackLimits
 from mirror.git.pack.names import pack_stems
 from mirror.git.refs import (
     KEEP,
@@ -52,7 +53,7 @@ class CopyJob:
     pinned: Mapping[int, str] = field(default_factory=dict)
     work_tree: bool = False
 
-    def do(self, progress: OnProgress, _clock: Clock, /) -> CopyResult:
+    def do(self, progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> CopyResult:
         """See `copy`."""
         return copy(self, progress=progress)
 

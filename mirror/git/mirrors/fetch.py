@@ -23,6 +23,7 @@ from mirror.git.mirrors.update_refs import (
     without_unavailable,
 )
 from mirror.git.objects import COMMIT
+from mirror.git.pack.limits import DEFAULT_LIMITS, PackLimits
 from mirror.git.pack.receiver import sweep
 from mirror.git.refs import (
     OURS,
@@ -64,9 +65,9 @@ class FetchJob:
     silence_timeout: float = 300.0
     since: frozenset[str] | None = None
 
-    def do(self, progress: OnProgress, clock: Clock, /) -> FetchResult:
+    def do(self, progress: OnProgress, clock: Clock, limits: PackLimits, /) -> FetchResult:
         """See `fetch`."""
-        return fetch(self, progress=progress, clock=clock)
+        return fetch(self, progress=progress, clock=clock, limits=limits)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ProbeJob:
     login: GitLogin | None = None
     silence_timeout: float = 30.0
 
-    def do(self, _progress: OnProgress, clock: Clock, /) -> MirrorError | None:
+    def do(self, _progress: OnProgress, clock: Clock, _limits: PackLimits, /) -> MirrorError | None:
         """See `probe`. Raises TryLater where the server cannot be asked now."""
         try:
             probe(self.url, self.login, silence_timeout=self.silence_timeout, clock=clock)
@@ -116,7 +117,13 @@ class FetchResult:
         return self.advertised if self.advertised is not None else read_refs(Path(self.mirror))
 
 
-def fetch(job: FetchJob, *, progress: OnProgress = no_progress, clock: Clock | None = None) -> FetchResult:
+def fetch(
+    job: FetchJob,
+    *,
+    progress: OnProgress = no_progress,
+    clock: Clock | None = None,
+    limits: PackLimits = DEFAULT_LIMITS,
+) -> FetchResult:
     """Run `job`. Killed at any point, the mirror stays valid and the next fetch continues.
 
     `clock` serves to give up a transfer that is too slow. Refs move last, in one step, and only where every
@@ -130,7 +137,7 @@ def fetch(job: FetchJob, *, progress: OnProgress = no_progress, clock: Clock | N
     if advertised is None:
         assert cache.found is not None
         return FetchResult(job.mirror, None, pins=cache.found.pins, unpinned=cache.found.unpinned)
-    result = _update(job, client, advertised, progress, clock)
+    result = _update(job, client, advertised, progress, clock, limits)
     is_complete = not result.refused and not result.lacking and _has_exactly(path, result.refs)
     # Cache only if the caller has recorded every commit already; a run killed now must be able to report
     # them again.
@@ -140,7 +147,12 @@ def fetch(job: FetchJob, *, progress: OnProgress = no_progress, clock: Clock | N
 
 
 def _update(
-    job: FetchJob, client: HttpClient, advertised: Refs, progress: OnProgress, clock: Clock | None
+    job: FetchJob,
+    client: HttpClient,
+    advertised: Refs,
+    progress: OnProgress,
+    clock: Clock | None,
+    limits: PackLimits,
 ) -> FetchResult:
     """Give the mirror the `advertised` refs, as far as the server gives their objects."""
     path = Path(job.mirror)
@@ -148,15 +160,17 @@ def _update(
     accepted, refused = accept(advertised, job.erased, old)
     if _is_up_to_date(path, job, old, accepted):
         return FetchResult(job.mirror, accepted, refused=refused, pins=pins_of(old))
-    sweep(path)
-    received = receive(client, path, tips_of(accepted), _oldest_first(accepted), progress, clock)
+    sweep(path, limits)
+    received = receive(client, path, tips_of(accepted), _oldest_first(accepted), progress, clock, limits)
     count = received.objects
     if received.failures:
         # A ref that moved or went between list and fetch is no failure.
         again = _list_refs_again(client, received.failures)
         if (again.refs, again.head) != (advertised.refs, advertised.head):
             accepted, refused = accept(again, job.erased, old)
-            received = receive(client, path, tips_of(accepted), _oldest_first(accepted), progress, clock)
+            received = receive(
+                client, path, tips_of(accepted), _oldest_first(accepted), progress, clock, limits
+            )
             count += received.objects
     with closed_after(open_repository(path)) as repository:
         store, old = repository.object_store, read_all(path)

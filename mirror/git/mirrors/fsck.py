@@ -6,9 +6,7 @@ problem that names the file and object, never in an exception.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import struct
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -19,10 +17,12 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 
 from mirror.git.bare import config_fault
-from mirror.git.objects import KINDS, read_loose
-from mirror.git.pack.format import PackDamaged
+from mirror.git.objects import hash_object, read_loose
+from mirror.git.pack.format import PackDamaged, checksums
+from mirror.git.pack.fsck import LinkChecker, PackChecker
+from mirror.git.pack.index import PackIndex
+from mirror.git.pack.limits import PackLimits
 from mirror.git.pack.names import pack_stems, strangers_in
-from mirror.git.pack.reader import Links, PackIndex, PackReader
 from mirror.git.refs import KEEP, closed_after, name_fault, open_objects, read_all, read_packed
 from mirror.git.walk import all_links, raw, walk
 from mirror.git.workers.job import Clock, OnProgress, no_progress
@@ -30,7 +30,6 @@ from mirror.model import is_hash
 
 # Enough to tell what is wrong; a disk that is gone would otherwise name every object.
 PROBLEMS_MAX = 1000
-_WORDS = {number: word for word, number in KINDS.items()}
 # So many times it is begun again where packs go while they are read.
 _TRIES = 5
 # What git derives from the objects, below their folder. It can be made again.
@@ -50,7 +49,7 @@ class CheckJob:
     in_store: bool = True
     finished: bool = True
 
-    def do(self, progress: OnProgress, _clock: Clock, /) -> CheckResult:
+    def do(self, progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> CheckResult:
         """See `check`."""
         return check(self, progress=progress)
 
@@ -106,7 +105,7 @@ def _check(job: CheckJob, progress: OnProgress) -> CheckResult:
         return CheckResult(0, (ObjectProblem(text, severity="warning"),))
     _check_files(path, problems, in_store=job.in_store)
     halves: list[ObjectProblem] = []
-    links = Links()
+    links = LinkChecker()
     loose = list(_loose(path / "objects"))
     for name, _ in loose:
         links.add_loose(bytes.fromhex(name))
@@ -169,7 +168,7 @@ def _check_derived(objects: Path) -> Iterator[ObjectProblem]:
     """What git derived and is damaged: no loss, but it misleads C git's readers."""
     for file in (file for pattern in _DERIVED for file in objects.glob(pattern)):
         try:
-            computed, stated = _hash_file(file)
+            computed, stated = checksums(file)
         except OSError:
             continue  # it has just been made again
         if computed != stated:
@@ -184,19 +183,8 @@ def _strangers(folder: Path) -> Iterator[ObjectProblem]:
         yield ObjectProblem(text, _label(file), severity="warning")
 
 
-def _hash_file(path: Path) -> tuple[bytes, bytes]:
-    """The SHA-1 of all but the last 20 bytes, and those 20 bytes."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    left = path.stat().st_size - 20
-    with path.open("rb") as stream:
-        while left > 0 and (chunk := stream.read(min(left, 1 << 20))):
-            digest.update(chunk)
-            left -= len(chunk)
-        return digest.digest(), stream.read(20)
-
-
 def _indexes(
-    folder: Path, links: Links, problems: list[ObjectProblem], halves: list[ObjectProblem]
+    folder: Path, links: LinkChecker, problems: list[ObjectProblem], halves: list[ObjectProblem]
 ) -> Iterator[tuple[Path, PackIndex]]:
     """The packs that can be read, each with its index, which `links` is told of; both are what their
     checksums say, or there is a problem.
@@ -227,7 +215,7 @@ def _checksum(file: Path, problems: list[ObjectProblem], halves: list[ObjectProb
     """The checksum at the end of a pack or index, checked; None where the file cannot be read."""
     label = _label(file)
     try:
-        computed, stated = _hash_file(file)
+        computed, stated = checksums(file)
     except FileNotFoundError:
         halves.append(ObjectProblem("is not there, though the other half of the pack is", label))
         return None
@@ -239,18 +227,18 @@ def _checksum(file: Path, problems: list[ObjectProblem], halves: list[ObjectProb
     return stated
 
 
-def _check_pack(pack: Path, index: PackIndex, links: Links, problems: list[ObjectProblem]) -> int:
+def _check_pack(pack: Path, index: PackIndex, links: LinkChecker, problems: list[ObjectProblem]) -> int:
     """Read every object of a pack; returns how many there are."""
     label = _label(pack)
 
-    def found(text: str, name: str | None) -> None:
+    def report(text: str, oid: str | None) -> None:
         if len(problems) < PROBLEMS_MAX:
-            problems.append(ObjectProblem(text, label, name))
+            problems.append(ObjectProblem(text, label, oid))
 
     try:
-        with closing(PackReader(pack, index, links, found)) as reader:
-            return reader.read(processes=len(os.sched_getaffinity(0)))
-    except (PackDamaged, OSError, struct.error, IndexError) as error:
+        with closing(PackChecker(pack, index, links, report)) as checker:
+            return checker.check(processes=len(os.sched_getaffinity(0)))
+    except (PackDamaged, OSError) as error:
         problems.append(ObjectProblem(f"its objects cannot be read: {error}", label))
         return 0
 
@@ -263,7 +251,7 @@ def _loose(objects: Path) -> Iterator[tuple[str, Path]]:
                 yield name, file
 
 
-def _check_loose(loose: list[tuple[str, Path]], links: Links, problems: list[ObjectProblem]) -> int:
+def _check_loose(loose: list[tuple[str, Path]], links: LinkChecker, problems: list[ObjectProblem]) -> int:
     """Read every loose object; returns how many there are."""
     for name, file in loose:
         label = f"objects/{file.parent.name}/{file.name}"
@@ -272,13 +260,10 @@ def _check_loose(loose: list[tuple[str, Path]], links: Links, problems: list[Obj
         except Exception as error:  # noqa: BLE001 - damage raises anything
             problems.append(ObjectProblem(f"cannot be read: {error}", label, name))
             continue
-        word = _WORDS[kind]
-        digest = hashlib.sha1(b"%s %d\0" % (word, len(data)), usedforsecurity=False)
-        digest.update(data)
-        if digest.hexdigest() != name:
+        if hash_object(kind, data).hex() != name:
             problems.append(ObjectProblem("its content has another hash", label, name))
         else:
-            links.follow(word, data)
+            links.check(kind, data)
     return len(loose)
 
 

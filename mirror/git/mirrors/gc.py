@@ -15,13 +15,14 @@ from mirror.fs.durable import sync_file, sync_folder
 from mirror.git import cgit
 from mirror.git.failures import GitFailed
 from mirror.git.lfs.reachable import drop_cache
-from mirror.git.pack.names import packs_in
+from mirror.git.pack.limits import PackLimits
+from mirror.git.pack.names import unkept_packs_in
+from mirror.git.pack.publish import remove_packs
 from mirror.git.refs import packed_fault, read_all
 from mirror.git.workers.job import Clock, OnProgress
 
 # For how many hashes at most to look up the refs that still reach them.
 HOLDERS_MAX = 20
-_REPLACED = (".pack", ".idx", ".rev", ".bitmap", ".mtimes")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class GcJob:
     always: bool = False
     report_holders: bool = False
 
-    def do(self, _progress: OnProgress, _clock: Clock, /) -> GcResult:
+    def do(self, _progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> GcResult:
         """See `collect_garbage`."""
         return collect_garbage(self)
 
@@ -61,7 +62,7 @@ class DiskUsageJob:
     gone: tuple[str, ...]
     kept: tuple[str, ...]
 
-    def do(self, _progress: OnProgress, _clock: Clock, /) -> DiskUsageResult:
+    def do(self, _progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> DiskUsageResult:
         """See `disk_usage`."""
         return disk_usage(self)
 
@@ -91,7 +92,7 @@ def collect_garbage(job: GcJob) -> GcResult:
         return GcResult(0, holders)
     objects = path / "objects"
     before = _size(objects)
-    old = [pack for pack in packs_in(objects / "pack") if not pack.with_suffix(".keep").exists()]
+    old = unkept_packs_in(objects / "pack")
     names = cgit.run(
         git, path, "pack-objects", "--all", "--honor-pack-keep", "--non-empty", "--delta-base-offset", "-q",
         str(objects / "pack" / "pack"),
@@ -102,14 +103,9 @@ def collect_garbage(job: GcJob) -> GcResult:
             sync_file(objects / "pack" / (name + suffix))
     sync_folder(objects / "pack")
     # These point to the old packs. git works without them.
-    (objects / "pack" / "multi-pack-index").unlink(missing_ok=True)
     (objects / "info" / "commit-graph").unlink(missing_ok=True)
     shutil.rmtree(objects / "info" / "commit-graphs", ignore_errors=True)
-    for pack in old:
-        if pack.stem not in new:
-            for suffix in _REPLACED:
-                pack.with_suffix(suffix).unlink(missing_ok=True)
-    sync_folder(objects / "pack")
+    remove_packs(objects / "pack", [pack for pack in old if pack.stem not in new])
     drop_cache(path)
     # Loose objects are in the new pack, or unreachable.
     for file in objects.glob("[0-9a-f][0-9a-f]/*"):

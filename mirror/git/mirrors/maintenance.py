@@ -11,7 +11,6 @@ just read again and found intact. A wrong line in the list does no harm.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -19,13 +18,15 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.fs.durable import sync_folder, write_file
+from mirror.fs.durable import write_file
 from mirror.git import cgit
 from mirror.git.failures import GitFailed
-from mirror.git.pack.format import PackDamaged
-from mirror.git.pack.merge import join
-from mirror.git.pack.names import packs_in, packs_without_index
-from mirror.git.pack.reader import PackIndex
+from mirror.git.pack.format import PackDamaged, checksums
+from mirror.git.pack.index import PackIndex
+from mirror.git.pack.limits import DEFAULT_LIMITS, PackLimits
+from mirror.git.pack.merge import DEPTH_MAX, merge_packs
+from mirror.git.pack.names import packs_without_index, unkept_packs_in
+from mirror.git.pack.publish import remove_packs
 from mirror.git.pack.receiver import sweep
 from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.logs import get_logger
@@ -41,18 +42,17 @@ GRACE = 24 * 3600
 GRAPH_LEAST = 64 << 20
 RETIRED = "retired"
 _LINE = re.compile(r"(\d{1,12}) (pack-[0-9a-f]{40})")
-# Files beside a pack, all of which can be rebuilt.
-_BESIDE = (".idx", ".rev", ".bitmap", ".mtimes")
 
 
 @dataclass(frozen=True)
 class Limits:
     """Thresholds; see the constants."""
 
-    packs: int = field(default_factory=lambda: PACKS_MAX)
-    size: int = field(default_factory=lambda: BYTES_MAX)
-    grace: int = field(default_factory=lambda: GRACE)
-    graph: int = field(default_factory=lambda: GRAPH_LEAST)
+    packs: int = PACKS_MAX
+    size: int = BYTES_MAX
+    grace: int = GRACE
+    graph: int = GRAPH_LEAST
+    depth: int = DEPTH_MAX
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class MaintenanceJob:
     now: float
     limits: Limits = field(default_factory=Limits)
 
-    def do(self, progress: OnProgress, _clock: Clock, /) -> MaintenanceResult:
+    def do(self, progress: OnProgress, _clock: Clock, pack_limits: PackLimits, /) -> MaintenanceResult:
         """See `run_maintenance`."""
-        return run_maintenance(self, progress=progress)
+        return run_maintenance(self, progress=progress, pack_limits=pack_limits)
 
 
 @dataclass(frozen=True)
@@ -91,19 +91,21 @@ def is_due(job: MaintenanceJob, *, with_git: bool) -> bool:
     )
 
 
-def run_maintenance(job: MaintenanceJob, *, progress: OnProgress = no_progress) -> MaintenanceResult:
+def run_maintenance(
+    job: MaintenanceJob, *, progress: OnProgress = no_progress, pack_limits: PackLimits = DEFAULT_LIMITS
+) -> MaintenanceResult:
     """Do `job`. Killed at any point, nothing is lost and the next one continues.
 
     The caller holds the writer's lock. Readers are not disturbed: every object is in a pack all the time.
     Raises GitFailed where a pack is damaged or disk space is short, and OSError; nothing is lost then.
     """
     path, limits = Path(job.path), job.limits
-    sweep(path)
+    sweep(path, pack_limits)
     _drop_damaged_graph(path)
     removed = _remove_expired(path, job, progress)
     chosen = choose(_sizes(path, _read_retired(path)), limits)
     if chosen:
-        _merge(path, chosen, job.now, progress)
+        _merge(path, chosen, job, progress, pack_limits)
         removed += _remove_expired(path, job, progress)
     size, git = sum(_sizes(path, _read_retired(path)).values()), cgit.find()
     if git is None or size < limits.graph or (_has_graph(path) and not chosen):
@@ -128,9 +130,8 @@ def _packs(path: Path) -> list[Path]:
     """The packs with an index and without a `.keep` or `.promisor` file."""
     return [
         pack
-        for pack in packs_in(path / "objects" / "pack")
-        if pack.name.startswith("pack-")
-        and not any(pack.with_suffix(suffix).exists() for suffix in (".keep", ".promisor"))
+        for pack in unkept_packs_in(path / "objects" / "pack")
+        if pack.name.startswith("pack-") and not pack.with_suffix(".promisor").exists()
     ]
 
 
@@ -157,7 +158,13 @@ def choose(sizes: Mapping[Path, int], limits: Limits) -> list[Path]:
     return chosen if len(chosen) > limits.packs else []
 
 
-def _merge(path: Path, chosen: Sequence[Path], now: float, progress: OnProgress) -> None:
+def _merge(
+    path: Path,
+    chosen: Sequence[Path],
+    job: MaintenanceJob,
+    progress: OnProgress,
+    pack_limits: PackLimits,
+) -> None:
     """Merge packs, the oldest first: later objects are deltas of earlier ones."""
     stats = {pack: pack.stat() for pack in chosen}
     needed = sum(one.st_size for one in stats.values())
@@ -167,8 +174,13 @@ def _merge(path: Path, chosen: Sequence[Path], now: float, progress: OnProgress)
             f" and only {free >> 20} MiB are free",
             hint="free disk space",
         )
-    merged_pack = join(sorted(chosen, key=lambda pack: (stats[pack].st_mtime_ns, pack)), tell=progress)
-    retired = {pack.stem: int(now) for pack in chosen if pack.stem != merged_pack.name}
+    merged_pack = merge_packs(
+        sorted(chosen, key=lambda pack: (stats[pack].st_mtime_ns, pack)),
+        progress=progress,
+        depth_max=job.limits.depth,
+        limits=pack_limits,
+    )
+    retired = {pack.stem: int(job.now) for pack in chosen if pack.stem != merged_pack.name}
     _write_retired(path, {**_read_retired(path), **retired})
 
 
@@ -207,14 +219,8 @@ def _remove_expired(path: Path, job: MaintenanceJob, progress: OnProgress) -> in
     there = {pack.stem: pack for pack in _packs(path)}
     staying = [pack for name, pack in there.items() if name not in retired]
     going = _covered([there[name] for name in expired if name in there], staying, progress)
-    # The multi-pack-index points to the removed packs. git works without it.
-    (folder / "multi-pack-index").unlink(missing_ok=True)
     halves = [folder / f"{name}.pack" for name in expired if name not in there]
-    for pack in (*going, *(half for half in halves if not half.exists())):
-        # The index goes last: an index alone is ignored, while a pack alone would be indexed again.
-        for suffix in (".pack", *_BESIDE[1:], _BESIDE[0]):
-            pack.with_suffix(suffix).unlink(missing_ok=True)
-    sync_folder(folder)
+    remove_packs(folder, [*going, *(half for half in halves if not half.exists())])
     _write_retired(path, {name: since for name, since in retired.items() if name not in expired})
     return len(going)
 
@@ -231,7 +237,7 @@ def _covered(packs: Sequence[Path], staying: Sequence[Path], progress: OnProgres
             for number, pack in enumerate(packs, start=1):
                 progress(f"checking whether merged pack {number} of {len(packs)} can be removed")
                 with closing(_index(pack)) as index:
-                    names = (index.name(at) for at in range(index.count))
+                    names = (index.oid(rank) for rank in range(index.count))
                     held = [next((at for at, (_, one) in enumerate(opened) if n in one), None) for n in names]
                 if None in held:
                     _log.warning(
@@ -262,18 +268,8 @@ def _check(pack: Path, index: PackIndex) -> None:
         index.check()
     except PackDamaged as error:
         raise PackDamaged(f"{pack.stem}.idx: {error}") from error
-    if _checksum(pack) != index.pack_checksum:
+    if checksums(pack) != (index.pack_checksum,) * 2:
         raise PackDamaged(f"{pack.name}: its content does not match its checksum")
-
-
-def _checksum(file: Path) -> bytes | None:
-    """The checksum at the end of a git file where the content matches it, else None."""
-    digest, left = hashlib.sha1(usedforsecurity=False), file.stat().st_size - 20
-    with file.open("rb") as stream:
-        while left > 0 and (chunk := stream.read(min(left, 1 << 20))):
-            digest.update(chunk)
-            left -= len(chunk)
-        return stated if (stated := stream.read()) == digest.digest() else None
 
 
 def _graph(path: Path) -> Path:
@@ -288,6 +284,9 @@ def _drop_damaged_graph(path: Path) -> None:
     """Remove a damaged commit-graph, which would mislead C git. It can be written again."""
     graph = _graph(path)
     graph.with_suffix(".lock").unlink(missing_ok=True)
-    if graph.exists() and _checksum(graph) is None:
+    if not graph.exists():
+        return
+    computed, stated = checksums(graph)
+    if computed != stated:
         _log.warning("git.commit_graph_dropped", file=str(graph), problem="its checksum does not match")
         graph.unlink()

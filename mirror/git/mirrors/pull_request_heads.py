@@ -20,7 +20,8 @@ from dulwich.refs import Ref
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnauthorized
 from mirror.git.mirrors.fetch import resolve_commit
-from mirror.git.pack.receiver import Reception
+from mirror.git.pack.limits import DEFAULT_LIMITS, PackLimits
+from mirror.git.pack.receiver import PackReceiver
 from mirror.git.refs import (
     KEEP,
     closed_after,
@@ -61,9 +62,9 @@ class HeadsJob:
     own: bool = False
     silence_timeout: float = 300.0
 
-    def do(self, progress: OnProgress, clock: Clock, /) -> HeadsResult:
+    def do(self, progress: OnProgress, clock: Clock, limits: PackLimits, /) -> HeadsResult:
         """See `pin_heads`."""
-        return pin_heads(self, progress=progress, clock=clock)
+        return pin_heads(self, progress=progress, clock=clock, limits=limits)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,11 @@ class HeadsResult:
 
 
 def pin_heads(
-    job: HeadsJob, *, progress: OnProgress = no_progress, clock: Clock | None = None
+    job: HeadsJob,
+    *,
+    progress: OnProgress = no_progress,
+    clock: Clock | None = None,
+    limits: PackLimits = DEFAULT_LIMITS,
 ) -> HeadsResult:
     """Do `job`. Killed at any point, the refs of the mirror are unchanged; it may have more objects.
 
@@ -91,7 +96,7 @@ def pin_heads(
     if missing:
         wanted = [job.wants[number] for number in missing]
         try:
-            asked = _ask(job, path, wanted, progress, clock)
+            asked = _ask(job, path, wanted, progress, clock, limits)
         except (GitUnauthorized, GitFailed) as error:
             if job.own:
                 raise
@@ -124,19 +129,26 @@ def _pin(path: Path, pins: Mapping[int, str]) -> None:
         write_packed(path, new, read_packed(path)[1], read_head(path))
 
 
-def _ask(job: HeadsJob, path: Path, wanted: list[str], progress: OnProgress, clock: Clock | None) -> set[str]:
+def _ask(
+    job: HeadsJob,
+    path: Path,
+    wanted: list[str],
+    progress: OnProgress,
+    clock: Clock | None,
+    limits: PackLimits,
+) -> set[str]:
     """Ask the server for heads; returns those that were asked for, whether it gave them or not."""
     if job.own:
-        server = _Server(job, path, job.login, progress, clock)
+        server = _Server(job, path, job.login, progress, clock, limits)
         return server.by_hash([text for text in wanted if is_hash(text)])
     try:
-        return _ask_fork(job, _Server(job, path, job.login, progress, clock), wanted)
+        return _ask_fork(job, _Server(job, path, job.login, progress, clock, limits), wanted)
     except (GitUnauthorized, GitFailed) as refusal:
         if job.login is None:
             raise
         # A public fork in another workspace may refuse this credential and still allow anonymous reads.
         try:
-            return _ask_fork(job, _Server(job, path, None, progress, clock), wanted)
+            return _ask_fork(job, _Server(job, path, None, progress, clock, limits), wanted)
         except (GitUnauthorized, GitFailed):
             raise refusal from None
 
@@ -158,10 +170,12 @@ class _Server:
         login: GitLogin | None,
         progress: OnProgress,
         clock: Clock | None,
+        limits: PackLimits,
     ) -> None:
         self._client = HttpClient(job.url, login=login, silence_timeout=job.silence_timeout, clock=clock)
         self._path = path
         self._progress = progress
+        self._limits = limits
         self._common: list[str] | None = None
 
     def _tips(self) -> list[str]:
@@ -223,13 +237,13 @@ class _Server:
             if self._common is None:
                 # No ref moves before the end, so the list stays valid.
                 self._common = list(_common(store, self._tips(), read_all(self._path)))
-            with Reception(self._path / "objects") as pack:
+            with PackReceiver(self._path / "objects", self._limits) as pack:
                 with _protocol():
                     self._client.fetch_pack(
                         b"", wants, HaveIterator(self._common), pack.write, self._on_sideband
                     )
                 if pack.received:
-                    pack.publish(store, processes=1, tell=self._progress)
+                    pack.publish(store, processes=1, progress=self._progress)
 
     def _on_sideband(self, text: bytes) -> None:
         self._progress(text.decode("utf-8", "replace").strip())

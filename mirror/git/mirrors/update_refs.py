@@ -15,7 +15,7 @@ from dulwich.objects import ObjectID
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed
-from mirror.git.pack.receiver import present
+from mirror.git.objects import present
 from mirror.git.refs import (
     KEEP,
     OURS,

@@ -1,51 +1,70 @@
-"""What a delta's instructions make of its base."""
+"""Deltas: the sizes they state, their instructions, and applying them to their base."""
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 
-from mirror.git.pack.format import DELTA_MIN
-from mirror.git.pack.scanner import SIZE_MAX, PackDamaged
+from dulwich.errors import ApplyDeltaError
+from dulwich.pack import apply_delta as _dulwich_apply
 
-# What a delta is made of or makes: in memory, or mapped from a file where it is large.
-Content = bytes | mmap.mmap
+from mirror.git.pack.format import OBJECT_BYTES_MAX, Buffer, PackDamaged
+
+# C git refuses shorter deltas.
+DELTA_BYTES_MIN = 4
+# No more bytes than this state the two sizes of a delta.
+SIZES_BYTES_MAX = 20
+# dulwich stops silently before an instruction that copies from outside the base, and so misses one that is
+# the last of its delta, which C git refuses. With another such instruction after it, dulwich raises.
+_INVALID_COPY = b"\xff" * 8
 
 
-def sizes_of(delta: Content, offset: int) -> tuple[int, int, int]:
+def _dulwich_is_strict() -> bool:
+    """Whether dulwich itself refuses a delta whose last copy is invalid, as a later version may."""
+    try:
+        _dulwich_apply(b"x", b"\x01\x01\x90\x01" + _INVALID_COPY)
+    except ApplyDeltaError:
+        return True
+    return False
+
+
+_SUFFIX = b"" if _dulwich_is_strict() else _INVALID_COPY
+
+
+def delta_sizes(delta: Buffer, offset: int) -> tuple[int, int, int]:
     """The sizes of base and result that a delta states, and where its instructions begin.
 
-    Raises PackDamaged, which names the `offset` of the entry.
+    The first SIZES_BYTES_MAX bytes of the delta suffice. Raises PackDamaged, which names the `offset` of
+    the entry.
     """
-    if len(delta) < DELTA_MIN:
-        raise PackDamaged(f"the delta at {offset} is cut short")
+    if len(delta) < DELTA_BYTES_MIN:
+        raise PackDamaged(f"the delta at {offset} is truncated")
     try:
-        byte = delta[0]
-        at, base, shift = 1, byte & 0x7F, 7
-        while byte & 0x80 and shift < 70:
-            byte = delta[at]
-            at += 1
-            base |= (byte & 0x7F) << shift
-            shift += 7
-        endless = byte & 0x80
-        byte = delta[at]
-        at += 1
-        result, shift = byte & 0x7F, 7
-        while byte & 0x80 and shift < 70:
-            byte = delta[at]
-            at += 1
-            result |= (byte & 0x7F) << shift
-            shift += 7
+        base, at = _read_size(delta, 0)
+        result, at = _read_size(delta, at)
     except IndexError:
-        raise PackDamaged(f"the delta at {offset} is cut short") from None
-    if endless or byte & 0x80 or max(base, result) > SIZE_MAX:
-        raise PackDamaged(f"the delta at {offset} claims an absurd size")
+        raise PackDamaged(f"the delta at {offset} is truncated") from None
+    if max(base, result) > OBJECT_BYTES_MAX:
+        raise PackDamaged(f"the delta at {offset} states an impossible size")
     return base, result, at
 
 
-def copied(delta: Content, code: int, at: int) -> tuple[int, int, int]:
-    """What the copying instruction `code`, whose operands are at `at`, copies: from where and how much;
-    and where the next instruction is. Raises IndexError where the delta is cut."""
+def _read_size(delta: Buffer, at: int) -> tuple[int, int]:
+    byte = delta[at]
+    at += 1
+    size, shift = byte & 0x7F, 7
+    while byte & 0x80:
+        if shift >= 70:
+            return OBJECT_BYTES_MAX + 1, at
+        byte = delta[at]
+        at += 1
+        size |= (byte & 0x7F) << shift
+        shift += 7
+    return size, at
+
+
+def copy_operands(delta: Buffer, code: int, at: int) -> tuple[int, int, int]:
+    """The operands, at `at`, of the copy instruction `code`: where in the base it begins and how many bytes
+    it copies; and where the next instruction is. Raises IndexError where the delta is truncated."""
     source = size = 0
     if code & 0x01:
         source = delta[at]
@@ -71,27 +90,38 @@ def copied(delta: Content, code: int, at: int) -> tuple[int, int, int]:
     return source, size or 0x10000, at
 
 
-def applied(base: Content, delta: Content, at: int, offset: int) -> Iterator[bytes]:
-    """What the instructions of a delta from `at` on make of `base`, piece by piece.
+def apply_delta(base: bytes, delta: bytes, offset: int) -> bytes:
+    """The result of the delta at `offset`. Raises PackDamaged for whatever C git refuses."""
+    if len(delta) < DELTA_BYTES_MIN:
+        raise PackDamaged(f"the delta at {offset} is truncated")
+    try:
+        return b"".join(_dulwich_apply(base, delta + _SUFFIX))
+    except Exception as error:
+        raise PackDamaged(f"the delta at {offset} is invalid: {error}") from error
 
-    Raises PackDamaged, which names the `offset` of the entry.
+
+def apply_delta_in_pieces(base: Buffer, delta: Buffer, start: int, offset: int) -> Iterator[bytes]:
+    """As `apply_delta`, piece by piece, for what is too large for memory; the caller checks both sizes.
+
+    `start` is where the instructions begin. It is a second implementation because dulwich's needs base,
+    delta and result in memory, and takes 0.4 to 0.8 µs for a small delta where this takes 25 to 35 µs.
     """
     end = len(delta)
     try:
-        while at < end:
-            code = delta[at]
-            at += 1
+        while start < end:
+            code = delta[start]
+            start += 1
             if code & 0x80:
-                place, size, at = copied(delta, code, at)
+                place, size, start = copy_operands(delta, code, start)
                 if place + size > len(base):
-                    raise PackDamaged(f"the delta at {offset} does not fit its base")
+                    raise PackDamaged(f"the delta at {offset} is invalid: it copies from outside of its base")
                 yield base[place : place + size]
             elif code:
-                if at + code > end:
-                    raise PackDamaged(f"the delta at {offset} is cut short")
-                yield delta[at : at + code]
-                at += code
+                if start + code > end:
+                    raise PackDamaged(f"the delta at {offset} is truncated")
+                yield delta[start : start + code]
+                start += code
             else:
-                raise PackDamaged(f"the delta at {offset} has an instruction that there is not")
+                raise PackDamaged(f"the delta at {offset} is invalid: instruction 0 is reserved")
     except IndexError:
-        raise PackDamaged(f"the delta at {offset} is cut short") from None
+        raise PackDamaged(f"the delta at {offset} is truncated") from None

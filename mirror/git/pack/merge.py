@@ -1,9 +1,9 @@
-"""Joining packs by copying: what they hold goes over byte for byte into one pack, each object once.
+"""Merging packs by copying: their entries go over byte for byte into one pack, each object once.
 
-Packs are taken in the order given, and an object that several hold is taken from the first of them. A
-delta's base is in the delta's own pack, so the copy of it that is taken comes from there or from a pack
-before; and each is written before what is made from it. So every delta points backwards, and none can
-point in a circle. Where a chain of deltas would get too long, an object is written whole.
+Packs are taken in the order given, and an object that several hold is taken from the first of them. A delta's
+base is in the delta's own pack, so the copy of it that is taken comes from there or from a pack before; and
+each base is written before what depends on it. So every delta points backwards, and none is part of a circle.
+Where a chain of deltas would get too deep, an object is written undeltified.
 
 Some fifty bytes are held for each object, and never the content of one that is copied.
 """
@@ -11,98 +11,90 @@ Some fifty bytes are held for each object, and never the content of one that is 
 from __future__ import annotations
 
 import hashlib
-import mmap
-import os
-import secrets
-import struct
 import zlib
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.fs.durable import sync_folder
+from mirror.fs.durable import create_file, sync_stream
 from mirror.git.failures import GitFailed
+from mirror.git.objects import hash_object
+from mirror.git.pack.entries import NONE
 from mirror.git.pack.format import (
+    TRAILER_BYTES,
     PackDamaged,
-    applied,
-    distance,
-    header,
-    read_distance,
-    read_header,
+    entry_header,
+    ofs_delta_header,
+    pack_header,
+    read_pack_header,
 )
-from mirror.git.pack.reader import PackIndex, map_file
-from mirror.git.pack.receiver import write_index
+from mirror.git.pack.index import PackIndex, write_index
+from mirror.git.pack.limits import DEFAULT_LIMITS, PackLimits
+from mirror.git.pack.publish import discard_pack, new_pack_path, publish
+from mirror.git.pack.reader import PackFile
 
-# So many deltas follow each other at most, as C git does it. One that makes something larger than
-# WHOLE_MAX is copied all the same.
+# The deepest chain of deltas, as C git's default is.
 DEPTH_MAX = 50
-WHOLE_MAX = 64 << 20
-_WORDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
-_OFFSET_DELTA, _NAME_DELTA = 6, 7
-_NONE = 0xFFFFFFFF
-# What reading a damaged pack may raise.
-_DAMAGED = (PackDamaged, zlib.error, struct.error, IndexError, ValueError)
+# A delta whose result is larger is copied however deep its chain is.
+UNDELTIFY_BYTES_MAX = 64 << 20
 
 
 @dataclass(frozen=True)
-class Joined:
-    """The pack that was made: its name without suffix, and how much is in it."""
+class MergedPack:
+    """The pack that was made: its name without suffix, how many objects it has, and its size in bytes."""
 
     name: str
     objects: int
     size: int
 
 
-def join(packs: Sequence[Path], *, tell: Callable[[str], None] = lambda _: None) -> Joined:
-    """Write all that `packs`, of one folder, hold into a new pack beside them, durably.
+def merge_packs(
+    packs: Sequence[Path],
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+    depth_max: int = DEPTH_MAX,
+    limits: PackLimits = DEFAULT_LIMITS,
+) -> MergedPack:
+    """Write all objects of `packs`, of one folder, into a new pack beside them, durably. The old ones stay.
 
-    Every entry is compared with the checksum that the index of its pack has of it. The old packs stay.
-    Raises GitFailed where one is damaged, and OSError; then nothing is changed.
+    Every entry is compared with the crc32 that the index of its pack has of it. `depth_max` is the deepest
+    chain of deltas. Raises GitFailed where a pack is damaged, and OSError; then nothing is changed.
     """
-    folder = packs[0].parent
-    beside = folder / f"tmp_pack_{secrets.token_hex(8)}"
+    path = new_pack_path(packs[0].parent)
     try:
-        target = _Target(beside, _merged(packs))
-        with closing(target):
+        with closing(_Target(path, _union(packs), depth_max)) as target:
             for number, pack in enumerate(packs):
-                tell(f"joining pack {number + 1} of {len(packs)}")
+                progress(f"merging pack {number + 1} of {len(packs)}")
                 _copy(pack, number, target)
             checksum = target.finish()
-        write_index(beside.with_suffix(".idx"), target, checksum)
-        final = folder / f"pack-{checksum.hex()}"
-        # The index is what makes readers look for a pack, so it comes last.
-        beside.rename(final.with_suffix(".pack"))
-        beside.with_suffix(".idx").rename(final.with_suffix(".idx"))
-        sync_folder(folder)
-        return Joined(final.name, len(target), target.end + 20)
+        write_index(path.with_suffix(".idx"), target, checksum, limits)
+        return MergedPack(publish(path, checksum), len(target), target.end + TRAILER_BYTES)
     finally:
-        beside.unlink(missing_ok=True)
-        beside.with_suffix(".idx").unlink(missing_ok=True)
+        discard_pack(path)
 
 
 @dataclass(frozen=True)
-class _Merged:
-    """The names of all objects, in order; for each the pack it is taken from; and for each pack the
-    places of its objects among the names."""
+class _Union:
+    """The ids of all objects, sorted; for each the number of the pack that it is taken from; and for each
+    pack the ranks of its objects among all, in the order of its index."""
 
-    names: bytearray
+    oids: bytearray
     owners: array[int]
     ranks: list[array[int]]
 
 
-def _merged(packs: Sequence[Path]) -> _Merged:
+def _union(packs: Sequence[Path]) -> _Union:
     tables = []
     for pack in packs:
         try:
             with closing(PackIndex(pack.with_suffix(".idx"))) as index:
                 index.check()
-                tables.append(index.names())
-        except _DAMAGED as error:
+                tables.append(index.oids())
+        except PackDamaged as error:
             raise GitFailed(f"{pack.stem}.idx: {error}; nothing was changed") from error
-    merged = _Merged(bytearray(), array("I"), [array("I") for _ in packs])
+    union = _Union(bytearray(), array("I"), [array("I") for _ in packs])
     places = [0] * len(packs)
     for first in range(256):
         found: dict[bytes, int] = {}
@@ -115,54 +107,45 @@ def _merged(packs: Sequence[Path]) -> _Merged:
             spans.append(range(begin, end, 20))
             places[number] = end
         ordered = sorted(found)
-        ranks = {name: len(merged.owners) + at for at, name in enumerate(ordered)}
-        merged.names.extend(b"".join(ordered))
-        merged.owners.extend(found[name] for name in ordered)
+        ranks = {oid: len(union.owners) + at for at, oid in enumerate(ordered)}
+        union.oids.extend(b"".join(ordered))
+        union.owners.extend(found[oid] for oid in ordered)
         for number, (table, span) in enumerate(zip(tables, spans, strict=True)):
-            merged.ranks[number].extend(ranks[table[at : at + 20]] for at in span)
-    return merged
+            union.ranks[number].extend(ranks[table[at : at + 20]] for at in span)
+    return union
 
 
 class _Target:
-    """The pack that is being written. An object is known by its place in the order of names.
+    """The pack that is being written. An object is known by its rank among all objects.
 
-    Its `names`, `offsets` and `crcs` are what an index is made of.
+    `oids`, `offsets` and `crcs` are the columns of its index.
     """
 
-    def __init__(self, path: Path, merged: _Merged) -> None:
-        self.merged = merged
-        self.names = merged.names
-        self.offsets = array("Q", bytes(8 * len(merged.owners)))  # zero: not written yet
-        self.crcs = array("I", bytes(4 * len(merged.owners)))
-        self.depths = array("H", bytes(2 * len(merged.owners)))
+    def __init__(self, path: Path, union: _Union, depth_max: int) -> None:
+        count = len(union.owners)
+        self.union, self.depth_max = union, depth_max
+        self.oids = union.oids
+        self.offsets = array("Q", bytes(8 * count))  # zero: not written yet
+        self.crcs = array("I", bytes(4 * count))
+        self.depths = array("H", bytes(2 * count))
         self.end = 0
         self._digest = hashlib.sha1(usedforsecurity=False)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._file = os.fdopen(descriptor, "wb", buffering=1 << 20)
-        self._put(b"PACK" + struct.pack(">LL", 2, len(merged.owners)))
+        self._file = create_file(path)
+        self._put(pack_header(count))
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
-    def find(self, name: bytes) -> int:
-        """The place of an object. Raises PackDamaged where there is none of that name."""
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self.names[20 * middle : 20 * middle + 20] < name:
-                low = middle + 1
-            else:
-                high = middle
-        if self.names[20 * low : 20 * low + 20] != name:
-            raise PackDamaged("what a delta is made from is not in its pack")
-        return low
+    def oid(self, rank: int) -> bytes:
+        """The id (20 bytes) of an object."""
+        return bytes(self.oids[20 * rank : 20 * rank + 20])
 
     def add(self, rank: int, depth: int, *pieces: bytes | memoryview) -> None:
-        """Write an entry."""
+        """Write an entry whose chain of deltas is `depth` long."""
         self.offsets[rank], self.depths[rank], crc = self.end, depth, 0
         for piece in pieces:
             crc = zlib.crc32(piece, crc)
@@ -175,153 +158,82 @@ class _Target:
         self.end += len(data)
 
     def finish(self) -> bytes:
-        """Make it durable; returns its checksum."""
+        """Write the checksum and sync the file; returns the checksum."""
         if not all(self.offsets):
-            raise PackDamaged("an index names an object that its pack has not")
+            raise PackDamaged("an index names an object that its pack does not have")
         checksum = self._digest.digest()
         self._file.write(checksum)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        sync_stream(self._file)
         return checksum
 
 
 def _copy(pack: Path, number: int, target: _Target) -> None:
     """Write what is taken from `pack`, the one of that `number`."""
-    problem = ""
-    with ExitStack() as stack:
-        try:
+    try:
+        with ExitStack() as stack:
             index = stack.enter_context(closing(PackIndex(pack.with_suffix(".idx"))))
-            data = stack.enter_context(closing(map_file(pack)))
-            source = _Source(data, index, number, target)
-            source.check_crcs()
-            for at in range(len(source.offsets)):
-                if source.is_due(source.ranks[at]):
-                    source.write(at)
-        except _DAMAGED as error:
-            problem = str(error) or type(error).__name__
-    if problem:
-        raise GitFailed(f"{pack.name} is damaged: {problem}; nothing was changed")
+            source = _Source(stack.enter_context(closing(PackFile(pack, index))), number, target)
+            source.check()
+            source.copy()
+    except PackDamaged as error:
+        raise GitFailed(f"{pack.name} is damaged: {error}; nothing was changed") from error
 
 
 class _Source:
     """A pack that is copied from. An entry is known by its place in the pack's own order."""
 
-    def __init__(self, data: mmap.mmap, index: PackIndex, number: int, target: _Target) -> None:
-        self._data, self._number, self._target = data, number, target
-        offsets, crcs, ranks = index.offsets(), index.crcs(), target.merged.ranks[number]
-        order = sorted(range(len(offsets)), key=offsets.__getitem__)
-        if data[:4] != b"PACK" or data[-20:] != index.pack_checksum or len(order) != len(ranks):
+    def __init__(self, file: PackFile, number: int, target: _Target) -> None:
+        self._file, self._number, self._target = file, number, target
+        self._ranks = target.union.ranks[number]
+
+    def _rank(self, at: int) -> int:
+        """The rank of an entry's object among all objects."""
+        return self._ranks[self._file.ranks[at]]
+
+    def check(self) -> None:
+        """Raise PackDamaged unless every entry matches the crc32 in the index, copied from here or not."""
+        file = self._file
+        count = read_pack_header(file.data)
+        if file.data[-20:] != file.index.pack_checksum or not count == len(file) == len(self._ranks):
             raise PackDamaged("pack and index do not belong together")
-        self.offsets = array("Q", (offsets[at] for at in order))
-        self.ranks = array("I", (ranks[at] for at in order))
-        self._crcs = array("I", (crcs[at] for at in order))
-        self._places: dict[int, int] = {}  # of an object of this pack, its entry: made when first needed
+        for at in file.damaged_entries():
+            raise PackDamaged(f"object {file.oid(at).hex()} does not match its crc32")
 
-    def check_crcs(self) -> None:
-        """Raise PackDamaged unless each entry is what its index says; what another pack holds, too."""
-        with memoryview(self._data) as view:
-            for at, offset in enumerate(self.offsets):
-                with view[offset : self._end(at)] as entry:
-                    if zlib.crc32(entry) != self._crcs[at]:
-                        rank = self.ranks[at]
-                        name = self._target.names[20 * rank : 20 * rank + 20].hex()
-                        raise PackDamaged(f"object {name} is not what was written")
-
-    def is_due(self, rank: int) -> bool:
-        """Whether an object is taken from this pack and not written yet."""
-        return self._target.merged.owners[rank] == self._number and not self._target.offsets[rank]
-
-    def write(self, at: int) -> None:
-        """Write an entry, and before it what it is made from, as far as that is not there."""
-        chain = [at]
-        while (base := self._base(chain[-1])[0]) is not None and not self._target.offsets[base]:
-            if len(chain) > len(self.offsets):
-                raise PackDamaged("deltas are made from each other in a circle")
-            chain.append(self._place(base))
-        for one in reversed(chain):
-            self._write(one)
-
-    def _place(self, rank: int) -> int:
-        """The entry of an object in this pack."""
-        if not self._places:
-            self._places = {one: at for at, one in enumerate(self.ranks)}
-        if (at := self._places.get(rank)) is None:
-            raise PackDamaged("what a delta is made from is not in its pack")
-        return at
-
-    def _end(self, at: int) -> int:
-        return self.offsets[at + 1] if at + 1 < len(self.offsets) else len(self._data) - 20
-
-    def _base(self, at: int) -> tuple[int | None, int, int]:
-        """Which object an entry is made from, if any; how large what it holds is, and where it begins."""
-        offset = self.offsets[at]
-        kind, size, start = read_header(self._data, offset)
-        if kind in _WORDS:
-            return None, size, start
-        if kind == _OFFSET_DELTA:
-            back, begin = read_distance(self._data, start)
-            place = bisect_left(self.offsets, offset - back)
-            if back <= 0 or self.offsets[place] != offset - back:
-                raise PackDamaged(f"the delta at {offset} is made from no entry")
-            return self.ranks[place], size, begin
-        if kind == _NAME_DELTA:
-            return self._target.find(self._data[start : start + 20]), size, start + 20
-        raise PackDamaged(f"the entry at {offset} is of no known kind")
+    def copy(self) -> None:
+        """Write the objects that are taken from this pack, each after its delta base."""
+        owners, written = self._target.union.owners, self._target.offsets
+        for at in range(len(self._file)):
+            rank = self._rank(at)
+            if owners[rank] == self._number and not written[rank]:
+                chain = [at]
+                while (base := self._file.header(chain[-1])[2]) != NONE and not written[self._rank(base)]:
+                    if len(chain) > len(self._file):
+                        raise PackDamaged("deltas depend on each other in a circle")
+                    chain.append(base)
+                for one in reversed(chain):
+                    self._write(one)
 
     def _write(self, at: int) -> None:
-        """Write an entry whose base, if it has one, is written."""
-        target, offset, end, rank = self._target, self.offsets[at], self._end(at), self.ranks[at]
-        with memoryview(self._data) as view, view[offset:end] as entry:
-            base, size, begin = self._base(at)
-            if base is None:
-                target.add(rank, 0, entry)
+        """Write an entry whose delta base, if it has one, is written."""
+        file, target, rank = self._file, self._target, self._rank(at)
+        _, size, base, start = file.header(at)
+        with memoryview(file.data) as view:
+            if base == NONE:
+                with view[file.offset_of(at) : file.stop_of(at)] as entry:
+                    target.add(rank, 0, entry)
                 return
-            depth = target.depths[base] + 1
-            if depth > DEPTH_MAX and self._makes(at) <= WHOLE_MAX:
-                kind, data = self._content(at)
-                self._check(rank, kind, data)
-                target.add(rank, 0, header(kind, len(data)), zlib.compress(data))
+            base_rank = self._rank(base)
+            depth = target.depths[base_rank] + 1
+            if depth > target.depth_max and file.result_size(at) <= UNDELTIFY_BYTES_MAX:
+                self._write_undeltified(at, rank)
                 return
-            head = header(_OFFSET_DELTA, size) + distance(target.end - target.offsets[base])
-            with entry[begin - offset :] as rest:
-                target.add(rank, depth, head, rest)
+            header = ofs_delta_header(size, target.end - target.offsets[base_rank])
+            with view[start : file.stop_of(at)] as compressed:
+                target.add(rank, depth, header, compressed)
 
-    def _makes(self, at: int) -> int:
-        """How large the object is that a delta makes."""
-        _, _, begin = self._base(at)
-        head = zlib.decompressobj().decompress(self._data[begin : min(begin + 1024, self._end(at))], 20)
-        numbers, value, shift = [], 0, 0
-        for byte in head:
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80:
-                numbers.append(value)
-                value = shift = 0
-        return numbers[1]
-
-    def _content(self, at: int) -> tuple[int, bytes]:
-        """The kind and bytes of an object, made from this pack alone."""
-        deltas = []
-        while True:
-            base, size, begin = self._base(at)
-            inflater = zlib.decompressobj()
-            data = inflater.decompress(self._data[begin : self._end(at)], size + 1)
-            if len(data) != size:
-                raise PackDamaged(f"the entry at {self.offsets[at]} does not inflate to its size")
-            if base is None:
-                break
-            deltas.append(data)
-            if len(deltas) > len(self.offsets):
-                raise PackDamaged("deltas are made from each other in a circle")
-            at = self._place(base)
-        kind, _, _ = read_header(self._data, self.offsets[at])
-        while deltas:
-            data = applied(data, deltas.pop())
-        return kind, data
-
-    def _check(self, rank: int, kind: int, data: bytes) -> None:
-        name = bytes(self._target.names[20 * rank : 20 * rank + 20])
-        digest = hashlib.sha1(b"%s %d\0" % (_WORDS[kind], len(data)), usedforsecurity=False)
-        digest.update(data)
-        if digest.digest() != name:
-            raise PackDamaged(f"object {name.hex()} has another hash")
+    def _write_undeltified(self, at: int, rank: int) -> None:
+        type_num, content = self._file.type_of(at), self._file.content(at)
+        assert isinstance(content, bytes)
+        if hash_object(type_num, content) != self._target.oid(rank):
+            raise PackDamaged(f"object {self._target.oid(rank).hex()} has another hash")
+        self._target.add(rank, 0, entry_header(type_num, len(content)), zlib.compress(content))

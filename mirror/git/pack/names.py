@@ -18,6 +18,11 @@ def packs_in(folder: Path) -> list[Path]:
     return [pack for pack in _halves(folder, ".pack") if pack.with_suffix(".idx").exists()]
 
 
+def unkept_packs_in(folder: Path) -> list[Path]:
+    """Those of `packs_in` that no `.keep` file protects from being replaced."""
+    return [pack for pack in packs_in(folder) if not pack.with_suffix(".keep").exists()]
+
+
 def packs_without_index(folder: Path) -> list[Path]:
     """The packs in `folder` that lack their index, sorted."""
     return [pack for pack in _halves(folder, ".pack") if not pack.with_suffix(".idx").exists()]

@@ -1,429 +1,237 @@
-"""The narrow door between pack bytes and objects that are safely on disk.
-
-`PackWriter` is for objects that we make ourselves, `Reception` for a pack that a server sends. A pack
-is published only when every byte was checked: pack first, then index, each fsynced and renamed, then
-the folder fsynced. Refs come after, elsewhere.
+"""Receiving a pack from a server: nothing is published before all of it is checked. Refs move afterwards,
+elsewhere.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
-import shutil
-import struct
-import sys
 import zlib
-from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import closing
-from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
-from dulwich.pack import write_pack_index_v2
 
-from mirror.fs.durable import sweep as sweep_files
-from mirror.fs.durable import sync_folder
+from mirror.fs.durable import create_file, move, sync_stream
 from mirror.git.failures import GitFailed
-from mirror.git.pack import resolver as packresolve
-from mirror.git.pack.format import distance, header
+from mirror.git.objects import TYPE_NAMES, present
+from mirror.git.pack.entries import EntryTable
+from mirror.git.pack.format import PIECE_BYTES, PackDamaged, entry_header
+from mirror.git.pack.index import oid_ranges, oids_in_range, write_index
+from mirror.git.pack.limits import DEFAULT_LIMITS, PackLimits
 from mirror.git.pack.names import packs_without_index
+from mirror.git.pack.publish import (
+    discard_pack,
+    new_pack_path,
+    publish,
+    seal,
+    sweep_leftovers,
+)
 from mirror.git.pack.resolver import Resolver
-from mirror.git.pack.scanner import WORDS, Entries, PackDamaged, PackScan
+from mirror.git.pack.scanner import PackScanner
 from mirror.git.processes.fork import meanwhile
 
-_TYPES = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
-_OFFSET_DELTA = 6
-# So many names are held at once while links are checked or an index is sorted.
-TOGETHER = 1 << 20
-_AT_A_TIME = 1 << 16
-# Offsets in a pack that are larger are kept apart in its index.
-_SMALL_MAX = 0x7FFFFFFF
-_LEFTOVERS = ("tmp_pack_", "tmp_obj_", "incoming-", "tmp-")
 
+def sweep(repository: Path, limits: PackLimits = DEFAULT_LIMITS) -> None:
+    """Clean up after an interrupted writer; the caller holds the writer's lock.
 
-class PackWriter:
-    """Writes objects that we make ourselves into one new pack.
-
-    Memory holds 40 bytes or so for each object, never their content.
+    Temporary files are removed. A pack that was published without its index gets one.
     """
-
-    def __init__(self, objects: Path) -> None:
-        self._folder = objects / "pack"
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path = self._beside()
-        self._entries: dict[bytes, tuple[int, int]] = {}
-        self._file: BinaryIO | None = None
-        self._offset = 12
-
-    def _beside(self) -> Path:
-        return self._folder / f"tmp_pack_{secrets.token_hex(8)}"
-
-    def add(self, kind: str, data: bytes) -> str:
-        """Add an object of `kind` (commit, tree, blob, tag); returns its id."""
-        digest = hashlib.sha1(b"%s %d\0" % (kind.encode("ascii"), len(data)), usedforsecurity=False)
-        digest.update(data)
-        identifier = digest.digest()
-        if identifier in self._entries:
-            return identifier.hex()
-        if self._file is None:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            self._file = os.fdopen(descriptor, "w+b")
-            self._file.write(b"PACK" + struct.pack(">LL", 2, 0))
-        self._write(identifier, header(_TYPES[kind], len(data)) + zlib.compress(data, 6))
-        return identifier.hex()
-
-    def add_delta(self, identifier: str, delta: bytes, base: str) -> None:
-        """Add the object `identifier` as a delta against `base`, which was added before it."""
-        name, (begin, _) = bytes.fromhex(identifier), self._entries[bytes.fromhex(base)]
-        if name not in self._entries:
-            head = header(_OFFSET_DELTA, len(delta)) + distance(self._offset - begin)
-            self._write(name, head + zlib.compress(delta, 6))
-
-    def has(self, identifier: str) -> bool:
-        """Whether an object was added."""
-        return bytes.fromhex(identifier) in self._entries
-
-    def _write(self, identifier: bytes, entry: bytes) -> None:
-        assert self._file is not None
-        self._file.write(entry)
-        self._entries[identifier] = (self._offset, zlib.crc32(entry))
-        self._offset += len(entry)
-
-    def publish(self) -> str:
-        """Make the pack part of the repository, durably; returns its name without suffix.
-
-        Nothing was added: nothing happens, and the name is empty.
-        """
-        if self._file is None:
-            return ""
-        stream = self._file
-        stream.seek(8)
-        stream.write(struct.pack(">L", len(self._entries)))
-        stream.seek(0)
-        digest = hashlib.sha1(usedforsecurity=False)
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-        stream.write(digest.digest())
-        stream.flush()
-        os.fsync(stream.fileno())
-        stream.close()
-        self._file = None
-        entries = sorted((name, offset, crc) for name, (offset, crc) in self._entries.items())
-        beside = self._path.with_suffix(".idx")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as index:
-            write_pack_index_v2(index, entries, digest.digest())
-            index.flush()
-            os.fsync(index.fileno())
-        final = self._folder / f"pack-{digest.hexdigest()}"
-        self._path.rename(final.with_suffix(".pack"))
-        beside.rename(final.with_suffix(".idx"))
-        sync_folder(self._folder)
-        self._path, self._entries, self._offset = self._beside(), {}, 12
-        return final.name
-
-    def discard(self) -> None:
-        """Drop what was not published."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._path.unlink(missing_ok=True)
-        self._path.with_suffix(".idx").unlink(missing_ok=True)
-
-
-def sweep(repository: Path) -> None:
-    """Make good what an interrupted writer left; the caller holds the writer's lock.
-
-    What was on its way is removed. A pack whose index did not come any more gets it.
-    """
-    sweep_files(repository)
-    for folder in (repository / "objects", repository / "objects" / "pack"):
-        if folder.is_dir():
-            for path in folder.iterdir():
-                if path.name.startswith(_LEFTOVERS):
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink(missing_ok=True)
+    sweep_leftovers(repository)
     for pack in packs_without_index(repository / "objects" / "pack"):
-        _index_again(pack)
+        _index_pack(pack, limits)
 
 
-def _index_again(pack: Path) -> None:
-    """Give a pack its index. The pack came first and whole, and may be all there is of its objects, so
-    it is never removed; left alone it would be no use to anybody, and verify would tell of it for ever.
+def _index_pack(pack: Path, limits: PackLimits) -> None:
+    """Write the index of a local pack that has none.
+
+    The pack was published first and whole, and may hold the only copy of its objects, so it is never
+    removed. A damaged one is logged and stays without index, as verify reports.
     """
-    beside = pack.with_name(f"tmp_pack_{secrets.token_hex(8)}.idx")
+    beside = new_pack_path(pack.parent).with_suffix(".idx")
     try:
-        with Path(os.devnull).open("wb") as nowhere, closing(PackScan(nowhere, pack.parent)) as scan:
+        with open(os.devnull, "wb") as nowhere, closing(PackScanner(nowhere, pack.parent, limits)) as scanner:  # noqa: PTH123
             with pack.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    scan.write(chunk)
-            checksum, named = scan.finish(), frozenset(scan.entries.by_name)
-            with closing(Resolver(pack, scan.entries)) as resolver:
+                while chunk := stream.read(PIECE_BYTES):
+                    scanner.write(chunk)
+            checksum, ref_bases = scanner.finish(), frozenset(scanner.entries.ref_deltas)
+            with closing(Resolver(pack, scanner.entries, limits)) as resolver:
                 resolver.resolve(processes=1)
-            _check_all_made(scan.entries, named)
-            write_index(beside, scan.entries, checksum)
-        beside.rename(pack.with_suffix(".idx"))
-        sync_folder(pack.parent)
+            _check_all_resolved(scanner.entries, ref_bases, limits)
+            write_index(beside, scanner.entries, checksum, limits)
+        move(beside, pack.with_suffix(".idx"))
     except GitFailed as error:
         # What a log takes to import is a third of what a worker takes to start.
         from mirror.logs import get_logger
 
-        get_logger("git").warning("git.pack_without_index", file=pack.name, problem=error.message)
+        problem = f"the local pack is damaged: {error.message}"
+        get_logger("git").warning("git.pack_without_index", file=pack.name, problem=problem)
     finally:
         beside.unlink(missing_ok=True)
 
 
-class Reception:
-    """A pack on its way into the objects at `objects`. A context manager: what was not published is
-    removed at its end.
+class PackReceiver:
+    """A pack that is being received into the object folder `objects`. A context manager: a pack that was not
+    published is removed at its end.
 
-    `write` takes its bytes as they come; `publish` makes it part of the repository.
+    `write` takes its bytes as they come; `publish` makes it part of the repository. Both raise PackDamaged,
+    which says that it is the server's pack.
     """
 
-    def __init__(self, objects: Path) -> None:
+    def __init__(self, objects: Path, limits: PackLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._folder = objects / "pack"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path = self._folder / f"tmp_pack_{secrets.token_hex(8)}"
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        self._stream = os.fdopen(descriptor, "w+b")
-        self._scan = PackScan(self._stream, self._folder)
-        self._resolver = Resolver(self._path, self._scan.entries)
+        self._path = new_pack_path(self._folder)
+        self._stream = create_file(self._path)
+        self._scanner = PackScanner(self._stream, self._folder, limits)
+        self._resolver = Resolver(self._path, self._scanner.entries, limits)
 
-    def __enter__(self) -> Reception:
+    def __enter__(self) -> PackReceiver:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._resolver.close()
-        self._scan.close()
+        self._scanner.close()
         self._stream.close()
-        self._path.unlink(missing_ok=True)
-        self._path.with_suffix(".idx").unlink(missing_ok=True)
+        discard_pack(self._path)
 
     @property
     def received(self) -> int:
-        """How many bytes came."""
-        return self._scan.received
+        """How many bytes have arrived."""
+        return self._scanner.received
+
+    def links(self) -> Iterator[bytes]:
+        """See Resolver."""
+        return self._resolver.links()
 
     def write(self, data: bytes) -> int:
-        """Take the next bytes. Raises PackDamaged as soon as they cannot be a pack's."""
-        before, size = len(self._scan.entries), self._scan.write(data)
-        if len(self._scan.entries) > before and self._resolver.is_ready_to_go_ahead():
-            self._stream.flush()
-            self._resolver.go_ahead()
+        """Take the next bytes; returns how many there are."""
+        try:
+            before, size = len(self._scanner.entries), self._scanner.write(data)
+            if len(self._scanner.entries) > before and self._resolver.can_resolve_ahead():
+                self._stream.flush()
+                self._resolver.resolve_ahead()
+        except PackDamaged as error:
+            raise _of_server(error) from error
         return size
 
-    def publish(self, store: DiskObjectStore, *, processes: int, tell: Callable[[str], None]) -> int:
-        """Check the whole pack, complete it if thin, and publish it with its index; returns how many
-        objects came.
+    def publish(self, store: DiskObjectStore, *, processes: int, progress: Callable[[str], None]) -> int:
+        """Check the whole pack, complete it if thin, and publish it with its index; returns how many objects
+        arrived.
 
-        Every object is hashed and every delta resolved, and each link of its commits, trees and tags
-        must have its target in the pack or in `store`. Raises PackDamaged, or GitFailed where something
-        is missing; then nothing is changed.
+        Every object is hashed and every delta resolved, and each link of its commits, trees and tags must
+        have its target in the pack or in `store`. Raises GitFailed where something is missing; then nothing
+        is changed.
         """
-        checksum, entries = self._scan.finish(), self._scan.entries
-        count, named = len(entries), frozenset(entries.by_name)
-        if count == 0:
+        try:
+            checksum = self._complete(store, processes, progress)
+        except PackDamaged as error:
+            raise _of_server(error) from error
+        if checksum is None:
             return 0
+        progress("checking links")
+        is_large = processes > 1 and self._count >= self._limits.parallel_min_entries
+        with meanwhile(lambda: self._check(store), in_child=is_large):
+            write_index(self._path.with_suffix(".idx"), self._scanner.entries, checksum, self._limits)
+        publish(self._path, checksum)
+        return self._count
+
+    def _complete(
+        self, store: DiskObjectStore, processes: int, progress: Callable[[str], None]
+    ) -> bytes | None:
+        """Resolve all deltas, and append the bases that a thin pack lacks; returns the checksum, or None
+        where the pack is empty."""
+        checksum, entries = self._scanner.finish(), self._scanner.entries
+        self._count, ref_bases = len(entries), frozenset(entries.ref_deltas)
+        if self._count == 0:
+            return None
         self._stream.flush()
-        tell(f"resolving deltas of {count} objects")
+        progress(f"resolving deltas of {self._count} objects")
         self._resolver.resolve(processes=processes)
-        is_thin = False
-        while entries.by_name and self._append_bases(store):
-            is_thin = True
+        while entries.ref_deltas and self._append_bases(store):
             self._resolver.resolve(processes=processes)
-        _check_all_made(entries, named)
-        if is_thin:
-            checksum = self._seal()
-        self._stream.flush()
-        tell("checking links")
-        beside = self._path.with_suffix(".idx")
-        is_worth_it = processes > 1 and count >= packresolve.SHARE_FROM
-        with meanwhile(lambda: self._check(store, count), in_child=is_worth_it):
-            write_index(beside, entries, checksum)
-        final = self._folder / f"pack-{checksum.hex()}"
-        # The index is what makes git look for a pack, so it comes last.
-        self._path.rename(final.with_suffix(".pack"))
-        beside.rename(final.with_suffix(".idx"))
-        sync_folder(self._folder)
-        return count
-
-    def _check(self, store: DiskObjectStore, count: int) -> None:
-        """Whether it may become part of the repository; and that it is on the disk."""
-        _check_links(self._resolver.links, self._scan.entries, store)
-        self._check_collisions(store, count)
-        os.fsync(self._stream.fileno())
-
-    def _check_collisions(self, store: DiskObjectStore, count: int) -> None:
-        """What came under a name that we hold must be what we hold; only its own hash could be made to lie.
-
-        Of what is too large to be made in memory only the name is known.
-        """
-        if not store.packs:
-            return
-        entries = self._scan.entries
-        for begin in range(0, count, _AT_A_TIME):
-            end = min(begin + _AT_A_TIME, count)
-            some = {ObjectID(entries.name(at).hex().encode("ascii")): at for at in range(begin, end)}
-            self._check_same(store, {name: some[name] for name in present(store, some)})
-
-    def _check_same(self, store: DiskObjectStore, places: Mapping[ObjectID, int]) -> None:
-        entries = self._scan.entries
-        for identifier, at in places.items():
-            if (content := self._resolver.content(at)) is None:
-                continue
-            if store.get_raw(identifier) != (entries.kinds[at], content):
-                raise GitFailed(
-                    f"the server sent another object as {identifier.decode('ascii')}, which is held: "
-                    "a collision of SHA-1; nothing was changed"
-                )
+        _check_all_resolved(entries, ref_bases, self._limits)
+        if len(entries) > self._count:
+            checksum = seal(self._stream, len(entries), entries.end)
+        return checksum
 
     def _append_bases(self, store: DiskObjectStore) -> bool:
-        """Append those objects of ours that deltas of a thin pack are made from; were there any?"""
-        entries, before = self._scan.entries, len(self._scan.entries)
+        """Append the objects of `store` that are delta bases of a thin pack; returns whether any are."""
+        entries, before = self._scanner.entries, len(self._scanner.entries)
         self._stream.seek(entries.end)
-        for name in list(entries.by_name):
+        for oid in list(entries.ref_deltas):
             try:
-                kind, data = store.get_raw(ObjectID(name.hex().encode("ascii")))
+                type_num, content = store.get_raw(ObjectID(oid.hex().encode("ascii")))
             except KeyError:
                 continue
-            head = header(kind, len(data))
-            entry = head + zlib.compress(data)
+            header = entry_header(type_num, len(content))
+            entry = header + zlib.compress(content)
             self._stream.write(entry)
-            at = entries.add(kind, entries.end, entries.end + len(head), len(data), zlib.crc32(entry), name)
+            start = entries.end + len(header)
+            at = entries.add(type_num, entries.end, start, len(content), zlib.crc32(entry), oid)
             entries.done[at] = 1
             entries.end += len(entry)
         self._stream.flush()
         return len(entries) > before
 
-    def _seal(self) -> bytes:
-        """Write the count and checksum of a pack that was completed."""
-        stream, entries = self._stream, self._scan.entries
-        stream.seek(8)
-        stream.write(struct.pack(">L", len(entries)))
-        stream.seek(0)
-        digest, left = hashlib.sha1(usedforsecurity=False), entries.end
-        while left and (chunk := stream.read(min(left, 1 << 20))):
-            digest.update(chunk)
-            left -= len(chunk)
-        stream.write(digest.digest())
-        stream.truncate()
-        return digest.digest()
+    def _check(self, store: DiskObjectStore) -> None:
+        """Check that the pack may become part of the repository, and sync it."""
+        _check_links(self._resolver.links, self._scanner.entries, store, self._limits)
+        self._check_collisions(store)
+        sync_stream(self._stream)
+
+    def _check_collisions(self, store: DiskObjectStore) -> None:
+        """An object that arrived under an id of `store` must be the same; only a SHA-1 collision is not.
+
+        Objects that are too large for memory are not compared.
+        """
+        if not store.packs:
+            return
+        entries, step = self._scanner.entries, self._limits.names_per_chunk
+        for begin in range(0, self._count, step):
+            chunk = range(begin, min(begin + step, self._count))
+            places = {ObjectID(entries.oid(at).hex().encode("ascii")): at for at in chunk}
+            self._check_same(store, {oid: places[oid] for oid in present(store, places)})
+
+    def _check_same(self, store: DiskObjectStore, places: Mapping[ObjectID, int]) -> None:
+        for oid, at in places.items():
+            if (content := self._resolver.content(at)) is None:
+                continue
+            if store.get_raw(oid) != (self._scanner.entries.types[at], content):
+                raise GitFailed(
+                    f"the server sent another object as {oid.decode('ascii')}, which the mirror has: "
+                    "a collision of SHA-1; nothing was changed"
+                )
 
 
-def present(store: DiskObjectStore, names: Iterable[ObjectID]) -> set[ObjectID]:
-    """Those of `names` that are in `store`. dulwich looks for new packs for each that it does not find."""
-    packs = list(store.packs)
-    has_loose = any(len(one.name) == 2 for one in Path(store.path).iterdir())
-    return {
-        one
-        for one in names
-        if any(one in pack for pack in packs) or (has_loose and store.contains_loose(one))
-    }
+def _of_server(error: PackDamaged) -> PackDamaged:
+    return PackDamaged(f"the server's pack is damaged: {error.message}")
 
 
-def _check_all_made(entries: Entries, named: Set[bytes]) -> None:
-    """Every delta must be made, and those of a base that was `named` from one that is there but once: whoever
-    looks for it by its name might find what was made from it."""
-    left = sum(1 for kind in entries.kinds[: len(entries)] if kind not in WORDS)
-    if left:
-        raise PackDamaged(f"{left} of its deltas are made from objects that nobody has")
-    if named:
-        bases = [name for _, name in _names(entries, 0, 256) if name in named]
-        if len(bases) > len(named):
-            raise PackDamaged("what some of its deltas are made from comes more than once")
+def _check_all_resolved(entries: EntryTable, ref_bases: Set[bytes], limits: PackLimits) -> None:
+    """Every delta must be resolved, and each object that was a base of ref-deltas (`ref_bases`) must be there
+    once: whoever looks for it by its id might otherwise find what depends on it."""
+    unresolved = sum(1 for type_num in entries.types[: len(entries)] if type_num not in TYPE_NAMES)
+    if unresolved:
+        raise PackDamaged(f"the delta bases of {unresolved} entries are missing")
+    if ref_bases:
+        bases = [oid for _, oid in oids_in_range(entries, 0, 256, limits) if oid in ref_bases]
+        if len(bases) > len(ref_bases):
+            raise PackDamaged("a base of ref-deltas is in the pack more than once")
 
 
-def _ranges(count: int) -> Iterator[tuple[int, int]]:
-    """Ranges of a name's first byte, each with no more than `TOGETHER` of `count` names or so."""
-    step = max(1, 256 * TOGETHER // max(count, TOGETHER))
-    return ((first, min(first + step, 256)) for first in range(0, 256, step))
-
-
-def _names(entries: Indexed, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    """The places and names of the entries whose names' first byte is from `first` on and before `stop`."""
-    count, is_every = len(entries), stop - first == 256
-    for begin in range(0, count, _AT_A_TIME):
-        names = bytes(entries.names[20 * begin : 20 * min(begin + _AT_A_TIME, count)])
-        every = enumerate([names[at : at + 20] for at in range(0, len(names), 20)], start=begin)
-        yield from every if is_every else (one for one in every if first <= one[1][0] < stop)
-
-
-def _check_links(links: Callable[[], Iterator[bytes]], entries: Entries, store: DiskObjectStore) -> None:
-    """Every link must have its target: in the pack that came, or in what was there before it."""
-    for first, stop in _ranges(len(entries)):
-        known = {name for _, name in _names(entries, first, stop)}
+def _check_links(
+    links: Callable[[], Iterator[bytes]], entries: EntryTable, store: DiskObjectStore, limits: PackLimits
+) -> None:
+    """Every link must have its target: in the pack, or in what was there before it."""
+    for first, stop in oid_ranges(len(entries), limits):
+        known = {oid for _, oid in oids_in_range(entries, first, stop, limits)}
         for chunk in links():
             found = {chunk[at : at + 20] for at in range(0, len(chunk), 20)}
-            for name in found - known:
-                if first <= name[0] < stop and ObjectID(name.hex().encode("ascii")) not in store:
+            for oid in found - known:
+                if first <= oid[0] < stop and ObjectID(oid.hex().encode("ascii")) not in store:
                     raise GitFailed(
-                        f"the server left out {name.hex()}, which others need; nothing was changed"
+                        f"the server left out {oid.hex()}, which other objects need; nothing was changed"
                     )
-
-
-class Indexed(Protocol):
-    """What an index tells of each entry; `names` holds twenty bytes for each."""
-
-    @property
-    def names(self) -> bytearray | memoryview: ...
-    @property
-    def offsets(self) -> array[int] | memoryview: ...
-    @property
-    def crcs(self) -> array[int] | memoryview: ...
-    def __len__(self) -> int: ...
-
-
-def write_index(path: Path, entries: Indexed, checksum: bytes) -> None:
-    """Write the index (version 2) of a pack to the new file `path`, and fsync it.
-
-    It is what `git index-pack` would write, byte for byte.
-    """
-    count = len(entries)
-    counts = Counter(bytes(entries.names[: 20 * count : 20]))
-    fans = list(accumulate(counts[byte] for byte in range(256)))
-    order = array("I")
-    digest = hashlib.sha1(usedforsecurity=False)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-
-        def put(data: bytes | bytearray) -> None:
-            digest.update(data)
-            stream.write(data)
-
-        put(b"\xfftOc\x00\x00\x00\x02" + struct.pack(">256L", *fans))
-        for first, stop in _ranges(count):
-            names = dict(_names(entries, first, stop))
-            part = sorted(names, key=names.__getitem__)
-            order.extend(part)
-            put(b"".join([names[at] for at in part]))
-            del names, part
-        parts = [order[at : at + _AT_A_TIME] for at in range(0, count, _AT_A_TIME)]
-        crcs, offsets, large = entries.crcs, entries.offsets, array("Q")
-        for some in parts:
-            put(_big_endian(array("I", [crcs[at] for at in some])))
-        for some in parts:
-            small = array("I")
-            for at in some:
-                offset = offsets[at]
-                if offset > _SMALL_MAX:
-                    small.append(0x80000000 | len(large))
-                    large.append(offset)
-                else:
-                    small.append(offset)
-            put(_big_endian(small))
-        put(_big_endian(large))
-        put(checksum)
-        stream.write(digest.digest())
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _big_endian(numbers: array[int]) -> bytes:
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return numbers.tobytes()

@@ -1,9 +1,8 @@
-"""Making the objects of a pack that are deltas, to learn their names and what they link to.
+"""Resolving deltas: depth first, so that each entry is inflated once.
 
-What is made from one object that stands alone is made depth first, each entry inflated once. Large packs
-are shared out among processes, which write the names they find into memory they have in common.
-Contents that are held for that are bounded: what had to be let go is made again, and what is larger
-than `LARGE` is made in a file.
+`DepthFirst` is the traversal itself, for packs that arrive and packs that are checked. `Resolver` resolves
+the deltas of a pack that arrives, to learn their object ids and links; large packs are shared out among
+forked processes, which write what they find into columns that they have in common.
 """
 
 from __future__ import annotations
@@ -12,70 +11,145 @@ import fcntl
 import mmap
 import os
 import tempfile
-import zlib
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator
-from hashlib import sha1
+from functools import partial
 from pathlib import Path
 
-from isal import isal_zlib
-
-from mirror.git.pack import format as packentry
-from mirror.git.pack.delta import Content, applied, sizes_of
-from mirror.git.pack.links import SHORT, Marks, links_and_marks, links_of_large, new_links_and_marks
-from mirror.git.pack.reader import links_of
-from mirror.git.pack.scanner import (
-    COMMIT,
-    NONE,
-    OFFSET_DELTA,
-    TAG,
-    TREE,
-    UNINFLATABLE,
-    WORDS,
-    Entries,
-    PackDamaged,
-    inflated,
+from mirror.git.objects import COMMIT, TAG, TREE, TYPE_NAMES, hash_object
+from mirror.git.pack.delta import delta_sizes
+from mirror.git.pack.entries import NONE, EntryTable
+from mirror.git.pack.format import OFS_DELTA, Buffer, PackDamaged, map_file
+from mirror.git.pack.limits import DEFAULT_LIMITS, PackLimits
+from mirror.git.pack.links import (
+    EntryOffsets,
+    links_and_offsets,
+    links_of,
+    new_links_and_offsets,
+    tree_links_in_batches,
 )
+from mirror.git.pack.reader import EntryReader
 from mirror.git.processes.fork import Child, in_processes
-
-# Contents that are held while deltas are resolved, by all processes together, in bytes.
-HELD_MAX = 48 << 20
-# Deltas whose result is larger are applied in files.
-LARGE = 16 << 20
-# Fewer entries than this are not worth another process.
-SHARE_FROM = 10_000
-# So many new entries are worth a process that goes ahead.
-AHEAD_FROM = 5_000
-# How many links are held at once: what is met again meanwhile is written down but once.
-_MET_MAX = 100_000
-# Links are read by so many bytes, twenty for each.
-_LINKS_READ = 20 * 50_000
-# Large entries are inflated from so many bytes at a time.
-_PIECE = 1 << 20
 
 _LINKING = (COMMIT, TREE, TAG)
 
 
-class Resolver:
-    """Resolves the deltas of the pack in `path`, whose scan is `entries`.
+def index_children(count: int, deltas: Iterable[tuple[int, int]]) -> tuple[array[int], array[int]]:
+    """Which entries have which as their delta base, as linked lists over `count` entries.
 
-    Commits and tags link to others, trees too; `links` are those of all objects that were made.
+    `deltas` are pairs of an entry and its base. Returns, by base, the first entry that depends on it, and, by
+    entry, the next one that depends on the same base; NONE ends a list.
+    """
+    first, following = array("I", [NONE]) * count, array("I", [NONE]) * count
+    for at, base in deltas:
+        following[at] = first[base]
+        first[base] = at
+    return first, following
+
+
+class Node:
+    """An entry while others depend on it: its content (None once dropped), the children that are left, and,
+    of a tree, where its entries begin."""
+
+    __slots__ = ("at", "child", "content", "offsets", "ref_deltas", "size")
+
+    def __init__(
+        self,
+        at: int,
+        content: Buffer,
+        child: int,
+        ref_deltas: list[int] | None = None,
+        offsets: EntryOffsets | None = None,
+    ) -> None:
+        self.at, self.child, self.ref_deltas, self.offsets = at, child, ref_deltas, offsets
+        self.content: Buffer | None = content
+        # What is mapped from a file takes next to no memory.
+        self.size = len(content) if isinstance(content, bytes) else 0
+        if offsets is not None:
+            self.size += len(offsets)
+
+
+class DepthFirst(ABC):
+    """Resolves all entries that depend on a root, depth first.
+
+    Contents that more entries depend on are kept, up to `cache_bytes`; the oldest are dropped then, and made
+    again when they are needed. `children` are those of `index_children`.
     """
 
-    def __init__(self, path: Path, entries: Entries) -> None:
-        self._entries = entries
-        self._path = path
-        # A file that has no name any more; all processes append to it.
+    def __init__(
+        self, reader: EntryReader, children: tuple[array[int], array[int]], cache_bytes: int
+    ) -> None:
+        self.reader = reader
+        self.first_child, self.next_child = children
+        self._cached, self._cache_bytes = 0, cache_bytes
+        self._stack: list[Node] = []
+
+    @abstractmethod
+    def resolve(self, at: int, base: Node, base_content: Buffer, /) -> Node | None:
+        """Process the entry `at`, a delta on `base`; returns it as a node where others depend on it. Raises
+        PackDamaged, which goes to `fail`."""
+
+    @abstractmethod
+    def fail(self, at: int, error: PackDamaged, /) -> None:
+        """Process an entry that cannot be read, because of `error`."""
+
+    def descend(self, root: Node) -> None:
+        """Resolve everything that depends on `root`, whose content is known."""
+        self._push(root)
+        stack, following = self._stack, self.next_child
+        while stack:
+            top = stack[-1]
+            if top.child != NONE:
+                at, top.child = top.child, following[top.child]
+            elif top.ref_deltas:
+                at = top.ref_deltas.pop()
+            else:
+                stack.pop()
+                if top.content is not None:
+                    self._cached -= top.size
+                continue
+            try:
+                content = top.content
+                if content is None:
+                    content = top.content = self.reader.content(top.at)
+                    self._cached += top.size
+                node = self.resolve(at, top, content)
+            except PackDamaged as error:
+                self.fail(at, error)
+                continue
+            if node is not None:
+                self._push(node)
+
+    def _push(self, node: Node) -> None:
+        self._stack.append(node)
+        self._cached += node.size
+        if self._cached > self._cache_bytes:
+            for one in self._stack[:-1]:
+                if self._cached <= self._cache_bytes:
+                    break
+                if one.content is not None:
+                    self._cached -= one.size
+                    one.content = None
+
+
+class Resolver:
+    """Resolves the deltas of the pack at `path`, whose table is `entries`, and records the links of its
+    commits, trees and tags."""
+
+    def __init__(self, path: Path, entries: EntryTable, limits: PackLimits = DEFAULT_LIMITS) -> None:
+        self._path, self._entries, self._limits = path, entries, limits
+        # An unnamed file; all processes append to it.
         self._links, name = tempfile.mkstemp(prefix="tmp_pack_", dir=path.parent)
         Path(name).unlink()
         fcntl.fcntl(self._links, fcntl.F_SETFL, os.O_APPEND)
-        # What processes answer with: the names that deltas named as their base.
+        # Processes return the bases of the ref-deltas that they resolved.
         self._ahead: Child[list[bytes]] | None = None
-        self._ahead_until = 0
-        self._stop = mmap.mmap(-1, 1)  # its byte is set when the process that goes ahead shall end
+        self._ahead_count = 0
+        self._stop = mmap.mmap(-1, 1)  # its byte is set when the process that resolves ahead must end
 
     def close(self) -> None:
-        """Let go of the files, and of the process that goes ahead."""
+        """Close the files, and end the process that resolves ahead."""
         if self._ahead is not None:
             self._ahead.kill()
             self._ahead = None
@@ -83,308 +157,222 @@ class Resolver:
         self._stop.close()
 
     def links(self) -> Iterator[bytes]:
-        """The links that were found, twenty bytes each, many at a time; some more than once."""
+        """The links that were found, 20 bytes each, many in each chunk; some are repeated."""
         at = 0
-        while chunk := os.pread(self._links, _LINKS_READ, at):
+        while chunk := os.pread(self._links, 20 * self._limits.links_per_read, at):
             yield chunk
             at += len(chunk)
 
-    def is_ready_to_go_ahead(self) -> bool:
-        """Whether enough has come since the last time, and nobody is at work on that."""
-        entries = self._entries
-        # Each time all entries are looked at again, so the more there are the more must have come.
-        if entries.by_name or len(entries) < self._ahead_until * 5 // 4 + AHEAD_FROM:
+    def can_resolve_ahead(self) -> bool:
+        """Whether enough has arrived since the last time, and no process works on that."""
+        entries, least = self._entries, self._limits.ahead_min_entries
+        # Each time all entries are looked at again, so the more there are the more must have arrived.
+        if entries.ref_deltas or len(entries) < self._ahead_count * 5 // 4 + least:
             return False
         return self._ahead is None or self._ahead.is_over()
 
-    def go_ahead(self) -> None:
-        """Begin with what has come so far, in another process, while more comes; the file must hold it.
+    def resolve_ahead(self) -> None:
+        """Begin to resolve what has arrived in another process, while more arrives; the file must hold it.
 
-        Most of what is made from an object comes soon after it. What comes later is for the next time.
+        Most of what depends on an object comes soon after it. What comes later is for the next time.
         """
         if self._ahead is not None:
-            self._take(self._ahead)
-        self._ahead_until = len(self._entries)
-
-        def work() -> list[bytes]:
-            return self._make_all(iter([self._roots()]), HELD_MAX // 2)
-
-        self._ahead = Child(work)
+            self._finish(self._ahead)
+        self._ahead_count = len(self._entries)
+        self._ahead = Child(lambda: self._resolve_all(iter([self._roots()]), self._limits.cache_bytes // 2))
 
     def resolve(self, *, processes: int) -> None:
-        """Make all that is made from what is in the pack and is not made yet. Raises PackDamaged."""
+        """Resolve every delta whose base is in the pack and that is not resolved yet. Raises PackDamaged."""
         if self._ahead is not None:
             self._stop[0] = 1
-            self._take(self._ahead)
+            self._finish(self._ahead)
             self._stop[0] = 0
-        roots = self._roots()
-        if processes < 2 or len(self._entries) < SHARE_FROM:
-            self._forget(self._make_all(iter([roots]), HELD_MAX))
+        roots, cache_bytes = self._roots(), self._limits.cache_bytes
+        if processes < 2 or len(self._entries) < self._limits.parallel_min_entries:
+            self._forget(self._resolve_all(iter([roots]), cache_bytes))
             return
-
-        def work(chunks: Iterator[array[int]]) -> list[bytes]:
-            return self._make_all(chunks, HELD_MAX // processes)
-
-        for names in in_processes(roots, processes, work):
-            self._forget(names)
+        work = partial(self._resolve_all, cache_bytes=cache_bytes // processes)
+        for bases in in_processes(roots, processes, work):
+            self._forget(bases)
 
     def content(self, at: int) -> bytes | None:
-        """The content of an entry that was made; None where it is too large for memory."""
-        with self._maker(_Links(self._links), HELD_MAX) as maker:
-            content = maker.content(at)
+        """The content of an entry that was resolved; None where it is too large for memory."""
+        reader = _TableReader(self._path, self._entries, self._limits.spill_bytes)
+        try:
+            content = reader.content(at)
+        finally:
+            reader.close()
         return content if isinstance(content, bytes) else None
 
-    def _take(self, child: Child[list[bytes]]) -> None:
+    def _finish(self, child: Child[list[bytes]]) -> None:
         self._ahead = None
         self._forget(child.answer())
 
-    def _make_all(self, chunks: Iterator[array[int]], held_max: int) -> list[bytes]:
-        """What this process, or each of several, does until it is done or told to stop."""
-        found = _Links(self._links)
-        with self._maker(found, held_max) as maker:
+    def _resolve_all(self, chunks: Iterator[array[int]], cache_bytes: int) -> list[bytes]:
+        """Resolve everything below the roots in `chunks`, or until this process is to stop. Returns the bases
+        of the ref-deltas that it resolved."""
+        links = _LinkLog(self._links, self._limits.links_kept)
+        reader = _TableReader(self._path, self._entries, self._limits.spill_bytes)
+        work = _Indexing(reader, self._entries, self._children, links, cache_bytes, self._limits)
+        try:
             for chunk in chunks:
                 for root in chunk:
                     if self._stop[0]:
                         break
-                    maker.make(root)
-        found.flush()
-        return maker.used
+                    work.process(root)
+        finally:
+            reader.close()
+        links.flush()
+        return work.ref_bases
 
     def _roots(self) -> array[int]:
-        """The entries that are made and from which others are to be, or whose links are to be noted."""
+        """The entries that are resolved and on which others depend, or whose links are to be recorded."""
         entries, count = self._entries, len(self._entries)
-        self._first_child = first = array("I", [NONE]) * count
-        self._next_child = following = array("I", [NONE]) * count
-        kinds, bases, names = entries.kinds, entries.bases, entries.by_name
-        for at, kind in enumerate(kinds[:count]):
-            if kind == OFFSET_DELTA:
-                base = bases[at]
-                following[at] = first[base]
-                first[base] = at
-        return array(
-            "I",
-            [
-                at
-                for at, (kind, is_done) in enumerate(zip(kinds[:count], entries.done[:count], strict=True))
-                if kind in WORDS
-                and (
-                    (kind in _LINKING and not is_done)
-                    or first[at] != NONE
-                    or (names and entries.name(at) in names)
-                )
-            ],
+        types, bases, ref_deltas = entries.types, entries.bases, entries.ref_deltas
+        self._children = index_children(
+            count, ((at, bases[at]) for at, one in enumerate(types[:count]) if one == OFS_DELTA)
         )
+        first_child = self._children[0]
+        roots = array("I")
+        for at, (type_num, is_done) in enumerate(zip(types[:count], entries.done[:count], strict=True)):
+            if type_num in TYPE_NAMES and (
+                (type_num in _LINKING and not is_done)
+                or first_child[at] != NONE
+                or (ref_deltas and entries.oid(at) in ref_deltas)
+            ):
+                roots.append(at)
+        return roots
 
-    def _maker(self, found: _Links, held_max: int) -> _Maker:
-        return _Maker(self._path, self._entries, self._first_child, self._next_child, found, held_max)
-
-    def _forget(self, names: Iterable[bytes]) -> None:
-        for name in names:
-            self._entries.by_name.pop(name, None)
+    def _forget(self, bases: Iterable[bytes]) -> None:
+        for oid in bases:
+            self._entries.ref_deltas.pop(oid, None)
 
 
-class _Links:
-    """Links that one process met, with few repeats, on their way to the end of a file."""
+class _TableReader(EntryReader):
+    """Reads the entries of a pack that is being received."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._met: set[bytes] = set()
+    def __init__(self, path: Path, entries: EntryTable, spill_bytes: int) -> None:
+        super().__init__(map_file(path), path.parent, spill_bytes)
+        self._entries = entries
 
-    def add(self, found: set[bytes]) -> None:
-        self._met |= found
-        if len(self._met) > _MET_MAX:
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def offset_of(self, at: int) -> int:
+        return self._entries.offsets[at]
+
+    def stop_of(self, at: int) -> int:
+        return self._entries.stop_of(at)
+
+    def locate(self, at: int) -> tuple[int, int, int]:
+        entries = self._entries
+        return entries.sizes[at], entries.bases[at], entries.starts[at]
+
+
+class _LinkLog:
+    """Links that one process found, with few repeats, on their way to the end of a file."""
+
+    def __init__(self, descriptor: int, kept: int) -> None:
+        self._descriptor, self._kept = descriptor, kept
+        self._links: set[bytes] = set()
+
+    def add(self, links: set[bytes]) -> None:
+        self._links |= links
+        if len(self._links) > self._kept:
             self.flush()
 
     def flush(self) -> None:
-        data = memoryview(b"".join(self._met))
+        data = memoryview(b"".join(self._links))
         while data:
             data = data[os.write(self._descriptor, data) :]
-        self._met.clear()
+        self._links.clear()
 
 
-class _Made:
-    """An entry while others are made from it: its content (None once let go), what is left to make,
-    and, of a tree, where its entries begin."""
-
-    __slots__ = ("at", "child", "content", "marks", "named", "size")
-
-    def __init__(
-        self, at: int, content: Content | None, child: int, named: list[int], marks: Marks | None
-    ) -> None:
-        self.at, self.content, self.child, self.named, self.marks = at, content, child, named, marks
-        # What is mapped from a file takes no memory to speak of.
-        self.size = len(content) if isinstance(content, bytes) else 0
-        if marks is not None:
-            self.size += len(marks)
-
-
-class _Maker:
-    """Makes the objects below one root after another."""
+class _Indexing(DepthFirst):
+    """Gives each entry its object id, and records its links."""
 
     def __init__(
         self,
-        path: Path,
-        entries: Entries,
-        first_child: array[int],
-        next_child: array[int],
-        found: _Links,
-        held_max: int,
+        reader: EntryReader,
+        entries: EntryTable,
+        children: tuple[array[int], array[int]],
+        links: _LinkLog,
+        cache_bytes: int,
+        limits: PackLimits,
     ) -> None:
-        with path.open("rb") as stream:
-            self._data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        self._folder = path.parent
-        self._entries = entries
-        self._first_child, self._next_child = first_child, next_child
-        self._found = found
-        self._held, self._held_max = 0, held_max
-        self._stack: list[_Made] = []
-        self.used: list[bytes] = []
+        super().__init__(reader, children, cache_bytes)
+        self._entries, self._links = entries, links
+        self._marks_min_bytes = limits.tree_marks_min_bytes
+        self._type = 0  # of the root and of all that depends on it
+        self.ref_bases: list[bytes] = []
 
-    def __enter__(self) -> _Maker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._data.close()
-
-    def make(self, root: int) -> None:
-        """Make all that is made from `root`, and note its links."""
-        kind = self._entries.kinds[root]
-        content = self.content(root)
-        self._entries.done[root] = 1
-        self._push(root, content, self._entries.name(root), self._follow(kind, content))
-        stack, following, bases = self._stack, self._next_child, self._entries.bases
-        while stack:
-            top = stack[-1]
-            if top.child != NONE:
-                at, top.child = top.child, following[top.child]
-            elif top.named:
-                at = top.named.pop()
-                bases[at] = top.at
-            else:
-                stack.pop()
-                if top.content is not None:
-                    self._held -= top.size
-                continue
-            self._make(at, top, kind)
-
-    def _make(self, at: int, base: _Made, kind: int) -> None:
-        """Make the entry `at` from its base."""
+    def process(self, root: int) -> None:
+        """Record the links of `root`, and resolve what depends on it."""
         entries = self._entries
-        if base.content is None:
-            base.content = self.content(base.at)
-            self._held += base.size
-        delta = self._inflate(at)
-        offset = entries.offsets[at]
-        _, size, begin = sizes_of(delta, offset)
-        content = self._apply(base.content, delta, begin, size, offset)
-        digest = sha1(b"%s %d\0" % (WORDS[kind], size), usedforsecurity=False)
-        digest.update(content)
-        name = digest.digest()
-        entries.names[20 * at : 20 * at + 20] = name
-        entries.kinds[at] = kind
+        self._type = entries.types[root]
+        content = self.reader.content(root)
+        offsets = self._record_links(content)
+        entries.done[root] = 1
+        if (node := self._node(root, content, entries.oid(root), offsets)) is not None:
+            self.descend(node)
+
+    def fail(self, _at: int, error: PackDamaged, /) -> None:
+        """See DepthFirst: one damaged entry makes the whole pack useless."""
+        raise error
+
+    def resolve(self, at: int, base: Node, base_content: Buffer, /) -> Node | None:
+        """See DepthFirst."""
+        entries = self._entries
+        delta = self.reader.inflate(at)
+        content = self.reader.apply(base_content, delta, at)
+        oid = hash_object(self._type, content)
+        entries.oids[20 * at : 20 * at + 20] = oid
+        entries.bases[at] = base.at  # of a ref-delta it was not known yet
+        if base.offsets is not None and isinstance(content, bytes):
+            offsets = self._record_new_links(content, delta, entries.offsets[at], base.offsets)
+        else:
+            offsets = self._record_links(content)
+        entries.types[at] = self._type
         entries.done[at] = 1
-        if kind == TREE and base.marks is not None and isinstance(content, bytes):
-            marks: Marks | None = self._follow_changes(content, delta, begin, base.marks)
-        else:
-            marks = self._follow(kind, content)
-        if self._first_child[at] != NONE or entries.by_name:
-            self._push(at, content, name, marks)
+        return self._node(at, content, oid, offsets)
 
-    def _push(self, at: int, content: Content, name: bytes, marks: Marks | None) -> None:
-        """Others are made from an entry: hold it until they are."""
-        child, names = self._first_child[at], self._entries.by_name
-        # Taken once: what is made from an object may be that object again.
-        named = names.pop(name, []) if names else []
-        if named:
-            self.used.append(name)
-        elif child == NONE:
-            return
-        made = _Made(at, content, child, named, marks)
-        self._stack.append(made)
-        self._held += made.size
-        if self._held > self._held_max:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        for made in self._stack[:-1]:
-            if self._held <= self._held_max:
-                break
-            if made.content is not None:
-                self._held -= made.size
-                made.content = None
-
-    def _follow(self, kind: int, content: Content) -> Marks | None:
-        """Note the links of an object; returns the marks of a tree where they may be of use."""
-        if kind not in _LINKING:
+    def _node(self, at: int, content: Buffer, oid: bytes, offsets: EntryOffsets | None) -> Node | None:
+        """The node of an entry on which others depend, else None."""
+        child, waiting = self.first_child[at], self._entries.ref_deltas
+        if child == NONE and not waiting:
             return None
-        if kind == TREE and isinstance(content, mmap.mmap):
-            for some in links_of_large(content):
-                self._found.add(some)
-        elif kind == TREE and isinstance(content, bytes) and len(content) >= SHORT:
-            links, marks = links_and_marks(content)
-            self._found.add(links)
-            return marks
+        # Taken once: what depends on an object may be that object again.
+        ref_deltas = waiting.pop(oid, None)
+        if ref_deltas:
+            self.ref_bases.append(oid)
+        elif child == NONE:
+            return None
+        return Node(at, content, child, ref_deltas, offsets)
+
+    def _record_links(self, content: Buffer) -> EntryOffsets | None:
+        """Record the links of an object; returns where the entries of a tree begin, if its deltas need it."""
+        type_num = self._type
+        if type_num not in _LINKING:
+            return None
+        if type_num != TREE:
+            self._links.add(links_of(type_num, content))
+        elif isinstance(content, mmap.mmap):
+            for links in tree_links_in_batches(content):
+                self._links.add(links)
+        elif len(content) >= self._marks_min_bytes:
+            links, offsets = links_and_offsets(content)
+            self._links.add(links)
+            return offsets
         else:
-            self._found.add(links_of(WORDS[kind], content))
+            self._links.add(links_of(TREE, content))
         return None
 
-    def _follow_changes(self, tree: bytes, delta: Content, begin: int, base: Marks) -> Marks | None:
-        """As `_follow`, for a tree of which only what its base has not is to be looked at."""
-        links, marks = new_links_and_marks(tree, delta, begin, base)
+    def _record_new_links(
+        self, tree: bytes, delta: Buffer, offset: int, base: EntryOffsets
+    ) -> EntryOffsets | None:
+        """As `_record_links`, for a tree of which only what its base does not have is read."""
+        links, offsets = new_links_and_offsets(tree, delta, delta_sizes(delta, offset)[2], base)
         if links is None:
-            return self._follow(TREE, tree)
-        self._found.add(links)
-        return marks
-
-    def content(self, at: int) -> Content:
-        """The content of an entry that is made, or whose base is."""
-        chain, bases = [at], self._entries.bases
-        while (base := bases[chain[-1]]) != NONE:
-            chain.append(base)
-            if len(chain) > len(self._entries):
-                raise PackDamaged(f"the delta at {self._entries.offsets[at]} is made from itself")
-        content = self._inflate(chain.pop())
-        while chain:
-            at = chain.pop()
-            delta, offset = self._inflate(at), self._entries.offsets[at]
-            _, size, begin = sizes_of(delta, offset)
-            content = self._apply(content, delta, begin, size, offset)
-        return content
-
-    def _inflate(self, at: int) -> Content:
-        entries = self._entries
-        start, stop, size = entries.starts[at], entries.stop_of(at), entries.sizes[at]
-        try:
-            if size > LARGE:
-                return self._in_file(self._inflated(start, stop), size, entries.offsets[at])
-            return isal_zlib.decompress(self._data[start:stop], bufsize=size or 1)
-        except (UNINFLATABLE, zlib.error) as error:
-            raise PackDamaged(f"the object at {entries.offsets[at]} changed on disk") from error
-
-    def _inflated(self, start: int, stop: int) -> Iterator[bytes]:
-        inflater = zlib.decompressobj()
-        for at in range(start, stop, _PIECE):
-            yield from inflated(inflater, self._data[at : min(at + _PIECE, stop)])
-
-    def _in_file(self, pieces: Iterable[bytes], size: int, offset: int) -> Content:
-        """The pieces together, which must be of `size`, mapped from a file that has no name."""
-        with tempfile.TemporaryFile(prefix="tmp_pack_", dir=self._folder) as stream:
-            for piece in pieces:
-                stream.write(piece)
-                if stream.tell() > size:
-                    break
-            stream.flush()
-            if stream.tell() != size:
-                raise PackDamaged(f"the delta at {offset} makes another size than it says")
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-
-    def _apply(self, base: Content, delta: Content, begin: int, size: int, offset: int) -> Content:
-        if size > LARGE or not isinstance(base, bytes) or not isinstance(delta, bytes):
-            if sizes_of(delta, offset)[0] != len(base):
-                raise PackDamaged(f"the delta at {offset} is made from something of another size")
-            return self._in_file(applied(base, delta, begin, offset), size, offset)
-        try:
-            # It holds both sizes against what is there.
-            return packentry.applied(base, delta)
-        except packentry.PackDamaged as error:
-            raise PackDamaged(f"the delta at {offset} does not fit its base") from error
+            return self._record_links(tree)
+        self._links.add(links)
+        return offsets

@@ -23,7 +23,9 @@ from dulwich.refs import Ref
 from mirror.errors import MirrorError
 from mirror.fs.durable import write_file
 from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnreachable
-from mirror.git.pack.receiver import Reception, present
+from mirror.git.objects import present
+from mirror.git.pack.limits import DEFAULT_LIMITS, PackLimits
+from mirror.git.pack.receiver import PackReceiver
 from mirror.git.refs import (
     OURS,
     WORK,
@@ -74,6 +76,7 @@ def receive(
     order: Sequence[str],
     progress: OnProgress,
     clock: Clock | None = None,
+    limits: PackLimits = DEFAULT_LIMITS,
 ) -> Received:
     """Get the objects that `tips` need into the mirror at `path`, as far as the server can give them.
 
@@ -91,7 +94,7 @@ def receive(
         return Received()
     wants = [tip for tip in dict.fromkeys([*order, *sorted(missing)]) if tip in missing]
     lacked = [tip for tip in _recall(path) if tip in missing]
-    asking = _Asking(client, path, progress, clock)
+    asking = _Asking(client, path, progress, clock, limits)
     known = set(lacked)
     fresh = [tip for tip in wants if tip not in known]
     # An earlier run was interrupted in the middle of groups: a request for all would fail as it did then.
@@ -110,11 +113,19 @@ def receive(
 class _Asking:
     """Asks one server for what refs need: for all at once, and where that fails for ever smaller groups."""
 
-    def __init__(self, client: HttpClient, path: Path, progress: OnProgress, clock: Clock | None) -> None:
+    def __init__(
+        self,
+        client: HttpClient,
+        path: Path,
+        progress: OnProgress,
+        clock: Clock | None,
+        limits: PackLimits,
+    ) -> None:
         self._client = client
         self._path = path
         self._progress = progress
         self._clock = clock
+        self._limits = limits
         self._failing = 0.0  # seconds that failing requests took
         self._budget = 0
         self.is_away = False  # the server was found not to list its refs any more
@@ -164,7 +175,7 @@ class _Asking:
         began = self._clock() if self._clock is not None else 0.0
         before = self._client.received_bytes
         try:
-            self.objects += _transfer(self._client, self._path, group, self._progress)
+            self.objects += _transfer(self._client, self._path, group, self._progress, self._limits)
         except (GitNotFound, GitForbidden):
             raise
         except (GitFailed, GitUnreachable) as error:
@@ -232,7 +243,9 @@ def _hold(path: Path, tips: Iterable[str]) -> None:
     write_packed(path, refs, peeled, read_head(path))
 
 
-def _transfer(client: HttpClient, path: Path, tips: Sequence[str], progress: OnProgress) -> int:
+def _transfer(
+    client: HttpClient, path: Path, tips: Sequence[str], progress: OnProgress, limits: PackLimits
+) -> int:
     """Get what `tips` need in one pack and publish it; returns how many objects came."""
 
     def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
@@ -251,7 +264,7 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], progress: OnP
         wanted = [ObjectID(tip.encode("ascii")) for tip in _lacking(store, tips)]
         if not wanted:
             return 0
-        with Reception(path / "objects") as pack:
+        with PackReceiver(path / "objects", limits) as pack:
 
             def write(data: bytes) -> int:
                 client.is_preparing = False
@@ -274,7 +287,7 @@ def _transfer(client: HttpClient, path: Path, tips: Sequence[str], progress: OnP
                 raise _with_words(fault, words)
             # What was there before passed the same check when it came.
             try:
-                return pack.publish(store, processes=os.cpu_count() or 1, tell=progress)
+                return pack.publish(store, processes=os.cpu_count() or 1, progress=progress)
             except GitFailed as error:
                 if not found.new_shallow:
                     raise

@@ -16,6 +16,7 @@ from dulwich.object_store import DiskObjectStore
 
 from mirror.errors import MirrorError
 from mirror.git.objects import peel
+from mirror.git.pack.limits import PackLimits
 from mirror.git.refs import by_age, closed_after, open_objects
 from mirror.git.wire.client import GitLogin
 from mirror.git.wire.outgoing import commits_lacking
@@ -53,7 +54,7 @@ class PushJob:
     silence_timeout: float = 300.0
     default: bytes | None = None
 
-    def do(self, progress: OnProgress, _clock: Clock, /) -> PushResult:
+    def do(self, progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> PushResult:
         """See `push`."""
         return push(self, progress=progress)
 

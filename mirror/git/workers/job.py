@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from mirror.git.pack.limits import PackLimits
 from mirror.http import network
 
 # Called with a few words on how far a job is.
@@ -18,8 +19,9 @@ _R_co = TypeVar("_R_co", covariant=True)
 class Job(Protocol[_R_co]):
     """A job; it and its result must survive pickling."""
 
-    def do(self, progress: OnProgress, clock: Clock, /) -> _R_co:
-        """Do the job in this process. `progress` is called now and then. Raises what the work raises."""
+    def do(self, progress: OnProgress, clock: Clock, limits: PackLimits, /) -> _R_co:
+        """Do the job in this process. `progress` is called now and then; packs are received within
+        `limits`. Raises what the work raises."""
 
 
 def no_progress(_: str) -> None:
@@ -32,6 +34,6 @@ class NetworkJob:
 
     network: network.Network
 
-    def do(self, _progress: OnProgress, _clock: Clock, /) -> None:
+    def do(self, _progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> None:
         """Use these settings from now on."""
         network.use(self.network)

@@ -20,9 +20,9 @@ from typing import Any
 
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed
+from mirror.git.pack.limits import PackLimits
 from mirror.git.processes.parent_death import die_with_parent
 from mirror.git.workers.job import Job
-from mirror.git.workers.limits import bound
 
 LENGTH = struct.Struct(">Q")
 
@@ -57,12 +57,12 @@ def send(connection: socket.socket, message: Any) -> None:
     connection.sendall(LENGTH.pack(len(data)) + data)
 
 
-def _answer(connection: socket.socket, job: Job[Any]) -> tuple[str, Any]:
+def _answer(connection: socket.socket, job: Job[Any], limits: PackLimits) -> tuple[str, Any]:
     def progress(text: str) -> None:
         send(connection, ("progress", text))
 
     try:
-        return "result", job.do(progress, time.monotonic)
+        return "result", job.do(progress, time.monotonic, limits)
     except MirrorError as error:
         return "error", error
     except OSError as error:
@@ -80,7 +80,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
-    bound(int(sys.argv[3]))
+    limits = PackLimits.for_memory(int(sys.argv[3]))
     # dulwich closes files in destructors. Errors there were already reported as the job's own.
     sys.unraisablehook = lambda _: None
     connection = socket.socket(fileno=int(sys.argv[1]))
@@ -89,7 +89,7 @@ def main() -> None:
         while True:
             job, lock = _receive(connection)
             try:
-                send(connection, _answer(connection, job))
+                send(connection, _answer(connection, job, limits))
             finally:
                 # Kept until the job ends, so that the lock outlives a parent that is killed.
                 if lock is not None:

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 import mirror
 from mirror.git import cgit
 from mirror.git.failures import GitFailed
+from mirror.git.pack.limits import MEMORY
 from mirror.git.workers.job import Job, NetworkJob
-from mirror.git.workers.limits import MEMORY
 from mirror.git.workers.main import LENGTH
 from mirror.http.network import Network
 
