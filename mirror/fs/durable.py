@@ -86,6 +86,11 @@ def make_parents(path: Path) -> None:
         sync_folder(parent.parent)
 
 
+def create_file(path: Path) -> BinaryIO:
+    """Create the file `path`, mode 0600, for reading and writing. Raises FileExistsError."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w+b")
+
+
 def move(source: Path, target: Path) -> None:
     """Rename `source`, whose content is on the disk already, to `target`, and fsync the target's folder."""
     source.rename(target)
