@@ -1,6 +1,6 @@
-"""C git's own `http-backend` behind a small HTTP server, with faults to order.
+"""C git's own `http-backend` behind a small HTTP server that can be told to fail.
 
-dulwich's server would be dulwich testing dulwich; this is the other side as the world runs it.
+dulwich's server would mean that dulwich tests dulwich; this is the server that the world uses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GIT = shutil.which("git")
 
 
 def need_git() -> None:
-    """Skip where C git is missing; in CI that is a failure, not a skip."""
+    """Skip without C git; in CI that is a failure."""
     if GIT is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have C git")
@@ -30,7 +30,7 @@ def need_git() -> None:
 
 
 def git(*words: str, cwd: Path | None = None, stdin: bytes | None = None, check: bool = True) -> str:
-    """Run C git away from anybody's own settings; returns what it prints."""
+    """Run C git without any user's settings; returns its stdout."""
     done = subprocess.run(
         ["git", *words],
         cwd=cwd,
@@ -57,13 +57,13 @@ def git(*words: str, cwd: Path | None = None, stdin: bytes | None = None, check:
 
 
 class GitBackend:
-    """Serves every repository below `root`. Set the fault attributes to break the next answers.
+    """Serves every repository below `root`. Set the fault attributes to break the next responses.
 
-    `cut` bytes of a pack answer are sent, then the connection is dropped; `corrupt` flips a bit at
-    that offset; `stall` sends that many bytes and then nothing; `redirect` sends every request to
-    another base URL; `status` answers with that status and an HTML page. Every pack of more than
-    `break_above` bytes is cut there; `is_old` is a server that knows no protocol version 2; `instead` may
-    answer a request itself, and says whether it did. `connections` are the clients' addresses.
+    `cut`: send this many bytes of a pack response, then drop the connection. `corrupt`: flip a bit at this
+    offset. `stall`: send this many bytes and then nothing. `redirect`: redirect every request to this base
+    URL. `status`: answer with this status and an HTML page. `break_above`: cut every pack larger than this
+    many bytes there. `is_old`: do not support protocol version 2. `instead`: may answer a request itself, and
+    returns whether it did. `connections` has the clients' addresses.
     """
 
     def __init__(self, root: Path, *, user: str | None = None, password: str = "") -> None:
@@ -104,7 +104,7 @@ class GitBackend:
                 backend.serve(self, body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Quiet."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""A mirror as many small fetches leave it: packs as C git sends them, thin ones completed by C git."""
+"""A mirror after many small fetches: packs as C git sends them, thin ones completed by C git."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def packs(mirror: Path) -> list[Path]:
 
 
 def objects(mirror: Path) -> list[str]:
-    """Every object that a mirror holds, reachable or not: name, type and size, by C git."""
+    """Every object of a mirror, reachable or not: id, type and size, by C git."""
     told = git("cat-file", "--batch-all-objects", "--unordered", "--batch-check", cwd=mirror)
     return sorted(set(told.splitlines()))
 
 
 def send(source: Path, mirror: Path, new: str, old: tuple[str, ...], *words: str) -> None:
-    """One fetch: a thin pack of what `new` has and `old` have not, with C git's `words`."""
+    """One fetch: a thin pack of what `new` has and `old` lacks, with these options of C git."""
     asked = f"{new}\n" + "".join(f"^{one}\n" for one in old)
     pack = subprocess.run(
         ["git", "pack-objects", "-q", "--revs", "--stdout", "--thin", *words],
@@ -56,7 +56,7 @@ class History:
         return [f"{number} {line} {self._rng.random()}\n" for line in range(self._rng.randint(5, 120))]
 
     def commit(self) -> str:
-        """One more commit, of one parent or two; now and then on what is then forgotten."""
+        """Add a commit with one parent or two; sometimes on a line that is then forgotten."""
         rng = self._rng
         self._number += 1
         for name in rng.sample(sorted(self._files), 3):
@@ -65,7 +65,7 @@ class History:
                 case 0:
                     lines.insert(rng.randrange(len(lines)), f"new {rng.random()}\n")
                 case 1:
-                    lines.reverse()  # and back again, some time
+                    lines.reverse()  # and back again, some time later
                 case 2:
                     lines[rng.randrange(len(lines))] = "the same\n"
                 case _:
@@ -85,19 +85,19 @@ class History:
         return self._tips[-1]
 
     def fetch(self) -> None:
-        """A fetch, as servers differ: deltas by offset or by name, and more sent than was needed."""
+        """A fetch. As servers differ: deltas by offset or by name, and more objects than needed."""
         rng = self._rng
         old = tuple(self._tips[-1:])
         if len(self._tips) > 2 and rng.random() < 0.2:
-            old = (self._tips[-3],)  # so that several packs hold the same objects
+            old = (self._tips[-3],)  # so that several packs have the same objects
         for _ in range(rng.randint(1, 3)):
             self.commit()
         words = ["--delta-base-offset"] if rng.random() < 0.5 else []
         send(self.source, self.mirror, self._tips[-1], old, *words)
-        if rng.random() < 0.8:  # else nothing reaches it
+        if rng.random() < 0.8:  # otherwise nothing reaches it
             git("update-ref", f"refs/heads/b{rng.randrange(5)}", self._tips[-1], cwd=self.mirror)
 
     def fetches(self, number: int) -> None:
-        """Several."""
+        """Several fetches."""
         for _ in range(number):
             self.fetch()

@@ -11,12 +11,12 @@ from mirror.git.wire.client import GitLogin
 from tests.git.backend import GitBackend, git, need_git
 
 LOGIN = GitLogin("ann", "s3cret-word")
-# What is asked of the repository: the new way, and what comes first in the old one.
+# The paths of requests: of the new protocol, and of the first request of the old one.
 POST, GET = "/up.git/git-upload-pack", "/up.git/info/refs?service=git-upload-pack"
 
 
 def make_upstream(tmp_path: Path) -> Path:
-    """A bare repository with some branches and tags, each with something of its own."""
+    """A bare repository with some branches and tags, each with a commit of its own."""
     need_git()
     work, bare = tmp_path / "work", tmp_path / "root" / "up.git"
     git("init", "-q", "-b", "main", str(work))
@@ -40,14 +40,14 @@ def paths(backend: GitBackend) -> list[str]:
 
 
 def is_equal(mirror: Path, upstream: Path) -> bool:
-    """Whether all refs are the same, every object is there, and C git finds no fault."""
+    """Whether all refs are equal, every object is present, and C git finds no fault."""
     what = ("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags")
     assert git("fsck", "--full", "--strict", cwd=mirror) == ""
     return git(*what, cwd=mirror) == git(*what, cwd=upstream)
 
 
 def state(mirror: Path) -> dict[Path, tuple[int, int, int]]:
-    """Every file and folder, with what shows that somebody touched it."""
+    """Every file and folder, with metadata that shows whether somebody touched it."""
     return {
         one: (status.st_mtime_ns, status.st_size, status.st_ino)
         for one in [mirror, *mirror.rglob("*")]

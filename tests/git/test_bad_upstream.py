@@ -1,4 +1,5 @@
-"""Upstreams that cannot give some of what they advertise: the rest comes, and what did not is named."""
+"""Upstreams that cannot give some of what they advertise: the rest arrives, and the result names what did
+not."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ BRANCHES = 20
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
-    """A bare repository of loose objects: `main`, some branches from it, and `bad` with a past of its own."""
+    """A bare repository of loose objects: `main`, some branches from it, and `bad` with a history of its
+    own."""
     need_git()
     work, bare = tmp_path / "work", tmp_path / "root" / "up.git"
     git("init", "-q", "-b", "main", str(work))
@@ -70,7 +72,7 @@ def get(backend: GitBackend, mirror: Path) -> FetchResult:
 
 
 def hand_over(work: Path, upstream: Path, branch: str) -> None:
-    """What a push does, past the checks of a repository that is damaged."""
+    """Does what a push does, without the checks, because the repository is damaged."""
     pack = git_bytes("pack-objects", "-q", "--stdout", "--revs", cwd=work, stdin=f"{branch}\n^{branch}~1\n")
     git("unpack-objects", "-q", cwd=upstream, stdin=pack)
     (upstream / "refs" / "heads" / branch).write_text(git("rev-parse", branch, cwd=work))
@@ -98,7 +100,7 @@ def lose(upstream: Path, what: str) -> None:
 def damage(upstream: Path, what: str) -> None:
     file = loose(upstream, what)
     data = file.read_bytes()
-    file.unlink()  # it may be one file with another repository's
+    file.unlink()  # it may be one file, shared with another repository
     file.write_bytes(data[:10] + b"\0\0\0\0" + data[14:])
 
 
@@ -132,7 +134,7 @@ def test_one_bad_branch_costs_no_other(
     assert part.state is PartState.PARTIAL
     assert part.reason is not None and "refs/heads/bad" in part.reason and reason in part.reason
     assert check(CheckJob(str(mirror), tuple(wanted.values()))).problems == ()
-    # The next run asks for it alone, and sees the others go on.
+    # The next run asks only for it, and sees the others move on.
     work = tmp_path / "work"
     new = commit(work, "newer")
     hand_over(work, upstream, "main")
@@ -140,7 +142,7 @@ def test_one_bad_branch_costs_no_other(
     result = get(backend, mirror)
     assert [name for name, _ in result.lacking] == [BAD] and result.refs.refs[MAIN] == new
     assert fetches(backend) <= (8 if is_old else 5)
-    # Mended, it comes.
+    # After the repair it arrives.
     (upstream / "refs/heads/bad").write_text(git("rev-parse", "main~2", cwd=work))
     result = get(backend, mirror)
     assert result.lacking == () and read_refs(mirror).refs[BAD] != bad
@@ -203,7 +205,7 @@ def test_a_shallow_upstream_gives_what_is_whole(
     assert [name for name, _ in result.lacking] == [MAIN]
     assert set(result.refs.refs) == {b"refs/heads/first"}
     assert result.refused == ()
-    if not is_old:  # the old protocol tells it in another place
+    if not is_old:  # the old protocol reports it in another place
         assert "shallow" in result.lacking[0][1]
 
 
@@ -233,7 +235,7 @@ def test_a_ref_that_moves_between_list_and_fetch_is_no_fault(
 
 BEGUN = b"0019\x02Enumerating objects.\n" + b"0014\x01PACK\0\0\0\2\0\0\0\x7f"
 FATAL = b"000dpackfile\n0039\x03aborting due to possible repository corruption here"
-# The status, the body, and whether that is all of what its header promises.
+# The status, the body, and whether the body has the length that the header promises.
 DYING = {
     "in the middle of a pack": (200, BEGUN, False),
     "before it says a word": (200, b"", True),
@@ -248,7 +250,7 @@ DYING = {
 def test_a_server_that_dies_while_it_packs(
     backend: GitBackend, upstream: Path, tmp_path: Path, how: str
 ) -> None:
-    """Of two branches, wherever they stand among the others."""
+    """With two bad branches, wherever they are among the others."""
     values = read_refs(upstream).refs
     bad = {values[BAD], values[b"refs/heads/b07"]}
     status, body, is_whole = DYING[how]
@@ -319,7 +321,7 @@ def test_a_server_that_goes_away_is_no_reason_to_name_a_ref(
 
 
 def test_many_bad_refs_hold_up_no_new_one(backend: GitBackend, upstream: Path, tmp_path: Path) -> None:
-    """Whatever is bad: what could not be had the last time is asked for last."""
+    """Whatever is bad: Mirror asks last for what was unavailable the last time."""
     mirror, work = tmp_path / "m.git", tmp_path / "work"
     lose(upstream, "main~2:file-1")
     for number in range(60):

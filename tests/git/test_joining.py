@@ -1,4 +1,4 @@
-"""Joining the packs of documents: nothing is lost, C git agrees, and what differs little takes little."""
+"""Merging the packs of documents: nothing is lost, C git agrees, and similar documents take little space."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ WHEN = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def history(path: Path, snapshots: int, seed: int) -> tuple[list[str], int]:
-    """Snapshots of documents that grow, change back, come and go; their trees, and the bytes of all
-    packs together."""
+    """Snapshots of documents that grow, change back, appear and disappear; returns their trees, and the bytes
+    of all packs."""
     rng = random.Random(seed)
     texts = {f"things/{n // 10}/{n}.json": f"{rng.random()}\n" * 200 for n in range(40)}
     trees: list[str] = []
@@ -70,7 +70,7 @@ def test_every_document_of_every_snapshot_is_there_and_git_finds_no_fault(tmp_pa
 
 @pytest.mark.git
 def test_the_newest_version_is_whole(tmp_path: Path) -> None:
-    """So that what is read most is read at once."""
+    """So that the most frequently read version needs no delta."""
     need_git()
     path = tmp_path / "metadata.git"
     lines = [f"line {n}\n" for n in range(500)]

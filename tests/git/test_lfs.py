@@ -1,5 +1,5 @@
-"""LFS objects come from a server that fails in every way, end where git-lfs looks for them, and are missed
-out loud."""
+"""LFS objects: the server fails in every way, the objects end where git-lfs looks for them, and the result
+reports missing ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BATCH = "POST */info/lfs/objects/batch"
 
 
 def content(number: int, size: int = 5000) -> bytes:
-    """An object's bytes."""
+    """The bytes of an object."""
     return random.Random(number).randbytes(size)
 
 
@@ -42,7 +42,7 @@ def oid_of(data: bytes) -> str:
 
 
 class Patience(Watch):
-    """Time that passes only where somebody waits."""
+    """A clock that moves only when somebody waits."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -72,7 +72,7 @@ class Scene:
         return f"{self.simulator.git_url}/acme/game.git"
 
     def commit(self, *contents: bytes, keep: bool = True) -> list[str]:
-        """Pointers to these contents on main, and the contents in the LFS server."""
+        """Commit pointers to these contents on main, and add the contents to the LFS server."""
         files = {}
         for data in contents:
             made = add_object(self.repository, data)
@@ -90,7 +90,7 @@ class Scene:
         return download_missing(replace(job, **other), watch=self.watch)
 
     def held(self) -> set[str]:
-        """The objects that stand whole where git-lfs looks for them."""
+        """The complete objects at the place where git-lfs looks for them."""
         found = {path.name for path in (self.lfs / "objects").glob("*/*/*")}
         for oid in found:
             assert oid_of(object_path(self.lfs, oid).read_bytes()) == oid
@@ -160,11 +160,11 @@ def test_what_was_rewritten_is_held_too(scene: Scene) -> None:
     [_] = scene.commit(content(2))
     scene.repository.force("main", first)
     scene.fetch()
-    assert set(scene.download_missing().objects) == {old}  # the second was never seen by any fetch
+    assert set(scene.download_missing().objects) == {old}  # no fetch ever saw the second one
     assert scene.held() == {old}
 
 
-# -- what goes wrong
+# -- faults
 
 
 @pytest.mark.parametrize("scene", [Switches.default(), replace(Switches(), lfs_ranges=False)], indirect=True)
@@ -217,7 +217,7 @@ def test_wrong_bytes_never_get_a_name(scene: Scene) -> None:
     assert "other bytes" in result.missing[bad]
     assert not result.retryable
     assert scene.held() == {good}
-    # Spoilt on the way once, it is had by a second try.
+    # Damaged once in transfer, it arrives with the second try.
     file.write_bytes(content(2))
     scene.simulator.order(Fault(MEDIA, "corrupt_pack", after=77))
     assert scene.download_missing().missing == {}
@@ -233,7 +233,7 @@ def test_more_or_fewer_bytes_than_the_pointer_says(scene: Scene) -> None:
     scene.fetch()
     result = scene.download_missing()
     assert result.objects == {oid_of(data): (5001, False)}
-    # Where one of the pointers is right, that one counts.
+    # If one of the pointers is correct, that one counts.
     scene.repository.commit("main", {"c": pointer(oid_of(data), 5000)}, "y\n")
     scene.fetch()
     assert scene.download_missing().objects == {oid_of(data): (5000, True)}
@@ -289,14 +289,14 @@ def test_an_action_that_has_lapsed_is_asked_for_anew(scene: Scene) -> None:
     scene.simulator.order(Fault(MEDIA, status=403, times=2))
     assert scene.download_missing().missing == {}
     assert len([one for one in scene.simulator.requests if one.path.endswith("/batch")]) == 3
-    # One that says beforehand that it will have lapsed is not even tried.
+    # Mirror does not even try an action that will have expired.
     object_path(scene.lfs, oid).unlink()
     scene.simulator.app.lfs.seconds = 5
     scene.simulator.requests.clear()
     assert scene.download_missing().missing == {}
     assert len(scene.asked()) == 1
     assert len(scene.simulator.requests) == 3
-    # One that is refused for ever is told.
+    # The result reports a permanent refusal.
     object_path(scene.lfs, oid).unlink()
     scene.simulator.order(Fault(MEDIA, status=403, times=50))
     assert "403" in scene.download_missing().missing[oid]
@@ -308,7 +308,7 @@ def test_when_an_action_lapses_may_be_a_time_of_day(scene: Scene) -> None:
     scene.fetch()
     scene.simulator.app.lfs.seconds = -100
     result = scene.download_missing()
-    # The server's own store refuses it, too; asked for anew it is no better.
+    # The server's own storage refuses it, too; a new action does not help.
     said = "The request is not signed, or no longer"
     assert list(result.missing.values()) == [f"{scene.simulator.storage_url[7:]} answered 403: {said}"]
     scene.simulator.app.lfs.seconds = 900
@@ -366,7 +366,7 @@ def test_a_page_for_people_is_no_answer(scene: Scene) -> None:
 
 
 def answered(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Any) -> LfsResult:
-    """What is held where the server's answers are changed so."""
+    """The objects in the mirror, if the server's responses are changed like this."""
     real = scene.simulator.app.lfs._give
 
     def give(document: dict[str, Any]) -> Response:
@@ -473,7 +473,7 @@ def test_a_redirect_to_another_origin_gets_no_headers(scene: Scene, tmp_path: Pa
         assert oid in scene.download_missing().missing
         [asked] = other.requests
     assert "authorization" not in asked.headers
-    # A batch is never sent elsewhere at all.
+    # A batch request never goes to another origin.
     with Simulator(World(tmp_path / "elsewhere")) as other:
         scene.simulator.order(Fault(BATCH, "redirect", location=f"{other.git_url}/x"))
         assert "redirect" in scene.download_missing().missing[oid]
@@ -498,7 +498,7 @@ def test_batches_have_each_object_once() -> None:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """While no object gets its name."""
+    """While no object can get its name."""
     real = Path.rename
 
     def rename(self: Path, target: Path) -> Path:
@@ -520,7 +520,7 @@ def test_a_disk_that_is_full_is_told(scene: Scene) -> None:
     assert all("No space left" in reason for reason in result.missing.values())
     assert not result.retryable
     assert len(scene.asked()) < 6
-    # What had come by then is not asked for again.
+    # Mirror does not ask again for what had arrived.
     assert scene.download_missing().received_bytes < 6 * 5000
     assert scene.held() == set(oids)
 
@@ -536,7 +536,7 @@ def test_a_disk_that_is_full_is_not_tried_with_another_size(scene: Scene) -> Non
     assert len(scene.asked()) == 1
 
 
-# -- the other way
+# -- uploads
 
 
 def test_objects_are_brought_to_another_server(scene: Scene) -> None:
@@ -566,7 +566,7 @@ def test_objects_are_brought_to_another_server(scene: Scene) -> None:
 def test_what_is_asked_of_the_server_itself_is_signed_as_the_batch_is(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An action on our own origin that brings no sign-in of its own gets ours."""
+    """An action on our own origin without its own sign-in gets ours."""
     scene.commit(content(1))
     scene.fetch()
     scene.download_missing()
@@ -620,7 +620,7 @@ def test_git_lfs_finds_them_in_the_mirror(scene: Scene, tmp_path: Path) -> None:
 
 
 class Hurry(Patience):
-    """Every look at it is hours later."""
+    """A clock that moves hours with every reading."""
 
     looks = 0
 
@@ -636,7 +636,7 @@ def test_what_trickles_is_given_up_and_gone_on_with_later(scene: Scene) -> None:
     result = scene.download_missing()
     assert "bytes a second; given up" in result.missing[oid] and result.retryable
     assert 0 < part_path(scene.lfs, oid).stat().st_size < 2_000_000
-    assert len(scene.asked()) == 1  # asking again at once would trickle again
+    assert len(scene.asked()) == 1  # an immediate retry would be as slow
     scene.watch = patient
     assert scene.download_missing().missing == {}
     assert scene.held() == {oid}

@@ -1,4 +1,5 @@
-"""LFS pointers, found wherever they are: in packs and deltas, on every ref; with git-lfs's opinion."""
+"""Mirror finds LFS pointers wherever they are: in packs and deltas, on every ref; git-lfs is the second
+opinion."""
 
 from __future__ import annotations
 
@@ -30,13 +31,13 @@ PLAIN = f"version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize 123
 
 
 def pointer(number: int) -> bytes:
-    """A pointer to an object that nobody has."""
+    """A pointer to an object that does not exist."""
     oid = hashlib.sha256(b"%d" % number).hexdigest()
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {number}\n".encode()
 
 
 def wordy(number: int) -> bytes:
-    """As `pointer`, with so much else that git makes deltas of them."""
+    """Like `pointer`, with so much more text that git makes deltas."""
     more = b"".join(b"ext-%d-word sha256:%s\n" % (one, OID.encode()) for one in range(8))
     return pointer(number).replace(b"oid", more + b"oid")
 
@@ -101,7 +102,7 @@ def test_no_bytes_are_too_odd(data: bytes) -> None:
 
 
 class Work:
-    """A repository with a work tree, and what is committed to it."""
+    """A repository with a work tree, and methods that commit to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -124,13 +125,13 @@ class Work:
         return self.git("rev-parse", "HEAD").strip()
 
     def pack(self, *words: str) -> None:
-        """All in one pack, and nothing loose."""
+        """Pack everything into one pack, with nothing loose."""
         self.git("repack", "-adq", *words)
         self.git("prune", "--expire=now")
         self.git("pack-refs", "--all")
 
     def pack_new(self) -> None:
-        """What is loose in a pack of its own."""
+        """Pack loose objects into a pack of their own."""
         self.git("repack", "-dq")
 
     def listed(self) -> set[str]:
@@ -169,7 +170,7 @@ def test_every_pointer_of_a_pack_is_found_in_deltas_too(work: Work) -> None:
                 pointer(one.size).decode(),
                 wordy(one.size).decode(),
             )
-    # The second time round git made deltas of some of them.
+    # The second time, git made deltas of some of them.
     work.pack("-f", "--depth=50", "--window=100")
     chains = work.git("verify-pack", "-v", *map(str, (work.bare / "objects" / "pack").glob("*.idx")))
     blobs = {one.blob for one in found}
@@ -241,7 +242,7 @@ WHO = b"author A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n"
 
 
 def handmade(path: Path, mode: bytes, change: Callable[[bytes], bytes] = bytes) -> None:
-    """A repository whose only pointer is in a folder of that mode; `change` makes the commit another one."""
+    """A repository whose only pointer is in a folder with this mode; `change` modifies the commit."""
     pack, text = Crafted(), pointer(7)
     folder = b"100644 x.bin\0" + name_of(BLOB, text)
     top = mode + b" d\0" + name_of(TREE, folder)
@@ -270,7 +271,7 @@ def test_a_commit_that_names_its_tree_in_capitals_is_followed(tmp_path: Path) ->
 
 
 def test_what_an_earlier_version_remembered_is_looked_for_anew(tmp_path: Path) -> None:
-    """It went by folders that it did not know for folders."""
+    """That version treated folders with unknown modes as something else."""
     handmade(tmp_path / "m.git", b"040000")
     wanted = reachable_objects(tmp_path / "m.git", use_cache=True)
     memory = tmp_path / "m.git" / CACHE
@@ -307,7 +308,7 @@ def test_where_there_is_no_pointer_nothing_is_walked(work: Work, monkeypatch: py
 
 
 def walked(work: Work, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many objects are read to find all that is reached, with what is remembered."""
+    """How many objects Mirror reads to find all reachable pointers, with the help of its cache."""
     count = 0
     real = _Objects.get_raw
 
@@ -328,7 +329,7 @@ def test_only_what_came_is_walked(work: Work, monkeypatch: pytest.MonkeyPatch) -
     work.pack()
     assert walked(work, monkeypatch) > 60
     assert walked(work, monkeypatch) == 0
-    # What follows, with the value before it kept, or let go.
+    # A successor, with the value before it kept or removed.
     for number in (100, 101):
         if number == 100:
             work.git("tag", "before")
@@ -338,11 +339,11 @@ def test_only_what_came_is_walked(work: Work, monkeypatch: pytest.MonkeyPatch) -
     work.git("tag", "-d", "before")
     assert walked(work, monkeypatch) <= 8
     assert len(reachable_objects(work.bare)) == 32
-    # A value that went: all is walked again, and what only it had is found no more.
+    # A removed value: Mirror walks everything again, and no longer finds what only this value had.
     work.git("reset", "-q", "--hard", "HEAD~1")
     assert walked(work, monkeypatch) > 60
     assert len(reachable_objects(work.bare)) == 31
-    # A new ref to what was there all the time.
+    # A new ref to an old object.
     work.git("branch", "again", "HEAD@{1}")
     walked(work, monkeypatch)
     assert len(reachable_objects(work.bare)) == 32
@@ -366,7 +367,7 @@ def test_what_is_remembered_may_be_lost(work: Work, harm: str) -> None:
 def test_remembering_finds_what_forgetting_finds(
     tmp_path_factory: pytest.TempPathFactory, steps: list[int], rng: random.Random
 ) -> None:
-    """Whatever happens to refs and packs, what is remembered never hides anything nor invents it."""
+    """Whatever happens to refs and packs, the cache never hides a pointer and never invents one."""
     work = Work(tmp_path_factory.mktemp("walk") / "work")
     work.commit({"readme": b"begin\n"})
     for step, kind in enumerate(steps):
@@ -393,5 +394,5 @@ def test_remembering_finds_what_forgetting_finds(
         (work.bare / CACHE).rename(work.bare / "aside")
         assert reachable_objects(work.bare) == remembered
         (work.bare / "aside").rename(work.bare / CACHE)
-    work.git("checkout", "-q", "-B", "last")  # git-lfs looks at HEAD, too, which is not a ref
+    work.git("checkout", "-q", "-B", "last")  # git-lfs also looks at HEAD, which is not a ref
     assert set(reachable_objects(work.bare)) == work.listed()

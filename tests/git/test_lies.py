@@ -1,4 +1,4 @@
-"""What an upstream may say that is not so, or is odd: nothing is lost by it, and it is told."""
+"""False or odd statements of an upstream: nothing is lost, and the result reports them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_ref_in_our_own_place_is_kept_by_value_and_never_under_its_name(
     for name in (f"keep/{first}", "pull-requests/1/from", "work"):
         git("update-ref", f"refs/mirror/{name}", only_there, cwd=upstream)
     result = get(backend, mirror)
-    # It is told as upstream has it, and the mirror's own names mean what they always mean.
+    # The result shows the ref as upstream has it, and the mirror's own names keep their meaning.
     assert result.refs.refs[b"refs/mirror/pull-requests/1/from"] == only_there
     ours = {
         name: value

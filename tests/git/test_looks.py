@@ -1,4 +1,5 @@
-"""A look that finds what the last one found reads no answer, and nothing else passes for such a look."""
+"""A fetch without changes does not parse a response that equals the last one, and nothing else counts as
+equal."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def job(upstream: Path, tmp_path: Path) -> Iterator[FetchJob]:
 
 
 def told(result: FetchResult) -> tuple[object, ...]:
-    """What a run makes of a result."""
+    """What a run reports of a result."""
     refs = result.refs
     return refs.refs, refs.head, refs.peeled, result.changes, result.refused, result.pins, result.unpinned
 
@@ -95,7 +96,7 @@ def held_for_later(job: FetchJob, _: Path) -> FetchJob:
     path = Path(job.mirror)
     refs, peeled = read_packed(path)
     write_packed(path, {**refs, b"refs/mirror/work/x": refs[b"refs/heads/main"]}, peeled)
-    return replace(job, pins={7: job.pins[7]})  # nothing else is to be done
+    return replace(job, pins={7: job.pins[7]})  # nothing else is to do
 
 
 CHANGES = [
@@ -114,7 +115,7 @@ def test_whatever_differs_is_read(
     assert result.advertised is not None
     mirror = Path(job.mirror)
     after = read_refs(mirror, ours=True)
-    # As one finds it who knows nothing of earlier looks.
+    # The same result as without the cache.
     (mirror / FILE).unlink(missing_ok=True)
     plain = fetch(job)
     assert told(plain) == told(replace(result, changes=()))
@@ -136,7 +137,7 @@ def test_damage_to_what_is_kept_of_a_look_is_no_answer(job: FetchJob) -> None:
 
 
 def test_what_was_refused_is_told_by_every_look(job: FetchJob, upstream: Path, tmp_path: Path) -> None:
-    """A name that no mirror can have is told again, as long as upstream has it."""
+    """Every fetch reports a name that no mirror can have, as long as upstream has it."""
     tip = git("rev-parse", "main", cwd=upstream).strip()
     with (upstream / "packed-refs").open("a") as file:
         file.write(f"{tip} refs/tags/{'n' * 1100}\n")
@@ -144,7 +145,7 @@ def test_what_was_refused_is_told_by_every_look(job: FetchJob, upstream: Path, t
 
 
 def test_commits_are_told_until_they_are_noted(job: FetchJob, upstream: Path) -> None:
-    """A run that dies before it has noted them asks the same again."""
+    """A run that dies before it has recorded them asks for the same commits again."""
     every = set(git("rev-list", "--all", cwd=upstream).split())
     job = replace(job, since=frozenset())
     assert [set(fetch(job).commits) for _ in range(3)] == [every] * 3

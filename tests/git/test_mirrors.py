@@ -1,4 +1,4 @@
-"""Mirrors only gain, whatever the server does."""
+"""Mirrors only gain objects, whatever the server does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.git
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
-    """A bare repository with a little history, made by C git."""
+    """A bare repository with a short history, made by C git."""
     need_git()
     work, bare = tmp_path / "work", tmp_path / "root" / "up.git"
     git("init", "-q", "-b", "main", str(work))
@@ -133,7 +133,7 @@ def test_a_transfer_that_fails_leaves_the_mirror_as_it_was(
     if error is not None:
         with pytest.raises(error):
             get(backend, mirror)
-    else:  # the server still lists its refs: what it does not give is told of that ref alone
+    else:  # the server still lists its refs: the result reports only the ref whose objects it does not give
         result = get(backend, mirror)
         assert [name for name, _ in result.lacking] == [b"refs/heads/main"]
         assert result.changes == ()
@@ -176,7 +176,7 @@ def test_heads_of_pull_requests_are_pinned_by_short_hash(backend: GitBackend, tm
 
 
 class LyingServer:
-    """Speaks just enough of the old protocol to advertise what it likes."""
+    """Speaks just enough of the old protocol to advertise any refs."""
 
     def __init__(self, lines: list[bytes]) -> None:
         self._lines = lines

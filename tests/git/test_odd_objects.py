@@ -1,4 +1,4 @@
-"""Objects that C git takes and a strict parser does not: mirrored, checked and labelled as any others."""
+"""Objects that C git accepts and a strict parser does not: mirrored, checked and labelled like any other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.git.backend import GitBackend, git, need_git
 pytestmark = pytest.mark.git
 WHO = b"Ann <ann@example.org> 1767225600 +0000"
 HEAD = b"author %s\ncommitter %s\n" % (WHO, WHO)
-# What stands after the links of a commit.
+# The lines after the links of a commit.
 COMMITS = {
     "a signature whose lines are not indented": HEAD
     + b"gpgsig -----BEGIN\niQEzBAABCAAdFiEE\n -----END\n\nx\n",
@@ -64,7 +64,7 @@ TREES = {
 
 
 class Odd:
-    """A repository upstream that takes any object, behind C git's http-backend."""
+    """An upstream repository that accepts any object, behind C git's http-backend."""
 
     def __init__(self, tmp_path: Path) -> None:
         need_git()
@@ -86,7 +86,7 @@ class Odd:
         return self.made("commit", "".join(links).encode() + rest)
 
     def point(self, name: str, value: str) -> None:
-        """What update-ref would parse first."""
+        """Set a ref without the parsing that update-ref would do."""
         file = self.bare / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(value + "\n")
@@ -108,7 +108,7 @@ def get(backend: GitBackend, mirror: Path, **more: object) -> FetchResult:
 
 
 def agree(backend: GitBackend, odd: Odd, mirror: Path, theirs: Path | None = None) -> None:
-    """Our mirror is what C git's is: refs, and what fsck says of them; and our own check finds no fault."""
+    """Our mirror equals C git's in refs and in what fsck says of them, and our own check finds no fault."""
     if theirs is None:
         theirs = odd.base / f"{mirror.name}.theirs"
         git("clone", "-q", "--mirror", f"{backend.url}/up.git", str(theirs))
@@ -127,7 +127,7 @@ def test_a_branch_goes_to_an_odd_commit_and_on_from_it(
 ) -> None:
     mirror = tmp_path / "m.git"
     get(backend, mirror)
-    # Not to be found by looking at its tip alone: what tells a rewrite from a step on reads it.
+    # The tip alone does not show it; the check for a rewrite reads it.
     strange = odd.commit(COMMITS[how], odd.wide)
     odd.point("refs/heads/main", strange)
     result = get(backend, mirror, pins={1: strange[:12]}, since=frozenset({odd.good}))
@@ -222,7 +222,7 @@ def test_whatever_c_git_clones_is_mirrored(
         return
     get(backend, mirror)
     agree(backend, odd, mirror, theirs)
-    # The other way round nothing has to come, and each change is labelled.
+    # In the other direction nothing needs to arrive, and each change gets a label.
     newest = (odd.bare / "refs/heads/main").read_text().strip()
     for value, kind in ((odd.good, "rewritten"), (strange, "rewritten"), (newest, "forwarded")):
         odd.point("refs/heads/main", value)

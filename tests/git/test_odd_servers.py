@@ -1,4 +1,4 @@
-"""Git servers that do not answer as they should, or not as we ask: none is waited for without end."""
+"""Git servers with wrong or unexpected responses: Mirror never waits for them without end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_server_of_the_old_protocol_is_mirrored(
 def of_the_blue(
     backend: GitBackend, status: int, headers: dict[str, str], body: bytes
 ) -> Callable[[BaseHTTPRequestHandler, bytes], bool]:
-    """Answers requests for refs that come without any before them."""
+    """Answers an ls-refs request that no GET preceded with this status, these headers and this body."""
 
     def instead(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
         if handler.command != "POST" or b"command=ls-refs" not in data or GET in paths(backend):
@@ -108,7 +108,7 @@ def test_who_does_not_answer_out_of_the_blue_is_asked_as_usual(
 def forever(
     status: int, headers: dict[str, str], piece: bytes, begin: bytes = b""
 ) -> Callable[[BaseHTTPRequestHandler, bytes], bool]:
-    """Answers every request with an answer that does not end."""
+    """Answers every request with an endless response."""
 
     def instead(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
         handler.close_connection = True

@@ -1,4 +1,4 @@
-"""A git server that is busy is asked again, as the API is, and what it says is told."""
+"""Mirror retries a busy git server, as it does the API, and reports the server's message."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 
 
 class Patience(Watch):
-    """Time that passes only where somebody waits."""
+    """A clock that moves only when somebody waits."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -56,7 +56,7 @@ def backend(upstream: Path) -> Iterator[GitBackend]:
 
 
 class Refusing:
-    """Answers the next `times` requests of `paths` with a status, a text and headers."""
+    """Answers the next `times` requests for `paths` with a status, a text and headers."""
 
     def __init__(
         self, *paths: str, status: int, times: int = 1, text: str = "", after: str | None = None
@@ -169,7 +169,7 @@ def test_one_repositorys_nonsense_says_nothing_of_the_others(backend: GitBackend
         else:
             with pytest.raises(GitNotFound):
                 one.list_refs()
-    # The odd one was asked so once; the other in one request each time.
+    # The odd one got one such request; the other one request each time.
     assert [one for one in paths(backend) if "info/refs" not in one] == [
         "/odd.git/git-upload-pack",
         POST,
@@ -193,7 +193,7 @@ def test_a_server_that_knows_no_such_request_is_not_asked_so_for_ever(backend: G
 
 
 def test_a_head_that_trickles_is_given_up(backend: GitBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes in time, and the head never ends."""
+    """Each byte arrives in time, but the headers never end."""
     monkeypatch.setattr(network, "_in_force", Network(head_timeout=0.3))
     over = threading.Event()
 

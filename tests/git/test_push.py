@@ -1,4 +1,4 @@
-"""Pushes to C git's own servers that take some of what they are given, each with words of its own."""
+"""Pushes to C git's own servers that accept only some refs, each with words of its own."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def hook(target: Path, name: str, text: str) -> None:
 
 
 def is_whole(target: Path, source: Path, but: set[bytes] = frozenset()) -> bool:  # type: ignore[assignment]
-    """Whether the target has every ref but these, with all that it reaches."""
+    """Whether the target has every ref except these, with everything that it reaches."""
     assert "missing" not in git("fsck", "--connectivity-only", "--no-dangling", cwd=target, check=False)
     wanted = {name: value for name, value in read_refs(source).refs.items() if name not in but}
     return dict(read_refs(target).refs) == wanted
@@ -122,7 +122,7 @@ def test_hidden_refs_are_declined_one_by_one(backend: GitBackend, source: Path, 
     result = bring(backend, source)
     assert dict(result.refused) == dict.fromkeys(PULLS, "deny updating a hidden ref")
     assert is_whole(target, source, but=set(PULLS))
-    assert len(backend.requests) < 10  # what is said of one ref is not asked again
+    assert len(backend.requests) < 10  # after a refusal of a single ref, Mirror does not push it again
 
 
 def test_a_hook_that_declines_the_whole_push_for_one_ref(
@@ -168,7 +168,7 @@ def test_one_bad_object_keeps_only_its_branch_out(backend: GitBackend, source: P
 def test_a_history_above_the_size_limit_comes_in_steps(
     backend: GitBackend, source: Path, target: Path
 ) -> None:
-    git("config", "receive.maxInputSize", "9000", cwd=target)  # all is 28,000
+    git("config", "receive.maxInputSize", "9000", cwd=target)  # everything is 28,000
     result = bring(backend, source)
     assert result.refused == () and result.error is None
     assert is_whole(target, source)
@@ -294,7 +294,7 @@ def test_in_a_local_repository_it_is_set(source: Path, target: Path, tmp_path: P
     assert found is not None and found.is_set
     git("clone", "-q", str(target), str(tmp_path / "clone"))
     assert (tmp_path / "clone" / "file-11").exists()
-    # One that stood there before is somebody's choice.
+    # A default branch that was set before is a person's choice.
     other = tmp_path / "other.git"
     git("clone", "-q", "--bare", "-b", "b1", str(source), str(other))
     found = push(PushJob(str(source), other.as_uri(), None, refs, default=MAIN)).default

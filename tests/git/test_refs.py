@@ -1,4 +1,4 @@
-"""Refs in packed-refs: read and written in one pass, and every name looked at."""
+"""Refs in packed-refs: read and written in one pass, with every name checked."""
 
 from __future__ import annotations
 
