@@ -209,11 +209,16 @@ def _add_looking(commands: _Commands) -> None:
     diff.add_argument("new", metavar="B", help="the same")
     export = commands.add(
         "export",
-        "plain files: the JSON tree, and a git clone as it was",
+        "plain files: the JSON tree and a git clone as it was, or pages to read",
         "export acme/website --to ./website",
+        "export acme --to ./archive --format html   # then open archive/index.html",
     )
     _selectors(export, "1")
     export.add_argument("--to", metavar="DIR", type=Path, required=True, help="an empty folder, or a new one")
+    export.add_argument(
+        "--format", choices=("files", "html", "markdown"), default="files",
+        help="files: JSON and clones (default); html: a site that opens from a disk; markdown: its pages",
+    )  # fmt: skip
     _at(export)
 
 

@@ -10,6 +10,7 @@ import pytest
 from mirror.cli.main import COMMANDS, command_of
 
 NEVER = {"uvicorn", "starlette", "apscheduler", "httpx", "pydantic", "yaml", "hypothesis", "pytest"}
+NEVER |= {"jinja2", "markupsafe", "markdown_it"}
 
 
 def imported(program: str) -> set[str]:

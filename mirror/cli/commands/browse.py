@@ -195,6 +195,8 @@ async def run_diff(context: Context) -> int:
 async def run_export(context: Context) -> int:
     """`mirror export`."""
     options = context.options
+    if options.format != "files":
+        return await _run_archive(context)
     with context.progress() as progress:
         found = await asyncio.to_thread(
             browse.export,
@@ -215,4 +217,35 @@ async def run_export(context: Context) -> int:
             context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
         for _, text in one.problems:
             context.out.line(f"  problem: {text}", style="yellow")
+    return worst(codes)
+
+
+async def _run_archive(context: Context) -> int:
+    """`mirror export --format html` and `markdown`."""
+    from mirror.archive import archive
+
+    options = context.options
+    with context.progress() as progress:
+        found = await asyncio.to_thread(
+            archive,
+            context.store(),
+            context.selector(),
+            options.to.absolute(),
+            options.format,
+            at=options.at,
+            tell=progress.report,
+        )
+    codes = [code for one in found for code, _ in one.problems]
+    context.out.document({"exit_code": worst(codes), "items": [one.to_json() for one in found]})
+    for one in found:
+        verb = "Could not export" if not one.is_there else "Exported in part" if one.problems else "Exported"
+        context.out.line(f"{verb} {one.name} to {one.target}")
+        if one.when is not None:
+            held = f"{counted(one.pages, 'pages')}, {counted(one.files, 'files')}"
+            context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
+        for _, text in one.problems:
+            context.out.line(f"  problem: {text}", style="yellow")
+    first = options.to / ("index.html" if options.format == "html" else "README.md")
+    if any(one.is_there for one in found):
+        context.out.line(f"Begin at {first}")
     return worst(codes)
