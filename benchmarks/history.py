@@ -152,7 +152,7 @@ async def _change(store: StoreWriter, folder: RepositoryFolder, clock: FakeClock
     assert isinstance(writer, RepositoryWriter)
     async with writer.lock(0, clock):
         state = writer.read_state()
-        draft = writer.work()
+        draft = writer.draft()
         draft.put("repository.json", {**(draft.get("repository.json") or {}), "size": number})
         last = folder.metadata.latest()
         assert last is not None

@@ -25,7 +25,7 @@ from mirror.git.objects import COMMIT, TREE
 from mirror.git.pack.writer import PackWriter
 from mirror.git.refs import KEEP, name_fault, packed_fault, read_all, read_refs, write_packed
 from mirror.model import Head, Part, PartState, Refs, Repository, Selector, Workspace
-from mirror.reclaim.pruning import check_hashes_held, remove_refs, unneeded_keeps
+from mirror.reclaim.freeing import check_hashes_held, remove_refs, unneeded_keeps
 from mirror.store.reading.reader import RepositoryFolder, Store
 from mirror.store.writing.writer import RepositoryWriter, create_or_open
 from mirror.verify.snapshots import check_snapshots
@@ -113,7 +113,7 @@ def _snapshot(writer: RepositoryWriter, clock: Clock, refs: dict[bytes, str]) ->
     clock.at += timedelta(hours=1)
     parts = {"code": Part(PartState.COMPLETE, {"refs": len(refs)})}
     writer.snapshot(
-        writer.work(), begun=clock.at, program="benchmark", parts=parts, refs=Refs(refs, HEAD), pins={}
+        writer.draft(), begun=clock.at, program="benchmark", parts=parts, refs=Refs(refs, HEAD), pins={}
     )
 
 

@@ -117,7 +117,7 @@ async def fill_repository(
     async def turn(writer: RepositoryWriter, erased: ErasureFilter, lock: int) -> Backed:
         del lock
         begun = tools.clock.now()
-        draft, wanted = writer.work(erased), _wanted(tools.config)
+        draft, wanted = writer.draft(erased), _wanted(tools.config)
         work = work_of(tools, writer, rest.repository, draft, until=tools.until)
         if priority is not Priority.IDLE:
             await collecting.activity(work, wanted)
@@ -259,7 +259,7 @@ async def _under_lock(
 ) -> Backed:
     begun = tools.clock.now()
     # Only what there is may wait for requests here: the other repositories want their turn.
-    draft, wanted = writer.work(erased), _wanted(tools.config)
+    draft, wanted = writer.draft(erased), _wanted(tools.config)
     work = work_of(tools, writer, repository, draft, until=tools.clock.monotonic())
     unread: dict[str, Part] = {}
     is_filled = False
@@ -351,7 +351,7 @@ async def _check_identity(
         known = writer.folder.metadata.code_refs(latest) if latest is not None else None
         refs, pins = known if known is not None else (Refs({}), {})
         roll_back(writer.folder.code, refs.refs, pins, refs.head)
-        writer.forget_work(draft)
+        writer.discard_draft(draft)
         raise
 
 

@@ -53,7 +53,7 @@ async def _under_lock(tools: Tools, home: WorkspaceWriter, found: Discovered, lo
     await finish_erasures(home, workers=tools.workers, lock=lock, without_people=without_people)
     begun = tools.clock.now()
     erased = ErasureFilter(home.folder.erasures(), without_people)
-    draft = home.work(erased)
+    draft = home.draft(erased)
     draft.put(PROFILE, fields.merged(draft.get(PROFILE), fields.stable(workspace.profile)))
     listed: JsonObject = {one.uuid: one.full_name for one in found.repositories}
     before = draft.get(REPOSITORIES)

@@ -12,8 +12,9 @@ from mirror.git.workers.pool import WorkerPool
 from mirror.model import Clock, NoProgress, Outcome, Problem, Progress, Run, RunEntry, Selector
 from mirror.prune.common import Folder, Started, entry_of, finish, guarded, start, with_ledger
 from mirror.reclaim import erasing
-from mirror.reclaim.pruning import AnyWriter, Freed
+from mirror.reclaim.freeing import Freed
 from mirror.store.reading.reader import Erasure, WorkspaceFolder, is_own_document
+from mirror.store.writing.folder_writer import AnyWriter
 from mirror.store.writing.writer import StoreWriter, open_store
 
 

@@ -40,21 +40,18 @@ from mirror.prune.common import (
     with_ledger,
 )
 from mirror.reclaim.erasing import finish_erasures
-from mirror.reclaim.pruning import (
-    AnyWriter,
+from mirror.reclaim.freeing import (
     Freed,
     ListedFiles,
-    begin_pruning,
     check_hashes_held,
-    drop_logs,
-    estimate_freed,
-    finish_pruning,
     free_space,
     kept_trees,
     list_files,
 )
+from mirror.reclaim.pruning import begin_pruning, drop_logs, estimate_freed, finish_pruning
 from mirror.retention import Decision, decide, obstacle
 from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, current_workspace
+from mirror.store.writing.folder_writer import AnyWriter
 from mirror.store.writing.writer import StoreWriter, open_store
 
 _PIPELINES = "pipelines/"

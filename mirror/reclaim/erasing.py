@@ -1,34 +1,30 @@
-"""Removing something on purpose, from every snapshot that holds it.
+"""Erasing something from every snapshot that holds it.
 
-The order makes it safe to be killed: the rewritten snapshots are durable, then the folder's list of
-erasures tells what they became, then refs move to them in one step, and only then old bytes go.
-Whoever next holds the folder's lock finishes what was begun.
+Safe against a kill by its order: the rewritten snapshots are made durable; the folder's list of erasures
+records them; the refs move to them in one step; only then are old bytes removed. The next holder of the
+folder's lock finishes what a killed run began.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from mirror.fs.durable import write_file
 from mirror.git.documents.repository import Documents
 from mirror.git.documents.rewrite import Change, distinct_documents
 from mirror.git.lfs.sync import LfsFindJob
 from mirror.git.refs import KEEP, pin_name, read_all
 from mirror.git.workers.pool import WorkerPool
 from mirror.model import Head, Json, Refs, dumps, loads
-from mirror.reclaim.pruning import (
-    AnyWriter,
+from mirror.reclaim.freeing import (
     Freed,
     free_space,
-    in_order,
     kept_trees,
     remove_everything,
     remove_files,
     remove_mirror,
     remove_refs,
-    rewritten,
+    rewrite_history,
 )
 from mirror.store.format import layout
 from mirror.store.format.refs_document import (
@@ -40,15 +36,16 @@ from mirror.store.format.refs_document import (
     mirror_of_document,
     split_ref,
 )
-from mirror.store.format.removals import Erasure, ErasureFilter, WithoutPeople, erasures_json
-from mirror.store.format.seal import sealed
+from mirror.store.format.removals import Erasure, ErasureFilter, WithoutPeople
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
-from mirror.store.reading.snapshots import damage_in
+from mirror.store.reading.snapshots import damage_in, refs_sha256
+from mirror.store.writing.folder_writer import AnyWriter
+from mirror.store.writing.small_files import write_erasure
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of an erasure: the finished erasure, and the bytes that were freed."""
+    """The finished erasure, and the bytes that it freed."""
 
     erasure: Erasure
     freed: Freed
@@ -62,55 +59,67 @@ async def erase(
     lock: int,
     without_people: WithoutPeople,
 ) -> Result:
-    """Erase, or go on with an erasure that was begun; may be done again. Under the folder's lock.
+    """Erase, or finish an erasure that was begun; may be repeated. The caller holds the folder's lock.
 
-    Raises StoreDamaged and GitFailed where what must be read is damaged.
+    `lock` is its descriptor. Raises StoreDamaged and GitFailed where something to read is damaged.
     """
-    folder = writer.folder
     if erasure.is_everything:
-        _tell(writer, erasure)
+        _record(writer, erasure)
         freed = Freed(documents=remove_everything(writer))
-        writer.relist(erasure.run, "erased")
+        writer.rebuild_ledger(erasure.run, "erased")
     else:
-        with damage_in(folder.metadata.file):
+        with damage_in(writer.folder.metadata.file):
             trees = kept_trees(writer)
             values = set() if erasure.ref is None else _values(writer.documents, trees, erasure.ref)
         needed = await _lfs_needed(writer, erasure, trees, values, workers, lock)
-        with damage_in(folder.metadata.file):
-            change = _change(writer.documents, erasure, without_people, needed)
-            plan = rewritten(writer.documents, in_order(writer.documents), change)
-            refs = {name: _refs_sha256(writer.documents, tree) for name, tree in plan.trees.items()}
-            # What did not change needs no word; a second try adds to what the first one told.
-            before = {one.id: one.tree for one in folder.metadata.snapshots()}
-            changed = {name for name, tree in plan.trees.items() if before.get(name) != tree}
-            erasure = replace(
-                erasure,
-                trees={**erasure.trees, **{name: plan.trees[name] for name in sorted(changed)}},
-                refs={**erasure.refs, **{name: refs[name] for name in sorted(changed)}},
-            )
-            _tell(writer, erasure)
-            writer.documents.set_refs(dict(plan.refs))
-        writer.relist()
+        erasure = _rewrite_snapshots(writer, erasure, without_people, needed)
         freed = Freed(code=_remove_mirror_of(writer, erasure))
-        gone: dict[str, set[str]] = {}
-        if erasure.ref is not None:
-            mirror, name = split_ref(erasure.ref)
-            path = folder.mirrors().get(mirror)
-            if path is not None:
-                values |= {value for ref, value in read_all(path).items() if ref == name}
-                remove_refs(path, lambda ref, _: ref == name)
-            if needed is not None:
-                objects = [*folder.lfs_objects(), *folder.lfs_parts()]
-                remove_files([path for path in objects if path.stem not in needed])
-            gone[mirror] = values
+        gone = {} if erasure.ref is None else _remove_ref(writer, erasure.ref, values, needed)
         freed += await free_space(writer, workers, lock, rewrite=True, gone=gone)
     erasure = replace(erasure, done=True)
-    _tell(writer, erasure)
+    _record(writer, erasure)
     return Result(erasure, freed)
 
 
+def _rewrite_snapshots(
+    writer: AnyWriter, erasure: Erasure, without_people: WithoutPeople, lfs_needed: set[str] | None
+) -> Erasure:
+    """Rewrite the snapshots, record them, and move the refs; returns the erasure as recorded."""
+    folder, documents = writer.folder, writer.documents
+    with damage_in(folder.metadata.file):
+        plan = rewrite_history(documents, _change(documents, erasure, without_people, lfs_needed))
+        before = {one.id: one.tree for one in folder.metadata.snapshots()}
+        changed = {name: tree for name, tree in sorted(plan.trees.items()) if before.get(name) != tree}
+        refs = {name: refs_sha256(documents, tree) for name, tree in changed.items()}
+        # A second try adds to what the first one recorded.
+        erasure = replace(erasure, trees={**erasure.trees, **changed}, refs={**erasure.refs, **refs})
+        _record(writer, erasure)
+        documents.set_refs(dict(plan.refs))
+    writer.rebuild_ledger()
+    return erasure
+
+
+def _remove_ref(
+    writer: AnyWriter, erased: bytes, values: set[str], lfs_needed: set[str] | None
+) -> dict[str, set[str]]:
+    """Remove an erased ref, and the LFS objects that are not needed; returns the hashes that go, by mirror.
+
+    `values` are the values of the ref in the snapshots.
+    """
+    folder = writer.folder
+    mirror, name = split_ref(erased)
+    path = folder.mirrors().get(mirror)
+    if path is not None:
+        values = values | {value for ref, value in read_all(path).items() if ref == name}
+        remove_refs(path, lambda ref, _: ref == name)
+    if lfs_needed is not None:
+        objects = [*folder.lfs_objects(), *folder.lfs_parts()]
+        remove_files([one for one in objects if one.stem not in lfs_needed])
+    return {mirror: values}
+
+
 def holds(writer: AnyWriter, erasure: Erasure, without_people: WithoutPeople) -> bool:
-    """Whether something kept in the folder holds what is to be erased. Raises StoreDamaged."""
+    """Whether the folder holds the target of the erasure. Raises StoreDamaged."""
     if erasure.is_everything:
         return True
     documents, folder = writer.documents, writer.folder
@@ -132,7 +141,7 @@ def holds(writer: AnyWriter, erasure: Erasure, without_people: WithoutPeople) ->
 
 
 def people_in(folder: RepositoryFolder | WorkspaceFolder, names_of: Callable[[Json], set[str]]) -> set[str]:
-    """What `names_of` finds in the documents of the folder's snapshots. Raises StoreDamaged."""
+    """The names that `names_of` finds in the documents of the folder's snapshots. Raises StoreDamaged."""
     found: set[str] = set()
     if folder.metadata.path.exists():
         with damage_in(folder.metadata.file), Documents(folder.metadata.path) as documents:
@@ -146,27 +155,19 @@ def people_in(folder: RepositoryFolder | WorkspaceFolder, names_of: Callable[[Js
 async def finish_erasures(
     writer: AnyWriter, *, workers: WorkerPool, lock: int, without_people: WithoutPeople
 ) -> list[Result]:
-    """Go on with every erasure of the folder that was begun and not finished."""
+    """Finish every erasure of the folder that a killed run began."""
     pending = [one for one in writer.folder.erasures() if not one.done]
     return [
         await erase(writer, one, workers=workers, lock=lock, without_people=without_people) for one in pending
     ]
 
 
-def _tell(writer: AnyWriter, erasure: Erasure) -> None:
-    """Write the folder's list of erasures, this one new or in place of what it said before."""
-    others = [one for one in writer.folder.erasures() if one.target != erasure.target]
-    content = erasures_json([*others, erasure])
-    write_file(writer.path / layout.ERASURES_FILE, sealed(content))
-
-
-def _refs_sha256(documents: Documents, tree: str) -> str | None:
-    data = documents.read(tree, layout.REFS_DOCUMENT)
-    return None if data is None else hashlib.sha256(data).hexdigest()
+def _record(writer: AnyWriter, erasure: Erasure) -> None:
+    write_erasure(writer.folder.root, writer.folder.place, erasure)
 
 
 def _remove_mirror_of(writer: AnyWriter, erasure: Erasure) -> int:
-    """Remove the mirror of what an erased document is about; returns the bytes freed."""
+    """Remove the mirror of an erased snippet; returns the bytes freed."""
     mirror = None if erasure.document is None else mirror_of_document(erasure.document)
     return 0 if mirror is None else remove_mirror(writer, mirror)
 
@@ -179,8 +180,8 @@ async def _lfs_needed(
     workers: WorkerPool,
     lock: int,
 ) -> set[str] | None:
-    """The LFS objects that are reached once the erased ref, which had `values`, is gone. None where that
-    is not asked: nothing of LFS is there, or no ref is erased."""
+    """The LFS objects that are still reached without the erased ref, which had `values`. None where no ref of
+    the code is erased, or there are no LFS objects."""
     folder, documents = writer.folder, writer.documents
     if erasure.ref is None or not isinstance(folder, RepositoryFolder) or not folder.code.exists():
         return None
@@ -193,12 +194,12 @@ async def _lfs_needed(
         if not listed and not any(folder.lfs_objects()) and not folder.lfs_parts():
             return None
         for tree in trees:
-            told = _told(documents, tree, MAIN_MIRROR)
-            if told is not None:
-                named |= {value for name, value in told.refs.refs.items() if name != ref}
-                named |= {value for number, value in told.pins.items() if pin_name(number) != ref}
-                if told.refs.head is not None and told.refs.head.kind == "detached":
-                    named.add(told.refs.head.value.decode("ascii"))
+            recorded = _mirror_refs(documents, tree, MAIN_MIRROR)
+            if recorded is not None:
+                named |= {value for name, value in recorded.refs.refs.items() if name != ref}
+                named |= {value for number, value in recorded.pins.items() if pin_name(number) != ref}
+                if recorded.refs.head is not None and recorded.refs.head.kind == "detached":
+                    named.add(recorded.refs.head.value.decode("ascii"))
     tips = {
         value
         for name, value in read_all(folder.code).items()
@@ -214,7 +215,7 @@ def _change(
     without_people: WithoutPeople,
     lfs_needed: set[str] | None = None,
 ) -> Change:
-    """What the erasure does to a snapshot's documents."""
+    """The change that the erasure makes to the documents of a snapshot."""
     target = erasure.document
     if erasure.ref is not None:
         ref = erasure.ref
@@ -226,14 +227,14 @@ def _change(
         )
     erased = ErasureFilter([erasure], without_people)
     if target is not None and (mirror := mirror_of_document(target)) is not None:
-        stone = dumps(erasure.tombstone)
-        return Change(edits=lambda tree: _without_thing(documents, tree, target, mirror, stone))
+        tombstone = dumps(erasure.tombstone)
+        return Change(edits=lambda tree: _without_snippet(documents, tree, target, mirror, tombstone))
 
     def document(path: str, data: bytes) -> bytes | None:
         if is_own_document(path) or (target is not None and path != target):
             return None
         value = loads(data)
-        new = erased.applied(path, value)
+        new = erased.apply(path, value)
         return None if new == value else dumps(new)
 
     def inside(prefix: str) -> bool:
@@ -242,51 +243,51 @@ def _change(
     return Change(document, inside)
 
 
-def _without_thing(
-    documents: Documents, tree: str, path: str, mirror: str, stone: bytes
+def _without_snippet(
+    documents: Documents, tree: str, path: str, mirror: str, tombstone: bytes
 ) -> dict[str, bytes | None]:
-    """A snapshot's documents as they are without a thing that has a mirror of its own."""
+    """The edits that remove a snippet's refs, and replace its document."""
     edits = {
         one: data
         for one, data in _mirror_edits(documents, tree, mirror, None).items()
         if documents.find(tree, one) is not None
     }
-    return {**edits, path: stone} if documents.find(tree, path) is not None else edits
+    return {**edits, path: tombstone} if documents.find(tree, path) is not None else edits
 
 
 def _without_ref(documents: Documents, tree: str, ref: bytes) -> dict[str, bytes | None]:
-    """The documents of a snapshot's refs as they are without `ref` (one of upstream's, or a pin)."""
+    """The edits that remove `ref` (one of upstream's, or a pin) from a snapshot."""
     mirror, name = split_ref(ref)
-    told = _told(documents, tree, mirror)
-    if told is None:
+    recorded = _mirror_refs(documents, tree, mirror)
+    if recorded is None:
         return {}
-    refs, head = told.refs.refs, told.refs.head
+    refs, head = recorded.refs.refs, recorded.refs.head
     left = {one: value for one, value in refs.items() if one != name}
-    pins = {number: value for number, value in told.pins.items() if pin_name(number) != name}
-    if len(left) == len(refs) and len(pins) == len(told.pins):
+    pins = {number: value for number, value in recorded.pins.items() if pin_name(number) != name}
+    if len(left) == len(refs) and len(pins) == len(recorded.pins):
         return {}
     if head is not None and head.value == name:
         head = Head("unborn", name)
-    return _mirror_edits(documents, tree, mirror, replace(told, refs=Refs(left, head), pins=pins))
+    return _mirror_edits(documents, tree, mirror, replace(recorded, refs=Refs(left, head), pins=pins))
 
 
 def _mirror_edits(
-    documents: Documents, tree: str, mirror: str, told: MirrorRefs | None
+    documents: Documents, tree: str, mirror: str, recorded: MirrorRefs | None
 ) -> dict[str, bytes | None]:
     return mirror_edits(
         mirror,
-        told,
+        recorded,
         lambda path: documents.read(tree, path),
         lambda folder: documents.paths(tree, folder),
     )
 
 
-def _told(documents: Documents, tree: str, mirror: str) -> MirrorRefs | None:
+def _mirror_refs(documents: Documents, tree: str, mirror: str) -> MirrorRefs | None:
     return mirror_from_documents(mirror, lambda path: documents.read(tree, path))
 
 
 def _without_objects(documents: Documents, tree: str, needed: set[str]) -> dict[str, bytes | None]:
-    """A snapshot's lists of LFS objects as they are with only those that are `needed`."""
+    """The edits that remove LFS objects that are not `needed` from a snapshot's lists."""
     found: dict[str, bytes | None] = {}
     for path in documents.paths(tree, layout.LFS_DOCUMENTS):
         content = loads(documents.read(tree, path) or b"{}")
@@ -297,13 +298,16 @@ def _without_objects(documents: Documents, tree: str, needed: set[str]) -> dict[
 
 
 def _values(documents: Documents, trees: Iterable[str], ref: bytes) -> set[str]:
-    """Every hash that `ref` has in one of the trees."""
+    """The values of `ref` in `trees`."""
     values = set()
     mirror, name = split_ref(ref)
     for tree in trees:
-        told = _told(documents, tree, mirror)
-        if told is not None:
-            named = {**told.refs.refs, **{pin_name(number): value for number, value in told.pins.items()}}
+        recorded = _mirror_refs(documents, tree, mirror)
+        if recorded is not None:
+            named = {
+                **recorded.refs.refs,
+                **{pin_name(number): value for number, value in recorded.pins.items()},
+            }
             if name in named:
                 values.add(named[name])
     return values

@@ -21,7 +21,7 @@ from mirror.simulator.api.render_settings import Settings
 from mirror.simulator.world.discussions import Attachment, Snippet
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.sample import SCOPES, populate
-from mirror.store.writing.draft import FileStore, NewStoredFile
+from mirror.store.writing.file_store import FileStore, NewStoredFile
 from tests.e2e.helpers import write_config
 from tests.place import Place
 
@@ -129,13 +129,13 @@ async def test_a_download_for_which_the_disk_has_no_room_costs_itself_alone(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.acme.repositories["website"].upload("large.iso", b"l" * 1000)
-    keep = FileStore.room
+    keep = FileStore.free_bytes
 
     def room(self: FileStore) -> int:
         return ROOM_LEFT + 500 if keep(self) else 0
 
     with monkeypatch.context() as patched:
-        patched.setattr(FileStore, "room", room)
+        patched.setattr(FileStore, "free_bytes", room)
         run = await place.run(WEBSITE)
     part = entry(run).parts["downloads"]
     assert (run.exit_code, str(part.state)) == (3, "partial") and "no room" in (part.reason or "")

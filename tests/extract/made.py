@@ -110,7 +110,7 @@ class Made:
                 (place / sha256(LFS_OBJECT)).write_bytes(LFS_OBJECT)
             self.clock.move(hours=1)
             async with writer.lock(0, self.clock):
-                draft = writer.work()
+                draft = writer.draft()
                 pointers = [
                     await draft.put_file([LOG], "build.log", text=True),
                     await draft.put_file([BINARY], "program.bin"),

@@ -14,7 +14,7 @@ from mirror.git.mirrors import pull_request_heads as heads_module
 from mirror.git.mirrors.fetch import FetchJob, GitLogin, fetch, read_refs
 from mirror.git.mirrors.fsck import CheckJob, check, direct_values
 from mirror.git.mirrors.pull_request_heads import HeadsJob, HeadsResult, pin_heads
-from mirror.reclaim.pruning import remove_refs
+from mirror.reclaim.freeing import remove_refs
 from tests.git.backend import GitBackend, git, need_git
 
 pytestmark = pytest.mark.git

@@ -74,7 +74,7 @@ async def take(
 ) -> SnapshotResult:
     """Take one snapshot with these documents."""
     async with writer.lock(0, clock):
-        draft = writer.work()
+        draft = writer.draft()
         for path, value in documents.items():
             draft.put(path, value)
         return writer.snapshot(draft, begun=clock.now(), program=PROGRAM, parts=parts, refs=refs, pins=pins)

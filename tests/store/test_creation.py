@@ -51,7 +51,7 @@ async def test_folders_and_files_are_the_owners_alone_whatever_the_umask(tmp_pat
                 await take(adopted, {"a.json": 1}, MovedClock(), refs=REFS_5001)
             async with adopted.lock(0, MovedClock()):
                 adopted.write_state({"cursor": 1})
-                await adopted.work().put_file([b"log"], "log.txt", text=True)
+                await adopted.draft().put_file([b"log"], "log.txt", text=True)
             store.rebuild_index(START)
     finally:
         os.umask(before)

@@ -16,7 +16,7 @@ from tests.store.helpers import PARTS, REFS_5001, MovedClock, adopt, open_store,
 async def checkpointed(writer: RepositoryWriter, clock: MovedClock) -> None:
     """A run that was killed after a checkpoint with a cursor."""
     async with writer.lock(0, clock):
-        draft = writer.work()
+        draft = writer.draft()
         draft.put("pull-requests/0/1.json", {"pull_request": {"id": 1}})
         assert draft.checkpoint()
         writer.write_state({"pull_requests": {"cursor": "1"}})
@@ -29,7 +29,7 @@ async def test_a_draft_begins_with_the_last_snapshots_documents(tmp_path: Path) 
         writer = adopt(store)
         await take(writer, {"a.json": 1, "b/c.json": 2}, clock, refs=REFS_5001)
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             assert not draft.resumed
             assert list(draft.paths()) == ["a.json", "b/c.json"]
             assert list(draft.paths("b")) == ["b/c.json"]
@@ -48,7 +48,7 @@ async def test_work_is_resumed_after_a_kill_and_becomes_the_next_snapshot(tmp_pa
         await checkpointed(writer, clock)
         assert writer.folder.metadata.snapshots() == [first.snapshot]
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             assert draft.resumed
             assert list(draft.paths()) == ["a.json", "pull-requests/0/1.json"]
             assert writer.read_state() == {"pull_requests": {"cursor": "1"}}
@@ -59,7 +59,7 @@ async def test_work_is_resumed_after_a_kill_and_becomes_the_next_snapshot(tmp_pa
             assert documents.head("refs/mirror/work") is None
             assert documents.parent_of(str(documents.head())) == documents.tags()[first.snapshot.id]
         async with writer.lock(0, clock):
-            assert not writer.work().resumed
+            assert not writer.draft().resumed
 
 
 async def test_work_from_before_the_last_snapshot_is_stale(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ async def test_work_from_before_the_last_snapshot_is_stale(tmp_path: Path) -> No
         with Documents(writer.path / "metadata.git") as documents:
             documents.set_refs({"refs/mirror/work": work})  # killed before it could remove it
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             assert not draft.resumed
             assert draft.get("a.json") == 2
 
@@ -85,7 +85,7 @@ async def test_a_checkpoint_of_nothing_writes_nothing(tmp_path: Path) -> None:
         writer = adopt(store)
         await take(writer, {"a.json": 1}, clock)
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             draft.put("a.json", 1)
             assert not draft.checkpoint()
 
@@ -96,7 +96,7 @@ async def test_many_checkpoints_follow_each_other(tmp_path: Path) -> None:
         writer = adopt(store)
         for number in range(4):
             async with writer.lock(0, clock):
-                draft = writer.work()
+                draft = writer.draft()
                 draft.put(f"{number}-a.json", 0)
                 draft.checkpoint()
                 draft.put(f"{number}-b.json", 0)
@@ -104,7 +104,7 @@ async def test_many_checkpoints_follow_each_other(tmp_path: Path) -> None:
                 writer.write_state({"done": number})
                 assert writer.read_state() == {"done": number}
         async with writer.lock(0, clock):
-            assert len(list(writer.work().paths())) == 8
+            assert len(list(writer.draft().paths())) == 8
 
 
 async def test_discarding_keeps_the_checkpoint(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ async def test_discarding_keeps_the_checkpoint(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         writer = adopt(store)
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             draft.put("a.json", 1)
             draft.checkpoint()
             draft.put("a.json", 2)
@@ -126,7 +126,7 @@ async def test_the_stores_own_documents_and_foreign_names_are_refused(tmp_path: 
         writer = adopt(store)
         async with writer.lock(0, MovedClock()):
             with pytest.raises(ValueError, match=r"written by the store itself|not a path of the store"):
-                writer.work().put(path, {})
+                writer.draft().put(path, {})
 
 
 async def test_what_has_no_faithful_form_is_refused(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_what_has_no_faithful_form_is_refused(tmp_path: Path) -> None:
         writer = adopt(store)
         async with writer.lock(0, MovedClock()):
             with pytest.raises(NotCanonical):
-                writer.work().put("a.json", float("nan"))
+                writer.draft().put("a.json", float("nan"))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ async def test_a_confirming_run_keeps_its_cursors(tmp_path: Path) -> None:
         writer = adopt(store)
         await take(writer, {"a.json": 1}, clock)
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             draft.put("a.json", 2)
             draft.checkpoint()
             writer.write_state({"cursor": 2})

@@ -31,7 +31,7 @@ async def test_a_text_is_stored_compressed_and_read_back_plain(tmp_path: Path) -
     with open_store(tmp_path) as store:
         writer = adopt(store)
         async with writer.lock(0, MovedClock()):
-            draft = writer.work()
+            draft = writer.draft()
             pointer = await draft.put_file(chunks(), "build.log", text=True)
             assert pointer == {"sha256": SHA, "size": len(LOG), "name": "build.log"}
             assert draft.has_file(SHA)
@@ -53,7 +53,7 @@ async def test_compressed_bytes_depend_on_the_content_alone(tmp_path: Path) -> N
             writer = adopt(store)
             async with writer.lock(0, MovedClock()):
                 size = 7 if name == "one.log" else 5000
-                await writer.work().put_file(chunks(size=size), name, text=True)
+                await writer.draft().put_file(chunks(size=size), name, text=True)
             stored.append((writer.path / "files" / held(writer)[0]).read_bytes())
     assert stored[0] == stored[1]
     assert gzip.decompress(stored[0]) == LOG
@@ -64,7 +64,7 @@ async def test_equal_bytes_are_stored_once_and_never_overwritten(tmp_path: Path)
     with open_store(tmp_path) as store:
         writer = adopt(store)
         async with writer.lock(0, MovedClock()):
-            draft = writer.work()
+            draft = writer.draft()
             await draft.put_file([LOG], "a.bin")
             path = writer.path / "files" / SHA[:2] / SHA
             before = path.stat()
@@ -85,7 +85,7 @@ async def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path) -> None
         async with writer.lock(0, MovedClock()):
             for text in (False, True):
                 with pytest.raises(ConnectionResetError):
-                    await writer.work().put_file(broken(), "x", text=text)
+                    await writer.draft().put_file(broken(), "x", text=text)
         assert held(writer) == []
         assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["lock"]
 
@@ -95,7 +95,7 @@ async def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
         writer = adopt(store)
         async with writer.lock(0, MovedClock()):
             for text in (False, True):
-                pointer = await writer.work().put_file([], f"empty-{text}", text=text)
+                pointer = await writer.draft().put_file([], f"empty-{text}", text=text)
                 assert pointer["sha256"] == hashlib.sha256(b"").hexdigest()
                 assert pointer["size"] == 0
         assert len(held(writer)) == 1
@@ -106,8 +106,8 @@ async def test_all_files_are_listed_and_strangers_pointed_out(tmp_path: Path) ->
         writer = adopt(store)
         assert list(writer.folder.files()) == []
         async with writer.lock(0, MovedClock()):
-            await writer.work().put_file([b"1"], "1")
-            await writer.work().put_file([b"2"], "2", text=True)
+            await writer.draft().put_file([b"1"], "1")
+            await writer.draft().put_file([b"2"], "2", text=True)
         found = list(writer.folder.files())
         for one in found:
             with one.open() as stream:

@@ -61,7 +61,7 @@ async def filled(path: Path) -> RepositoryWriter:
             await take(writer, {"pull-requests/0/1.json": {"number": number}, "a.json": 1}, clock, refs=REFS)
             clock.move(hours=1)
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             draft.put("pull-requests/0/2.json", {"number": 2})
             draft.checkpoint()
     return writer
@@ -127,7 +127,7 @@ async def test_tidying_by_git_is_harmless(tmp_path: Path) -> None:
         writer = adopt(store)
         assert writer.folder.metadata.snapshots() == before
         async with writer.lock(0, clock):
-            assert writer.work().get("pull-requests/0/2.json") == {"number": 2}
+            assert writer.draft().get("pull-requests/0/2.json") == {"number": 2}
         taken = await take(writer, {}, clock, refs=REFS)
         assert taken.snapshot.sequence == 4
     git("fsck", "--full", "--strict", cwd=writer.path / "metadata.git")

@@ -36,7 +36,7 @@ def a_run(path: Path, number: int) -> None:
         workspace = store.adopt_workspace(ACME, clock.now())
         writer = store.adopt_repository(workspace, website(f"website-{number}"), clock.now())
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             done = writer.read_state().get("done", -1)
             assert all(draft.get(f"{one}.json") is not None for one in range(done + 1)), "a cursor runs ahead"
             for one in range(number + 1):

@@ -55,7 +55,7 @@ async def test_when_a_snapshot_was_last_confirmed_is_told_with_the_next(tmp_path
         confirmed = clock.now()
         clock.move(hours=4)
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             draft.put("repository.json", {"n": 7})
             writer.snapshot(
                 draft, begun=clock.now(), program="mirror", parts={}, last_confirmed=(first, confirmed)
@@ -71,7 +71,7 @@ async def test_what_a_killed_run_took_is_listed_by_the_next(
         writer = adopt(store)
         await several(writer, clock, 1)
         with monkeypatch.context() as patch:
-            patch.setattr(ledger_writer.LedgerWriter, "agree", _killed)
+            patch.setattr(ledger_writer.LedgerWriter, "update", _killed)
             with pytest.raises(KeyboardInterrupt):
                 await several(writer, clock, 1, begin=1)
         assert len(ledger_of(writer).snapshots) == 1 and len(writer.folder.metadata.tags()) == 2
@@ -97,7 +97,7 @@ async def test_what_goes_is_told_before_it_goes_and_stays_listed(tmp_path: Path)
         ledger = ledger_of(writer)
         assert [one.sequence for one in ledger.snapshots] == [1, 2, 3, 4]
         assert list(ledger.kept) == list(writer.folder.metadata.tags())
-        gone = ledger.snapshots[0].let_go
+        gone = ledger.snapshots[0].removal
         assert gone is not None and (gone.run, gone.why) == ("20261123t020000z-aaaaaa", "retention")
 
 
@@ -120,7 +120,7 @@ async def test_a_ledger_that_is_lost_or_damaged_is_made_anew_and_told(tmp_path: 
         writer = adopt(store)
         for number in range(2):
             async with writer.lock(0, clock):
-                draft = writer.work()
+                draft = writer.draft()
                 draft.put("repository.json", {"n": number})
                 writer.snapshot(draft, begun=clock.now(), program="mirror", parts={}, refs=None)
                 writer.write_state({})
@@ -146,7 +146,7 @@ async def test_a_ledger_that_is_lost_or_damaged_is_made_anew_and_told(tmp_path: 
 async def test_very_many_that_were_let_go_are_not_listed_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_writer, "LET_GO_MAX", 3)
+    monkeypatch.setattr(ledger_writer, "REMOVED_MAX", 3)
     clock = MovedClock()
     with open_store(tmp_path) as store:
         writer = adopt(store)
@@ -154,7 +154,7 @@ async def test_very_many_that_were_let_go_are_not_listed_for_ever(
         ids = list(writer.folder.metadata.tags())
         gone = [one for one in ids if one not in (ids[1], ids[-1])]
         async with writer.lock(0, clock):
-            writer.let_go(gone, "20261123t020000z-aaaaaa", "retention")
+            writer.mark_removed(gone, "20261123t020000z-aaaaaa", "retention")
             writer.documents.set_refs({f"refs/tags/{one}": None for one in gone})
         ledger = ledger_of(writer)
         assert [one.sequence for one in ledger.snapshots] == [2, 7, 8, 9, 10]

@@ -144,7 +144,7 @@ async def test_writing_without_the_lock_is_our_own_mistake(tmp_path: Path) -> No
     with open_store(tmp_path) as store:
         writer = adopt(store)
         with pytest.raises(AssertionError, match="without its lock"):
-            writer.work()
+            writer.draft()
         with pytest.raises(AssertionError, match="without its lock"):
             writer.write_state({})
 

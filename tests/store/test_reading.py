@@ -30,7 +30,7 @@ async def filled(path: Path) -> RepositoryWriter:
     with open_store(path) as store:
         writer = adopt(store)
         async with writer.lock(0, clock):
-            pointer = await writer.work().put_file([b"log"], "log", text=True)
+            pointer = await writer.draft().put_file([b"log"], "log", text=True)
             writer.write_state({"cursor": 1})
         await take(writer, {"log.json": pointer, "deep/er/a.json": 1}, clock, refs=REFS, pins={1: A})
         clock.move(hours=1)
@@ -136,7 +136,7 @@ async def test_readers_work_while_a_writer_writes(tmp_path: Path) -> None:
                 latest = metadata.latest()
                 assert latest is not None
                 assert (latest.sequence, metadata.read(latest, "deep/er/a.json")) == (number - 1, number - 1)
-                draft = writer.work()
+                draft = writer.draft()
                 draft.put("deep/er/a.json", number)
                 draft.checkpoint()
                 assert metadata.latest() == latest

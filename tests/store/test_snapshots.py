@@ -65,7 +65,7 @@ async def test_a_newer_program_alone_is_no_change_but_a_part_that_is_denied_is(t
         await take(writer, {"repository.json": {}}, clock)
         clock.move(hours=1)
         async with writer.lock(0, clock):
-            again = writer.snapshot(writer.work(), begun=clock.now(), program="mirror 9", parts=PARTS)
+            again = writer.snapshot(writer.draft(), begun=clock.now(), program="mirror 9", parts=PARTS)
         assert not again.changed
         denied = PARTS | {"issues": Part(PartState.DENIED, reason="no", scope="issue")}
         changed = await take(writer, {}, clock, parts=denied)
@@ -89,7 +89,7 @@ async def test_documents_put_and_taken_back_are_no_change(tmp_path: Path) -> Non
         writer = adopt(store)
         first = await take(writer, {"downloads.json": [1]}, clock)
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             assert draft.put("downloads.json", [1, 2])
             assert draft.put("extra.json", 1)
             assert draft.put("downloads.json", [1])
@@ -106,13 +106,13 @@ async def test_work_that_came_back_to_the_last_snapshot_does_not_haunt_the_next(
         writer = adopt(store)
         await take(writer, {"downloads.json": ["old"]}, clock)
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             draft.put("downloads.json", ["new"])
             assert draft.checkpoint()
         taken = await take(writer, {"downloads.json": ["old"]}, clock)
         assert not taken.changed
         async with writer.lock(0, clock):
-            assert writer.work().get("downloads.json") == ["old"]
+            assert writer.draft().get("downloads.json") == ["old"]
 
 
 @pytest.mark.parametrize("shift", [timedelta(0), timedelta(seconds=-1), timedelta(days=-400)])
@@ -213,7 +213,7 @@ async def test_last_confirmed_is_the_last_run_that_found_the_snapshot_unchanged(
         told = store.reader.past().of("repository", writer.folder.uuid)
         assert told is not None and told.confirmed is not None
         async with writer.lock(0, clock):
-            draft = writer.work()
+            draft = writer.draft()
             draft.put("a.json", 2)
             writer.snapshot(
                 draft, begun=clock.now(), program="p", parts={}, last_confirmed=(first, told.confirmed)

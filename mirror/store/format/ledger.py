@@ -1,4 +1,4 @@
-"""The ledger of a folder: every snapshot that was taken, and whether it is kept or was let go."""
+"""The ledger of a folder: every snapshot that was taken, kept or removed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mirror.store.format.identity import parse_small_file
 
 @dataclass(frozen=True)
 class Removal:
-    """When a snapshot was let go, by which run, and why (`retention` or `erased`)."""
+    """When a snapshot was removed, by which run, and why (`retention` or `erased`)."""
 
     at: datetime
     run: str
     why: str
 
     def to_json(self) -> JsonObject:
-        """As the ledger holds it."""
+        """The JSON in the ledger."""
         return {"at": time_text(self.at), "run": self.run, "why": self.why}
 
     @classmethod
@@ -35,8 +35,8 @@ class Removal:
 class LedgerEntry:
     """One snapshot in the ledger.
 
-    `complete`: every part is settled. `confirmed`: when a run last found nothing changed since, told once
-    the next snapshot was taken. `let_go` is None while the snapshot is kept.
+    `complete`: every part is settled. `confirmed`: when a run last found nothing changed since; noted once
+    the next snapshot is taken. `removal` is None while the snapshot is kept.
     """
 
     id: str
@@ -46,17 +46,17 @@ class LedgerEntry:
     refs_sha256: str | None
     complete: bool
     confirmed: datetime | None = None
-    let_go: Removal | None = None
+    removal: Removal | None = None
 
     @classmethod
     def of(cls, snapshot: Snapshot, refs_sha256: str | None) -> LedgerEntry:
-        """A snapshot as it is listed when it has been taken."""
+        """The entry of a new snapshot."""
         return cls(
             snapshot.id, snapshot.sequence, snapshot.time, snapshot.tree, refs_sha256, snapshot.is_complete
         )
 
     def to_json(self) -> JsonObject:
-        """As the ledger holds it."""
+        """The JSON in the ledger."""
         return {
             "id": self.id,
             "sequence": self.sequence,
@@ -65,20 +65,20 @@ class LedgerEntry:
             "refs_sha256": self.refs_sha256,
             "complete": self.complete,
             "confirmed": None if self.confirmed is None else time_text(self.confirmed),
-            "let_go": None if self.let_go is None else self.let_go.to_json(),
+            "let_go": None if self.removal is None else self.removal.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: JsonObject) -> LedgerEntry:
         """Read what `to_json` wrote."""
-        confirmed, let_go = data["confirmed"], data["let_go"]
+        confirmed, removal = data["confirmed"], data["let_go"]
         if not is_snapshot_id(data["id"]) or type(data["sequence"]) is not int:
             raise Malformed(f"a snapshot is listed as {data['id']!r} with the sequence {data['sequence']!r}")
         return cls(
             data["id"], data["sequence"], time_from_text(data["time"]), str(data["tree"]),
             data["refs_sha256"], bool(data["complete"]),
             None if confirmed is None else time_from_text(confirmed),
-            None if let_go is None else Removal.from_json(let_go),
+            None if removal is None else Removal.from_json(removal),
         )  # fmt: skip
 
 
@@ -86,9 +86,9 @@ class LedgerEntry:
 class Ledger:
     """A folder's ledger.
 
-    `snapshots` are in the order of their sequence. From `listed_from` on every sequence is listed; of
-    those before only the kept ones are. `latest` is the newest kept snapshot. `previous` are the sha256 of
-    earlier versions of the file, the newest last; `sha256` is that of the file as it was read or written.
+    `snapshots` are in the order of their sequence. From `listed_from` on every sequence is listed, before it
+    only kept snapshots are. `latest` is the newest kept snapshot. `previous` holds the sha256 of earlier
+    versions of the file, the newest last; `sha256` is that of the file itself.
     """
 
     snapshots: tuple[LedgerEntry, ...] = ()
@@ -99,21 +99,21 @@ class Ledger:
 
     @property
     def kept(self) -> dict[str, LedgerEntry]:
-        """The snapshots that are kept, by id, in the order of their sequence."""
-        return {one.id: one for one in self.snapshots if one.let_go is None}
+        """The kept snapshots by id, in the order of their sequence."""
+        return {one.id: one for one in self.snapshots if one.removal is None}
 
     @property
     def gaps(self) -> list[int]:
-        """The sequences that should be listed and are not."""
+        """The missing sequences after `listed_from`."""
         there = {one.sequence for one in self.snapshots}
         return [number for number in range(self.listed_from, max(there, default=0)) if number not in there]
 
     def follows(self, sha256: str | None) -> bool:
-        """Whether this is the ledger of that sha256, or was carried on from it; None stands for none."""
+        """Whether this is the ledger with that sha256, or a later version of it; True for None."""
         return sha256 is None or sha256 == self.sha256 or sha256 in self.previous
 
     def to_json(self) -> JsonObject:
-        """As the folder's file holds it, but for its seal."""
+        """The content of the file, without its seal."""
         latest = None
         if self.latest is not None:
             latest = {"snapshot": self.latest.to_json(), "tree": self.latest.tree}
@@ -138,7 +138,7 @@ class Ledger:
 
 
 def read_ledger(root: Path, place: str) -> Ledger | None:
-    """The ledger of the folder `place`, None where it has none yet. Raises StoreDamaged."""
+    """The ledger of the folder `place`, or None. Raises StoreDamaged."""
     file = f"{place}/{layout.LEDGER_FILE}"
     try:
         data = (root / file).read_bytes()

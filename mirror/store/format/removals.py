@@ -1,5 +1,7 @@
-"""What was let go or removed on purpose, as a folder's small files say: so that verify can tell it
-from damage, and backup does not bring it back."""
+"""What prune and erase removed from a folder, as its small files record it.
+
+Verify distinguishes it from damage, and backup does not store it again.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,17 @@ from mirror.store.format.failures import Malformed
 from mirror.store.format.identity import read_small_file
 from mirror.store.format.refs_document import MAIN_MIRROR, split_ref
 
-# A document without some people, given by the digests of their names; the store knows no person's form.
+# Removes people from a document, given digests of their names. The store does not know the form of a person.
 WithoutPeople = Callable[[Json, Collection[str]], Json]
 
 
 @dataclass(frozen=True)
 class Erasure:
-    """One thing that was removed on purpose. `run` is the id of the run that did it.
+    """One erasure. `run` is the id of the run that did it.
 
-    Exactly one of `document` (a path), `ref`, and `people` (digests of one person's names) is set, or
-    none: then everything in the folder went. `trees` and `refs` are what snapshots became (id to tree,
-    id to sha256 of refs.json). `done` is False until the old bytes are gone.
+    At most one of `document` (a path), `ref`, and `people` (digests of one person's names) is set; with none,
+    the whole folder was erased. `trees` and `refs` describe the rewritten snapshots (id to tree, id to sha256
+    of refs.json). `done` is False until the old bytes are gone.
     """
 
     run: str
@@ -40,11 +42,11 @@ class Erasure:
 
     @property
     def target(self) -> tuple[str | None, bytes | None, frozenset[str]]:
-        """What it is about: there is one erasure of each target in a folder."""
+        """What was erased. A folder has one erasure of each target."""
         return self.document, self.ref, self.people
 
     def covers(self, other: Erasure) -> bool:
-        """Whether `other` asks for nothing more; a person may be known by more names here."""
+        """Whether this erasure includes `other`; it may have more names of the person."""
         mine, its = (self.document, self.ref), (other.document, other.ref)
         return mine == its and bool(self.people) == bool(other.people) and self.people >= other.people
 
@@ -55,11 +57,11 @@ class Erasure:
 
     @property
     def tombstone(self) -> JsonObject:
-        """The document that stands where an erased one stood."""
+        """The document that replaces the erased one."""
         return {"erased": {"at": time_text(self.at), "reason": self.reason}}
 
     def to_json(self) -> JsonObject:
-        """As the folder's file holds it."""
+        """The JSON in the folder's file."""
         what: JsonObject = {}
         if self.document is not None:
             what = {"document": self.document}
@@ -101,7 +103,7 @@ class Erasure:
 
 
 class ErasureFilter:
-    """What may not come back into a folder."""
+    """Keeps what was erased out of new snapshots of a folder."""
 
     def __init__(
         self, erasures: Iterable[Erasure] = (), without_people: WithoutPeople = lambda value, _: value
@@ -113,25 +115,25 @@ class ErasureFilter:
 
     @property
     def everything(self) -> Erasure | None:
-        """The erasure of the whole folder, if there was one."""
+        """The erasure of the whole folder, or None."""
         return next((one for one in self._erasures if one.is_everything), None)
 
     @property
     def refs(self) -> frozenset[bytes]:
-        """The refs of the code that were erased."""
+        """The erased refs of the code."""
         return self.refs_of(MAIN_MIRROR)
 
     def refs_of(self, mirror: str) -> frozenset[bytes]:
-        """The refs of a mirror that were erased."""
+        """The erased refs of a mirror."""
         named = (split_ref(one.ref) for one in self._erasures if one.ref is not None)
         return frozenset(name for where, name in named if where == mirror)
 
-    def has(self, path: str) -> bool:
+    def is_erased(self, path: str) -> bool:
         """Whether the document at `path` was erased."""
         return path in self._documents
 
-    def applied(self, path: str, value: Json) -> Json:
-        """A document as it may be kept."""
+    def apply(self, path: str, value: Json) -> Json:
+        """The document without what was erased."""
         found = self._documents.get(path)
         if found is not None:
             return found.tombstone
@@ -147,13 +149,13 @@ def read_erasures(root: Path, place: str) -> tuple[Erasure, ...]:
 
 
 def erasures_json(erasures: Iterable[Erasure]) -> JsonObject:
-    """What read_erasures reads."""
+    """The JSON that read_erasures reads."""
     return {"schema": 1, "erasures": [one.to_json() for one in erasures]}
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """The snapshots that retention let go, the last of them in the run `run`; told before they go.
+    """The snapshots that retention removed, last in the run `run`. Written before they are removed.
 
     `done` is False until their bytes are free.
     """
@@ -163,12 +165,12 @@ class Pruned:
     done: bool
 
     def to_json(self) -> JsonObject:
-        """As the folder's file holds it."""
+        """The JSON in the folder's file."""
         return {"schema": 1, "run": self.run, "snapshots": sorted(self.snapshots), "done": self.done}
 
 
 def read_pruned(root: Path, place: str) -> Pruned | None:
-    """What retention let go of a folder last. Raises StoreDamaged."""
+    """What retention removed from a folder last, or None. Raises StoreDamaged."""
     if not (root / place / layout.PRUNED_FILE).exists():
         return None
     return read_small_file(
@@ -181,7 +183,7 @@ def read_pruned(root: Path, place: str) -> Pruned | None:
 
 
 def read_dropped(root: Path, place: str) -> dict[str, str]:
-    """The step logs that retention dropped: sha256 to the time. Raises StoreDamaged."""
+    """The step logs that retention removed: sha256 to time. Raises StoreDamaged."""
     if not (root / place / layout.DROPPED_FILE).exists():
         return {}
     return read_small_file(root, f"{place}/{layout.DROPPED_FILE}", lambda data: dict(data["files"]))

@@ -203,6 +203,9 @@ class RepositoryFolder(Folder):
         return self.root / self.place / layout.CODE
 
 
+AnyFolder = WorkspaceFolder | RepositoryFolder
+
+
 def current_workspace(
     repository: RepositoryFolder, workspaces: Iterable[WorkspaceFolder]
 ) -> WorkspaceFolder | None:

@@ -6,7 +6,7 @@ import hashlib
 import weakref
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -141,7 +141,7 @@ class SnapshotReader:
             return {}
         with damage_in(self.file):
             tags = tags_of(self._path)
-        return {name: tags[name] for name in sorted(tags) if is_snapshot_id(name)}
+        return _only_snapshots(tags)
 
     def snapshots(self, on_damage: OnDamage | None = None) -> list[Snapshot]:
         """Every snapshot, by sequence.
@@ -359,8 +359,8 @@ class SnapshotReader:
 
     def refs_sha256(self, snapshot: Snapshot) -> str | None:
         """The sha256 of the snapshot's `refs.json`, or None where it has none."""
-        data = self.read_bytes(snapshot, layout.REFS_DOCUMENT)
-        return None if data is None else hashlib.sha256(data).hexdigest()
+        with damage_in(f"{self.file} ({snapshot.id}:{layout.REFS_DOCUMENT})"):
+            return self._ask(lambda documents: refs_sha256(documents, snapshot.tree))
 
     def _read_all(self) -> tuple[list[Snapshot], dict[str, StoreDamaged]]:
         """Every snapshot that can be read, by sequence, and what is wrong with the others, by id.
@@ -422,6 +422,21 @@ def _telling(documents: Documents, *, tree: str) -> dict[str, str]:
         for mirror in snippet_mirrors([f"{folder}/{name.decode('utf-8', 'surrogateescape')}"]):
             found[mirror] = blob
     return found
+
+
+def _only_snapshots(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: tags[name] for name in sorted(tags) if is_snapshot_id(name)}
+
+
+def snapshot_tags(documents: Documents) -> dict[str, str]:
+    """Snapshot id to commit, the oldest first: ids sort as sequences do."""
+    return _only_snapshots(documents.tags())
+
+
+def refs_sha256(documents: Documents, tree: str) -> str | None:
+    """The sha256 of `refs.json` in `tree`, or None where there is none."""
+    data = documents.read(tree, layout.REFS_DOCUMENT)
+    return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def read_snapshot(documents: Documents, commit: str) -> Snapshot:

@@ -1,130 +1,46 @@
-"""Drafts: documents brought up to date before a snapshot is due, kept across a kill."""
+"""Drafts: documents collected for the next snapshot, which survive a kill."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import shutil
-from collections.abc import AsyncIterable, Callable, Container, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from mirror.fs.durable import AtomicFile, make_folder
 from mirror.git.documents.repack import consolidate
 from mirror.git.documents.repository import Documents, TreeEdit
 from mirror.logs import get_logger
-from mirror.model import Clock, Json, JsonObject, dumps, is_snapshot_id, loads
+from mirror.model import Clock, Json, JsonObject, dumps, loads
 from mirror.store.format import layout
 from mirror.store.format.refs_document import is_own_document
 from mirror.store.format.removals import ErasureFilter
-from mirror.store.reading.snapshots import damage_in
+from mirror.store.reading.snapshots import damage_in, snapshot_tags
+from mirror.store.writing.file_store import FileStore, NewStoredFile
 
 _log = get_logger("store")
-# More checkpoints than this between two snapshots are damage, not history.
+# More checkpoints than this between two snapshots mean a loop in the history.
 _CHECKPOINTS_MAX = 1_000_000
 
 
-class FileStore:
-    """A repository's `files/`: once each, named by the sha256 of the plain bytes, never overwritten."""
-
-    def __init__(self, folder: Path, temporary: Path, dropped: Container[str] = ()) -> None:
-        self._folder = folder
-        self._temporary = temporary
-        self._dropped = dropped
-
-    def had(self, sha256: str) -> bool:
-        """Whether the file of these plain bytes is there, or was and retention let it go."""
-        return sha256 in self._dropped or self.holds(sha256)
-
-    def new(self, name: str, *, text: bool = False) -> NewStoredFile:
-        """Begin a file that is called `name` upstream; texts are stored compressed."""
-        return NewStoredFile(self._folder, self._temporary, name, text=text)
-
-    def room(self) -> int:
-        """How many bytes the disk that it is on has free."""
-        return shutil.disk_usage(self._temporary).free
-
-    def holds(self, sha256: str) -> bool:
-        """Whether the file of these plain bytes is there."""
-        return any(
-            (self._folder.parent / layout.stored_file(sha256, compressed=compressed)).is_file()
-            for compressed in (False, True)
-        )
-
-
-class NewStoredFile:
-    """A file on its way into `files/`, written piece by piece; memory holds one piece only.
-
-    A context manager: leaving it without `finish` drops what was written.
-    """
-
-    def __init__(self, folder: Path, temporary: Path, name: str, *, text: bool) -> None:
-        self._folder = folder
-        self._name = name
-        self._text = text
-        self._digest = hashlib.sha256()
-        self._size = 0
-        self._new = AtomicFile(temporary, "file")
-        # No name and no time in the header: equal bytes give equal files.
-        self._gzip = (
-            gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=self._new.stream, mtime=0)
-            if text
-            else None
-        )
-
-    def __enter__(self) -> NewStoredFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            if self._gzip is not None and not self._new.stream.closed:
-                self._gzip.close()  # it would try to end its stream later, when that is gone
-        finally:  # on a full disk that fails again
-            self._new.discard()
-
-    def write(self, data: bytes) -> None:
-        """Add bytes."""
-        self._digest.update(data)
-        self._size += len(data)
-        (self._gzip if self._gzip is not None else self._new.stream).write(data)
-
-    def finish(self) -> JsonObject:
-        """Publish the file durably; returns the pointer `{"sha256", "size", "name"}`.
-
-        Where the same bytes are already stored nothing is written.
-        """
-        sha256 = self._digest.hexdigest()
-        if self._gzip is not None:
-            self._gzip.close()
-        if not FileStore(self._folder, self._folder).holds(sha256):
-            target = self._folder.parent / layout.stored_file(sha256, compressed=self._text)
-            make_folder(self._folder)
-            make_folder(target.parent)
-            self._new.publish(target)
-        self._new.discard()
-        return {"sha256": sha256, "size": self._size, "name": self._name}
-
-
 class DocumentDraft:
-    """The documents of a folder on their way to the next snapshot.
+    """The documents of the next snapshot of a folder.
 
-    Begins where an earlier run that did not get as far as a snapshot left off, else with the last
-    snapshot's documents. What is put is durable once `checkpoint` returns; cursors may be moved
-    after that. Paths are made of names of the store and may not be those of `snapshot.json`,
-    `refs.json` and its shards, which the store writes itself.
+    Starts from the last checkpoint of a run that took no snapshot, else from the last snapshot. Changes are
+    durable once `checkpoint` returns; only then may cursors move. The paths of the store's own documents
+    (`snapshot.json`, `refs.json` and its shards, the lists of LFS objects) are refused.
+
+    `documents` opens the metadata repository, `file` is its path in the store.
     """
 
     def __init__(
         self,
         documents: Callable[[], Documents],
-        deposit: FileStore,
+        files: FileStore,
         file: str,
         clock: Clock,
         erased: ErasureFilter,
     ) -> None:
         self._clock = clock
-        self._give = documents
-        self._deposit = deposit
+        self._open = documents
+        self._files = files
         self._file = file
         self._erased = erased
         self._touched: set[str] = set()
@@ -132,18 +48,18 @@ class DocumentDraft:
 
     @property
     def is_begun(self) -> bool:
-        """Whether anything was read or put: until then the documents are not even opened."""
+        """Whether a document was read or written; before that the repository is not even opened."""
         return self._begun is not None
 
     @property
     def resumed(self) -> bool:
-        """Whether it goes on with an earlier run's work."""
+        """Whether the draft starts from a checkpoint of an earlier run."""
         return self._begin.resumed
 
     @property
     def _begin(self) -> _Begun:
         if self._begun is None:
-            documents = self._give()
+            documents = self._open()
             with damage_in(self._file):
                 main = tip_of(documents)
                 work = documents.head(layout.WORK)
@@ -158,45 +74,45 @@ class DocumentDraft:
 
     @property
     def edit(self) -> TreeEdit:
-        """The change that is being made; for the store's own documents."""
+        """The pending edit of the document tree."""
         return self._begin.edit
 
     @property
     def base(self) -> str | None:
-        """The tree that the change is made to."""
+        """The tree that the edit applies to; None for an empty one."""
         return self._begin.base
 
     @property
     def touched(self) -> frozenset[str]:
-        """The documents written or removed since the last checkpoint, equal or not."""
+        """The paths written or removed since the last checkpoint."""
         return frozenset(self._touched)
 
     @property
     def held(self) -> int:
-        """How many bytes are held in memory until the next checkpoint."""
+        """The bytes that wait in memory for the next checkpoint."""
         return 0 if self._begun is None else self._begun.edit.held
 
     def get(self, path: str) -> Json | None:
-        """The document at `path` as it is now, or None."""
+        """The current document at `path`, or None."""
         with damage_in(f"{self._file} ({path})"):
             data = self.edit.get(layout.check_path(path))
             return None if data is None else loads(data)
 
     def paths(self, prefix: str = "") -> Iterator[str]:
-        """The documents below the folder `prefix`, sorted; those of the store itself left out."""
+        """The paths of the documents below the folder `prefix`, sorted, without the store's own."""
         with damage_in(self._file):
             found = list(self.edit.paths(prefix))
         return (path for path in found if not is_own_document(path))
 
     def put(self, path: str, value: Json) -> bool:
-        """Set the document at `path`; returns whether that changed it.
+        """Set the document at `path`; returns whether it changed.
 
-        What was erased stays erased. Raises NotCanonical where `value` has no faithful JSON form.
+        What was erased stays erased. Raises NotCanonical where `value` has no canonical JSON form.
         """
-        return self.put_bytes(_own(path), dumps(self._erased.applied(path, value)))
+        return self.put_bytes(_check_not_own(path), dumps(self._erased.apply(path, value)))
 
     def put_bytes(self, path: str, data: bytes) -> bool:
-        """As `put`, of canonical bytes, and for the store's own documents too."""
+        """As `put`, with canonical bytes; the store's own documents are allowed."""
         with damage_in(f"{self._file} ({path})"):
             if self.edit.holds(path, data):
                 return False
@@ -206,10 +122,10 @@ class DocumentDraft:
 
     def remove(self, path: str) -> bool:
         """Remove the document at `path`; returns whether there was one."""
-        return self.remove_any(_own(path))
+        return self.remove_any(_check_not_own(path))
 
     def remove_any(self, path: str) -> bool:
-        """As `remove`, for the store's own documents too."""
+        """As `remove`; the store's own documents are allowed."""
         if self.edit.blob_id(path) is None:
             return False
         self._touched.add(path)
@@ -217,13 +133,13 @@ class DocumentDraft:
         return True
 
     def new_file(self, name: str, *, text: bool = False) -> NewStoredFile:
-        """Begin a file that is called `name` upstream; write to it, then `finish` it."""
-        return self._deposit.new(name, text=text)
+        """A new stored file with the upstream name `name`."""
+        return self._files.create(name, text=text)
 
     async def put_file(
         self, chunks: AsyncIterable[bytes] | Iterable[bytes], name: str, *, text: bool = False
     ) -> JsonObject:
-        """Store a file as its bytes come; returns its pointer `{"sha256", "size", "name"}`.
+        """Store a file from a stream of bytes; returns its pointer `{"sha256", "size", "name"}`.
 
         `text` (logs, long texts) is stored compressed. Equal bytes are stored once.
         """
@@ -237,19 +153,19 @@ class DocumentDraft:
             return new.finish()
 
     def has_file(self, sha256: str) -> bool:
-        """Whether the file of these plain bytes is stored, or was until retention let it go."""
-        return layout.is_sha256(sha256) and self._deposit.had(sha256)
+        """Whether the file is stored, or was until retention removed it."""
+        return layout.is_sha256(sha256) and self._files.is_known(sha256)
 
     def room(self) -> int:
-        """How many bytes the disk has free for files."""
-        return self._deposit.room()
+        """The free bytes of the disk."""
+        return self._files.free_bytes()
 
     def is_erased(self, path: str) -> bool:
-        """Whether the document at `path` was erased, so that it is not worth asking for."""
-        return self._erased.has(path)
+        """Whether the document at `path` was erased, so that it need not be requested."""
+        return self._erased.is_erased(path)
 
     def checkpoint(self) -> bool:
-        """Make everything put so far durable, without a snapshot; returns whether there was anything."""
+        """Commit all changes without a snapshot; returns whether there were any."""
         if not self._touched:
             return False
         begun = self._begin
@@ -260,7 +176,7 @@ class DocumentDraft:
             when=self._clock.now(),
             parent=begun.parent,
         )
-        # A long turn makes many packs, and each is two files that are open.
+        # Each checkpoint adds a pack, which takes two file descriptors.
         with damage_in(self._file):
             if consolidate(begun.documents.path):
                 begun.documents.refresh()
@@ -270,12 +186,12 @@ class DocumentDraft:
         return True
 
     def close(self) -> None:
-        """Let go of what was put since the last checkpoint; the draft is used up."""
+        """Discard the changes since the last checkpoint and end the draft."""
         if self._begun is not None:
             self._begun.edit.discard()
 
     def discard(self) -> None:
-        """Forget what was put since the last checkpoint."""
+        """Discard the changes since the last checkpoint."""
         begun = self._begin
         begun.edit.discard()
         begun.edit = begun.documents.edit(begun.base)
@@ -284,7 +200,7 @@ class DocumentDraft:
 
 @dataclass
 class _Begun:
-    """What a draft works on, once it has begun."""
+    """The state of a draft whose repository is open."""
 
     documents: Documents
     parent: str | None
@@ -294,21 +210,21 @@ class _Begun:
 
 
 def tip_of(documents: Documents) -> str | None:
-    """The commit of the last snapshot, or None before the first.
+    """The commit of the last snapshot, or None before the first one.
 
-    Where somebody removed the branch, the tags still tell.
+    The newest tag decides where somebody removed the branch.
     """
     main = documents.head(layout.MAIN)
     if main is not None:
         return main
-    tags = {name: commit for name, commit in documents.tags().items() if is_snapshot_id(name)}
+    tags = snapshot_tags(documents)
     return tags[max(tags)] if tags else None
 
 
 def checkpoints_since(documents: Documents, work: str, main: str | None) -> int | None:
-    """How many checkpoints lie between the last snapshot `main` and `work`.
+    """The number of checkpoints between the last snapshot `main` and `work`.
 
-    None where `work` does not follow `main`: a snapshot has been taken since, and it is stale.
+    None where `work` does not descend from `main`: a snapshot was taken since, so `work` is stale.
     """
     commit: str | None = work
     for count in range(_CHECKPOINTS_MAX):
@@ -320,7 +236,7 @@ def checkpoints_since(documents: Documents, work: str, main: str | None) -> int 
     return None
 
 
-def _own(path: str) -> str:
+def _check_not_own(path: str) -> str:
     if is_own_document(layout.check_path(path)):
         raise ValueError(f"{path} is written by the store itself")
     return path

@@ -1,4 +1,4 @@
-"""Keeping a folder's ledger in agreement with its snapshots. See `LedgerWriter`."""
+"""Writing the ledger of a folder: the list of its snapshots, kept or removed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from mirror.fs.durable import make_folder, write_file
 from mirror.git.documents.repository import Documents
 from mirror.git.failures import GitFailed
 from mirror.logs import get_logger
-from mirror.model import Snapshot, is_snapshot_id
+from mirror.model import Snapshot
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
 from mirror.store.format.ledger import Ledger, LedgerEntry, Removal, read_ledger
 from mirror.store.format.seal import sealed
-from mirror.store.reading.snapshots import read_snapshot
+from mirror.store.reading.snapshots import read_snapshot, refs_sha256, snapshot_tags
 
-# So many snapshots that were let go are listed; of older ones only the sequence is known.
-LET_GO_MAX = 1000
-# So many earlier versions of the file are named in it: a run that was killed before its record, or one
-# that is at work, leaves a ledger that no record names yet.
+# The number of removed snapshots that are listed; older ones leave the list.
+REMOVED_MAX = 1000
+# The number of earlier versions of the file that it names. A run that is killed before it writes its record,
+# or one at work, leaves a ledger that no record names.
 PREVIOUS_MAX = 64
 
 _log = get_logger("store")
 
 
 class LedgerWriter:
-    """The ledger of the folder `place` of the store at `root`. Whoever uses it holds the folder's lock.
+    """Writes the ledger of the folder `place` in the store at `root`; the caller holds the folder's lock.
 
-    `documents` opens the folder's metadata. `fault` says what was wrong with the ledger that was there, if
-    it had to be made anew.
+    `documents` opens the folder's metadata. `fault` says why the ledger was rebuilt, if it was.
     """
 
     def __init__(self, root: Path, place: str, documents: Callable[[], Documents]) -> None:
@@ -42,39 +41,39 @@ class LedgerWriter:
         self._documents = documents
         self.fault: str | None = None
 
-    def agree(self, confirmed: tuple[str, datetime] | None = None) -> Ledger:
-        """Bring the ledger into agreement with the tags, which decide what is kept; returns it.
+    def update(self, confirmed: tuple[str, datetime] | None = None) -> Ledger:
+        """Update the ledger from the tags, which decide what is kept; returns it.
 
-        `confirmed`: a snapshot, and when it was last found unchanged; told once a newer one has been taken.
+        `confirmed` is a snapshot and when it was last found unchanged, which is noted once it is no longer
+        the latest.
         """
         before = self._read()
-        ledger = self._agreed(before)
+        ledger = self._updated(before)
         if confirmed is not None and ledger.latest is not None and ledger.latest.id != confirmed[0]:
             ledger = _with_confirmed(ledger, *confirmed)
-        return self._keep(before, ledger)
+        return self._write(before, ledger)
 
-    def relist(self, let_go: Removal | None = None) -> Ledger:
-        """List every snapshot anew, after they were rewritten; `let_go` is what became of those that have
-        no tag any more."""
+    def rebuild(self, removal: Removal | None = None) -> Ledger:
+        """List every snapshot again after a rewrite; `removal` is noted for those without a tag."""
         before = self._read()
-        return self._keep(before, self._agreed(before, rewritten=True, let_go=let_go))
+        return self._write(before, self._updated(before, rewritten=True, removal=removal))
 
-    def let_go(self, ids: Collection[str], let_go: Removal) -> Ledger:
-        """Tell that the snapshots `ids` go, before their tags do."""
+    def mark_removed(self, ids: Collection[str], removal: Removal) -> Ledger:
+        """Note the removal of the snapshots `ids`, before their tags are removed."""
         before = self._read()
-        ledger = self._agreed(before)
+        ledger = self._updated(before)
         snapshots = tuple(
-            replace(one, let_go=let_go) if one.id in ids and one.let_go is None else one
+            replace(one, removal=removal) if one.id in ids and one.removal is None else one
             for one in ledger.snapshots
         )
-        return self._keep(before, replace(ledger, snapshots=snapshots))
+        return self._write(before, replace(ledger, snapshots=snapshots))
 
     def _read(self) -> Ledger | None:
-        """The ledger that is there; one that is damaged is set aside, and made anew."""
+        """The current ledger. A damaged one is copied to the quarantine, and rebuilt."""
         try:
             return read_ledger(self._root, self._place)
         except StoreDamaged as damage:
-            self.fault = f"{damage.file} was damaged and is made anew from the tags: {damage.problem}"
+            self.fault = f"{damage.file} was damaged and is rebuilt from the tags: {damage.problem}"
             _log.error("store.ledger_damaged", file=damage.file, problem=damage.problem)
             path = self._root / self._place / layout.LEDGER_FILE
             name = f"{self._place.rpartition('/')[2]}.{secrets.token_hex(4)}.{layout.LEDGER_FILE}"
@@ -82,16 +81,16 @@ class LedgerWriter:
             write_file(self._root / layout.QUARANTINE / name[-layout.NAME_MAX :], path.read_bytes())
             return None
 
-    def lost(self) -> None:
-        """Note that a ledger was there and is not any more."""
+    def note_missing(self) -> None:
+        """Note that the ledger is missing, though there was one."""
         file = f"{self._place}/{layout.LEDGER_FILE}"
-        self.fault = f"{file} was missing and is made anew from the tags"
+        self.fault = f"{file} was missing and is rebuilt from the tags"
         _log.error("store.ledger_damaged", file=file, problem="it is missing")
 
-    def _agreed(
-        self, before: Ledger | None, *, rewritten: bool = False, let_go: Removal | None = None
+    def _updated(
+        self, before: Ledger | None, *, rewritten: bool = False, removal: Removal | None = None
     ) -> Ledger:
-        tags = {name: commit for name, commit in self._documents().tags().items() if is_snapshot_id(name)}
+        tags = snapshot_tags(self._documents())
         listed = {one.id: one for one in before.snapshots} if before is not None else {}
         taken: dict[str, Snapshot] = {}
         for tag, commit in tags.items():
@@ -101,12 +100,12 @@ class LedgerWriter:
                 if found is not None:
                     taken[tag] = found[0]
                     listed[tag] = _listed(*found, known)
-            elif known.let_go is not None:
-                # A prune was killed before it removed the tag: the snapshot is kept until one decides again.
-                listed[tag] = replace(known, let_go=None)
-        for name, one in listed.items() if let_go is not None else ():
-            if name not in tags and one.let_go is None:
-                listed[name] = replace(one, let_go=let_go)
+            elif known.removal is not None:
+                # A prune was killed before it removed the tag: the snapshot is kept.
+                listed[tag] = replace(known, removal=None)
+        for name, one in listed.items() if removal is not None else ():
+            if name not in tags and one.removal is None:
+                listed[name] = replace(one, removal=removal)
         snapshots = tuple(sorted(listed.values(), key=lambda one: (one.sequence, one.id)))
         newest = next((one.id for one in reversed(snapshots) if one.id in tags), None)
         latest = before.latest if before is not None else None
@@ -115,25 +114,23 @@ class LedgerWriter:
         elif latest is None or latest.id != newest or rewritten:
             latest = taken.get(newest) or self._snapshot_of(tags[newest])
         if before is None:
-            return Ledger(snapshots, _whole_from(snapshots), latest)
+            return Ledger(snapshots, _listed_from(snapshots), latest)
         return replace(before, snapshots=snapshots, latest=latest)
 
     def _snapshot(self, commit: str) -> tuple[Snapshot, str | None] | None:
-        """A snapshot and the sha256 of its refs.json; None where it is damaged, which verify tells."""
+        """A snapshot and the sha256 of its refs.json; None where it is damaged, which verify reports."""
         try:
-            documents = self._documents()
-            snapshot = read_snapshot(documents, commit)
-            data = documents.read(snapshot.tree, layout.REFS_DOCUMENT)
+            snapshot = read_snapshot(self._documents(), commit)
+            return snapshot, refs_sha256(self._documents(), snapshot.tree)
         except (GitFailed, ValueError, KeyError, OverflowError):
             return None
-        return snapshot, None if data is None else hashlib.sha256(data).hexdigest()
 
     def _snapshot_of(self, commit: str) -> Snapshot | None:
         found = self._snapshot(commit)
         return None if found is None else found[0]
 
-    def _keep(self, before: Ledger | None, ledger: Ledger) -> Ledger:
-        """Write the ledger where it differs from what was there; returns it with its sha256."""
+    def _write(self, before: Ledger | None, ledger: Ledger) -> Ledger:
+        """Write the ledger if it differs from `before`; returns it with its sha256."""
         if before is not None and before == ledger:
             return before
         if before is None and not ledger.snapshots:
@@ -158,8 +155,8 @@ def _with_confirmed(ledger: Ledger, identifier: str, confirmed: datetime) -> Led
     return replace(ledger, snapshots=snapshots)
 
 
-def _whole_from(snapshots: tuple[LedgerEntry, ...]) -> int:
-    """From which sequence on there is no gap: a store of an older version lists no other snapshots."""
+def _listed_from(snapshots: tuple[LedgerEntry, ...]) -> int:
+    """The sequence after the last gap: versions without a ledger did not list removed snapshots."""
     expected = snapshots[-1].sequence if snapshots else 0
     for one in reversed(snapshots):
         if one.sequence != expected:
@@ -169,10 +166,10 @@ def _whole_from(snapshots: tuple[LedgerEntry, ...]) -> int:
 
 
 def _shortened(ledger: Ledger) -> Ledger:
-    """The ledger without the oldest of very many snapshots that were let go."""
-    gone = [one.sequence for one in ledger.snapshots if one.let_go is not None]
-    dropped = set(gone[:-LET_GO_MAX])
+    """The ledger with at most REMOVED_MAX removed snapshots, the newest ones."""
+    removed = [one.sequence for one in ledger.snapshots if one.removal is not None]
+    dropped = set(removed[:-REMOVED_MAX])
     if not dropped:
         return ledger
-    left = tuple(one for one in ledger.snapshots if one.let_go is None or one.sequence not in dropped)
+    left = tuple(one for one in ledger.snapshots if one.removal is None or one.sequence not in dropped)
     return replace(ledger, snapshots=left, listed_from=max(ledger.listed_from, max(dropped) + 1))
