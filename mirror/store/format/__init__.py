@@ -1,1 +1,1 @@
-"""The store's files as values: names, places, seals. Nothing here writes."""
+"""The store's files as values: paths, checksums, JSON. Nothing here writes."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from mirror.model import JsonObject, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed
-from mirror.store.format.identity import read_small_file
+from mirror.store.format.small_files import read_small_file
 
 REFS = "refs"
 PULL_REQUESTS = "pull_requests"

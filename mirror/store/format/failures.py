@@ -1,4 +1,4 @@
-"""What can be wrong with a store."""
+"""Errors of a store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mirror.store.format import layout
 
 
 class StoreDamaged(DamageFound):
-    """A file of the store cannot be read for what it should be.
+    """A file of the store is damaged.
 
     `file` is its path relative to the store; `problem` says what is wrong, without the path.
     """
@@ -18,7 +18,7 @@ class StoreDamaged(DamageFound):
     def __init__(self, file: str, problem: str) -> None:
         super().__init__(
             f"{file} is damaged: {problem}",
-            hint="run mirror verify to see how far it goes; bring the file back from a copy of the store",
+            hint="run mirror verify to find all damage; restore the file from a copy of the store",
         )
         self.file = file
         self.problem = problem
@@ -28,14 +28,13 @@ class StoreDamaged(DamageFound):
 
 
 class TwoFolders(StoreDamaged):
-    """Two folders of the store belong to one uuid: nothing is written to either of them."""
+    """Two folders of the store have the same uuid; nothing is written to either."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(
             first,
-            f"{second} is another folder of the same uuid; nothing is written to either: keep the one that"
-            " has all snapshots (mirror snapshots WORKSPACE/FOLDER lists them), and move the other out of"
-            " the store",
+            f"{second} has the same uuid; nothing is written to either: keep the one that has all snapshots"
+            " (mirror snapshots WORKSPACE/FOLDER lists them), and move the other out of the store",
         )
         self.second = second
 
@@ -44,16 +43,13 @@ class TwoFolders(StoreDamaged):
 
 
 class Unreadable(StoreDamaged):
-    """The system does not let this user read a file or folder of the store, or cannot read it itself.
-
-    `reason` is the system's own word for it.
-    """
+    """A file or folder of the store cannot be read. `reason` is the operating system's error text."""
 
     def __init__(self, file: str, reason: str) -> None:
         DamageFound.__init__(
             self,
             f"{file} cannot be read: {reason}",
-            hint="run as the user who owns the store; mirror doctor names the files in it that are another's",
+            hint="run as the user who owns the store; mirror doctor lists files of other users",
         )
         self.file = file
         self.problem = f"it cannot be read: {reason}"
@@ -64,24 +60,24 @@ class Unreadable(StoreDamaged):
 
 
 class Malformed(ValueError):
-    """A JSON value is not of the form that the store writes."""
+    """A JSON value does not have the form that the store writes."""
 
 
 class StoreTooNew(MirrorError):
-    """The store was written by a newer program and needs things that this one does not know."""
+    """A newer version wrote the store and uses features that this version does not know."""
 
 
 def missing_store(path: Path) -> NoStore | StoreDamaged:
-    """What is raised where a store is expected at `path` and its own file is not there.
+    """The error for a missing `store.json` at `path`.
 
-    NoStore where the folder holds nothing of a store (a disk that is not mounted, or a first use);
-    StoreDamaged where it holds runs or workspaces.
+    StoreDamaged where the folder holds runs or workspaces; else NoStore: a disk is not mounted, or there is
+    no store yet.
     """
     for name in (layout.WORKSPACES, layout.RUNS):
         if (path / name).is_dir() and any((path / name).iterdir()):
             return StoreDamaged(layout.STORE_FILE, "it is missing, but the store is not empty")
     return NoStore(
         f"there is no store at {path}",
-        hint="if its disk is not mounted, mount it, or name the store with --store; "
+        hint="mount the disk of the store, or name the store with --store; "
         f"for a new store, run: mirror init --store {shlex.quote(str(path))}",
     )

@@ -1,29 +1,25 @@
-"""The store's small JSON files as values, and reading them."""
+"""Identity files: `store.json`, `workspace.json` and `repository.json` as values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from mirror.model import JsonObject, is_uuid, loads, time_from_text, time_text
-from mirror.store.format.failures import Malformed, StoreDamaged, Unreadable
-
-T = TypeVar("T")
+from mirror.model import JsonObject, is_uuid, time_from_text, time_text
+from mirror.store.format.failures import Malformed
 
 
 @dataclass(frozen=True)
 class FormerName:
-    """A name that a thing had, from when it was first seen with it until it had another."""
+    """An earlier name of a workspace or repository, and when it was in use."""
 
     name: str
     since: datetime
     until: datetime
 
     def to_json(self) -> JsonObject:
-        """As the store's files hold it."""
+        """The JSON in the file."""
         return {"name": self.name, "since": time_text(self.since), "until": time_text(self.until)}
 
     @classmethod
@@ -34,14 +30,14 @@ class FormerName:
 
 @dataclass(frozen=True)
 class Missing:
-    """How often, since when and until when a thing was not in a complete listing."""
+    """How many complete listings lacked a repository: the first, the last, and their number."""
 
     first: datetime
     last: datetime
     runs: int
 
     def to_json(self) -> JsonObject:
-        """As the store's files hold it."""
+        """The JSON in the file."""
         return {"first": time_text(self.first), "last": time_text(self.last), "runs": self.runs}
 
     @classmethod
@@ -52,7 +48,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class StoreIdentity:
-    """The store's own file: format, id, when it was made, and what a reader must know."""
+    """`store.json`: format, id, creation time, and the features that a reader must support."""
 
     format: int
     id: str
@@ -60,7 +56,7 @@ class StoreIdentity:
     requires: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
-        """As the store's file holds it."""
+        """The JSON in the file."""
         return {
             "format": self.format,
             "id": self.id,
@@ -78,7 +74,7 @@ class StoreIdentity:
 
 @dataclass(frozen=True)
 class WorkspaceIdentity:
-    """Who a workspace's folder belongs to, under which names. `since`: first seen with this name."""
+    """`workspace.json`: the workspace that a folder belongs to. `since`: when its slug was first seen."""
 
     uuid: str
     slug: str
@@ -87,7 +83,7 @@ class WorkspaceIdentity:
     former_names: tuple[FormerName, ...] = ()
 
     def to_json(self) -> JsonObject:
-        """As the folder's file holds it."""
+        """The JSON in the file."""
         return {
             "schema": 1,
             "uuid": self.uuid,
@@ -108,10 +104,10 @@ class WorkspaceIdentity:
 
 @dataclass(frozen=True)
 class RepositoryIdentity:
-    """Who a repository's folder belongs to, under which full names, and whether it is missing.
+    """`repository.json`: the repository that a folder belongs to, and whether it is missing upstream.
 
-    `since`: first seen under the current full name. `gone_since`: when it was first missing, once
-    that is confirmed.
+    `since`: first seen under its current full name. `gone_since`: when it was first missing, once that is
+    confirmed.
     """
 
     uuid: str
@@ -122,7 +118,7 @@ class RepositoryIdentity:
     gone_since: datetime | None = None
 
     def to_json(self) -> JsonObject:
-        """As the folder's file holds it."""
+        """The JSON in the file."""
         return {
             "schema": 1,
             "uuid": self.uuid,
@@ -146,39 +142,6 @@ class RepositoryIdentity:
             None if missing is None else Missing.from_json(missing),
             None if data.get("gone_since") is None else _time(data, "gone_since"),
         )  # fmt: skip
-
-
-def read_small_file(root: Path, file: str, build: Callable[[JsonObject], T]) -> T:
-    """Read the JSON file `file` (relative to the store `root`) and build a value of it.
-
-    Raises StoreDamaged naming the file where it is missing, unreadable as JSON, or not of the
-    form that `build` expects (`build` raises ValueError for that).
-    """
-    return parse_small_file(read_bytes(root, file), file, build)
-
-
-def read_bytes(root: Path, file: str) -> bytes:
-    """The content of a file that is always there. Raises StoreDamaged where it is missing or may not be
-    read."""
-    try:
-        return (root / file).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise StoreDamaged(file, "it is missing") from error
-    except OSError as error:
-        raise Unreadable(file, error.strerror or str(error)) from error
-
-
-def parse_small_file(data: bytes, file: str, build: Callable[[JsonObject], T]) -> T:
-    """As read_small_file, of bytes already read."""
-    try:
-        value = loads(data)
-        if not isinstance(value, dict):
-            raise Malformed("it does not hold a JSON object")
-        return build(value)
-    except (ValueError, OverflowError) as error:  # NotCanonical is a ValueError
-        raise StoreDamaged(file, str(error)) from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StoreDamaged(file, f"it is not of its form: {error}") from error
 
 
 def _text(data: JsonObject, key: str) -> str:

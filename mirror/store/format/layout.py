@@ -1,51 +1,51 @@
-"""Names and places in the store. Everything here is relative to the store's root or pure text."""
+"""The names of files and folders in the store. Paths are relative to the store, or to a folder in it."""
 
 from __future__ import annotations
 
 import re
 
 FORMAT = 1
-# What `requires` in the store's own file may list and this program understands.
+# The features in `requires` of `store.json` that this version supports.
 UNDERSTOOD: frozenset[str] = frozenset()
 
 STORE_FILE = "store.json"
 INDEX_FILE = "index.json"
 INDEX_PAGE = "INDEX.md"
 RUNS = "runs"
-# What runs looked at, each list named by its sha256.
+# Lists of the repositories that runs processed, each named by its sha256.
 LISTS = "runs/lists"
 WORKSPACES = "workspaces"
 REPOSITORIES = "repositories"
 TEMPORARY = "tmp"
 QUARANTINE = "quarantine"
 CACHE = "cache"
-# Held for moments, by whoever changes names, run records or the index.
+# The lock for changing names, run records or the index; held briefly.
 STRUCTURE_LOCK = "tmp/lock"
 LAST_RUN = "cache/last-run.json"
-# When each folder was last verified, and how far an unfinished verification is.
+# When each folder was last verified, and the progress of an unfinished verification.
 VERIFIED = "cache/verified.json"
 VERIFYING = "cache/verifying.jsonl"
 
 WORKSPACE_FILE = "workspace.json"
 REPOSITORY_FILE = "repository.json"
 METADATA = "metadata.git"
-# A mirror is called `code`, `wiki` or `snippets/<name>`; its repository has that name and `.git`.
+# Mirrors are named `code`, `wiki` and `snippets/<name>`; their repositories add `.git`.
 CODE = "code.git"
 WIKI = "wiki.git"
 SNIPPETS = "snippets"
 FILES = "files"
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
-# In a workspace's folder: which backups of it are unfinished (`writing/unfinished_backup.py`).
+# In the folder of a workspace: its unfinished backups (`writing/unfinished_backup.py`).
 UNFINISHED_FILE = "unfinished"
-# What was let go or removed on purpose, and the brake: there only once there is something to say.
+# What prune and erase removed, and the brake. They exist only once there is something to record.
 PRUNED_FILE = "pruned.json"
 DROPPED_FILE = "dropped.json"
 ERASURES_FILE = "erasures.json"
 BRAKE_FILE = "brake.json"
-# Every snapshot of a folder, and whether it is kept.
+# The ledger: every snapshot of a folder, kept or removed.
 LEDGER_FILE = "snapshots.json"
-# All small files of a folder; each carries its own seal.
+# All small files of a folder; each has a seal.
 SMALL_FILES = (
     WORKSPACE_FILE, REPOSITORY_FILE, LEDGER_FILE, PRUNED_FILE, DROPPED_FILE, ERASURES_FILE, BRAKE_FILE
 )  # fmt: skip
@@ -70,20 +70,20 @@ _SUFFIX = re.compile(r"~([0-9a-f]{8,32})$")
 
 
 def is_name(name: str) -> bool:
-    """Whether `name` may stand in the store: lower-case ASCII, at most 100 bytes, not `.` or `..`."""
+    """Whether `name` is allowed in the store: lower-case ASCII, at most 100 bytes, not `.` or `..`."""
     return _NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
 def is_folder_name(name: str) -> bool:
-    """Whether a workspace's or a repository's folder may be called so: a slug, `~`, digits of a uuid."""
+    """Whether `name` is one of a workspace's or repository's folder: a slug, `~`, digits of a uuid."""
     return is_name(name) and _FOLDER.fullmatch(name) is not None
 
 
 def check_path(path: str) -> str:
-    """A document's path, if each of its parts is a name of the store; else ValueError."""
+    """`path`, the path of a document. Raises ValueError unless each part is an allowed name."""
     if not all(is_name(part) for part in path.split("/")):
         raise ValueError(
-            f"{path!r} is not a path of the store: names are [a-z0-9._~-], at most {NAME_MAX} bytes"
+            f"{path!r} is not a path in the store: names are [a-z0-9._~-], at most {NAME_MAX} bytes"
         )
     return path
 
@@ -104,54 +104,54 @@ def uuid_digits(uuid: str) -> str:
 
 
 def folder_name(slug: str, uuid: str, digits: int = 8) -> str:
-    """The folder of a thing: its slug when first seen, `~`, and the first digits of its uuid.
+    """The folder name of a workspace or repository: its first slug, `~`, and the first digits of its uuid.
 
-    What the store does not allow in names becomes a hyphen, and long slugs are cut: the uuid,
-    not the slug, is the identity. More than 8 digits are for uuids that begin alike.
+    Characters that are not allowed become hyphens, and long slugs are cut: the uuid, not the slug, is the
+    identity. More than 8 digits are used for uuids that begin alike.
     """
     plain = _FOREIGN.sub("-", slug.lower()) or "unnamed"
     return f"{plain[: NAME_MAX - 1 - 32]}~{uuid_digits(uuid)[:digits]}"
 
 
 def digits_of(folder: str) -> str | None:
-    """The first digits of the uuid in the name of a folder; None where it has none."""
+    """The digits of the uuid in a folder name, or None."""
     found = _SUFFIX.search(folder)
     return None if found is None else found.group(1)
 
 
 def may_belong_to(folder: str, uuid: str) -> bool:
-    """Whether a folder of this name may be the one of `uuid`: its digits are those of the uuid."""
+    """Whether the digits in a folder name are those of `uuid`."""
     digits = digits_of(folder)
     return digits is not None and uuid_digits(uuid).startswith(digits)
 
 
 def slug_of(folder: str) -> str:
-    """The slug that a folder's name began with."""
+    """The slug in a folder name."""
     return _SUFFIX.sub("", folder)
 
 
 def mirror_place(mirror: str) -> str:
-    """Where the mirror of this name stands, below its folder; ValueError where no mirror is called so."""
+    """The path of a mirror in its folder. Raises ValueError for any other name."""
     if mirror not in ("code", "wiki") and not mirror.startswith(f"{SNIPPETS}/"):
-        raise ValueError(f"no mirror is called {mirror!r}")
+        raise ValueError(f"{mirror!r} is not the name of a mirror")
     return f"{check_path(mirror)}.git"
 
 
 def stored_file(sha256: str, *, compressed: bool) -> str:
-    """Where the file of these plain bytes stands, below the repository's folder."""
+    """The path of a stored file in its folder; `sha256` is that of the plain bytes."""
     return f"{FILES}/{sha256[:2]}/{sha256}{'.gz' if compressed else ''}"
 
 
 def lfs_object(sha256: str) -> str:
-    """Where the LFS object of these bytes stands, below the repository's folder."""
+    """The path of an LFS object in its folder."""
     return f"{LFS}/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
 def run_record(identifier: str) -> str:
-    """Where the record of a run stands, below the store's root."""
+    """The path of a run record."""
     return f"{RUNS}/{identifier}.json"
 
 
 def run_list(sha256: str) -> str:
-    """Where a list that run records name stands, below the store's root."""
+    """The path of a list that run records name."""
     return f"{LISTS}/{sha256}.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 from mirror.model import JsonObject, Snapshot, is_snapshot_id, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, Unreadable
-from mirror.store.format.identity import parse_small_file
+from mirror.store.format.small_files import parse_small_file
 
 
 @dataclass(frozen=True)

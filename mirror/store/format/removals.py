@@ -13,8 +13,8 @@ from pathlib import Path
 from mirror.model import Json, JsonObject, name_from_json, name_to_json, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed
-from mirror.store.format.identity import read_small_file
 from mirror.store.format.refs_document import MAIN_MIRROR, split_ref
+from mirror.store.format.small_files import read_small_file
 
 # Removes people from a document, given digests of their names. The store does not know the form of a person.
 WithoutPeople = Callable[[Json, Collection[str]], Json]

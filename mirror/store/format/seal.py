@@ -1,7 +1,7 @@
-"""The seal of the store's small JSON files: their own checksum, inside them.
+"""The seal of the store's small JSON files: a checksum inside the file.
 
-The key `sum` holds the sha256 of the canonical JSON of the object without that key, so that one
-changed byte anywhere in a file is told without a second file. Version 0.1 wrote none.
+The key `sum` holds the sha256 of the canonical JSON of the object without that key. It detects every changed
+byte without a second file. Version 0.1 wrote no seals.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ SUM = "sum"
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether the bytes of a small file carry a seal, right or wrong."""
+    """Whether a small file has a seal, valid or not."""
     return b'\n  "sum": "' in data
 
 
 def sealed(value: JsonObject) -> bytes:
-    """The canonical bytes of `value` with its seal."""
+    """The canonical JSON of `value` with its seal."""
     plain = {key: one for key, one in value.items() if key != SUM}
     return dumps({**plain, SUM: hashlib.sha256(dumps(plain)).hexdigest()})
 
 
 def seal_fault(data: bytes, unsealed: frozenset[str] = frozenset()) -> str | None:
-    """Why the bytes of a small file are not those that were written, or None.
+    """Why the content of a small file is not what was written, or None.
 
-    `unsealed` are the keys that the file had before there were seals: a file with just these keys
-    needs none.
+    `unsealed` are the keys that the file had in version 0.1: a file with exactly these keys needs no seal.
     """
     try:
         value = loads(data)

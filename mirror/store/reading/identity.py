@@ -15,8 +15,9 @@ from typing import TypeVar
 from mirror.model import JsonObject, is_uuid
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
-from mirror.store.format.identity import RepositoryIdentity, WorkspaceIdentity, parse_small_file, read_bytes
+from mirror.store.format.identity import RepositoryIdentity, WorkspaceIdentity
 from mirror.store.format.seal import seal_fault
+from mirror.store.format.small_files import parse_small_file, read_bytes
 from mirror.store.reading.snapshots import SnapshotReader
 
 T = TypeVar("T")

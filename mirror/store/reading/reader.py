@@ -16,16 +16,12 @@ from mirror.model import JsonObject, Selector, time_text
 from mirror.store.format import layout
 from mirror.store.format.brake import Brake
 from mirror.store.format.failures import StoreDamaged, StoreTooNew, TwoFolders, Unreadable, missing_store
-from mirror.store.format.identity import (
-    FormerName,
-    Missing,
-    StoreIdentity,
-    read_small_file,
-)
+from mirror.store.format.identity import FormerName, Missing, StoreIdentity
 from mirror.store.format.ledger import Ledger
 from mirror.store.format.refs_document import MirrorRefs, is_own_document, qualified_ref
 from mirror.store.format.removals import Erasure, ErasureFilter
 from mirror.store.format.seal import seal_fault
+from mirror.store.format.small_files import read_small_file
 from mirror.store.reading import run_records
 from mirror.store.reading.folder_lookup import FolderLookup, foreign_names, owned_folders
 from mirror.store.reading.folders import (

@@ -18,7 +18,7 @@ from mirror.logs import get_logger
 from mirror.model import JsonObject, NotCanonical, loads, run_time
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, StoreDamaged, Unreadable
-from mirror.store.format.identity import parse_small_file, read_bytes
+from mirror.store.format.small_files import parse_small_file, read_bytes
 
 _log = get_logger("store")
 T = TypeVar("T")
