@@ -138,7 +138,7 @@ async def steps(made: Made) -> dict[str, Callable[[], Any]]:
 
     def removal() -> None:
         check_hashes_held(folder, snapshots)
-        unneeded = unneeded_keeps(code, folder.metadata.named(snapshots)["code"])
+        unneeded = unneeded_keeps(code, folder.metadata.hash_usage(snapshots)["code"])
         remove_refs(code, lambda name, value: name.startswith(KEEP) and value in unneeded)
 
     return {

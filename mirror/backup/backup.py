@@ -107,7 +107,7 @@ async def run(
         return await _dry_run(order)
     started = clock.now()
     with open_store(config.store, command="mirror backup") as store:
-        tally = Tally(store.new_run_id(started), started, store.reader.past())
+        tally = Tally(store.new_run_id(started), started, store.reader.history())
         _log.info("backup.started", run=tally.identifier, store=str(config.store))
         order.budget.share(store.usage(order.budget.id, clock))
         try:
@@ -427,7 +427,7 @@ def _by_need(past: RunHistory, store: Store, repositories: Sequence[Repository])
     """New ones first, then those that the last run did not get whole, then the rest."""
 
     def need(one: Repository) -> tuple[bool, bool, str]:
-        told = past.of("repository", one.uuid)
+        told = past.find("repository", one.uuid)
         is_held = bool(store.folder_lookup.repositories(one.uuid))
         return is_held, told is not None and told.outcome in GOOD, one.full_name
 

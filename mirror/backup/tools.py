@@ -47,7 +47,7 @@ class Tools:
 
     def last_confirmed(self, kind: str, uuid: str) -> tuple[str, datetime] | None:
         """The snapshot that an earlier run last found unchanged, and when that was."""
-        told = self.past.of(kind, uuid)
+        told = self.past.find(kind, uuid)
         if told is None or told.confirmed is None or told.confirmed_as is None:
             return None
         return told.confirmed_as, told.confirmed

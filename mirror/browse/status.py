@@ -132,7 +132,7 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
         damage.append(f"{one.file}: {one.problem}")
 
     with Store.open(path) as store:
-        past = store.past(note)
+        past = store.history(note)
         rows = tuple(_repository(one, past, damage) for one in store.repositories(selectors, note))
         return Status(
             store=str(store.path),
@@ -170,7 +170,7 @@ def _workspace(
     except (StoreDamaged, OSError) as error:
         damage.append(f"{folder.metadata.file}: {error}")
     parts = last.parts if last is not None else {}
-    told = past.of("workspace", folder.uuid)
+    told = past.find("workspace", folder.uuid)
     return WorkspaceStatus(
         name=folder.slug,
         last_snapshot=last.id if last is not None else None,
@@ -182,7 +182,7 @@ def _workspace(
 
 
 def _repository(folder: RepositoryFolder, past: RunHistory, damage: list[str]) -> RepositoryStatus:
-    told = past.of("repository", folder.uuid)
+    told = past.find("repository", folder.uuid)
     entry = told.entry if told is not None else None
     taken = Overview(None, None, 0)
     try:

@@ -286,7 +286,7 @@ def _last_began(store: Path) -> dict[str, datetime]:
     """When the last run of each kind that was not stopped began."""
     try:
         with Store.open(store) as opened:
-            began = opened.past().began
+            began = opened.history().began
     except NoStore:
         return {}
     return {kind: time_from_text(text) for kind, text in began.items()}

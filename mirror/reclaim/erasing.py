@@ -37,8 +37,8 @@ from mirror.store.format.refs_document import (
     split_ref,
 )
 from mirror.store.format.removals import Erasure, ErasureFilter, WithoutPeople
+from mirror.store.reading.documents import damage_in, refs_sha256
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
-from mirror.store.reading.snapshots import damage_in, refs_sha256
 from mirror.store.writing.folder_writer import AnyWriter
 from mirror.store.writing.small_files import write_erasure
 

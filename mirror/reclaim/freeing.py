@@ -42,8 +42,8 @@ from mirror.model import Json, JsonObject, Snapshot, loads, pointers
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
 from mirror.store.format.lfs_document import knows_lfs
+from mirror.store.reading.documents import damage_in, snapshot_tags
 from mirror.store.reading.folders import AnyFolder, RepositoryFolder
-from mirror.store.reading.snapshots import damage_in, snapshot_tags
 from mirror.store.writing.draft import checkpoints_since, tip_of
 from mirror.store.writing.folder_writer import AnyWriter
 
@@ -103,7 +103,7 @@ async def free_space(
     freed = Freed(documents=free_documents(writer, rewrite=rewrite))
     folder = writer.folder
     listed = list_files(writer.documents, kept_trees(writer))
-    named, went = folder.metadata.named(folder.metadata.snapshots()), gone or {}
+    named, went = folder.metadata.hash_usage(folder.metadata.snapshots()), gone or {}
     for mirror, path in folder.mirrors().items():
         always = collect or mirror in went
         kept, lost = set(named.get(mirror, ())), set(went.get(mirror, ()))
@@ -228,7 +228,7 @@ def remove_files(paths: Iterable[Path]) -> int:
 
 def check_hashes_held(folder: AnyFolder, snapshots: Iterable[Snapshot]) -> None:
     """Raise StoreDamaged unless every hash that the snapshots name is the value of a ref."""
-    for mirror, named in folder.metadata.named(snapshots).items():
+    for mirror, named in folder.metadata.hash_usage(snapshots).items():
         path = folder.mirror(mirror)
         file = f"{folder.relative(path)}/packed-refs"
         with damage_in(file):

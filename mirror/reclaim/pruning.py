@@ -25,7 +25,7 @@ from mirror.reclaim.freeing import (
 )
 from mirror.store.format import layout
 from mirror.store.format.removals import Pruned
-from mirror.store.reading.snapshots import damage_in
+from mirror.store.reading.documents import damage_in
 from mirror.store.writing.folder_writer import AnyWriter
 from mirror.store.writing.small_files import write_dropped, write_pruned
 
@@ -80,7 +80,7 @@ async def estimate_freed(
     paths = unlisted_files(folder, listed, kept) if drop else []
     paths += [found.path for one in sorted(logs) if (found := folder.find_file(one)) is not None]
     freed += Freed(files=sum(path.stat().st_size for path in set(paths)))
-    named = folder.metadata.named(kept) if drop else {}
+    named = folder.metadata.hash_usage(kept) if drop else {}
     for mirror, path in folder.mirrors().items() if drop else ():
         kept_hashes = set(named.get(mirror, ()))
         gone = unneeded_keeps(path, kept_hashes)

@@ -44,7 +44,7 @@ def check_runs(
 
     All that are there are read, or, without `everything`, those back to the last checkpoint but one.
     """
-    past = store.past(on_damage)
+    past = store.history(on_damage)
     read: list[str] = []
     lists: set[str] = set()
     checkpoints = 0

@@ -109,7 +109,7 @@ def _check_refs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) ->
         finding = Finding(damage.file, damage.problem, folder.full_name, None, (snapshot.id,))
         checked.findings.append(finding)
 
-    checked.named = folder.metadata.named(checked.snapshots, note)
+    checked.named = folder.metadata.hash_usage(checked.snapshots, note)
     named = {mirror: one for mirror, one in checked.named.items() if one}
     left = {mirror for mirror, one in named.items() if _check_held(folder, mirror, one, checked)}
     for snapshot in reversed(checked.snapshots):

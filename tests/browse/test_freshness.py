@@ -106,7 +106,7 @@ async def test_a_run_years_ahead_rules_nothing(place: Place, years_ahead: FakeCl
     found = browse.status(place.config.store)
     assert found.last_backup is not None and found.last_backup["run"] == run.id
     with place.store() as store:
-        assert store.past().began["backup"].startswith("2026-")
+        assert store.history().began["backup"].startswith("2026-")
         folder = store.repository(Selector.parse("acme/website"))
         latest = folder.metadata.latest()
         assert latest is not None and latest.time == run.started.replace(microsecond=0)

@@ -15,7 +15,7 @@ from mirror.model import Outcome, Problem, RefChange, Run, RunEntry, Selector, t
 from mirror.simulator import Fault
 from mirror.simulator.world.sample import accident
 from mirror.store.reading import run_records
-from mirror.store.reading.run_history import FAILURES_TOLD
+from mirror.store.reading.run_history import FAILURES_REPORTED
 from mirror.store.writing import run_record_writer
 from mirror.store.writing.writer import open_store
 from tests.e2e.helpers import mirror
@@ -77,7 +77,7 @@ async def test_what_fails_again_and_again_is_told_plainly(place: Place) -> None:
         failing = status(place).failing
         assert failing is not None and (failing.runs, failing.since) == (number, first)
         printed = f"failed {number} runs in a row since {first}: code partial"
-        assert (printed in text(place)) is (number >= FAILURES_TOLD)
+        assert (printed in text(place)) is (number >= FAILURES_REPORTED)
     assert status(place, "acme/api").failing is None
     # A run that did not reach it, and one that was locked out, do not count.
     await place.run("acme/api")

@@ -44,7 +44,7 @@ def write(
 
 def past(root: Path) -> RunHistory:
     with Store.open(root) as store:
-        return store.past(_raise)
+        return store.history(_raise)
 
 
 def _raise(damage: StoreDamaged) -> None:
@@ -86,7 +86,7 @@ def test_what_stays_unwell_is_told_once(tmp_path: Path) -> None:
             run_record_writer.DIFFERING_MAX = recording_max
     assert max(*sizes, again) < 900
     assert len(list((tmp_path / "runs" / "lists").iterdir())) == 3
-    told = past(tmp_path).of("repository", uuid(7))
+    told = past(tmp_path).find("repository", uuid(7))
     assert told is not None and told.outcome == "partial"
     assert told.confirmed == START + timedelta(hours=5, minutes=5)
 
@@ -115,8 +115,8 @@ def test_a_checkpoint_tells_what_the_records_before_it_do(
             write(store, hours, {3: now, **different})
         write(store, 20, {3: now}, kind="prune")
     found = past(tmp_path)
-    four, three = found.of("repository", uuid(4)), found.of("repository", uuid(3))
-    five, six = found.of("repository", uuid(5)), found.of("repository", uuid(6))
+    four, three = found.find("repository", uuid(4)), found.find("repository", uuid(3))
+    five, six = found.find("repository", uuid(5)), found.find("repository", uuid(6))
     assert four is not None and three is not None and five is not None and six is not None
     assert (four.failures, four.failing_since) == (4, "2026-11-23T05:00:00Z")
     assert four.confirmed == START + timedelta(hours=2, minutes=5)
@@ -136,7 +136,7 @@ def test_a_record_of_a_wrong_clock_is_no_later_than_it_was_written(tmp_path: Pat
         assert last is not None and last.started == "2026-11-23T10:00:00Z"
     found = past(tmp_path)
     assert found.began["backup"] == found.last["backup"]["started"] == "2026-11-23T10:00:00Z"
-    told = found.of("repository", uuid(3))
+    told = found.find("repository", uuid(3))
     assert told is not None and told.outcome == "confirmed"
     assert told.confirmed == START + timedelta(hours=8, minutes=5)
 
@@ -194,8 +194,8 @@ async def test_old_records_go_and_nothing_they_tell_is_lost(
         assert len(store.reader.run_ids()) == 33 - 20 + 1
         assert [one.number for one in store.reader.runs()] == list(range(21, 35))
         after = past(tmp_path)
-        assert {key: one.to_json() for key, one in after.told.items()} == {
-            key: one.to_json() for key, one in before.told.items()
+        assert {key: one.to_json() for key, one in after.folders.items()} == {
+            key: one.to_json() for key, one in before.folders.items()
         }
         assert await let_go(store, START + timedelta(days=33)) == (21, 0)
         named = {one for run in store.reader.runs() for one in (run.list_sha256, run.checkpoint) if one}
@@ -232,7 +232,7 @@ def test_what_is_broken_is_told_and_the_rest_is_read(
             path.unlink()
     damaged: list[StoreDamaged] = []
     with Store.open(tmp_path) as reader:
-        told = reader.past(damaged.append).of("repository", uuid(1))
+        told = reader.history(damaged.append).find("repository", uuid(1))
     assert damaged
     if how == "list":
         assert all(one.file.startswith("runs/lists/") for one in damaged)

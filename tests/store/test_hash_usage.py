@@ -57,7 +57,7 @@ async def test_it_is_what_every_snapshot_says_alone(
                 clock.move(seconds=60)
                 await take(writer, {}, clock, refs=known, pins=heads if known is not None else None)
             folder = writer.folder
-            named = folder.metadata.named(folder.metadata.snapshots())
+            named = folder.metadata.hash_usage(folder.metadata.snapshots())
             assert dict(named.get("code", {})) == expected(folder)
             assert named.keys() == ({"code"} if any(known is not None for known, _ in states) else set())
 
@@ -109,8 +109,8 @@ async def test_one_that_is_damaged_does_not_hide_the_others(tmp_path: Path) -> N
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Documents, "find", find)
-            named = folder.metadata.named(snapshots, lambda one, _: broken.append(one.id))["code"]
+            named = folder.metadata.hash_usage(snapshots, lambda one, _: broken.append(one.id))["code"]
             assert broken == [snapshots[1].id] and set(named) == {HASHES[0], HASHES[2]}
             assert named[HASHES[2]] == (snapshots[2].id,)
             with pytest.raises(StoreDamaged):
-                folder.metadata.named(snapshots)
+                folder.metadata.hash_usage(snapshots)

@@ -210,7 +210,7 @@ async def test_last_confirmed_is_the_last_run_that_found_the_snapshot_unchanged(
         assert confirmed("latest") == START + timedelta(hours=5, minutes=1)
         # The next snapshot, by a run that left no record.
         clock.move(hours=24)
-        told = store.reader.past().of("repository", writer.folder.uuid)
+        told = store.reader.history().find("repository", writer.folder.uuid)
         assert told is not None and told.confirmed is not None
         async with writer.lock(0, clock):
             draft = writer.draft()

@@ -79,11 +79,11 @@ def _stale(context: Context, found: Status) -> list[str]:
 def _tell_more(context: Context, one: RepositoryStatus) -> None:
     """What there is to say of a repository beside its row."""
     out, failing, refs, heads = context.out, one.failing, one.lost_refs, one.heads
-    if failing is not None and failing.is_told:
+    if failing is not None and failing.is_reported:
         text = f"failed {failing.runs} runs in a row since {failing.since}: {failing.reason}"
         out.line(f"  {one.name}: {text}", style="red")
     for text in one.problems:
-        if failing is None or not failing.is_told or text != failing.reason:
+        if failing is None or not failing.is_reported or text != failing.reason:
             out.line(f"  {one.name}: {first_in_words(text)}")
     if refs.last is not None:
         counts = (("rewritten", refs.rewritten), ("removed", refs.removed))

@@ -1,5 +1,5 @@
-"""`lfs/<ab>.json`: every LFS object that the mirror's refs reached when a snapshot was taken, by its
-sha256, which begins with `ab`; with its size, and whether it is held."""
+"""`lfs/<ab>.json`: the LFS objects that the refs of a snapshot reach whose sha256 begins with `ab`, each with
+its size and whether the store has it (`held`)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mirror.store.format import layout
 from mirror.store.format.failures import Malformed
 
 PART = "lfs"
-# Size, and whether it is held.
+# By sha256: the size, and whether the store has the object.
 LfsObjects = Mapping[str, tuple[int, bool]]
 
 
 def lfs_to_documents(objects: LfsObjects) -> dict[str, bytes]:
-    """The documents (path to canonical bytes) that list `objects`; none where there are none."""
+    """The documents (path to canonical bytes) that list `objects`."""
     shards: dict[str, dict[str, dict[str, int | bool]]] = {}
     for oid, (size, held) in objects.items():
         shard = shards.setdefault(f"{layout.LFS_DOCUMENTS}{oid[:2]}.json", {})
@@ -26,7 +26,7 @@ def lfs_to_documents(objects: LfsObjects) -> dict[str, bytes]:
 def lfs_from_documents(
     paths: Iterable[str], read: Callable[[str], bytes | None]
 ) -> dict[str, tuple[int, bool]]:
-    """What `lfs_to_documents` wrote. Raises ValueError where the documents are not what they should be."""
+    """The objects in the documents. Raises ValueError where one is malformed."""
     found: dict[str, tuple[int, bool]] = {}
     for path in paths:
         content = loads(read(path) or b"null")
@@ -42,5 +42,5 @@ def lfs_from_documents(
 
 
 def knows_lfs(parts: Mapping[str, Part]) -> bool:
-    """Whether a snapshot of these parts lists the LFS objects of its refs, and be it that it has none."""
+    """Whether a snapshot with these parts lists its LFS objects, even if there are none."""
     return PART in parts and "objects" in parts[PART].counts

@@ -1,9 +1,9 @@
-"""What upstream advertised for each mirror, and our pull request pins, as documents of a snapshot.
+"""The refs of each mirror at a snapshot, and the pull request pins, as documents.
 
-`refs.json` tells of a repository's `code` and `wiki`, `refs/snippets/<name>.json` of one snippet. Up to
-REFS_MAX refs of a mirror stand there. More are spread over `refs/<mirror>/<ab>.json`, where `ab` are the
-first two hexadecimal digits of the sha256 of the name as the JSON has it, so that one ref that moves
-changes one small file; the document above then holds the sha256 of each of them.
+`refs.json` holds the refs of a repository's `code` and `wiki`, `refs/snippets/<name>.json` those of a
+snippet, up to REFS_MAX refs of a mirror. More go to shards, `refs/<mirror>/<ab>.json`, where `ab` are the
+first two hexadecimal digits of the sha256 of the ref's name as the JSON has it: a ref that moves changes one
+small file. The document then holds the sha256 of each shard.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ Read = Callable[[str], bytes | None]
 
 @dataclass(frozen=True)
 class MirrorRefs:
-    """What a snapshot says of one mirror: its refs, the pinned head of each pull request, and since when
-    upstream no longer has it (None: it has, as far as is known)."""
+    """One mirror at a snapshot: its refs, the pinned head of each pull request, and since when upstream no
+    longer has it (None: it has, as far as is known)."""
 
     refs: Refs
     pins: Mapping[int, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class MirrorRefs:
 
     @property
     def values(self) -> set[str]:
-        """Every hash that it names."""
+        """Every hash in it."""
         values = {*self.refs.refs.values(), *self.pins.values()}
         if self.refs.head is not None and self.refs.head.kind == "detached":
             values.add(self.refs.head.value.decode("ascii", "replace"))
@@ -60,32 +60,32 @@ def _home(mirror: str) -> tuple[str, str]:
 
 
 def refs_document_of(mirror: str) -> str:
-    """The document that tells of a mirror; its shards, if any, stand below it."""
+    """The path of the document that holds the refs of a mirror, or names its shards."""
     return _home(mirror)[0]
 
 
 def shard_folder_of(mirror: str) -> str:
-    """The folder of a mirror's shards."""
+    """The folder of the shards of a mirror."""
     return f"{layout.REFS_DOCUMENTS}{mirror}"
 
 
 def refs_to_documents(refs: Refs, pins: Mapping[int, str]) -> dict[str, bytes]:
-    """The documents (path to canonical bytes) that hold the refs of the code alone."""
+    """The documents (path to canonical bytes) that hold the refs of the code."""
     return mirror_to_documents(MAIN_MIRROR, MirrorRefs(refs, pins))
 
 
-def mirror_to_documents(mirror: str, told: MirrorRefs, before: bytes | None = None) -> dict[str, bytes]:
-    """The documents (path to canonical bytes) that hold what is told of a mirror.
+def mirror_to_documents(mirror: str, state: MirrorRefs, before: bytes | None = None) -> dict[str, bytes]:
+    """The documents (path to canonical bytes) that hold the refs of a mirror.
 
-    `before` is the document as it is that tells of several; what it says of others stays.
+    `before` is the present document, whose content about other mirrors stays.
     """
-    names = {name_to_json(name): value for name, value in told.refs.refs.items()}
+    names = {name_to_json(name): value for name, value in state.refs.refs.items()}
     kinds = {"refs": names}
     if mirror == MAIN_MIRROR:
-        kinds["pull_requests"] = {str(number): value for number, value in told.pins.items()}
-    content: JsonObject = {"head": _head_to_json(told.refs.head)}
-    if told.gone_since is not None:
-        content[_GONE_SINCE] = told.gone_since
+        kinds["pull_requests"] = {str(number): value for number, value in state.pins.items()}
+    content: JsonObject = {"head": _head_to_json(state.refs.head)}
+    if state.gone_since is not None:
+        content[_GONE_SINCE] = state.gone_since
     documents: dict[str, bytes] = {}
     if sum(len(values) for values in kinds.values()) <= REFS_MAX:
         content |= kinds
@@ -107,23 +107,25 @@ def mirror_to_documents(mirror: str, told: MirrorRefs, before: bytes | None = No
 
 
 def mirror_edits(
-    mirror: str, told: MirrorRefs | None, read: Read, paths: Callable[[str], Iterable[str]]
+    mirror: str, state: MirrorRefs | None, read: Read, paths: Callable[[str], Iterable[str]]
 ) -> dict[str, bytes | None]:
-    """What makes documents tell this of a mirror, or with None nothing: each one's new bytes, None where
-    it goes. `read` gives the bytes of one, `paths` those below a folder, as they are now."""
+    """The edits that store the refs of a mirror, or with None remove them: path to new bytes, None to remove.
+
+    `read` gives the present bytes of a document, `paths` the present paths below a folder.
+    """
     path = refs_document_of(mirror)
     folder = shard_folder_of(mirror)
     old = {one for one in paths(folder) if one.startswith(f"{folder}/")}
-    if told is None:
+    if state is None:
         return dict.fromkeys([path, *sorted(old)]) if path != layout.REFS_DOCUMENT else {}
     before = read(path)
-    edits: dict[str, bytes | None] = dict(mirror_to_documents(mirror, told, before))
+    edits: dict[str, bytes | None] = dict(mirror_to_documents(mirror, state, before))
     content = None if before is None else mirror_content(mirror, before)
     sharded = None if content is None else sharding_of(content, path)
-    held = {} if sharded is None else shard_digests(sharded, path)
-    # Of many shards few change, and to compare each with what is there is to read them all.
+    digests = {} if sharded is None else shard_digests(sharded, path)
+    # Few of many shards change; compare digests rather than read them all.
     for one in old & edits.keys():
-        if held.get(one) == hashlib.sha256(edits[one] or b"").hexdigest():
+        if digests.get(one) == hashlib.sha256(edits[one] or b"").hexdigest():
             del edits[one]
             old.remove(one)
     return {**dict.fromkeys(sorted(old - edits.keys())), **edits}
@@ -132,15 +134,15 @@ def mirror_edits(
 def refs_from_documents(read: Read) -> tuple[Refs, dict[int, str]] | None:
     """The refs of the code and the pull request pins; `read` gives a document's bytes by path.
 
-    None where the snapshot has no `refs.json`: its refs were never known. Raises ValueError where
-    the documents are not what they should be.
+    None where the snapshot has no `refs.json`: its refs were never read. Raises ValueError where the
+    documents are malformed.
     """
-    told = mirror_from_documents(MAIN_MIRROR, read)
-    return None if told is None else (told.refs, dict(told.pins))
+    state = mirror_from_documents(MAIN_MIRROR, read)
+    return None if state is None else (state.refs, dict(state.pins))
 
 
 def mirror_from_documents(mirror: str, read: Read) -> MirrorRefs | None:
-    """What documents tell of a mirror, None where they tell nothing; otherwise as refs_from_documents."""
+    """The refs of a mirror, or None. Raises ValueError where the documents are malformed."""
     path = refs_document_of(mirror)
     data = read(path)
     content = None if data is None else mirror_content(mirror, data)
@@ -168,9 +170,9 @@ def mirror_from_documents(mirror: str, read: Read) -> MirrorRefs | None:
 
 
 def mirror_content(mirror: str, data: bytes) -> JsonObject | None:
-    """What a document says of a mirror; None where it says nothing of it, which it must of the code.
+    """The content about a mirror in a document; None where there is none (the code must have some).
 
-    Raises ValueError, as all readers here.
+    Raises ValueError, as all readers here do.
     """
     if mirror == WIKI_MIRROR and b'"wiki"' not in data:
         return None
@@ -179,17 +181,17 @@ def mirror_content(mirror: str, data: bytes) -> JsonObject | None:
 
 
 def sharding_of(content: JsonObject, path: str) -> JsonObject | None:
-    """What a document says of the shards of a mirror; None where it holds everything itself."""
+    """The description of the shards; None where the document holds the refs itself."""
     return _object(content["sharded"], path) if "sharded" in content else None
 
 
 def shard_digests(sharded: JsonObject, path: str) -> JsonObject:
-    """The shards: path to sha256."""
+    """The sha256 of each shard, by path."""
     return _object(sharded.get("files"), path)
 
 
 def check_count(mirror: str, sharded: JsonObject | None, refs: int, pins: int) -> None:
-    """Raise ValueError unless the shards hold together as many as the document above says."""
+    """Raise ValueError unless the shards hold as many refs and pins as the document says."""
     if sharded is None:
         return
     said = sharded.get("refs"), sharded.get("pull_requests") if mirror == MAIN_MIRROR else 0
@@ -198,7 +200,7 @@ def check_count(mirror: str, sharded: JsonObject | None, refs: int, pins: int) -
 
 
 def ref_values(mirror: str, content: Any, document: str) -> tuple[dict[bytes, str], dict[int, str]]:
-    """The refs and the pull request pins in a shard, or in what the document above says of a mirror."""
+    """The refs and the pull request pins in a shard, or in the content about a mirror."""
     names = _object(_object(content, document).get("refs"), document)
     heads = _object(content.get("pull_requests"), document) if mirror == MAIN_MIRROR else {}
     refs = {name_from_json(name): _hash(value) for name, value in names.items()}
@@ -206,7 +208,7 @@ def ref_values(mirror: str, content: Any, document: str) -> tuple[dict[bytes, st
 
 
 def snippet_mirrors(paths: Iterable[str]) -> Iterator[str]:
-    """The snippets' mirrors that documents with these paths tell of."""
+    """The mirrors of the snippets whose documents have these paths."""
     for path in paths:
         name = path.removeprefix(_SNIPPET_REFS)
         if path.startswith(_SNIPPET_REFS) and name.endswith(".json") and "/" not in name:
@@ -214,19 +216,19 @@ def snippet_mirrors(paths: Iterable[str]) -> Iterator[str]:
 
 
 def qualified_ref(mirror: str, name: bytes) -> bytes:
-    """How a ref is called where refs of several mirrors are told of: those of the code by their own
-    name, others like `wiki:refs/heads/main` (no ref may hold a colon)."""
+    """The name of a ref among several mirrors: refs of the code keep theirs, others are like
+    `wiki:refs/heads/main` (no ref name has a colon)."""
     return name if mirror == MAIN_MIRROR else mirror.encode("ascii") + b":" + name
 
 
 def split_ref(name: bytes) -> tuple[str, bytes]:
-    """The mirror and its ref that `qualified_ref` named."""
+    """The mirror and the ref of a qualified name."""
     mirror, colon, ref = name.partition(b":")
     return (mirror.decode("ascii", "replace"), ref) if colon else (MAIN_MIRROR, name)
 
 
 def mirror_of_document(path: str) -> str | None:
-    """The mirror of the thing that a document is about, where there may be one: of a snippet."""
+    """The mirror of the snippet that a document describes; None for other documents."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/{name.removesuffix('.json')}" if folder == layout.SNIPPETS else None
 
@@ -240,7 +242,7 @@ def _head_to_json(head: Head | None) -> JsonObject | None:
 
 
 def head_of(content: JsonObject, path: str) -> Head | None:
-    """Where HEAD pointed."""
+    """The HEAD of the mirror, or None."""
     data = content.get("head")
     if data is None:
         return None
@@ -263,7 +265,7 @@ def _object(value: Any, document: str) -> JsonObject:
 
 
 def is_own_document(path: str) -> bool:
-    """Whether a document is the store's own (`snapshot.json`, `refs.json`, all below `refs/`, the lists of
-    LFS objects) and not one of Bitbucket's."""
+    """Whether a document is the store's own (`snapshot.json`, `refs.json`, shards, lists of LFS objects),
+    not Bitbucket's."""
     own = (layout.SNAPSHOT_DOCUMENT, layout.REFS_DOCUMENT)
     return path in own or path.startswith((layout.REFS_DOCUMENTS, layout.LFS_DOCUMENTS))

@@ -1,4 +1,4 @@
-"""Which folders may belong to a uuid, without listing every folder for each question."""
+"""Finding the folders that may belong to a uuid, without listing every folder each time."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from mirror.store.format import layout
 from mirror.store.format.failures import Unreadable
 
-# What changes when an entry is made in or removed from a folder.
+# Changes when an entry is added to a folder or removed.
 _Signature = tuple[int, int, int, int]
 
 
 class FolderLookup:
-    """The repositories' folders of the store at `root`, by the digits of the uuid in their names.
+    """The folders of repositories in the store at `root`, by the digits of the uuid in their names.
 
-    A workspace's folder is listed again when it has changed, by whichever process. One that this user may
-    not list is passed over, unless what is looked for may be in it.
+    The folder of a workspace is listed again when any process has changed it. A folder that cannot be listed
+    is skipped, unless the repository in question may be in it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -26,7 +26,7 @@ class FolderLookup:
         self._by_digits: dict[str, dict[str, list[str]]] = {}  # workspace folder, digits, names
 
     def repositories(self, uuid: str) -> list[tuple[str, str]]:
-        """The folders that may belong to `uuid`, each with its workspace's folder, in the order of names."""
+        """The folders (workspace, repository) that may belong to `uuid`, sorted. Raises Unreadable."""
         self._refresh()
         digits = layout.uuid_digits(uuid)
         found = [
@@ -36,14 +36,14 @@ class FolderLookup:
             for name in by_digits.get(digits[:length], ())
         ]
         if not found and self._unreadable:
-            # One of them may be the repository's: making another would give it two.
+            # The repository may be in one of these: a new folder would be its second one.
             workspace, reason = min(self._unreadable.items())
             raise Unreadable(f"{layout.WORKSPACES}/{workspace}/{layout.REPOSITORIES}", reason)
         return sorted(found)
 
     def add(self, workspace: str, name: str) -> None:
-        """Note a folder that this process has made. The caller holds the lock of the store's structure,
-        and has asked for `repositories` since it took it."""
+        """Add a folder that this process made. The caller holds the store's structure lock, and has called
+        `repositories` since it took it."""
         signature = _signature(self._base(workspace))
         if signature is not None:
             self._add(workspace, name)
@@ -84,7 +84,7 @@ class FolderLookup:
 
 
 def folder_names(folder: Path) -> list[str]:
-    """The folders in `folder` that may be the store's own, sorted; none where it is not there."""
+    """The folders in `folder` with a name that the store allows, sorted; none where it does not exist."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if layout.is_name(entry.name) and entry.is_dir())
@@ -93,13 +93,13 @@ def folder_names(folder: Path) -> list[str]:
 
 
 def owned_folders(folder: Path) -> list[str]:
-    """The workspaces' or repositories' folders in `folder`, sorted. What others left there (a NAS, a sync
-    tool, a person) is called otherwise."""
+    """The folders of workspaces or repositories in `folder`, sorted. Folders of others (a NAS, a sync tool, a
+    person) have other names."""
     return [name for name in folder_names(folder) if layout.is_folder_name(name)]
 
 
 def foreign_names(folder: Path) -> list[str]:
-    """What stands in `folder` and is no workspace's or repository's folder by its name, sorted."""
+    """The names in `folder` that are not those of a workspace's or repository's folder, sorted."""
     try:
         with os.scandir(folder) as entries:
             return sorted(one.name for one in entries if not layout.is_folder_name(one.name))
@@ -108,7 +108,7 @@ def foreign_names(folder: Path) -> list[str]:
 
 
 def _signature(folder: Path) -> _Signature | None:
-    """A mark that changes when a folder's entries do; None where it is not there."""
+    """A value that changes with the entries of a folder; None where it does not exist."""
     try:
         state = folder.stat()
     except (FileNotFoundError, NotADirectoryError):

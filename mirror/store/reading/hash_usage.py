@@ -1,7 +1,7 @@
-"""Every hash that snapshots name in a mirror, and which of the snapshots do.
+"""The hashes that snapshots name in a mirror, and which snapshots name each.
 
-Snapshots share most of their refs' documents, so each document is read once, however many snapshots
-have it: fifty thousand refs in a hundred snapshots cost as much as fifty thousand refs and the changes.
+Snapshots share most documents of refs, and each document is read once: fifty thousand refs in a hundred
+snapshots cost as much as fifty thousand refs and the changes.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from mirror.store.format.refs_document import (
 class HashUsage(Mapping[str, tuple[str, ...]]):
     """Hashes, each with the ids of the snapshots that name it.
 
-    `is_told`: some snapshot tells of refs, if only that there are none.
+    `has_refs`: at least one snapshot holds refs of the mirror, if only an empty list.
     """
 
     def __init__(self) -> None:
-        self.is_told = False
+        self.has_refs = False
         self._ids: list[str] = []
         self._bits: dict[str, int] = {}
-        self._told: dict[int, tuple[str, ...]] = {}
+        self._names: dict[int, tuple[str, ...]] = {}
 
     def begin(self, identifier: str) -> int:
-        """A further snapshot; returns its bit."""
-        self.is_told = True
+        """Add a snapshot; returns its bit."""
+        self.has_refs = True
         self._ids.append(identifier)
         return 1 << len(self._ids) - 1
 
     def note(self, hashes: Iterable[str], bits: int) -> None:
-        """The snapshots of these bits name these hashes."""
+        """Note that the snapshots with these bits name these hashes."""
         known = self._bits
         for value in hashes:
             known[value] = known.get(value, 0) | bits
 
     def __getitem__(self, value: str) -> tuple[str, ...]:
         bits = self._bits[value]
-        if bits not in self._told:
-            self._told[bits] = tuple(one for at, one in enumerate(self._ids) if bits >> at & 1)
-        return self._told[bits]
+        if bits not in self._names:
+            self._names[bits] = tuple(one for at, one in enumerate(self._ids) if bits >> at & 1)
+        return self._names[bits]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._bits)
@@ -68,15 +68,15 @@ class HashUsage(Mapping[str, tuple[str, ...]]):
 
 @dataclass
 class _Document:
-    """One document of refs: the hashes that it holds, and a bit for each snapshot that has it."""
+    """The hashes in one document, and a bit for each snapshot that has it."""
 
     hashes: tuple[str, ...]
     bits: int = 0
 
 
 @dataclass
-class _Home:
-    """One document that tells of a mirror: the hashes in it, and its shards, where it has some."""
+class _RefsDocument:
+    """The document of a mirror: its hashes, and the description of its shards, if any."""
 
     hashes: tuple[str, ...]
     sharded: JsonObject | None
@@ -94,34 +94,34 @@ class _Shard:
 
 @dataclass
 class HashUsageReader:
-    """Reads what one snapshot after another tells of a mirror, each document once."""
+    """Reads the refs of a mirror from one snapshot after another, each document once."""
 
     mirror: str = MAIN_MIRROR
-    named: HashUsage = field(default_factory=HashUsage)
-    _homes: dict[str, _Home | None] = field(default_factory=dict)
+    usage: HashUsage = field(default_factory=HashUsage)
+    _refs_documents: dict[str, _RefsDocument | None] = field(default_factory=dict)
     _shards: dict[str, _Shard] = field(default_factory=dict)
     _documents: dict[str, _Document] = field(default_factory=dict)
 
     def knows(self, blob: str) -> bool:
         """Whether the document of this blob was read."""
-        return blob in self._homes
+        return blob in self._refs_documents
 
     def read(self, blob: str, data: bytes) -> None:
-        """Read a document that may tell of the mirror. Raises ValueError."""
-        self._homes[blob] = _read_home(self.mirror, data)
+        """Read a document that may hold refs of the mirror. Raises ValueError."""
+        self._refs_documents[blob] = _read_refs_document(self.mirror, data)
 
-    def found(self, documents: Documents, tree: str, blob: str) -> dict[str, tuple[str, ...]] | None:
-        """The documents of a snapshot that has the document `blob`, with the hashes in each; None where
-        it does not tell of the mirror. Raises ValueError, and GitFailed where shards are damaged."""
-        home = self._homes[blob]
-        if home is None:
+    def documents_of(self, documents: Documents, tree: str, blob: str) -> dict[str, tuple[str, ...]] | None:
+        """The hashes in each document of the snapshot with the document `blob`; None where it has no refs of
+        the mirror. Raises ValueError, and GitFailed where shards are damaged."""
+        document = self._refs_documents[blob]
+        if document is None:
             return None
-        shards = self._shards_of(documents, tree, home.sharded) if home.sharded is not None else ()
-        return {blob: home.hashes, **dict(shards)}
+        shards = self._shards_of(documents, tree, document.sharded) if document.sharded is not None else ()
+        return {blob: document.hashes, **dict(shards)}
 
     def note(self, identifier: str, found: dict[str, tuple[str, ...]]) -> None:
-        """The snapshot `identifier` has these documents."""
-        bit = self.named.begin(identifier)
+        """Note that the snapshot `identifier` has these documents."""
+        bit = self.usage.begin(identifier)
         for name, hashes in found.items():
             self._documents.setdefault(name, _Document(hashes)).bits |= bit
 
@@ -147,42 +147,42 @@ class HashUsageReader:
         check_count(self.mirror, sharded, refs, pins)
 
     def done(self) -> HashUsage:
-        """What was taken up."""
+        """The usage in all snapshots that were added."""
         for document in self._documents.values():
-            self.named.note(document.hashes, document.bits)
-        return self.named
+            self.usage.note(document.hashes, document.bits)
+        return self.usage
 
 
 def add_snapshot(
     documents: Documents, readers: Iterable[HashUsageReader], identifier: str, tree: str, blob: str
 ) -> None:
-    """Let `readers` take up the snapshot `identifier`, of whose mirrors the one document `blob` tells.
+    """Add the snapshot `identifier`, whose document `blob` holds the refs of the mirrors of `readers`.
 
-    Raises ValueError, and GitFailed where documents are damaged; nothing is taken up then.
+    Raises ValueError, and GitFailed where documents are damaged; then nothing is added.
     """
     data: bytes | None = None
-    taken = []
+    added = []
     for reader in readers:
         if not reader.knows(blob):
             data = documents.blob(blob) if data is None else data
             reader.read(blob, data)
-        found = reader.found(documents, tree, blob)
+        found = reader.documents_of(documents, tree, blob)
         if found is not None:
-            taken.append((reader, found))
-    for reader, found in taken:
+            added.append((reader, found))
+    for reader, found in added:
         reader.note(identifier, found)
 
 
-def _read_home(mirror: str, data: bytes) -> _Home | None:
+def _read_refs_document(mirror: str, data: bytes) -> _RefsDocument | None:
     content, path = mirror_content(mirror, data), refs_document_of(mirror)
     if content is None:
         return None
     head, sharded = head_of(content, path), sharding_of(content, path)
-    told = [head.value.decode("ascii", "replace")] if head is not None and head.kind == "detached" else []
+    hashes = [head.value.decode("ascii", "replace")] if head is not None and head.kind == "detached" else []
     if sharded is None:
         refs, pins = ref_values(mirror, content, path)
-        told += [*refs.values(), *pins.values()]
-    return _Home(tuple(told), sharded)
+        hashes += [*refs.values(), *pins.values()]
+    return _RefsDocument(tuple(hashes), sharded)
 
 
 def _read_shard(mirror: str, data: bytes, path: str) -> _Shard:

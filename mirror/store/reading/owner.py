@@ -1,4 +1,4 @@
-"""Whose the files of a store are."""
+"""The owner of the files of a store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Owner:
 
     @property
     def groups(self) -> list[int]:
-        """Every group that the user is in."""
+        """The groups of the user."""
         try:
             return os.getgrouplist(pwd.getpwuid(self.uid).pw_name, self.gid)
         except KeyError:
@@ -46,7 +46,7 @@ class Owner:
 
 
 def owner_of(path: Path) -> Owner | None:
-    """Who owns the store at `path`: the owner of its own file; None where there is no store."""
+    """The owner of `store.json`; None where there is no store at `path`."""
     try:
         state = (path / layout.STORE_FILE).stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -55,8 +55,8 @@ def owner_of(path: Path) -> Owner | None:
 
 
 def foreign(path: Path, owner: Owner) -> Iterator[tuple[str, Owner | None]]:
-    """Every file and folder of the store at `path` that is not `owner`'s, with whose it is; None where a
-    folder cannot be looked into."""
+    """The files and folders of the store at `path` that are not `owner`'s, each with its owner; None for a
+    folder that cannot be listed."""
     refused: list[str] = []
     for folder, folders, files in os.walk(path, onerror=lambda error: refused.append(str(error.filename))):
         for name in (*folders, *files):

@@ -23,6 +23,7 @@ from mirror.store.format.removals import Erasure, ErasureFilter
 from mirror.store.format.seal import seal_fault
 from mirror.store.format.small_files import read_small_file
 from mirror.store.reading import run_records
+from mirror.store.reading.documents import OpenDocuments
 from mirror.store.reading.folder_lookup import FolderLookup, foreign_names, owned_folders
 from mirror.store.reading.folders import (
     Folder,
@@ -39,7 +40,8 @@ from mirror.store.reading.identity import (
 from mirror.store.reading.run_history import RunHistory, read_history
 from mirror.store.reading.run_records import RunRecord
 from mirror.store.reading.selection import Candidate, matches_any, select
-from mirror.store.reading.snapshots import At, OpenDocuments, SnapshotReader
+from mirror.store.reading.snapshot_selection import At
+from mirror.store.reading.snapshots import SnapshotReader
 from mirror.store.reading.stored_file import StoredFile
 
 __all__ = [
@@ -86,7 +88,7 @@ class Store:
         self.path = path
         self._record = record
         self._opened = OpenDocuments()
-        self._past: RunHistory | None = None
+        self._history: RunHistory | None = None
         self.folder_lookup = FolderLookup(path)
 
     @classmethod
@@ -177,11 +179,11 @@ class Store:
             hint=f"name one as workspace/repository: {names}",
         )
 
-    def past(self, on_damage: OnDamage | None = None) -> RunHistory:
+    def history(self, on_damage: OnDamage | None = None) -> RunHistory:
         """What the run records tell, read once. Records that are damaged go to `on_damage`, or are logged."""
-        if self._past is None:
-            self._past = read_history(self.path, on_damage or run_records.log_damage)
-        return self._past
+        if self._history is None:
+            self._history = read_history(self.path, on_damage or run_records.log_damage)
+        return self._history
 
     def rollback_problem(
         self, folder: RepositoryFolder | WorkspaceFolder, sha256: str | None = None
@@ -192,14 +194,14 @@ class Store:
         `sha256` is that of the ledger, where the caller knows it. Raises StoreDamaged.
         """
         kind = "repository" if isinstance(folder, RepositoryFolder) else "workspace"
-        told = self.past().of(kind, folder.uuid)
+        told = self.history().find(kind, folder.uuid)
         if told is None or told.ledger in (None, sha256):
             return None
         ledger = folder.ledger()
         if ledger is not None and ledger.follows(told.ledger):
             return None
         # Another run may have written much since this one read the records.
-        newer = read_history(self.path).of(kind, folder.uuid)
+        newer = read_history(self.path).find(kind, folder.uuid)
         if ledger is None or newer is None or ledger.follows(newer.ledger):
             return None
         return (
@@ -343,7 +345,7 @@ class Store:
 
     def _snapshots(self, place: str, kind: str = "", uuid: str = "") -> SnapshotReader:
         def confirmed(snapshot: str) -> datetime | None:
-            told = self.past().of(kind, uuid)
+            told = self.history().find(kind, uuid)
             return told.confirmed if told is not None and told.confirmed_as == snapshot else None
 
         return SnapshotReader(self.path, f"{place}/{layout.METADATA}", self._opened, confirmed)

@@ -1,7 +1,7 @@
-"""What the run records say: how each repository and workspace stands, and the last run of each kind.
+"""The history in the run records: the state of each repository and workspace, and the last runs.
 
-Read from the newest record back to the last checkpoint, which holds what all records before it say. So
-this costs what there is now, however long the history is.
+Records are read from the newest back to the last checkpoint, which summarizes all records before it. The cost
+depends on what there is now, not on the length of the history.
 """
 
 from __future__ import annotations
@@ -25,39 +25,38 @@ from mirror.store.reading.run_records import (
 )
 
 GOOD = ("saved", "confirmed")
-# A repository that was not tried: neither a failure nor the end of failures.
+# Outcomes of a repository that was not tried: neither a failure nor the end of a failure streak.
 UNTRIED = ("locked", "pending")
-# So many of the refs that upstream rewrote or removed are listed one by one.
+# The number of rewritten or removed refs that are listed one by one.
 LOST_REFS_MAX = 20
-# So many failures in a row are more than bad luck.
-FAILURES_TOLD = 3
-# Outcomes of a prune or an erasure after which a folder holds just what the entry says (up to version 0.4).
+# A failure streak of this length is reported.
+FAILURES_REPORTED = 3
+# Outcomes of prune and erase after which a folder has exactly the snapshots in the entry, up to version 0.4.
 _JUDGED = ("pruned", "kept", "erased")
 
 
 @dataclass(frozen=True)
 class FailureStreak:
-    """The last `runs` runs that tried a repository failed, the first of them at `since`, the last for
-    `reason`."""
+    """The last `runs` runs that tried a repository failed, the first at `since`, the last for `reason`."""
 
     runs: int
     since: str
     reason: str
 
     @property
-    def is_told(self) -> bool:
-        """Whether it is more than bad luck."""
-        return self.runs >= FAILURES_TOLD
+    def is_reported(self) -> bool:
+        """Whether the streak is long enough to report."""
+        return self.runs >= FAILURES_REPORTED
 
     def to_json(self) -> JsonObject:
-        """As `--json` prints it."""
+        """The JSON that `--json` prints."""
         return dict(self.__dict__)
 
 
 @dataclass(frozen=True)
 class LostRefs:
-    """How many times upstream rewrote or removed a ref, when last, and the latest of them. Their old
-    values are kept."""
+    """How often upstream rewrote or removed a ref, when last, and the latest ones. Their old values are
+    kept."""
 
     rewritten: int = 0
     removed: int = 0
@@ -65,18 +64,18 @@ class LostRefs:
     latest: tuple[JsonObject, ...] = ()
 
     def to_json(self) -> JsonObject:
-        """As `--json` prints it."""
+        """The JSON that `--json` prints."""
         return {**self.__dict__, "latest": list(self.latest)}
 
 
 @dataclass
 class FolderHistory:
-    """What the records say about one repository or workspace.
+    """The history of one repository or workspace.
 
-    `entry` is that of the newest backup that looked at it: outcome, problems, ref changes, facts.
-    `confirmed`: when a backup last found it whole, as the snapshot `confirmed_as`. `snapshot` and `ledger`
-    (a sha256) are the last that an entry names, `files` the small files that its folder must have.
-    `snapshots` and `trees` are what records up to version 0.4 say about a folder that has no ledger yet.
+    `entry` is from the newest backup that processed it: outcome, problems, ref changes, facts. `confirmed` is
+    when a backup last found it complete, as the snapshot `confirmed_as`. `snapshot` and `ledger` (a sha256)
+    are the last ones in an entry; `files` are the small files that its folder must have. `snapshots` and
+    `trees` are from records up to version 0.4, for a folder without a ledger.
     """
 
     key: Key
@@ -101,29 +100,29 @@ class FolderHistory:
 
     @property
     def is_settled(self) -> bool:
-        """Whether older records can add nothing where they found it well."""
+        """Whether an older record with a good outcome adds nothing."""
         return self.confirmed is not None and self.has_not_failed and self.entry is not None
 
     @property
     def outcome(self) -> str | None:
-        """What the newest backup that looked at it made of it."""
+        """The outcome of the newest backup that processed it, or None."""
         return None if self.entry is None else str(self.entry["outcome"])
 
     def failing(self) -> FailureStreak | None:
-        """Its failures in a row, if the last run that tried it failed."""
+        """The failure streak, if the last run that tried it failed."""
         return FailureStreak(self.failures, self.failing_since, self.reason) if self.failures else None
 
     def lost_refs(self) -> LostRefs:
         """The refs that upstream rewrote or removed."""
         return LostRefs(self.rewritten, self.removed, self.last_lost, tuple(self.lost))
 
-    def name(self, entry: JsonObject) -> None:
-        """Take up who it is, where no newer record has told it."""
+    def add_name(self, entry: JsonObject) -> None:
+        """Add name and folder from an older entry."""
         self.full_name = self.full_name or str(entry.get("full_name", ""))
         self.folder = self.folder or str(entry.get("folder", ""))
 
-    def add(self, run: RunRecord, entry: JsonObject) -> None:
-        """Take up what an older backup says."""
+    def add_backup(self, run: RunRecord, entry: JsonObject) -> None:
+        """Add the entry of an older backup."""
         outcome = entry["outcome"]
         if self.entry is None:
             self.entry = {
@@ -146,39 +145,39 @@ class FolderHistory:
             if len(self.lost) < LOST_REFS_MAX:
                 self.lost.append({**change, "run": run.id, "when": run.started})
 
-    def learn(self, kind: str, entry: JsonObject) -> None:
-        """Take up what an older run of any kind says of the folder."""
-        self.name(entry)
+    def add_entry(self, kind: str, entry: JsonObject) -> None:
+        """Add the entry of an older run of any kind."""
+        self.add_name(entry)
         self.files.update(entry.get("facts", {}).get("files", ()))
-        self._learn_snapshot(entry.get("snapshot"))
+        self._add_snapshot(entry.get("snapshot"))
         if self.ledger is None:
             self.ledger = entry.get("ledger")
             if self.ledger is None:
-                self._learn_snapshots(kind, entry)
+                self._add_snapshots(kind, entry)
 
-    def _learn_snapshot(self, named: str | None) -> None:
+    def _add_snapshot(self, named: str | None) -> None:
         self.snapshot = self.snapshot or named
         if self.confirmed is not None:
-            # What a newer run found unchanged is what this one, or one before it, took.
+            # A newer run found this snapshot, or an earlier one, unchanged.
             self.confirmed_as = self.confirmed_as or named
 
-    def _learn_snapshots(self, kind: str, entry: JsonObject) -> None:
-        """Take up what an entry of version 0.4 or older says of the folder's snapshots."""
-        lets_go = kind in ("prune", "erase") and entry["outcome"] in _JUDGED
-        if self.snapshots is None and "snapshots" in entry and (entry.get("snapshot") is not None or lets_go):
+    def _add_snapshots(self, kind: str, entry: JsonObject) -> None:
+        """Add the snapshots in an entry of version 0.4 or older."""
+        removes = kind in ("prune", "erase") and entry["outcome"] in _JUDGED
+        if self.snapshots is None and "snapshots" in entry and (entry.get("snapshot") is not None or removes):
             self.snapshots = set(entry["snapshots"])
         if entry.get("snapshot") is not None and entry.get("tree") is not None:
             self.trees.setdefault(entry["snapshot"], entry["tree"])
         for name, tree in entry.get("trees", {}).items():
             self.trees.setdefault(name, tree)
 
-    def after(self, base: FolderHistory) -> None:
-        """Take up what all older records say."""
+    def add_older(self, base: FolderHistory) -> None:
+        """Add the history in all older records."""
         self.full_name, self.folder = self.full_name or base.full_name, self.folder or base.folder
         self.entry = self.entry or base.entry
         if self.confirmed is None:
             self.confirmed, self.confirmed_as = base.confirmed, base.confirmed_as
-        self._learn_snapshot(base.snapshot)
+        self._add_snapshot(base.snapshot)
         if self.ledger is None:
             self.ledger, self.snapshots, self.trees = base.ledger, base.snapshots, dict(base.trees)
         self.files |= base.files
@@ -190,7 +189,7 @@ class FolderHistory:
         self.lost = [*self.lost, *base.lost][:LOST_REFS_MAX]
 
     def to_json(self) -> JsonObject:
-        """As a checkpoint's list holds it."""
+        """The JSON in the list of a checkpoint."""
         lost = {
             "rewritten": self.rewritten,
             "removed": self.removed,
@@ -239,16 +238,15 @@ class FolderHistory:
 
 @dataclass
 class RunHistory:
-    """What the records tell.
+    """The history in the run records.
 
-    `told` is by kind and uuid; `last` the summary of the last run of each kind, and `began` when the last
-    one of each kind that was not stopped began, `last_good` when the last backup that ended with 0 ended.
-    `lists` are the lists of the last runs of each kind, the
-    newest first. `tip` is the record written last, `checkpoint` the last one. `records_from` is the number
-    of the oldest record that was not let go.
+    `folders` is by kind and uuid. `last` is the summary of the last run of each kind, `began` when the last
+    uninterrupted one of each kind began, `last_good` when the last backup that exited with 0 ended. `lists`
+    are those of the last runs of each kind, the newest first. `tip` is the newest record, `checkpoint` the
+    last checkpoint, `records_from` the number of the oldest record that was not removed.
     """
 
-    told: dict[Key, FolderHistory] = field(default_factory=dict)
+    folders: dict[Key, FolderHistory] = field(default_factory=dict)
     last: dict[str, JsonObject] = field(default_factory=dict)
     began: dict[str, str] = field(default_factory=dict)
     last_good: str | None = None
@@ -257,19 +255,19 @@ class RunHistory:
     checkpoint: RunRecord | None = None
     records_from: int = 1
 
-    def of(self, kind: str, uuid: str) -> FolderHistory | None:
-        """What the records say about one repository or workspace."""
-        return self.told.get((kind, uuid))
+    def find(self, kind: str, uuid: str) -> FolderHistory | None:
+        """The history of one repository or workspace, or None."""
+        return self.folders.get((kind, uuid))
 
     def by_folder(self) -> dict[str, FolderHistory]:
-        """What the records say, by folder."""
-        return {one.folder: one for one in self.told.values() if one.folder}
+        """The histories by folder."""
+        return {one.folder: one for one in self.folders.values() if one.folder}
 
     def to_json(self) -> JsonObject:
-        """As a checkpoint's list holds it."""
+        """The JSON in the list of a checkpoint."""
         return {
             "schema": 1,
-            "things": [self.told[key].to_json() for key in sorted(self.told)],
+            "things": [self.folders[key].to_json() for key in sorted(self.folders)],
             "last": self.last,
             "began": self.began,
             "last_good": self.last_good,
@@ -279,7 +277,7 @@ class RunHistory:
 
 
 def summary(record: RunRecord) -> JsonObject:
-    """A run as `status` shows it."""
+    """The summary of a run for `status`."""
     return {
         "run": record.id,
         "started": record.data["started"],
@@ -289,149 +287,151 @@ def summary(record: RunRecord) -> JsonObject:
     }
 
 
-# So many lists of one kind of run are remembered.
+# The number of lists of each kind of run that are remembered.
 _LISTS_MAX = 8
 
 
-class _Fold:
-    """Takes up records, the newest first."""
+class _HistoryReader:
+    """Adds records to a history, the newest first."""
 
     def __init__(self, on_damage: OnDamage) -> None:
-        self.past = RunHistory()
+        self.history = RunHistory()
         self._on_damage = on_damage
         self._pending: set[Key] = set()
-        self._well: dict[str, frozenset[Key]] = {}  # by list: what it says is well
-        self._unwell: dict[str, dict[Key, JsonObject]] = {}
+        self._complete: dict[str, frozenset[Key]] = {}  # by list: complete without problems
+        self._others: dict[str, dict[Key, JsonObject]] = {}
         self._brakes: set[str] = set()
 
     def add(self, run: RunRecord) -> None:
-        """Take up an older record."""
-        past = self.past
-        past.tip = past.tip or run
-        past.last.setdefault(run.kind, summary(run))
+        """Add an older record."""
+        history = self.history
+        history.tip = history.tip or run
+        history.last.setdefault(run.kind, summary(run))
         if run.exit_code != 130:
-            past.began.setdefault(run.kind, run.started)
+            history.began.setdefault(run.kind, run.started)
         if run.kind == "backup" and run.exit_code == 0:
-            past.last_good = past.last_good or str(run.data["ended"])
+            history.last_good = history.last_good or str(run.data["ended"])
         facts = run.data.get("facts", {})
-        past.records_from = max(past.records_from, int(facts.get("records_from", 1)))
+        history.records_from = max(history.records_from, int(facts.get("records_from", 1)))
         try:
-            self._things(run)
+            self._add_entries(run)
         except StoreDamaged as damage:
             self._on_damage(damage)
         self._brakes.update(facts.get("brakes", ()))
 
-    def _things(self, run: RunRecord) -> None:
+    def _add_entries(self, run: RunRecord) -> None:
         inline: set[Key] = set()
         for entry in run.data["entries"]:
             key = key_of(entry)
             inline.add(key)
-            told = self._told(key)
-            told.learn(run.kind, entry)
+            folder = self._folder(key)
+            folder.add_entry(run.kind, entry)
             if run.kind == "backup":
-                told.add(run, entry)
-                self._note(told)
+                folder.add_backup(run, entry)
+                self._settle(folder)
         if run.list_sha256 is None:
             return
-        lists = self.past.lists.setdefault(run.kind, [])
+        lists = self.history.lists.setdefault(run.kind, [])
         if run.list_sha256 not in lists and len(lists) < _LISTS_MAX:
             lists.append(run.list_sha256)
         self._open(run)
         if run.kind != "backup":
             return
-        for key, thing in self._unwell[run.list_sha256].items():
+        for key, thing in self._others[run.list_sha256].items():
             if key not in inline:
-                told = self._told(key)
-                told.add(run, thing)
-                self._note(told)
-        for key in (self._pending & self._well[run.list_sha256]) - inline:
-            told = self._told(key)
-            told.add(run, _WELL)
-            self._note(told)
+                folder = self._folder(key)
+                folder.add_backup(run, thing)
+                self._settle(folder)
+        for key in (self._pending & self._complete[run.list_sha256]) - inline:
+            folder = self._folder(key)
+            folder.add_backup(run, _CONFIRMED)
+            self._settle(folder)
 
     def _open(self, run: RunRecord) -> None:
-        """Take up who is in a list, once for all runs that have it."""
+        """Add the names in a list, once for all runs that share it."""
         digest = run.list_sha256
         assert digest is not None
-        if digest in self._well:
+        if digest in self._complete:
             return
-        self._unwell[digest] = {}
-        well = set()
+        self._others[digest] = {}
+        complete = set()
         for key, thing in run.looked_at.items():
-            self._told(key).name(thing)
+            self._folder(key).add_name(thing)
             if thing["outcome"] in GOOD and not thing.get("problems"):
-                well.add(key)
+                complete.add(key)
             else:
-                self._unwell[digest][key] = {"problems": [], "ref_changes": [], **thing}
-        self._well[digest] = frozenset(well)
+                self._others[digest][key] = {"problems": [], "ref_changes": [], **thing}
+        self._complete[digest] = frozenset(complete)
 
-    def _told(self, key: Key) -> FolderHistory:
-        told = self.past.told.get(key)
-        if told is None:
-            told = self.past.told[key] = FolderHistory(key)
+    def _folder(self, key: Key) -> FolderHistory:
+        folder = self.history.folders.get(key)
+        if folder is None:
+            folder = self.history.folders[key] = FolderHistory(key)
             self._pending.add(key)
-        return told
+        return folder
 
-    def _note(self, told: FolderHistory) -> None:
-        if told.is_settled:
-            self._pending.discard(told.key)
+    def _settle(self, folder: FolderHistory) -> None:
+        if folder.is_settled:
+            self._pending.discard(folder.key)
 
     def finish(self) -> RunHistory:
-        """What the records tell."""
-        for told in self.past.told.values() if self._brakes else ():
-            if told.folder in self._brakes:
-                told.files.add(layout.BRAKE_FILE)
-        return self.past
+        """The history."""
+        for folder in self.history.folders.values() if self._brakes else ():
+            if folder.folder in self._brakes:
+                folder.files.add(layout.BRAKE_FILE)
+        return self.history
 
-    def base(self, run: RunRecord, data: JsonObject) -> None:
-        """Take up what a checkpoint says of all records up to `run`, itself included."""
-        past = self.past
-        past.tip, past.checkpoint = past.tip or run, run
+    def add_checkpoint(self, run: RunRecord, data: JsonObject) -> None:
+        """Add the summary in the checkpoint `run`, which covers `run` and all older records."""
+        history = self.history
+        history.tip, history.checkpoint = history.tip or run, run
         for one in data["things"]:
             base = FolderHistory.from_json(one)
-            told = past.told.get(base.key)
-            if told is None:
-                past.told[base.key] = base
+            folder = history.folders.get(base.key)
+            if folder is None:
+                history.folders[base.key] = base
             else:
-                told.after(base)
-        past.last = {**data["last"], **past.last}
-        past.began = {**data["began"], **past.began}
-        past.last_good = past.last_good or data["last_good"]
-        past.lists = {
-            kind: list(dict.fromkeys([*past.lists.get(kind, ()), *data["lists"].get(kind, ())]))[:_LISTS_MAX]
-            for kind in past.lists.keys() | data["lists"].keys()
+                folder.add_older(base)
+        history.last = {**data["last"], **history.last}
+        history.began = {**data["began"], **history.began}
+        history.last_good = history.last_good or data["last_good"]
+        history.lists = {
+            kind: list(dict.fromkeys([*history.lists.get(kind, ()), *data["lists"].get(kind, ())]))[
+                :_LISTS_MAX
+            ]
+            for kind in history.lists.keys() | data["lists"].keys()
         }
-        past.records_from = max(past.records_from, int(data["records_from"]))
+        history.records_from = max(history.records_from, int(data["records_from"]))
 
 
-_WELL: JsonObject = {"outcome": "confirmed", "problems": [], "ref_changes": [], "facts": {}}
+_CONFIRMED: JsonObject = {"outcome": "confirmed", "problems": [], "ref_changes": [], "facts": {}}
 
 
 def read_history(
     root: Path, on_damage: OnDamage = log_damage, *, first: RunRecord | None = None
 ) -> RunHistory:
-    """What the records of the store at `root` tell; what is damaged goes to `on_damage`.
+    """Read the history from the records of the store at `root`; damage goes to `on_damage`.
 
-    `first` is a record that is about to be written after all of them.
+    `first` is a record that is about to be written.
     """
-    fold = _Fold(on_damage)
+    reader = _HistoryReader(on_damage)
     records: Iterator[RunRecord] = newest_first(root, on_damage)
     if first is not None:
-        fold.add(first)
+        reader.add(first)
     for run in records:
         if run.checkpoint is not None:
             try:
-                fold.base(run, read_list(root, run.checkpoint, dict))
+                reader.add_checkpoint(run, read_list(root, run.checkpoint, dict))
             except StoreDamaged as damage:
-                on_damage(damage)  # older records tell it, back to the checkpoint before
+                on_damage(damage)  # the older records back to the checkpoint before have it too
             else:
                 break
-        fold.add(run)
-    return fold.finish()
+        reader.add(run)
+    return reader.finish()
 
 
 def failure_of(entry: JsonObject) -> str | None:
-    """Why a run failed at a repository, or None where it did not: no snapshot, or none of its code."""
+    """Why a run failed to back up a repository or its code; None where it did not fail."""
     problems = entry.get("problems", [])
     of_code = [str(one["text"]) for one in problems if one["part"] == "code"]
     if entry["outcome"] == "failed":

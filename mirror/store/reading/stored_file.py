@@ -1,4 +1,4 @@
-"""A stored file, and the one way to read it: every byte is checked while it passes."""
+"""Stored files and LFS objects, and the only way to read one: every byte is checked."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _CHUNK = 1 << 20
-# No name and no time: equal bytes give equal files.
+# The gzip header without a name and a time, so that equal bytes give equal files.
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _TRAILER = 8
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file whose name is the sha256 of its plain bytes: below `files/`, or an LFS object. `file` is its
-    path relative to the store."""
+    """A file named by the sha256 of its plain bytes: in `files/`, or an LFS object. `file` is its path
+    relative to the store."""
 
     sha256: str
     file: str
@@ -35,17 +35,17 @@ class StoredFile:
     compressed: bool = False
 
     def open(self) -> BinaryIO:
-        """The plain bytes, as a stream that the caller closes.
+        """A stream of the plain bytes; the caller closes it.
 
-        Reading it raises StoreDamaged where a byte is not as it was written: at the end at the latest, so
-        nothing counts before the end was read. Raises FileNotFoundError where the file is not there.
+        Reading raises StoreDamaged where a byte has changed, at the end at the latest: trust nothing before
+        the end is read. Raises FileNotFoundError.
         """
         stream = self.path.open("rb")
         return cast("BinaryIO", io.BufferedReader(_Checked(self.file, self.sha256, stream, self.compressed)))
 
 
 class _Checked(io.RawIOBase):
-    """The plain bytes of `stream`, hashed as they are read."""
+    """The plain bytes of `stream`, hashed while they are read."""
 
     def __init__(self, file: str, sha256: str, stream: BinaryIO, compressed: bool) -> None:
         self._file = file
@@ -56,16 +56,16 @@ class _Checked(io.RawIOBase):
         self._left = memoryview(b"")
 
     def readable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def close(self) -> None:
-        """Close the file, too."""
+        """Close the file."""
         self._stream.close()
         super().close()
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """As RawIOBase has it. Raises StoreDamaged."""
+        """As `io.RawIOBase.readinto`. Raises StoreDamaged."""
         while not self._left:
             piece = self._next()
             if piece is None:
@@ -77,7 +77,7 @@ class _Checked(io.RawIOBase):
         return size
 
     def _next(self) -> bytes | None:
-        """The next piece; None once all of them were read and have the right hash."""
+        """The next piece; None after the last one, if the hash is right."""
         try:
             piece = next(self._pieces, None)
         except OSError as error:
@@ -92,16 +92,16 @@ class _Checked(io.RawIOBase):
 
 
 def _inflated(stream: BinaryIO) -> Iterator[bytes]:
-    """The plain bytes of a gzip file of ours, every compressed byte accounted for.
+    """The plain bytes of a gzip file that FileStore wrote; every compressed byte is checked.
 
-    Raises ValueError (or zlib.error) where a byte is not as it was written: the header is always the
-    same, nothing follows the end, and the unused bits of the last byte are zero.
+    Raises ValueError or zlib.error where a byte has changed: the header is constant, nothing follows the end,
+    and the unused bits of the last byte are zero.
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     if not stream.read(len(_HEADER)).startswith(_HEADER):
         raise ValueError("its first bytes are not those of a file of this store")
-    left = size - len(_HEADER) - _TRAILER - 1  # the last byte of the compressed data stands apart
+    left = size - len(_HEADER) - _TRAILER - 1  # the last byte of the compressed data is checked apart
     inflater, crc, length = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
     while left > 0:
         data = stream.read(min(left, _CHUNK))
@@ -121,7 +121,7 @@ def _inflated(stream: BinaryIO) -> Iterator[bytes]:
     if not inflater.eof or stream.read() != struct.pack("<LL", crc, length & 0xFFFFFFFF):
         raise ValueError("its end is not that of a file of this store")
     if last != b"\0":
-        # Without its highest bit the byte means something else, unless the bit was never used.
+        # If the byte gives the same result without its highest bit, the bit is an unused one.
         lower = bytes([last[0] & ~(1 << (last[0].bit_length() - 1))])
         with contextlib.suppress(zlib.error):
             if before.decompress(lower) == plain and before.eof:
@@ -129,7 +129,7 @@ def _inflated(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _pieces(inflater: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """What `data` inflates to, in pieces: a small file may hold very much."""
+    """The plain bytes of `data`, in pieces: a small file may inflate to a very large one."""
     while data:
         plain = inflater.decompress(data, _CHUNK)
         data = inflater.unconsumed_tail

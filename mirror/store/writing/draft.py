@@ -12,7 +12,7 @@ from mirror.model import Clock, Json, JsonObject, dumps, loads
 from mirror.store.format import layout
 from mirror.store.format.refs_document import is_own_document
 from mirror.store.format.removals import ErasureFilter
-from mirror.store.reading.snapshots import damage_in, snapshot_tags
+from mirror.store.reading.documents import damage_in, snapshot_tags
 from mirror.store.writing.file_store import FileStore, NewStoredFile
 
 _log = get_logger("store")

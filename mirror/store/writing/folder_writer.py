@@ -35,8 +35,8 @@ from mirror.store.format.refs_document import (
     refs_from_documents,
 )
 from mirror.store.format.removals import ErasureFilter, read_dropped
+from mirror.store.reading.documents import damage_in, read_snapshot, refs_sha256, snapshot_tags
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
-from mirror.store.reading.snapshots import damage_in, read_snapshot, refs_sha256, snapshot_tags
 from mirror.store.writing.draft import DocumentDraft, tip_of
 from mirror.store.writing.file_store import FileStore
 from mirror.store.writing.ledger_writer import LedgerWriter

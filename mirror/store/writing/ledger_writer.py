@@ -18,7 +18,7 @@ from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
 from mirror.store.format.ledger import Ledger, LedgerEntry, Removal, read_ledger
 from mirror.store.format.seal import sealed
-from mirror.store.reading.snapshots import read_snapshot, refs_sha256, snapshot_tags
+from mirror.store.reading.documents import read_snapshot, refs_sha256, snapshot_tags
 
 # The number of removed snapshots that are listed; older ones leave the list.
 REMOVED_MAX = 1000

@@ -142,7 +142,7 @@ def _facts(run: Run, past: RunHistory) -> JsonObject:
     """The facts of the run, without the brakes that earlier records have told."""
     facts = dict(run.facts)
     if "brakes" in facts:
-        known = {one.folder for one in past.told.values() if layout.BRAKE_FILE in one.files}
+        known = {one.folder for one in past.folders.values() if layout.BRAKE_FILE in one.files}
         facts["brakes"] = sorted(set(facts["brakes"]) - known)
     return facts
 
@@ -159,7 +159,7 @@ def _entries(root: Path, run: Run, past: RunHistory) -> JsonObject:
     told = []
     for entry in run.entries:
         key = entry.kind, entry.uuid
-        if things[key] != listed[key] or _is_news(entry, past.told.get(key)):
+        if things[key] != listed[key] or _is_news(entry, past.folders.get(key)):
             told.append(_told(entry))
     return {"looked_at": digest, "entries": told}
 

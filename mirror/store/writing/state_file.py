@@ -19,8 +19,8 @@ from mirror.model import JsonObject, Part, Snapshot, dumps
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, StoreDamaged
 from mirror.store.format.small_files import read_small_file
+from mirror.store.reading.documents import damage_in, read_snapshot
 from mirror.store.reading.folders import AnyFolder
-from mirror.store.reading.snapshots import damage_in, read_snapshot
 from mirror.store.writing.draft import checkpoints_since, tip_of
 
 _log = get_logger("store")
