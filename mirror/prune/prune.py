@@ -119,14 +119,14 @@ def _end(
     }
     before, records = 1, 0
     if with_records:
-        before, records = store.records_to_go(order.config.runs.keep, order.begun.at)
+        before, records = store.removable_records(order.config.runs.keep, order.begun.at)
     if records:
         facts |= {"records": records, "records_from": before}
     if order.dry_run:
         facts["dry_run"] = True
         return outcome(order.begun, order.clock, entries, problems=problems, facts=facts)
     run = finish(store, order.begun, order.clock, entries, problems=problems, facts=facts)
-    store.let_go_of_records(before)
+    store.remove_records(before)
     return run
 
 

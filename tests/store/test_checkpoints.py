@@ -172,11 +172,11 @@ def test_a_month_without_many_runs_has_a_checkpoint_too(tmp_path: Path) -> None:
 
 
 async def let_go(store: StoreWriter, now: datetime) -> tuple[int, int]:
-    before, count = store.records_to_go(timedelta(days=10), now)
+    before, count = store.removable_records(timedelta(days=10), now)
     if count:
         run = Run(store.new_run_id(now), "prune", now, now, "mirror", facts={"records_from": before})
         store.write_run(run)
-    store.let_go_of_records(before)
+    store.remove_records(before)
     return before, count
 
 

@@ -125,7 +125,7 @@ async def test_the_stores_own_documents_and_foreign_names_are_refused(tmp_path: 
     with open_store(tmp_path) as store:
         writer = adopt(store)
         async with writer.lock(0, MovedClock()):
-            with pytest.raises(ValueError, match=r"written by the store itself|not a path of the store"):
+            with pytest.raises(ValueError, match=r"written by the store itself|not a path in the store"):
                 writer.draft().put(path, {})
 
 

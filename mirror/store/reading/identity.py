@@ -1,7 +1,7 @@
-"""Whose a folder is: its card (`repository.json`, `workspace.json`), or what its snapshots say instead.
+"""The identity of a folder: from `repository.json` or `workspace.json`, or else from its snapshots.
 
-A card that is damaged or gone is its own folder's problem. The snapshots hold uuid and name, too, so the
-folder is read all the same, and the next backup writes the card again.
+If the identity file is damaged or missing, only its folder is affected. The snapshots hold uuid and name too,
+so the folder can be read, and the next backup writes the file again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mirror.store.format.small_files import parse_small_file, read_bytes
 from mirror.store.reading.snapshots import SnapshotReader
 
 T = TypeVar("T")
-# The keys of cards in format 1 as version 0.1 wrote it, without seals.
+# The keys of identity files that version 0.1 wrote, without seals.
 UNSEALED_IDENTITIES: Mapping[str, frozenset[str]] = {
     layout.WORKSPACE_FILE: frozenset({"schema", "uuid", "slug", "name", "since", "former_names"}),
     layout.REPOSITORY_FILE: frozenset(
@@ -34,33 +34,33 @@ _PROFILE = "repository.json"
 def read_repository_identity(
     root: Path, place: str, snapshots: SnapshotReader
 ) -> tuple[RepositoryIdentity, StoreDamaged | None]:
-    """The card of the repository's folder `place`, and what is wrong with it where its snapshots had to
-    tell it. Raises StoreDamaged where these do not, either."""
+    """The identity of the repository's folder `place`, and the damage of its file if the identity is from the
+    snapshots. Raises StoreDamaged where neither has it."""
     try:
         return _read(root, place, layout.REPOSITORY_FILE, RepositoryIdentity.from_json), None
     except StoreDamaged as damage:
-        told = _told_by(snapshots, place)
-        if told is None or told[1].count("/") != 1:
+        known = _from_snapshots(snapshots, place)
+        if known is None or known[1].count("/") != 1:
             raise
-        uuid, full_name, since = told
+        uuid, full_name, since = known
         return RepositoryIdentity(uuid, full_name, since), damage
 
 
 def read_workspace_identity(
     root: Path, place: str, snapshots: SnapshotReader, repositories: Callable[[], Iterable[SnapshotReader]]
 ) -> tuple[WorkspaceIdentity, StoreDamaged | None]:
-    """The card of the workspace's folder `place`, and what is wrong with it where snapshots had to tell it:
-    its own, or where it has none those of its `repositories`. Raises StoreDamaged where these do not."""
+    """The identity of the workspace's folder `place`; and the damage of its file, if the identity is from its
+    snapshots or else from those of its `repositories`. Raises StoreDamaged where none has it."""
     try:
         return _read(root, place, layout.WORKSPACE_FILE, WorkspaceIdentity.from_json), None
     except StoreDamaged as damage:
-        told = _told_by(snapshots, place)
-        if told is not None and "/" not in told[1]:
-            uuid, slug, since = told
+        known = _from_snapshots(snapshots, place)
+        if known is not None and "/" not in known[1]:
+            uuid, slug, since = known
             return WorkspaceIdentity(uuid, slug, "", since), damage
-        with contextlib.suppress(OSError):  # a folder that may not be listed tells nothing
+        with contextlib.suppress(OSError):  # the folder may be unreadable
             for one in repositories():
-                found = _workspace_told_by(one, place)
+                found = _workspace_from_snapshots(one, place)
                 if found is not None:
                     return found, damage
         raise
@@ -75,8 +75,8 @@ def _read(root: Path, place: str, name: str, build: Callable[[JsonObject], T]) -
     return parse_small_file(data, file, build)
 
 
-def _told_by(snapshots: SnapshotReader, place: str) -> tuple[str, str, datetime] | None:
-    """The uuid, name and time of the last snapshot, if it is of this folder."""
+def _from_snapshots(snapshots: SnapshotReader, place: str) -> tuple[str, str, datetime] | None:
+    """The uuid, name and time of the last snapshot, if it belongs to this folder."""
     try:
         latest = snapshots.latest()
     except (StoreDamaged, OSError):
@@ -86,19 +86,19 @@ def _told_by(snapshots: SnapshotReader, place: str) -> tuple[str, str, datetime]
     return latest.uuid, latest.full_name, latest.time
 
 
-def _workspace_told_by(snapshots: SnapshotReader, place: str) -> WorkspaceIdentity | None:
+def _workspace_from_snapshots(snapshots: SnapshotReader, place: str) -> WorkspaceIdentity | None:
     try:
         latest = snapshots.latest()
         profile = snapshots.read(latest, _PROFILE) if latest is not None else None
     except (StoreDamaged, OSError):
         return None
-    told = profile.get("workspace") if isinstance(profile, dict) else None
-    uuid, slug = (told.get("uuid"), told.get("slug")) if isinstance(told, dict) else (None, None)
+    known = profile.get("workspace") if isinstance(profile, dict) else None
+    uuid, slug = (known.get("uuid"), known.get("slug")) if isinstance(known, dict) else (None, None)
     if latest is None or not is_uuid(uuid) or not isinstance(slug, str) or not _fits(place, str(uuid)):
         return None
     return WorkspaceIdentity(str(uuid), slug, "", latest.time)
 
 
 def _fits(place: str, uuid: str) -> bool:
-    """Whether the folder's name has the digits of this uuid: else the snapshots are another folder's."""
+    """Whether the folder's name has the digits of `uuid`; if not, the snapshots are another folder's."""
     return layout.may_belong_to(place.rpartition("/")[2], uuid)

@@ -1,5 +1,5 @@
-"""Reading a store. Nothing here ever writes, not even a lock: any copy can be read, also one on
-a read-only disk, and while somebody else writes."""
+"""Reading a store. Nothing here writes, not even a lock: any copy can be read, even on a read-only disk and
+while somebody writes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ __all__ = [
     "qualified_ref",
 ]  # fmt: skip
 
-# The keys of small files in format 1 as version 0.1 wrote it, without seals.
+# The keys of the small files that version 0.1 wrote, without seals.
 _UNSEALED: Mapping[str, frozenset[str]] = {
     layout.STORE_FILE: frozenset({"format", "id", "created", "requires"}),
     **UNSEALED_IDENTITIES,
@@ -82,7 +82,7 @@ F = TypeVar("F", bound=Folder)
 
 
 class Store:
-    """A store opened for reading. Close it when done; it is a context manager."""
+    """A store opened for reading. A context manager, or call `close`."""
 
     def __init__(self, path: Path, record: StoreIdentity) -> None:
         self.path = path
@@ -95,8 +95,8 @@ class Store:
     def open(cls, path: Path) -> Store:
         """Open the store at `path`.
 
-        Raises NoStore where there is none, StoreTooNew where a newer program wrote it, and
-        StoreDamaged where its own file cannot be read or is missing.
+        Raises NoStore where there is none, StoreTooNew where a newer version wrote it, and StoreDamaged where
+        `store.json` is damaged or missing.
         """
         path = path.absolute()
         try:
@@ -118,69 +118,68 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of open files. The store may be used again afterwards."""
+        """Close open files. The store may be used again afterwards."""
         self._opened.close()
 
     @property
     def id(self) -> str:
-        """The store's own id, which copies share."""
+        """The id of the store and of its copies."""
         return self._record.id
 
     @property
     def format(self) -> int:
-        """The format that the store is written in."""
+        """The number of the store's format."""
         return self._record.format
 
     @property
     def created(self) -> datetime:
-        """When the store was made."""
+        """When the store was created."""
         return self._record.created
 
     def workspaces(
         self, selectors: Sequence[Selector] = (), on_damage: OnDamage | None = None
     ) -> list[WorkspaceFolder]:
-        """The workspaces, by folder name; those that `selectors` name where some are given.
+        """The workspaces, sorted by folder name; with `selectors`, those that they select.
 
-        Damaged ones raise StoreDamaged (or go to `on_damage`) where they are selected.
+        A selected one that is damaged raises StoreDamaged, or goes to `on_damage`.
         """
         candidates = self._workspace_candidates()
         wanted = [Selector(one.workspace) for one in selectors]
-        return _healthy(select(candidates, wanted) if wanted else _items(candidates), on_damage)
+        return _only_intact(select(candidates, wanted) if wanted else _items(candidates), on_damage)
 
     def repositories(
         self, selectors: Sequence[Selector] = (), on_damage: OnDamage | None = None
     ) -> list[RepositoryFolder]:
-        """The repositories, by folder; those that `selectors` mean where some are given.
+        """The repositories, sorted by folder; with `selectors`, those that they select.
 
-        Raises UsageError where a selector matches nothing or an exact one matches several (a name
-        used again): folder names tell these apart. The name of a workspace that has no repository
-        yet is no error. Damaged folders raise StoreDamaged (or go to `on_damage`) where they are
-        selected.
+        Raises UsageError where a selector matches nothing, or an exact one matches several (a name that was
+        used again): select by folder name then. A workspace without repositories is no error. A selected
+        folder that is damaged raises StoreDamaged, or goes to `on_damage`.
         """
         candidates = self._repository_candidates()
         if not selectors:
-            return _healthy(_items(candidates), on_damage)
+            return _only_intact(_items(candidates), on_damage)
         workspaces = self._workspace_candidates()
         wanted = [
             one
             for one in selectors
             if one.repository is not None or matches_any(candidates, one) or not matches_any(workspaces, one)
         ]
-        return _healthy(select(candidates, wanted), on_damage)
+        return _only_intact(select(candidates, wanted), on_damage)
 
     def repository(self, selector: Selector) -> RepositoryFolder:
-        """The one repository that `selector` means. Raises UsageError where it means several."""
+        """The repository that `selector` selects. Raises UsageError unless it is exactly one."""
         found = self.repositories([selector])
         if len(found) == 1:
             return found[0]
         names = ", ".join(one.full_name for one in found[:5]) or "it has none"
         raise UsageError(
-            f"{str(selector)!r} means {len(found)} repositories, and one is needed",
+            f"{str(selector)!r} selects {len(found)} repositories, and one is needed",
             hint=f"name one as workspace/repository: {names}",
         )
 
     def history(self, on_damage: OnDamage | None = None) -> RunHistory:
-        """What the run records tell, read once. Records that are damaged go to `on_damage`, or are logged."""
+        """The history in the run records, read once. Damaged records go to `on_damage`, or are logged."""
         if self._history is None:
             self._history = read_history(self.path, on_damage or run_records.log_damage)
         return self._history
@@ -188,19 +187,19 @@ class Store:
     def rollback_problem(
         self, folder: RepositoryFolder | WorkspaceFolder, sha256: str | None = None
     ) -> str | None:
-        """What to tell where the ledger of `folder` is older than run records say, or None: the folder was
-        brought back from an older copy, and snapshots taken since may be missing.
+        """A problem text where the ledger of `folder` is older than the run records say, or None.
 
-        `sha256` is that of the ledger, where the caller knows it. Raises StoreDamaged.
+        The folder was restored from an older copy then, and newer snapshots may be missing. `sha256` is that
+        of the ledger, if the caller knows it. Raises StoreDamaged.
         """
         kind = "repository" if isinstance(folder, RepositoryFolder) else "workspace"
-        told = self.history().find(kind, folder.uuid)
-        if told is None or told.ledger in (None, sha256):
+        history = self.history().find(kind, folder.uuid)
+        if history is None or history.ledger in (None, sha256):
             return None
         ledger = folder.ledger()
-        if ledger is not None and ledger.follows(told.ledger):
+        if ledger is not None and ledger.follows(history.ledger):
             return None
-        # Another run may have written much since this one read the records.
+        # Another run may have written records since these were read.
         newer = read_history(self.path).find(kind, folder.uuid)
         if ledger is None or newer is None or ledger.follows(newer.ledger):
             return None
@@ -210,17 +209,17 @@ class Store:
         )
 
     def runs(self, kind: str | None = None, on_damage: OnDamage | None = None) -> Iterator[RunRecord]:
-        """Every run record in the order of writing, the oldest first; see `store.run_records.runs`."""
+        """Every run record, the oldest first; see `run_records.runs`."""
         return run_records.runs(self.path, kind, on_damage)
 
     def newest_runs(
         self, on_damage: OnDamage | None = None, oldest: int | None = None
     ) -> Iterator[RunRecord]:
-        """Run records, the one written last first; see `store.run_records.newest_first`."""
+        """Run records, the newest first; see `run_records.newest_first`."""
         return run_records.newest_first(self.path, on_damage or run_records.log_damage, oldest)
 
     def run_ids(self) -> list[str]:
-        """The ids of every run record, sorted."""
+        """The ids of all run records, sorted."""
         return run_records.run_ids(self.path)
 
     def run(self, identifier: str) -> RunRecord:
@@ -228,14 +227,14 @@ class Store:
         return run_records.read_run(self.path, identifier)
 
     def last_run(self, kind: str | None = None) -> RunRecord | None:
-        """The run (of `kind`) whose record was written last, or None."""
+        """The newest run record (of `kind`), or None."""
         return run_records.last_run(self.path, kind)
 
     def check_small_files(self, on_damage: OnDamage, records: Iterable[str] | None = None) -> int:
-        """Check every small file of the store against its own seal; returns how many there are.
+        """Check the seals of all small files; returns the number of files.
 
-        Of run records only those with the ids `records` are, where some are given. A file of version 0.1 that
-        no later one has written again has no seal, and is held by its form.
+        With `records`, only the run records with these ids are checked. A file of version 0.1 has no seal;
+        its form is checked.
         """
         count = 0
         for file, unsealed in self._small_files(self.run_ids() if records is None else records):
@@ -253,7 +252,7 @@ class Store:
         return count
 
     def check_lists(self, digests: Iterable[str], on_damage: OnDamage) -> None:
-        """Check lists that run records name by their sha256."""
+        """Check the lists with these sha256, which run records name."""
         for digest in sorted(digests):
             try:
                 run_records.read_list(self.path, digest, dict)
@@ -261,8 +260,7 @@ class Store:
                 on_damage(damage)
 
     def _small_files(self, records: Iterable[str]) -> Iterator[tuple[str, frozenset[str]]]:
-        """Every small file that is there, each with the keys it had before there were seals; and every
-        folder that cannot be listed."""
+        """Every small file, with the keys it had before there were seals; and every unreadable folder."""
         yield layout.STORE_FILE, _UNSEALED[layout.STORE_FILE]
         for identifier in records:
             yield layout.run_record(identifier), _UNSEALED[layout.RUNS]
@@ -281,7 +279,7 @@ class Store:
         try:
             there = set(os.listdir(self.path / place))  # noqa: PTH208 - names are enough
         except OSError:
-            yield place, frozenset()  # reading it fails, and says why
+            yield place, frozenset()  # reading it reports why
             return
         for name in layout.SMALL_FILES:
             if name in there:
@@ -345,31 +343,30 @@ class Store:
 
     def _snapshots(self, place: str, kind: str = "", uuid: str = "") -> SnapshotReader:
         def confirmed(snapshot: str) -> datetime | None:
-            told = self.history().find(kind, uuid)
-            return told.confirmed if told is not None and told.confirmed_as == snapshot else None
+            history = self.history().find(kind, uuid)
+            return history.confirmed if history is not None and history.confirmed_as == snapshot else None
 
         return SnapshotReader(self.path, f"{place}/{layout.METADATA}", self._opened, confirmed)
 
     def folder_of_workspace(self, uuid: str) -> WorkspaceFolder | None:
-        """The folder of the workspace of this uuid, or None.
+        """The folder of a workspace, or None.
 
-        Raises StoreDamaged where a folder that may be the one cannot be read, and TwoFolders.
+        Raises TwoFolders, and StoreDamaged where a folder that may be the one is damaged.
         """
         names = owned_folders(self.path / layout.WORKSPACES)
-        likely = (_sound(self._workspace(name)) for name in names if layout.may_belong_to(name, uuid))
+        likely = (_intact(self._workspace(name)) for name in names if layout.may_belong_to(name, uuid))
         return _only([one for one in likely if one.uuid.lower() == uuid.lower()])
 
     def folder_of_repository(self, uuid: str) -> RepositoryFolder | None:
-        """The folder of the repository of this uuid, in whichever workspace's folder, or None.
+        """The folder of a repository, in the folder of any workspace, or None.
 
-        Raises StoreDamaged where a folder that may be the one cannot be read, and TwoFolders.
+        Raises TwoFolders, and StoreDamaged where a folder that may be the one is damaged.
         """
-        likely = (_sound(self._repository(*place)) for place in self.folder_lookup.repositories(uuid))
+        likely = (_intact(self._repository(*place)) for place in self.folder_lookup.repositories(uuid))
         return _only([one for one in likely if one.uuid.lower() == uuid.lower()])
 
     def uuid_of_workspace(self, name: str) -> str | None:
-        """The uuid of the one workspace that is called `name` (a slug), or once was; None where none or
-        several are."""
+        """The uuid of the workspace with the slug `name`, or that had it earlier; None unless it is one."""
         wanted = name.lower()
         every = self.workspaces(on_damage=lambda _: None)
         found = [one for one in every if one.slug.lower() == wanted] or [
@@ -379,7 +376,7 @@ class Store:
 
     def check_alone(self, folder: WorkspaceFolder | RepositoryFolder) -> None:
         """Raise TwoFolders where another folder has the same uuid, and StoreDamaged where a folder that may
-        have it cannot be read, or where the name of this one is not that of its uuid."""
+        have it is damaged, or where the name of this folder does not match its uuid."""
         if isinstance(folder, RepositoryFolder):
             known: WorkspaceFolder | RepositoryFolder | None = self.folder_of_repository(folder.uuid)
         else:
@@ -390,8 +387,8 @@ class Store:
             raise StoreDamaged(folder.place, f"its name does not belong to the uuid {folder.uuid} inside")
 
     def foreign_entries(self) -> list[str]:
-        """What stands among the folders of workspaces and repositories and is none, by its name: paths
-        relative to the store. Nobody reads it."""
+        """Paths, relative to the store, of entries beside the folders of workspaces and repositories that are
+        not the store's."""
         workspaces = owned_folders(self.path / layout.WORKSPACES)
         tops = [
             layout.WORKSPACES,
@@ -400,12 +397,12 @@ class Store:
         return [f"{top}/{name}" for top in tops for name in foreign_names(self.path / top)]
 
     def read_again(self, folder: RepositoryFolder) -> RepositoryFolder:
-        """A repository's folder as its file says now. Raises StoreDamaged."""
-        return _sound(self._repository(folder.workspace_folder, folder.folder))
+        """The folder of a repository, read again. Raises StoreDamaged."""
+        return _intact(self._repository(folder.workspace_folder, folder.folder))
 
 
 def read_store_record(path: Path) -> StoreIdentity:
-    """The store's own file. Raises StoreTooNew or StoreDamaged."""
+    """Read `store.json`. Raises StoreTooNew and StoreDamaged."""
     record = read_small_file(path, layout.STORE_FILE, _store_record)
     unknown = sorted(set(record.requires) - layout.UNDERSTOOD)
     if unknown:
@@ -418,7 +415,7 @@ def read_store_record(path: Path) -> StoreIdentity:
 
 def _store_record(data: JsonObject) -> StoreIdentity:
     number = data.get("format")
-    # Judged before the rest: in a newer format the rest may look different.
+    # First of all: a newer format may have other fields.
     if isinstance(number, int) and not isinstance(number, bool) and number > layout.FORMAT:
         raise StoreTooNew(
             f"the store is written in format {number}, and mirror {__version__} reads no format "
@@ -446,19 +443,19 @@ def _items(candidates: Sequence[Candidate[T]]) -> list[T]:
     return [one.item for one in candidates]
 
 
-def _sound(found: T | StoreDamaged) -> T:
+def _intact(found: T | StoreDamaged) -> T:
     if isinstance(found, StoreDamaged):
         raise found
     return found
 
 
-def _healthy(found: Sequence[T | StoreDamaged], on_damage: OnDamage | None) -> list[T]:
-    healthy: list[T] = []
+def _only_intact(found: Sequence[T | StoreDamaged], on_damage: OnDamage | None) -> list[T]:
+    intact: list[T] = []
     for one in found:
         if not isinstance(one, StoreDamaged):
-            healthy.append(one)
+            intact.append(one)
         elif on_damage is None:
             raise one
         else:
             on_damage(one)
-    return healthy
+    return intact

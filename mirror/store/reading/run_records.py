@@ -1,7 +1,6 @@
 """Reading run records: what each run did, in the order of their chain.
 
-Each record names the one written before it, by its id and sha256. That chain is the order; no time and
-no name is, because a clock may have been wrong.
+Each record names the previous one by its id and sha256. Only that chain is the order: clocks may be wrong.
 """
 
 from __future__ import annotations
@@ -29,10 +28,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run record: `data` is its JSON, `sha256` that of its bytes, `size` how many these are.
-
-    `previous` is the sha256 of the record written before it, None for the first of a store.
-    """
+    """One run record: its JSON (`data`), and the sha256 and size of the file."""
 
     id: str
     path: Path
@@ -47,24 +43,24 @@ class RunRecord:
 
     @property
     def previous(self) -> str | None:
-        """The sha256 of the record before."""
+        """The sha256 of the previous record; None for the first one of a store."""
         value = self.data["previous"]
         return None if value is None else str(value)
 
     @property
     def previous_run(self) -> str | None:
-        """The id of the record before; records up to version 0.4 do not tell it."""
+        """The id of the previous record; None also up to version 0.4."""
         value = self.data.get("previous_run")
         return None if value is None else str(value)
 
     @property
     def number(self) -> int:
-        """How many records were written up to this one, itself included; 0 up to version 0.4."""
+        """The number of the record, counted from 1; 0 up to version 0.4."""
         return int(self.data.get("number", 0))
 
     @property
     def started(self) -> str:
-        """When the run began, as text."""
+        """When the run began, in ISO 8601."""
         return str(self.data["started"])
 
     @property
@@ -79,65 +75,69 @@ class RunRecord:
 
     @property
     def is_chained(self) -> bool:
-        """Whether it is of the form that tells the record before it by id, and counts."""
+        """Whether the record has a number and the id of the previous one."""
         return self.number > 0
 
     @property
     def list_sha256(self) -> str | None:
-        """The list of what the run looked at, and found as the list says but for the entries."""
+        """The list of the repositories and workspaces that the run processed, with their state unless an
+        entry says otherwise."""
         value = self.data.get("looked_at")
         return None if value is None else str(value)
 
     @property
     def checkpoint(self) -> str | None:
-        """The list of all that the records up to this one tell, where this is a checkpoint."""
+        """The list that summarizes the records up to this one, if this is a checkpoint."""
         value = self.data.get("checkpoint")
         return None if value is None else str(value)
 
     @cached_property
     def looked_at(self) -> Mapping[Key, JsonObject]:
-        """What the run looked at: of each thing who it is, and how it stands unless an entry says otherwise.
+        """The content of the list: the name and state of each repository and workspace.
 
-        Raises StoreDamaged where the list is lost or damaged.
+        Raises StoreDamaged where the list is missing or damaged.
         """
-        return {} if self.list_sha256 is None else things_of(self.path.parent.parent, self.list_sha256)
+        return {} if self.list_sha256 is None else read_listed(self.path.parent.parent, self.list_sha256)
 
-    def told(self) -> Iterator[JsonObject]:
-        """The entries of the record alone, each with who it is about. Raises StoreDamaged."""
+    def recorded_entries(self) -> Iterator[JsonObject]:
+        """The entries in the record itself, with their names. Raises StoreDamaged."""
         for entry in self.data["entries"]:
-            yield self._whole(entry) if self.is_chained else entry
+            yield self._with_names(entry) if self.is_chained else entry
 
     def entries(self) -> list[JsonObject]:
-        """An entry for each thing that the run looked at. Raises StoreDamaged."""
-        told = {key_of(entry): entry for entry in self.told()}
-        found = [told.pop(key) if key in told else _filled(thing) for key, thing in self.looked_at.items()]
-        return [*found, *told.values()]
+        """An entry for each repository and workspace that the run processed. Raises StoreDamaged."""
+        recorded = {key_of(entry): entry for entry in self.recorded_entries()}
+        listed = [
+            recorded.pop(key) if key in recorded else _with_defaults(thing)
+            for key, thing in self.looked_at.items()
+        ]
+        return [*listed, *recorded.values()]
 
-    def _whole(self, entry: JsonObject) -> JsonObject:
+    def _with_names(self, entry: JsonObject) -> JsonObject:
         thing = self.looked_at.get(key_of(entry), {})
         names = {name: thing.get(name, "") for name in ("full_name", "folder")}
-        return _filled({**names, **entry})
+        return _with_defaults({**names, **entry})
 
 
-def _filled(entry: JsonObject) -> JsonObject:
-    """An entry with all that readers look for."""
+def _with_defaults(entry: JsonObject) -> JsonObject:
+    """An entry with every field that readers use."""
     plain: JsonObject = {"kind": "repository", "snapshot": None, "ledger": None}
     plain |= {"problems": [], "ref_changes": [], "facts": {}}
     return {**plain, **entry}
 
 
 def key_of(entry: JsonObject) -> Key:
-    """What an entry is about."""
+    """The repository or workspace of an entry."""
     return str(entry.get("kind", "repository")), str(entry["uuid"])
 
 
-def things_of(root: Path, sha256: str) -> dict[Key, JsonObject]:
-    """The things in the list of this sha256. Raises StoreDamaged."""
+def read_listed(root: Path, sha256: str) -> dict[Key, JsonObject]:
+    """The repositories and workspaces in a list. Raises StoreDamaged."""
     return read_list(root, sha256, lambda data: {key_of(one): one for one in data["things"]})
 
 
 def read_list(root: Path, sha256: str, build: Callable[[JsonObject], T]) -> T:
-    """The value that `build` makes of the list of this sha256. Raises StoreDamaged."""
+    """Read a list and pass it to `build`; returns its result. Raises StoreDamaged."""
     file = layout.run_list(sha256)
     try:
         data = (root / file).read_bytes()
@@ -149,7 +149,7 @@ def read_list(root: Path, sha256: str, build: Callable[[JsonObject], T]) -> T:
 
 
 def run_ids(root: Path) -> list[str]:
-    """The ids of every run record, sorted by name, which is no order of time. Raises StoreDamaged."""
+    """The ids of all run records, sorted; that is not their order. Raises StoreDamaged."""
     folder = root / layout.RUNS
     if not folder.is_dir():
         return []
@@ -161,7 +161,7 @@ def run_ids(root: Path) -> list[str]:
 
 
 def read_run(root: Path, identifier: str) -> RunRecord:
-    """One run record. Raises StoreDamaged naming its file."""
+    """Read one run record. Raises StoreDamaged."""
     file = layout.run_record(identifier)
     path = root / file
     data = read_bytes(root, file)
@@ -195,18 +195,18 @@ def _check(record: RunRecord) -> None:
 
 
 def log_damage(damage: StoreDamaged) -> None:
-    """Log a record that is damaged, and is passed over."""
+    """Log a damaged record, which is skipped."""
     _log.warning("store.run_record_damaged", file=damage.file, problem=damage.problem)
 
 
 def newest_first(
     root: Path, on_damage: OnDamage = log_damage, oldest: int | None = None
 ) -> Iterator[RunRecord]:
-    """Run records, the one written last first; each is read when it is asked for.
+    """Run records, the newest first, read lazily.
 
-    What is damaged or missing goes to `on_damage`, and the walk goes on with what is left. `oldest` is the
-    number of the oldest record that is to be there; without it the walk ends before any checkpoint whose
-    record before is not there, because `prune` lets go of those.
+    A damaged or missing record goes to `on_damage`, and the walk continues with the others. `oldest` is the
+    number of the oldest record that must exist. Without it the walk ends at a checkpoint whose previous
+    record is missing, because `prune` removes old records.
     """
     on_damage = _once(on_damage)
     record = last_written(root, on_damage)
@@ -224,17 +224,17 @@ def newest_first(
             and not (root / layout.run_record(record.previous_run)).exists()
         ):
             return
-        before = _before(root, record, on_damage)
+        before = _previous(root, record, on_damage)
         if before is None:
             break
         record = before
     if record is not None:
-        # The chain is broken here, or was begun by a version that told no ids.
+        # The chain is broken here, or a version that wrote no ids began it.
         yield from _rest(root, record, seen, on_damage)
 
 
 def _once(on_damage: OnDamage) -> OnDamage:
-    """`on_damage` for the first damage of each file: a record may be read more than once."""
+    """`on_damage` for the first damage of each file only: a record may be read several times."""
     files: set[str] = set()
 
     def note(damage: StoreDamaged) -> None:
@@ -245,8 +245,8 @@ def _once(on_damage: OnDamage) -> OnDamage:
     return note
 
 
-def _before(root: Path, record: RunRecord, on_damage: OnDamage) -> RunRecord | None:
-    """The record before `record`, if it is there and is the one that was written."""
+def _previous(root: Path, record: RunRecord, on_damage: OnDamage) -> RunRecord | None:
+    """The previous record, if it exists and is unchanged."""
     assert record.previous_run is not None
     try:
         before = read_run(root, record.previous_run)
@@ -260,7 +260,7 @@ def _before(root: Path, record: RunRecord, on_damage: OnDamage) -> RunRecord | N
 
 @dataclass(frozen=True)
 class _Link:
-    """Where a record stands in the chain; all that is held of very many."""
+    """The position of a record in the chain: all that stays in memory of each of many."""
 
     id: str
     sha256: str
@@ -269,8 +269,8 @@ class _Link:
 
 
 def _rest(root: Path, after: RunRecord, seen: set[str], on_damage: OnDamage) -> Iterator[RunRecord]:
-    """The records that were not `seen` and are older than `after`, the newest first: by their number, and
-    those without one by their chain."""
+    """The records that are older than `after` and not `seen`, the newest first: in the order of numbers, then
+    those without one in the order of their chain."""
     left = _read_links(root, seen, on_damage)
     numbered = sorted((one for one in left if one.number), key=lambda one: one.number, reverse=True)
     numbered = [one for one in numbered if one.number < after.number]
@@ -285,7 +285,7 @@ def _rest(root: Path, after: RunRecord, seen: set[str], on_damage: OnDamage) -> 
     for link in [*numbered, *reversed(_in_chain_order(old))]:
         try:
             yield read_run(root, link.id)
-        except StoreDamaged as damage:  # it was there a moment ago
+        except StoreDamaged as damage:  # removed meanwhile
             on_damage(damage)
 
 
@@ -326,10 +326,10 @@ def _in_chain_order(links: list[_Link]) -> list[_Link]:
 
 
 def last_written(root: Path, on_damage: OnDamage = log_damage) -> RunRecord | None:
-    """The record that was written last, None where there is none that can be read.
+    """The newest record, or None where there is no intact one.
 
-    The cache knows it; where that was lost, or a run was killed between its record and the cache, records
-    are read until it is clear.
+    The cache has it. If that was lost, or a run was killed before it updated the cache, records are read
+    until the newest is certain.
     """
     try:
         identifiers = run_ids(root)
@@ -352,7 +352,7 @@ def last_written(root: Path, on_damage: OnDamage = log_damage) -> RunRecord | No
 
 
 def cached_last(root: Path) -> tuple[str, str, int] | None:
-    """What the cache says of the record written last: its id, its sha256, and how many there were."""
+    """The newest record by the cache: its id, its sha256, and the number of records."""
     try:
         last = loads((root / layout.LAST_RUN).read_bytes())
         identifier, digest, count = str(last["id"]), str(last["sha256"]), int(last["runs"])
@@ -362,11 +362,11 @@ def cached_last(root: Path) -> tuple[str, str, int] | None:
 
 
 def _after(root: Path, record: RunRecord, identifiers: list[str], count: int) -> RunRecord | None:
-    """The last of the `count` records that were written after `record`; None where that is not clear."""
+    """The last of the `count` records that were written after `record`; None where that is uncertain."""
     if count <= 0:
         return record if count == 0 else None
     following: dict[str, RunRecord] = {}
-    for identifier in identifiers[: -4 * count - 1 : -1]:  # a new one is most likely the last by name
+    for identifier in identifiers[: -4 * count - 1 : -1]:  # the newest ones are most likely the last by name
         try:
             one = read_run(root, identifier)
         except StoreDamaged:
@@ -381,8 +381,7 @@ def _after(root: Path, record: RunRecord, identifiers: list[str], count: int) ->
 
 
 def _last_of(links: list[_Link]) -> _Link | None:
-    """The last of all records: the one that counts the most; before there were counts, one that no other
-    names."""
+    """The newest record: the one with the highest number; without numbers, one that no other names."""
     if any(one.number for one in links):
         return max(links, key=lambda one: one.number)
     named = {one.previous for one in links}
@@ -391,9 +390,9 @@ def _last_of(links: list[_Link]) -> _Link | None:
 
 
 def runs(root: Path, kind: str | None = None, on_damage: OnDamage | None = None) -> Iterator[RunRecord]:
-    """Every run record (of `kind`) that is there, in the order in which they were written.
+    """Every run record (of `kind`), the oldest first.
 
-    What is damaged raises StoreDamaged, or goes to `on_damage` where that is given.
+    A damaged one raises StoreDamaged, or goes to `on_damage` if that is given.
     """
     found = list(newest_first(root, on_damage or _raise))
     yield from (one for one in reversed(found) if kind is None or one.kind == kind)
@@ -404,7 +403,7 @@ def _raise(damage: StoreDamaged) -> None:
 
 
 def last_run(root: Path, kind: str | None = None) -> RunRecord | None:
-    """The run record (of `kind`) that was written last. Damaged ones are logged and passed over."""
+    """The newest run record (of `kind`). Damaged ones are logged and skipped."""
     for record in newest_first(root):
         if kind is None or record.kind == kind:
             return record
@@ -412,9 +411,9 @@ def last_run(root: Path, kind: str | None = None) -> RunRecord | None:
 
 
 def check_last(root: Path) -> None:
-    """Raise StoreDamaged where the cache knows of a run record, written last, that is not there.
+    """Raise StoreDamaged where the newest record by the cache is missing or changed.
 
-    Every other record is held by the one after it. Without the cache nobody can tell.
+    Every other record is checked by the one after it. Without the cache the last one cannot be checked.
     """
     known = cached_last(root)
     if known is not None and read_run(root, known[0]).sha256 != known[1]:

@@ -1,4 +1,4 @@
-"""Which folders of a store a selector means, and helpful words where it means none or several."""
+"""The folders of a store that selectors select, with hints where they match none or several."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Candidate(Generic[T]):
-    """A folder that selectors may mean. `repository` is empty for a workspace.
+    """A folder that a selector may match. `repository` is empty for a workspace.
 
-    `workspace` and `repository` are all current names (slug, folder, uuid), the slug first and
-    the folder second; `former` are former full names; `note` tells it apart for a person.
+    `workspace` and `repository` are the current names: slug, folder, uuid. `former` are earlier full names.
+    `note` distinguishes it for a person.
     """
 
     item: T
@@ -29,26 +29,26 @@ class Candidate(Generic[T]):
 
     @property
     def full_name(self) -> str:
-        """The name as a person writes it."""
+        """The name that a person uses."""
         return "/".join(names[0] for names in (self.workspace, self.repository) if names)
 
     @property
     def folder(self) -> str:
-        """The name that no other folder has."""
+        """The unique name."""
         return "/".join(names[1] for names in (self.workspace, self.repository) if names)
 
 
 def select(candidates: Sequence[Candidate[T]], selectors: Iterable[Selector]) -> list[T]:
-    """The items that any of `selectors` means, each once, in the order of `candidates`.
+    """The items that any of `selectors` matches, each once, in the order of `candidates`.
 
-    Current names count first; former names only where no current one matches. Raises UsageError
-    where a selector matches nothing, or where an exact one matches several.
+    Former names count only where no current one matches. Raises UsageError where a selector matches nothing,
+    or an exact one several.
     """
     chosen: set[int] = set()
     for selector in selectors:
         found = [index for index, one in enumerate(candidates) if _matches(one, selector)]
         if not found:
-            found = [index for index, one in enumerate(candidates) if _matched(one, selector)]
+            found = [index for index, one in enumerate(candidates) if _matches_former(one, selector)]
         if not found:
             raise UsageError(
                 f"{str(selector)!r} matches nothing in this store", hint=_hint(candidates, selector)
@@ -60,8 +60,8 @@ def select(candidates: Sequence[Candidate[T]], selectors: Iterable[Selector]) ->
 
 
 def matches_any(candidates: Sequence[Candidate[T]], selector: Selector) -> bool:
-    """Whether `selector` means one of `candidates` by a current or a former name."""
-    return any(_matches(one, selector) or _matched(one, selector) for one in candidates)
+    """Whether `selector` matches one of `candidates` by a current or former name."""
+    return any(_matches(one, selector) or _matches_former(one, selector) for one in candidates)
 
 
 def _matches(one: Candidate[T], selector: Selector) -> bool:
@@ -70,8 +70,8 @@ def _matches(one: Candidate[T], selector: Selector) -> bool:
     return selector.matches_repository(*one.repository) if one.repository else selector.repository is None
 
 
-def _matched(one: Candidate[T], selector: Selector) -> bool:
-    """Whether the selector means a name that the thing once had."""
+def _matches_former(one: Candidate[T], selector: Selector) -> bool:
+    """Whether the selector matches a former name."""
     for name in one.former:
         workspace, _, repository = name.partition("/")
         if not selector.matches_workspace(workspace):
@@ -106,6 +106,6 @@ def _hint(candidates: Sequence[Candidate[T]], selector: Selector) -> str:
         return f"did you mean {' or '.join(near)}?"
     others = [one.full_name for one in candidates if selector.matches_workspace(*one.workspace)]
     if selector.repository is not None and others:
-        return f"of that workspace it holds {', '.join(others[:5])}; mirror status lists all"
+        return f"the store has of that workspace: {', '.join(others[:5])}; mirror status lists all"
     workspaces = ", ".join(sorted({one.workspace[0] for one in candidates})[:5])
-    return f"it holds the workspaces {workspaces}; mirror status lists all"
+    return f"the store has the workspaces {workspaces}; mirror status lists all"

@@ -1,4 +1,4 @@
-"""Writing run records: what changed and what is not well in the record, the rest by the hash of a list."""
+"""Writing run records. A record holds what changed or failed, and the sha256 of a list with the rest."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from mirror.store.reading.run_records import (
     RunRecord,
     last_written,
     newest_first,
+    read_listed,
     read_run,
     run_ids,
-    things_of,
 )
 
-# There is a checkpoint at least every so many records and so much time.
+# The largest distance of two checkpoints.
 CHECKPOINT_RECORDS = 100
 CHECKPOINT_TIME = timedelta(days=30)
-# So many entries that differ from an older list stand in the record; with more it gets a list of its own.
+# With more entries than this that differ from an older list, a record gets a new list.
 DIFFERING_MAX = 100
-# Facts that stay the same from run to run as long as nothing happens.
-_STANDING_FACTS = ("reason", "lfs")
-# Outcomes that a record always states, whatever the list says about the thing.
+# Facts that stay the same while nothing happens.
+_STATE_FACTS = ("reason", "lfs")
+# Outcomes that are always recorded, whatever the list says.
 _DONE = (Outcome.SAVED, Outcome.PRUNED, Outcome.ACCEPTED)
 
 
 def write_record(root: Path, run: Run) -> Path:
-    """Write the record of `run`, chained to the one written before; returns its file.
+    """Write the record of `run`, chained to the previous one; returns its path.
 
-    The caller holds the lock of the store's structure. Raises FileExistsError where the run has a record.
+    The caller holds the store's structure lock. Raises FileExistsError where the run has a record.
     """
     target = root / layout.run_record(run.id)
     sweep(target.parent)
@@ -46,18 +46,18 @@ def write_record(root: Path, run: Run) -> Path:
         raise FileExistsError(f"there is a record of the run {run.id} already")
     make_folder(root / layout.LISTS)
     sweep(root / layout.LISTS)
-    past = read_history(root)
-    tip, count = past.tip, len(run_ids(root))
+    history = read_history(root)
+    tip, count = history.tip, len(run_ids(root))
     number = 1 + (0 if tip is None else tip.number if tip.is_chained else count)
     content = run.to_json(previous=None if tip is None else tip.sha256) | {
         "schema": 2,
         "number": number,
         "previous_run": None if tip is None else tip.id,
-        "facts": _facts(run, past),
-        **_entries(root, run, past),
+        "facts": _facts(run, history),
+        **_entries(root, run, history),
         "checkpoint": None,
     }
-    if _is_checkpoint_due(past, run, number):
+    if _is_checkpoint_due(history, run, number):
         record = RunRecord(run.id, target, content, "")
         content["checkpoint"] = _write_list(root, read_history(root, first=record).to_json())
     data = sealed(content)
@@ -67,15 +67,15 @@ def write_record(root: Path, run: Run) -> Path:
     return target
 
 
-def records_to_go(root: Path, keep: timedelta, now: datetime) -> tuple[int, int]:
-    """The number of the oldest record to keep, and how many go that were kept so far: those older than
-    `keep` that lie before a checkpoint which is not the last one."""
-    past = read_history(root)
-    checkpoints, boundary, gone = 0, past.records_from, 0
+def removable_records(root: Path, keep: timedelta, now: datetime) -> tuple[int, int]:
+    """The number of the oldest record to keep, and how many may be removed: those older than `keep` that
+    precede a checkpoint other than the last one."""
+    history = read_history(root)
+    checkpoints, boundary, gone = 0, history.records_from, 0
     ended: datetime | None = None
     newer: RunRecord | None = None
-    for record in newest_first(root, oldest=past.records_from):
-        # Whatever the clock was: what was written before another record did not end after it.
+    for record in newest_first(root, oldest=history.records_from):
+        # An earlier record cannot have ended later, whatever its clock said.
         ended = record.ended if ended is None else min(ended, record.ended)
         if gone or (newer is not None and newer.checkpoint and checkpoints > 1 and now - ended >= keep):
             boundary = boundary if gone or newer is None else newer.number
@@ -85,10 +85,9 @@ def records_to_go(root: Path, keep: timedelta, now: datetime) -> tuple[int, int]
     return boundary, gone
 
 
-def let_go_of_records(root: Path, before: int) -> int:
-    """Remove the records whose number is lower than `before`, and lists that no record names any more;
-    returns how many records went. The caller holds the lock of the store's structure, and a record tells
-    of it."""
+def remove_records(root: Path, before: int) -> int:
+    """Remove the records with numbers below `before`, and lists that no record names any more; returns how
+    many records. The caller holds the store's structure lock, and has recorded the removal."""
     if before <= 1:
         return 0
     named: set[str] = set()
@@ -99,7 +98,7 @@ def let_go_of_records(root: Path, before: int) -> int:
     gone = 0
     for identifier in run_ids(root):
         if identifier not in kept:
-            with contextlib.suppress(StoreDamaged):  # what is damaged stays, and verify tells
+            with contextlib.suppress(StoreDamaged):  # a damaged record stays, and verify reports it
                 if read_run(root, identifier).number < before:
                     (root / layout.run_record(identifier)).unlink()
                     gone += 1
@@ -110,26 +109,26 @@ def let_go_of_records(root: Path, before: int) -> int:
     if gone:
         sync_folder(root / layout.RUNS)
         sync_folder(lists)
-        _tell_last(root, last_written(root))
+        _cache_last(root, last_written(root))
     return gone
 
 
-def _tell_last(root: Path, last: RunRecord | None) -> None:
-    """Keep in the cache which record was written last."""
+def _cache_last(root: Path, last: RunRecord | None) -> None:
+    """Store in the cache which record is the newest."""
     if last is not None:
         content = {"id": last.id, "sha256": last.sha256, "runs": len(run_ids(root))}
         write_file(root / layout.LAST_RUN, dumps(content))
 
 
-def _is_checkpoint_due(past: RunHistory, run: Run, number: int) -> bool:
-    if past.checkpoint is None:
+def _is_checkpoint_due(history: RunHistory, run: Run, number: int) -> bool:
+    if history.checkpoint is None:
         return True
-    apart = abs(run.ended - past.checkpoint.ended)  # a clock may have gone back
-    return number - past.checkpoint.number >= CHECKPOINT_RECORDS or apart >= CHECKPOINT_TIME
+    apart = abs(run.ended - history.checkpoint.ended)  # a clock may have gone back
+    return number - history.checkpoint.number >= CHECKPOINT_RECORDS or apart >= CHECKPOINT_TIME
 
 
 def _write_list(root: Path, content: JsonObject) -> str:
-    """Write a list under the name of its own sha256, which it returns."""
+    """Write a list named by its sha256; returns the sha256."""
     data = dumps(content)
     digest = hashlib.sha256(data).hexdigest()
     path = root / layout.run_list(digest)
@@ -138,40 +137,40 @@ def _write_list(root: Path, content: JsonObject) -> str:
     return digest
 
 
-def _facts(run: Run, past: RunHistory) -> JsonObject:
-    """The facts of the run, without the brakes that earlier records have told."""
+def _facts(run: Run, history: RunHistory) -> JsonObject:
+    """The facts of the run, without the brakes that earlier records have."""
     facts = dict(run.facts)
     if "brakes" in facts:
-        known = {one.folder for one in past.folders.values() if layout.BRAKE_FILE in one.files}
+        known = {one.folder for one in history.folders.values() if layout.BRAKE_FILE in one.files}
         facts["brakes"] = sorted(set(facts["brakes"]) - known)
     return facts
 
 
-def _entries(root: Path, run: Run, past: RunHistory) -> JsonObject:
-    """The entries that the record tells, and the list of the rest."""
-    things: Mapping[Key, JsonObject] = {(one.kind, one.uuid): _standing(one) for one in run.entries}
+def _entries(root: Path, run: Run, history: RunHistory) -> JsonObject:
+    """The entries of the record, and the list for the rest."""
+    things: Mapping[Key, JsonObject] = {(one.kind, one.uuid): _state(one) for one in run.entries}
     if not things:
         return {"looked_at": None, "entries": []}
-    digest, listed = _list_for(root, things, past.lists.get(run.kind, ()))
+    digest, listed = _list_for(root, things, history.lists.get(run.kind, ()))
     if digest is None:
         content = {"schema": 1, "things": [things[key] for key in sorted(things)]}
         digest, listed = _write_list(root, content), things
-    told = []
+    recorded = []
     for entry in run.entries:
         key = entry.kind, entry.uuid
-        if things[key] != listed[key] or _is_news(entry, past.folders.get(key)):
-            told.append(_told(entry))
-    return {"looked_at": digest, "entries": told}
+        if things[key] != listed[key] or _is_news(entry, history.folders.get(key)):
+            recorded.append(_recorded(entry))
+    return {"looked_at": digest, "entries": recorded}
 
 
 def _list_for(
     root: Path, things: Mapping[Key, JsonObject], known: Sequence[str]
 ) -> tuple[str | None, Mapping[Key, JsonObject]]:
-    """The known list of the same things that differs least, where it does not differ by much."""
+    """The known list of the same folders that differs least, if by at most DIFFERING_MAX entries."""
     best: tuple[int, str | None, Mapping[Key, JsonObject]] = (DIFFERING_MAX + 1, None, {})
     for digest in known:
         try:
-            listed = things_of(root, digest)
+            listed = read_listed(root, digest)
         except StoreDamaged:
             continue
         if listed.keys() != things.keys() or any(
@@ -188,12 +187,12 @@ def _names(thing: JsonObject) -> tuple[str, str]:
     return thing["full_name"], thing["folder"]
 
 
-def _standing(entry: RunEntry) -> JsonObject:
-    """Who an entry is about and how that stands, without what only this run did."""
+def _state(entry: RunEntry) -> JsonObject:
+    """The name and state of an entry, without what only this run did."""
     outcome = "confirmed" if entry.outcome in GOOD else str(entry.outcome)
     if entry.outcome is Outcome.PRUNED:
         outcome = str(Outcome.KEPT)
-    facts = {name: entry.facts[name] for name in _STANDING_FACTS if name in entry.facts}
+    facts = {name: entry.facts[name] for name in _STATE_FACTS if name in entry.facts}
     problems = [problem.to_json() for problem in entry.problems]
     return {
         "kind": entry.kind,
@@ -206,13 +205,13 @@ def _standing(entry: RunEntry) -> JsonObject:
     }
 
 
-def _is_news(entry: RunEntry, told: FolderHistory | None) -> bool:
-    """Whether the record must hold the entry, though it stands as the list says."""
+def _is_news(entry: RunEntry, recorded: FolderHistory | None) -> bool:
+    """Whether the record must hold the entry although its state is as in the list."""
     if entry.outcome in _DONE or entry.ref_changes or entry.trees:
         return True
     if entry.facts.get("upkeep") or entry.facts.get("lfs", {}).get("received"):
         return True
-    known = told if told is not None else FolderHistory((entry.kind, entry.uuid))
+    known = recorded if recorded is not None else FolderHistory((entry.kind, entry.uuid))
     files = set(entry.facts.get("files", ()))
     return (
         (entry.ledger is not None and entry.ledger != known.ledger)
@@ -221,8 +220,8 @@ def _is_news(entry: RunEntry, told: FolderHistory | None) -> bool:
     )
 
 
-def _told(entry: RunEntry) -> JsonObject:
-    """An entry as the record holds it: who it is about stands in the list."""
+def _recorded(entry: RunEntry) -> JsonObject:
+    """The entry for the record; its name is in the list."""
     whole = entry.to_json()
     facts = {name: value for name, value in entry.facts.items() if name != "decisions"}
     lost = [one for one in whole["ref_changes"] if one["kind"] in ("rewritten", "removed")]
@@ -239,5 +238,5 @@ def _told(entry: RunEntry) -> JsonObject:
         "facts": facts,
         "seconds": whole["seconds"],
     }
-    told = {name: value for name, value in more.items() if value}
-    return {"uuid": entry.uuid, "outcome": whole["outcome"], **told}
+    recorded = {name: value for name, value in more.items() if value}
+    return {"uuid": entry.uuid, "outcome": whole["outcome"], **recorded}

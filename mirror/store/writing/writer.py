@@ -48,7 +48,7 @@ from mirror.store.writing.folder_writer import RepositoryWriter, SnapshotResult,
 from mirror.store.writing.index import index_document, index_page
 from mirror.store.writing.locks import hold_briefly
 from mirror.store.writing.request_usage import RequestUsage
-from mirror.store.writing.run_record_writer import let_go_of_records, records_to_go, write_record
+from mirror.store.writing.run_record_writer import removable_records, remove_records, write_record
 
 __all__ = [
     "Absence",
@@ -284,16 +284,16 @@ class StoreWriter:
         with self._structure():
             return write_record(self._path, run)
 
-    def records_to_go(self, keep: timedelta, now: datetime) -> tuple[int, int]:
+    def removable_records(self, keep: timedelta, now: datetime) -> tuple[int, int]:
         """The number of the oldest run record to keep where those older than `keep` may go, and how many
         go."""
-        return records_to_go(self._path, keep, now)
+        return removable_records(self._path, keep, now)
 
-    def let_go_of_records(self, before: int) -> int:
+    def remove_records(self, before: int) -> int:
         """Remove the run records whose number is lower than `before`; returns how many. A run record that
         was written tells `before` as `records_from` in its facts."""
         with self._structure():
-            return let_go_of_records(self._path, before)
+            return remove_records(self._path, before)
 
     def rebuild_index(self, now: datetime) -> None:
         """Write the index, for people and scripts, from what the folders say."""
