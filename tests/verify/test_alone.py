@@ -15,7 +15,7 @@ from mirror import verify
 from mirror.model import Finding, Verified
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
-from mirror.store.writing.verify_journal import GOES_ON_FOR, VerifyJournal
+from mirror.store.writing.verify_journal import RESUMABLE_FOR, VerifyJournal
 from tests.clock import FakeClock
 from tests.place import Place
 
@@ -62,7 +62,7 @@ async def test_it_goes_on_where_it_was_stopped(store: Path) -> None:
     ("key", "later", "cut"),
     [
         ("refs 1 ", 0.0, False),
-        ("objects 1 ", GOES_ON_FOR.total_seconds() + 1, False),
+        ("objects 1 ", RESUMABLE_FOR.total_seconds() + 1, False),
         ("objects 1 ", 0.0, True),
     ],
 )

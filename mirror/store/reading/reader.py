@@ -107,7 +107,7 @@ class Store:
             ) from error
         if not there:
             raise missing_store(path)
-        return cls(path, read_store_record(path))
+        return cls(path, read_store_identity(path))
 
     def __enter__(self) -> Store:
         return self
@@ -401,7 +401,7 @@ class Store:
         return _intact(self._repository(folder.workspace_folder, folder.folder))
 
 
-def read_store_record(path: Path) -> StoreIdentity:
+def read_store_identity(path: Path) -> StoreIdentity:
     """Read `store.json`. Raises StoreTooNew and StoreDamaged."""
     record = read_small_file(path, layout.STORE_FILE, _store_record)
     unknown = sorted(set(record.requires) - layout.UNDERSTOOD)

@@ -1,1 +1,1 @@
-"""Writing a store: every step is durable."""
+"""Writing a store. Every step is durable."""

@@ -1,4 +1,4 @@
-"""The index: current and former names to folders. A convenience, rebuilt from the folders."""
+"""The index: current and former names to folders. Only a convenience, rebuilt from the folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def index_document(
     damaged: Sequence[str],
     now: datetime,
 ) -> JsonObject:
-    """The content of the index: every thing with its folder, and every name with its folders."""
+    """The content of `index.json`: every folder, and the folders of every name."""
     names: dict[str, list[str]] = {}
     everything: list[WorkspaceFolder | RepositoryFolder] = [*workspaces, *repositories]
     for one in everything:
@@ -54,7 +54,7 @@ def index_page(
     damaged: Sequence[str],
     now: datetime,
 ) -> str:
-    """The same as a page for people."""
+    """The content of `INDEX.md`, for people."""
     lines = [
         "# What is in this store",
         "",

@@ -1,7 +1,7 @@
 """Locks: one writer for each folder at a time. Readers take none.
 
-A lock is the kernel's (flock): it goes when the last process that holds its descriptor ends, so
-nothing stale can ever stand in the way. What the lock file says is only for people.
+The kernel (flock) releases a lock when the last process with its descriptor ends, so no lock is ever stale.
+The content of a lock file is only for people.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds (or last held) a lock: for people to read, never to decide by."""
+    """The process that holds a lock, for people only."""
 
     pid: int
     command: str
@@ -31,7 +31,7 @@ class Holder:
     host: str
 
     def to_json(self) -> JsonObject:
-        """As the lock file holds it."""
+        """The JSON in the lock file."""
         return {"pid": self.pid, "command": self.command, "since": time_text(self.since), "host": self.host}
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Holder:
 
 
 def read_holder(path: Path) -> Holder | None:
-    """What a lock file says of its holder, or None where it says nothing sensible."""
+    """The holder that a lock file names, or None."""
     try:
         data = loads(path.read_bytes())
         pid, command, host = data["pid"], data["command"], data["host"]
@@ -52,8 +52,8 @@ def read_holder(path: Path) -> Holder | None:
 
 @dataclass(frozen=True)
 class FolderLock:
-    """A lock that is held. `fileno` is its descriptor, for handing to a worker: the lock lasts
-    until the last of its holders has closed it."""
+    """A lock that is held. `fileno` may be passed to a worker: the lock lasts until every holder has closed
+    it."""
 
     fileno: int
 
@@ -64,7 +64,7 @@ async def hold(
 ) -> AsyncIterator[FolderLock]:
     """Hold the lock at `path`, waiting up to `wait` seconds for it.
 
-    `what` is the thing it guards, for people. Raises Locked naming the holder.
+    `what` names the locked thing for people. Raises Locked naming the holder.
     """
     until = clock.monotonic() + wait
     while (descriptor := _try(path)) is None:
@@ -73,7 +73,7 @@ async def hold(
             holder = read_holder(path)
             raise Locked(
                 f"{what} is locked by {holder if holder is not None else 'another process'}",
-                hint="wait for it to end, or give --lock-wait 10m",
+                hint="wait until it ends, or use --lock-wait 10m",
             )
         await clock.sleep(min(_POLL_SECONDS, left))
     try:
@@ -82,13 +82,13 @@ async def hold(
     finally:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
-        # Closed, never unlocked: a worker that still writes shares the lock and keeps it.
+        # Close it without unlocking: a worker that still writes keeps the lock.
         os.close(descriptor)
 
 
 @contextmanager
 def hold_briefly(path: Path) -> Iterator[None]:
-    """Hold the lock at `path` for a moment's work on small files, waiting as long as it takes."""
+    """Hold the lock at `path` for a short time, waiting for it without limit."""
     while (descriptor := _try(path, block=True)) is None:
         continue
     try:
@@ -98,7 +98,7 @@ def hold_briefly(path: Path) -> Iterator[None]:
 
 
 def _try(path: Path, *, block: bool = False) -> int | None:
-    """The descriptor of the lock file with the lock on it, or None where it was not to be had."""
+    """The descriptor of the locked lock file, or None where another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if block else fcntl.LOCK_NB))
@@ -107,7 +107,7 @@ def _try(path: Path, *, block: bool = False) -> int | None:
             os.fchmod(descriptor, 0o600)
             return descriptor
     except (BlockingIOError, FileNotFoundError):
-        pass  # held by another, or the file was removed and made again meanwhile
+        pass  # another process holds it, or replaced the file meanwhile
     except BaseException:
         os.close(descriptor)
         raise

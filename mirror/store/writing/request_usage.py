@@ -1,8 +1,7 @@
-"""What was asked of Bitbucket in the last hour, kept in `cache/` so that the next process, or another at
-the same time, does not ask for more than is allowed.
+"""The requests of the last hour, shared in `cache/`, so that all processes together stay within the limits.
 
-Each writer has a file of its own, with counts by the minute and no name that tells whose they are.
-A file that is old, damaged or from the future is nobody's use.
+Each process writes its own file: counts by the minute, under hashed names. Files that are old, damaged or
+from the future are ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from mirror.store.format.seal import seal_fault, sealed
 
 MINUTE = 60.0
 KEPT = timedelta(hours=1)
-# Clocks of one machine differ by no more; what is later than this is from a clock that was wrong.
+# A file from further in the future comes from a wrong clock.
 AHEAD_MAX = timedelta(minutes=1)
 FILES_MAX = 100
 BYTES_MAX = 256 * 1024
@@ -34,8 +33,10 @@ _log = get_logger("store")
 
 
 class RequestUsage:
-    """The use that the processes writing to the store at `root` tell each other of. `salt` (the store's
-    id) goes into the names of identities, `writer` (hex digits) is this one's own."""
+    """The requests of all processes that write to the store at `root`.
+
+    `salt` (the store's id) hashes the names of identities; `writer` (hex digits) names this process's file.
+    """
 
     def __init__(self, root: Path, *, salt: str, writer: str, clock: Clock) -> None:
         self._folder = root / CACHE
@@ -44,7 +45,7 @@ class RequestUsage:
         self._clock = clock
 
     def exchange(self, own: Sequence[Use]) -> Sequence[Use]:
-        """Keep `own`, and give what others used of the same. Never fails."""
+        """Store this process's requests, and return those of others for the same identities. Never raises."""
         try:
             if any(one.made or one.blocked > 0 for one in own):
                 write_file(self._own, sealed(self._document(own)))
@@ -52,7 +53,7 @@ class RequestUsage:
         except OSError as error:
             _log.info("store.usage_not_shared", reason=error.strerror)
             others = []
-        return [self._told(one, others) for one in own]
+        return [self._of_others(one, others) for one in own]
 
     def _name(self, use: Use) -> str:
         text = f"{self._salt}\0{use.identity}\0{use.group}"
@@ -68,7 +69,7 @@ class RequestUsage:
         return {"schema": 1, "at": time_text(self._clock.now()), "used": used}
 
     def _others(self) -> list[tuple[float, JsonObject]]:
-        """What other writers told: how many seconds ago, and of whom."""
+        """The files of other processes: the age in seconds, and the content."""
         found = []
         now = self._clock.now()
         for path in sorted(self._folder.glob("requests-*.json"))[:FILES_MAX]:
@@ -78,7 +79,7 @@ class RequestUsage:
                 with path.open("rb") as stream:
                     at, used = _read(stream.read(BYTES_MAX))
             except FileNotFoundError:
-                continue  # somebody else saw that it is old
+                continue  # another process removed it
             except ValueError as error:
                 _log.info("store.usage_ignored", file=f"{CACHE}/{path.name}", problem=str(error))
                 path.unlink(missing_ok=True)
@@ -89,22 +90,22 @@ class RequestUsage:
                 found.append(((now - at).total_seconds(), used))
         return found
 
-    def _told(self, own: Use, others: list[tuple[float, JsonObject]]) -> Use:
+    def _of_others(self, own: Use, others: list[tuple[float, JsonObject]]) -> Use:
         made: list[float] = []
         blocked = 0.0
         name = self._name(own)
         for ago, used in others:
-            told = used.get(name)
-            if told is None:
+            counts = used.get(name)
+            if counts is None:
                 continue
-            blocked = max(blocked, told["blocked"] - ago)
-            for minute, count in told["minutes"].items():
+            blocked = max(blocked, counts["blocked"] - ago)
+            for minute, count in counts["minutes"].items():
                 made += [max(0.0, ago) + int(minute) * MINUTE] * count
         return Use(own.identity, own.group, tuple(made), blocked)
 
 
 def _read(data: bytes) -> tuple[datetime, JsonObject]:
-    """When a file was written, and what it tells. Raises ValueError where it is not as we write it."""
+    """When a file was written, and its content. Raises ValueError where it is malformed."""
     fault = seal_fault(data)
     if fault is not None:
         raise ValueError(fault)

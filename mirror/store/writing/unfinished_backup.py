@@ -1,8 +1,8 @@
-"""Which backups of a workspace are unfinished: prune takes nothing of it meanwhile.
+"""Marks unfinished backups of a workspace, so that prune removes nothing from it.
 
-`unfinished` in the workspace's folder is locked (flock, shared) by every backup that is at work there,
-and has a line for each backup that began. A backup that ends in order empties it, unless another is still
-at work; one that was killed leaves its line, and the next one to end in order removes it, too.
+The file `unfinished` in the workspace's folder has a line for each backup that began; a running backup holds
+a shared lock (flock) on it. A backup that completes empties the file, unless another one still runs. The line
+of a killed backup stays until the next one completes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from mirror.store.format import layout
 
 
 class UnfinishedMark:
-    """The mark of one backup of a workspace, from `begin` to `finish` or `leave`."""
+    """The mark of one backup, from `begin` to `finish` or `leave`."""
 
     def __init__(self, descriptor: int, *, was_unfinished: bool) -> None:
         self._descriptor = descriptor
-        # Whether another backup was killed here, or is still at work.
+        # Whether another backup was killed, or still runs.
         self.was_unfinished = was_unfinished
 
     @classmethod
     def begin(cls, workspace: Path, run: str) -> UnfinishedMark:
-        """Say, durably, that the backup `run` of the workspace in the folder `workspace` has begun."""
+        """Record durably that the backup `run` of the workspace in the folder `workspace` has begun."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         is_new = not (workspace / layout.UNFINISHED_FILE).exists()
         descriptor = os.open(workspace / layout.UNFINISHED_FILE, flags, 0o600)
@@ -42,7 +42,7 @@ class UnfinishedMark:
         return cls(descriptor, was_unfinished=was_unfinished)
 
     def finish(self) -> None:
-        """The backup has ended in order, and the brake was judged; nothing happens the second time."""
+        """The backup is complete and the brake was judged. A second call does nothing."""
         if self._descriptor < 0:
             return
         try:
@@ -50,19 +50,19 @@ class UnfinishedMark:
             os.ftruncate(self._descriptor, 0)
             os.fsync(self._descriptor)
         except BlockingIOError:
-            pass  # another backup is at work: the last one to end empties the file
+            pass  # another backup runs, and will empty the file
         finally:
             self.leave()
 
     def leave(self) -> None:
-        """The backup has ended, and its mark stays; after `finish` nothing happens."""
+        """The backup ended early: leave its mark. Does nothing after `finish`."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 def has_unfinished_backup(workspace: Path) -> bool:
-    """Whether a backup of the workspace in the folder `workspace` is at work, or did not end in order."""
+    """Whether a backup of the workspace in the folder `workspace` runs, or did not complete."""
     try:
         return (workspace / layout.UNFINISHED_FILE).stat().st_size > 0
     except FileNotFoundError:

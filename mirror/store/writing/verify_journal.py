@@ -1,6 +1,6 @@
-"""How far a verification is, so that one that was stopped can go on; and what was verified when.
+"""The progress of a verification, so that it can be resumed, and when each folder was last verified.
 
-A cache: where it is lost, everything is verified again.
+A cache: if it is lost, everything is verified again.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from mirror.fs.durable import make_folder, write_file
 from mirror.model import JsonObject, NotCanonical, Verified, dumps, loads, time_from_text, time_text
 from mirror.store.format import layout
 
-# What was found so long ago says nothing about today.
-GOES_ON_FOR = timedelta(days=7)
+# Older results are not resumed.
+RESUMABLE_FOR = timedelta(days=7)
 
 
 class VerifyJournal:
     """The journal of one verification of the store at `path`.
 
-    `key` tells what is verified (level, selectors, share): only the same is gone on with, and only
-    where `resume` is asked for. Raises OSError where the store cannot be written to.
+    `key` identifies what is verified (level, selectors, share). With `resume`, an unfinished verification
+    with the same key is resumed. Raises OSError where the store cannot be written.
     """
 
     def __init__(self, path: Path, key: str, *, resume: bool, now: datetime) -> None:
@@ -38,11 +38,11 @@ class VerifyJournal:
             write_file(path / layout.VERIFYING, _line(header))
 
     def begun(self) -> datetime | None:
-        """When the verification began that is gone on with; None for a new one."""
+        """When the resumed verification began; None for a new one."""
         return self._began
 
     def done(self) -> Mapping[str, Verified]:
-        """What it has been through already, by place."""
+        """The folders that were verified already, by place."""
         return self._done
 
     def last(self) -> Mapping[str, datetime]:
@@ -50,18 +50,18 @@ class VerifyJournal:
         return self._times
 
     def note(self, done: Verified) -> None:
-        """Keep what was found of a folder."""
+        """Store the result for a folder."""
         with (self._path / layout.VERIFYING).open("ab") as stream:
             stream.write(_line(done.to_json()))
         self._times[done.place] = done.at
 
     def finish(self) -> None:
-        """The verification has come to its end."""
+        """The verification is complete: remove the journal."""
         self._keep_times()
         (self._path / layout.VERIFYING).unlink(missing_ok=True)
 
     def _known_times(self) -> dict[str, datetime]:
-        """When each folder was last verified, also by the verification whose journal is there."""
+        """When each folder was last verified, including by an unfinished verification."""
         times: dict[str, datetime] = {}
         with contextlib.suppress(OSError, NotCanonical, KeyError, TypeError, AttributeError, ValueError):
             known = loads((self._path / layout.VERIFIED).read_bytes())
@@ -70,26 +70,26 @@ class VerifyJournal:
         return {**times, **{place: one.at for place, one in done.items()}}
 
     def _keep_times(self) -> None:
-        """Write the times once for a whole verification: the journal holds them until then."""
+        """Write the times; during a verification the journal has them."""
         content = {"schema": 1, "folders": {place: time_text(when) for place, when in self._times.items()}}
         write_file(self._path / layout.VERIFIED, dumps(content))
 
     def _read(self, key: str | None, now: datetime) -> tuple[datetime | None, dict[str, Verified]]:
-        """When the journal that is there began and what it holds; None where it is not to be used."""
+        """When the journal to resume began, and its results; None where there is none to resume."""
         known, began, done = self._parse()
-        if key is None or began is None or known != key or not timedelta() <= now - began <= GOES_ON_FOR:
+        if key is None or began is None or known != key or not timedelta() <= now - began <= RESUMABLE_FOR:
             return None, {}
         return began, done
 
     def _parse(self) -> tuple[str | None, datetime | None, dict[str, Verified]]:
-        """The journal that is there: its key, when it began, and what it holds."""
+        """The existing journal: its key, when it began, and its results."""
         key, began = None, None
         done: dict[str, Verified] = {}
         with contextlib.suppress(OSError, NotCanonical, KeyError, TypeError, ValueError):
             first, *rest = (self._path / layout.VERIFYING).read_bytes().splitlines()
             header = loads(first)
             key, began = header["key"], time_from_text(header["began"])
-            for line in rest:  # the last one may be cut
+            for line in rest:  # the last line may be incomplete
                 found = Verified.from_json(loads(line))
                 done[found.place] = found
         return key, began, done

@@ -1,5 +1,5 @@
-"""Writing a store. Every step is durable and leaves a store that readers and the next run accept:
-killed at any point, the next run goes on without hand work."""
+"""Writing a store. Every step is durable, and leaves a store that readers and the next run accept, so a run
+killed at any point needs no repair by hand."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from mirror.store.reading.reader import (
     Store,
     WorkspaceFolder,
     current_workspace,
-    read_store_record,
+    read_store_identity,
 )
 from mirror.store.writing.folder_writer import RepositoryWriter, SnapshotResult, WorkspaceWriter
 from mirror.store.writing.index import index_document, index_page
@@ -60,7 +60,7 @@ __all__ = [
     "open_store",
 ]  # fmt: skip
 
-# A repository counts as gone when this many runs, spread over this much time, found it missing.
+# A repository counts as gone once this many runs over this period found it missing.
 GONE_RUNS = 3
 GONE_AFTER = timedelta(days=2)
 
@@ -69,9 +69,9 @@ _log = get_logger("store")
 
 @dataclass(frozen=True)
 class Absence:
-    """What is known of a repository that complete listings lack: `absent`, or by now `gone`.
+    """A repository that complete listings lack: `absent`, or `gone` once that is confirmed.
 
-    `runs` found it missing, the first at `since`.
+    `runs` runs found it missing, the first at `since`.
     """
 
     state: Literal["absent", "gone"]
@@ -82,12 +82,12 @@ class Absence:
 def create_or_open(
     path: Path, *, now: datetime, new_id: str | None = None, command: str = "mirror"
 ) -> StoreWriter:
-    """Open the store at `path` for writing, made where there is nothing yet.
+    """Open the store at `path` for writing, and create it if there is none.
 
-    Only a person who asks for a new store (`mirror init`, `mirror backup --init`) may come here: an
-    empty folder may be the mount point of a disk that is not mounted. `new_id` is the id of a new
-    store (by default a random one); `command` is what lock files call this process. Raises UsageError
-    where `path` holds other things, and as open_store does.
+    Call it only if the user asked for a new store (`mirror init`, `mirror backup --init`): an empty folder
+    may be the mount point of a disk that is not mounted. `new_id` is the id of a new store, random by
+    default; `command` names this process in lock files. Raises UsageError where `path` holds other things,
+    and as `open_store` does.
     """
     path = path.absolute()
     with _write_errors(path):
@@ -99,13 +99,13 @@ def create_or_open(
 def open_store(path: Path, *, command: str) -> StoreWriter:
     """Open the store at `path` for writing.
 
-    Raises NoStore where there is none, as Store.open does, and MirrorError where it cannot be written.
+    Raises as `Store.open` does, and MirrorError where the store cannot be written.
     """
     path = path.absolute()
     with _write_errors(path):
         reader = Store.open(path)
         if not is_sealed((path / layout.STORE_FILE).read_bytes()):
-            write_file(path / layout.STORE_FILE, sealed(read_store_record(path).to_json()))
+            write_file(path / layout.STORE_FILE, sealed(read_store_identity(path).to_json()))
         for name in (layout.TEMPORARY, layout.CACHE, layout.RUNS, layout.WORKSPACES):
             make_folder(path / name)
         for name in ("", layout.TEMPORARY, layout.CACHE, layout.RUNS):
@@ -117,26 +117,26 @@ def open_store(path: Path, *, command: str) -> StoreWriter:
 
 @contextlib.contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says of a place that cannot be written into a MirrorError."""
+    """Turn the errors of a store that cannot be written into MirrorError."""
     try:
         yield
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise MirrorError(
             f"cannot write to the store at {path}: {error.strerror}",
-            hint="run as the user who owns the store (mirror doctor names what in it is another's), "
-            "or name another place with --store",
+            hint="run as the user who owns the store (mirror doctor lists files of other users), "
+            "or name another folder with --store",
         ) from error
 
 
 def _create(path: Path, record: StoreIdentity) -> None:
-    """Make a store. Its own file comes last: before that there is no store, and the next try
-    finishes what this one began."""
+    """Create a store. `store.json` is written last: before that there is no store, and the next try finishes
+    it."""
     if path.is_dir():
         _check_empty(path)
     else:
         make_parents(path)
         make_folder(path)
-    with contextlib.suppress(PermissionError):  # the root of a mounted disk may be another's
+    with contextlib.suppress(PermissionError):  # another user may own the root of a mounted disk
         path.chmod(0o700)
     make_folder(path / layout.TEMPORARY)
     with hold_briefly(path / layout.STRUCTURE_LOCK):
@@ -148,7 +148,7 @@ def _create(path: Path, record: StoreIdentity) -> None:
 
 
 def _check_empty(path: Path) -> None:
-    """Raise unless `path` is empty, or holds no more than an interrupted creation leaves."""
+    """Raise UsageError unless `path` is empty or holds only what an interrupted creation leaves."""
     problem = missing_store(path)
     if isinstance(problem, StoreDamaged):
         raise problem
@@ -157,12 +157,12 @@ def _check_empty(path: Path) -> None:
     if other is not None:
         raise UsageError(
             f"{path} holds {other} and no store",
-            hint="name an empty folder, one that is not there yet, or a store",
+            hint="name an empty folder, a new one, or a store",
         )
 
 
 class StoreWriter:
-    """A store opened for writing. `reader` reads it. Close it when done; it is a context manager."""
+    """A store opened for writing; `reader` reads it. A context manager, or call `close`."""
 
     def __init__(self, reader: Store, command: str) -> None:
         self.reader = reader
@@ -176,18 +176,18 @@ class StoreWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of open files."""
+        """Close open files."""
         self.reader.close()
 
     def usage(self, writer: str, clock: Clock) -> RequestUsage:
-        """What this process (`writer`, hex digits) and others use of the rate limits, told each other."""
-        salt = read_store_record(self._path).id
+        """The request counts that this process (`writer`, hex digits) shares with others."""
+        salt = read_store_identity(self._path).id
         return RequestUsage(self._path, salt=salt, writer=writer, clock=clock)
 
     def adopt_workspace(self, workspace: Workspace, now: datetime) -> WorkspaceWriter:
-        """The folder of a workspace as Bitbucket names it now, made where there is none.
+        """The folder of a workspace, created if there is none.
 
-        A new name is recorded, with those of its repositories; the folder keeps its own.
+        A new slug is recorded, also in its repositories; the folder keeps its name.
         """
         _check_uuid(workspace.uuid)
         found = self.reader.folder_of_workspace(workspace.uuid)
@@ -207,11 +207,10 @@ class StoreWriter:
     def adopt_repository(
         self, workspace: WorkspaceFolder | WorkspaceWriter, repository: Repository, now: datetime
     ) -> RepositoryWriter:
-        """The folder of a repository as Bitbucket names it now, made in `workspace`'s folder where
-        there is none anywhere.
+        """The folder of a repository, created in the folder of `workspace` if there is none anywhere.
 
-        A new name (by a rename or a transfer) is recorded; the folder keeps its name and place. A
-        repository that was missing no longer is.
+        A new full name (after a rename or a transfer) is recorded; the folder keeps its name and place. The
+        repository no longer counts as missing.
         """
         _check_uuid(repository.uuid)
         home = workspace.folder if isinstance(workspace, WorkspaceWriter) else workspace
@@ -232,50 +231,50 @@ class StoreWriter:
         )
 
     def writer_of(self, folder: RepositoryFolder | WorkspaceFolder) -> RepositoryWriter | WorkspaceWriter:
-        """The writer of a folder that is there."""
+        """A writer for an existing folder."""
         check = partial(self.reader.check_alone, folder)
         if isinstance(folder, RepositoryFolder):
             return RepositoryWriter(folder, self._command, check)
         return WorkspaceWriter(folder, self._command, check)
 
     def mark_missing(self, folder: RepositoryFolder | RepositoryWriter, now: datetime) -> Absence:
-        """A complete listing at `now` lacks this repository. Call it once for each run.
+        """Record that a complete listing at `now` lacks the repository. Call it once in each run.
 
-        It counts as gone once three runs over two days found it missing; its folder is kept.
+        The repository counts as gone once three runs over two days found it missing. Its folder is kept.
         """
         with self._structure():
             current = self._fresh(folder)
             before = current.missing
             if before is None:
                 missing = Missing(now, now, 1)
-            else:  # a clock that was ahead does not put off the day on which it counts as gone
+            else:  # `min`: a clock that was ahead must not delay the confirmation
                 missing = Missing(min(before.first, now), now, before.runs + 1)
             gone = current.gone_since
             if gone is None and missing.runs >= GONE_RUNS and missing.last - missing.first >= GONE_AFTER:
                 gone = missing.first
                 _log.warning("store.repository_gone", repository=current.full_name, folder=current.place)
-            self._write_record(current, replace(current.record, missing=missing, gone_since=gone))
+            self._write_identity(current, replace(current.record, missing=missing, gone_since=gone))
         return Absence("absent" if gone is None else "gone", missing.runs, missing.first)
 
     def mark_present(self, folder: RepositoryFolder | RepositoryWriter) -> None:
-        """This repository is there after all."""
+        """Record that the repository exists upstream."""
         with self._structure():
             current = self._fresh(folder)
             if current.missing is not None or current.gone_since is not None:
-                self._write_record(current, replace(current.record, missing=None, gone_since=None))
+                self._write_identity(current, replace(current.record, missing=None, gone_since=None))
 
     def new_run_id(self, now: datetime) -> str:
-        """An id for a run that begins at `now`: lower-case UTC time and a short random part."""
+        """A new run id for the time `now`: the lower-case UTC time and a short random part."""
         while True:
             identifier = f"{snapshot_id(now).lower()}-{secrets.token_hex(3)}"
             if not (self._path / layout.run_record(identifier)).exists():
                 return identifier
 
     def write_run(self, run: Run) -> Path:
-        """Write the record of a run, chained to the record written before it; returns its file.
+        """Write the record of a run, chained to the previous record; returns its path.
 
-        It says how many log lines could not be written, where there are any (`log_lines_lost`).
-        A record is written once: FileExistsError where there is one of this id.
+        Its facts count the log lines that could not be written (`log_lines_lost`). Raises FileExistsError
+        where the run has a record.
         """
         assert layout.is_run_id(run.id), f"{run.id} is not a run id"
         lost = take_lost_lines()
@@ -285,18 +284,18 @@ class StoreWriter:
             return write_record(self._path, run)
 
     def removable_records(self, keep: timedelta, now: datetime) -> tuple[int, int]:
-        """The number of the oldest run record to keep where those older than `keep` may go, and how many
-        go."""
+        """The number of the oldest run record to keep, and how many records older than `keep` may be
+        removed."""
         return removable_records(self._path, keep, now)
 
     def remove_records(self, before: int) -> int:
-        """Remove the run records whose number is lower than `before`; returns how many. A run record that
-        was written tells `before` as `records_from` in its facts."""
+        """Remove the run records with numbers below `before`; returns how many. A written run record must
+        have `before` as the fact `records_from`."""
         with self._structure():
             return remove_records(self._path, before)
 
     def rebuild_index(self, now: datetime) -> None:
-        """Write the index, for people and scripts, from what the folders say."""
+        """Write the index of the store, for people and scripts, from its folders."""
         with self._structure():
             damaged: list[str] = []
 
@@ -311,7 +310,7 @@ class StoreWriter:
             write_file(self._path / layout.INDEX_PAGE, index_page(*content).encode("utf-8"))
 
     def _is_sealed(self, file: str) -> bool:
-        """Whether a small file has its seal; version 0.1 wrote none."""
+        """Whether a small file has a seal; version 0.1 wrote none."""
         return is_sealed((self._path / file).read_bytes())
 
     @contextlib.contextmanager
@@ -332,8 +331,8 @@ class StoreWriter:
             if old.slug != workspace.slug:
                 former = FormerName(old.slug, old.since, now)
                 record = replace(record, since=now, former_names=(*old.former_names, former))
-                # The repositories first: until the workspace's own file says the new name, the
-                # next run does this again.
+                # The repositories first: until the file of the workspace has the new slug, the next run
+                # repeats this.
                 self._rename_repositories(found, workspace.slug, now)
             write_file(self._path / found.place / layout.WORKSPACE_FILE, sealed(record.to_json()))
         placed = self.reader.folder_of_workspace(workspace.uuid)
@@ -344,7 +343,7 @@ class StoreWriter:
         workspaces = self.reader.workspaces(on_damage=_log_damage)
         for one in self.reader.repositories(on_damage=_log_damage):
             if one.workspace_slug == workspace.slug and current_workspace(one, workspaces) == workspace:
-                self._write_record(one, _renamed(one.record, f"{slug}/{one.slug}", now))
+                self._write_identity(one, _renamed(one.record, f"{slug}/{one.slug}", now))
 
     def _place_repository(
         self, workspace: WorkspaceFolder, repository: Repository, now: datetime
@@ -359,13 +358,13 @@ class StoreWriter:
             self.reader.folder_lookup.add(workspace.folder, name)
         else:
             record = _renamed(found.record, repository.full_name, now)
-            self._write_record(found, replace(record, missing=None, gone_since=None))
+            self._write_identity(found, replace(record, missing=None, gone_since=None))
         placed = self.reader.folder_of_repository(repository.uuid)
         assert placed is not None
         return placed
 
     def _make(self, parent: str, slug: str, uuid: str, file: str, record: JsonObject) -> str:
-        """A new folder with its record inside, in one step; returns its name."""
+        """Create a folder with its identity file, atomically; returns its name."""
         make_folder(self._path / parent)
         names = (layout.folder_name(slug, uuid, digits) for digits in range(8, 33))
         name = next(name for name in names if not (self._path / parent / name).exists())
@@ -377,14 +376,14 @@ class StoreWriter:
         return name
 
     def _fresh(self, folder: RepositoryFolder | RepositoryWriter) -> RepositoryFolder:
-        """The folder as its file says now: another process may have changed it."""
+        """The folder, read again: another process may have changed it."""
         known = folder.folder if isinstance(folder, RepositoryWriter) else folder
         current = self.reader.folder_of_repository(known.uuid)
         if current is None:
             raise StoreDamaged(known.relative(layout.REPOSITORY_FILE), "it is missing")
         return current
 
-    def _write_record(self, folder: RepositoryFolder, record: RepositoryIdentity) -> None:
+    def _write_identity(self, folder: RepositoryFolder, record: RepositoryIdentity) -> None:
         path = self._path / folder.place
         sweep(path)
         write_file(path / layout.REPOSITORY_FILE, sealed(record.to_json()))
@@ -403,4 +402,4 @@ def _renamed(record: RepositoryIdentity, full_name: str, now: datetime) -> Repos
 
 def _check_uuid(uuid: str) -> None:
     if not is_uuid(uuid):
-        raise MirrorError(f"{uuid!r} is not a uuid, so there is no telling whose folder it would be")
+        raise MirrorError(f"{uuid!r} is not a uuid, so it cannot identify a folder")
