@@ -84,7 +84,7 @@ async def test_a_document_that_snapshots_share_is_read_once(
 
         snapshots = folder.metadata.snapshots()
         monkeypatch.setattr(Documents, "blob", counted)
-        named = folder.metadata.named(snapshots)["code"]
+        named = folder.metadata.hash_usage(snapshots)["code"]
         # 256 shards and an index; for each further snapshot the index and one shard.
         assert len(read) == len(set(read)) == 257 + 19 * 2
         assert named[HASHES[0]] == named[HASHES[1]] == tuple(one.id for one in snapshots)

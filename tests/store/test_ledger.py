@@ -90,7 +90,7 @@ async def test_what_goes_is_told_before_it_goes_and_stays_listed(tmp_path: Path)
         await several(writer, clock, 3)
         first, second, _ = writer.folder.metadata.tags()
         async with writer.lock(0, clock):
-            writer.let_go([first, second], "20261123t020000z-aaaaaa", "retention")
+            writer.mark_removed([first, second], "20261123t020000z-aaaaaa", "retention")
             # Killed here, with the first tag removed and the second still present: that snapshot is kept.
             writer.documents.set_refs({f"refs/tags/{first}": None})
         await several(writer, clock, 1, begin=3)
@@ -133,7 +133,7 @@ async def test_a_ledger_that_is_lost_or_damaged_is_made_anew_and_told(tmp_path: 
             file.write_bytes(old[:100])
         async with writer.lock(0, clock):
             writer.read_state()
-            draft = writer.work()
+            draft = writer.draft()
             if how == "damaged":  # a run without changes does not read it
                 draft.put("repository.json", {"n": 9})
             writer.snapshot(draft, begun=clock.now(), program="mirror", parts={})

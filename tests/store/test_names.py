@@ -138,7 +138,7 @@ def test_every_slug_gives_a_safe_name_that_is_found_by_its_uuid(slug: str, ident
 
 @pytest.mark.parametrize("path", ["", "/etc", "a//b", "../a", "a/..", "A.json", "a b", "é", "x" * 101])
 def test_paths_of_other_shapes_are_refused(path: str) -> None:
-    with pytest.raises(ValueError, match="not a path of the store"):
+    with pytest.raises(ValueError, match="not a path in the store"):
         layout.check_path(path)
 
 
