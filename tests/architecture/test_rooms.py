@@ -243,7 +243,7 @@ def test_stored_files_and_mirrors_are_taken_out_one_way() -> None:
             if module == "mirror.git.mirrors.clone":
                 assert room_of(path) == "extract", f"{path}:{line}: mirrors are copied by extract"
             if module == "gzip" and room_of(path) != "simulator":
-                assert place == "store/writing/draft.py", (
+                assert place == "store/writing/file_store.py", (
                     f"{path}:{line}: compressed files are read by stored_file"
                 )
 
