@@ -100,8 +100,11 @@ class _Scan:
         """Every pointer in the pack. Raises PackDamaged."""
         file, types = self._file, bytearray(len(self._file))
         for at in range(len(file)):
-            _, size, base, _ = file.header(at)
-            if self._type(at, types) != BLOB:
+            type_num, size, base, _ = file.header(at)
+            if base != NONE:  # most bases come before what depends on them
+                type_num = types[base] or self._type(base, types)
+            types[at] = type_num
+            if type_num != BLOB:
                 continue
             if base != NONE:
                 size = file.result_size(at)
