@@ -15,7 +15,7 @@ from mirror.fs.durable import sync_folder
 from mirror.git.documents.repository import Documents
 from mirror.git.documents.rewrite import (
     Change,
-    Rewriting,
+    RewrittenHistory,
     compact,
     distinct_documents,
     object_count,
@@ -129,7 +129,7 @@ def free_documents(writer: AnyWriter, *, rewrite: bool) -> int:
     return max(0, before - _pack_bytes(documents.path))
 
 
-def rewrite_history(documents: Documents, change: Change | None = None) -> Rewriting:
+def rewrite_history(documents: Documents, change: Change | None = None) -> RewrittenHistory:
     """Write the history of the tagged snapshots again, and the checkpoints after the last one; no ref moves.
 
     `change` is applied to every tree. See `git.documents.rewrite`.

@@ -1,7 +1,7 @@
-"""A bare repository used as a set of documents with history. Knows nothing of what they mean.
+"""A bare repository that holds documents with their history, whatever they mean.
 
-`git clone` gives the documents as plain files, `git log -p` what changed. Objects are written in
-one pack for each commit and fsynced before any ref names them.
+`git clone` gives the documents as plain files, `git log -p` what changed. The objects of each commit
+are written in one pack, which is fsynced before any ref names them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _TAGS = b"refs/tags/"
 _FILE = stat.S_IFREG | 0o644
 _FOLDER = stat.S_IFDIR
 
-# So many entries of folders that were read lately are held.
-_ENTRIES_HELD = 20_000
+# How many entries of trees that were read lately are kept.
+_CACHED_ENTRIES_MAX = 20_000
 
 # name -> (mode, id) of one level of a tree
 _Level = dict[bytes, tuple[int, str]]
@@ -45,13 +45,13 @@ class Documents:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._repo = _opened(path)
-        # By id, so they never change.
+        # By tree id, so they never change.
         self._levels: OrderedDict[str, _Level] = OrderedDict()
-        self._entries_held = 0
+        self._cached_entries = 0
 
     @classmethod
     def create(cls, path: Path) -> Documents:
-        """Open the repository at `path`, made if it is not there."""
+        """Open the repository at `path`; create it if it does not exist."""
         bare.create(path)
         return cls(path)
 
@@ -64,21 +64,21 @@ class Documents:
         self.close()
 
     def close(self) -> None:
-        """Let go of files and memory maps."""
+        """Close files and memory maps."""
         close(self._repo)
 
     @property
     def store(self) -> PackCapableObjectStore:
-        """The objects themselves, as dulwich has them."""
+        """dulwich's store of the objects."""
         return self._repo.object_store
 
     def refresh(self) -> None:
-        """See what was published since."""
+        """Reopen the repository, to see packs that were published since."""
         close(self._repo)
         self._repo = _opened(self.path)
 
     def packs(self) -> frozenset[str]:
-        """The packs that hold its objects now."""
+        """The names of the indexes of all packs."""
         return frozenset(one.name for one in (self.path / "objects" / "pack").glob("pack-*.idx"))
 
     def tags(self) -> dict[str, str]:
@@ -90,7 +90,7 @@ class Documents:
         return read_all(self.path).get(ref.encode("utf-8"))
 
     def tree_of(self, commit: str) -> str:
-        """The id of a commit's tree. Raises GitFailed where the commit is not there or damaged."""
+        """The id of a commit's tree. Raises GitFailed where the commit is missing or damaged."""
         tree: bytes = self._commit(commit).tree
         return tree.decode("ascii")
 
@@ -100,19 +100,19 @@ class Documents:
         return parents[0].decode("ascii") if parents else None
 
     def _commit(self, identifier: str) -> Commit:
-        found = self.thing(identifier)
+        found = self.parsed(identifier)
         if not isinstance(found, Commit):
             raise GitFailed(f"{self.path.name}: {identifier} is not a commit")
         return found
 
-    def thing(self, identifier: str) -> ShaFile:
-        """An object as dulwich reads it. Raises GitFailed where it is missing or damaged."""
+    def parsed(self, identifier: str) -> ShaFile:
+        """An object, parsed by dulwich. Raises GitFailed where it is missing or damaged."""
         kind, data = self.raw(identifier)
         return ShaFile.from_raw_string(kind, data)
 
     def raw(self, identifier: str) -> tuple[int, bytes]:
-        """Kind (git's number) and bytes of an object, hashed. Raises GitFailed where it is missing or
-        damaged."""
+        """The type (git's number) and the content of an object, whose hash is checked. Raises GitFailed where
+        it is missing or damaged."""
         try:
             kind, data = self._repo.object_store.get_raw(ObjectID(identifier.encode("ascii")))
         except KeyError:
@@ -130,24 +130,24 @@ class Documents:
         return dict(self._level(tree))
 
     def _level(self, tree: str) -> _Level:
-        """As `level`, to be read only. Those read lately are held: each document is found by way of the
-        same few folders."""
-        held = self._levels.get(tree)
-        if held is not None:
+        """As `level`, not to be changed. Trees that were read lately are kept: each document is found through
+        the same few folders."""
+        known = self._levels.get(tree)
+        if known is not None:
             self._levels.move_to_end(tree)
-            return held
-        found = self.thing(tree)
+            return known
+        found = self.parsed(tree)
         if not isinstance(found, Tree):
             raise GitFailed(f"{self.path.name}: {tree} is not a tree")
         level = {entry.path: (entry.mode, entry.sha.decode("ascii")) for entry in found.iteritems()}
         self._levels[tree] = level
-        self._entries_held += len(level)
-        while self._entries_held > _ENTRIES_HELD:
-            self._entries_held -= len(self._levels.popitem(last=False)[1])
+        self._cached_entries += len(level)
+        while self._cached_entries > _CACHED_ENTRIES_MAX:
+            self._cached_entries -= len(self._levels.popitem(last=False)[1])
         return level
 
     def find(self, tree: str, path: str) -> tuple[int, str] | None:
-        """Mode and id of what stands at `path` in a tree, or None."""
+        """Mode and id of the document or folder at `path` in a tree; None where there is none."""
         mode, identifier = _FOLDER, tree
         for part in path.encode("utf-8").split(b"/") if path else []:
             if not stat.S_ISDIR(mode):
@@ -193,7 +193,7 @@ class Documents:
         yield from self._walk(tree, "")
 
     def diff(self, old: str | None, new: str | None) -> Iterator[tuple[str, str | None, str | None]]:
-        """What differs between two trees: path, old blob id, new blob id. Equal parts are not read."""
+        """The differences between two trees: path, old blob id, new blob id. Equal folders are not read."""
         yield from self._diff(old, new, "")
 
     def _diff(
@@ -218,11 +218,11 @@ class Documents:
                 yield path, old_file, new_file
 
     def edit(self, base: str | None) -> TreeEdit:
-        """Begin a change on top of the tree `base` (None: nothing)."""
+        """Start an edit of the tree `base` (None: the empty tree)."""
         return TreeEdit(self, base)
 
     def set_refs(self, changes: dict[str, str | None]) -> None:
-        """Set (or with None remove) refs, all in one durable step."""
+        """Set refs, or remove those with None, in one durable step."""
         refs, peeled = read_packed(self.path)
         refs = {**refs, **read_all(self.path)}
         for name, value in changes.items():
@@ -233,22 +233,22 @@ class Documents:
         write_packed(self.path, refs, peeled)
 
     def sweep(self) -> None:
-        """Remove what an interrupted writer left; the caller holds the lock."""
+        """Clean up after an interrupted writer; the caller holds the lock."""
         sweep(self.path)
 
 
 def _opened(path: Path) -> Repo:
-    """The repository at `path`. Raises GitFailed where there is none, or none that git would take for one."""
+    """The repository at `path`. Raises GitFailed where there is none that git would recognise."""
     try:
         return open_repository(path)
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        raise GitFailed(f"{path.name} is no git repository: {type(error).__name__}") from error
+        raise GitFailed(f"{path.name} is not a git repository: {type(error).__name__}") from error
 
 
 def tags_of(path: Path) -> dict[str, str]:
-    """Tag name to commit id of the repository at `path`, which need not be opened for that."""
+    """Tag name to commit id of the repository at `path`, which is not opened for that."""
     return {
         name[len(_TAGS) :].decode("utf-8", "replace"): value
         for name, value in read_all(path).items()
@@ -257,9 +257,9 @@ def tags_of(path: Path) -> dict[str, str]:
 
 
 class TreeEdit:
-    """Changes to documents on top of a tree. Only the folders that change are read and written.
+    """An edit of the documents of a tree. Only folders that change are read and written.
 
-    Documents go to a pack on disk as they are put, so memory stays small.
+    Documents are written to a pack on disk as they are put.
     """
 
     def __init__(self, documents: Documents, base: str | None, pack: PackWriter | None = None) -> None:
@@ -268,28 +268,28 @@ class TreeEdit:
         self._pack = pack or PackWriter(documents.path / "objects")
         self._changed: dict[str, str | None] = {}
         self._content: dict[str, bytes] = {}
-        self._held = 0
+        self._pending_bytes = 0
 
     @property
-    def held(self) -> int:
-        """How many bytes of documents are held in memory until they are published."""
-        return self._held
+    def pending_bytes(self) -> int:
+        """How many bytes of documents are kept in memory until they are published."""
+        return self._pending_bytes
 
     def put(self, path: str, data: bytes) -> None:
         """Set the document at `path`."""
-        if self.holds(path, data):
+        if self.contains(path, data):
             return
         self._changed[path] = self._pack.add(BLOB, data)
-        self._held += len(data) - len(self._content.get(path, b""))
+        self._pending_bytes += len(data) - len(self._content.get(path, b""))
         self._content[path] = data
 
     def remove(self, path: str) -> None:
         """Remove the document at `path`, if there is one."""
         self._changed[path] = None
-        self._held -= len(self._content.pop(path, b""))
+        self._pending_bytes -= len(self._content.pop(path, b""))
 
-    def holds(self, path: str, data: bytes) -> bool:
-        """Whether the document at `path` is `data`, as edited so far. It need not be read for that."""
+    def contains(self, path: str, data: bytes) -> bool:
+        """Whether the document at `path`, as edited so far, is `data`. It is not read for that."""
         return self.blob_id(path) == hash_object(BLOB, data).hex()
 
     def blob_id(self, path: str) -> str | None:
@@ -327,7 +327,7 @@ class TreeEdit:
     def _publish(self, tree: str) -> None:
         self._pack.publish()
         self._documents.refresh()
-        self._base, self._changed, self._content, self._held = tree, {}, {}, 0
+        self._base, self._changed, self._content, self._pending_bytes = tree, {}, {}, 0
 
     def _write_level(self, tree: str | None, changes: dict[bytes, str | None]) -> str | None:
         """Write one folder with `changes` below it; None where nothing is left in it."""
@@ -356,7 +356,7 @@ class TreeEdit:
         return self._pack.add(TREE, tree_bytes(level))
 
     def commit(self, *, ref: str, tag: str | None, message: str, when: datetime, parent: str | None) -> str:
-        """Write everything, then set `ref` (and the tag) in one step; returns the commit's id.
+        """Write everything, then set `ref` and the tag in one step; returns the commit's id.
 
         Objects are on disk and fsynced before any ref names them.
         """
@@ -377,12 +377,12 @@ class TreeEdit:
         return commit
 
     def discard(self) -> None:
-        """Forget the change."""
+        """Drop the edit."""
         self._pack.discard()
 
 
 def tree_bytes(level: Mapping[bytes, tuple[int, str]]) -> bytes:
-    """git's bytes of a tree, in git's order: a folder sorts as if its name ended with a slash."""
+    """The content of a tree, in git's order: a folder sorts as if its name ended with a slash."""
     ordered = sorted(level.items(), key=lambda item: item[0] + (b"/" if stat.S_ISDIR(item[1][0]) else b""))
     return b"".join(
         b"%o %s\0" % (mode, name) + bytes.fromhex(identifier) for name, (mode, identifier) in ordered

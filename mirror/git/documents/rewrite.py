@@ -1,7 +1,7 @@
-"""Rewriting the history of a repository of documents: to fewer snapshots, or without what was erased.
+"""Rewriting the history of a repository of documents: to fewer snapshots, or without erased documents.
 
-Whatever is done, new objects are durable before one write of packed-refs makes them the history, and
-old ones go only after that: a kill at any point leaves the old history or the new one, whole.
+New objects are durable before one write of packed-refs makes them the history, and old objects are removed
+only after that: a kill at any point leaves either history, complete.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def _unchanged(_path: str, _data: bytes) -> bytes | None:
 
 @dataclass(frozen=True)
 class Change:
-    """What is to become of documents.
+    """A change of documents.
 
-    `document` gives a document's new bytes by its path and old bytes, or None where it stays as it
-    is. `inside` tells whether that may change anything below a folder: those where it cannot are not
-    read. `edits` gives, for a whole tree, documents to be set, or with None removed.
+    `document` returns the new content of a document, by its path and old content, or None where it does not
+    change. `inside` returns whether anything below a folder may change; other folders are not read. `edits`
+    returns, for a whole tree, the documents to set; None removes one.
     """
 
     document: Callable[[str, bytes], bytes | None] = _unchanged
@@ -46,8 +46,8 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Rewriting:
-    """A rewritten history that is written and not yet in force. `trees`: tag to its new tree."""
+class RewrittenHistory:
+    """A history that is written, and the refs that make it current. `trees`: tag to its new tree."""
 
     refs: Mapping[str, str | None]
     trees: Mapping[str, str]
@@ -61,11 +61,11 @@ def rewrite(
     work: Sequence[str] = (),
     work_ref: str = "",
     change: Change | None = None,
-) -> Rewriting:
-    """Write a history of just `snapshots` (tag and commit, the oldest first), each as `change` makes it.
+) -> RewrittenHistory:
+    """Write a history of only `snapshots` (tag and commit, the oldest first), with `change` applied to each.
 
-    `work` are the commits (the oldest first) that stand on the last snapshot under `work_ref`. Objects
-    are written durably; `documents.set_refs(result.refs)` puts them in force.
+    `work` are the commits (the oldest first) on top of the last snapshot, at `work_ref`. Objects are written
+    durably; `documents.set_refs(result.refs)` makes them the history.
     """
     pack = PackWriter(documents.path / "objects")
     try:
@@ -87,11 +87,11 @@ def rewrite(
     finally:
         pack.discard()
     documents.refresh()
-    return Rewriting(refs, trees)
+    return RewrittenHistory(refs, trees)
 
 
 def _commit(documents: Documents, pack: PackWriter, old: str, tree: str, parent: str | None) -> str:
-    """The commit `old` with another tree and parent; the same one where both are as they were."""
+    """The commit `old` with this tree and parent; `old` itself where both are unchanged."""
     if documents.tree_of(old) == tree and documents.parent_of(old) == parent:
         return old
     head, _, message = documents.blob(old).partition(b"\n\n")
@@ -103,7 +103,7 @@ def _commit(documents: Documents, pack: PackWriter, old: str, tree: str, parent:
 
 
 class _Changer:
-    """Makes changed trees, each distinct one once."""
+    """Applies a change to trees, once to each distinct one."""
 
     def __init__(self, documents: Documents, pack: PackWriter, change: Change | None) -> None:
         self._documents = documents
@@ -112,7 +112,7 @@ class _Changer:
         self._done: dict[tuple[str, str], str] = {}
 
     def changed(self, tree: str) -> str:
-        """What becomes of a whole tree."""
+        """The changed version of a whole tree."""
         if self._change is None:
             return tree
         if self._change.edits is None:
@@ -126,7 +126,7 @@ class _Changer:
         return edit.build()
 
     def tree(self, tree: str, prefix: str = "") -> str:
-        """The changed tree of the folder `prefix`."""
+        """The changed version of `tree`, which is the folder `prefix`."""
         change = self._change
         if change is None or not change.inside(prefix):
             return tree
@@ -151,7 +151,7 @@ class _Changer:
 
 
 def distinct_documents(documents: Documents, trees: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each distinct document of several trees once: a path that it has, and its blob id."""
+    """Each distinct document of several trees: one of its paths, and its blob id."""
     seen: set[str] = set()
     todo = [(tree, "") for tree in trees]
     while todo:
@@ -169,7 +169,7 @@ def distinct_documents(documents: Documents, trees: Iterable[str]) -> Iterator[t
 
 
 def object_count(path: Path) -> int:
-    """How many objects the repository holds, reachable or not (one in two packs counts twice)."""
+    """How many objects the repository has, reachable or not; one in two packs counts twice."""
     count = 0
     for pack in packs_in(path / "objects" / "pack"):
         with closing(PackIndex(pack.with_suffix(".idx"))) as index:
@@ -186,17 +186,18 @@ def reachable(documents: Documents) -> list[str]:
         if identifier in found:
             continue
         found[identifier] = None
-        thing = documents.thing(identifier)
-        if isinstance(thing, Commit):
-            todo += [thing.tree.decode("ascii"), *(parent.decode("ascii") for parent in thing.parents)]
-        elif isinstance(thing, Tree):
-            for entry in thing.iteritems():
+        found_object = documents.parsed(identifier)
+        if isinstance(found_object, Commit):
+            todo += [found_object.tree.decode("ascii")]
+            todo += [parent.decode("ascii") for parent in found_object.parents]
+        elif isinstance(found_object, Tree):
+            for entry in found_object.iteritems():
                 if stat.S_ISDIR(entry.mode):
                     todo.append(entry.sha.decode("ascii"))
                 else:
                     found.setdefault(entry.sha.decode("ascii"))
-        elif isinstance(thing, Tag):
-            todo.append(thing.object[1].decode("ascii"))
+        elif isinstance(found_object, Tag):
+            todo.append(found_object.object[1].decode("ascii"))
     return list(found)
 
 

@@ -1,7 +1,7 @@
-"""Re-reading everything that a repository of ours holds: every byte, every object, every link.
+"""Checking everything in a repository of ours: every byte, every object, every link, every ref.
 
-It reads with its own eyes: what was written is hashed again, and damage of any kind ends in a
-problem that names the file and object, never in an exception.
+Nothing is trusted: every object is hashed again. Damage of any kind becomes a problem that names the file
+and the object, never an exception.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from mirror.git.pack.format import PackDamaged, checksums
 from mirror.git.pack.fsck import LinkChecker, PackChecker
 from mirror.git.pack.index import PackIndex
 from mirror.git.pack.limits import PackLimits
-from mirror.git.pack.names import pack_stems, strangers_in
+from mirror.git.pack.names import misnamed_packs_in, pack_stems
 from mirror.git.refs import KEEP, closed_after, name_fault, open_objects, read_all, read_packed
 from mirror.git.walk import all_links, raw, walk
 from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.model import is_hash
 
-# Enough to tell what is wrong; a disk that is gone would otherwise name every object.
+# Enough to see what is wrong; a failing disk would otherwise name every object.
 PROBLEMS_MAX = 1000
-# So many times it is begun again where packs go while they are read.
+# How often a check is started again where packs change while they are read.
 _TRIES = 5
-# What git derives from the objects, below their folder. It can be made again.
+# What git derives from the objects, below their folder, and can rebuild.
 _DERIVED = ("info/commit-graph", "info/commit-graphs/*.graph", "pack/multi-pack-index")
 
 
 @dataclass(frozen=True)
 class CheckJob:
-    """Check the repository at `path`; `named` are hashes that must be there with all they reach.
+    """Check the repository at `path`; `named` are hashes that must be there with everything they reach.
 
-    `in_store`: it must have the settings that repositories of a store have, too. `finished`: something
-    relies on it, so that its making cannot just have been interrupted.
+    `in_store`: it must also have the settings that repositories of a store have. `finished`: something relies
+    on it, so an interrupted creation is no excuse.
     """
 
     path: str
@@ -61,21 +61,21 @@ class ObjectProblem:
     problem: str
     file: str | None = None
     object: str | None = None
-    # Which of the named hashes cannot be had in full because of it, where that is known.
+    # The named hashes that are incomplete because of it, where that is known.
     named: tuple[str, ...] = ()
     severity: Literal["damage", "warning"] = "damage"
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How many objects were read, and what is wrong."""
+    """How many objects were read, and the problems."""
 
     objects: int
     problems: tuple[ObjectProblem, ...] = ()
 
 
 def direct_values(path: Path) -> set[str]:
-    """The hashes that some ref of the repository has as its direct value."""
+    """The direct values of all refs of the repository."""
     return set(read_all(path).values())
 
 
@@ -84,8 +84,8 @@ def check(job: CheckJob, *, progress: OnProgress = no_progress) -> CheckResult:
     for _ in range(_TRIES):
         packs = _pack_files(Path(job.path))
         result = _check(job, progress)
-        # What upkeep removed while it was read is in another pack, and one that has just come had no index
-        # yet: no damage, but to be looked at again.
+        # A pack that maintenance removed meanwhile has its objects in another one, and a pack that has just
+        # arrived may lack its index: no damage, so check again.
         if not result.problems or _pack_files(Path(job.path)) == packs:
             break
     return result
@@ -101,7 +101,7 @@ def _check(job: CheckJob, progress: OnProgress) -> CheckResult:
     problems: list[ObjectProblem] = []
     objects = 0
     if not job.finished and not (path / "config").exists():
-        text = "its making was interrupted; the next backup goes on with it"
+        text = "its creation was interrupted; the next backup completes it"
         return CheckResult(0, (ObjectProblem(text, severity="warning"),))
     _check_files(path, problems, in_store=job.in_store)
     halves: list[ObjectProblem] = []
@@ -118,15 +118,15 @@ def _check(job: CheckJob, progress: OnProgress) -> CheckResult:
             progress(f"pack {number} of {len(packs)}")
             objects += _check_pack(pack, index, links, problems)
         objects += _check_loose(loose, links, problems)
-        # Where nothing is wrong and nothing that anything needs is missing, all that is named is whole.
-        whole = not links.missing and all(bytes.fromhex(value) in links for value in job.named)
+        # Without problems and missing links, everything named is complete.
+        complete = not links.missing and all(bytes.fromhex(value) in links for value in job.named)
     before = len(problems)
-    # Else a walk tells what of it matters: what is missing may be needed by nothing that is named.
-    if problems or halves or not whole:
+    # Otherwise a walk from what is named shows what matters: the rest may need what is missing.
+    if problems or halves or not complete:
         progress("links")
         _check_links(path, job.named, problems)
-    # Half a pack is what a writer that was killed leaves, unless something now lacks its objects.
-    derived = [*_check_derived(path / "objects"), *_strangers(path / "objects" / "pack")]
+    derived = [*_check_derived(path / "objects"), *_misnamed(path / "objects" / "pack")]
+    # A killed writer leaves half a pack: a warning, unless something lacks its objects.
     if len(problems) == before:
         halves = [replace(half, severity="warning") for half in halves]
     return CheckResult(objects, tuple([*halves, *problems, *derived][:PROBLEMS_MAX]))
@@ -144,8 +144,8 @@ def _check_files(path: Path, problems: list[ObjectProblem], *, in_store: bool) -
         if name == "HEAD":
             text = content.decode("utf-8", "surrogateescape").removesuffix("\n")
             target = text.removeprefix("ref: ")
-            sound = len(text) == 40 if target == text else name_fault(content.strip()[5:]) is None
-            if not sound or not content.endswith(b"\n"):
+            is_valid = len(text) == 40 if target == text else name_fault(content.strip()[5:]) is None
+            if not is_valid or not content.endswith(b"\n"):
                 problems.append(ObjectProblem("does not name a ref or a commit", name))
     try:
         refs, _ = read_packed(path)
@@ -153,44 +153,41 @@ def _check_files(path: Path, problems: list[ObjectProblem], *, in_store: bool) -
         problems.append(ObjectProblem(f"cannot be read: {error}", "packed-refs"))
         return
     problems.extend(
-        ObjectProblem(f"names an impossible ref {ref!r}", "packed-refs")
+        ObjectProblem(f"names an invalid ref {ref!r}", "packed-refs")
         for ref in refs
         if name_fault(ref) is not None
     )
     problems.extend(
-        ObjectProblem("a kept hash stands under the name of another", "packed-refs", value)
+        ObjectProblem("a keep ref has another value than its name says", "packed-refs", value)
         for ref, value in refs.items()
         if ref.startswith(KEEP) and ref[len(KEEP) :] != value.encode("ascii")
     )
 
 
 def _check_derived(objects: Path) -> Iterator[ObjectProblem]:
-    """What git derived and is damaged: no loss, but it misleads C git's readers."""
+    """Damage in what git derived: nothing is lost, but C git is misled."""
     for file in (file for pattern in _DERIVED for file in objects.glob(pattern)):
         try:
             computed, stated = checksums(file)
         except OSError:
-            continue  # it has just been made again
+            continue  # it has just been rebuilt
         if computed != stated:
-            text = "its content does not match its checksum; remove it, it can be made again"
+            text = "its content does not match its checksum; remove it, git can rebuild it"
             yield ObjectProblem(text, f"objects/{file.relative_to(objects)}", severity="warning")
 
 
-def _strangers(folder: Path) -> Iterator[ObjectProblem]:
-    """What stands among the packs and is none: nobody reads it."""
-    for file in strangers_in(folder):
-        text = "is not called as a pack is, and is passed over; remove it if you know what it is"
+def _misnamed(folder: Path) -> Iterator[ObjectProblem]:
+    """Files among the packs that nothing reads, because of their names."""
+    for file in misnamed_packs_in(folder):
+        text = "does not have the name of a pack, and is ignored; remove it if you know what it is"
         yield ObjectProblem(text, _label(file), severity="warning")
 
 
 def _indexes(
     folder: Path, links: LinkChecker, problems: list[ObjectProblem], halves: list[ObjectProblem]
 ) -> Iterator[tuple[Path, PackIndex]]:
-    """The packs that can be read, each with its index, which `links` is told of; both are what their
-    checksums say, or there is a problem.
-
-    Where one of the two is not there, that goes to `halves`.
-    """
+    """The packs that can be read, each with its index, which is added to `links`. A checksum that does not
+    match becomes a problem; a pack without index, or an index without pack, goes to `halves`."""
     for name in pack_stems(folder):
         pack, index = folder / f"{name}.pack", folder / f"{name}.idx"
         sums = [_checksum(file, problems, halves) for file in (pack, index)]
@@ -212,7 +209,7 @@ def _label(file: Path) -> str:
 
 
 def _checksum(file: Path, problems: list[ObjectProblem], halves: list[ObjectProblem]) -> bytes | None:
-    """The checksum at the end of a pack or index, checked; None where the file cannot be read."""
+    """The checksum that a pack or index states, compared with its content; None where it cannot be read."""
     label = _label(file)
     try:
         computed, stated = checksums(file)
@@ -228,7 +225,7 @@ def _checksum(file: Path, problems: list[ObjectProblem], halves: list[ObjectProb
 
 
 def _check_pack(pack: Path, index: PackIndex, links: LinkChecker, problems: list[ObjectProblem]) -> int:
-    """Read every object of a pack; returns how many there are."""
+    """Check every object of a pack; returns how many there are."""
     label = _label(pack)
 
     def report(text: str, oid: str | None) -> None:
@@ -244,7 +241,7 @@ def _check_pack(pack: Path, index: PackIndex, links: LinkChecker, problems: list
 
 
 def _loose(objects: Path) -> Iterator[tuple[str, Path]]:
-    """The loose objects: name and file."""
+    """Object id and file of the loose objects."""
     for folder in sorted(objects.glob("[0-9a-f][0-9a-f]")):
         for file in sorted(folder.iterdir()):
             if is_hash(name := folder.name + file.name):
@@ -252,7 +249,7 @@ def _loose(objects: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _check_loose(loose: list[tuple[str, Path]], links: LinkChecker, problems: list[ObjectProblem]) -> int:
-    """Read every loose object; returns how many there are."""
+    """Check every loose object; returns how many there are."""
     for name, file in loose:
         label = f"objects/{file.parent.name}/{file.name}"
         try:
@@ -268,7 +265,7 @@ def _check_loose(loose: list[tuple[str, Path]], links: LinkChecker, problems: li
 
 
 def _check_links(path: Path, named: Iterable[str], problems: list[ObjectProblem]) -> None:
-    """Walk from every named hash; each object on the way must be there."""
+    """Walk from every named hash; every object on the way must be there."""
     try:
         store = open_objects(path)
     except Exception as error:  # noqa: BLE001 - damage raises anything
@@ -294,7 +291,7 @@ def _walk(store: DiskObjectStore, start: str, seen: set[bytes]) -> list[tuple[st
     def links(kind: int, data: bytes) -> list[bytes]:
         blobs, others = all_links(kind, data)
         for blob in blobs:
-            # Content was hashed with its pack; here it only has to be there.
+            # The content was hashed with its pack; here it only has to exist.
             if blob not in seen:
                 seen.add(blob)
                 fault = _absence(store, blob)
@@ -308,7 +305,7 @@ def _walk(store: DiskObjectStore, start: str, seen: set[bytes]) -> list[tuple[st
 
 
 def _absence(store: DiskObjectStore, name: bytes) -> str | None:
-    """Why an object is not to be found, or None where it is there."""
+    """Why an object cannot be found; None where it exists."""
     try:
         return None if ObjectID(name.hex().encode("ascii")) in store else "is missing"
     except Exception as error:  # noqa: BLE001 - damage raises anything

@@ -130,10 +130,10 @@ def read_entry_header(data: Buffer, at: int, offset: int) -> tuple[int, int, int
     raise PackDamaged(f"the entry at {offset} is of unknown type ({type_num})")
 
 
-def new_inflater(first_byte: int, size: int, offset: int) -> Inflater:
-    """A decompressor for the entry at `offset`, whose compressed content begins with `first_byte` and
-    inflates to `size` bytes. Raises PackDamaged."""
-    if first_byte > _ZLIB_FIRST_MAX:
+def new_inflater(first_byte: int | None, size: int, offset: int) -> Inflater:
+    """A decompressor for the entry at `offset`, whose compressed content begins with `first_byte` (None: it
+    is empty) and inflates to `size` bytes. Raises PackDamaged."""
+    if first_byte is None or first_byte > _ZLIB_FIRST_MAX:
         raise PackDamaged(f"the entry at {offset} cannot be inflated")
     return isal_zlib.decompressobj() if size > _ISAL_MIN else zlib.decompressobj()
 
@@ -144,7 +144,7 @@ def inflate(data: Buffer, start: int, stop: int, size: int, offset: int) -> byte
     Raises PackDamaged unless it inflates to `size` bytes.
     """
     compressed = data[start:stop]
-    inflater = new_inflater(compressed[0] if compressed else 0, size, offset)
+    inflater = new_inflater(compressed[0] if compressed else None, size, offset)
     try:
         content = inflater.decompress(compressed, size + 1)
     except INFLATE_ERRORS as error:
@@ -156,7 +156,7 @@ def inflate(data: Buffer, start: int, stop: int, size: int, offset: int) -> byte
 
 def inflate_pieces(data: Buffer, start: int, stop: int, size: int, offset: int) -> Iterator[bytes]:
     """As `inflate`, in pieces of at most PIECE_BYTES. At most `size` bytes and one piece are returned."""
-    inflater, left = new_inflater(data[start], size, offset), size
+    inflater, left = new_inflater(data[start] if start < stop else None, size, offset), size
     for at in range(start, stop, PIECE_BYTES):
         try:
             for piece in feed(inflater, data[at : min(at + PIECE_BYTES, stop)]):

@@ -183,7 +183,8 @@ class PackFile(EntryReader):
         """How large the object is that the delta `at` makes, by its first bytes. Raises PackDamaged."""
         size, _, start = self.locate(at)
         offset, stop = self.offsets[at], self.stop_of(at)
-        inflater, head = new_inflater(self.data[start], size, offset), b""
+        inflater = new_inflater(self.data[start] if start < stop else None, size, offset)
+        head = b""
         try:
             while len(head) < SIZES_BYTES_MAX and not inflater.eof and start < stop:
                 head += inflater.decompress(

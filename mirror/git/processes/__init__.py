@@ -1,1 +1,1 @@
-"""Processes that die with their parent, and work in forked ones."""
+"""Child processes: forked workers, and processes that die with their parent."""

@@ -1,6 +1,6 @@
-"""Work in processes that are forked from this one and die with it.
+"""Work in child processes that are forked from this one and die with it.
 
-Call these where no other thread runs: what another thread holds is held for ever in a forked process.
+Call these where no other thread runs: a lock that another thread holds is never released in a forked process.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ _CHUNKS = 64
 
 
 class Child(Generic[_T]):
-    """A process that does `work` and answers with what that returns, which must survive pickling."""
+    """A child process that runs `work` and answers with its result, which must survive pickling."""
 
     def __init__(self, work: Callable[[], _T]) -> None:
         parent = os.getpid()
         self._answer, theirs = os.pipe()
-        gc.freeze()  # collecting would copy the pages that are shared with it
+        gc.freeze()  # garbage collection would copy the shared pages
         try:
             self._process = os.fork()
             if self._process == 0:
-                _live(parent, theirs, work)
+                _run(parent, theirs, work)
         finally:
             gc.unfreeze()
             os.close(theirs)
 
     def is_over(self) -> bool:
-        """Whether it has answered or died."""
-        poll = select.poll()  # select.select knows no descriptors above 1023
+        """Whether the child has answered or died."""
+        poll = select.poll()  # select.select fails for descriptors above 1023
         poll.register(self._answer, select.POLLIN)
         return bool(poll.poll(0))
 
     def answer(self) -> _T:
-        """Wait for its answer. Raises GitFailed, also where it died."""
+        """Wait for the answer. Raises the GitFailed that `work` raised, or one where the child died."""
         with os.fdopen(self._answer, "rb") as stream:
             data = stream.read()
         os.waitpid(self._process, 0)
         if not data:
-            raise GitFailed("a process that took in a part of a pack died; nothing was changed")
+            raise GitFailed("a child process that read a part of a pack died; nothing was changed")
         result: _T | GitFailed = pickle.loads(data)  # noqa: S301 - our own child
         if isinstance(result, GitFailed):
             raise result
         return result
 
     def kill(self) -> None:
-        """End it; its answer is not wanted."""
+        """Kill the child; its answer is not needed."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
@@ -65,8 +65,8 @@ class Child(Generic[_T]):
 
 @contextlib.contextmanager
 def meanwhile(work: Callable[[], object], *, in_child: bool) -> Iterator[None]:
-    """Do `work` while the body runs, or before it where it is not worth a child process. Raises what it
-    raises, at the latest after the body."""
+    """Run `work` in a child process while the body runs; without `in_child`, here before the body. Raises
+    what `work` raises, at the latest after the body."""
     if not in_child:
         work()
         yield
@@ -80,8 +80,8 @@ def meanwhile(work: Callable[[], object], *, in_child: bool) -> Iterator[None]:
     child.answer()
 
 
-def _live(parent: int, answer: int, work: Callable[[], object]) -> None:
-    """The life of a child process; it does not return."""
+def _run(parent: int, answer: int, work: Callable[[], object]) -> None:
+    """Run `work` in the child process and write its result to the descriptor `answer`; never returns."""
     try:
         die_with_parent(parent)
         try:
@@ -100,9 +100,8 @@ def _live(parent: int, answer: int, work: Callable[[], object]) -> None:
 
 
 def in_processes(places: array[int], processes: int, work: Callable[[Iterator[array[int]]], _T]) -> list[_T]:
-    """Share `places` out among child processes, each of which does `work` with the chunks that it takes,
-    the next when it is done with one. Returns what each came to. Raises what the first of them raised.
-    """
+    """Share `places` out among child processes. Each runs `work`, which takes chunks from a common queue
+    until it is empty. Returns the result of each process; raises what the first of them raised."""
     size = max(1, -(-len(places) // (_CHUNKS * processes)))
     queue, fill = os.pipe()
 

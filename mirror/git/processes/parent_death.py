@@ -1,4 +1,4 @@
-"""Processes that end when the one that started them does."""
+"""Processes that end when their parent does."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class DocumentDraft:
     @property
     def held(self) -> int:
         """The bytes that wait in memory for the next checkpoint."""
-        return 0 if self._begun is None else self._begun.edit.held
+        return 0 if self._begun is None else self._begun.edit.pending_bytes
 
     def get(self, path: str) -> Json | None:
         """The current document at `path`, or None."""
@@ -114,7 +114,7 @@ class DocumentDraft:
     def put_bytes(self, path: str, data: bytes) -> bool:
         """As `put`, with canonical bytes; the store's own documents are allowed."""
         with damage_in(f"{self._file} ({path})"):
-            if self.edit.holds(path, data):
+            if self.edit.contains(path, data):
                 return False
         self._touched.add(path)
         self.edit.put(path, data)
