@@ -1,11 +1,11 @@
-"""What the store holds and no list of the run had: an entry each, so that nothing is left out in silence."""
+"""Entries for what the store holds and no list of the run had, so that nothing is left out in silence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from mirror.backup.failures import understood
+from mirror.backup.failures import as_mirror_error
 from mirror.bitbucket import fields
 from mirror.bitbucket.failures import BadAnswer
 from mirror.config.settings import WorkspaceConfig
@@ -26,16 +26,16 @@ _UNREACHED = (
 
 
 def mark_absent(store: StoreWriter, missing: Iterable[RepositoryFolder], clock: Clock) -> list[RunEntry]:
-    """Mark the held repositories that a whole list lacks; returns their entries. Each counts as gone after
+    """Mark the stored repositories that a whole list lacks; returns their entries. Each counts as gone after
     several runs."""
     return [_guarded(one, partial(_marked, store, one, clock)) for one in missing]
 
 
-def tell_unreached(
+def unreached_entries(
     config: WorkspaceConfig, missing: Iterable[RepositoryFolder], *, is_whole: bool
 ) -> list[RunEntry]:
-    """Entries of held repositories that no list of this run had, where nobody can say whether they are gone:
-    those that `config` includes, by name or by the project that they were last seen in.
+    """Entries of stored repositories that no list of this run had, and that may exist all the same: those
+    that `config` includes, by name or by the project that they were last seen in.
 
     `is_whole`: the list was whole, but does not count, because the run was over a part only.
     """
@@ -44,12 +44,12 @@ def tell_unreached(
     return [_guarded(one, partial(_entry, one, Outcome.UNREACHED, problem)) for one in unreached]
 
 
-def _guarded(folder: RepositoryFolder, tell: Callable[[], RunEntry]) -> RunEntry:
-    """What `tell` gives; where the folder is damaged, its entry says so."""
+def _guarded(folder: RepositoryFolder, make: Callable[[], RunEntry]) -> RunEntry:
+    """The entry that `make` gives; where the folder is damaged, an entry that says so."""
     try:
-        entry = tell()
+        entry = make()
     except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and the entry names it
-        fault = understood(error, folder.place)
+        fault = as_mirror_error(error, folder.place)
         problem = Problem(fault.exit_code, fault.message)
         return RunEntry(
             "repository", folder.full_name, folder.uuid, folder.place, Outcome.FAILED, problems=(problem,)
@@ -76,7 +76,7 @@ def _is_included(config: WorkspaceConfig, folder: RepositoryFolder) -> bool:
 
 
 def project_of(folder: RepositoryFolder) -> str | None:
-    """The key of the project that a repository was in at its last snapshot; None where nothing tells."""
+    """The key of the project that a repository was in at its last snapshot; None where it is unknown."""
     try:
         latest = folder.metadata.latest()
         profile = folder.metadata.read(latest, _PROFILE) if latest is not None else None
@@ -86,7 +86,7 @@ def project_of(folder: RepositoryFolder) -> str | None:
 
 
 def _entry(folder: RepositoryFolder, outcome: Outcome, *problems: Problem) -> RunEntry:
-    """The entry of a folder that was left as it is."""
+    """The entry of a folder that is left as it is."""
     if folder.identity_damage is not None:
         problems = (*problems, Problem(folder.identity_damage.exit_code, folder.identity_damage.message))
     return RunEntry(

@@ -1,8 +1,8 @@
-"""Judging what was lost upstream, for the mass-loss brake.
+"""The mass-loss brake: judging what was lost upstream.
 
-Only what a run read reliably counts: refs that were advertised, pull requests that were looked through, a
-list that was whole. Everything is kept and saved all the same; a tripped brake stops prune, and every run
-ends with 5 until somebody accepts the loss or all of it is back.
+Only what a run read reliably counts: advertised refs, pull requests of a whole listing, a whole list of
+repositories. Everything is kept and saved all the same. A tripped brake stops prune, and every run ends with
+5 until somebody accepts the loss or all of it is back.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from mirror.backup.tools import Tools
-from mirror.collect.kinds.numbered import PULL_REQUESTS as KIND
-from mirror.collect.kinds.numbered import is_marked_gone
+from mirror.backup.context import WorkspaceContext, ignore_damage
+from mirror.collect.kinds.pull_requests import PULL_REQUESTS as KIND
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, Problem, Refs, Snapshot, name_from_json, name_to_json
@@ -37,20 +36,20 @@ _log = get_logger("backup")
 _KEPT = "all is kept, and nothing is pruned until it is back or somebody runs: mirror accept-loss"
 
 
-def rules_of(tools: Tools) -> Rules:
-    """What the configuration calls a mass loss."""
-    return Rules(tools.config.brake.share, tools.config.brake.at_least)
+def rules_of(workspace: WorkspaceContext) -> Rules:
+    """From which loss on the brake trips, by the configuration."""
+    return Rules(workspace.config.brake.share, workspace.config.brake.at_least)
 
 
 @dataclass
 class FolderJudge:
     """Judges one repository's folder, under its lock and before its next snapshot is tagged.
 
-    `refs` are those that upstream advertised (None: they could not be read) but for the `erased` ones;
-    `gone` are the numbers of the pull requests that upstream no longer has (None: nobody could tell).
+    `refs` are those that upstream advertised, without the `erased` ones (None: they could not be read);
+    `gone` are the numbers of the pull requests that upstream does not have any more (None: unknown).
     """
 
-    tools: Tools
+    workspace: WorkspaceContext
     writer: RepositoryWriter
     parts: Mapping[str, Part]
     refs: Refs | None
@@ -59,29 +58,29 @@ class FolderJudge:
     is_done: bool = field(default=False, init=False)
 
     def __call__(self, last: Snapshot | None) -> None:
-        """Compare with the snapshot `last`, and keep what was lost since, durably."""
+        """Compare with the snapshot `last`, and record durably what was lost since."""
         self.is_done = True
         if last is None:
             return
-        folder, tools = self.writer.folder, self.tools
+        folder, workspace = self.writer.folder, self.workspace
         try:
             before = folder.brake()
         except StoreDamaged:
-            return  # prune takes it for tripped; the entry names it
-        brake, now = before, tools.clock.now()
+            return  # prune treats it as tripped; the entry names it
+        brake, now = before, workspace.clock.now()
         for count in (self._refs(last), self._pull_requests(last)):
             if count is not None:
                 brake = brake.seen(
-                    count, rules_of(tools), name=folder.full_name, now=now, hold=tools.holds_losses
+                    count, rules_of(workspace), name=folder.full_name, now=now, hold=workspace.holds_losses
                 )
         if before == Brake() and not brake.lost:
             return
         if brake != before:
             write_brake(self.writer.path, brake)
-            _tell(before, brake)
+            _log_change(before, brake)
 
     def finish(self, last: Snapshot) -> None:
-        """Judge where no snapshot was taken, if something is missing: it may be back."""
+        """Judge where no snapshot was taken, if something was missing: it may be back."""
         if not self.is_done and self.writer.folder.has(BRAKE_FILE):
             self(last)
 
@@ -90,8 +89,8 @@ class FolderJudge:
             return None
         known = self.writer.folder.metadata.code_refs(last)
         erased, there = self.erased, self.refs.refs
-        told = {} if known is None else known[0].refs
-        before = {name: value for name, value in told.items() if name not in erased}
+        last_refs = {} if known is None else known[0].refs
+        before = {name: value for name, value in last_refs.items() if name not in erased}
         lost: dict[str, str | None] = {
             name_to_json(name): value for name, value in before.items() if name not in there
         }
@@ -111,7 +110,7 @@ class FolderJudge:
         lost: dict[str, str | None] = {
             str(number): None
             for number in sorted(self.gone)
-            if not is_marked_gone(KIND, number, lambda path: read(last, path))
+            if not KIND.is_marked_gone(read(last, KIND.path(number)))
         }
         gone = self.gone
 
@@ -122,7 +121,7 @@ class FolderJudge:
 
 
 def _pull_requests_in(parts: Mapping[str, Part]) -> int | None:
-    """How many pull requests upstream has, by a snapshot's parts; None where these do not tell reliably."""
+    """How many pull requests upstream has, by a snapshot's parts; None where they were not read reliably."""
     part = parts.get("pull_requests")
     if part is None or not (part.state is PartState.COMPLETE or "pull_requests_to_ask" in part.counts):
         return None
@@ -145,8 +144,8 @@ def _unreadable(folder: RepositoryFolder | WorkspaceFolder, damage: StoreDamaged
     )
 
 
-def _tell(before: Brake, brake: Brake) -> None:
-    """Log what tripped a brake, and what let go of it."""
+def _log_change(before: Brake, brake: Brake) -> None:
+    """Log what tripped a brake, and what released it."""
     for loss in brake.losses:
         if loss not in before.losses:
             _log.error("backup.mass_loss", loss=str(loss))
@@ -158,21 +157,21 @@ def _tell(before: Brake, brake: Brake) -> None:
 
 
 async def judge_workspace(
-    tools: Tools, home: WorkspaceWriter, *, whole: bool, listed: frozenset[str]
+    workspace: WorkspaceContext, home: WorkspaceWriter, *, whole: bool, listed: frozenset[str]
 ) -> list[Problem]:
     """Judge what all repositories of a workspace lost together; returns the run's problems.
 
-    `whole` says that the list of the workspace was, so that what is neither in it nor anywhere else is
-    missing; `listed` are the uuids that this run saw in any workspace. Raises what locking and writing
-    raise: then prune takes nothing of the workspace, because the backup of it does not count as finished.
+    `whole`: the list of the workspace was whole, so that what no list has is missing; `listed` are the uuids
+    that this run saw in any workspace. Raises what locking and writing raise: the backup of the workspace
+    does not count as finished then, and prune removes nothing of it.
     """
     folder = home.folder
-    async with home.lock(tools.lock_wait, tools.clock):
+    async with home.lock(workspace.lock_wait, workspace.clock):
         try:
             before = folder.brake()
         except StoreDamaged as damage:
             return [Problem(4, f"{folder.slug}: {_unreadable(folder, damage)}")]
-        sum_ = _Sum.of(tools, folder)
+        sum_ = _Sum.of(workspace, folder)
         brake = before
         for what in (REFS, PULL_REQUESTS):
             brake = sum_.judge(brake, what)
@@ -180,13 +179,13 @@ async def judge_workspace(
             brake = sum_.judge_repositories(brake, listed)
         if brake != before:
             write_brake(home.path, brake)
-            _tell(before, brake)
+            _log_change(before, brake)
     return [Problem(5, f"{loss}; {_KEPT} {folder.slug}") for loss in brake.losses]
 
 
 @dataclass(frozen=True)
 class _Sum:
-    """The folders of all repositories that are in a workspace now, with the brakes of those that have one."""
+    """The folders of all repositories that are in a workspace now, and their brakes."""
 
     folder: WorkspaceFolder
     repositories: Sequence[RepositoryFolder]
@@ -198,11 +197,11 @@ class _Sum:
     hold: bool
 
     @classmethod
-    def of(cls, tools: Tools, folder: WorkspaceFolder) -> _Sum:
-        store = tools.store.reader
-        workspaces = store.workspaces(on_damage=_pass_over)
+    def of(cls, workspace: WorkspaceContext, folder: WorkspaceFolder) -> _Sum:
+        store = workspace.store.reader
+        workspaces = store.workspaces(on_damage=ignore_damage)
         repositories = [
-            one for one in store.repositories(on_damage=_pass_over)
+            one for one in store.repositories(on_damage=ignore_damage)
             if (home := current_workspace(one, workspaces)) is not None and home.folder == folder.folder
         ]  # fmt: skip
         brakes, is_unreadable = {}, False
@@ -213,8 +212,8 @@ class _Sum:
                 except StoreDamaged:  # the repository's own entry names it
                     is_unreadable = True
         return cls(
-            folder, repositories, brakes, is_unreadable, rules_of(tools), tools.began, tools.clock.now(),
-            tools.holds_losses,
+            folder, repositories, brakes, is_unreadable, rules_of(workspace),
+            workspace.run.results.started, workspace.clock.now(), workspace.holds_losses,
         )  # fmt: skip
 
     def judge(self, brake: Brake, what: str) -> Brake:
@@ -275,7 +274,7 @@ class _Sum:
             if one.value in missing
         }  # fmt: skip
         for uuid, first in missing.items():
-            # A time that is yet to come was told by a wrong clock, and accepts nothing.
+            # A time that is yet to come is from a wrong clock, and accepts nothing.
             is_accepted = accepted is not None and first <= accepted.at <= self.now
             is_old = tripped is None and not self.hold and self.now - first >= FALLS_AFTER
             if not (is_accepted or is_old):
@@ -296,12 +295,8 @@ class _Sum:
         ).trip(loss)  # fmt: skip
 
 
-def _pass_over(damage: StoreDamaged) -> None:
-    """Pass a damaged folder over: its own entry names it."""
-
-
 def failed_to_judge(workspace: str, error: MirrorError | OSError) -> Problem:
-    """What a run tells where the sum over a workspace could not be judged."""
+    """The problem of a workspace whose brake could not be judged."""
     text = error.message if isinstance(error, MirrorError) else f"{error.strerror}: {error.filename}"
     code = error.exit_code if isinstance(error, MirrorError) else 1
     return Problem(code, f"{workspace}: the mass-loss brake could not be set: {text}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from mirror.backup.absence import mark_absent, tell_unreached
+from mirror.backup.absence import mark_absent, unreached_entries
 from mirror.backup.brake import failed_to_judge, judge_workspace
-from mirror.backup.order import Order, Tally, Visit, selects, told_later
+from mirror.backup.context import RunContext, Visit, ignore_damage
+from mirror.backup.results import RunResults
+from mirror.backup.stored import belongs_to_entry
 from mirror.config.settings import WorkspaceConfig
 from mirror.errors import MirrorError
 from mirror.model import Outcome, RunEntry
@@ -12,77 +14,76 @@ from mirror.store.format.layout import BRAKE_FILE
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, current_workspace
 
 
-def _excluded(order: Order, visit: Visit) -> list[RunEntry]:
-    """Entries of what the store holds and the list has, and the configuration leaves out."""
-    left_out = visit.found.listed - {one.uuid for one in visit.found.repositories}
+async def conclude(run: RunContext) -> None:
+    """Report what the lists lacked, and judge what each workspace lost, once all of them were listed: what
+    one lacks may have been transferred to another."""
+    results, store = run.results, run.store.reader
+    listed = frozenset(uuid for visit in run.visits for uuid in visit.found.listed)
+    for visit in run.visits:
+        await _conclude_visit(run, visit, listed)
+    if not run.request.selectors:
+        _report_damaged(store, results)
+    for config in run.found:
+        for entry in unreached_entries(config, _unlisted(run, config), is_whole=False):
+            results.add(entry)
+
+
+async def _conclude_visit(run: RunContext, visit: Visit, listed: frozenset[str]) -> None:
+    request, results, home, found = run.request, run.results, visit.home, visit.found
+    missing = [one for one in visit.held if one.uuid not in listed]
+    counts = found.is_whole and not request.selectors
+    if counts:
+        absent = mark_absent(run.store, missing, request.clock)
+    else:
+        done = {entry.uuid for entry in results.entries}  # what a broken list lacks was asked for by name
+        chosen = [one for one in missing if one.uuid not in done and request.selects(one.full_name)]
+        absent = unreached_entries(visit.workspace.config, chosen, is_whole=found.is_whole)
+    for entry in (*absent, *_excluded(run, visit)):
+        results.add(entry)
+    try:
+        results.problems += await judge_workspace(visit.workspace, home, whole=counts, listed=listed)
+        visit.mark.finish()
+    except (MirrorError, OSError) as error:
+        results.problems.append(failed_to_judge(found.workspace.slug, error))
+    if home.folder.has(BRAKE_FILE):
+        results.brakes.append(home.folder.place)
+
+
+def _excluded(run: RunContext, visit: Visit) -> list[RunEntry]:
+    """Entries of stored repositories that the list has and the configuration excludes."""
+    excluded = visit.found.listed - {one.uuid for one in visit.found.repositories}
     return [
         RunEntry("repository", one.full_name, one.uuid, one.place, Outcome.EXCLUDED)
         for one in visit.held
-        if one.uuid in left_out and selects(order, one.full_name)
+        if one.uuid in excluded and run.request.selects(one.full_name)
     ]
 
 
-async def conclude(order: Order, store: Store, tally: Tally) -> None:
-    """Report what the lists lacked, and judge what each workspace lost, once all have been listed: what one
-    lacks may have been transferred to another."""
-    listed = frozenset(uuid for visit in tally.visits for uuid in visit.found.listed)
-    for visit in tally.visits:
-        tools, home, found = visit.tools, visit.home, visit.found
-        missing = [one for one in visit.held if one.uuid not in listed]
-        asked = {entry.uuid for entry in tally.entries}  # of a list that broke off, also what it lacks
-        chosen = [one for one in missing if one.uuid not in asked and selects(order, one.full_name)]
-        counts = found.is_whole and not order.selectors
-        if counts:
-            told = mark_absent(tools.store, missing, order.clock)
-        else:
-            told = tell_unreached(tools.config, chosen, is_whole=found.is_whole)
-        for entry in (*told, *_excluded(order, visit)):
-            tally.add(entry)
-        try:
-            tally.problems += await judge_workspace(tools, home, whole=counts, listed=listed)
-            visit.mark.finish()
-        except (MirrorError, OSError) as error:
-            tally.problems.append(failed_to_judge(found.workspace.slug, error))
-        if home.folder.has(BRAKE_FILE):
-            tally.brakes.append(home.folder.place)
-    if not order.selectors:
-        _tell_damaged(store, tally)
-    for config in tally.listing:
-        for entry in tell_unreached(config, _unlisted(order, config, store, tally), is_whole=False):
-            tally.add(entry)
+def _report_damaged(store: Store, results: RunResults) -> None:
+    """Report the folders whose identity file cannot be read, but for those that an entry names."""
+    texts = "\n".join(problem.text for entry in results.entries for problem in entry.problems)
+
+    def report(damage: StoreDamaged) -> None:
+        if damage.file not in texts:
+            results.report_error(damage)
+
+    store.workspaces(on_damage=report)
+    store.repositories(on_damage=report)
 
 
-def _tell_damaged(store: Store, tally: Tally) -> None:
-    """Name the folders whose card cannot be read, but for those that their own entries name."""
-    told = "\n".join(problem.text for entry in tally.entries for problem in entry.problems)
-
-    def note(damage: StoreDamaged) -> None:
-        if damage.file not in told:
-            tally.fail(damage)
-
-    store.workspaces(on_damage=note)
-    store.repositories(on_damage=note)
-
-
-def _unlisted(order: Order, config: WorkspaceConfig, store: Store, tally: Tally) -> list[RepositoryFolder]:
-    """What is held of workspaces that an entry of the configuration means, and that were not found: the
-    credential does not list them any more, or their name is another one's now."""
-    named = {one.workspace.lower() for one in order.config.workspaces if one.workspace is not None}
-    visited = {visit.home.folder.place for visit in tally.visits if visit.is_reached}
-    told = {entry.uuid for entry in tally.entries}
-    workspaces = store.workspaces(on_damage=told_later)
+def _unlisted(run: RunContext, config: WorkspaceConfig) -> list[RepositoryFolder]:
+    """The stored repositories of workspaces that an entry of the configuration means, and that were not
+    found: the credential does not list them any more, or another workspace has their name now."""
+    request, store = run.request, run.store.reader
+    visited = {visit.home.folder.place for visit in run.visits if visit.is_reached}
+    done = {entry.uuid for entry in run.results.entries}
+    workspaces = store.workspaces(on_damage=ignore_damage)
     return [
         one
-        for one in store.repositories(on_damage=told_later)
-        if one.uuid not in told
-        and selects(order, one.full_name)
+        for one in store.repositories(on_damage=ignore_damage)
+        if one.uuid not in done
+        and request.selects(one.full_name)
         and (home := current_workspace(one, workspaces)) is not None
         and home.place not in visited
-        and _is_meant(config, {home.slug.lower(), home.uuid.lower()}, named)
+        and belongs_to_entry(config, {home.slug.lower(), home.uuid.lower()}, request.named_workspaces)
     ]
-
-
-def _is_meant(config: WorkspaceConfig, names: set[str], named: set[str]) -> bool:
-    """Whether an entry of the configuration means the workspace of these names; `named` are those that any
-    entry names."""
-    return not names & named if config.workspace is None else config.workspace.lower() in names

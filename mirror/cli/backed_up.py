@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirror.collect.catalogue import ACCESS_TOKENS, CATALOGUE, NEVER, Level, Row, Says
+from mirror.collect.catalogue import ACCESS_TOKENS, CATALOGUE, NEVER, Level, Meaning, Row
 
 _TITLES: dict[Level, str] = {
     "repository": "Of each repository",
@@ -121,7 +121,7 @@ def _table(several: list[Row]) -> str:
 
 
 def _not_found(row: Row) -> str:
-    return f"none: {row.absence}" if row.not_found is Says.NONE else str(row.not_found)
+    return f"none: {row.absence}" if row.not_found is Meaning.NONE else str(row.not_found)
 
 
 if __name__ == "__main__":

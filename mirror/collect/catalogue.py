@@ -1,7 +1,7 @@
-"""The catalogue: one row for each kind of thing that Bitbucket has and we keep.
+"""The catalogue: one row for each kind of metadata that is backed up.
 
-Collecting settings, the scope check of `doctor` and the documentation read it. A new kind is a new
-row, and a function that brings its documents up to date where it is no mere setting.
+Collecting, the scope check of `doctor` and the documentation read it. A new kind is a new row; one that
+is more than one document with one answer needs a function as well (`kinds/`).
 """
 
 from __future__ import annotations
@@ -19,31 +19,30 @@ Level = Literal["workspace", "project", "repository"]
 ACCESS_TOKENS = frozenset(
     {"access_token", "workspace_access_token", "project_access_token", "repository_access_token"}
 )
-# These see nothing of the workspace that their repositories are in.
+# Credentials that see nothing of the workspace that their repositories are in.
 NARROW = frozenset({"project_access_token", "repository_access_token"})
 _NOBODY: frozenset[str] = frozenset()
 
 
-class Says(StrEnum):
-    """What a refusal says of a kind. NONE and ENDED may mean that there is none; the others leave it
-    missing."""
+class Meaning(StrEnum):
+    """What a refusal means for a kind. NONE, OFF and ENDED may mean that there is none; the others leave
+    it missing."""
 
     DENIED = "denied"  # a scope or a permission is missing
-    MISSING = "missing"  # it always exists: hidden, or a fault of the server, until it answers
-    NONE = "none"  # there is none, where the repository itself answers
-    OFF = "none where pipelines are off"  # else as MISSING, or DENIED
-    RETIRED = "missing, and retired after three days"  # a brown-out is over sooner
-    ENDED = "none any more"  # Bitbucket has ended it; what is held is MISSING for three days first
+    MISSING = "missing"  # it always exists: it is hidden, or the server is at fault, until it answers
+    NONE = "none"  # there is none, if the repository itself answers
+    OFF = "none where pipelines are off"  # otherwise MISSING, or DENIED
+    RETIRED = "missing, and retired after three days"  # a brown-out ends sooner
+    ENDED = "none any more"  # Bitbucket has ended it; a held copy is MISSING for three days first
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kind. `part` is what snapshots and the configuration call it.
+    """One kind. `part` is its part in snapshots and in the configuration.
 
-    `forbidden`, `not_found` and `gone` are what a 403, a 404 and a 410 for it say; `absence` is why there
-    may be none. `restorable` says whether and how it can be put back into Bitbucket. `never_for` are the
-    kinds of credential that can never read it: a refusal is then no gap that another scope could fill.
-    Of a setting, `name` is what its document is called.
+    `forbidden`, `not_found` and `gone` are what a 403, a 404 and a 410 for it mean; `absence` is why there
+    may be none. `restorable` says whether and how it can be restored to Bitbucket. `never_for` are the
+    kinds of credential that can never read it: no other scope would help them.
     """
 
     kind: str
@@ -54,24 +53,24 @@ class Row:
     upkeep: Upkeep
     restorable: str
     never_for: frozenset[str] = _NOBODY
-    forbidden: Says = Says.DENIED
-    not_found: Says = Says.MISSING
-    gone: Says = Says.RETIRED
+    forbidden: Meaning = Meaning.DENIED
+    not_found: Meaning = Meaning.MISSING
+    gone: Meaning = Meaning.RETIRED
     absence: str = ""
 
     @property
     def name(self) -> str:
-        """The kind as parts and documents name it."""
+        """The kind as a key: in marks, in the state, and as the file name of a setting."""
         return self.kind.replace("'", "").replace(" ", "_").lower()
 
     @property
-    def agreed_as(self) -> str:
-        """What `accept_missing` calls it, where it is one kind of many: `settings/deploy-keys`."""
+    def accepted_as(self) -> str:
+        """The kind as `accept_missing` names it: `settings/deploy-keys`."""
         return f"{self.part}/{self.name.replace('_', '-')}"
 
     @property
     def has_no_scope(self) -> bool:
-        """Whether `never_for` lack a scope that exists for others: a refusal for that names it."""
+        """Whether `never_for` cannot have the scope that others need: their refusal names that scope."""
         return self.part in ("issues", "snippets")
 
 
@@ -80,23 +79,23 @@ _BUT_SECRETS = "yes, without what is secret in it"
 
 
 class _Absent(TypedDict, total=False):
-    forbidden: Says
-    not_found: Says
-    gone: Says
+    forbidden: Meaning
+    not_found: Meaning
+    gone: Meaning
     absence: str
 
 
-# Bitbucket's document says of these what their 404 means: that the thing itself is not there.
+# Bitbucket's API documentation says that a 404 for these means that the thing itself does not exist.
 def _none(absence: str) -> _Absent:
-    return {"not_found": Says.NONE, "absence": absence}
+    return {"not_found": Meaning.NONE, "absence": absence}
 
 
 _TRACKER: _Absent = {
-    "not_found": Says.NONE, "gone": Says.ENDED,
+    "not_found": Meaning.NONE, "gone": Meaning.ENDED,
     "absence": "the tracker is off; Bitbucket removed all trackers in August 2026",
 }  # fmt: skip
-# The document has no word for these where pipelines were never switched on; the configuration has.
-_OFF: _Absent = {"forbidden": Says.OFF, "not_found": Says.OFF, "absence": "pipelines are switched off"}
+# The documentation does not say what these answer where pipelines were never on; the configuration does.
+_OFF: _Absent = {"forbidden": Meaning.OFF, "not_found": Meaning.OFF, "absence": "pipelines are switched off"}
 _COMMIT = _none("the commit is gone upstream")
 
 
@@ -291,7 +290,7 @@ CATALOGUE: tuple[Row, ...] = (
 
 @dataclass(frozen=True)
 class Never:
-    """Something that a workspace has and that no backup can hold; `why` is a sentence's end."""
+    """Something that a workspace has and that no backup can hold. `why` ends the sentence of `what`."""
 
     what: str
     why: str
@@ -332,10 +331,10 @@ NEVER: tuple[Never, ...] = (
 
 
 def rows(part: str | None = None, *, level: Level | None = None) -> tuple[Row, ...]:
-    """The rows of a part, of a level, or of both."""
+    """The rows of a part, of a level, of both, or all."""
     return tuple(row for row in CATALOGUE if part in (None, row.part) and level in (None, row.level))
 
 
 def row_of(part: str, level: Level = "repository") -> Row:
-    """The row of what a part is listed by."""
+    """The row of the list that a part is read from."""
     return next(iter(rows(part, level=level)))

@@ -10,13 +10,14 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from mirror.backup.held import known_repositories
+from mirror.backup.context import named_workspaces
+from mirror.backup.stored import stored_repositories
 from mirror.bitbucket import endpoints
 from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.client import Answer, Client
 from mirror.bitbucket.endpoints import JSON, Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
-from mirror.collect.catalogue import CATALOGUE, Row, Says, row_of
+from mirror.collect.catalogue import CATALOGUE, Meaning, Row, row_of
 from mirror.collect.outcomes import is_out_of_reach
 from mirror.config.settings import Config, Parts, WorkspaceConfig
 from mirror.connect import client_of
@@ -101,7 +102,7 @@ async def _held_checks(
     """Where the API refuses the credential: what git says to it, of what the store holds."""
     try:
         with Store.open(config.store) as store:
-            known = list(known_repositories(store, workspace, config.workspaces))
+            known = list(stored_repositories(store, workspace, named_workspaces(config)))
         async with client_for(config, workspace, clock, environment, transport) as client:
             return [await _git_sign_in(config, client, several[0]) for _, several in known if several]
     except NoStore:
@@ -232,16 +233,16 @@ def _unread(
     if is_out_of_reach([client.kind_of(one) for one in client.sign_ins], row, error):
         text = f"this kind of credential can never read: {kinds}"
         return Check(name, "ok", text, "add a user's API token to the credentials to have it")
-    if isinstance(error, Gone) and row.gone is Says.ENDED:
+    if isinstance(error, Gone) and row.gone is Meaning.ENDED:
         return Check(name, "ok", f"will not be backed up: {error.message}")
-    if isinstance(error, NotFound) and row.not_found is Says.NONE:
+    if isinstance(error, NotFound) and row.not_found is Meaning.NONE:
         return Check(name, "ok", f"{kinds}: none in {first.full_name}: {row.absence}")
-    is_off = isinstance(error, Denied) and not error.required and row.forbidden is Says.OFF
-    if is_off or (isinstance(error, NotFound) and row.not_found is Says.OFF):
+    is_off = isinstance(error, Denied) and not error.required and row.forbidden is Meaning.OFF
+    if is_off or (isinstance(error, NotFound) and row.not_found is Meaning.OFF):
         text = f"{kinds}: refused in {first.full_name}, which is no gap where {row.absence}: {error.message}"
         return Check(name, "warn", text, "see whether pipelines are switched on there")
     agreed = row.part in workspace.accept_missing or all(
-        one.agreed_as in workspace.accept_missing for one in several
+        one.accepted_as in workspace.accept_missing for one in several
     )
     state: State = "ok" if agreed else "fail"
     what = f"will not be backed up{', as agreed' if agreed else ''}"

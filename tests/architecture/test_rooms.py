@@ -34,11 +34,12 @@ WINGS = {
     "store": ({"writing"}, {"reading"}, {"format"}),
     "bitbucket": ({"lists", "recording"}, {"client"}, {"fields", "people"}, {"endpoints", "failures"}),
     "collect": (
-        {"workspace", "repository"}, {"kinds"}, {"outcomes", "walks"}, {"catalogue", "ports"},
+        {"workspace", "repository"}, {"kinds"}, {"outcomes", "listing"}, {"catalogue", "context"},
+        {"failures", "marks", "state"}, {"ranges", "times"},
     ),
     "backup": (
-        {"backup"}, {"held", "workspace", "conclusion"}, {"order", "absence"}, {"repository"},
-        {"git", "refused", "brake"}, {"failures"}, {"tools"},
+        {"backup"}, {"visits", "conclusion"}, {"workspace", "repository", "stored"}, {"turn", "absence"},
+        {"entries", "git", "api_refused"}, {"brake", "failures"}, {"context"}, {"results"},
     ),
     "cli": ({"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"terminal", "edges"}),
     "simulator": (

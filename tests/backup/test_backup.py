@@ -26,7 +26,7 @@ from mirror.auth.credentials import (
     RepositoryAccessToken,
     WorkspaceAccessToken,
 )
-from mirror.backup import repository
+from mirror.backup import turn
 from mirror.collect import repository as collecting
 from mirror.config import load
 from mirror.errors import CredentialRefused, MirrorError, TryLater
@@ -319,7 +319,7 @@ async def test_a_locked_repository_is_told_and_the_others_go_on(place: Place) ->
 async def test_a_bug_met_in_one_repository_fails_it_alone_and_is_told_as_one(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real: Callable[..., Awaitable[Any]] = collecting.survey
+    real: Callable[..., Awaitable[Any]] = collecting.list_changes
 
     async def broken(work: Any, wanted: Any) -> Any:
         if work.repository.slug == "api":
@@ -327,7 +327,7 @@ async def test_a_bug_met_in_one_repository_fails_it_alone_and_is_told_as_one(
         return await real(work, wanted)
 
     with monkeypatch.context() as patched, capture_logs() as logs:
-        patched.setattr(collecting, "survey", broken)
+        patched.setattr(collecting, "list_changes", broken)
         run = await place.run()
     told = outcomes(run)
     assert told.pop("acme/api") == "failed" and set(told.values()) == {"saved"}
@@ -347,7 +347,7 @@ async def test_a_bug_met_beside_the_repositories_is_told_in_the_runs_record(
     async def broken(*_: object, **__: object) -> None:
         raise KeyError("uuid")
 
-    room = {"collect_workspace": "workspace", "discover": "backup"}[where]
+    room = {"collect_workspace": "workspace", "discover": "visits"}[where]
     with monkeypatch.context() as patched:
         patched.setattr(importlib.import_module(f"mirror.backup.{room}"), where, broken)
         run = await place.run()
@@ -365,7 +365,7 @@ async def test_a_disk_that_is_full_among_things_done_side_by_side_fails_the_repo
     async def full(*_: object) -> None:
         raise ExceptionGroup("side by side", [OSError(errno.ENOSPC, "No space left on device", "files")])
 
-    monkeypatch.setattr(collecting, "survey", full)
+    monkeypatch.setattr(collecting, "list_changes", full)
     run = await place.run("acme/api")
     assert [problem.text for problem in run.entries[0].problems] == ["No space left on device: files"]
     assert recorded(place) == run.id
@@ -383,8 +383,8 @@ async def test_what_the_first_turn_saved_is_told_though_the_rest_failed(
     async def fails(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "metadata.git")
 
-    runs = importlib.import_module("mirror.backup.backup")
-    real = runs._fill
+    runs = importlib.import_module("mirror.backup.visits")
+    real = runs._resume_repositories
 
     async def locked(*given: Any) -> None:
         with contextlib.ExitStack() as stack:
@@ -392,11 +392,11 @@ async def test_what_the_first_turn_saved_is_told_though_the_rest_failed(
                 fcntl.flock(stack.enter_context(path.open("r+b")), fcntl.LOCK_EX)
             await real(*given)
 
-    monkeypatch.setattr(repository, "_has_room", waits)
+    monkeypatch.setattr(turn, "has_requests_left", waits)
     if why == "the disk is full":
-        monkeypatch.setattr(collecting, "activity", fails)
+        monkeypatch.setattr(collecting, "update_activity", fails)
     else:
-        monkeypatch.setattr(runs, "_fill", locked)
+        monkeypatch.setattr(runs, "_resume_repositories", locked)
     run = await place.run("acme/website")
     [entry] = run.entries
     with place.store() as store:
@@ -498,7 +498,7 @@ async def test_a_sign_in_that_fails_after_the_code_came_costs_lfs_alone(
         raise error("the sign-in server did not help")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mirror.backup.repository.login_for_git", refused)
+        patched.setattr("mirror.backup.git.lfs.login_for_git", refused)
         run = await place.run()
     [entry] = [one for one in run.entries if one.kind == "repository"]
     assert run.exit_codes == (code,)

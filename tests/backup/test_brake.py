@@ -28,7 +28,7 @@ from mirror.store.writing.writer import create_or_open
 from tests.e2e.helpers import MADE
 from tests.place import Killed, Place
 
-run_module = importlib.import_module("mirror.backup.backup")
+run_module = importlib.import_module("mirror.backup.visits")
 RULES = "retention: {keep_last: 1}\nbrake: {share: 10%, at_least: 5}\n"
 
 
@@ -344,14 +344,14 @@ async def test_a_loss_in_a_run_that_was_killed_is_found_by_the_next(
     shop = with_branches(two, "shop", 10)
     assert (await two.run()).exit_code == 0
     lose(shop, *range(10))
-    original = backup.repository._note_fetched
+    original = backup.turn.note_fetched
 
     def dies(*args: Any) -> None:
         if len(args[2].refs.refs) == 1 and "shop" in str(args[0].repository.full_name):
             raise Killed
         original(*args)
 
-    monkeypatch.setattr(backup.repository, "_note_fetched", dies)
+    monkeypatch.setattr(backup.turn, "note_fetched", dies)
     with pytest.raises((Killed, BaseExceptionGroup)):
         await two.run()
     monkeypatch.undo()

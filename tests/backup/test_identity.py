@@ -64,7 +64,7 @@ async def test_a_name_used_again_between_list_and_fetch_is_noticed(
     if is_known:
         await place.run()
     made: list[SimRepository] = []
-    real: Callable[..., Awaitable[Any]] = collecting.survey
+    real: Callable[..., Awaitable[Any]] = collecting.list_changes
 
     async def survey(work: Any, wanted: Any) -> Any:
         swaps = work.repository.uuid == old.uuid and not made
@@ -75,7 +75,7 @@ async def test_a_name_used_again_between_list_and_fetch_is_noticed(
             made.append(another(place, "billing"))
         return found
 
-    monkeypatch.setattr(collecting, "survey", survey)
+    monkeypatch.setattr(collecting, "list_changes", survey)
     refs = old.refs()
     run = await place.run()
     assert run.exit_code == 75 and outcomes(run)["acme/billing"] == "failed"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from mirror import backup, prune, restore, verify
-from mirror.backup import repository
+from mirror.backup import turn
+from mirror.backup.git.lfs import fetch_lfs
 from mirror.browse import diff
 from mirror.config import Retention, load
 from mirror.errors import CredentialRefused
@@ -238,19 +239,19 @@ async def test_what_a_name_gives_that_changed_hands_after_the_code_is_not_this_o
     if is_known:
         assert (await place.run()).exit_code == 0
     made: list[SimRepository] = []
-    real: Callable[..., Awaitable[Any]] = repository._lfs
+    real: Callable[..., Awaitable[Any]] = fetch_lfs
 
-    async def lfs(tools: Any, writer: Any, of: Any, *given: Any, **more: Any) -> Any:
-        if of.repository.uuid == old.uuid:
+    async def lfs(folder: Any, context: Any, *given: Any, **more: Any) -> Any:
+        if context.repository.uuid == old.uuid:
             place.acme.delete_repository("website")
             made.append(place.acme.add_repository("website"))
             made[0].commit("main", {"other.txt": b"something else\n"}, "Something else\n")
             if has_wiki:
                 made[0].add_wiki().commit("main", {"Other.md": b"# Other\n"}, "Other\n")
-        return await real(tools, writer, of, *given, **more)
+        return await real(folder, context, *given, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(repository, "_lfs", lfs)
+        patched.setattr(turn, "fetch_lfs", lfs)
         run = await place.run()
     found = entry(run)
     assert run.exit_code == 75 and str(found.parts["wiki"].state) == "partial"
@@ -390,7 +391,7 @@ async def test_trouble_with_a_wiki_is_no_worse_where_the_rest_is_asked_for_later
     def waits(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr(repository, "_has_room", waits)
+    monkeypatch.setattr(turn, "has_requests_left", waits)
     place.simulator.order(Fault("/acme/website.git/wiki/*", status=500, times=20))
     run = await place.run()
     assert (run.exit_codes, str(wiki_part(run).state)) == ((75,), "partial")

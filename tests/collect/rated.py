@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mirror import backup
-from mirror.collect import ports
+from mirror.collect.context import CheckpointLimits
 from mirror.config import load
 
 START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
@@ -45,8 +45,9 @@ class SharedClock:
 
 def main() -> int:
     config, clock = load(Path(sys.argv[1])), SharedClock(Path(sys.argv[2]))
-    ports.CHECKPOINT_DOCUMENTS = int(sys.argv[3])
-    return asyncio.run(backup.run(config, clock=clock, environment=os.environ)).exit_code
+    limits = CheckpointLimits(documents=int(sys.argv[3]))
+    run = backup.run(config, clock=clock, environment=os.environ, checkpoint_limits=limits)
+    return asyncio.run(run).exit_code
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mirror.bitbucket.failures import Denied
-from mirror.collect.catalogue import CATALOGUE, Says, rows
+from mirror.collect.catalogue import CATALOGUE, Meaning, rows
 from mirror.config import load
 from mirror.model import Part, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
@@ -318,6 +318,6 @@ async def test_lists_of_the_tracker_that_fail_are_told_with_the_issues(place: Pl
 
 def test_each_row_says_what_is_honestly_absent() -> None:
     for row in CATALOGUE:
-        may_be_absent = Says.NONE in (row.not_found,) or row.not_found is Says.OFF
+        may_be_absent = Meaning.NONE in (row.not_found,) or row.not_found is Meaning.OFF
         assert may_be_absent == bool(row.absence), row.kind
-        assert (row.forbidden is Says.OFF) == (row.not_found is Says.OFF), row.kind
+        assert (row.forbidden is Meaning.OFF) == (row.not_found is Meaning.OFF), row.kind

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mirror.collect.kinds.numbered import BATCH
+from mirror.collect.context import BATCH, Context
+from mirror.collect.failures import REFUSALS_MAX
 from mirror.collect.kinds.settings import MARKS
-from mirror.collect.ports import REFUSALS_MAX, Work
 from mirror.config import load
 from mirror.model import Run, RunEntry, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
@@ -42,15 +42,15 @@ async def test_what_cannot_be_had_is_marked_before_it_counts_as_asked(
 ) -> None:
     """Killed at any checkpoint, the next run does not treat it as complete."""
     told: list[bool] = []
-    tick = Work.tick
+    checkpoint = Context.checkpoint_if_due
 
-    def checked(work: Work) -> None:
-        if "users_permissions" in (work.part_state("settings").get("done") or []):
-            marks = work.draft.get(MARKS)
+    def checked(context: Context) -> None:
+        if "users_permissions" in (context.state.settings.done or []):
+            marks = context.draft.get(MARKS)
             told.append(isinstance(marks, dict) and "users_permissions" in marks)
-        tick(work)
+        checkpoint(context)
 
-    monkeypatch.setattr(Work, "tick", checked)
+    monkeypatch.setattr(Context, "checkpoint_if_due", checked)
     assert (await place.run()).exit_code == 0
     assert told and all(told)
 

@@ -1,7 +1,7 @@
 """Whether a name still means the repository that was listed under it.
 
-Between the list and the fetch a repository may be deleted and another made of the same name. What came
-then is another's: it must not become what this one's snapshots say.
+Between the list and the fetch a repository may be deleted and another one of the same name created. What was
+fetched then belongs to the other one, and must not get into this one's snapshots.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class AnotherRepository(TryLater):
 
 
 def is_suspect(result: FetchResult) -> bool:
-    """Whether what a fetch found could be another repository's: only where a ref lost what it had, or
-    nothing was known before. It is asked for no more often, because each time is a request."""
+    """Whether what was fetched could belong to another repository: a ref lost commits, or nothing was known
+    before. Only then is the identity checked, because that takes a request."""
     lossy = any(change.kind in ("rewritten", "removed") for change in result.changes)
     created = sum(change.kind == "created" for change in result.changes)
     return lossy or (created > 0 and created == len(result.refs.refs))
 
 
 async def check_identity(client: Client, repository: Repository) -> None:
-    """Raise AnotherRepository where the name means another repository by now. Where the API does not
-    say, nothing speaks against it, and the rate limit is not waited for."""
+    """Raise AnotherRepository where the name means another repository by now. Where the API does not say,
+    the repository counts as the same. The rate limit is not waited for."""
     client = client.with_priority(Priority.OPEN, until=client.clock.monotonic())
     names = {"workspace": repository.workspace, "repository": repository.slug}
     try:

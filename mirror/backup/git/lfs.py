@@ -2,63 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mirror.errors import MirrorError, TryLater
+from mirror.backup.context import FolderContext
+from mirror.backup.git.mirrors import login_for_git
+from mirror.collect.context import Context
+from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.git.lfs.sync import LfsJob, LfsResult
-from mirror.git.workers.pool import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import JsonObject, Part, PartState, Snapshot
 
 PART = "lfs"
-# So many objects that are missing are named in the run record and the log; the snapshot lists all.
+# So many missing objects are named in the run record and the log; the snapshot lists all.
 NAMED_MAX = 20
 
 _log = get_logger("backup")
 
 
 @dataclass(frozen=True)
-class Held:
-    """What came of it. `objects` is what the snapshot is to list (None: as the last one does), `passing`
-    whether what is missing may be had later, `facts` what the run record tells."""
+class LfsOutcome:
+    """What became of the objects. `objects` is what the snapshot is to list (None: as the last one does),
+    `retryable` whether a later run may get what is missing, `facts` are for the run record."""
 
     part: Part
     objects: Mapping[str, tuple[int, bool]] | None = None
-    passing: bool = False
+    retryable: bool = False
     facts: JsonObject = field(default_factory=dict)
 
 
-OFF = Held(Part(PartState.SKIPPED))
-
-
-async def hold_objects(
-    workers: WorkerPool, job: LfsJob, name: str, lock: int, progress: Callable[[str], None]
-) -> Held:
-    """Have every LFS object that the mirror's refs reach. Never raises for what the server does."""
+async def fetch_lfs(
+    folder: FolderContext, context: Context, code_error: MirrorError | None, *, has_code: bool
+) -> LfsOutcome:
+    """Download every LFS object that the mirror's refs reach. Where git could not be read in this turn, the
+    objects stay as they were; `code_error` is why. Never raises for what the server does."""
+    workspace, name = folder.workspace, folder.repository.full_name
+    if not workspace.config.parts.lfs:
+        return LfsOutcome(Part(PartState.SKIPPED))
+    state = context.state.lfs
+    if not has_code:
+        latest = folder.writer.folder.metadata.latest()
+        return _unchanged(latest, code_error, was_retryable=state.retryable is True)
     try:
-        result = await workers.run(job, lock_fd=lock, progress=progress)
+        login = await login_for_git(workspace, name)
+    except MirrorError as error:
+        if isinstance(error, CredentialRefused):
+            context.failures.refused.add(PART)
+        return _failed(error)
+    job = LfsJob(
+        mirror=str(folder.writer.folder.code),
+        url=workspace.clone_url_of(name),
+        login=login,
+        silence_timeout=workspace.silence_timeout,
+    )
+    try:
+        result = await workspace.workers.run(
+            job, lock_fd=folder.lock, progress=workspace.report_progress(name, "lfs")
+        )
     except MirrorError as error:
         _log.warning("backup.lfs_failed", repository=name, reason=error.message)
-        part = Part(PartState.PARTIAL, {}, error.message)
-        return Held(part, passing=isinstance(error, TryLater))
-    for oid, reason in _first(result).items():
-        _log.warning("backup.lfs_missing", repository=name, oid=oid, reason=reason)
-    return Held(part_of(result), result.objects, result.retryable, _facts(result))
+        outcome = _failed(error)
+    else:
+        for oid, reason in _first(result).items():
+            _log.warning("backup.lfs_missing", repository=name, oid=oid, reason=reason)
+        outcome = LfsOutcome(_part_of(result), result.objects, result.retryable, _facts(result))
+    state.retryable = outcome.retryable
+    return outcome
 
 
-def as_before(last: Snapshot | None, why: MirrorError | None, *, was_passing: bool) -> Held:
-    """Where the code could not be fetched, its LFS objects are what they were. `why` it could not;
-    `was_passing`: what was missing before may be had later."""
+def _failed(error: MirrorError) -> LfsOutcome:
+    return LfsOutcome(Part(PartState.PARTIAL, {}, error.message), retryable=isinstance(error, TryLater))
+
+
+def _unchanged(last: Snapshot | None, code_error: MirrorError | None, *, was_retryable: bool) -> LfsOutcome:
+    """The outcome of the last snapshot once more."""
     before = last.parts.get(PART) if last is not None else None
     if before is not None and before.state is not PartState.SKIPPED:
-        return Held(before, passing=was_passing)
+        return LfsOutcome(before, retryable=was_retryable)
     part = Part(PartState.PARTIAL, {}, "the code could not be fetched")
-    return Held(part, passing=isinstance(why, TryLater))
+    return LfsOutcome(part, retryable=isinstance(code_error, TryLater))
 
 
-def part_of(result: LfsResult) -> Part:
-    """What the snapshot says of it."""
+def _part_of(result: LfsResult) -> Part:
     counts = {
         "objects": len(result.objects),
         "bytes": sum(size for size, _ in result.objects.values()),
@@ -76,7 +101,7 @@ def _first(result: LfsResult) -> dict[str, str]:
 
 
 def _facts(result: LfsResult) -> JsonObject:
-    """What the run record tells; nothing where nothing came and nothing is missing."""
+    """For the run record; nothing where nothing came and nothing is missing."""
     if not result.received and not result.missing:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""Bringing one mirror up to date, and telling what came of it."""
+"""Fetching one mirror, and what snapshots say of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from mirror.backup.tools import Tools
+from mirror.backup.context import WorkspaceContext
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors.fetch import FetchJob, FetchResult, GitLogin, ProbeJob
@@ -15,39 +15,39 @@ from mirror.model import Part, PartState, RefChange, name_to_json
 from mirror.store.reading.reader import qualified_ref
 
 _PROBE_SILENCE = 30.0
-# So many refs that could not be had for the same reason are named.
+# So many refs that could not be fetched for the same reason are named.
 NAMED_MAX = 20
-# What another credential may be let in to.
+# Refusals that another credential may not meet.
 _REFUSALS = (GitUnauthorized, GitForbidden, GitNotFound)
 T = TypeVar("T")
 _log = get_logger("backup")
 
 
-async def login_for_git(tools: Tools, name: str = "") -> GitLogin | None:
-    """How git signs in at what is called `name`: as it was let in there before, else by the first
-    credential. Raises CredentialRefused, or TryLater where the sign-in server cannot say."""
-    return next(iter(await _logins(tools, name)), None)
+async def login_for_git(workspace: WorkspaceContext, name: str = "") -> GitLogin | None:
+    """The login for `name`: the one that git accepted there before, or else that of the first credential.
+    Raises CredentialRefused, or TryLater where the sign-in server cannot say."""
+    return next(iter(await _logins(workspace, name)), None)
 
 
-async def _logins(tools: Tools, name: str) -> list[GitLogin]:
-    found = [GitLogin(*pair) for pair in await tools.client.git_logins()]
-    best = tools.logins.get(name)
+async def _logins(workspace: WorkspaceContext, name: str) -> list[GitLogin]:
+    found = [GitLogin(*pair) for pair in await workspace.client.git_logins()]
+    best = workspace.logins.get(name)
     return (
         sorted(found, key=lambda one: one.username != best[0] or one.password != best[1]) if best else found
     )
 
 
 async def with_each_login(
-    tools: Tools, name: str, do: Callable[[GitLogin | None], Awaitable[T | MirrorError]]
+    workspace: WorkspaceContext, name: str, do: Callable[[GitLogin | None], Awaitable[T | MirrorError]]
 ) -> T | MirrorError:
-    """What `do` comes to with the first login that git lets in at what is called `name`.
+    """The result of `do` with the first login that git accepts for `name`.
 
-    Where it lets nobody in, the refusal that tells most is raised, or returned where `do` returned it:
-    a 404 of a login that was let in there before, else a 403, a 401, a 404.
+    Where git accepts none, the most telling refusal is raised, or returned if `do` returned it: a 404 for a
+    login that was accepted there before, or else a 403, a 401, a 404.
     """
-    known = tools.logins.get(name)
+    known = workspace.logins.get(name)
     refusals: list[tuple[int, bool, MirrorError]] = []
-    logins: list[GitLogin | None] = [*await _logins(tools, name)]
+    logins: list[GitLogin | None] = [*await _logins(workspace, name)]
     for login in logins or [None]:
         raised = False
         try:
@@ -56,7 +56,7 @@ async def with_each_login(
             result, raised = error, True
         if not isinstance(result, _REFUSALS):
             if login is not None:
-                tools.logins.setdefault(name, (login.username, login.password))
+                workspace.logins.setdefault(name, (login.username, login.password))
             return result
         is_known = login is not None and known == (login.username, login.password)
         refusals.append((_weight(result, is_known=is_known), raised, result))
@@ -72,15 +72,15 @@ def _weight(refusal: MirrorError, *, is_known: bool) -> int:
     return 1 if isinstance(refusal, GitForbidden) else 2
 
 
-async def fetch_mirror(tools: Tools, job: FetchJob, *, name: str, mirror: str, lock: int) -> FetchResult:
-    """Fetch a mirror of what is called `name`; what upstream rewrote or removed is logged.
+async def fetch_mirror(
+    workspace: WorkspaceContext, job: FetchJob, *, name: str, mirror: str, lock: int
+) -> FetchResult:
+    """Fetch a mirror of `name`, a repository or workspace; refs that upstream rewrote or removed are logged.
 
     `lock` is the descriptor of the folder's lock. Raises the errors of `mirror.git.failures`.
     """
     what = "git" if mirror == "code" else mirror
-    result = await tools.workers.run(
-        job, lock_fd=lock, progress=lambda text: tools.progress.report(name, f"{what}: {text}")
-    )
+    result = await workspace.workers.run(job, lock_fd=lock, progress=workspace.report_progress(name, what))
     for change in result.changes:
         if change.kind in ("rewritten", "removed"):
             ref = name_to_json(qualified_ref(mirror, change.name))
@@ -89,35 +89,35 @@ async def fetch_mirror(tools: Tools, job: FetchJob, *, name: str, mirror: str, l
             )
     for ref_name, reason in result.lacking:
         ref = name_to_json(qualified_ref(mirror, ref_name))
-        _log.warning("backup.ref_not_had", repository=name, ref=ref, reason=reason)
+        _log.warning("backup.ref_not_fetched", repository=name, ref=ref, reason=reason)
     return result
 
 
 async def fetch_if_there(
-    tools: Tools, job: FetchJob, *, name: str, mirror: str, lock: int
+    workspace: WorkspaceContext, job: FetchJob, *, name: str, mirror: str, lock: int
 ) -> FetchResult | MirrorError:
-    """As fetch_mirror, of what need not be there: else it is told why git does not give it.
+    """As fetch_mirror, for a git repository that need not exist: returns why git does not give it.
 
-    Whatever is no git repository is absent: 404, 410, 401 or 403, a page, a way to elsewhere. Nothing is
-    made on the disk then. Raises TryLater where nobody can say, and what else goes wrong with one that
-    is there.
+    Any answer that is no git repository counts as absent: 404, 410, 401, 403, a page, a redirect elsewhere.
+    Nothing is made on the disk then. Raises TryLater where the server cannot say, and the errors of
+    fetch_mirror for a repository that exists.
     """
-    if not Path(job.mirror).exists() and (absence := await _absence(tools, job)) is not None:
+    if not Path(job.mirror).exists() and (absence := await _absence(workspace, job)) is not None:
         return absence
     try:
-        return await fetch_mirror(tools, job, name=name, mirror=mirror, lock=lock)
+        return await fetch_mirror(workspace, job, name=name, mirror=mirror, lock=lock)
     except (GitFailed, GitUnauthorized):
-        absence = await _absence(tools, job)
+        absence = await _absence(workspace, job)
         if absence is None:
             raise
         return absence
 
 
-async def _absence(tools: Tools, job: FetchJob) -> MirrorError | None:
-    """Why git does not give it; None where it does. In a worker, which a run that is stopped does not
-    wait for."""
+async def _absence(workspace: WorkspaceContext, job: FetchJob) -> MirrorError | None:
+    """Why git does not give it; None where it does. Asked by a worker, which a stopped run does not wait
+    for."""
     silence = min(_PROBE_SILENCE, job.silence_timeout)
-    return await tools.workers.run(ProbeJob(job.url, job.login, silence))
+    return await workspace.workers.run(ProbeJob(job.url, job.login, silence))
 
 
 def part_of_refs(result: FetchResult, counts: Mapping[str, int]) -> Part:
@@ -135,7 +135,7 @@ def part_of_refs(result: FetchResult, counts: Mapping[str, int]) -> Part:
 
 
 def _of_lacking(lacking: Sequence[tuple[bytes, str]]) -> str:
-    """Which refs could not be had and why, those with the same reason together."""
+    """Which refs could not be fetched and why, grouped by reason."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in lacking:
         by_reason.setdefault(reason, []).append(name_to_json(name))
@@ -147,7 +147,7 @@ def _of_lacking(lacking: Sequence[tuple[bytes, str]]) -> str:
 
 
 def changes_of(mirror: str, result: FetchResult) -> tuple[RefChange, ...]:
-    """The refs of a mirror that moved, by the names that tell mirrors apart."""
+    """The refs of a mirror that changed, with names that include the mirror."""
     return tuple(
         RefChange(qualified_ref(mirror, one.name), one.old, one.new, one.kind) for one in result.changes
     )

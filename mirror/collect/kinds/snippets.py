@@ -1,36 +1,38 @@
-"""Snippets: what the API tells of each, and which of their git repositories are to be fetched."""
+"""Snippets: what the API gives of each, and which of their git repositories are to be fetched."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeGuard
 
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client.client import Client
-from mirror.bitbucket.failures import ApiError, BadAnswer, NotFound
-from mirror.bitbucket.lists import all_of, all_told
+from mirror.bitbucket.failures import ApiError, NotFound
+from mirror.bitbucket.lists import all_of
 from mirror.collect.catalogue import Row
+from mirror.collect.context import Context
 from mirror.collect.kinds import settings
 from mirror.collect.kinds.files import keep_file
-from mirror.collect.kinds.settings import Names, ask, mark_gone
-from mirror.collect.outcomes import child_of, not_all
-from mirror.collect.ports import Work, moment
-from mirror.model import Json, JsonObject, time_text
+from mirror.collect.kinds.settings import Names, ask, mark_gone, read_with_other
+from mirror.collect.marks import Marks
+from mirror.collect.outcomes import entries_by_name, incomplete
+from mirror.collect.state import SnippetMirrorsState
+from mirror.collect.times import parse_time
+from mirror.model import Json, JsonObject
 
 PART = "snippets"
 FOLDER = "snippets"
-# A push may move nothing that the API tells of a snippet.
+# A push need not move anything that the API gives of a snippet.
 SWEEP_EVERY = timedelta(days=7)
-# Where git no longer gives one that the list still has, its server may be mistaken for so long.
+# A snippet that git gave before and refuses now counts as refused after so long: its server may be wrong.
 UNSURE = timedelta(days=3)
-_STATE = "snippet_mirrors"
 
 
 def snippet_path(identifier: str) -> str:
-    """Where the document of a snippet stands. Ids differ by case, names in the store may not."""
+    """Where the document of a snippet stands. Ids differ by case; names in the store must not."""
     name = identifier.lower()
     if name != identifier:
         name += "~" + hashlib.sha256(identifier.encode()).hexdigest()[:8]
@@ -41,106 +43,114 @@ def _mirror_of(path: str) -> str:
     return path.removesuffix(".json")
 
 
-async def collect_snippets(work: Work, client: Client, row: Row) -> None:
-    """Each with its files (where it changed), comments and commits. One without an id keeps no other out;
-    whether another went cannot be said then, because it may be that one."""
+async def _read_snippets(context: Context, client: Client, row: Row) -> None:
+    """Each snippet with its files (where it changed), comments and commits. A snippet without an id is
+    skipped; none counts as gone then, because it may be that one."""
+    several, odd = await entries_by_name(client, row.endpoint, context.names, fields.snippet_id)
+    faults = list(odd)
     seen: set[str] = set()
-    found, lost = await all_told(client, row.endpoint, None, **work.names)
-    faults: list[ApiError] = [lost] if lost is not None else []
-    are_named = lost is None
-    for listed in found:
-        try:
-            identifier = fields.snippet_id(listed)
-        except BadAnswer as error:
-            faults.append(error)
-            are_named = False
-            continue
+    for identifier, listed in several:
         path = snippet_path(identifier)
         seen.add(path.rpartition("/")[2].removesuffix(".json"))
-        if work.draft.is_erased(path):
+        if context.draft.is_erased(path):
             continue
-        held = work.draft.get(path)
-        old: JsonObject = held if isinstance(held, dict) else {}
-        marks = {name: mark for name, mark in (old.get("_parts") or {}).items() if name != "snippet"}
-        document: JsonObject = {"comments": None, "commits": None, "files": None, **old, "_parts": marks}
-        names = {**work.names, "snippet": identifier}
-        is_round = settings.round_priority(work) is not None
-        for name, bring in (("files", _files), ("comments", _comments), ("commits", _commits)):
-            if not is_round and name != "files" and name not in marks and document[name] is not None:
+        faults += await _Snippet(context, client, identifier, listed).read(path)
+        context.checkpoint_if_due()
+    if not odd:
+        mark_gone(context, FOLDER, seen, "snippet")
+    if faults:
+        raise incomplete(faults)
+
+
+class _Snippet:
+    """One snippet as it is listed, on its way into its document."""
+
+    def __init__(self, context: Context, client: Client, identifier: str, listed: JsonObject) -> None:
+        self._context = context
+        self._client = client
+        self._listed = listed
+        self._names: Names = {**context.names, "snippet": identifier}
+        self._marks = Marks()
+        self._document: JsonObject = {}
+
+    async def read(self, path: str) -> list[ApiError]:
+        """Read what is due of it and put its document; returns why the rest could not be read."""
+        old, faults = self._context.document(path), []
+        self._marks = Marks.of(old)
+        self._marks.remove("snippet")
+        self._document = {"comments": None, "commits": None, "files": None, **old}
+        is_round = settings.round_priority(self._context) is not None
+        children: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
+            ("files", self._read_files), ("comments", self._read_comments), ("commits", self._read_commits),
+        )  # fmt: skip
+        for name, read_child in children:
+            is_read = name not in self._marks and self._document[name] is not None
+            if not is_round and name != "files" and is_read:
                 continue  # only what is lacking is asked for
             try:
-                await bring(work, client, document, listed, names)
-                marks.pop(name, None)
+                await read_child()
+                self._marks.remove(name)
             except ApiError as error:
                 faults.append(error)
-                marks[name] = child_of(error)
-        # A workspace that is renamed moves the addresses of its snippets, and not when they were updated.
-        document["snippet"] = fields.merged(document.get("snippet"), fields.stable(listed))
-        work.put(path, document)
-        _note_listed(work, path, document)
-        work.tick()
-    if are_named:
-        mark_gone(work, FOLDER, seen, "snippet")
-    if faults:
-        raise not_all(faults)
+                self._marks.put_failed(name, error)
+        # The addresses change when the workspace is renamed; the update time does not.
+        self._document["snippet"] = fields.merged(self._document.get("snippet"), fields.stable(self._listed))
+        document = self._marks.on(self._document)
+        self._context.put(path, document)
+        _note_listed(self._context, path, document)
+        return faults
+
+    async def _read_files(self) -> None:
+        """Each file, where the snippet changed. Of one that cannot be read the last copy stays, and all are
+        due again."""
+        before, listed = self._document.get("snippet"), self._listed
+        held: JsonObject = self._document.get("files") or {}
+        is_unchanged = before is not None and fields.updated_on(before) == fields.updated_on(listed)
+        is_whole = self._document.get("files") is not None and "files" not in self._marks
+        has_file = self._context.draft.has_file
+        if is_unchanged and is_whole and all(has_file(one["sha256"]) for one in held.values()):
+            return
+        answer = await self._client.get(endpoints.SNIPPET, None, **self._names)
+        snippet = fields.stable(answer.object("snippet"))
+        kept: JsonObject = {}
+        faults: list[ApiError] = []
+        for name, node in fields.snippet_files(snippet).items():
+            try:
+                kept[name] = await self._keep_file(name, node)
+            except ApiError as error:
+                faults.append(error)
+                if name in held:
+                    kept[name] = held[name]
+        self._document["snippet"], self._document["files"] = snippet, kept
+        if faults:
+            raise incomplete(faults)
+
+    async def _keep_file(self, name: str, node: str | None) -> JsonObject:
+        """One file: of the revision that its address names, or else of the newest."""
+        draft = self._context.draft
+        places: Names = {**self._names, "name": name}
+        if node is not None:
+            try:
+                return await keep_file(
+                    draft, self._client, endpoints.SNIPPET_FILE, name, {**places, "node": node}
+                )
+            except NotFound:
+                pass
+        return await keep_file(draft, self._client, endpoints.SNIPPET_FILE_NOW, name, places)
+
+    async def _read_comments(self) -> None:
+        self._document["comments"] = await ask(self._client, endpoints.SNIPPET_COMMENTS, self._names)
+
+    async def _read_commits(self) -> None:
+        found = await all_of(self._client, endpoints.SNIPPET_COMMITS, None, **self._names)
+        self._document["commits"] = [fields.stable(one) for one in found]
 
 
-async def _files(work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names) -> None:
-    """Each file, where the snippet changed. One that cannot be had keeps no other out, and what is held of
-    it; all are due again then."""
-    before = document.get("snippet")
-    held: JsonObject = document.get("files") or {}
-    unchanged = before is not None and fields.updated_on(before) == fields.updated_on(listed)
-    is_whole = document.get("files") is not None and "files" not in document["_parts"]
-    if unchanged and is_whole and all(work.draft.has_file(one["sha256"]) for one in held.values()):
-        return
-    answer = await client.get(endpoints.SNIPPET, None, **names)
-    snippet = fields.stable(answer.object("snippet"))
-    kept: JsonObject = {}
-    faults: list[ApiError] = []
-    for name, node in fields.snippet_files(snippet).items():
-        try:
-            kept[name] = await _file(work, client, name, node, names)
-        except ApiError as error:
-            faults.append(error)
-            if name in held:
-                kept[name] = held[name]
-    document["snippet"], document["files"] = snippet, kept
-    if faults:
-        raise not_all(faults)
-
-
-async def _file(work: Work, client: Client, name: str, node: str | None, names: Names) -> JsonObject:
-    """One file: of the revision that its address names, else of the newest, to which the API leads."""
-    if node is not None:
-        try:
-            places: Names = {**names, "node": node, "name": name}
-            return await keep_file(work, client, endpoints.SNIPPET_FILE, name, places)
-        except NotFound:
-            pass
-    return await keep_file(work, client, endpoints.SNIPPET_FILE_NOW, name, {**names, "name": name})
-
-
-async def _comments(
-    work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names
-) -> None:
-    del work, listed
-    document["comments"] = await ask(client, endpoints.SNIPPET_COMMENTS, names)
-
-
-async def _commits(
-    work: Work, client: Client, document: JsonObject, listed: JsonObject, names: Names
-) -> None:
-    del work, listed
-    found = await all_of(client, endpoints.SNIPPET_COMMITS, None, **names)
-    document["commits"] = [fields.stable(one) for one in found]
-
-
-SPECIAL: dict[str, settings.Collect] = {
-    "snippets": collect_snippets,
-    "snippet_files": settings.with_another,
-    "snippet_comments": settings.with_another,
-    "snippet_commits": settings.with_another,
+READERS: dict[str, settings.Collect] = {
+    "snippets": _read_snippets,
+    "snippet_files": read_with_other,
+    "snippet_comments": read_with_other,
+    "snippet_commits": read_with_other,
 }
 
 
@@ -148,9 +158,9 @@ SPECIAL: dict[str, settings.Collect] = {
 
 
 @dataclass(frozen=True)
-class Due:
-    """A snippet whose mirror is to be fetched: what the mirror is called, the addresses that it may be
-    cloned from, and what tells whether it moved since."""
+class DueMirror:
+    """A snippet's mirror that is to be fetched: its name in the store, the addresses that it may be cloned
+    from, and the version of the snippet, which changes when it moves."""
 
     mirror: str
     addresses: tuple[str, ...]
@@ -158,69 +168,74 @@ class Due:
 
 
 def _version(document: JsonObject) -> str:
-    """What tells whether a snippet moved: its last update, and the newest of its commits."""
+    """The version of a snippet: its update time and its newest commit."""
     commits = document.get("commits") or [None]
     return f"{fields.updated_on(document.get('snippet'))} {fields.commit_hash(commits[0])}"
 
 
-def _note_listed(work: Work, path: str, document: JsonObject) -> None:
-    """The mirror of a snippet that moved since it was fetched is due."""
-    state, mirror = work.part_state(_STATE), _mirror_of(path)
-    due: list[str] = state.setdefault("due", [])
-    if (state.get("fetched") or {}).get(mirror) != _version(document) and mirror not in due:
-        due.append(mirror)
+def _note_listed(context: Context, path: str, document: JsonObject) -> None:
+    """Note that a snippet's mirror is due, where the snippet moved since the last fetch."""
+    state, mirror = context.state.snippet_mirrors, _mirror_of(path)
+    if state.due is None:
+        state.due = []
+    if (state.fetched or {}).get(mirror) != _version(document) and mirror not in state.due:
+        state.due.append(mirror)
 
 
-def to_mirror(work: Work) -> list[Due]:
-    """The snippets whose mirrors are to be fetched: those that moved, and now and then all."""
-    state = work.part_state(_STATE)
-    if work.is_due(state, "swept", SWEEP_EVERY):
-        state["due"] = [_mirror_of(path) for path in work.draft.paths(FOLDER)]
-        state["swept"] = time_text(work.clock.now())
+def due_mirrors(context: Context) -> list[DueMirror]:
+    """The mirrors to fetch: of snippets that moved, and of all of them every `SWEEP_EVERY`."""
+    state = context.state.snippet_mirrors
+    if context.is_due(state.swept, SWEEP_EVERY):
+        state.due = [_mirror_of(path) for path in context.draft.paths(FOLDER)]
+        state.swept = context.now
     found = []
-    for mirror in state.get("due") or []:
-        document = work.draft.get(f"{mirror}.json")
-        if _is_there(document):
+    for mirror in state.due or []:
+        document = context.draft.get(f"{mirror}.json")
+        if _exists(document):
             addresses = tuple(fields.clone_addresses(document["snippet"]))
-            found.append(Due(mirror, addresses, _version(document)))
-    state["due"] = [one.mirror for one in found]  # without those that went or were erased meanwhile
+            found.append(DueMirror(mirror, addresses, _version(document)))
+    state.due = [one.mirror for one in found]  # without those that went or were erased meanwhile
     return found
 
 
-def _is_there(document: Json | None) -> TypeGuard[JsonObject]:
-    """Whether a snippet is still there upstream, as far as its document tells."""
-    return (
-        isinstance(document, dict)
-        and "snippet" in document
-        and "snippet" not in (document.get("_parts") or {})
-    )
+def _exists(document: Json | None) -> TypeGuard[JsonObject]:
+    """Whether a snippet exists upstream, by its document."""
+    return isinstance(document, dict) and "snippet" in document and "snippet" not in Marks.of(document)
 
 
-def note_mirrored(work: Work, due: Due) -> None:
-    """The mirror of a snippet was fetched."""
-    state = work.part_state(_STATE)
-    state.setdefault("fetched", {})[due.mirror] = due.version
-    state["due"] = [one for one in state.get("due") or [] if one != due.mirror]
-    state["absent"] = [one for one in state.get("absent") or [] if one != due.mirror]
-    state.get("unsure", {}).pop(due.mirror, None)
+def note_fetched(context: Context, due: DueMirror) -> None:
+    """Note that a mirror was fetched."""
+    state = context.state.snippet_mirrors
+    _note_version(state, due)
+    state.due = [one for one in state.due or [] if one != due.mirror]
+    state.absent = [one for one in state.absent or [] if one != due.mirror]
+    (state.unsure or {}).pop(due.mirror, None)
 
 
-def note_refused(work: Work, due: Due, *, is_held: bool) -> bool:
-    """Git does not give a snippet; returns whether that is a fact, after which it waits for its next move
-    or sweep. Of one that `is_held` it is none at once, and that it moved is not forgotten."""
-    state, now = work.part_state(_STATE), work.clock.now()
+def note_refused(context: Context, due: DueMirror, *, is_held: bool) -> bool:
+    """Note that git does not give a snippet; returns whether that is believed. Then it waits until it moves,
+    or for the next sweep. Of a mirror that `is_held` it is believed after `UNSURE`, and the mirror stays
+    due."""
+    state, now = context.state.snippet_mirrors, context.clock.now()
     if is_held:
-        since = state.setdefault("unsure", {}).setdefault(due.mirror, time_text(now))
-        if now - (moment(since) or now) < UNSURE:
+        if state.unsure is None:
+            state.unsure = {}
+        since = state.unsure.setdefault(due.mirror, context.now)
+        if now - (parse_time(since) or now) < UNSURE:
             return False
     else:
-        state.setdefault("fetched", {})[due.mirror] = due.version
-    state["due"] = [one for one in state.get("due") or [] if one != due.mirror]
-    state["absent"] = sorted({*(state.get("absent") or []), due.mirror})
+        _note_version(state, due)
+    state.due = [one for one in state.due or [] if one != due.mirror]
+    state.absent = sorted({*(state.absent or []), due.mirror})
     return True
 
 
-def without_repository(work: Work) -> Collection[str]:
+def _note_version(state: SnippetMirrorsState, due: DueMirror) -> None:
+    if state.fetched is None:
+        state.fetched = {}
+    state.fetched[due.mirror] = due.version
+
+
+def absent_mirrors(context: Context) -> Collection[str]:
     """The snippets that git does not give."""
-    found: list[str] = work.part_state(_STATE).get("absent") or []
-    return found
+    return context.state.snippet_mirrors.absent or []

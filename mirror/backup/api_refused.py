@@ -6,31 +6,33 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from mirror.collect import repository as collecting
-from mirror.collect.ports import Work
+from mirror.collect.context import Context
 from mirror.collect.repository import Wanted
 from mirror.errors import CredentialRefused
 from mirror.model import Part, Problem
 
 
 @contextmanager
-def without_the_api(work: Work, wanted: Wanted, unread: dict[str, Part]) -> Iterator[None]:
-    """Go on where the API refuses the credential, and note in `unread` what it does not give: git
+def without_api(context: Context, wanted: Wanted, unread: dict[str, Part]) -> Iterator[None]:
+    """Go on where the API refuses the credential, and note in `unread` the parts that it does not give: git
     decides for itself about the code."""
     try:
         yield
     except CredentialRefused as error:
-        unread.update(collecting.refused(work, wanted, error))
+        unread.update(collecting.parts_refused(context, wanted, error))
 
 
-def api_refused(work: Work, unread: Mapping[str, Part]) -> bool:
-    """Whether the API refused the credential in this turn."""
-    return bool(work.refused & unread.keys())
+def refused_parts(context: Context, unread: Mapping[str, Part]) -> list[str]:
+    """The parts of `unread` for which the API refused the credential in this turn."""
+    return sorted(context.failures.refused & unread.keys())
 
 
-def told_once(problems: tuple[Problem, ...], unread: Mapping[str, Part], work: Work) -> tuple[Problem, ...]:
+def merge_refusals(
+    problems: tuple[Problem, ...], unread: Mapping[str, Part], context: Context
+) -> tuple[Problem, ...]:
     """`problems` with a single one for all parts that the API does not give because it refuses the
-    credential; `accept_missing` is not about these."""
-    refused = sorted(work.refused & unread.keys())
+    credential; `accept_missing` does not apply to these."""
+    refused = refused_parts(context, unread)
     if not refused:
         return problems
     text = f"only git could be asked, and what the API gives is as it was: {unread[refused[0]].reason}"
