@@ -1,4 +1,4 @@
-"""Entries of the run record: what a folder's turn came to, with its problems."""
+"""Entries of the run record: the outcome of a folder's turn, with its problems."""
 
 from __future__ import annotations
 

@@ -135,8 +135,7 @@ class FirstTurn(_Turn):
         """The code, the heads of pull requests from wherever they are, and the details that are due then."""
         context, wanted, state = self.context, self.wanted, self.context.state
         walked = commits.walked_tips(state) if wanted.every_commit else None
-        told = heads.unpinned_heads(state)
-        code = await fetch_code(self.folder, told, self.erased.refs, walked)
+        code = await fetch_code(self.folder, heads.unpinned_heads(state), self.erased.refs, walked)
         fetched, found = code.fetched, code.heads
         if fetched is None or found is None:
             return code

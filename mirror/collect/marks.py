@@ -6,7 +6,7 @@ document does not change while upstream does not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from mirror.bitbucket.failures import Denied
 from mirror.errors import MirrorError
@@ -77,10 +77,6 @@ class Marks:
         """Remove the marks of these names, where there are any."""
         for name in names:
             self._marks.pop(name, None)
-
-    def keep(self, names: Collection[str]) -> None:
-        """Remove all marks but those of these names."""
-        self._marks = {name: mark for name, mark in self._marks.items() if name in names}
 
 
 def _gone(since: str) -> JsonObject:

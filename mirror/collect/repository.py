@@ -1,6 +1,6 @@
 """One repository's documents, part by part. A part that cannot be read never stops the next.
 
-`list_changes` brings what there is up to date from lists alone; `fetch_children` asks for what belongs to
+`list_changes` updates what there is, from lists alone; `fetch_children` asks for what belongs to
 each thing, as far as requests are left; `parts` says how each part stands. In between, git is fetched.
 """
 

@@ -1,6 +1,6 @@
-"""Which repositories there are, as far as the credential can tell, and which the rules choose.
+"""Which repositories a credential can see, and which of them the rules choose.
 
-A list that a narrow credential gives is not the whole: what it lacks was not deleted.
+The list of a narrow credential is not whole: a repository that it lacks need not be deleted.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mirror.errors import CredentialRefused, MirrorError, UsageError
 from mirror.logs import get_logger
 from mirror.model import Problem, Repository, Workspace
 
-# These see a part of a workspace only.
+# Credentials that see a part of a workspace only.
 NARROW = frozenset({"project_access_token", "repository_access_token"})
-# And this one may.
+# A credential that may be one of these.
 _UNKNOWN = "access_token"
 _PROJECT = "project:"
 
@@ -28,7 +28,7 @@ _log = get_logger("discovery")
 
 @dataclass(frozen=True)
 class Rules:
-    """Which repositories are wanted: slugs, globs of slugs, or `project:KEY`."""
+    """Which repositories are wanted. A rule is a slug, a glob of slugs, or `project:KEY`."""
 
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Rules:
 
 
 def matches(rule: str, slug: str, project: str | None) -> bool:
-    """Whether one rule means this repository. Case does not count, as it does not for Bitbucket."""
+    """Whether one rule means this repository. Case is ignored, as Bitbucket does."""
     if rule.lower().startswith(_PROJECT):
         return project is not None and fnmatchcase(project.lower(), rule[len(_PROJECT) :].lower())
     return fnmatchcase(slug.lower(), rule.lower())
@@ -51,11 +51,10 @@ def matches(rule: str, slug: str, project: str | None) -> bool:
 class Discovered:
     """What was found of one workspace.
 
-    `repositories` are those that the rules choose. `is_whole` says that the list they were chosen
-    from had every repository of the workspace that the credential can see, so that what it lacks
-    is really missing; `listed` are the uuids of that list. `problems` are those of listing, none of
-    which stop what was found. `is_broken` says that the list broke off, or lost entries: what it lacks
-    may well be there. `is_hidden`: the workspace itself could not be read, and is as they describe it.
+    `repositories` are those that the rules choose. `is_whole`: the list had every repository of the
+    workspace, so that one it lacks is missing; `listed` are the uuids of that list. `problems` are those of
+    listing. `is_broken`: the list broke off, or lost entries, so that a repository it lacks may exist.
+    `is_hidden`: the workspace itself could not be read, and is as its repositories describe it.
     """
 
     workspace: Workspace
@@ -70,10 +69,9 @@ class Discovered:
 async def workspaces_of(client: Client, name: str | None, *, held: str | None = None) -> list[Workspace]:
     """The workspace called `name`, or each that the credential can see.
 
-    `held` is the uuid of the workspace that the store holds under this name: where nobody is called so any
-    more, it was renamed, and is asked for by its uuid.
-
-    Raises UsageError where there is none: an empty run must never look like a good one.
+    `held` is the uuid of the workspace that the store has under this name. Where no workspace has the name
+    any more, it was renamed, and is asked for by its uuid. Raises UsageError where there is none: an empty
+    run must never look like a good one.
     """
     if name is not None:
         return [await _workspace(client, name, held)]
@@ -104,8 +102,8 @@ async def _workspace(client: Client, name: str, held: str | None) -> Workspace:
             renamed = await _workspace(client, held, None)
             if renamed.uuid:
                 return renamed
-        # A narrow token may read repositories but not the workspace they are in; their JSON names it. They do
-        # as well where the server fails on this one address.
+        # A narrow token may read repositories but not their workspace; then their JSON describes it. So it
+        # does where the server fails on this one address.
         _log.info("discovery.workspace_hidden", workspace=name, reason=error.message)
         return Workspace("", name)
 
@@ -120,10 +118,10 @@ async def discover(
 ) -> Discovered:
     """List a workspace and choose by the rules.
 
-    `known` are slug and project of what the store holds of it: a rule that matches only what is
-    missing now is not a mistake. `held` is the uuid that the store has for a workspace which could not be
-    read itself: it is listed by that where its name lists nothing, after a rename. Raises UsageError where
-    nothing at all is chosen or known, and what listing raises.
+    `known` are slug and project of what the store has of it: a rule that matches only what is missing now
+    is not a mistake. `held` is the uuid that the store has for a workspace that could not be read itself: it
+    is listed by that uuid where its name lists nothing, after a rename. Raises UsageError where nothing at
+    all is chosen or known, and what listing raises.
     """
     kind = client.sign_ins[0].kind if client.sign_ins else ""
     problems: list[Problem] = []
@@ -136,31 +134,31 @@ async def discover(
         try:
             found, whole = await _found(client, held, rules, problems)
         except UsageError:
-            raise first from None  # it names the workspace as people do
-    # What kind of token it is may be known only by now.
+            raise first from None  # it names the workspace by its slug
+    # The kind of a token may be known only after it was used.
     seen = {client.kind_of(one) for one in client.sign_ins}
     is_broken = bool(problems)
     if is_broken or seen & (NARROW | {_UNKNOWN}):
         whole = False
     chosen = [one for one in found if rules.chooses(one.slug, one.project)]
-    there = list(known)
-    problems += _idle_rules(rules, [(one.slug, one.project) for one in found] + there)
-    if not chosen and not there:
+    known = list(known)
+    problems += _unmatched_rules(rules, [(one.slug, one.project) for one in found] + known)
+    if not chosen and not known:
         raise UsageError(
             f"no repository of {workspace.slug} is chosen ({len(found)} can be seen)",
             hint=f"check include and exclude, and what the {kind or 'credential'} may see",
         )
-    known_as = _identified(workspace, found)
+    identified = _identified(workspace, found)
     listed = frozenset(one.uuid for one in found)
     return Discovered(
-        known_as, tuple(chosen), whole, listed, tuple(problems), is_broken, is_hidden=not workspace.uuid
+        identified, tuple(chosen), whole, listed, tuple(problems), is_broken, is_hidden=not workspace.uuid
     )
 
 
 async def _found(
     client: Client, address: str, rules: Rules, problems: list[Problem]
 ) -> tuple[list[Repository], bool]:
-    """What is listed of the workspace of this slug or uuid, and whether that is all that there is."""
+    """The repositories of the workspace with this slug or uuid, and whether the list is whole."""
     if any(one.kind in NARROW for one in client.sign_ins):
         return await _list_parts(client, address, rules, problems), False
     try:
@@ -169,7 +167,7 @@ async def _found(
         return await _list_narrowly(client, address, rules, problems, error), False
 
 
-def _idle_rules(rules: Rules, everything: Sequence[tuple[str, str | None]]) -> list[Problem]:
+def _unmatched_rules(rules: Rules, everything: Sequence[tuple[str, str | None]]) -> list[Problem]:
     return [
         Problem(2, f"the {name} rule {rule!r} matches no repository; correct or remove it")
         for name, several in (("include", rules.include), ("exclude", rules.exclude))
@@ -179,7 +177,7 @@ def _idle_rules(rules: Rules, everything: Sequence[tuple[str, str | None]]) -> l
 
 
 def _identified(workspace: Workspace, found: Sequence[Repository]) -> Workspace:
-    """A workspace that could not be read itself, as its repositories describe it."""
+    """The workspace; one that could not be read itself is as its repositories describe it."""
     if workspace.uuid:
         return workspace
     for one in found:
@@ -188,7 +186,7 @@ def _identified(workspace: Workspace, found: Sequence[Repository]) -> Workspace:
         except BadAnswer:
             continue
     raise UsageError(
-        f"the credential can see neither the workspace {workspace.slug} nor a repository that tells of it",
+        f"the credential can see neither the workspace {workspace.slug} nor a repository that names it",
         hint="check the workspace's name and what the credential may see",
     )
 
@@ -196,7 +194,8 @@ def _identified(workspace: Workspace, found: Sequence[Repository]) -> Workspace:
 async def _list(
     client: Client, workspace: str, query: endpoints.Query | None, problems: list[Problem]
 ) -> list[Repository]:
-    """What the list has. Where it breaks off, or falls short, that is a problem; entries received count."""
+    """The repositories of one list. Where it breaks off or falls short, a problem is added, and the entries
+    received count."""
     found: dict[str, Repository] = {}
     try:
         async for page in pages(client, endpoints.REPOSITORIES, query, workspace=workspace):
@@ -222,7 +221,7 @@ async def _list(
 async def _list_parts(
     client: Client, workspace: str, rules: Rules, problems: list[Problem]
 ) -> list[Repository]:
-    """What each of several narrow credentials sees, together."""
+    """What several narrow credentials see, together."""
     found: dict[str, Repository] = {}
     refusal: MirrorError | None = None
     for one in client.sign_ins:
@@ -233,7 +232,7 @@ async def _list_parts(
             except (Denied, NotFound) as error:
                 several = await _list_narrowly(view, workspace, rules, problems, error)
         except (UsageError, CredentialRefused) as error:
-            # What one of several cannot list, the others may; the run tells who was refused.
+            # What one cannot list, another may; the run reports which one was refused.
             refusal = refusal or error
             continue
         found.update({repository.uuid: repository for repository in several})
@@ -245,7 +244,7 @@ async def _list_parts(
 async def _list_narrowly(
     client: Client, workspace: str, rules: Rules, problems: list[Problem], refusal: ApiError
 ) -> list[Repository]:
-    """Without the list: by project, and one by one where a rule names a repository."""
+    """Without the list of the workspace: by project, and one by one where a rule names a repository."""
     found: dict[str, Repository] = {}
     for rule in rules.include:
         if any(sign in rule for sign in "*?["):

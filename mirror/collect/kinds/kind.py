@@ -1,4 +1,4 @@
-"""What tells pull requests from issues: a `Kind` each, with its children and its hooks."""
+"""How pull requests and issues differ: a `Kind` each, with its children and its hooks."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def fingerprint_of(value: JsonObject) -> str:
     """Fingerprint of a thing as it is listed, to detect change."""
     try:
         data = dumps(fields.stable(value))
-    except NotCanonical:  # it cannot be kept, but it can be told from another
+    except NotCanonical:  # it cannot be kept, but it can be compared
         data = repr(value).encode("utf-8", "surrogatepass")
     return hashlib.sha256(data).hexdigest()[:16]
 
