@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from mirror.simulator.answers import answer, refusal
 from mirror.simulator.api import paging
+from mirror.simulator.api.all_routes import READS
 from mirror.simulator.api.calls import (
     Answered,
     Call,
@@ -30,7 +31,6 @@ from mirror.simulator.api.calls import (
 )
 from mirror.simulator.api.paging import BadRequest, Manners
 from mirror.simulator.api.render import Renderer
-from mirror.simulator.api.routes import ROUTES
 from mirror.simulator.faults import Fault, Faults
 from mirror.simulator.git.app import GitApp
 from mirror.simulator.git.lfs import LfsApp
@@ -249,7 +249,7 @@ class App:
             return refusal(405, "Method not allowed")
         pairs = parse_qsl(request.url.query, keep_blank_values=True)
         bare = self._without_slash(raw)
-        for route in ROUTES:
+        for route in READS:
             path = raw if route.template.endswith("/") else bare
             names = route.match(path, slash_counts=self.switches.pipelines_need_slash)
             if names is None:
@@ -280,7 +280,7 @@ class App:
         found = [(route, names) for route in WRITES if (names := route.match(path)) is not None]
         if not found:
             slash = self.switches.pipelines_need_slash
-            if any(one.match(path, slash_counts=slash) is not None for one in ROUTES):
+            if any(one.match(path, slash_counts=slash) is not None for one in READS):
                 return refusal(405, "Method not allowed")
             raise Hidden(NO_API)
         for route, names in found:

@@ -83,6 +83,8 @@ class Switches:
 
     # What only redirects to a file is refused (406) to who takes JSON alone, as step logs are.
     redirects_heed_accept: bool = True
+    # Diffs and patches are refused (406) to who takes JSON alone, too. Two clients that work ask so.
+    diffs_heed_accept: bool = False
     # The addresses of a snippet's files are `files/REVISION/NAME`, not `REVISION/files/NAME`.
     snippet_files_name_revision_last: bool = False
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from mirror.simulator import Switches, World
-from mirror.simulator.api.routes import ROUTES
+from mirror.simulator.api.all_routes import READS
 from mirror.simulator.app import App
 from mirror.simulator.signin import long_name
 from mirror.simulator.world.sample import SCOPES, populate
@@ -24,7 +24,7 @@ from mirror.simulator.writes.routes import WRITES
 # Every scope of an API token that any route asks for.
 EVERYTHING = (
     {one for route in WRITES for one in route.long}
-    | {route.long or long_name(route.scope) for route in ROUTES if route.scope is not None}
+    | {route.long or long_name(route.scope) for route in READS if route.scope is not None}
     | {"read:issue:bitbucket"}
 )
 API = "http://api.example/2.0"

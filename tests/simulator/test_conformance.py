@@ -13,8 +13,8 @@ import jsonschema
 import pytest
 
 from mirror.simulator import Switches, World
+from mirror.simulator.api.all_routes import READS
 from mirror.simulator.api.calls import Route
-from mirror.simulator.api.routes import ROUTES
 from mirror.simulator.signin import long_name
 from mirror.simulator.world.people import braced
 from tests.simulator.document import document, need_document, operation, plain
@@ -26,14 +26,14 @@ KNOWN_DIFFERENCES: dict[str, dict[str, set[str]]] = {
     "the document has no null; Bitbucket writes it for what is not there (yet, or any more)": {
         "null": {
             "assignee", "author", "closed_by", "commit", "component", "edited_on", "from", "mainbranch",
-            "last_used", "merge_commit", "milestone", "name", "parent", "participated_on", "repository",
-            "state", "updated_on", "user", "version",
+            "last_used", "merge_commit", "milestone", "name", "old", "parent", "participated_on",
+            "repository", "state", "updated_on", "user", "version",
         },
     },
     "the document closes these objects after a few properties; answers have type and links, too": {
         "more": {"commit", "content", "description", "merge_commit", "message", "summary", "title"},
     },
-    "a task is two closed schemas at once there, which nothing fits": {"more": {"tasks.values"}},
+    "a task is two closed schemas at once there, which nothing fits": {"more": {"tasks.values", "{}"}},
     "the ids of snippets are words, as the document's own prose shows": {"a word": {"id"}},
     "a parent, and a task's comment, are named by id and links alone": {"no type": {"comment", "parent"}},
     "links are plain; the document makes those of pipelines typed objects": {"no type": {"links", "self"}},
@@ -141,18 +141,20 @@ def addresses(world: World, route: Route) -> Iterator[str]:
             for one in names
             for path in acme.snippets[one["snippet"]].files
         ]
-    for extra in (
-        "{id}", "{pipeline}", "{commit}", "{branch}", "{comment}", "{step}", "{case}", "{name}", "{filename}",
-        "{environment}", "{report}", "{spec}", "{schedule}", "{log}",
-    ):  # fmt: skip
-        if extra in route.template:
-            names = [more for one in names for more in inside(world, route, one, extra.strip("{}"))]
+    known = {"workspace", "project", "repository", "user", "snippet", "node", "path"}
+    for what in re.findall(r"\{(\w+)\}", route.template):
+        if what not in known:
+            names = [more for one in names for more in inside(world, route, one, what)]
     for one in names:
         yield route.template.format(**one)
 
 
 def inside(world: World, route: Route, names: dict[str, str], what: str) -> Iterator[dict[str, str]]:
     """`names` with one more name, for each thing of that kind."""
+    if what in KEPT or "repository" not in names:
+        for value in kept(world, names, what):
+            yield {**names, what: value}
+        return
     repository = world.workspaces["acme"].repositories[names["repository"]]
     values: list[str] = []
     match what:
@@ -175,19 +177,33 @@ def inside(world: World, route: Route, names: dict[str, str], what: str) -> Iter
             pipelines = repository.pipelines.values()
             steps = [s for one in pipelines for s in one.steps if s.uuid == names["step"]]
             values = [braced("test", s.uuid, name) for s in steps for name in s.tests]
-        case "schedule":
-            values = [one["uuid"] for one in repository.settings.get("schedules", [])]
         case "log":
             pipelines = repository.pipelines.values()
             steps = [s for one in pipelines for s in one.steps if s.uuid == names["step"]]
             values = [names["step"], *(s.service(name) for s in steps for name in s.services)]
+        case "tag":
+            prefix = b"refs/tags/"
+            values = [r.removeprefix(prefix).decode() for r in repository.refs() if r.startswith(prefix)]
+        case "task":
+            values = [str(one.id) for one in repository.pull_requests[int(names["id"])].tasks]
+        case "revision":
+            values = [value for ref, value in repository.refs().items() if b"heads" in ref]
+        case "build":
+            statuses = of_commit(repository.commit_statuses, names)
+            values = [one["key"] for one in statuses]
+        case "remark":
+            values = [str(one.id) for one in of_commit(repository.commit_comments, names)]
+        case "annotation":
+            reports = of_commit(repository.reports, names)
+            values = [uuid for one in reports for uuid, _ in one["annotations"]]
         case "filename":
             values = [one.name for one in repository.downloads]
-        case "environment":
-            values = [one["uuid"] for one in repository.settings.get("environments", [])]
         case "report":
-            found = [one for value, one in repository.reports.items() if value.startswith(names["commit"])]
-            values = [one["uuid"] for several in found for one in several]
+            values = [one["uuid"] for one in of_commit(repository.reports, names)]
+        case "spec" if "/src/" in route.template:
+            values = [path for path in repository.files(repository.branch("main") or "") if path] * (
+                names["commit"] in (repository.branch("main") or "")
+            )
         case "spec":
             values = [
                 f"{one.source_hash}..{one.destination_hash}"
@@ -200,8 +216,54 @@ def inside(world: World, route: Route, names: dict[str, str], what: str) -> Iter
         yield {**names, what: value}
 
 
+# By the name of a place in an address: the list of settings that it is about, and what names an entry.
+KEPT = {
+    "restriction": ("branch_restrictions", "id"), "hook": ("hooks", "uuid"), "key": ("deploy_keys", "id"),
+    "environment": ("environments", "uuid"), "deployment": ("deployments", "uuid"),
+    "runner": ("runners", "uuid"), "schedule": ("schedules", "uuid"), "host": ("known_hosts", "uuid"),
+    "variable": ("variables", "uuid"), "group": ("permissions_groups", "group"),
+    "permitted": ("permissions_users", "user"), "reviewer": ("default_reviewers", "user"),
+}  # fmt: skip
+
+
+def kept(world: World, names: dict[str, str], what: str) -> Iterator[str]:
+    """What names the entries of a list of settings, of the repository, project or workspace of `names`."""
+    acme = world.workspaces["acme"]
+    if what == "member":
+        yield from (
+            user.uuid for user in world.users.values() if user.belongs_to("acme") and not user.deleted
+        )
+        return
+    if what == "remark":
+        yield from (str(one.id) for one in acme.snippets[names["snippet"]].comments)
+        return
+    settings = acme.settings
+    if "repository" in names:
+        settings = acme.repositories[names["repository"]].settings
+    elif "project" in names:
+        settings = acme.project_settings.get(names["project"], {})
+    name, field = KEPT[what]
+    for one in settings.get(name, []):
+        match one:
+            case {"@user": email} | {"user": {"@user": email}}:
+                yield world.users[email].uuid
+            case {"group": group}:
+                yield group["slug"]
+            case _:
+                yield str(one[field])
+
+
+def of_commit(lists: dict[str, list[Any]], names: dict[str, str]) -> list[Any]:
+    """What is kept of the commit of `names`."""
+    return [one for value, several in lists.items() if value.startswith(names["commit"]) for one in several]
+
+
 # Not among the paths of the description; the second is in one of its examples.
-UNDOCUMENTED = {"/addon/linkers", "/snippets/{workspace}/{snippet}/files/{node}/{path}"}
+UNDOCUMENTED = {
+    "/addon/linkers",
+    "/snippets/{workspace}/{snippet}/files/{node}/{path}",
+    "/repositories/{workspace}/{repository}/src/{commit}",
+}
 # Responses without a body to check, or with no body at all.
 MAY_BE = {
     "/repositories/{workspace}/{repository}/pipelines/{pipeline}/steps/{step}/log": {200, 307, 404},
@@ -213,7 +275,12 @@ MAY_BE = {
     "/user/workspaces": {200, 403},
     "/repositories/{workspace}/{repository}/pullrequests/activity": {200, 404},
     "/repositories/{workspace}/{repository}/downloads/{filename}": {302},
-    "/repositories/{workspace}/{repository}/pullrequests/{id}/patch": {302, 404},
+    **{
+        f"/repositories/{{workspace}}/{{repository}}/pullrequests/{{id}}/{name}": {302, 404}
+        for name in ("patch", "diff", "diffstat")
+    },
+    # Some are empty.
+    "/repositories/{workspace}/{repository}/src": {200, 404},
     **{
         f"/repositories/{{workspace}}/{{repository}}/pipelines/{{pipeline}}/steps/{{step}}/{name}": {200, 404}
         for name in ("test_reports", "test_reports/test_cases")
@@ -239,7 +306,7 @@ async def test_answers_fit_the_published_schemas(tmp_path: Path, switches: Switc
     ask = Asking(tmp_path, switches=switches)
     enrich(ask.world)
     faults: set[tuple[str, str]] = set()
-    for route in ROUTES:
+    for route in READS:
         if route.kinds is not None or operation(route.template) is None:
             continue
         asked = 0
@@ -272,7 +339,7 @@ async def test_answers_fit_the_published_schemas(tmp_path: Path, switches: Switc
 
 @need_document
 def test_routes_ask_for_the_scopes_that_the_document_names() -> None:
-    for route in ROUTES:
+    for route in READS:
         found = operation(route.template)
         if found is None:
             assert route.template in UNDOCUMENTED, f"{route.template} is not in the document"

@@ -213,9 +213,9 @@ def number(text: str) -> int:
 @functools.cache
 def _pattern(template: str) -> re.Pattern[str]:
     escaped = re.sub(r"([.])", r"\\\1", template)
-    # What two commits are compared by has a slash of its own.
-    spec = escaped.replace("{spec}", "(?P<spec>.+)")
-    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", spec))
+    # Paths, names of refs and what two commits are compared by have slashes of their own.
+    slashed = re.sub(r"\{(spec|branch|tag)\}", r"(?P<\1>.+)", escaped)
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", slashed))
 
 
 def address(template: str, raw: str) -> dict[str, str] | None:
@@ -254,9 +254,12 @@ class Route:
     permissions: bool = False
     media: str | None = JSON
     only_redirects: bool = False
+    is_of_diff: bool = False
 
     def is_acceptable(self, accept: str, switches: Switches) -> bool:
         """Whether a request that says it takes `accept` is answered, and not refused with 406."""
+        if self.is_of_diff and not switches.diffs_heed_accept:
+            return True
         if self.only_redirects and not switches.redirects_heed_accept:
             return True
         if self.media is None:  # any type but that of the API's own documents

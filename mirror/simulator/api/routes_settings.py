@@ -365,9 +365,9 @@ SETTINGS: tuple[Route, ...] = (
     Route(_C + "/reports/{report}/annotations", "repository", _annotations),
     Route(
         R + "/pullrequests/{id}/patch", "pullrequest", _patch_of_pull_request, public=True,
-        media="text/plain", only_redirects=True,
+        media="text/plain", only_redirects=True, is_of_diff=True,
     ),
-    Route(R + "/patch/{spec}", "repository", _patch, public=True, media="text/plain"),
+    Route(R + "/patch/{spec}", "repository", _patch, public=True, media="text/plain", is_of_diff=True),
     Route(R + "/milestones", None, _of_tracker("milestones"), public=True),
     Route(R + "/versions", None, _of_tracker("versions"), public=True),
     Route(R + "/components", None, _of_tracker("components"), public=True),

@@ -227,10 +227,10 @@ def _commit_of(repository: SimRepository, wanted: str) -> str:
     return bytes(commits[0]).decode("ascii")
 
 
-def _delete_ref(prefix: bytes) -> Any:
+def _delete_ref(prefix: bytes, kind: str) -> Any:
     def handler(call: Write) -> Response:
         repository = call.repository()
-        ref = prefix + call.names["name"].encode()
+        ref = prefix + call.names[kind].encode()
         if ref not in repository.refs():
             raise Hidden("There is no such ref")
         if ref == b"refs/heads/" + (repository.main_branch() or "").encode():
@@ -254,7 +254,7 @@ PLACES: tuple[WriteRoute, ...] = (
     WriteRoute("DELETE", R, ("repository:delete",), ("delete:repository:bitbucket",), _delete_repository),
     WriteRoute("POST", R + "/forks", *_READ_WRITE, _fork, REPOSITORY),
     WriteRoute("POST", R + "/refs/branches", *_READ_WRITE, _create_ref(b"refs/heads/", "branch"), REF),
-    WriteRoute("DELETE", R + "/refs/branches/{name}", *_WRITE, _delete_ref(b"refs/heads/")),
+    WriteRoute("DELETE", R + "/refs/branches/{branch}", *_WRITE, _delete_ref(b"refs/heads/", "branch")),
     WriteRoute("POST", R + "/refs/tags", *_READ_WRITE, _create_ref(b"refs/tags/", "tag"), REF),
-    WriteRoute("DELETE", R + "/refs/tags/{name}", *_WRITE, _delete_ref(b"refs/tags/")),
+    WriteRoute("DELETE", R + "/refs/tags/{tag}", *_WRITE, _delete_ref(b"refs/tags/", "tag")),
 )
