@@ -111,7 +111,6 @@ PACK = good().done()
 BODY = PACK[:-20]
 BAD_ZLIB = zlib.compress(TEXT)
 N = len(TEXT)
-TOLD = "larger than it states|smaller than it states|inflated|does not end|follows its end|checksum"
 
 BAD: dict[str, tuple[bytes, str]] = {
     "nothing of a pack": (b"<html>no pack</html>" * 20, "not a pack"),
