@@ -1,5 +1,5 @@
-"""Letting go, on purpose: what retention allows (`prune`), what somebody erases, and the losses that
-somebody accepts. Each is a run with a record."""
+"""Removing on purpose: snapshots that retention does not keep (`prune`), erasures, and accepted losses. Each
+is a run with a record."""
 
 from mirror.prune.accept import accept_loss
 from mirror.prune.common import RunCancelled

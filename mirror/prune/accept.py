@@ -1,4 +1,4 @@
-"""Accepting a loss: a tripped brake lets go, and it is recorded who said so."""
+"""Accepting a loss: release a tripped brake, and record who accepted it."""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ _ALL = _OF_REPOSITORIES | {REPOSITORIES}
 async def accept_loss(
     store_path: Path, selector: Selector, *, by: str, clock: Clock, lock_wait: float = 0.0
 ) -> Run:
-    """Accept what a workspace and all its repositories lost, or what some of its repositories lost.
+    """Accept the losses of a workspace and all its repositories, or of some of its repositories.
 
-    `by` is who accepts it. What there is now is what later losses are measured by. A brake that cannot
-    be read is replaced by a new one. Raises NoStore, and UsageError where `selector` means nothing that
-    the store holds.
+    `by` is the person who accepts them. Later losses are measured from the present counts. A damaged brake is
+    replaced. Raises NoStore, and UsageError where `selector` matches nothing.
     """
     with open_store(store_path, command="mirror accept-loss") as store:
         begun = start(store, "accept-loss", clock.now())
-        order = _Acceptance(store, by, clock, lock_wait)
-        meant = [one for one in _repositories(store, selector) if one.has(BRAKE_FILE)]
-        entries = [await guarded(one, partial(order.repository, one)) for one in meant]
+        acceptance = _Acceptance(store, by, clock, lock_wait)
+        selected = [one for one in _repositories(store, selector) if one.has(BRAKE_FILE)]
+        entries = [await guarded(one, partial(acceptance.repository, one)) for one in selected]
         for workspace, uuids in _workspaces(store, selector):
-            entry = await guarded(workspace, partial(order.workspace, workspace, uuids))
+            entry = await guarded(workspace, partial(acceptance.workspace, workspace, uuids))
             if uuids is None or entry.outcome is not Outcome.KEPT or not entries:
                 entries.append(entry)
         return finish(store, begun, clock, entries)
 
 
 def _repositories(store: StoreWriter, selector: Selector) -> list[RepositoryFolder]:
-    """The repositories that are meant: those in a workspace are those that it has now."""
+    """The selected repositories: for a workspace, those that belong to it now."""
     if selector.repository is not None:
         return store.reader.repositories([selector])
     workspaces = store.reader.workspaces(on_damage=_pass_over)
@@ -54,13 +53,13 @@ def _repositories(store: StoreWriter, selector: Selector) -> list[RepositoryFold
 
 
 def _pass_over(damage: StoreDamaged) -> None:
-    """A folder that cannot be read has nothing that could be accepted."""
+    """Skip a damaged folder: it has no losses to accept."""
 
 
 def _workspaces(
     store: StoreWriter, selector: Selector
 ) -> list[tuple[WorkspaceFolder, frozenset[str] | None]]:
-    """The workspaces, and of each the repositories (by uuid) that are meant; None: all and itself."""
+    """The workspaces, each with the uuids of its selected repositories; None: all, and itself."""
     if selector.repository is None:
         return [(one, None) for one in store.reader.workspaces([selector])]
     workspaces = store.reader.workspaces(on_damage=_pass_over)
@@ -80,29 +79,29 @@ class _Acceptance:
     lock_wait: float
 
     async def repository(self, folder: RepositoryFolder) -> RunEntry:
-        """Accept what a repository lost, under its folder's lock; returns its entry."""
+        """Accept the losses of a repository, under its folder's lock; returns its entry."""
         writer = self.store.writer_of(folder)
         async with writer.lock(self.lock_wait, self.clock):
             try:
                 brake = folder.brake()
             except StoreDamaged as damage:
                 write_brake(writer.path, Brake())
-                return self._entry(folder, [f"{damage.file}, which could not be read, is made anew"])
-            told = [str(one) for one in brake.losses]
+                return self._entry(folder, [f"{damage.file} was damaged and is replaced"])
+            losses = [str(one) for one in brake.losses]
             for what in sorted(_OF_REPOSITORIES):
                 lost = brake.lost_of(what)
                 if lost and brake.loss_of(what) is None:
-                    told.append(f"{folder.full_name}: {len(lost)} {what.replace('_', ' ')} that are missing")
-            if told:
+                    losses.append(f"{folder.full_name}: {len(lost)} missing {what.replace('_', ' ')}")
+            if losses:
                 accepted = brake.released(_OF_REPOSITORIES, by=self.by, now=self.clock.now())
                 write_brake(writer.path, accepted)
-        return self._entry(folder, told)
+        return self._entry(folder, losses)
 
     async def workspace(self, folder: WorkspaceFolder, uuids: frozenset[str] | None) -> RunEntry:
-        """Accept what a workspace lost, or (with `uuids`) what that leaves nothing of; returns its entry.
+        """Accept the losses of a workspace, under its folder's lock; returns its entry.
 
-        With `uuids` only some of its repositories are meant: the sum over all of them is accepted, too,
-        where nothing that it counts is missing any more.
+        With `uuids` only some of its repositories are selected. The loss in the sum over all repositories is
+        then accepted too, for each kind of which no repository lacks any more.
         """
         writer, now = self.store.writer_of(folder), self.clock.now()
         async with writer.lock(self.lock_wait, self.clock):
@@ -112,7 +111,7 @@ class _Acceptance:
                 if uuids is not None:
                     raise
                 write_brake(writer.path, Brake())
-                return self._entry(folder, [f"{damage.file}, which could not be read, is made anew"])
+                return self._entry(folder, [f"{damage.file} was damaged and is replaced"])
             for loss in before.losses:
                 if loss.repository and (uuids is None or loss.repository in uuids):
                     brake = brake.without(loss, by=self.by, now=now)
@@ -124,7 +123,7 @@ class _Acceptance:
         return self._entry(folder, [str(one) for one in before.losses if one not in brake.losses])
 
     def _missing_in(self, workspace: WorkspaceFolder) -> set[str]:
-        """The kinds of things of which some repository of the workspace lacks any."""
+        """The kinds of which a repository of the workspace lacks any."""
         workspaces = self.store.reader.workspaces(on_damage=_pass_over)
         return {
             lost.what
@@ -133,6 +132,6 @@ class _Acceptance:
             for lost in one.brake().lost
         }
 
-    def _entry(self, folder: RepositoryFolder | WorkspaceFolder, told: Sequence[str]) -> RunEntry:
-        facts = {"by": self.by, "accepted": list(told), "files": [BRAKE_FILE] if told else []}
-        return entry_of(folder, Outcome.ACCEPTED if told else Outcome.KEPT, facts=facts)
+    def _entry(self, folder: RepositoryFolder | WorkspaceFolder, losses: Sequence[str]) -> RunEntry:
+        facts = {"by": self.by, "accepted": list(losses), "files": [BRAKE_FILE] if losses else []}
+        return entry_of(folder, Outcome.ACCEPTED if losses else Outcome.KEPT, facts=facts)

@@ -1,4 +1,4 @@
-"""What keeps prune from a folder, whatever retention says: tripped brakes and unfinished backups."""
+"""Why prune must leave a folder alone, whatever retention says: tripped brakes and unfinished backups."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from mirror.store.writing.unfinished_backup import has_unfinished_backup
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why nothing of a folder may go, and the exit code of that."""
+    """Why nothing may be removed from a folder, and the exit code for it."""
 
     code: int
     reason: str
 
 
 def find_blocker(store: Store, folder: Folder) -> Blocker | None:
-    """What keeps prune from `folder`, or None. The caller holds the folder's lock, so that no backup of it
-    takes a snapshot meanwhile."""
+    """The reason why prune must leave `folder` alone, or None. The caller holds the folder's lock, so no
+    backup takes a snapshot meanwhile."""
     older = store.rollback_problem(folder)
     if older is not None:
-        return Blocker(4, f"{older}; bring back a newer copy, or let the next backup begin from this one")
+        return Blocker(4, f"{older}; restore a newer copy, or let the next backup continue from this one")
     if isinstance(folder, WorkspaceFolder):
         return _of_workspace(folder)
-    # Read again under the lock: a transfer may have been noticed meanwhile.
+    # Read again under the lock: another run may have recorded a transfer.
     current = store.read_again(folder)
     home = current_workspace(current, store.workspaces(on_damage=_pass_over))
     if home is None:
-        text = "the workspace that it is in cannot be read, so nobody can tell whether its brake is tripped"
+        text = "its workspace cannot be read, so its brake cannot be checked"
         return Blocker(4, text)
     return _tripped(current) or _of_workspace(home)
 
@@ -38,8 +38,8 @@ def _of_workspace(workspace: WorkspaceFolder) -> Blocker | None:
     if has_unfinished_backup(workspace.root / workspace.place):
         return Blocker(
             11,
-            f"a backup of {workspace.slug} is at work, or was stopped before its end;"
-            " nothing is let go until one has ended",
+            f"a backup of {workspace.slug} is running, or was interrupted;"
+            " nothing is removed until a backup completes",
         )
     return _tripped(workspace)
 
@@ -48,7 +48,7 @@ def _tripped(folder: Folder) -> Blocker | None:
     try:
         losses = folder.brake().losses
     except StoreDamaged as damage:
-        text = f"{damage.file} is damaged: {damage.problem}; bring it back, or run mirror accept-loss"
+        text = f"{damage.file} is damaged: {damage.problem}; restore it, or run mirror accept-loss"
         return Blocker(4, f"{text} {folder.full_name}")
     if not losses:
         return None
@@ -57,4 +57,4 @@ def _tripped(folder: Folder) -> Blocker | None:
 
 
 def _pass_over(damage: StoreDamaged) -> None:
-    """Pass a workspace with a damaged card over: the run names it."""
+    """Skip a damaged workspace: the run reports it."""

@@ -1,4 +1,4 @@
-"""What the three kinds of runs have in common: an entry for each folder, whatever happens to it."""
+"""The common parts of prune, erase and accept-loss: the run, and an entry for each folder."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _log = get_logger("prune")
 
 
 class RunCancelled(Cancelled):
-    """The run was stopped; `run` is its record."""
+    """The run was interrupted; `run` is its record."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__("stopped; what was begun is finished by the next run")
+        super().__init__("interrupted; the next run finishes what was begun")
         self.run = run
 
 
 @dataclass(frozen=True)
 class Started:
-    """A run that has begun."""
+    """A started run."""
 
     id: str
     kind: RunKind
@@ -37,7 +37,7 @@ class Started:
 
 
 def start(store: StoreWriter, kind: RunKind, now: datetime) -> Started:
-    """Begin a run."""
+    """Start a run."""
     begun = Started(store.new_run_id(now), kind, now)
     _log.info(f"{kind}.started", run=begun.id, store=str(store.reader.path))
     return begun
@@ -68,14 +68,14 @@ def outcome(
     problems: Sequence[Problem] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> Run:
-    """The run as it came out; nothing is written."""
+    """The result of the run; writes nothing."""
     return Run(
         begun.id, begun.kind, begun.at, clock.now(), __version__, tuple(entries), tuple(problems), facts or {}
     )
 
 
 def entry_of(folder: Folder, result: Outcome, *problems: Problem, **more: Any) -> RunEntry:
-    """The entry of a folder."""
+    """The run entry of a folder."""
     kind: Literal["repository", "workspace"] = (
         "repository" if isinstance(folder, RepositoryFolder) else "workspace"
     )
@@ -85,23 +85,21 @@ def entry_of(folder: Folder, result: Outcome, *problems: Problem, **more: Any) -
 
 
 def with_ledger(entry: RunEntry, folder: Folder) -> RunEntry:
-    """The entry with the ledger and the small files that the folder has now, as verify will expect them.
-
-    Raises StoreDamaged.
-    """
-    told = [name for name in SMALL_FILES if folder.has(name)]
+    """The entry with the folder's present ledger and small files, which verify checks. Raises
+    StoreDamaged."""
+    files = [name for name in SMALL_FILES if folder.has(name)]
     ledger = folder.ledger()
     newest = ledger.latest if ledger is not None else None
     return replace(
         entry,
-        facts={**entry.facts, "files": told},
+        facts={**entry.facts, "files": files},
         snapshot=newest.id if newest is not None else None,
         ledger=ledger.sha256 if ledger is not None else None,
     )
 
 
 async def guarded(folder: Folder, work: Callable[[], Awaitable[RunEntry]]) -> RunEntry:
-    """What `work` gives; a folder that is locked or damaged is an entry, never the run's end."""
+    """The result of `work`. If the folder is locked or damaged, an entry says so and the run continues."""
     try:
         return await work()
     except Locked as error:

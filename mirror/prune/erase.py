@@ -1,4 +1,4 @@
-"""Erasing: remove something before retention does, from every snapshot that holds it. See `erase`."""
+"""Erasing something from every snapshot. See `erase`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mirror.store.writing.writer import StoreWriter, open_store
 
 @dataclass(frozen=True)
 class What:
-    """What is to be erased: one document (a path), one ref, or one person (a uuid or account id).
+    """The target of an erasure: a document (path), a ref, or a person (uuid or account id).
 
-    With none of them, everything that the store holds of the repository.
+    With none of them, the whole repository.
     """
 
     document: str | None = None
@@ -31,7 +31,7 @@ class What:
 
     @property
     def is_everything(self) -> bool:
-        """Whether the whole repository is meant."""
+        """Whether the target is the whole repository."""
         return self.document is None and self.ref is None and self.person is None
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class What:
             raise UsageError("erase one thing at a time: a document, a ref or a person")
         if self.document is not None and is_own_document(self.document):
             raise UsageError(
-                f"{self.document} is the store's own, and says what a snapshot is",
+                f"{self.document} is the store's own document and describes the snapshot",
                 hint="erase a document, a --ref, or the whole repository",
             )
 
@@ -59,18 +59,18 @@ async def erase(
     lock_wait: float = 0.0,
     progress: Progress | None = None,
 ) -> Run:
-    """Remove `what` from every snapshot of what `selector` means, and never take it up again.
+    """Remove `what` from every snapshot of the selected folders, and keep it out of later ones.
 
-    A tombstone stands where a document was; `reason` and `by` are kept with it. Killed at any point,
-    the next run of any kind finishes it. Copies of the store elsewhere are not touched. Raises NoStore,
-    and UsageError where `selector` means nothing or no snapshot holds `what`.
+    A tombstone with `reason` and `by` replaces a document. After a kill the next run of any kind finishes the
+    erasure. Copies of the store are not changed. Raises NoStore, and UsageError where `selector` matches
+    nothing or no snapshot has `what`.
     """
     if not reason.strip():
         raise UsageError(
-            "an erasure needs its reason", hint="give --reason TEXT; it is kept with the tombstone"
+            "an erasure needs a reason", hint="give --reason TEXT; it is stored with the tombstone"
         )
     with open_store(store_path, command="mirror erase") as store:
-        folders = _meant(store, selector, what)
+        folders = _selected(store, selector, what)
         begun = start(store, "erase", clock.now())
         async with WorkerPool(1, environment=environment) as workers:
             order = _Order(store, clock, workers, lock_wait, progress or NoProgress())
@@ -89,7 +89,7 @@ class _Order:
     progress: Progress
 
 
-def _meant(store: StoreWriter, selector: Selector, what: What) -> list[Folder]:
+def _selected(store: StoreWriter, selector: Selector, what: What) -> list[Folder]:
     if selector.repository is not None:
         return [*store.reader.repositories([selector])]
     workspaces = store.reader.workspaces([selector])
@@ -98,7 +98,7 @@ def _meant(store: StoreWriter, selector: Selector, what: What) -> list[Folder]:
     if what.person is not None:
         return [*workspaces, *store.reader.repositories([selector])]
     raise UsageError(
-        f"{selector} is a workspace, and that can only be erased from repositories",
+        f"{selector} is a workspace, and refs and whole repositories are erased by repository",
         hint=f"name a repository, or '{selector}/*' for all of them",
     )
 
@@ -119,7 +119,7 @@ async def _folders(order: _Order, folders: Sequence[Folder], what: What, erasure
     entries = []
     for folder in folders:
         order.progress.report(folder.full_name, "erasing")
-        # A person who is erased from a workspace stays out of repositories that are new to it, too.
+        # An erased person must stay out of repositories that the workspace gets later.
         always = isinstance(folder, WorkspaceFolder) and len(names) > 1
         one = _One(order, order.store.writer_of(folder), erasure, always)
         entries.append(await guarded(folder, one.erase))
@@ -129,7 +129,7 @@ async def _folders(order: _Order, folders: Sequence[Folder], what: What, erasure
 
 @dataclass(frozen=True)
 class _One:
-    """The erasing in one folder; `always`, also where nothing of it is held."""
+    """The erasure in one folder; `always`: even if the folder does not have the target."""
 
     order: _Order
     writer: AnyWriter
@@ -167,5 +167,5 @@ def _problems(freed: Freed) -> list[Problem]:
     if freed.still_held:
         names = ", ".join(freed.still_held[:5])
         more = f" and {len(freed.still_held) - 5} more" if len(freed.still_held) > 5 else ""
-        found.append(Problem(3, f"what it held is still reached by {names}{more}: erase these, too", "code"))
+        found.append(Problem(3, f"its objects are still reached by {names}{more}: erase these too", "code"))
     return found

@@ -1,4 +1,4 @@
-"""Pruning: let go of what the user's own retention no longer keeps. See `prune`."""
+"""Pruning: remove the snapshots that the configured retention does not keep. See `prune`."""
 
 from __future__ import annotations
 
@@ -78,16 +78,16 @@ async def prune(
     lock_wait: float = 0.0,
     progress: Progress | None = None,
 ) -> Run:
-    """Let go of snapshots that the retention of `config` no longer keeps, and free their bytes.
+    """Remove the snapshots that the retention of `config` does not keep, and free their bytes.
 
-    Judged for each repository alone: where its newest snapshot lacks what the last complete one has, its
-    brake or its workspace's is tripped, or a backup of the workspace is unfinished, nothing of it goes, and
-    its entry says why. `dry_run` says what would go, and how many bytes; it changes nothing and leaves no
-    record. `lock_wait` is in seconds. Raises NoStore, and UsageError where no retention is configured.
+    Nothing is removed from a repository whose newest snapshot lacks what the last complete one has, whose
+    brake or workspace's brake is tripped, or whose workspace has an unfinished backup; its entry says why.
+    `dry_run` reports what would be removed, and how many bytes, without a change or a record. `lock_wait` is
+    in seconds. Raises NoStore, and UsageError where no retention is configured.
     """
     if not any(one.retention for one in config.workspaces):
         raise UsageError(
-            "no retention is configured, so nothing may be let go",
+            "no retention is configured, so nothing may be removed",
             hint="add `retention: {keep_last: 10, keep_daily: 30}` to the configuration",
         )
     with open_store(config.store, command="mirror prune") as store:
@@ -99,7 +99,7 @@ async def prune(
             try:
                 await _folders(order, store, selectors, entries, problems)
             except asyncio.CancelledError:
-                problems.append(Problem(130, "the run was stopped"))
+                problems.append(Problem(130, "the run was interrupted"))
                 raise RunCancelled(_end(order, store, entries, problems)) from None
         return _end(order, store, entries, problems, with_records=not selectors)
 
@@ -112,7 +112,7 @@ def _end(
     *,
     with_records: bool = False,
 ) -> Run:
-    """The run, recorded; `with_records` old run records go, too, once the record tells so."""
+    """Record the run; `with_records` removes old run records after that."""
     facts: dict[str, Any] = {
         "dropped": sum(len(one.facts.get("dropped", ())) for one in entries),
         "freed": sum(one.facts.get("freed", {}).get("total", 0) for one in entries),
@@ -137,7 +137,7 @@ async def _folders(
     entries: list[RunEntry],
     problems: list[Problem],
 ) -> None:
-    """One folder after another: it is the disk that is busy, and runs of backups wait for less."""
+    """Prune one folder after another: the disk is the bottleneck, and backups wait for one folder only."""
 
     def note(damage: StoreDamaged) -> None:
         problems.append(Problem(4, f"{damage.file}: {damage.problem}"))
@@ -152,7 +152,7 @@ async def _folders(
             continue
         order.progress.report(folder.full_name, "retention")
         one = _One(order, store, store.writer_of(folder), config, config.retention)
-        entry = await guarded(folder, one.judge)
+        entry = await guarded(folder, one.prune)
         entries.append(entry)
         order.progress.report(folder.full_name, "done")
 
@@ -160,9 +160,9 @@ async def _folders(
 def _config_of(
     config: Config, workspaces: Sequence[WorkspaceFolder], folder: Folder
 ) -> WorkspaceConfig | None:
-    """The configuration's entry for a folder: by its workspace's slug or uuid, else the one for all.
+    """The configuration for a folder: by the slug or uuid of its workspace, else the one for all workspaces.
 
-    A repository that its rules leave out is still theirs: its snapshots were taken under them.
+    It applies to repositories that it excludes, too: their snapshots were taken under it.
     """
     if isinstance(folder, RepositoryFolder):
         home = current_workspace(folder, workspaces)
@@ -177,7 +177,7 @@ def _config_of(
 
 @dataclass(frozen=True)
 class _One:
-    """The judgement of one folder."""
+    """The pruning of one folder."""
 
     order: _Order
     store: StoreWriter
@@ -185,8 +185,8 @@ class _One:
     config: WorkspaceConfig
     retention: Retention
 
-    async def judge(self) -> RunEntry:
-        """Decide and let go, under the folder's lock; returns the folder's entry."""
+    async def prune(self) -> RunEntry:
+        """Decide and remove, under the folder's lock; returns the folder's entry."""
         order, folder = self.order, self.writer.folder
         async with self.writer.lock(order.lock_wait, order.clock) as lock:
             if not order.dry_run:
@@ -196,11 +196,11 @@ class _One:
             snapshots = folder.metadata.snapshots()
             if not snapshots:
                 return entry_of(folder, Outcome.KEPT, facts={"reason": "it has no snapshot"})
-            held = find_blocker(self.store.reader, folder)
-            if held is not None:
-                problem = Problem(held.code, f"nothing was let go: {held.reason}")
-                # Without its ledger: the next backup is to see that it is not the one that records tell of.
-                return entry_of(folder, Outcome.KEPT, problem, facts={"reason": held.reason})
+            blocker = find_blocker(self.store.reader, folder)
+            if blocker is not None:
+                problem = Problem(blocker.code, f"nothing was removed: {blocker.reason}")
+                # Without the ledger: the next backup must see that the records name another one.
+                return entry_of(folder, Outcome.KEPT, problem, facts={"reason": blocker.reason})
             reason = self._reason(snapshots)
             if reason is not None:
                 return with_ledger(entry_of(folder, Outcome.KEPT, facts={"reason": reason}), folder)
@@ -210,10 +210,10 @@ class _One:
                 now=order.begun.at,
                 accept_missing=self.config.accept_missing,
             )
-            return await self._let_go(decisions, lock.fileno)
+            return await self._remove(decisions, lock.fileno)
 
     def _reason(self, snapshots: Sequence[Snapshot]) -> str | None:
-        """Why nothing of the folder may go, as far as its own snapshots tell."""
+        """Why nothing may be removed, by the folder's own snapshots; None where it may."""
         folder, keep_gone = self.writer.folder, self.retention.keep_gone
         if isinstance(folder, RepositoryFolder) and folder.gone_since is not None:
             if keep_gone is None:
@@ -223,8 +223,8 @@ class _One:
                 return f"it is gone upstream; retention begins at {until} (retention.keep_gone)"
         return obstacle(snapshots, accept_missing=self.config.accept_missing)
 
-    async def _let_go(self, decisions: Sequence[Decision], lock: int) -> RunEntry:
-        """Let go of what `decisions` say, and of old step logs."""
+    async def _remove(self, decisions: Sequence[Decision], lock: int) -> RunEntry:
+        """Remove the snapshots that `decisions` do not keep, and old step logs."""
         order, writer, folder = self.order, self.writer, self.writer.folder
         drop = [one.snapshot.id for one in decisions if not one.keep]
         logs = self._old_logs(writer)
@@ -257,7 +257,7 @@ class _One:
         return with_ledger(entry, folder)
 
     def _old_logs(self, writer: AnyWriter) -> _Logs:
-        """The step logs that are older than retention keeps them, and that nothing else points to."""
+        """The step logs that are older than the retention, and that nothing else points to."""
         keep, folder = self.retention.pipeline_logs, writer.folder
         if keep is None or not isinstance(folder, RepositoryFolder):
             return _Logs(ListedFiles(), frozenset())
@@ -273,14 +273,14 @@ class _One:
 
 @dataclass(frozen=True)
 class _Logs:
-    """Step logs that may go, and all files that kept snapshots list."""
+    """Step logs to remove, and all files that kept snapshots list."""
 
     listed: ListedFiles
     old: frozenset[str]
 
 
 def _ended(path: str, value: Json) -> datetime | None:
-    """When the pipeline of a document was over; None for any other document: its files stay."""
+    """When the pipeline of a document ended; None for other documents, whose files stay."""
     if not path.startswith(_PIPELINES) or not isinstance(value, dict):
         return None
     try:

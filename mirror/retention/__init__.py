@@ -1,7 +1,7 @@
-"""Which snapshots to keep, and why: a policy and a list of snapshots in, decisions out. Pure.
+"""Which snapshots to keep, and why. Pure functions from a policy and snapshots to decisions.
 
-The rules count as restic's do: each rule looks at all snapshots, from the newest on, and its count
-is of periods that hold a snapshot, so that a pause in the backups never shortens the history.
+The rules work as restic's: each considers all snapshots from the newest on, and counts the periods that have
+a snapshot, so a pause in the backups never shortens the history.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from mirror.errors import UsageError
 from mirror.model import PartState, Snapshot
 
-# How bad it is that a part is in this state. What is gone upstream or was switched off by the user is
-# no worse than what is there: the snapshot holds all that there is to hold.
+# How much a part in this state lacks. A part that is gone upstream or switched off lacks nothing: the
+# snapshot has all there is.
 _BADNESS = {
     PartState.COMPLETE: 0,
     PartState.GONE: 0,
@@ -27,8 +27,8 @@ _BADNESS = {
 
 @dataclass(frozen=True)
 class Policy:
-    """What to keep: so many of the newest, and the newest of each of so many hours, days, ISO weeks,
-    months and years (UTC), and all that is no older than `keep_within` before the newest."""
+    """What to keep: the newest N snapshots; the newest one of each of N hours, days, ISO weeks, months and
+    years (UTC); and all within `keep_within` before the newest."""
 
     keep_last: int = 0
     keep_hourly: int = 0
@@ -46,7 +46,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of one snapshot; `reasons` say why, for people."""
+    """Whether to keep one snapshot; `reasons` are for people."""
 
     snapshot: Snapshot
     keep: bool
@@ -56,13 +56,12 @@ class Decision:
 def decide(
     policy: Policy, snapshots: Collection[Snapshot], *, now: datetime, accept_missing: Collection[str] = ()
 ) -> list[Decision]:
-    """Decide for each of a folder's snapshots; the answer is in their order, the oldest first.
+    """Decide for each snapshot of a folder; the result is in their order, the oldest first.
 
-    The newest and the newest complete snapshot are always kept. Snapshots from after `now` are kept
-    and count for no rule: a clock that was once wrong must not push out what is right. Within a
-    period a complete snapshot goes before a newer one that lacks something. `accept_missing` are parts
-    whose absence is agreed. Raises UsageError for a
-    policy that keeps nothing, or counts below zero.
+    The newest and the newest complete snapshot are always kept. Snapshots after `now` are kept and count for
+    no rule: a clock that was wrong must not push out good snapshots. Within a period a complete snapshot is
+    preferred to a newer incomplete one. `accept_missing` are parts that may be missing. Raises UsageError
+    for a policy that keeps nothing or has a negative count.
     """
     if policy.is_empty or any(count < 0 for _, count, _ in _rules(policy)):
         raise UsageError("the retention policy keeps nothing", hint="give at least one of its rules a number")
@@ -96,7 +95,7 @@ Period = Callable[[Snapshot], object]
 
 
 def _rules(policy: Policy) -> list[tuple[str, int, Period]]:
-    """Each rule: its name, its count, and the period that a snapshot falls in."""
+    """The rules: name, count, and the period of a snapshot."""
     return [
         ("last", policy.keep_last, lambda one: one.id),
         ("hourly", policy.keep_hourly, lambda one: one.time.astimezone(UTC).strftime("%Y%m%d%H")),
@@ -110,14 +109,16 @@ def _rules(policy: Policy) -> list[tuple[str, int, Period]]:
 def _kept_by(
     name: str, count: int, period_of: Period, newest_first: Sequence[Snapshot], complete: Collection[str]
 ) -> list[tuple[str, Snapshot]]:
-    """What one rule keeps. While it has counts left it keeps the oldest snapshot, too, so that the
-    history stays as long as can be until the rule is full."""
+    """The snapshots that one rule keeps. A rule whose count is not used up also keeps the oldest snapshot, so
+    that the history is as long as possible."""
     if not count or not newest_first:
         return []
     periods: dict[object, list[Snapshot]] = {}
     for one in newest_first:
         periods.setdefault(period_of(one), []).append(one)
-    chosen = [next((one for one in held if one.id in complete), held[0]) for held in periods.values()]
+    chosen = [
+        next((one for one in several if one.id in complete), several[0]) for several in periods.values()
+    ]
     kept = [(name, one) for one in chosen[:count]]
     if len(chosen) < count and newest_first[-1] is not chosen[-1]:
         kept.append((f"oldest {name}", newest_first[-1]))
@@ -125,10 +126,10 @@ def _kept_by(
 
 
 def obstacle(snapshots: Collection[Snapshot], *, accept_missing: Collection[str] = ()) -> str | None:
-    """Why nothing of a folder may be let go, or None.
+    """Why nothing may be removed from a folder, or None.
 
-    As long as the newest snapshot lacks what the last complete one has, older ones may hold what the
-    newer ones miss. `accept_missing`: parts whose absence is agreed.
+    While the newest snapshot lacks what the last complete one has, older snapshots may have what is missing.
+    `accept_missing` are parts that may be missing.
     """
     newest_first = sorted(snapshots, key=lambda one: one.sequence, reverse=True)
     if not newest_first:
@@ -151,9 +152,9 @@ def obstacle(snapshots: Collection[Snapshot], *, accept_missing: Collection[str]
 def _lost_for_good(
     newest: Snapshot, older: Sequence[Snapshot], accept_missing: Collection[str]
 ) -> str | None:
-    """A part that the newest snapshot's kind of credential cannot read, and an older one's could.
+    """A reason where the credential of the newest snapshot can never read a part that an older one has.
 
-    Such a snapshot counts as complete; what was read before must still not go without a word.
+    Such a snapshot counts as complete, but the older part must not be removed silently.
     """
     for name, part in sorted(newest.parts.items()):
         if part.state is not PartState.UNAVAILABLE or name in accept_missing:
