@@ -1,7 +1,5 @@
-"""Looking into a store: what there is, one document, what changed, and plain copies of it.
-
-Reads the store alone; nothing here writes to it.
-"""
+"""Browsing a store: its status, snapshots, single documents, differences, and exports. Only reads the
+store."""
 
 from mirror.browse.documents import Change, Difference, Shown, diff, show, snapshots
 from mirror.browse.export import Exported, export

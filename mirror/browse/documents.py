@@ -1,4 +1,4 @@
-"""Snapshots, one document, and what differs between two snapshots."""
+"""Listing snapshots, showing a document, and comparing two snapshots."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mirror.store.reading.reader import At, Store, is_own_document, qualified_re
 
 
 def _folder(store: Store, selector: Selector) -> Folder:
-    """The one folder that a selector means: a repository, or a workspace's own."""
+    """The folder that a selector matches: a repository's, or a workspace's."""
     if selector.repository is not None:
         return store.repository(selector)
     found = store.workspaces([selector])
     if len(found) != 1:
-        raise UsageError(f"{selector} means {len(found)} workspaces, and one is needed")
+        raise UsageError(f"{selector} matches {len(found)} workspaces, and one is needed")
     return found[0]
 
 
 def snapshots(path: Path, selector: Selector) -> tuple[str, list[Snapshot]]:
-    """The full name of what `selector` means, and its snapshots, the oldest first."""
+    """The full name of the selected folder, and its snapshots, the oldest first."""
     with Store.open(path) as store:
         folder = _folder(store, selector)
         return folder.full_name, read_consistently(folder, folder.metadata.snapshots)
@@ -32,7 +32,7 @@ def snapshots(path: Path, selector: Selector) -> tuple[str, list[Snapshot]]:
 
 @dataclass(frozen=True)
 class Shown:
-    """A document, or the list of what stands at a path that is a folder."""
+    """A document, or the paths in a folder of documents."""
 
     name: str
     when: At
@@ -42,7 +42,7 @@ class Shown:
 
 
 def document_path(path: str) -> str:
-    """A document's path from how a person may write it: `pull-requests/12` is enough."""
+    """The path of a document from its short form, such as `pull-requests/12`."""
     path = path.strip("/")
     kind, _, number = path.partition("/")
     if re.fullmatch(r"[0-9]{1,18}", number):
@@ -51,7 +51,7 @@ def document_path(path: str) -> str:
 
 
 def show(path: Path, selector: Selector, document: str, *, at: str = "latest") -> Shown:
-    """One document as it was. Raises UsageError where there is none of that name."""
+    """One document at a snapshot. Raises UsageError where there is none."""
     with Store.open(path) as store:
         folder = _folder(store, selector)
         return read_consistently(folder, lambda: _shown(folder, document, at))
@@ -76,7 +76,7 @@ def _shown(folder: Folder, document: str, at: str) -> Shown:
 
 @dataclass(frozen=True)
 class Change:
-    """A document or ref that differs. `fields` are the top-level ones that do, of a document."""
+    """A document or ref that differs. `fields` are the differing top-level fields of a document."""
 
     what: str
     kind: str
@@ -85,13 +85,13 @@ class Change:
     fields: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
-        """As `--json` prints it."""
+        """The JSON that `--json` prints."""
         return {**self.__dict__, "fields": list(self.fields)}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two snapshots."""
+    """The differences of two snapshots."""
 
     name: str
     old: At
@@ -100,7 +100,7 @@ class Difference:
     documents: tuple[Change, ...]
 
     def to_json(self) -> JsonObject:
-        """As `--json` prints it."""
+        """The JSON that `--json` prints."""
         return {
             "schema": 1,
             "name": self.name,
@@ -112,7 +112,7 @@ class Difference:
 
 
 def diff(path: Path, selector: Selector, old: str, new: str) -> Difference:
-    """What differs between two snapshots of one repository (or workspace)."""
+    """Compare two snapshots of one repository or workspace."""
     with Store.open(path) as store:
         folder = _folder(store, selector)
         return read_consistently(folder, lambda: _difference(folder, old, new))
@@ -142,8 +142,8 @@ def _fields(folder: Folder, before: At, after: At, name: str) -> tuple[str, ...]
 def _ref_changes(folder: Folder, before: At, after: At) -> tuple[Change, ...]:
     def values(when: At) -> Mapping[bytes, str]:
         found: dict[bytes, str] = {}
-        for mirror, told in folder.metadata.mirrors(when.snapshot).items():
-            found |= {qualified_ref(mirror, name): value for name, value in told.refs.refs.items()}
+        for mirror, one in folder.metadata.mirrors(when.snapshot).items():
+            found |= {qualified_ref(mirror, name): value for name, value in one.refs.refs.items()}
         return found
 
     old, new = values(before), values(after)

@@ -1,4 +1,4 @@
-"""Plain files of a snapshot: its documents as JSON, its files, and an ordinary git clone."""
+"""Exporting a snapshot as plain files: documents as JSON, stored files, and git clones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _FORM = extract.Form(extract.EXPORTING, work_trees=True, named_files=True)
 
 @dataclass(frozen=True)
 class Exported:
-    """One repository's export; `when` is None where it had no snapshot then. `is_there`: at the target, in
-    full or in part."""
+    """The export of one repository; `when` is None where it has no snapshot then. `is_there`: the target has
+    content, perhaps incomplete."""
 
     name: str
     when: At | None
@@ -34,7 +34,7 @@ class Exported:
     problems: tuple[tuple[int, str], ...] = ()
 
     def to_json(self) -> JsonObject:
-        """As `--json` prints it."""
+        """The JSON that `--json` prints."""
         return {
             "repository": self.name,
             "snapshot": self.when.snapshot.id if self.when else None,
@@ -56,12 +56,11 @@ def export(
     at: str = "latest",
     tell: Callable[[str, str], None] = lambda *_: None,
 ) -> list[Exported]:
-    """Write what `selector` means to the folder `target`, as it was `at`.
+    """Write the folders that `selector` matches to `target`, at the snapshot `at`.
 
-    One repository: `code`, `wiki` where there is one, `metadata` and `files` in it; several: the same
-    below `workspace/repository`, and of a whole workspace what is its own below
-    `workspace/~workspace`. Raises UsageError where the folder is not empty; what happens to one of
-    several is in its own export, also that it had no snapshot then.
+    One repository gives `code`, `wiki` if there is one, `metadata` and `files`; several give the same in
+    `workspace/repository` each, and a whole workspace its own content in `workspace/~workspace`. Raises
+    UsageError where `target` is not empty. The problems of one of several are in its own result.
     """
     extract.check_place(target, hint="name an empty folder, or a new one")
     with Store.open(path) as store:
@@ -83,7 +82,7 @@ def export(
 
 
 def _unreadable(damage: StoreDamaged) -> Exported:
-    """A folder of which nobody can tell whose it is."""
+    """The result for a folder that cannot be identified."""
     name, problems = extract.unreadable(damage)
     return Exported(name, None, "", problems=problems)
 
@@ -104,5 +103,5 @@ def _export(folder: Folder, when: At, at: str, place: Path, tell: Callable[[str,
 
 
 def _do(job: Job[T], tell: Callable[[str], None]) -> T:
-    """Here and now: an export is a process of its own."""
+    """Run the job in this process."""
     return job.do(tell, lambda: 0.0, DEFAULT_LIMITS)

@@ -1,4 +1,4 @@
-"""How each repository stands: its last good snapshot, when it was last confirmed, what is missing."""
+"""The status of each repository: its last snapshots, when it was last confirmed, and what is missing."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mirror.store.reading.run_history import FailureStreak, FolderHistory, LostR
 from mirror.store.reading.snapshots import Overview
 
 _HEADS = "pull_request_heads"
-# Outcomes of a backup after which no more is expected of a repository.
+# Outcomes of a backup after which no further snapshots are expected.
 SETTLED = ("erased", "excluded")
-# So far may the clock of the host that asks be behind that of the host that wrote a record.
+# The tolerated difference of the clocks of this host and the one that wrote a record.
 CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class RepositoryStatus:
-    """One repository. Times are None where nothing is known."""
+    """The status of one repository. Unknown times are None."""
 
     name: str
     folder: str
@@ -34,20 +34,20 @@ class RepositoryStatus:
     last_confirmed: datetime | None
     snapshots: int
     bytes: int
-    # By part: what could be had and is not there; and what nobody can have this way.
+    # By part: what is missing; and what this kind of credential can never read.
     missing: dict[str, str] = field(default_factory=dict)
     out_of_reach: dict[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
     lost_refs: LostRefs = field(default_factory=LostRefs)
     failing: FailureStreak | None = None
-    # Pinned, patched, lost and unknown, as far as the last snapshot says; empty where it does not.
+    # The pull request heads that are pinned, patched, lost and unknown; empty if the snapshot has no counts.
     heads: dict[str, int] = field(default_factory=dict)
-    # Nothing more is expected of it: it is gone upstream, erased, or left out by the configuration.
+    # No further snapshots are expected: it is gone upstream, erased, or excluded by the configuration.
     is_settled: bool = False
 
     def to_json(self) -> JsonObject:
-        """As `--json` prints it."""
+        """The JSON that `--json` prints."""
         data: dict[str, Any] = dict(self.__dict__)
         data["lost_refs"] = self.lost_refs.to_json()
         data["failing"] = self.failing.to_json() if self.failing is not None else None
@@ -58,25 +58,25 @@ class RepositoryStatus:
 
 @dataclass(frozen=True)
 class WorkspaceStatus:
-    """What belongs to a workspace and to no repository."""
+    """The status of a workspace itself."""
 
     name: str
     last_snapshot: str | None
     missing: dict[str, str]
     out_of_reach: dict[str, str]
     last_confirmed: datetime | None = None
-    # Whether a selector means the workspace itself, not only repositories in it.
+    # Whether a selector matches the workspace itself, not only repositories in it.
     is_selected: bool = True
 
     def to_json(self) -> JsonObject:
-        """As `--json` prints it."""
+        """The JSON that `--json` prints."""
         confirmed = time_text(self.last_confirmed) if self.last_confirmed else None
         return {**self.__dict__, "last_confirmed": confirmed}
 
 
 @dataclass(frozen=True)
 class Status:
-    """The store as a whole. `last_good_backup` is when the last backup that ended with 0 began."""
+    """The status of the store. `last_good_backup` is when the last backup that exited with 0 ended."""
 
     store: str
     repositories: tuple[RepositoryStatus, ...]
@@ -86,11 +86,11 @@ class Status:
     damage: tuple[str, ...] = ()
     last_prune: JsonObject | None = None
     workspaces: tuple[WorkspaceStatus, ...] = ()
-    # Losses that tripped a mass-loss brake and that nobody accepted yet.
+    # Losses that tripped a mass-loss brake and are not accepted yet.
     losses: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
-        """As `--json` prints it."""
+        """The JSON that `--json` prints."""
         return {
             "schema": 1,
             "store": self.store,
@@ -106,17 +106,16 @@ class Status:
 
 
 def out_of_reach(parts: Mapping[str, Part]) -> dict[str, str]:
-    """Of a snapshot or a run: what is settled although it is not there, by part. That is no failure."""
+    """The parts that are settled although something is missing, with the reason. That is no failure."""
     return {name: part.told for name, part in parts.items() if part.is_settled and part.told}
 
 
 def summed(several: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
-    """What is out of reach, of several repositories and workspaces (by name): a line for each thing, and
-    of how many it is said."""
+    """A line for each part and reason out of reach, with the number of repositories and workspaces."""
     names: dict[tuple[str, str], list[str]] = {}
     for name, beyond in several:
         for part, text in beyond.items():
-            # An error of the API begins with what was asked for, which is often the part itself.
+            # An API error begins with the resource, which often is the part itself.
             names.setdefault((part, text.replace(f": {part}: ", ": ", 1)), []).append(name)
     return [
         f"{part}: {text} ({found[0] if len(found) == 1 else f'in {len(found)} repositories'})"
@@ -125,24 +124,24 @@ def summed(several: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
 
 
 def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
-    """How the repositories that `selectors` mean (or all) stand. Raises NoStore and UsageError."""
+    """The status of the repositories that `selectors` match, or of all. Raises NoStore and UsageError."""
     damage: list[str] = []
 
     def note(one: StoreDamaged) -> None:
         damage.append(f"{one.file}: {one.problem}")
 
     with Store.open(path) as store:
-        past = store.history(note)
-        rows = tuple(_repository(one, past, damage) for one in store.repositories(selectors, note))
+        history = store.history(note)
+        rows = tuple(_repository(one, history, damage) for one in store.repositories(selectors, note))
         return Status(
             store=str(store.path),
             repositories=rows,
-            last_backup=past.last.get("backup"),
-            last_good_backup=None if past.last_good is None else time_from_text(past.last_good),
-            last_verify=past.last.get("verify"),
-            last_prune=past.last.get("prune"),
+            last_backup=history.last.get("backup"),
+            last_good_backup=None if history.last_good is None else time_from_text(history.last_good),
+            last_verify=history.last.get("verify"),
+            last_prune=history.last.get("prune"),
             workspaces=tuple(
-                _workspace(one, past, selectors, damage) for one in store.workspaces(selectors, note)
+                _workspace(one, history, selectors, damage) for one in store.workspaces(selectors, note)
             ),
             losses=_losses([*store.workspaces((), note), *store.repositories((), note)], note),
             damage=tuple(dict.fromkeys(damage)),
@@ -162,7 +161,7 @@ def _losses(
 
 
 def _workspace(
-    folder: WorkspaceFolder, past: RunHistory, selectors: Sequence[Selector], damage: list[str]
+    folder: WorkspaceFolder, history: RunHistory, selectors: Sequence[Selector], damage: list[str]
 ) -> WorkspaceStatus:
     last: Snapshot | None = None
     try:
@@ -170,20 +169,20 @@ def _workspace(
     except (StoreDamaged, OSError) as error:
         damage.append(f"{folder.metadata.file}: {error}")
     parts = last.parts if last is not None else {}
-    told = past.find("workspace", folder.uuid)
+    known = history.find("workspace", folder.uuid)
     return WorkspaceStatus(
         name=folder.slug,
         last_snapshot=last.id if last is not None else None,
         missing={name: str(part.told) for name, part in parts.items() if not part.is_settled},
         out_of_reach=out_of_reach(parts),
-        last_confirmed=told.confirmed if told is not None else None,
+        last_confirmed=known.confirmed if known is not None else None,
         is_selected=not selectors or any(one.repository is None for one in selectors),
     )
 
 
-def _repository(folder: RepositoryFolder, past: RunHistory, damage: list[str]) -> RepositoryStatus:
-    told = past.find("repository", folder.uuid)
-    entry = told.entry if told is not None else None
+def _repository(folder: RepositoryFolder, history: RunHistory, damage: list[str]) -> RepositoryStatus:
+    known = history.find("repository", folder.uuid)
+    entry = known.entry if known is not None else None
     taken = Overview(None, None, 0)
     try:
         taken = folder.metadata.overview(lambda one: damage.append(f"{one.file}: {one.problem}"))
@@ -195,10 +194,10 @@ def _repository(folder: RepositoryFolder, past: RunHistory, damage: list[str]) -
     return RepositoryStatus(
         name=folder.full_name,
         folder=folder.folder,
-        state=_state(folder, told),
+        state=_state(folder, known),
         last_snapshot=last.id if last is not None else None,
         last_complete=taken.complete,
-        last_confirmed=told.confirmed if told is not None else None,
+        last_confirmed=known.confirmed if known is not None else None,
         snapshots=taken.count,
         bytes=_size(folder.root / folder.place),
         missing={name: str(part.told) for name, part in parts.items() if not part.is_settled},
@@ -209,27 +208,27 @@ def _repository(folder: RepositoryFolder, past: RunHistory, damage: list[str]) -
             for change in changes
             if change["kind"] in ("rewritten", "removed")
         ),
-        lost_refs=told.lost_refs() if told is not None else LostRefs(),
-        failing=told.failing() if told is not None else None,
+        lost_refs=known.lost_refs() if known is not None else LostRefs(),
+        failing=known.failing() if known is not None else None,
         heads=_heads(last),
-        is_settled=folder.gone_since is not None or (told is not None and told.outcome in SETTLED),
+        is_settled=folder.gone_since is not None or (known is not None and known.outcome in SETTLED),
     )
 
 
-def _state(folder: RepositoryFolder, told: FolderHistory | None) -> str:
+def _state(folder: RepositoryFolder, known: FolderHistory | None) -> str:
     if folder.gone_since is not None:
         return f"gone since {time_text(folder.gone_since)}"
     if folder.missing is not None:
         return "absent"
-    return (told.outcome if told is not None else None) or "unknown"
+    return (known.outcome if known is not None else None) or "unknown"
 
 
 def stale(found: Status, *, most: timedelta, now: datetime) -> list[str]:
-    """The repositories and workspaces of `found` that were not whole within the time `most` before `now`,
-    each with when it last was.
+    """The repositories and workspaces that were not confirmed complete within `most` before `now`, each with
+    when they last were.
 
-    What is gone upstream, erased or left out on purpose does not change any more, and is not among them. A
-    time after `now` is a wrong clock's, and proves nothing.
+    Those that are gone upstream, erased or excluded are left out. A time after `now` is from a wrong clock
+    and does not count.
     """
     things = [(one.name, one.last_confirmed) for one in found.workspaces if one.is_selected]
     things += [(one.name, one.last_confirmed) for one in found.repositories if not one.is_settled]
@@ -247,7 +246,7 @@ def stale(found: Status, *, most: timedelta, now: datetime) -> list[str]:
 
 
 def _heads(last: Snapshot | None) -> dict[str, int]:
-    """What became of the heads of pull requests; nothing where a snapshot of an older version has it."""
+    """The counts of pull request heads; empty for snapshots of older versions."""
     code = last.parts.get("code") if last is not None else None
     if code is None or f"{_HEADS}_lost" not in code.counts:
         return {}
@@ -256,7 +255,7 @@ def _heads(last: Snapshot | None) -> dict[str, int]:
 
 
 def _problems(entry: JsonObject) -> tuple[str, ...]:
-    """What the last backup's entry of a repository tells, that of upkeep too, which fails no run."""
+    """The problems in the last backup's entry, including those of maintenance, which fail no run."""
     found = [problem["text"] for problem in entry.get("problems", [])]
     upkeep = entry.get("facts", {}).get("upkeep", {})
     found += [f"upkeep of {name}: {one['problem']}" for name, one in upkeep.items() if "problem" in one]
@@ -264,7 +263,7 @@ def _problems(entry: JsonObject) -> tuple[str, ...]:
 
 
 def _size(folder: Path) -> int:
-    """Bytes on disk below a folder."""
+    """The bytes of all files below a folder."""
     total = 0
     for base, _folders, files in os.walk(folder):
         for name in files:

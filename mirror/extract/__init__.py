@@ -1,7 +1,7 @@
-"""Taking things out of a store: a mirror, a document or a stored file, always checked on its way.
+"""Extracting mirrors, documents and stored files from a store, with every byte checked.
 
-Only reads the store. A damaged thing is left out and named, everything else is taken out. What is taken out
-is made apart and moved to its place when it is finished.
+Only reads the store. Damaged content is reported and left out; everything else is extracted. The output is
+written to a temporary folder and moved to its place when it is complete.
 """
 
 from mirror.extract.choice import WORKSPACE, choose, places_of, problem_of, readable, unreadable

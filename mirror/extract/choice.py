@@ -1,4 +1,4 @@
-"""Which snapshot of each folder is taken out, and where several of them go."""
+"""Which snapshot of each folder to extract, and the target folder of each."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from mirror.extract.consistency import Folder, read_consistently
 from mirror.model import Selector, time_text
 from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
 
-# What belongs to a workspace and to no repository is written here; no repository can be called so.
+# The target of what belongs to a workspace itself; no repository can have this name.
 WORKSPACE = "~workspace"
 
 
 def readable(
     store: Store, selector: Selector, *, homes: bool = True
 ) -> tuple[list[RepositoryFolder], list[WorkspaceFolder], list[StoreDamaged]]:
-    """The repositories that `selector` means, with `homes` the workspaces that it names as a whole, and the
-    folders of which nobody can tell whose they are.
+    """The repositories that `selector` matches, with `homes` the workspaces that it names as a whole, and the
+    damage of folders that cannot be identified.
 
-    Raises UsageError where it means no repository, and StoreDamaged where it means a damaged one alone.
+    Raises UsageError where it matches no repository, and StoreDamaged where it matches only a damaged one.
     """
     damages: list[StoreDamaged] = []
     folders = store.repositories([selector], damages.append)
@@ -34,15 +34,14 @@ def readable(
 
 
 def unreadable(damage: StoreDamaged) -> tuple[str, tuple[tuple[int, str], ...]]:
-    """The message about a folder whose owner nobody can tell: its name, and what is wrong."""
+    """The name and the problems of a folder that cannot be identified."""
     return damage.file.rpartition("/")[0], (problem_of(damage),)
 
 
 def choose(folders: Sequence[Folder], at: str) -> list[At | MirrorError]:
-    """The snapshot of each of `folders` that `at` names, or why there is none.
+    """The snapshot of each of `folders` that `at` selects, or the error where there is none.
 
-    Raises that (UsageError or StoreDamaged) where it is so of all of them: of one that was named, or
-    with an `at` that makes no sense.
+    Raises the first error (UsageError or StoreDamaged) where no folder has one.
     """
     found = [_snapshot_at(folder, at) for folder in folders]
     if found and all(isinstance(one, MirrorError) for one in found):
@@ -58,7 +57,7 @@ def _snapshot_at(folder: Folder, at: str) -> At | MirrorError:
 
 
 def snapshot_at(folder: Folder, at: str) -> At:
-    """The snapshot of a folder that `at` names. Raises UsageError, also where everything was erased, and
+    """The snapshot of a folder that `at` selects. Raises UsageError, also where everything was erased, and
     StoreDamaged."""
     try:
         return read_consistently(folder, lambda: folder.metadata.at(at))
@@ -70,13 +69,13 @@ def snapshot_at(folder: Folder, at: str) -> At:
 
 
 def problem_of(error: MirrorError) -> tuple[int, str]:
-    """The problem of one of several that has no snapshot then: it is missing, or damaged."""
+    """The exit code and text for one folder of several without a snapshot."""
     return 3 if isinstance(error, UsageError) else error.exit_code, error.message
 
 
 def places_of(folders: Sequence[RepositoryFolder]) -> list[Path]:
-    """Where each of several repositories is written: `workspace/repository`; where two of them have this
-    name (one is gone, and its name was used again), by the names of their folders."""
+    """The target of each repository: `workspace/repository`, or the folder name where two have the same name
+    (a name that was used again)."""
     times = Counter(one.full_name for one in folders)
     return [
         Path(one.workspace_slug) / (one.slug if times[one.full_name] == 1 else one.folder) for one in folders

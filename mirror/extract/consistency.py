@@ -1,4 +1,4 @@
-"""Telling damage from a prune, an erasure or a backup that is at work: readers take no lock."""
+"""Reading a folder consistently while prune, erase or backup change it: readers take no lock."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
 
 Folder = RepositoryFolder | WorkspaceFolder
 T = TypeVar("T")
-# So many times something is read again because a writer changed it meanwhile.
+# How often something is read again because a writer changed it meanwhile.
 TRIES = 5
 
-# Which file stood where: its number and the time it was written.
-State = tuple[tuple[str, int, int], ...]
+# Path, inode and modification time of each file that a writer changes first.
+Version = tuple[tuple[str, int, int], ...]
 
 
-def version_of(folder: Folder) -> State:
-    """What a writer changes before anything that it lets go goes: tags and refs, and the lists of what was
-    let go. As long as it is the same, everything that a tag reaches is there."""
+def version_of(folder: Folder) -> Version:
+    """The version of a folder's tags, refs and lists of removals, which a writer changes before it removes
+    anything. While the version is the same, everything that a tag reaches exists."""
     files = [path / "packed-refs" for path in (folder.metadata.path, *folder.mirrors().values())]
     files += [folder.root / folder.place / name for name in (PRUNED_FILE, ERASURES_FILE, DROPPED_FILE)]
     return tuple(_mark(file) for file in files)
@@ -36,8 +36,8 @@ def _mark(file: Path) -> tuple[str, int, int]:
 
 
 def read_consistently(folder: Folder, read: Callable[[], T]) -> T:
-    """What `read` finds in the folder. Where it finds damage and a writer changed the folder meanwhile, it is
-    done again: it must ask for the snapshots anew each time. Raises DamageFound where that is real."""
+    """The result of `read`, which is called again if it raises DamageFound and a writer changed the folder
+    meanwhile; so it must look up snapshots each time. Raises DamageFound where the damage is real."""
     for _ in range(TRIES):
         before = version_of(folder)
         try:

@@ -1,4 +1,4 @@
-"""Where things are taken out to: made apart, and moved to their place by one rename once they are whole."""
+"""The target of an extraction: a temporary folder, moved to its place by one rename when it is complete."""
 
 from __future__ import annotations
 
@@ -19,35 +19,33 @@ _NAME_MAX = 200
 
 def check_place(place: Path, *, overwrite: bool = False, hint: str) -> None:
     """Raise UsageError where nothing may be written to `place`: it is a file, the root of the file system,
-    or not empty, unless `overwrite`. The `lost+found` of a fresh disk does not count."""
+    or, without `overwrite`, not empty. `lost+found` does not count."""
     if place.exists() and not place.is_dir():
         raise UsageError(f"{place} is not a folder; nothing was written")
     if place.resolve() == Path(place.anchor):
-        raise UsageError("nothing is restored to the root of the file system", hint="name a folder in it")
+        raise UsageError("nothing is restored to the root of the file system", hint="name a folder below it")
     if not overwrite and place.is_dir() and not is_empty(place):
         raise UsageError(not_empty(place), hint=hint)
 
 
 def not_empty(place: Path) -> str:
-    """How to say that something is at `place`, and that it may come from a restore that was stopped."""
+    """The error text for a target that is not empty, perhaps after an interrupted restore."""
     left = sorted(
         path.name for word in (RESTORING, EXPORTING) for path in place.glob(f".{word}-*") if path.is_dir()
     )
     if not left:
         return f"{place} is not empty; nothing was written"
     names = ", ".join(left)
-    return (
-        f"{place} is not empty: a restore or export that was stopped left {names} there; nothing was written"
-    )
+    return f"{place} is not empty: an interrupted restore or export left {names} there; nothing was written"
 
 
 class Destination:
-    """Where one thing goes. `unfinished` is the folder to make it in; `publish` moves it to `place`.
+    """The target of one extraction. Write to the folder `unfinished`; `publish` moves it to `place`.
 
-    It is made beside `place`, on the same disk, and moved by one rename. A folder that is there keeps its
-    owner and mode, and may be a mount point, which cannot be replaced: what goes there is made in it, and
-    its parts are moved one after the other. Where `overwrite`, a folder that is not empty is replaced
-    whole; of what it holds only `ours` go, the rest is carried over.
+    `unfinished` is beside `place`, on the same disk, and moved by one rename. An existing folder keeps its
+    owner and mode, and may be a mount point, which cannot be replaced: then `unfinished` is inside it, and
+    its entries are moved one by one. With `overwrite` a folder that is not empty is replaced: the entries in
+    `ours` are removed, all others are kept.
     """
 
     def __init__(
@@ -65,8 +63,8 @@ class Destination:
         return self.place.with_name(f".{self.place.name[:_NAME_MAX]}.{word}-{self._mark}")
 
     def _may_be_replaced(self, beside: Path) -> bool:
-        """Whether another folder can take the place of the one that is there: it holds something, and a
-        rename into it shows that it is no mount point and that its parent may be written to."""
+        """Whether `place` can be replaced by a rename: it is not empty, and renaming a probe folder into it
+        shows that it is no mount point and its parent is writable."""
         if (self.place / LOST_AND_FOUND).exists() or is_empty(self.place):
             return False
         inside = self.place / beside.name
@@ -87,30 +85,30 @@ class Destination:
 
     @property
     def replaces(self) -> bool:
-        """Whether something of `ours` is at the place already."""
+        """Whether `place` has an entry of `ours` already."""
         return not self._ours.isdisjoint(_names_in(self.place))
 
     def begin(self, *, again: bool = False) -> Path:
-        """Make the folder `unfinished`, empty, and return it; `again` drops what was made in it before."""
+        """Create the empty folder `unfinished`, and return it; `again` removes its present content."""
         if again and self.unfinished.exists():
             shutil.rmtree(self.unfinished)
         self.unfinished.mkdir(parents=True)
         return self.unfinished
 
     def publish(self) -> list[tuple[int, str]]:
-        """Move what was made to its place; returns problems of what was there before and could not be
-        removed. Raises OSError and UsageError; then what was there before is there still."""
+        """Move `unfinished` to `place`; returns the problems of removing the old content. Raises OSError and
+        UsageError; the old content then stays."""
         if self._in_place:
             return self._fill()
         if not self.place.exists():
             self.unfinished.rename(self.place)
             return []
         if not self._overwrite or not self.place.is_dir():
-            raise UsageError(f"{self.place} is there already; nothing was written")
+            raise UsageError(f"{self.place} exists already; nothing was written")
         return self._replace()
 
     def _replace(self) -> list[tuple[int, str]]:
-        """The old folder stays aside until the new one stands."""
+        """Replace the old folder, which is kept aside until the new one is in place."""
         old = self._beside(_REPLACED)
         self.unfinished.chmod(stat.S_IMODE(self.place.stat().st_mode))
         self.place.rename(old)
@@ -125,7 +123,7 @@ class Destination:
         return _remove(old)
 
     def _fill(self) -> list[tuple[int, str]]:
-        """Move what was made into the folder that is there; what is replaced stays aside until then."""
+        """Move the entries into the existing folder; replaced entries are kept aside until then."""
         old = self.place / f".{_REPLACED}-{self._mark}"
         children = sorted(self.unfinished.iterdir())
         there = [self.place / name for name in _names_in(self.place)]
@@ -153,16 +151,16 @@ class Destination:
         return _remove(old)
 
     def discard(self) -> list[tuple[int, str]]:
-        """Remove what was not moved to its place; returns the problem of what is left all the same."""
+        """Remove `unfinished` if it was not moved; returns the problem of what could not be removed."""
         return _remove(self.unfinished)
 
 
 def _names_in(folder: Path) -> list[str]:
-    """What stands in a folder, without a fresh disk's own; nothing where it is not there."""
+    """The entries of a folder, without `lost+found`; none where it does not exist."""
     names = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
     return [name for name in names if name != LOST_AND_FOUND]
 
 
 def _remove(folder: Path) -> list[tuple[int, str]]:
     shutil.rmtree(folder, ignore_errors=True)
-    return [(1, f"what is not needed any more is left at {folder}")] if folder.exists() else []
+    return [(1, f"{folder} is no longer needed and could not be removed")] if folder.exists() else []

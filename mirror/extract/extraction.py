@@ -1,4 +1,4 @@
-"""One folder of the store taken out at one snapshot. See `extract`."""
+"""Extracting one folder of the store at one snapshot. See `extract`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mirror.store.format.layout import mirror_place
 from mirror.store.reading.reader import At, MirrorRefs, RepositoryFolder
 
 CODE = "code"
-# What may stand in a folder that this room wrote: the first part of each name.
+# The first part of the names that an extraction writes.
 _OURS = (CODE, "wiki", "snippets")
 _LEFT_OUT_TOLD = 20
 T = TypeVar("T")
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Form:
-    """How the target is laid out. `word` marks the name of the unfinished folder. `work_trees`: clones with
-    their files instead of bare repositories. `named_files`: stored files get readable names instead of their
-    hashes."""
+    """The layout of the target. `word` marks the name of the unfinished folder. `work_trees`: clones with
+    work trees instead of bare repositories. `named_files`: readable names instead of hashes for stored
+    files."""
 
     word: str
     work_trees: bool = False
@@ -39,22 +39,22 @@ class Form:
 
 @dataclass(frozen=True)
 class Order:
-    """What to take out: `parts` are `code`, `wiki`, `snippets` and `metadata`. `do` runs a git job and
-    passes its progress on. `tell` receives the progress of all (a subject, a stage); it may raise to stop."""
+    """What to extract: `parts` are of `code`, `wiki`, `snippets` and `metadata`. `do` runs a git job and
+    passes its progress on. `report` receives the progress (subject, stage), and may raise to stop."""
 
     form: Form
     parts: frozenset[str]
     do: Callable[[Job[Any], Callable[[str], None]], Any]
     tell: Callable[[str, str], None] = lambda *_: None
     overwrite: bool = False
-    # Mirrors that the snapshot must know of.
+    # Mirrors that the snapshot must have.
     needed: frozenset[str] = frozenset()
 
 
 @dataclass
 class Extracted:
-    """The result for one folder: the snapshot, and counts. `refs` is keyed by mirror. `is_there`: the target
-    has it, in full or in part. Each problem has an exit code."""
+    """The result for one folder: the snapshot, and counts. `refs` is by mirror. `is_there`: the target has
+    content, perhaps incomplete. Each problem has an exit code."""
 
     when: At
     is_there: bool = False
@@ -72,10 +72,10 @@ class _NoMirror(Exception):
 
 
 def extract(folder: Folder, when: At, at: str, place: Path, order: Order) -> Extracted:
-    """Take out of `folder` what `order` says, as it was at the snapshot `when`, to `place`.
+    """Extract the parts in `order` from `folder` at the snapshot `when`, to `place`.
 
-    Starts again, with the snapshot that `at` names by then, where it finds damage and a prune or an erasure
-    changed the folder meanwhile. Faults of the folder or the target are in the result's problems, not raised.
+    If there is damage and prune or erase changed the folder meanwhile, it starts again with the snapshot that
+    `at` selects then. Errors of the folder or the target are problems in the result, not raised.
     """
     done = Extracted(when)
     destination: Destination | None = None
@@ -107,7 +107,7 @@ def _destination(place: Path, order: Order) -> Destination:
 
 
 def _is_current(folder: Folder, when: At) -> bool:
-    """Whether the snapshot is still what its tag names: a prune or an erasure may have run since."""
+    """Whether the tag still names this snapshot: prune or erase may have run since."""
     try:
         return folder.metadata.get(when.snapshot.id) == when.snapshot
     except DamageFound:
@@ -119,20 +119,19 @@ def _is_damaged(done: Extracted) -> bool:
 
 
 def _publish(folder: Folder, place: Path, destination: Destination, done: Extracted) -> None:
-    """Move what was made to its place. Something incomplete never replaces what is there."""
+    """Publish the extraction. A damaged one never replaces existing content."""
     if not any(destination.unfinished.iterdir()):
         return
     if _is_damaged(done) and destination.replaces:
-        text = f"{folder.full_name}: what is at {place} stays as it was, because of the damage"
-        done.problems.append((4, f"{text}; restore to an empty folder for what is whole"))
+        text = f"{folder.full_name}: {place} was not changed, because of the damage"
+        done.problems.append((4, f"{text}; restore the undamaged rest to an empty folder"))
         return
     done.problems += destination.publish()
     done.is_there = True
 
 
 def _make(folder: Folder, when: At, target: Path, order: Order) -> Extracted:
-    """Make everything that the order asks for in the folder `target`. Raises MirrorError and OSError where
-    that is impossible."""
+    """Write all parts to the folder `target`. Raises MirrorError and OSError where that is impossible."""
     done, name, snapshot = Extracted(when), folder.full_name, when.snapshot
     if METADATA in order.parts:
         order.tell(name, "documents")
@@ -144,38 +143,38 @@ def _make(folder: Folder, when: At, target: Path, order: Order) -> Extracted:
             done.logs_let_go, done.problems = written.logs_let_go, written.problems
         except DamageFound as damage:
             done.problems.append((damage.exit_code, f"{name}: {damage.message}"))
-    for mirror, told in _wanted(folder, when, order, done).items():
+    for mirror, one in _wanted(folder, when, order, done).items():
         order.tell(name, mirror)
         place = target / (mirror if order.form.work_trees else mirror_place(mirror))
         try:
-            job = _copy(folder, mirror, told, place, order, done)
+            job = _copy(folder, mirror, one, place, order, done)
             if mirror == CODE and isinstance(folder, RepositoryFolder):
                 _add_objects(folder, when, job, order, done)
         except _NoMirror:
             continue
-        done.refs[mirror] = len(told.refs.refs)
+        done.refs[mirror] = len(one.refs.refs)
     return done
 
 
 def _wanted(folder: Folder, when: At, order: Order, done: Extracted) -> Mapping[str, MirrorRefs]:
-    """The refs in the snapshot of each wanted mirror, by the mirror's name."""
+    """The refs of each wanted mirror at the snapshot, by the mirror's name."""
     try:
-        told = folder.metadata.mirrors(when.snapshot)
+        refs = folder.metadata.mirrors(when.snapshot)
     except DamageFound as damage:
         done.problems.append((damage.exit_code, f"{folder.full_name}: {damage.message}"))
         return {}
-    for lacking in sorted(order.needed - told.keys()):
+    for lacking in sorted(order.needed - refs.keys()):
         text = f"the snapshot {when.snapshot.id} has no {lacking}, which could not be read then"
         done.problems.append((3, f"{folder.full_name}: {text}"))
-    return {mirror: one for mirror, one in told.items() if mirror.partition("/")[0] in order.parts}
+    return {mirror: one for mirror, one in refs.items() if mirror.partition("/")[0] in order.parts}
 
 
 def _copy(
-    folder: Folder, mirror: str, told: MirrorRefs, place: Path, order: Order, done: Extracted
+    folder: Folder, mirror: str, recorded: MirrorRefs, place: Path, order: Order, done: Extracted
 ) -> CopyJob:
     """Copy a mirror; raises _NoMirror where it is damaged."""
     source = folder.mirror(mirror)
-    job = CopyJob(str(source), str(place), told.refs, dict(told.pins), order.form.work_trees)
+    job = CopyJob(str(source), str(place), recorded.refs, dict(recorded.pins), order.form.work_trees)
     result: CopyResult = order.do(job, lambda text: order.tell(folder.full_name, f"{mirror}: {text}"))
     where = folder.relative(source)
     for problem in result.damage:
@@ -197,7 +196,7 @@ def _copy(
 
 
 def _add_objects(folder: RepositoryFolder, when: At, job: CopyJob, order: Order, done: Extracted) -> None:
-    """Put the LFS objects that the copy's refs reach beside it."""
+    """Copy the LFS objects that the refs of the copy reach."""
     name = folder.full_name
 
     def tell(text: str) -> None:
@@ -206,7 +205,7 @@ def _add_objects(folder: RepositoryFolder, when: At, job: CopyJob, order: Order,
     try:
         oids = lfs_reached(folder, when.snapshot, job.git_folder, job.tips, lambda find: order.do(find, tell))
         objects = copy_objects(folder, when.snapshot, oids, job.git_folder, tell)
-    except (DamageFound, GitFailed) as error:  # the code is whole for all that
+    except (DamageFound, GitFailed) as error:  # the code is complete all the same
         done.problems.append((4, f"{name}: its LFS objects are not there: {error.message}"))
         return
     done.lfs_objects, done.lfs_absent = objects.restored, objects.absent

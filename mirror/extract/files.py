@@ -1,5 +1,5 @@
-"""Documents, stored files and LFS objects written to a folder. Each is hashed while it is copied. A damaged
-or missing one becomes a problem; the others are written."""
+"""Extracting documents, stored files and LFS objects. Each is hashed while it is copied. A damaged or missing
+one is a problem; all others are written."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Tell = Callable[[str], None]
 
 @dataclass
 class Written:
-    """How many documents and files were written, how many step logs retention has let go, and problems, each
-    with an exit code."""
+    """The number of documents and files written, and of step logs that retention removed; and the problems,
+    each with an exit code."""
 
     documents: int = 0
     files: int = 0
@@ -37,18 +37,17 @@ class Written:
     problems: Problems = field(default_factory=list)
 
     def damage(self, folder: Folder, text: str) -> None:
-        """Note damage."""
+        """Add a problem of damage."""
         self.problems.append((4, f"{folder.full_name}: {text}"))
 
 
 def write_documents(
     folder: Folder, snapshot: Snapshot, target: Path, tell: Tell, *, by_name: bool
 ) -> Written:
-    """Write the snapshot's documents below `target`/metadata and the files that they point to below
-    `target`/files: each under its sha256, or `by_name` under a name for people.
+    """Write the snapshot's documents to `target`/metadata, and the files that they point to to
+    `target`/files: named by sha256, or `by_name` readably.
 
-    Raises StoreDamaged where it cannot be told which documents there are, and OSError where the target's
-    disk fails.
+    Raises StoreDamaged where the list of documents is damaged, and OSError for errors of the target.
     """
     written = Written()
     needed: dict[str, str] = {}
@@ -67,22 +66,22 @@ def write_documents(
         except NotCanonical as error:
             written.damage(folder, f"{folder.metadata.file} ({snapshot.id}:{path}) is damaged: {error}")
     dropped = _dropped(folder, written)
-    let_go = set()
+    removed = set()
     for name, sha256 in sorted(needed.items()):
         found = folder.find_file(sha256)
         if found is not None and _copy(folder, found, target / FILES / name, written):
             written.files += 1
             tell(f"{written.files} files")
         elif found is None and (sha256 in dropped or sha256 in _dropped(folder, written)):
-            let_go.add(sha256)
+            removed.add(sha256)
         elif found is None:
             written.damage(folder, f"the file {sha256} is missing")
-    written.logs_let_go = len(let_go)
+    written.logs_let_go = len(removed)
     return written
 
 
 def _documents(folder: Folder, snapshot: Snapshot, written: Written) -> Iterator[tuple[str, bytes]]:
-    """The documents that can be read, each with its path."""
+    """The undamaged documents, each with its path."""
     for path in folder.metadata.paths(snapshot):
         try:
             check_path(path)
@@ -97,7 +96,7 @@ def _documents(folder: Folder, snapshot: Snapshot, written: Written) -> Iterator
 
 
 def _dropped(folder: Folder, written: Written) -> Mapping[str, str]:
-    """The step logs that retention has let go. Read again where one is missing: it may have just gone."""
+    """The step logs that retention removed. Read it again where one is missing: prune may be running."""
     try:
         return folder.dropped()
     except StoreDamaged as damage:
@@ -108,8 +107,8 @@ def _dropped(folder: Folder, written: Written) -> Mapping[str, str]:
 
 
 def _copy(folder: Folder, stored: StoredFile, target: Path, written: Written) -> bool:
-    """Copy a stored file to `target` and hash it meanwhile; returns whether it is intact. A damaged copy is
-    removed. Raises OSError where the target's disk fails."""
+    """Copy a stored file to `target` while hashing it; returns whether it is intact. A damaged copy is
+    removed. Raises OSError for errors of the target."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as out:
         try:
@@ -124,7 +123,7 @@ def _copy(folder: Folder, stored: StoredFile, target: Path, written: Written) ->
             if str(error.filename) != str(stored.path):
                 raise
             written.problems.append(
-                (1, f"{folder.full_name}: {stored.file} may not be read: run as its owner")
+                (1, f"{folder.full_name}: {stored.file} cannot be read: run as its owner")
             )
         else:
             return True
@@ -133,7 +132,7 @@ def _copy(folder: Folder, stored: StoredFile, target: Path, written: Written) ->
 
 
 def _name_for_people(pointer: JsonObject) -> str:
-    """A name for people that any disk takes: the hash keeps two of one name apart."""
+    """A readable name that every file system accepts; the hash distinguishes equal names."""
     name = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in str(pointer["name"]))
     short = name.lstrip(".").encode("utf-8")[-_NAME_BYTES_MAX:].decode("utf-8", "ignore")
     return f"{str(pointer['sha256'])[:12]}-{short}"
@@ -141,7 +140,7 @@ def _name_for_people(pointer: JsonObject) -> str:
 
 @dataclass
 class Objects:
-    """The LFS objects that refs reach: how many were written, and how many the store never had."""
+    """The LFS objects that refs reach: how many were copied, and how many the store never had."""
 
     restored: int = 0
     absent: int = 0
@@ -157,7 +156,7 @@ def lfs_reached(
 ) -> list[str]:
     """The LFS objects that the hashes `tips` reach in `repository`. Raises GitFailed and StoreDamaged.
 
-    A snapshot lists all that any ref reached when it was taken: where it lists none, nothing is read.
+    A snapshot lists all objects that its refs reach: if it lists none, nothing is read.
     """
     if folder.metadata.lfs(snapshot) == {}:
         return []
@@ -167,9 +166,9 @@ def lfs_reached(
 def copy_objects(
     folder: RepositoryFolder, snapshot: Snapshot, oids: Sequence[str], git_folder: Path, tell: Tell
 ) -> Objects:
-    """Copy LFS objects to where git-lfs looks for them in the repository at `git_folder`.
+    """Copy LFS objects to the place where git-lfs finds them in the repository at `git_folder`.
 
-    Raises StoreDamaged where the snapshot's list of them is damaged, and OSError.
+    Raises StoreDamaged where the snapshot's list of objects is damaged, and OSError.
     """
     listed: Mapping[str, tuple[int, bool]] = folder.metadata.lfs(snapshot) or {}
     done, written = Objects(), Written()
@@ -188,7 +187,7 @@ def copy_objects(
 
 
 def _copy_beside(folder: Folder, source: Path, target: Path, written: Written) -> bool:
-    """Copy an LFS object beside its place first: the repository may be in use."""
+    """Copy an LFS object, and rename it to its place: the repository may be in use."""
     stored = StoredFile(source.name, folder.relative(source), source)
     beside = target.with_name(f"{target.name}.part-{os.getpid()}")
     if not _copy(folder, stored, beside, written):

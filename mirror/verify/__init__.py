@@ -1,7 +1,7 @@
-"""Re-reading a store, offline: is everything there that its records say, and is it whole?
+"""Verifying a store offline: everything that its records name exists and is undamaged.
 
-It shares nothing with what wrote the store but the reader. Damage of any kind ends in a finding that
-names the file, the object and the snapshots that it touches; a run that finds damage ends with 4.
+It shares only the reader with the code that wrote the store. Each damage is a finding that names the file,
+the object and the snapshots affected; a run with damage exits with 4.
 """
 
 from mirror.verify.verify import Journal, Level, run

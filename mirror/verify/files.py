@@ -1,4 +1,4 @@
-"""Stored files: each hashed again, and each that a document points to there."""
+"""Verifying stored files: every file has its hash, and every file that a document points to exists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 
 @dataclass
 class FilesChecked:
-    """How many files were read, and what is wrong."""
+    """The number of files read, and the findings."""
 
     count: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -34,7 +34,7 @@ def check_files(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) ->
         try:
             problem = _fault(stored, checked.sizes.get(stored.sha256))
         except FileNotFoundError:
-            continue  # prune or an erasure has just let it go, unless a document needs it
+            continue  # prune or erase removed it; if a document needs it, it is found below
         result.count += 1
         there.add(stored.sha256)
         if problem is not None:
@@ -83,10 +83,7 @@ def _missing(
 
 
 def _fault(stored: StoredFile, size: int | None) -> str | None:
-    """Why a file is not the one of its sha256 (and, where told, size), or None.
-
-    Raises FileNotFoundError where it is not there.
-    """
+    """Why a file does not match its sha256 (and `size`, if given), or None. Raises FileNotFoundError."""
     read = 0
     try:
         with stored.open() as stream:

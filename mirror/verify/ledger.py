@@ -1,4 +1,4 @@
-"""A folder's ledger against the run records, and its snapshots against the ledger."""
+"""Comparing a folder's ledger with the run records, and its snapshots with the ledger."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from mirror.store.reading.reader import Ledger, RepositoryFolder, StoreDamaged, 
 from mirror.verify.records import Expected
 
 Folder = RepositoryFolder | WorkspaceFolder
-# How often ledger and tags are read again before a snapshot counts as missing: a prune may be at work.
+# How often ledger and tags are read before a snapshot counts as missing: prune may be running.
 TRIES = 3
 
 
 def check_ledger(
     folder: Folder, expected: Expected | None, there: Collection[str], snapshots: Sequence[Snapshot]
 ) -> list[Finding]:
-    """Compare the snapshots of a folder, `there` by id, with its ledger and with what run records say.
-
-    Never raises for damage.
-    """
+    """Compare the snapshots of a folder (`there` are the ids of its tags) with its ledger and with the run
+    records. Never raises for damage."""
     check = _Check(folder, expected if expected is not None else Expected(folder.full_name))
     check.small_files()
     try:
@@ -45,7 +43,7 @@ class _Check:
         self.folder = folder
         self.expected = expected
         self.findings: list[Finding] = []
-        self._let_go: set[str] = set()
+        self._removed: set[str] = set()
         self._rewritten: dict[str, str] = {}
         self.everything_erased = False
         self._read_removals()
@@ -55,14 +53,14 @@ class _Check:
         self.findings.append(Finding(file, text, self.folder.full_name, what, ids))
 
     def _read_removals(self) -> None:
-        """Read what the folder itself says was let go or erased: a run that was killed has no record."""
+        """Read what was pruned or erased from the folder's own files: a killed run has no record."""
         folder = self.folder
         try:
             pruned, erasures = folder.pruned(), folder.erasures()
         except StoreDamaged as damage:
             self.find(damage.file, damage.problem)
             return
-        self._let_go = set(pruned.snapshots if pruned is not None else ())
+        self._removed = set(pruned.snapshots if pruned is not None else ())
         for one in erasures:
             self._rewritten.update(one.trees)
             if not one.done:
@@ -72,22 +70,22 @@ class _Check:
         self.everything_erased = any(one.is_everything for one in erasures)
 
     def small_files(self) -> None:
-        """Check that each small file that run records name is there."""
+        """Check that each small file that run records name exists."""
         for one in sorted(self.expected.files - {LEDGER_FILE}):
             if not self.folder.has(one):
                 self.find(self.folder.relative(one), "it is missing, and a run record names it")
 
     def without_ledger(self, there: Collection[str]) -> None:
-        """Compare with what records of earlier versions say of the snapshots."""
+        """Compare with the snapshots in records of earlier versions."""
         if self.expected.ledger is not None:
             self.find(self.folder.relative(LEDGER_FILE), "it is missing, and a run record names it")
-        missing = self.expected.snapshots - set(there) - self._let_go
+        missing = self.expected.snapshots - set(there) - self._removed
         for identifier in sorted(missing) if not self.everything_erased else ():
             text = "a snapshot that run records name is missing"
             self.find(self.folder.metadata.file, text, None, identifier)
 
     def against_records(self, ledger: Ledger) -> None:
-        """The ledger is the one that the last record names, or was carried on from it."""
+        """Check that the ledger is the one in the last record, or a later version of it."""
         file = self.folder.relative(LEDGER_FILE)
         if not ledger.follows(self.expected.ledger):
             self.find(file, "it is not the one that run records name, nor was it made from that one")
@@ -96,12 +94,12 @@ class _Check:
             self.find(file, "it does not list each snapshot once")
 
     def against_tags(self, ledger: Ledger, there: Collection[str]) -> None:
-        """Each snapshot that the ledger lists as kept is there, and no other."""
+        """Check that each snapshot that the ledger lists as kept has a tag."""
         folder, tags = self.folder, set(there)
         for _ in range(TRIES):
             if ledger.kept.keys() <= tags:
                 break
-            try:  # a backup or a prune may have been at work between the two
+            try:  # a backup or prune may have run in between
                 ledger = folder.ledger() or ledger
                 tags = set(folder.metadata.tags())
             except (StoreDamaged, OSError):
@@ -111,7 +109,7 @@ class _Check:
             self.find(folder.metadata.file, text, None, identifier)
 
     def unlisted(self, ledger: Ledger, snapshots: Sequence[Snapshot]) -> None:
-        """Each snapshot is listed, but for those that a run took since that was killed or is at work."""
+        """Check that each snapshot is listed, except newer ones by a killed or running backup."""
         listed = {one.id for one in ledger.snapshots}
         last = max((one.sequence for one in ledger.snapshots), default=0)
         for one in snapshots:
@@ -120,7 +118,7 @@ class _Check:
                 self.find(self.folder.metadata.file, text, None, one.id)
 
     def trees(self, snapshots: Sequence[Snapshot], trees: Mapping[str, str]) -> None:
-        """Each snapshot is the one that was taken, or what an erasure made of it."""
+        """Check that each snapshot has its recorded tree, or that of an erasure."""
         for snapshot in snapshots:
             tree = trees.get(snapshot.id)
             if tree is not None and snapshot.tree not in (tree, self._rewritten.get(snapshot.id)):

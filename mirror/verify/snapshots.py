@@ -1,4 +1,4 @@
-"""Snapshots against run records, against themselves, and against the mirror's refs."""
+"""Comparing snapshots with run records, with each other, and with the refs of the mirrors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mirror.verify.records import Expected
 
 @dataclass
 class Checked:
-    """What was found of one folder. `named` are by mirror the hashes that snapshots name there, each
-    with the snapshots that do (none where they tell only that there are no refs); `pointers` the files
-    that documents point to, `lfs` the LFS objects that are listed as held, likewise."""
+    """The results for one folder: by mirror the hashes that snapshots name (`named`), the files that
+    documents point to (`pointers`, `sizes`), and the LFS objects that the store must have (`lfs`); each with
+    the ids of the snapshots."""
 
     findings: list[Finding] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
@@ -59,7 +59,7 @@ def check_snapshots(
 
 
 def _check_repositories(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
-    """The refs and HEAD of the folder's git repositories are as they were written."""
+    """Check the checksums of the refs, and the HEAD of the documents."""
     paths = [folder.metadata.path, *folder.mirrors().values()]
     for path in paths:
         if not path.exists():
@@ -73,13 +73,13 @@ def _check_repositories(folder: RepositoryFolder | WorkspaceFolder, checked: Che
             file = f"{folder.relative(path)}/packed-refs"
             checked.findings.append(Finding(file, fault, folder.full_name, None, every))
     head = folder.metadata.path / "HEAD"
-    if checked.snapshots and not _holds(head, f"ref: {MAIN}\n".encode("ascii")):
+    if checked.snapshots and not _has_content(head, f"ref: {MAIN}\n".encode("ascii")):
         file = f"{folder.metadata.file}/HEAD"
         checked.findings.append(Finding(file, f"it does not point to {MAIN}", folder.full_name))
 
 
-def _holds(path: Path, content: bytes) -> bool:
-    """Whether a small file holds just this."""
+def _has_content(path: Path, content: bytes) -> bool:
+    """Whether a file has exactly this content."""
     try:
         return path.read_bytes() == content
     except OSError:
@@ -87,7 +87,7 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 def _check_order(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
-    """Sequence numbers rise without one twice; a gap is retention's doing."""
+    """Check that each sequence occurs once (retention leaves gaps), and that the uuid is the folder's."""
     seen: dict[int, str] = {}
     for snapshot in checked.snapshots:
         if snapshot.sequence in seen:
@@ -103,7 +103,7 @@ def _check_order(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -
 
 
 def _check_refs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
-    """The keep rule: every hash that a snapshot names is the direct value of some ref."""
+    """Check the keep rule: every hash that a snapshot names is the value of a ref."""
 
     def note(snapshot: Snapshot, damage: StoreDamaged) -> None:
         finding = Finding(damage.file, damage.problem, folder.full_name, None, (snapshot.id,))
@@ -111,7 +111,7 @@ def _check_refs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) ->
 
     checked.named = folder.metadata.hash_usage(checked.snapshots, note)
     named = {mirror: one for mirror, one in checked.named.items() if one}
-    left = {mirror for mirror, one in named.items() if _check_held(folder, mirror, one, checked)}
+    left = {mirror for mirror, one in named.items() if _check_keep_rule(folder, mirror, one, checked)}
     for snapshot in reversed(checked.snapshots):
         if not left:
             return
@@ -125,13 +125,13 @@ def _check_refs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) ->
                 _check_head(folder, mirror, snapshot, mirrors[mirror].refs, checked)
 
 
-def _check_held(
+def _check_keep_rule(
     folder: RepositoryFolder | WorkspaceFolder,
     mirror: str,
     named: Mapping[str, tuple[str, ...]],
     checked: Checked,
 ) -> bool:
-    """Whether the refs of a mirror can be read; what they do not hold is found."""
+    """Find the named hashes that no ref has; returns whether the refs can be read."""
     path = folder.mirror(mirror)
     file = f"{folder.relative(path)}/packed-refs"
     try:
@@ -150,11 +150,11 @@ def _check_held(
 def _check_head(
     folder: RepositoryFolder | WorkspaceFolder, mirror: str, snapshot: Snapshot, refs: Refs, checked: Checked
 ) -> None:
-    """A mirror's HEAD is what the last snapshot that knows it says."""
+    """Check that a mirror's HEAD is that of the last snapshot which has one."""
     path = folder.mirror(mirror)
     head = read_head(path)
     assert refs.head is not None
-    # A writer that was killed between the refs and the snapshot has said what HEAD was to be.
+    # A writer killed between refs and snapshot left a note of the new HEAD.
     if head is None or head.value not in (refs.head.value, head_promised(path)):
         text = "it is not what the last snapshot says"
         file = f"{folder.relative(path)}/HEAD"
@@ -165,10 +165,10 @@ def _check_head(
 def _compare_refs(
     folder: RepositoryFolder | WorkspaceFolder, path: Path, wanted: Refs, checked: Checked
 ) -> None:
-    """A mirror's refs against the last snapshot's.
+    """Compare a mirror's refs with those of the last snapshot.
 
-    Only a warning: a run that was killed between the two leaves them apart, too, and the next backup
-    sets it right. What snapshots need is held by value, and was checked.
+    A difference is only a warning: a killed run leaves one, and the next backup corrects it. The hashes that
+    snapshots need were checked by value.
     """
     now = read_refs(path).refs
     expected = {name: value for name, value in wanted.refs.items() if not name.startswith(b"refs/mirror/")}
@@ -181,7 +181,7 @@ def _compare_refs(
 
 
 def _check_documents(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
-    """Every document is canonical JSON; what it points to is noted. Equal documents are read once."""
+    """Check that every document is canonical JSON, and note its pointers. Equal documents are read once."""
     previous: Snapshot | None = None
     for snapshot in checked.snapshots:
         try:

@@ -44,14 +44,14 @@ _log = get_logger("verify")
 
 
 class Journal(Protocol):
-    """Where the caller keeps what was verified. Reading only needs none."""
+    """Stores the progress for the caller; optional."""
 
     def begun(self) -> datetime | None:
-        """When the run began that is to be gone on with; None for a new one."""
+        """When the resumed run began; None for a new one."""
         ...
 
     def done(self) -> Mapping[str, Verified]:
-        """The folders that the run has been through already, by place."""
+        """The folders that were verified already, by place."""
         ...
 
     def last(self) -> Mapping[str, datetime]:
@@ -59,13 +59,13 @@ class Journal(Protocol):
         ...
 
     def note(self, done: Verified) -> None:
-        """Keep what was found of a folder."""
+        """Store the result for a folder."""
         ...
 
 
 @dataclass
 class _Tally:
-    """Findings and counts. One that is `quiet` logs nothing: its findings may not last."""
+    """Findings and counts. With `quiet` nothing is logged, because the findings may be discarded."""
 
     quiet: bool = False
     _findings: dict[Finding, None] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class _Tally:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was found, each finding once."""
+        """The findings, without duplicates."""
         return tuple(self._findings)
 
     def add(self, findings: Sequence[Finding]) -> None:
@@ -93,8 +93,8 @@ class _Tally:
         """Add to a count."""
         self.counts[name] = self.counts.get(name, 0) + number
 
-    def take(self, done: Verified) -> None:
-        """Take up what was found of a folder."""
+    def add_result(self, done: Verified) -> None:
+        """Add the result for a folder."""
         self.add(done.findings)
         for name, number in done.counts.items():
             self.count(name, number)
@@ -134,13 +134,12 @@ async def run(
     workers: int = 2,
     environment: Mapping[str, str] | None = None,
 ) -> Run:
-    """Verify the store at `path`, or of it what `selectors` mean.
+    """Verify the store at `path`, or the folders that `selectors` match.
 
-    `refs` compares snapshots with run records and refs; `objects` also re-reads and re-hashes every
-    object and file, and follows every link. `share` of the folders is looked at, those that `journal`
-    knows to be verified the longest ago first; folders that an interrupted run has been through are
-    not looked at again. Nothing is written: the caller keeps the record and the journal. Raises
-    NoStore and UsageError; damage is in the Run's facts, as findings.
+    Level `refs` compares snapshots with run records and refs; `objects` also reads and hashes every object
+    and file, and follows every link. `share` limits the folders to those that were verified the longest ago
+    by `journal`; folders that an interrupted run verified are not verified again. Writes nothing: the caller
+    stores record and journal. Raises NoStore and UsageError; damage is in the findings of the run's facts.
     """
     started = (journal.begun() if journal is not None else None) or clock.now()
     tell = progress or NoProgress()
@@ -158,7 +157,7 @@ async def run(
             repositories = store.repositories(selectors, note)
             if not selectors:
                 tally.add(_lost_folders(expected, workspaces, repositories))
-            with contextlib.suppress(StoreDamaged):  # the check of the records has told it
+            with contextlib.suppress(StoreDamaged):  # check_runs has reported it
                 tally.count("run_records", len(store.run_ids()))
             folders: list[Folder] = [*workspaces, *repositories]
             tally.add(_of_folders(folders, [] if selectors else store.foreign_entries()))
@@ -192,9 +191,9 @@ async def run(
 def _share_of(
     folders: Sequence[Folder], share: Fraction, journal: Journal | None, now: datetime
 ) -> list[Folder]:
-    """The folders that were verified the longest ago, or never; in all, `share` of them.
+    """`share` of the folders: those never verified, or the longest ago.
 
-    A time after `now` is a wrong clock's: it counts as never.
+    A time after `now` is from a wrong clock, and counts as never.
     """
     last = journal.last() if journal is not None else {}
     number = math.ceil(len(folders) * share)
@@ -208,7 +207,7 @@ def _share_of(
 
 
 async def _folders(order: _Order, folders: Sequence[Folder], width: int, tally: _Tally) -> None:
-    """Check folders, a few at a time; what an interrupted run found of one is taken as it is."""
+    """Verify folders, `width` at a time; the results of an interrupted run are reused."""
     done = order.journal.done() if order.journal is not None else {}
     slots = asyncio.Semaphore(width)
 
@@ -225,7 +224,7 @@ async def _folders(order: _Order, folders: Sequence[Folder], width: int, tally: 
     async with asyncio.TaskGroup() as group:
         for folder in folders:
             if folder.place in done:
-                tally.take(done[folder.place])
+                tally.add_result(done[folder.place])
             else:
                 group.create_task(one(folder))
 
@@ -239,7 +238,7 @@ def _lost_folders(
     workspaces: Sequence[WorkspaceFolder],
     repositories: Sequence[RepositoryFolder],
 ) -> list[Finding]:
-    """Folders that run records name and that are not there (or cannot be read)."""
+    """Findings for folders that run records name, and that are missing or unreadable."""
     there = {one.place for one in [*workspaces, *repositories]}
     return [
         Finding(
@@ -249,13 +248,13 @@ def _lost_folders(
             snapshots=tuple(sorted(known.snapshots)),
         )
         for place, known in sorted(expected.items())
-        if place not in there and known.tells_of_content
+        if place not in there and known.has_content
     ]
 
 
 async def _steadily(order: _Order, folder: Folder) -> _Tally:
-    """What is found of a folder. Where that is damage, and a prune, an erasure or a backup changed the folder
-    meanwhile, it is looked at again: they let go of what a tag no longer reaches while it is read."""
+    """The result for a folder. If that has damage, and prune, erase or backup changed the folder meanwhile,
+    it is verified again: they remove what no tag reaches any more."""
     for _ in range(_TRIES):
         before, tally = version_of(folder), _Tally(quiet=True)
         await _folder(order, folder, tally)
@@ -265,7 +264,7 @@ async def _steadily(order: _Order, folder: Folder) -> _Tally:
 
 
 def _of_folders(folders: Sequence[Folder], foreign_entries: Sequence[str]) -> list[Finding]:
-    """Folders whose card its snapshots had to tell, folders of one uuid, and what is nobody's."""
+    """Findings for damaged identity files, folders with the same uuid, and foreign entries."""
     found = []
     by_uuid: dict[str, Folder] = {}
     for one in folders:
@@ -288,7 +287,7 @@ async def _folder(order: _Order, folder: Folder, tally: _Tally) -> None:
     name = folder.full_name
     order.progress.report(name, "snapshots")
     known = order.expected.get(folder.place)
-    # A run that was killed after a rename had no record of it.
+    # A run killed after a rename has no record of it.
     names = {folder.full_name, *(former.name for former in folder.former_names)}
     if known is not None and known.full_name not in names:
         text = f"its name is not {known.full_name}, as the last run record says"
@@ -329,7 +328,7 @@ async def _objects(
     snapshots_of: Mapping[str, tuple[str, ...]],
     tally: _Tally,
 ) -> None:
-    """Every object of one git repository, in a worker."""
+    """Verify every object of one git repository in a worker."""
     path = Path(job.path)
     place = folder.relative(path)
     try:

@@ -169,7 +169,7 @@ async def test_an_export_that_failed_leaves_nothing_and_says_so(place: Place, tm
 async def test_what_a_stopped_one_left_is_named(place: Place, tmp_path: Path) -> None:
     await place.run()
     (tmp_path / "out" / ".restoring-0123abcd").mkdir(parents=True)
-    with pytest.raises(UsageError, match=r"was stopped left \.restoring-0123abcd there"):
+    with pytest.raises(UsageError, match=r"interrupted restore or export left \.restoring-0123abcd there"):
         await restored(place, "acme/website", tmp_path / "out")
-    with pytest.raises(UsageError, match=r"was stopped left \.restoring-0123abcd there"):
+    with pytest.raises(UsageError, match=r"interrupted restore or export left \.restoring-0123abcd there"):
         exported(place, "acme/website", tmp_path / "out")
