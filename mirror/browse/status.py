@@ -107,7 +107,7 @@ class Status:
 
 def out_of_reach(parts: Mapping[str, Part]) -> dict[str, str]:
     """The parts that are settled although something is missing, with the reason. That is no failure."""
-    return {name: part.told for name, part in parts.items() if part.is_settled and part.told}
+    return {name: part.summary for name, part in parts.items() if part.is_settled and part.summary}
 
 
 def summed(several: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
@@ -173,7 +173,7 @@ def _workspace(
     return WorkspaceStatus(
         name=folder.slug,
         last_snapshot=last.id if last is not None else None,
-        missing={name: str(part.told) for name, part in parts.items() if not part.is_settled},
+        missing={name: str(part.summary) for name, part in parts.items() if not part.is_settled},
         out_of_reach=out_of_reach(parts),
         last_confirmed=known.confirmed if known is not None else None,
         is_selected=not selectors or any(one.repository is None for one in selectors),
@@ -200,7 +200,7 @@ def _repository(folder: RepositoryFolder, history: RunHistory, damage: list[str]
         last_confirmed=known.confirmed if known is not None else None,
         snapshots=taken.count,
         bytes=_size(folder.root / folder.place),
-        missing={name: str(part.told) for name, part in parts.items() if not part.is_settled},
+        missing={name: str(part.summary) for name, part in parts.items() if not part.is_settled},
         out_of_reach=out_of_reach(parts),
         problems=_problems(entry) if entry is not None else (),
         rewritten=tuple(

@@ -1,4 +1,4 @@
-"""The words of the design as plain values. No I/O, no clock, no environment.
+"""The terms of the program as plain values. No I/O, no clock, no environment.
 
 Rooms import the names from here: `from mirror.model import Repository, Snapshot`.
 """

@@ -1,8 +1,7 @@
-"""Canonical JSON: one text for one value, so that equal documents are equal bytes.
+"""Canonical JSON: each value has one text, so equal documents are equal bytes.
 
-Sorted keys, two-space indent, UTF-8, a final newline. Numbers keep their source text, lone
-surrogates stay escaped, duplicate keys and NaN are refused, and depth and size are bounded:
-what a server sends is input like any other.
+Sorted keys, two-space indent, UTF-8, a final newline. Numbers keep their source text, lone surrogates stay
+escaped, duplicate keys and NaN are refused, and depth and size are limited, because servers are not trusted.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 class NotCanonical(ValueError):
-    """The text is not JSON that we can keep faithfully; the message says why."""
+    """The text is no JSON that can be stored without loss; the message says why."""
 
 
 class Number(float):
-    """A number whose source text a float or int would not give back (`1.10`, `1e400`, `-0`)."""
+    """A number that float or int would not write back as its source text (`1.10`, `1e400`, `-0`)."""
 
     text: str
 
@@ -46,7 +45,7 @@ def _parse_float(text: str) -> float:
 
 
 def _parse_int(text: str) -> int | float:
-    # `-0`, and integers longer than Python's own limit for decimal conversion.
+    # `-0`, and integers above Python's limit for decimal conversion.
     return Number(text) if text == "-0" or len(text) > 4000 else int(text)
 
 
@@ -64,10 +63,10 @@ def _unique(pairs: list[tuple[str, Json]]) -> JsonObject:
 
 
 def loads(data: bytes | str) -> Json:
-    """Read JSON text without losing anything of it.
+    """Parse JSON text without loss.
 
-    Raises NotCanonical for anything that could not be written back: broken JSON, duplicate keys,
-    NaN, more than DEPTH_MAX levels or more than BYTES_MAX bytes.
+    Raises NotCanonical for anything that could not be written back: malformed JSON, duplicate keys, NaN, more
+    than DEPTH_MAX levels or BYTES_MAX bytes.
     """
     if len(data) > BYTES_MAX:
         raise NotCanonical(f"larger than {BYTES_MAX} bytes")
@@ -101,7 +100,7 @@ def _quote(text: str) -> str:
     if quoted.isascii():
         return quoted
     if _SPLIT_PAIR.search(quoted):
-        # Escaped one by one they would be read back as one character, and the bytes would differ.
+        # Escaped one by one they would be read back as one character.
         raise NotCanonical("a text holds a character split into two surrogates")
     return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", quoted)
 
@@ -120,7 +119,7 @@ def _write(value: Json, indent: str, out: list[str]) -> None:
     elif isinstance(value, int):
         try:
             out.append(int.__repr__(value))
-        except ValueError as error:  # longer than Python writes out
+        except ValueError as error:  # above Python's limit for decimal conversion
             raise NotCanonical(f"not a number that can be written: {error}") from error
     elif isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
@@ -156,10 +155,7 @@ def _write_items(
 
 
 def dumps(value: Json) -> bytes:
-    """The canonical bytes of `value`.
-
-    Raises NotCanonical where the value has no faithful JSON form or exceeds the bounds.
-    """
+    """The canonical bytes of `value`. Raises NotCanonical where it has none, or exceeds the limits."""
     out: list[str] = []
     _write(value, "", out)
     out.append("\n")

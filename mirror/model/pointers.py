@@ -1,4 +1,4 @@
-"""How a document points to a file that is stored beside it."""
+"""Pointers from documents to stored files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KEYS = frozenset({"sha256", "size", "name"})
 
 
 def pointers(document: Json) -> Iterator[JsonObject]:
-    """Every `{"sha256", "size", "name"}` in a document, however deep."""
+    """Every `{"sha256", "size", "name"}` at any depth of a document."""
     todo = [document]
     while todo:
         value = todo.pop()

@@ -1,6 +1,6 @@
-"""What the rooms ask of the world outside: the time, and somebody to tell how far they are.
+"""Interfaces of the outside world: the clock, progress reports, and request counts of other processes.
 
-Only the edges (`cli`, `daemon`) hold the real ones; tests hold their own.
+Only the edges (`cli`, `daemon`) implement them; tests have their own.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, injected: no room below the edges reads the machine's clock."""
+    """The time. No room below the edges reads the machine's clock."""
 
     def now(self) -> datetime:
-        """The time of day, aware and in UTC."""
+        """The current time, timezone-aware, in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds from some fixed point; never goes back."""
+        """Seconds since a fixed point; never decreases."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; other work goes on."""
+        """Wait without blocking."""
         ...
 
 
 @dataclass(frozen=True)
 class Use:
-    """What one identity asked of one group of resources: how long ago each request was, in seconds, and
-    for how many seconds more nothing may be asked."""
+    """The requests of one identity for one group of resources: the age of each in seconds (`made`), and for
+    how many more seconds requests are blocked."""
 
     identity: str
     group: str
@@ -39,27 +39,27 @@ class Use:
 
 
 class UseJournal(Protocol):
-    """Where the use of the last hour is kept, for other processes and for the next one."""
+    """Shares the requests of the last hour with other processes and the next one."""
 
     def exchange(self, own: Sequence[Use]) -> Sequence[Use]:
-        """Keep what this process used, and give what others did of the same, in the same order. Never
-        fails: where nothing can be kept or read, nobody else used anything."""
+        """Store this process's requests, and return those of others for the same identities and groups, in
+        the same order. Never raises: without storage, there are no others."""
         ...
 
 
 class Progress(Protocol):
-    """Somebody to tell how far a long piece of work is. Cheap to call often."""
+    """Receives the progress of long work. Cheap to call often."""
 
     def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
-        """`subject` (a repository's full name, say) is at `stage`; counts where they are known.
+        """`subject` (such as a repository's full name) is at `stage`, with counts if they are known.
 
-        Stage `done` ends the subject.
+        The stage `done` ends the subject.
         """
         ...
 
 
 class NoProgress:
-    """A Progress that nobody watches."""
+    """A Progress that ignores all reports."""
 
     def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
-        """Forget it."""
+        """Ignore the report."""

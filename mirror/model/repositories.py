@@ -1,4 +1,4 @@
-"""Bitbucket's things and git's refs, as far as every room must speak of them."""
+"""Workspaces, repositories and git refs, as every room knows them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HASH = re.compile(r"[0-9a-f]{40}")
 
 
 def is_uuid(text: object) -> bool:
-    """Whether `text` is a uuid as Bitbucket writes it, braces included."""
+    """Whether `text` is a uuid in Bitbucket's form, with braces."""
     return isinstance(text, str) and _UUID.fullmatch(text) is not None
 
 
@@ -26,7 +26,7 @@ def is_hash(text: object) -> bool:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A workspace as Bitbucket names it now. `uuid` has its braces; it is the identity."""
+    """A workspace with its current names. `uuid`, in braces, is its identity."""
 
     uuid: str
     slug: str
@@ -36,9 +36,9 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository as Bitbucket names it now. `uuid` survives renames and transfers.
+    """A repository with its current names. `uuid` survives renames and transfers.
 
-    `profile` is the API's own JSON, the richest answer obtained so far.
+    `profile` is the JSON of the API, the most detailed one received so far.
     """
 
     uuid: str
@@ -55,7 +55,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Head:
-    """Where HEAD points: a `symref` to a ref, `detached` at a hash, or an `unborn` ref."""
+    """HEAD: a `symref` to a ref, `detached` at a hash, or an `unborn` ref."""
 
     kind: Literal["symref", "detached", "unborn"]
     value: bytes
@@ -63,10 +63,9 @@ class Head:
 
 @dataclass(frozen=True)
 class Refs:
-    """What a server advertises: refs by name (bytes, as git has them), each with its 40-digit hash.
+    """The refs that a server advertises, by name (bytes, as in git), each with its 40-digit hash.
 
-    `peeled` holds, for annotated tags, what they point to in the end. `head` is None where the
-    server says nothing of it.
+    `peeled` has the peeled values of annotated tags. `head` is None where the server sends none.
     """
 
     refs: Mapping[bytes, str]
@@ -76,9 +75,9 @@ class Refs:
 
 @dataclass(frozen=True)
 class RefChange:
-    """A ref that moved: `old` None when it is new, `new` None when upstream removed it.
+    """A ref that changed: `old` is None for a new one, `new` is None for a removed one.
 
-    `kind` tells a fast-forward from a rewrite, where history was replaced.
+    `kind` distinguishes a fast-forward from a rewrite of history.
     """
 
     name: bytes
@@ -88,7 +87,7 @@ class RefChange:
 
 
 def name_to_json(name: bytes) -> str:
-    """A git name as JSON text: itself if UTF-8, else `base64:…` (no ref may hold a colon)."""
+    """A git name as JSON text: itself if it is UTF-8, else `base64:…` (no ref name has a colon)."""
     try:
         return name.decode("utf-8")
     except UnicodeDecodeError:
@@ -96,7 +95,7 @@ def name_to_json(name: bytes) -> str:
 
 
 def name_from_json(text: str) -> bytes:
-    """The git name that `name_to_json` wrote."""
+    """The git name in the text of `name_to_json`. Raises ValueError."""
     if text.startswith("base64:"):
         return base64.b64decode(text[len("base64:") :], validate=True)
     return text.encode("utf-8")

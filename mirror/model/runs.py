@@ -1,4 +1,4 @@
-"""Runs: one attempt over some repositories, and what came of it."""
+"""Runs: one attempt over some repositories, and its results."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ RunKind = Literal["backup", "verify", "prune", "erase", "accept-loss"]
 
 
 class Outcome(StrEnum):
-    """What a run did with one repository or workspace."""
+    """The result of a run for one repository or workspace."""
 
     SAVED = "saved"  # something had changed: a new snapshot
     CONFIRMED = "confirmed"  # nothing had changed since the last snapshot
-    PARTIAL = "partial"  # what could be had is stored; its problems say what could not
+    PARTIAL = "partial"  # stored in part; its problems say what is missing
     FAILED = "failed"  # no snapshot could be taken
-    LOCKED = "locked"  # another process was at work on it
+    LOCKED = "locked"  # another process held its lock
     ABSENT = "absent"  # not in a complete listing, not yet confirmed as gone; kept
-    UNREACHED = "unreached"  # held and included, but in no list, and nobody can say whether it is gone; kept
+    UNREACHED = "unreached"  # stored and included, but in no list, and it is unknown whether it is gone; kept
     GONE = "gone"  # confirmed as gone upstream; kept
-    EXCLUDED = "excluded"  # left out by the configuration; what is held is kept
+    EXCLUDED = "excluded"  # excluded by the configuration; its snapshots are kept
     PENDING = "pending"  # not reached before the run ended
-    PRUNED = "pruned"  # retention let snapshots go
-    KEPT = "kept"  # retention let nothing go; its facts say why
-    ERASED = "erased"  # removed on purpose, before retention; or left out because it was
+    PRUNED = "pruned"  # retention removed snapshots
+    KEPT = "kept"  # retention removed nothing; its facts say why
+    ERASED = "erased"  # erased; or skipped because it was
     ACCEPTED = "accepted"  # a loss that had tripped the brake was accepted
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something a run could not do: an exit code, the part it touches, and words for a person.
+    """A problem of a run: the exit code, a text for people, and the part affected.
 
-    `hint` says what to do about it, where that is known.
+    `hint` says what to do, where that is known.
     """
 
     code: int
@@ -48,14 +48,14 @@ class Problem:
     hint: str | None = None
 
     def to_json(self) -> JsonObject:
-        """As run records hold it."""
+        """The JSON in run records."""
         hint = {"hint": self.hint} if self.hint else {}
         return {"code": self.code, "part": self.part, "text": self.text, **hint}
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """What a run did with one repository (`kind` repository) or workspace (`kind` workspace)."""
+    """The result of a run for one repository or workspace (`kind`)."""
 
     kind: Literal["repository", "workspace"]
     full_name: str
@@ -77,7 +77,7 @@ class RunEntry:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
-        """As run records hold it."""
+        """The JSON in run records."""
         rewritten = {"trees": dict(self.trees), "refs": dict(self.refs)} if self.trees else {}
         facts = {"facts": dict(self.facts)} if self.facts else {}
         return {
@@ -158,7 +158,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Finding:
-    """What verification reports: one damaged or missing thing, and what it means.
+    """A finding of verify: something damaged or missing.
 
     `file` is relative to the store. `object` is a git object id, ref name or document path where
     that says more. `snapshots` are the ids that can no longer be restored in full because of it.
@@ -172,7 +172,7 @@ class Finding:
     severity: Literal["damage", "warning"] = "damage"
 
     def to_json(self) -> JsonObject:
-        """As results and run records hold it."""
+        """The JSON in results and run records."""
         return {
             "file": self.file,
             "problem": self.problem,
@@ -193,7 +193,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verified:
-    """What the verification of one folder of a store (`place`) came to, at the time `at`."""
+    """The result of verifying one folder of a store (`place`) at the time `at`."""
 
     place: str
     at: datetime
@@ -201,7 +201,7 @@ class Verified:
     counts: Mapping[str, int]
 
     def to_json(self) -> JsonObject:
-        """As a journal keeps it."""
+        """The JSON in the journal."""
         findings = [finding.to_json() for finding in self.findings]
         return {
             "place": self.place,

@@ -1,4 +1,4 @@
-"""SELECTOR: which repositories a command is about."""
+"""SELECTOR: the repositories that a command applies to."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mirror.errors import UsageError
 class Selector:
     """`workspace`, `workspace/repository`, or a glob of that.
 
-    A repository may also be given by its folder name (`slug~1a2b3c4d`), which tells two of the
-    same name apart. A selector without a slash means the whole workspace.
+    The folder name (`slug~1a2b3c4d`) of a repository also works, and distinguishes two with the same name. A
+    selector without a slash matches the whole workspace.
     """
 
     workspace: str
@@ -21,7 +21,7 @@ class Selector:
 
     @classmethod
     def parse(cls, text: str) -> Selector:
-        """Read a selector from the command line. Raises UsageError where it has no meaning."""
+        """Parse a selector. Raises UsageError."""
         workspace, slash, repository = text.strip().partition("/")
         if not workspace or (slash and not repository) or "/" in repository:
             raise UsageError(
@@ -32,17 +32,17 @@ class Selector:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it can mean one repository only."""
+        """Whether it names a single repository."""
         return self.repository is not None and not any(
             sign in self.workspace + self.repository for sign in "*?["
         )
 
     def matches_workspace(self, *names: str) -> bool:
-        """Whether one of a workspace's names (slug, uuid, folder) is meant."""
+        """Whether it matches one of the names of a workspace (slug, uuid, folder)."""
         return any(fnmatchcase(name.lower(), self.workspace) for name in names)
 
     def matches_repository(self, *names: str) -> bool:
-        """Whether one of a repository's names (slug, folder) is meant, its workspace matching."""
+        """Whether it matches one of the names of a repository (slug, folder), if its workspace matches."""
         if self.repository is None:
             return True
         return any(fnmatchcase(name.lower(), self.repository) for name in names)

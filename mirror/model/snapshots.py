@@ -1,4 +1,4 @@
-"""Snapshots: what a run kept of one repository (or of a workspace) at one time."""
+"""Snapshots: the state of a repository or workspace at one time, as a run stored it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ID = re.compile(r"\d{8}T\d{6}Z")
 
 
 def snapshot_id(when: datetime) -> str:
-    """The id of a snapshot whose work began at `when`: its UTC second."""
+    """The id of a snapshot begun at `when`: the UTC second."""
     return when.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
@@ -25,23 +25,23 @@ def is_snapshot_id(text: str) -> bool:
 
 
 def snapshot_time(identifier: str) -> datetime:
-    """The UTC second that a snapshot id names."""
+    """The time in a snapshot id."""
     return datetime.strptime(identifier, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def time_text(when: datetime) -> str:
-    """A time as documents and records hold it: UTC, ISO 8601 to the second, with a `Z`."""
+    """A time as documents and records have it: UTC, ISO 8601 to the second, with a `Z`."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def time_from_text(text: str) -> datetime:
-    """The time that `time_text` wrote (any ISO 8601 text with an offset is read too)."""
+    """Parse a time in ISO 8601; UTC where it has no offset. Raises ValueError."""
     when = datetime.fromisoformat(text)
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 class PartState(StrEnum):
-    """How much of a part a snapshot holds. Unknown is never recorded as "none"."""
+    """How much of a part a snapshot has. Unknown is never recorded as "none"."""
 
     COMPLETE = "complete"
     PARTIAL = "partial"
@@ -55,8 +55,8 @@ class PartState(StrEnum):
 class Part:
     """One part (`code`, `pull_requests`, …) of one snapshot.
 
-    `counts` are of things held (`{"pull_requests": 12, "comments": 40}`); `reason` says why the
-    state is not complete, in words for a person; `scope` is the missing scope where denied.
+    `counts` are of stored items (`{"pull_requests": 12, "comments": 40}`); `reason` says, for people, why the
+    part is not complete; `scope` is the missing scope where access was denied.
     """
 
     state: PartState
@@ -66,7 +66,7 @@ class Part:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing that this credential could ever have is missing."""
+        """Whether nothing is missing that the credential could read."""
         return self.state in (
             PartState.COMPLETE,
             PartState.GONE,
@@ -75,9 +75,8 @@ class Part:
         )
 
     @property
-    def told(self) -> str | None:
-        """What there is to tell of it besides that it is there, in words for a person; None where that is
-        all, or where it is switched off."""
+    def summary(self) -> str | None:
+        """What is missing and why, for people; None where the part is complete or switched off."""
         if self.state is PartState.SKIPPED or (self.state is PartState.COMPLETE and not self.reason):
             return None
         if self.state is PartState.COMPLETE:
@@ -87,7 +86,7 @@ class Part:
         return f"{text} (scope {self.scope})" if self.scope and self.scope not in text else text
 
     def to_json(self) -> JsonObject:
-        """As `snapshot.json` holds it."""
+        """The JSON in `snapshot.json`."""
         data: dict[str, Any] = {"state": str(self.state), "counts": dict(self.counts)}
         if self.reason is not None:
             data["reason"] = self.reason
@@ -103,9 +102,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot's own facts: its `snapshot.json`, and the tree that holds its documents.
+    """The content of `snapshot.json`, and the tree of the documents.
 
-    `sequence` (the parent's plus one), not the clock, is the order of snapshots.
+    The order of snapshots is by `sequence` (the parent's plus one), not by time.
     """
 
     id: str
@@ -137,7 +136,7 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, data: JsonObject, *, tree: str) -> Snapshot:
-        """Read a `snapshot.json`; `tree` is the id of the tree that it stands in."""
+        """Read a `snapshot.json`; `tree` is the id of the tree that contains it."""
         return cls(
             id=data["id"],
             time=time_from_text(data["time"]),

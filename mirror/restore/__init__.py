@@ -1,7 +1,7 @@
-"""Bringing it back: from the store to a folder, or to another git server.
+"""Restoring from a store to a folder, or to a git server.
 
-Reads the store alone, so that any copy of it will do. Nothing is overwritten unless asked, and
-what is restored is read again before it is called restored.
+Reads only the store, so any copy of it works. Overwrites nothing without `--overwrite`, and reads back what
+it restored.
 """
 
 from mirror.restore.restore import CODE, PARTS, Item, Report, run

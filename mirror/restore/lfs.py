@@ -1,4 +1,4 @@
-"""LFS objects of a restored snapshot, brought to a git server before the push."""
+"""Sending the LFS objects of a snapshot to a git server before the push."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Objects:
-    """The LFS objects that a snapshot's refs reach: how many, how many of them were restored, and how many
-    the store never had. `problems` say what else went wrong, each with an exit code."""
+    """The LFS objects that the refs reach: their number, how many were restored, and how many the store never
+    had. Each problem has an exit code."""
 
     reached: int = 0
     restored: int = 0
@@ -30,7 +30,7 @@ class Objects:
 
 
 async def reached_by(folder: RepositoryFolder, tips: Sequence[str], pool: WorkerPool) -> list[str]:
-    """The objects that the hashes `tips` reach in the mirror."""
+    """The sha256 of the objects that the hashes `tips` reach in the mirror."""
     job = LfsFindJob(str(folder.code), tuple(sorted(set(tips))))
     return sorted((await pool.run(job)).objects)
 
@@ -45,7 +45,7 @@ async def to_url(
     pool: WorkerPool,
     tell: Tell,
 ) -> Objects:
-    """Bring the objects to the git server at `url`, or to the repository that a file URL names."""
+    """Send the objects to the git server at `url`, or copy them to the repository of a file URL."""
     if urlsplit(url).scheme == "file":
         target = Path(unquote(urlsplit(url).path))
         place = target if _is_bare(target) else target / ".git"

@@ -1,4 +1,4 @@
-"""One restore. See `run`."""
+"""Restoring from a store. See `run`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FORM = extract.Form(extract.RESTORING)
 
 @dataclass(frozen=True)
 class Item:
-    """One repository: what was (or, in a dry run, would be) restored from which snapshot."""
+    """The result for one repository, or what a dry run would restore."""
 
     repository: str
     snapshot: str
@@ -53,22 +53,22 @@ class Item:
     # The other mirrors (`wiki`, `snippets/…`), each with how many refs.
     mirrors: Mapping[str, int] = field(default_factory=dict)
     documents: int = 0
-    # Step logs that the snapshot points to and that retention has let go since.
+    # Step logs of the snapshot that retention has removed since.
     logs_let_go: int = 0
-    # LFS objects that were restored, and those that the refs reach and the store never had.
+    # LFS objects that were restored, and those that the store never had.
     lfs_objects: int = 0
     lfs_absent: int = 0
-    # Whether something of it is at the target folder.
+    # Whether the target has content of it.
     is_there: bool = False
-    # Parts that the snapshot does not hold in full, each with the reason.
+    # Incomplete parts of the snapshot, each with the reason.
     not_whole: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[tuple[int, str], ...] = ()
-    # What is left for a person to do at the target.
+    # What the user must do at the target.
     advice: tuple[str, ...] = ()
     push: JsonObject | None = None
 
     def to_json(self) -> JsonObject:
-        """As results hold it."""
+        """The JSON in results."""
         data: dict[str, Any] = dict(self.__dict__)
         data["not_whole"], data["mirrors"] = dict(self.not_whole), dict(self.mirrors)
         data["advice"] = list(self.advice)
@@ -78,7 +78,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Report:
-    """What a restore did."""
+    """The result of a restore."""
 
     items: tuple[Item, ...]
     dry_run: bool
@@ -94,7 +94,7 @@ class Report:
         return worst(self.exit_codes)
 
     def to_json(self) -> JsonObject:
-        """As `--json` prints it."""
+        """The JSON that `--json` prints."""
         return {
             "schema": 1,
             "dry_run": self.dry_run,
@@ -130,14 +130,13 @@ async def run(
     environment: Mapping[str, str] | None = None,
     network: Network | None = None,
 ) -> Report:
-    """Restore what `selector` means from the store at `path`, as it was `at`.
+    """Restore the folders that `selector` matches from the store at `path`, at the snapshot `at`.
 
-    `target` is a folder (one repository: its `code.git`, `wiki.git` and `metadata`; several: the same
-    below `workspace/repository`, and of a whole workspace what is its own below
-    `workspace/~workspace`), or the URL of a git repository that the refs of the code (or, with `only`
-    that, the wiki) are pushed to, all of them or those that one of the globs `refs` means. Raises
-    UsageError, NoStore and StoreDamaged before anything is touched; what happens to one of several is in
-    its item, also that it had no snapshot then.
+    `target` is a folder or the URL of a git repository. In a folder, one repository gives `code.git`,
+    `wiki.git` and `metadata`; several give the same in `workspace/repository` each, and a whole workspace its
+    own content in `workspace/~workspace`. To a URL the refs of the code (or, with `only` that, of the wiki)
+    are pushed: all, or those that one of the globs `refs` matches. Raises UsageError, NoStore and
+    StoreDamaged before any change; the problems of one of several are in its item.
     """
     tell = progress or NoProgress()
     with Store.open(path) as store:
@@ -147,7 +146,7 @@ async def run(
             if is_url(target):
                 if len(repositories) != 1:
                     raise UsageError(
-                        f"{selector} means {len(repositories)} repositories, and a URL can take one",
+                        f"{selector} matches {len(repositories)} repositories, and a URL can take one",
                         hint="name one repository, or restore to a folder",
                     )
                 [when] = extract.choose(repositories, at)
@@ -157,8 +156,8 @@ async def run(
                 return Report((await _push(pushing, repositories[0], when),), dry_run)
             if refs:
                 raise UsageError(
-                    "--refs chooses what is pushed to a git server, and the target is a folder",
-                    hint="a restore to a folder brings every ref; leave --refs out",
+                    "--refs selects what is pushed to a git server, and the target is a folder",
+                    hint="a restore to a folder has every ref; omit --refs",
                 )
             base = Path(target).absolute()
             _check_folder(base, overwrite=overwrite)
@@ -181,7 +180,7 @@ async def run(
 
 @dataclass(frozen=True)
 class _Pushing:
-    """What is asked of a restore to a git server."""
+    """The options of a restore to a git server."""
 
     mirror: str
     url: str
@@ -195,7 +194,7 @@ class _Pushing:
 
 @dataclass(frozen=True)
 class _Order:
-    """What is asked of a restore to a folder; `may_lack`: of several, some may have no wiki."""
+    """The options of a restore to a folder; `may_lack`: some of several repositories may have no wiki."""
 
     at: str
     only: frozenset[str]
@@ -207,7 +206,7 @@ class _Order:
 
 
 def is_url(target: str) -> bool:
-    """Whether a target is a git URL that we can push to. Raises UsageError for those we cannot."""
+    """Whether a target is a git URL. Raises UsageError for URLs that are not supported."""
     if target.startswith("bitbucket:"):
         raise UsageError(
             "restoring into Bitbucket is not built in this version",
@@ -241,7 +240,7 @@ def _parts_of(url: str) -> SplitResult:
             raise ValueError
     except ValueError:  # it is not repeated: a password may stand in it
         raise UsageError(
-            "the target is not a URL: its host or its port cannot be", hint="see what stands after ://"
+            "malformed URL: its host or port is invalid", hint="check the part after ://"
         ) from None
     return parts
 
@@ -265,38 +264,38 @@ def _item(folder: Folder, when: At, target: str, **more: Any) -> Item:
 
 
 def _wanted(folder: Folder, snapshot: Snapshot, only: frozenset[str], *, may_lack: bool) -> dict[str, Refs]:
-    """The refs of each mirror of a snapshot that is asked for, by the mirror's name."""
-    told = folder.metadata.mirrors(snapshot)
-    for lacking in sorted(_needed(folder, only, may_lack=may_lack) - told.keys()):
+    """The refs of each wanted mirror of a snapshot, by the mirror's name."""
+    known = folder.metadata.mirrors(snapshot)
+    for lacking in sorted(_needed(folder, only, may_lack=may_lack) - known.keys()):
         raise MirrorError(
             f"{folder.full_name}: the snapshot {snapshot.id} has no {lacking}, which could not be read then",
             hint="choose another snapshot with --at; mirror snapshots lists them",
         )
-    return {mirror: one.refs for mirror, one in told.items() if mirror.partition("/")[0] in only}
+    return {mirror: one.refs for mirror, one in known.items() if mirror.partition("/")[0] in only}
 
 
 def _needed(folder: Folder, only: frozenset[str], *, may_lack: bool) -> frozenset[str]:
-    """The mirrors that a snapshot must know of, or something is missing."""
+    """The mirrors that a snapshot must have."""
     if not isinstance(folder, RepositoryFolder):
         return frozenset()
     return frozenset({"wiki"}) if only == {"wiki"} and not may_lack else only & {"code"}
 
 
 def _lacking(folder: Folder, place: Path, error: MirrorError) -> Item:
-    """One of several that has no snapshot then."""
+    """The result for one of several without a snapshot."""
     return Item(folder.full_name, "", "", None, None, str(place), problems=(extract.problem_of(error),))
 
 
 def _unreadable(damage: StoreDamaged) -> Item:
-    """A folder of which nobody can tell whose it is."""
+    """The result for a folder that cannot be identified."""
     name, problems = extract.unreadable(damage)
     return Item(name, "", "", None, None, "", problems=problems)
 
 
 async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> Item:
-    """One repository, or what belongs to a workspace itself."""
+    """Restore one repository, or a workspace's own content, to a folder."""
     if order.dry_run:
-        return _foretold(order, folder, when, place)
+        return _planned(order, folder, when, place)
     stopped = threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -327,8 +326,8 @@ async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> It
     )  # fmt: skip
 
 
-def _foretold(order: _Order, folder: Folder, when: At, place: Path) -> Item:
-    """What a dry run tells."""
+def _planned(order: _Order, folder: Folder, when: At, place: Path) -> Item:
+    """The result of a dry run."""
     mirrors: dict[str, Refs] = {}
     documents, problems = 0, []
     try:
@@ -345,12 +344,12 @@ def _foretold(order: _Order, folder: Folder, when: At, place: Path) -> Item:
 
 
 async def _push(order: _Pushing, folder: RepositoryFolder, when: At) -> Item:
-    """Push one repository's code (or wiki) to a git server, and tell ref by ref what became of it."""
+    """Push one repository's code or wiki to a git server; the result names each ref."""
     name, mirror = folder.full_name, order.mirror
-    told = _wanted(folder, when.snapshot, frozenset({mirror}), may_lack=False)[mirror]
-    refs = {ref: value for ref, value in told.refs.items() if not ref.startswith(b"refs/mirror/")}
+    known = _wanted(folder, when.snapshot, frozenset({mirror}), may_lack=False)[mirror]
+    refs = {ref: value for ref, value in known.refs.items() if not ref.startswith(b"refs/mirror/")}
     wanted = server.choose_refs(refs, order.refs)
-    default = told.head.value if told.head is not None and told.head.kind == "symref" else None
+    default = known.head.value if known.head is not None and known.head.kind == "symref" else None
     job = PushJob(
         str(folder.mirror(mirror)), order.url, order.login, wanted, order.overwrite, order.dry_run,
         default=default if default in wanted else None,
@@ -360,7 +359,7 @@ async def _push(order: _Pushing, folder: RepositoryFolder, when: At) -> Item:
     objects = lfs.Objects()
     try:
         if mirror == "code":
-            objects = await server.bring_objects(folder, when.snapshot, job, order.pool, order.progress)
+            objects = await server.send_objects(folder, when.snapshot, job, order.pool, order.progress)
             problems += objects.problems
         result = await order.pool.run(job, progress=lambda text: order.progress.report(name, f"push: {text}"))
         problems += server.problems_of(result, overwrite=order.overwrite)

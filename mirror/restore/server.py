@@ -1,4 +1,4 @@
-"""What belongs to a restore to a git server beside the push: which refs, LFS objects first, the report."""
+"""The parts of a restore to a git server around the push: selecting refs, LFS objects, and the report."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mirror.model import JsonObject, Progress, Snapshot, name_to_json
 from mirror.restore import lfs
 from mirror.store.reading.reader import RepositoryFolder
 
-# So many refs that were refused for the same reason are named.
+# The number of refs refused for the same reason that are named.
 NAMED_MAX = 20
 
 
 def choose_refs(refs: Mapping[bytes, str], globs: Sequence[str]) -> dict[bytes, str]:
-    """The refs whose full name (`refs/heads/main`) one of `globs` matches, a `*` also over slashes; all of
-    them where there are no globs. Raises UsageError for a glob that matches none."""
+    """The refs whose full name (`refs/heads/main`) matches one of `globs`, where `*` includes slashes;
+    without globs all refs. Raises UsageError for a glob that matches none."""
     if not globs:
         return dict(refs)
     chosen: dict[bytes, str] = {}
@@ -36,19 +36,19 @@ def choose_refs(refs: Mapping[bytes, str], globs: Sequence[str]) -> dict[bytes, 
     return chosen
 
 
-async def bring_objects(
+async def send_objects(
     folder: RepositoryFolder, snapshot: Snapshot, job: PushJob, pool: WorkerPool, progress: Progress
 ) -> lfs.Objects:
-    """Bring LFS objects to where the refs are about to be pushed: pointers are worth nothing before."""
+    """Send the LFS objects before the refs are pushed, so that no pointer lacks its object."""
     tips = list(job.refs.values())
     try:
         oids = await lfs.reached_by(folder, tips, pool)
-    except GitFailed as error:  # the code may be whole for all that
+    except GitFailed as error:  # the code may be complete all the same
         return lfs.Objects(problems=((4, error.message),))
     if not oids or job.dry_run:
         return lfs.Objects(len(oids))
-    foretold = await pool.run(replace(job, dry_run=True))
-    if foretold.would_overwrite and not job.overwrite:
+    planned = await pool.run(replace(job, dry_run=True))
+    if planned.would_overwrite and not job.overwrite:
         return lfs.Objects(len(oids))
     return await lfs.to_url(
         folder, snapshot, oids, tips, job.url, job.login, pool,
@@ -57,8 +57,7 @@ async def bring_objects(
 
 
 def problems_of(result: PushResult, *, overwrite: bool) -> list[tuple[int, str]]:
-    """What went wrong with a push, each with its exit code; refs that were refused for the same reason
-    together."""
+    """The problems of a push, each with its exit code; refs refused for the same reason are one problem."""
     problems: list[tuple[int, str]] = []
     if result.would_overwrite and not overwrite:
         first, count = name_to_json(result.would_overwrite[0]), len(result.would_overwrite)
@@ -82,7 +81,7 @@ def problems_of(result: PushResult, *, overwrite: bool) -> list[tuple[int, str]]
 
 
 def advice_of(result: PushResult) -> tuple[str, ...]:
-    """What is left to do at the target after a push."""
+    """What the user must do at the target after a push."""
     found = result.default
     if found is None or found.is_set:
         return ()
@@ -100,7 +99,7 @@ def advice_of(result: PushResult) -> tuple[str, ...]:
 
 
 def to_json(result: PushResult) -> JsonObject:
-    """As `--json` prints what a push did."""
+    """The JSON of a push that `--json` prints."""
     default = result.default
     return {
         "pushed": [name_to_json(ref) for ref in result.pushed],

@@ -81,9 +81,9 @@ def test_a_selector_that_matches_nothing_says_what_is_near(store: Store, text: s
 
 def test_one_repository_is_asked_for_and_several_are_an_error(store: Store) -> None:
     assert store.repository(Selector.parse("acme/docs")).slug == "docs"
-    with pytest.raises(UsageError, match="means 4 repositories"):
+    with pytest.raises(UsageError, match="matches 4 repositories"):
         store.repository(Selector.parse("acme"))
-    with pytest.raises(UsageError, match="means 0 repositories"):
+    with pytest.raises(UsageError, match="matches 0 repositories"):
         store.repository(Selector.parse("beta"))
 
 

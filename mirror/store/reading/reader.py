@@ -174,7 +174,7 @@ class Store:
             return found[0]
         names = ", ".join(one.full_name for one in found[:5]) or "it has none"
         raise UsageError(
-            f"{str(selector)!r} selects {len(found)} repositories, and one is needed",
+            f"{str(selector)!r} matches {len(found)} repositories, and one is needed",
             hint=f"name one as workspace/repository: {names}",
         )
 
