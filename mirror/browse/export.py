@@ -54,7 +54,7 @@ def export(
     target: Path,
     *,
     at: str = "latest",
-    tell: Callable[[str, str], None] = lambda *_: None,
+    report: Callable[[str, str], None] = lambda *_: None,
 ) -> list[Exported]:
     """Write the folders that `selector` matches to `target`, at the snapshot `at`.
 
@@ -74,7 +74,7 @@ def export(
         ]
         chosen = extract.choose([one for one, _ in places], at)
         return [_unreadable(one) for one in damages] + [
-            _export(folder, when, at, place, tell)
+            _export(folder, when, at, place, report)
             if isinstance(when, At)
             else Exported(folder.full_name, None, str(place), problems=(extract.problem_of(when),))
             for (folder, place), when in zip(places, chosen, strict=True)
@@ -87,9 +87,9 @@ def _unreadable(damage: StoreDamaged) -> Exported:
     return Exported(name, None, "", problems=problems)
 
 
-def _export(folder: Folder, when: At, at: str, place: Path, tell: Callable[[str, str], None]) -> Exported:
+def _export(folder: Folder, when: At, at: str, place: Path, report: Callable[[str, str], None]) -> Exported:
     needed = frozenset({"code"} if isinstance(folder, RepositoryFolder) else ())
-    order = extract.Order(_FORM, _PARTS, _do, tell, needed=needed)
+    order = extract.Order(_FORM, _PARTS, _do, report, needed=needed)
     done = extract.extract(folder, when, at, place, order)
     counts = (done.documents, done.files, sum(done.refs.values())) if done.is_there else (0, 0, 0)
     return Exported(
@@ -102,6 +102,6 @@ def _export(folder: Folder, when: At, at: str, place: Path, tell: Callable[[str,
     )
 
 
-def _do(job: Job[T], tell: Callable[[str], None]) -> T:
+def _do(job: Job[T], report: Callable[[str], None]) -> T:
     """Run the job in this process."""
-    return job.do(tell, lambda: 0.0, DEFAULT_LIMITS)
+    return job.do(report, lambda: 0.0, DEFAULT_LIMITS)

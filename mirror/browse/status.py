@@ -237,7 +237,7 @@ def stale(found: Status, *, most: timedelta, now: datetime) -> list[str]:
     late = []
     for name, whole in things:
         if whole is None:
-            late.append(f"{name} was never whole, as far as run records tell")
+            late.append(f"{name} was never whole, as far as run records show")
         elif whole - now > CLOCKS_DIFFER:
             late.append(f"{name} was last whole at {time_text(whole)}, which is yet to come: a wrong clock")
         elif now - whole > most:

@@ -45,7 +45,7 @@ class Order:
     form: Form
     parts: frozenset[str]
     do: Callable[[Job[Any], Callable[[str], None]], Any]
-    tell: Callable[[str, str], None] = lambda *_: None
+    report: Callable[[str, str], None] = lambda *_: None
     overwrite: bool = False
     # Mirrors that the snapshot must have.
     needed: frozenset[str] = frozenset()
@@ -96,7 +96,7 @@ def extract(folder: Folder, when: At, at: str, place: Path, order: Order) -> Ext
     finally:
         if destination is not None:
             done.problems += destination.discard()
-        order.tell(folder.full_name, "done")
+        order.report(folder.full_name, "done")
     return done
 
 
@@ -134,17 +134,21 @@ def _make(folder: Folder, when: At, target: Path, order: Order) -> Extracted:
     """Write all parts to the folder `target`. Raises MirrorError and OSError where that is impossible."""
     done, name, snapshot = Extracted(when), folder.full_name, when.snapshot
     if METADATA in order.parts:
-        order.tell(name, "documents")
+        order.report(name, "documents")
         try:
             written = write_documents(
-                folder, snapshot, target, lambda text: order.tell(name, text), by_name=order.form.named_files
+                folder,
+                snapshot,
+                target,
+                lambda text: order.report(name, text),
+                by_name=order.form.named_files,
             )
             done.documents, done.files = written.documents, written.files
             done.logs_let_go, done.problems = written.logs_let_go, written.problems
         except DamageFound as damage:
             done.problems.append((damage.exit_code, f"{name}: {damage.message}"))
     for mirror, one in _wanted(folder, when, order, done).items():
-        order.tell(name, mirror)
+        order.report(name, mirror)
         place = target / (mirror if order.form.work_trees else mirror_place(mirror))
         try:
             job = _copy(folder, mirror, one, place, order, done)
@@ -175,7 +179,7 @@ def _copy(
     """Copy a mirror; raises _NoMirror where it is damaged."""
     source = folder.mirror(mirror)
     job = CopyJob(str(source), str(place), recorded.refs, dict(recorded.pins), order.form.work_trees)
-    result: CopyResult = order.do(job, lambda text: order.tell(folder.full_name, f"{mirror}: {text}"))
+    result: CopyResult = order.do(job, lambda text: order.report(folder.full_name, f"{mirror}: {text}"))
     where = folder.relative(source)
     for problem in result.damage:
         file = f"{where}/{problem.file}" if problem.file else where
@@ -199,12 +203,14 @@ def _add_objects(folder: RepositoryFolder, when: At, job: CopyJob, order: Order,
     """Copy the LFS objects that the refs of the copy reach."""
     name = folder.full_name
 
-    def tell(text: str) -> None:
-        order.tell(name, text)
+    def report(text: str) -> None:
+        order.report(name, text)
 
     try:
-        oids = lfs_reached(folder, when.snapshot, job.git_folder, job.tips, lambda find: order.do(find, tell))
-        objects = copy_objects(folder, when.snapshot, oids, job.git_folder, tell)
+        oids = lfs_reached(
+            folder, when.snapshot, job.git_folder, job.tips, lambda find: order.do(find, report)
+        )
+        objects = copy_objects(folder, when.snapshot, oids, job.git_folder, report)
     except (DamageFound, GitFailed) as error:  # the code is complete all the same
         done.problems.append((4, f"{name}: its LFS objects are not there: {error.message}"))
         return

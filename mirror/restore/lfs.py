@@ -15,7 +15,7 @@ from mirror.git.workers.pool import WorkerPool
 from mirror.model import Snapshot
 from mirror.store.reading.reader import RepositoryFolder
 
-Tell = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ async def to_url(
     url: str,
     login: GitLogin | None,
     pool: WorkerPool,
-    tell: Tell,
+    report: OnProgress,
 ) -> Objects:
     """Send the objects to the git server at `url`, or copy them to the repository of a file URL."""
     if urlsplit(url).scheme == "file":
         target = Path(unquote(urlsplit(url).path))
         place = target if _is_bare(target) else target / ".git"
-        found = await asyncio.to_thread(copy_objects, folder, snapshot, oids, place, tell)
+        found = await asyncio.to_thread(copy_objects, folder, snapshot, oids, place, report)
         return Objects(len(oids), found.restored, found.absent, tuple(found.problems))
     plain = url.rstrip("/")
     job = LfsPushJob(
         str(folder.code), plain if plain.endswith(".git") else f"{plain}.git", login, tuple(sorted(set(tips)))
     )
-    result = await pool.run(job, progress=tell)
+    result = await pool.run(job, progress=report)
     problems: list[tuple[int, str]] = []
     listed = folder.metadata.lfs(snapshot) or {}
     lost = [oid for oid in result.absent if listed.get(oid, (0, False))[1]]

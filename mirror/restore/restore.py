@@ -138,7 +138,7 @@ async def run(
     are pushed: all, or those that one of the globs `refs` matches. Raises UsageError, NoStore and
     StoreDamaged before any change; the problems of one of several are in its item.
     """
-    tell = progress or NoProgress()
+    progress = progress or NoProgress()
     with Store.open(path) as store:
         folders, homes, damages = extract.readable(store, selector, homes=bool(only & _OF_WORKSPACE))
         repositories = folders if only & _OF_REPOSITORY else []
@@ -152,7 +152,7 @@ async def run(
                 [when] = extract.choose(repositories, at)
                 assert isinstance(when, At)
                 mirror = "wiki" if only == {"wiki"} else "code"
-                pushing = _Pushing(mirror, target, tuple(refs), login, overwrite, dry_run, pool, tell)
+                pushing = _Pushing(mirror, target, tuple(refs), login, overwrite, dry_run, pool, progress)
                 return Report((await _push(pushing, repositories[0], when),), dry_run)
             if refs:
                 raise UsageError(
@@ -161,7 +161,7 @@ async def run(
                 )
             base = Path(target).absolute()
             _check_folder(base, overwrite=overwrite)
-            order = _Order(at, only, overwrite, dry_run, pool, tell, may_lack=not selector.is_exact)
+            order = _Order(at, only, overwrite, dry_run, pool, progress, may_lack=not selector.is_exact)
             places: list[tuple[Folder, Path]] = [
                 (one, base if selector.is_exact else base / place)
                 for one, place in zip(repositories, extract.places_of(repositories), strict=True)
@@ -299,20 +299,20 @@ async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> It
     stopped = threading.Event()
     loop = asyncio.get_running_loop()
 
-    def tell(subject: str, stage: str) -> None:
+    def report(subject: str, stage: str) -> None:
         if stopped.is_set() and stage != "done":
             raise Cancelled("the restore was stopped")
         order.progress.report(subject, stage)
 
-    def do(job: Job[T], tell: Callable[[str], None]) -> T:
-        def report(text: str) -> None:
+    def do(job: Job[T], report: Callable[[str], None]) -> T:
+        def forward(text: str) -> None:
             with contextlib.suppress(Cancelled):  # the pool kills the job by itself
-                tell(text)
+                report(text)
 
-        return asyncio.run_coroutine_threadsafe(order.pool.run(job, progress=report), loop).result()
+        return asyncio.run_coroutine_threadsafe(order.pool.run(job, progress=forward), loop).result()
 
     needed = _needed(folder, order.only, may_lack=order.may_lack)
-    wanted = extract.Order(_FORM, order.only, do, tell, order.overwrite, needed)
+    wanted = extract.Order(_FORM, order.only, do, report, order.overwrite, needed)
     try:
         done = await asyncio.to_thread(extract.extract, folder, when, order.at, place, wanted)
     except asyncio.CancelledError:

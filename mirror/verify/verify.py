@@ -142,7 +142,6 @@ async def run(
     stores record and journal. Raises NoStore and UsageError; damage is in the findings of the run's facts.
     """
     started = (journal.begun() if journal is not None else None) or clock.now()
-    tell = progress or NoProgress()
     tally = _Tally()
     facts: dict[str, Any] = {"level": level, "selectors": [str(one) for one in selectors]}
 
@@ -165,7 +164,7 @@ async def run(
             if share != 1:
                 facts["share"] = f"{len(chosen)} of {len(folders)} folders"
             async with WorkerPool(workers, environment=environment) as pool:
-                order = _Order(level, clock, tell, pool, expected, journal)
+                order = _Order(level, clock, progress or NoProgress(), pool, expected, journal)
                 await _folders(order, chosen, max(1, workers), tally)
     except UsageError:
         raise

@@ -109,7 +109,7 @@ def test_an_export_of_the_latest_is_whole(
     made: Made, tmp_path: Path, writer: Callable[[Made], None], step: int
 ) -> None:
     at = At(step, lambda: writer(made))
-    [found] = browse.export(made.path, API, tmp_path / "out", tell=at)
+    [found] = browse.export(made.path, API, tmp_path / "out", report=at)
     assert found.problems == () and found.is_there
     number = (tmp_path / "out" / "code" / "number").read_text().split()
     assert set(number) == {str(SNAPSHOTS - 1)}
@@ -123,7 +123,7 @@ def test_a_snapshot_that_goes_meanwhile_is_gone_and_not_damaged(
 ) -> None:
     first = made.folder("api").metadata.snapshots()[1]
     at = At(step, lambda: prune(made))
-    [found] = browse.export(made.path, API, tmp_path / "out", at=first.id, tell=at)
+    [found] = browse.export(made.path, API, tmp_path / "out", at=first.id, report=at)
     assert {code for code, _ in found.problems} <= {3}, found.problems
     if not found.is_there:
         assert any(f"no snapshot {first.id}" in text for _, text in found.problems), found.problems

@@ -137,7 +137,7 @@ async def test_what_goes_to_an_empty_folder_is_made_in_it_for_it_may_be_a_mount_
             assert report.exit_code == 0
             expected = {"code.git", "metadata", "files"}
         else:
-            [found] = browse.export(place.config.store, website, target, tell=watching.report)
+            [found] = browse.export(place.config.store, website, target, report=watching.report)
             assert found.is_there and not found.problems and found.refs
             expected = {"code", "metadata", "files"}
         assert target.stat().st_ino == before  # a mount point can be neither removed nor replaced
@@ -150,7 +150,9 @@ async def test_an_export_that_failed_leaves_nothing_and_says_so(place: Place, tm
     target = tmp_path / "around" / "exported"
     target.mkdir(parents=True)
     watching = Watching(target, failing=True)
-    [found] = browse.export(place.config.store, Selector.parse("acme/website"), target, tell=watching.report)
+    [found] = browse.export(
+        place.config.store, Selector.parse("acme/website"), target, report=watching.report
+    )
     assert (found.is_there, found.documents, found.files, found.refs) == (False, 0, 0, 0)
     assert [code for code, _ in found.problems] == [1]
     assert list(target.iterdir()) == []

@@ -204,7 +204,7 @@ async def run_export(context: Context) -> int:
             context.selector(),
             options.to.absolute(),
             at=options.at,
-            tell=progress.report,
+            report=progress.report,
         )
     codes = [code for one in found for code, _ in one.problems]
     context.out.document({"exit_code": worst(codes), "items": [one.to_json() for one in found]})

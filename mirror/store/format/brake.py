@@ -61,7 +61,7 @@ class Lost:
 class Loss:
     """A loss that tripped the brake at `at`: `was` and `now` are counts, `name` is for people.
 
-    `replaced` is how many were gone at once while others were added, where the counts alone tell of no loss.
+    `replaced` is how many were gone at once while others were added, where the counts alone show no loss.
     `repository` is the uuid of the repository whose loss it is, in what versions before 0.6 wrote to a
     workspace's brake; they named nothing that was lost.
     """
@@ -161,7 +161,7 @@ class Brake:
         }
         tripped = self.loss_of(what)
         for key, value in count.lost.items():
-            if tripped is None or key not in lost:  # a brake lets go for the values that tripped it
+            if tripped is None or key not in lost:  # the values that tripped the brake stay
                 lost[key] = Lost(what, key, value, now)
         brake = replace(self, counted={**self.counted, what: count.now})
         if tripped is not None:
