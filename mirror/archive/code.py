@@ -37,7 +37,7 @@ class Code:
 def code_of(pull: PullRequest, comparer: Comparer | None, pin: str | None) -> Code:
     """The commits and the difference of a pull request; `pin` is the head that the mirror keeps."""
     if comparer is None:
-        return Code(note="The backup has no git mirror of this repository.")
+        return Code(note="There is no git mirror of this repository to compare commits in.")
     head = _resolved(comparer, pin, pull.source.hash)
     if head is None:
         return Code(note="The backup does not have the commits of this pull request.")

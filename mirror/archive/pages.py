@@ -19,7 +19,7 @@ from mirror.archive.text import one_line
 from mirror.bitbucket.readable import builds, discussions, tables
 from mirror.bitbucket.readable.parts import get, objects, string
 from mirror.bitbucket.readable.values import Comment, Pointer, Table
-from mirror.errors import DamageFound
+from mirror.errors import DamageFound, MirrorError
 from mirror.extract import Folder
 from mirror.git.comparison import Comparer
 from mirror.model import Json, JsonObject, dumps, name_to_json, time_text
@@ -206,7 +206,11 @@ class Pages:
         pins = self._pins()
         for path, document in self._objects(paths):
             pull, number = discussions.pull_request(document), _number(path)
-            code = code_of(pull, comparer, pins.get(int(number)))
+            pin = pins.get(int(number))
+            if pin is not None and comparer is not None and comparer.commit(pin) is None:
+                text = f"{self.folder.full_name}: the head of pull request {number} is missing or damaged"
+                self.problems.append((4, text))
+            code = code_of(pull, comparer, pin)
             patch = patch_text = None
             if pull.patch is not None:
                 patch = self.files.copy(pull.patch)
@@ -230,7 +234,11 @@ class Pages:
     def _comparer(self) -> AbstractContextManager[Comparer | None]:
         """What compares commits, where there is a mirror."""
         path = self.folder.mirrors().get("code")
-        return nullcontext() if path is None else Comparer(path)
+        try:
+            return nullcontext() if path is None else Comparer(path)
+        except MirrorError as error:
+            self.problems.append((4, f"{self.folder.full_name}: its code cannot be read: {error.message}"))
+            return nullcontext()
 
     def _pins(self) -> dict[int, str]:
         """The head that the mirror keeps of each pull request."""

@@ -132,6 +132,18 @@ def test_damage_is_told_and_the_rest_is_there(made: Made, tmp_path: Path) -> Non
     assert log.name.removesuffix(".gz") in (tmp_path / "new/acme/website/index.html").read_text()
 
 
+def test_a_mirror_that_cannot_be_opened_leaves_the_discussions(made: Made, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(made.store, store)
+    [code] = store.glob("workspaces/*/repositories/api~*/code.git")
+    shutil.rmtree(code / "objects")
+    done = archive(store, Selector.parse("acme/api"), tmp_path / "new", "html")
+    assert done[0].is_there and {number for number, _ in done[0].problems} == {4}
+    assert "the head of pull request 3 is missing or damaged" in done[0].problems[0][1]
+    text = pages(tmp_path / "new")["acme/api/pull-requests/3.html"].text
+    assert "Should this be ROUND_HALF_EVEN?" in text and "does not have the commits" in text
+
+
 @pytest.mark.parametrize(
     ("slug", "name"),
     [("website", "website"), ("..", FOLDER), ("con", FOLDER), ("a/b", FOLDER), ("Upper", FOLDER),
