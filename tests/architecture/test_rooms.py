@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,21 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """The syntax tree of a source file, parsed once."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@cache
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Every module that a file imports, those inside functions included, with the line."""
+    return list(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
     """Every module that a file imports, including imports inside functions, with the line."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
@@ -80,7 +93,7 @@ def dotted(node: ast.AST) -> str:
 
 def strings(path: Path) -> Iterator[tuple[int, str]]:
     """Every text literal of a file except docstrings, with the line."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     documentation = {
         id(node.body[0].value)
         for node in ast.walk(tree)
@@ -174,19 +187,20 @@ READERS = (
 )
 
 
+@cache
 def source_of(module: str) -> Path | None:
     """The file of one of the program's modules; None for other names."""
     path = PACKAGE.parent / module.replace(".", "/")
     return next((one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()), None)
 
 
-def names_of(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def names_of(path: Path) -> list[tuple[int, str]]:
     """Like `imports`, plus each imported name, because it may be a module itself."""
-    yield from imports(path)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield node.lineno, f"{node.module}.{alias.name}"
+    found = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)]
+    return imports(path) + [
+        (one.lineno, f"{one.module}.{alias.name}") for one in found for alias in one.names
+    ]
 
 
 def is_in(module: str, packages: Iterable[str]) -> bool:
@@ -194,6 +208,7 @@ def is_in(module: str, packages: Iterable[str]) -> bool:
     return any(module == one or module.startswith(f"{one}.") for one in packages)
 
 
+@cache
 def needs(module: str) -> dict[str, str]:
     """Every module of the program that `module` imports, directly or indirectly, with its importer; without
     the imports of `git`."""
@@ -292,7 +307,7 @@ def test_environment_and_clock_are_read_only_at_the_edges() -> None:
     for path in SOURCES:
         if room_of(path) in EDGES:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             name = dotted(node)
             if name in WORLD:
                 key = (str(path.relative_to(PACKAGE)), name)
@@ -350,5 +365,5 @@ def test_print_is_the_command_lines_alone() -> None:
     for path in SOURCES:
         if room_of(path) in {"cli"}:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             assert not (isinstance(node, ast.Call) and dotted(node.func) == "print"), f"{path}:{node.lineno}"
