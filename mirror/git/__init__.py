@@ -1,4 +1,4 @@
-"""Everything that knows git: mirrors, documents in git, and the workers that do the heavy part.
+"""Git: mirrors, documents in git repositories, Git LFS, and worker processes for CPU-bound work.
 
-The only room that imports dulwich, and the only place where git's bytes meet Python's text.
+Only this room imports dulwich, and only here git's bytes are converted to text.
 """

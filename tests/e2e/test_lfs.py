@@ -216,7 +216,7 @@ async def test_what_is_missing_is_told_everywhere_until_it_is_there(place: Place
     part = game(run).parts["lfs"]
     assert part.state == "partial" and part.counts == {"objects": 2, "bytes": 80_000, "missing": 1}
     assert lost[:12] in str(part.reason) and "404" in str(part.reason)
-    words = "the server has it not (404): Object does not exist"
+    words = "the server does not have it (404): Object does not exist"
     assert game(run).facts["lfs"]["first_missing"] == {lost: words}
     [row] = status(place.config.store).repositories
     assert "1 of 2 objects are missing" in row.missing["lfs"]

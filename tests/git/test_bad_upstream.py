@@ -18,6 +18,7 @@ from mirror.git.mirrors.fetch import FetchJob, FetchResult, fetch
 from mirror.git.mirrors.fsck import CheckJob, check
 from mirror.git.refs import read_head, read_refs
 from mirror.git.wire import fetch_pack
+from mirror.git.wire.limits import DEFAULT_FETCH_LIMITS
 from mirror.http import retries
 from mirror.model import Head, PartState
 from tests.git.backend import GitBackend, git, need_git
@@ -294,7 +295,7 @@ def test_a_server_that_gives_nothing_is_soon_left_alone(
     backend.instead = instead
     with pytest.raises(MirrorError, match="out of memory"):
         get(backend, tmp_path / "m.git")
-    assert fetches(backend) <= fetch_pack.FAILURES_MAX + 3
+    assert fetches(backend) <= DEFAULT_FETCH_LIMITS.failures + 3
     assert read_refs(tmp_path / "m.git").refs == {}
 
 
@@ -338,4 +339,4 @@ def test_many_bad_refs_hold_up_no_new_one(backend: GitBackend, upstream: Path, t
     git("push", "-q", str(upstream), "apart:refs/heads/zz", cwd=work)
     backend.requests.clear()
     assert b"refs/heads/zz" in get(backend, mirror).refs.refs
-    assert fetches(backend) < 2 * fetch_pack.FAILURES_MAX
+    assert fetches(backend) < 2 * DEFAULT_FETCH_LIMITS.failures

@@ -121,11 +121,10 @@ def test_only_what_is_new_comes_from_a_fork_that_was_left_behind(
 
 
 def test_a_fork_that_was_left_behind_farther_than_we_look_is_known_by_what_it_advertises(
-    backend: GitBackend, work: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+    backend: GitBackend, work: Path, mirror: Path
 ) -> None:
-    monkeypatch.setattr(heads_module, "WALK_MAX", 1)
     heads = fork(backend, work, "one")
-    ask(backend, mirror, {1: heads["one"]})
+    ask(backend, mirror, {1: heads["one"]}, history_max=1)
     assert min(path.stat().st_size for path in (mirror / "objects/pack").glob("*.idx")) <= 1072 + 7 * 28
 
 
@@ -141,20 +140,20 @@ def test_lfs_objects_of_what_was_let_go_and_comes_back_with_a_head_are_seen(
     fetch(FetchJob(str(mirror), up, GitLogin("ann", "secret")))
     git("update-ref", "refs/heads/main", "main~1", cwd=backend.root / "up.git")
     fetch(FetchJob(str(mirror), up, GitLogin("ann", "secret")))
-    assert list(reachable_objects(mirror, use_cache=True)) == ["ab" * 32]
+    assert list(reachable_objects(mirror, save_cache=True)) == ["ab" * 32]
     # As prune lets it go where there is no C git.
     remove_refs(mirror, lambda _, value: value == old)
-    assert reachable_objects(mirror, use_cache=True) == {}
+    assert reachable_objects(mirror, save_cache=True) == {}
     head = commit(work, "On top\n")
     git("push", "-q", str(backend.root / "fork.git"), "main:topic", cwd=work)
     assert ask(backend, mirror, {1: head}).pins == {1: head}
-    assert list(reachable_objects(mirror, use_cache=True)) == ["ab" * 32]
+    assert list(reachable_objects(mirror, save_cache=True)) == ["ab" * 32]
 
 
 def test_lfs_objects_that_came_before_a_fork_broke_off_are_seen_with_the_next_head(
     backend: GitBackend, work: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lfs_commit(work, "cd")  # so that there is something to use_cache
+    lfs_commit(work, "cd")  # so that there is something to save_cache
     git("push", "-q", str(backend.root / "up.git"), "main", cwd=work)
     fetch(FetchJob(str(mirror), f"{backend.url}/up.git", GitLogin("ann", "secret")))
     git("clone", "-q", "--bare", str(work), str(backend.root / "fork.git"))
@@ -168,11 +167,11 @@ def test_lfs_objects_that_came_before_a_fork_broke_off_are_seen_with_the_next_he
         patch.setattr(heads_module._Server, "by_hash", breaks_off)
         with pytest.raises(GitUnreachable):
             ask(backend, mirror, {1: old, 2: "e" * 40})  # the branch came, what was to follow did not
-    assert list(reachable_objects(mirror, use_cache=True)) == ["cd" * 32]
+    assert list(reachable_objects(mirror, save_cache=True)) == ["cd" * 32]
     head = commit(work, "The pull request moves on\n")
     git("push", "-q", str(backend.root / "fork.git"), "main:topic", cwd=work)
     assert ask(backend, mirror, {1: head}).pins == {1: head}
-    assert list(reachable_objects(mirror, use_cache=True)) == ["ab" * 32, "cd" * 32]
+    assert list(reachable_objects(mirror, save_cache=True)) == ["ab" * 32, "cd" * 32]
 
 
 def test_a_head_that_no_branch_has_comes_by_its_full_hash(

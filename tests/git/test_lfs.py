@@ -16,7 +16,7 @@ import pytest
 from starlette.responses import Response
 
 from mirror.git.lfs.batch_api import BATCH_MAX
-from mirror.git.lfs.http import Session, headers_given
+from mirror.git.lfs.session import Session, action_headers
 from mirror.git.lfs.sync import LfsJob, LfsPushJob, LfsResult, batches, download_missing, upload_missing
 from mirror.git.lfs.transfer import object_path, part_path
 from mirror.git.mirrors.fetch import FetchJob, GitLogin, fetch
@@ -214,7 +214,7 @@ def test_wrong_bytes_never_get_a_name(scene: Scene) -> None:
     scene.fetch()
     result = scene.download_missing()
     assert result.objects == {good: (5000, True), bad: (5000, False)}
-    assert "other bytes" in result.missing[bad]
+    assert "different content" in result.missing[bad]
     assert not result.retryable
     assert scene.held() == {good}
     # Damaged once in transfer, it arrives with the second try.
@@ -260,7 +260,7 @@ def test_what_the_server_has_not_is_told_and_the_rest_comes(scene: Scene) -> Non
     [good] = scene.commit(content(2))
     scene.fetch()
     result = scene.download_missing()
-    assert result.missing == {gone: "the server has it not (404): Object does not exist"}
+    assert result.missing == {gone: "the server does not have it (404): Object does not exist"}
     assert not result.retryable
     assert scene.held() == {good}
     add_object(scene.repository, content(1))
@@ -359,7 +359,7 @@ def test_a_page_for_people_is_no_answer(scene: Scene) -> None:
     scene.commit(content(1))
     scene.fetch()
     scene.simulator.order(Fault(BATCH, "html"))
-    assert "may not speak LFS" in next(iter(scene.download_missing().missing.values()))
+    assert "may not support LFS" in next(iter(scene.download_missing().missing.values()))
     scene.simulator.order(Fault(MEDIA, "html", times=9))
     assert len(scene.download_missing().missing) == 1
     assert scene.held() == set()
@@ -482,10 +482,10 @@ def test_a_redirect_to_another_origin_gets_no_headers(scene: Scene, tmp_path: Pa
 
 def test_headers_that_are_ours_are_not_the_servers_to_set() -> None:
     given = {"Authorization": "x", "Range": "bytes=0-1", "Host": "evil", "content-length": "7", "X-A": "b"}
-    assert headers_given(given) == {"Authorization": "x", "X-A": "b"}
+    assert action_headers(given) == {"Authorization": "x", "X-A": "b"}
     session = Session("https://bitbucket.org/acme/game.git", 1.0, 1)
-    assert session.fault_of("http://127.0.0.1/x") == "its address is not https"
-    assert session.fault_of("https://media.example/x") is None
+    assert session.url_fault("http://127.0.0.1/x") == "its URL is not https"
+    assert session.url_fault("https://media.example/x") is None
     session.close()
 
 

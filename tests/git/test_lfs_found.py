@@ -273,12 +273,12 @@ def test_a_commit_that_names_its_tree_in_capitals_is_followed(tmp_path: Path) ->
 def test_what_an_earlier_version_remembered_is_looked_for_anew(tmp_path: Path) -> None:
     """That version treated folders with unknown modes as something else."""
     handmade(tmp_path / "m.git", b"040000")
-    wanted = reachable_objects(tmp_path / "m.git", use_cache=True)
+    wanted = reachable_objects(tmp_path / "m.git", save_cache=True)
     memory = tmp_path / "m.git" / CACHE
     content = json.loads(memory.read_bytes().partition(b"\n")[2])
     data = json.dumps({**content, "schema": 1, "found": []}).encode()
     memory.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
-    assert reachable_objects(tmp_path / "m.git", use_cache=True) == wanted != {}
+    assert reachable_objects(tmp_path / "m.git", save_cache=True) == wanted != {}
     assert json.loads(memory.read_bytes().partition(b"\n")[2]) == content
 
 
@@ -287,7 +287,7 @@ def test_the_file_that_an_earlier_version_remembered_in_goes(tmp_path: Path) -> 
     former = tmp_path / "m.git/lfs/pointers.json"
     former.parent.mkdir()
     former.write_bytes(b"0" * 64 + b"\n{}")
-    assert reachable_objects(tmp_path / "m.git", use_cache=True) != {}
+    assert reachable_objects(tmp_path / "m.git", save_cache=True) != {}
     assert not former.exists() and (tmp_path / "m.git" / CACHE).exists()
 
 
@@ -302,9 +302,9 @@ def test_where_there_is_no_pointer_nothing_is_walked(work: Work, monkeypatch: py
     work.commit({"a.txt": b"version 1 of nothing\n" * 10})
     work.pack()
     monkeypatch.setattr(reachable, "_walk", lambda *_: pytest.fail("walked"))
-    assert reachable_objects(work.bare, use_cache=True) == {}
+    assert reachable_objects(work.bare, save_cache=True) == {}
     monkeypatch.setattr(reachable, "pointers_of_pack", lambda _: pytest.fail("read again"))
-    assert reachable_objects(work.bare, use_cache=True) == {}
+    assert reachable_objects(work.bare, save_cache=True) == {}
 
 
 def walked(work: Work, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -319,7 +319,7 @@ def walked(work: Work, monkeypatch: pytest.MonkeyPatch) -> int:
 
     with monkeypatch.context() as patch:
         patch.setattr(_Objects, "get_raw", counted)
-        reachable_objects(work.bare, use_cache=True)
+        reachable_objects(work.bare, save_cache=True)
     return count
 
 
@@ -353,12 +353,12 @@ def test_only_what_came_is_walked(work: Work, monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_remembered_may_be_lost(work: Work, harm: str) -> None:
     work.commit({"a.bin": pointer(1)})
     work.pack()
-    wanted = reachable_objects(work.bare, use_cache=True)
+    wanted = reachable_objects(work.bare, save_cache=True)
     memory = work.bare / CACHE
     data = memory.read_bytes()
     flipped = data[:90] + bytes([data[90] ^ 1]) + data[91:]
     memory.write_bytes({"cut": data[:-9], "flip": flipped, "empty": b"", "other": b"{}\n"}[harm])
-    assert reachable_objects(work.bare, use_cache=True) == wanted
+    assert reachable_objects(work.bare, save_cache=True) == wanted
     assert memory.read_bytes() == data
 
 
@@ -390,7 +390,7 @@ def test_remembering_finds_what_forgetting_finds(
             case _:
                 content = pointer(rng.randrange(1, 9)) if rng.random() < 0.7 else b"text %d\n" % step
                 work.commit({f"d{rng.randrange(3)}/f{rng.randrange(3)}": content}, f"step {step}")
-        remembered = reachable_objects(work.bare, use_cache=True)
+        remembered = reachable_objects(work.bare, save_cache=True)
         (work.bare / CACHE).rename(work.bare / "aside")
         assert reachable_objects(work.bare) == remembered
         (work.bare / "aside").rename(work.bare / CACHE)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mirror.git.mirrors.clone import copy_at
 from mirror.git.mirrors.fetch import FetchJob, FetchResult, fetch
 from mirror.git.mirrors.fsck import CheckJob, check
-from mirror.git.mirrors.pull_request_heads import _past
+from mirror.git.mirrors.pull_request_heads import HISTORY_MAX, _sparse_history
 from mirror.git.refs import closed_after, open_objects, peeled_tag, read_refs
 from tests.git.backend import GitBackend, git, need_git
 
@@ -144,7 +144,7 @@ def test_a_branch_goes_to_an_odd_commit_and_on_from_it(
     assert set(result.commits) == {child, odd.good}
     agree(backend, odd, mirror)
     with closed_after(open_objects(mirror)) as store:
-        assert list(_past(store, child)) == [child, strange]
+        assert list(_sparse_history(store, child, HISTORY_MAX)) == [child, strange]
         assert peeled_tag(store, result.refs.refs[b"refs/tags/t"]) == strange
     copy_at(mirror, tmp_path / "copy.git", result.refs)
     assert read_refs(tmp_path / "copy.git").refs == result.refs.refs

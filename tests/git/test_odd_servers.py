@@ -12,7 +12,7 @@ from dulwich.protocol import pkt_line
 from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnauthorized
 from mirror.git.mirrors.fetch import read_refs
-from mirror.git.wire import ls_refs
+from mirror.git.wire.limits import FetchLimits
 from tests.git.backend import GitBackend, git
 from tests.git.served import GET, POST, get, is_equal, make_upstream, paths, state
 
@@ -146,15 +146,13 @@ OLD = SERVICE + pkt_line(LINE[:-1] + b"\0side-band-64k\n")
 def test_no_answer_is_read_without_end(
     backend: GitBackend,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     headers: dict[str, str],
     piece: bytes,
     begin: bytes,
 ) -> None:
-    monkeypatch.setattr(ls_refs, "ADVERTISEMENT_MAX", 2_000_000)
     backend.instead = forever(200, headers, piece, begin)
     with pytest.raises(GitFailed):
-        get(backend, tmp_path / "m.git")
+        get(backend, tmp_path / "m.git", fetch_limits=FetchLimits(advertisement_bytes=2_000_000))
     assert not (tmp_path / "m.git" / "packed-refs").exists()
 
 

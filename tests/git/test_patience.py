@@ -50,7 +50,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def backend(upstream: Path) -> Iterator[GitBackend]:
-    transport._DIRECT.clear()
+    transport._DIRECT_LISTINGS.clear()
     with GitBackend(upstream.parent) as running:
         yield running
 

@@ -205,7 +205,7 @@ def test_a_commit_above_the_size_limit_is_named_with_how_far_it_came(
     [(name, why)] = result.refused
     assert name == b"refs/heads/large"
     before = git("rev-parse", "large~2", cwd=source).strip()
-    assert f"it stands there at {before[:12]}, 2 of" in why
+    assert f"it is at {before[:12]} there, 2 of" in why
     assert "exceeds maximum allowed size" in why
     assert git("rev-parse", "refs/heads/large", cwd=target).strip() == before
     assert is_whole(target, source, but={name}) or dict(read_refs(target).refs)[name] == before

@@ -17,8 +17,7 @@ import pytest
 
 from mirror.git.failures import GitFailed, GitNotFound, GitUnreachable
 from mirror.git.mirrors.fetch import FetchJob, ProbeJob, fetch, probe, read_refs
-from mirror.git.pack.limits import DEFAULT_LIMITS
-from mirror.git.wire import client, fetch_pack
+from mirror.git.wire.limits import DEFAULT_FETCH_LIMITS, FetchLimits
 from mirror.http import network, pools
 from mirror.http.network import Network
 from mirror.http.rates import MinimumRate
@@ -251,12 +250,12 @@ def test_a_giant_comes_in_groups_of_refs(
 
 
 def test_a_first_transfer_that_broke_late_is_no_reason_to_give_up(
-    backend: GitBackend, upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: GitBackend, upstream: Path, tmp_path: Path
 ) -> None:
     """However long it took: only several failures in a row are too many."""
-    monkeypatch.setattr(fetch_pack, "FAILING_MAX", 0.0)
     backend.break_above = 90_000
-    assert get(backend, tmp_path / "m.git", clock=time.monotonic).lacking == ()
+    limits = FetchLimits(failing_seconds=0.0)
+    assert get(backend, tmp_path / "m.git", clock=time.monotonic, fetch_limits=limits).lacking == ()
     assert is_equal(tmp_path / "m.git", upstream)
 
 
@@ -284,14 +283,10 @@ def test_groups_come_the_oldest_first_and_so_do_the_halves_of_those_that_broke(
     assert asked == [set(names.values()), *(set(group) for groups in every for group in groups)]
 
 
-def test_a_giant_comes_over_several_runs(
-    backend: GitBackend, upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_giant_comes_over_several_runs(backend: GitBackend, upstream: Path, tmp_path: Path) -> None:
     """A server that gives little in each run: what came is held, and the next run goes on from there."""
     mirror = tmp_path / "m.git"
-    monkeypatch.setattr(fetch_pack, "FAILURES_MAX", 4)
-    monkeypatch.setattr(fetch_pack, "FAILURES_AGAIN_MAX", 4)
-    monkeypatch.setattr(fetch_pack, "MORE_FOR_EACH", 0)
+    limits = FetchLimits(failures=4, repeated_failures=4, failures_per_success=0)
     backend.break_above = 90_000
     held, runs = 0, 0
     while True:
@@ -305,7 +300,7 @@ def test_a_giant_comes_over_several_runs(
         backend.instead = instead
         runs += 1
         assert runs < 20
-        result = get(backend, mirror)
+        result = get(backend, mirror, fetch_limits=limits)
         assert work_refs(mirror) == [] and len(result.refs.refs) > held
         if not result.lacking:
             break
@@ -321,7 +316,7 @@ def test_what_can_never_come_is_given_up(backend: GitBackend, tmp_path: Path) ->
     backend.break_above = 100
     with pytest.raises(GitUnreachable):
         get(backend, tmp_path / "m.git")
-    assert len([path for path in paths(backend) if path == POST]) <= 2 + fetch_pack.FAILURES_MAX // 3
+    assert len([path for path in paths(backend) if path == POST]) <= 2 + DEFAULT_FETCH_LIMITS.failures // 3
     assert read_refs(tmp_path / "m.git").refs == {}
 
 
@@ -358,10 +353,10 @@ def test_what_is_fast_enough_is_not(
 
 @pytest.mark.parametrize("how", [ProbeJob, FetchJob])
 def test_a_list_that_trickles_is_given_up(
-    backend: GitBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: type[ProbeJob] | type[FetchJob]
+    backend: GitBackend, tmp_path: Path, how: type[ProbeJob] | type[FetchJob]
 ) -> None:
     """Long before much of it has come."""
-    monkeypatch.setattr(client, "_READ_MAX", 4)
+    limits = FetchLimits(read_bytes=4)
     over = threading.Event()
 
     def instead(handler: BaseHTTPRequestHandler, data: bytes) -> bool:
@@ -377,9 +372,11 @@ def test_a_list_that_trickles_is_given_up(
 
     backend.instead = instead
     url = f"{backend.url}/up.git"
-    job = ProbeJob(url) if how is ProbeJob else FetchJob(str(tmp_path / "m.git"), url)
     try:
         with pytest.raises(GitUnreachable, match="bytes a second; given up"):
-            job.do(lambda _: None, SlowClock(), DEFAULT_LIMITS)
+            if how is ProbeJob:
+                probe(url, None, clock=SlowClock(), fetch_limits=limits)
+            else:
+                fetch(FetchJob(str(tmp_path / "m.git"), url), clock=SlowClock(), fetch_limits=limits)
     finally:
         over.set()

@@ -1,9 +1,9 @@
-"""Which LFS objects a repository's refs reach, found by walking as little as possible.
+"""Which LFS objects a repository's refs reach, with as little walking as possible.
 
-Where there is no pointer in any pack nothing is walked. Else trees are walked from the refs, and what
-was found is remembered by the names of the packs and the values of the refs: as long as refs are only
-added, or replaced by what follows them, only what came in new packs is walked. Where a value went (its
-commits were let go) all is walked again. The cache is a cache: lost or damaged, it is made again.
+Where no pack has a pointer, nothing is walked. Else the trees are walked from the refs, and the result is
+cached by pack names and ref values. While refs are only added or fast-forwarded, only objects in new packs
+are walked. Where a former ref value is not reachable any more, everything is walked again. A missing or
+damaged cache is rebuilt.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from mirror.git.refs import closed_after, open_repository, read_all
 from mirror.git.walk import all_links, history, raw, walk
 from mirror.git.workers.job import OnProgress, no_progress
 
-# Below the repository: objects as git-lfs keeps them, and what we use_cache of the walk.
+# Below the repository: the folder of git-lfs, and the cache of the walk.
 LFS = "lfs"
 CACHE = f"{LFS}/pointers.cache"
-# Up to version 0.4. It is no JSON: a checksum stands before it.
+# The cache of versions up to 0.4, which is replaced. Its first line is a checksum.
 _FORMER_CACHE = f"{LFS}/pointers.json"
 
 _SCHEMA = 2
 
-# What a damaged pack or object may raise, in our readers and in dulwich's.
+# What our readers and dulwich's may raise for a damaged pack or object.
 _UNREADABLE = (
     PackDamaged, ValueError, KeyError, IndexError, AssertionError, struct.error, zlib.error, ApplyDeltaError,
     ObjectFormatException, ChecksumMismatch,
@@ -50,7 +50,7 @@ ObjectSizes = Mapping[str, tuple[int, ...]]
 
 @dataclass
 class _Cache:
-    """The pointers of each pack, and those that refs of these values were found to reach."""
+    """The pointers of each pack by its stem; the values of all refs; and the pointers that these reach."""
 
     packs: dict[str, list[Pointer]] = field(default_factory=dict)
     tips: set[str] = field(default_factory=set)
@@ -61,14 +61,14 @@ def reachable_objects(
     path: Path,
     tips: Collection[str] | None = None,
     *,
-    use_cache: bool = False,
+    save_cache: bool = False,
     progress: OnProgress = no_progress,
 ) -> ObjectSizes:
-    """Every LFS object that the refs of the repository at `path` reach, ours included; or that the
-    hashes `tips` reach. By its sha256: the sizes that pointers give it, one where none of them lies.
+    """The LFS objects that the refs of the repository at `path` reach, those below `refs/mirror/` included;
+    or those that the hashes `tips` reach. For each sha256 the sizes in its pointers: one, unless they differ.
 
-    With `use_cache`, what was found is kept for the next time (all refs only). Raises GitFailed where
-    the repository is damaged, and OSError.
+    With `save_cache` the result is cached (for all refs only). Raises GitFailed where the repository is
+    damaged, and OSError.
     """
     cache = _read_cache(path)
     packs = {pack.stem: pack for pack in packs_in(path / "objects" / "pack")}
@@ -83,11 +83,11 @@ def reachable_objects(
         state = _Cache({**known, **scanned})
         if pointers:
             state.tips = set(read_all(path).values() if tips is None else tips)
-            progress("looking for LFS objects")
+            progress("searching for LFS objects")
             state.found = _reached(path, state.tips, pointers, cache, new.values(), is_all=tips is None)
     except _UNREADABLE as error:
-        raise GitFailed(f"{path.name}: LFS objects could not be looked for: {error}") from error
-    if use_cache and tips is None and (state != cache or not (path / CACHE).exists()):
+        raise GitFailed(f"{path.name}: the search for LFS objects failed: {error}") from error
+    if save_cache and tips is None and (state != cache or not (path / CACHE).exists()):
         _write_cache(path, state)
     sizes: dict[str, set[int]] = {}
     for blob in state.found:
@@ -96,7 +96,7 @@ def reachable_objects(
 
 
 def drop_cache(path: Path) -> None:
-    """Drop what is remembered of a repository: its packs are others now."""
+    """Remove the cache of a repository whose packs were rewritten."""
     for name in (CACHE, _FORMER_CACHE):
         (path / name).unlink(missing_ok=True)
 
@@ -124,7 +124,7 @@ def _reached(
         store = repository.object_store
         wanted = {bytes.fromhex(blob) for blob in pointers}
         if cache.packs and not any(cache.packs.values()):
-            # What was there before reaches no pointer, whatever refs there were.
+            # The objects of the packs that were there before reach no pointer.
             return _walk(store, tips, wanted, lambda name: name in fresh)
         added = tips - cache.tips
         is_more = (
@@ -141,8 +141,8 @@ def _walk(
     """The blobs among `wanted` that `tips` reach, without reading objects that are not new."""
     found: set[bytes] = set()
 
-    def look(names: Iterable[bytes]) -> list[bytes]:
-        """Note the names that are wanted; returns the others that are new."""
+    def to_walk(names: Iterable[bytes]) -> list[bytes]:
+        """Add the wanted names to `found`; returns the others that are new."""
         others = []
         for name in names:
             if name in wanted:
@@ -154,16 +154,16 @@ def _walk(
     def links(kind: int, data: bytes) -> list[bytes]:
         blobs, others = all_links(kind, data)
         found.update(wanted.intersection(blobs))
-        return look(others)
+        return to_walk(others)
 
-    for _ in walk(store, look(raw(sorted(tips))), links):
+    for _ in walk(store, to_walk(raw(sorted(tips))), links):
         pass
     return {name.hex() for name in found}
 
 
 def _still_reached(store: DiskObjectStore, tips: Iterable[str], before: set[str]) -> bool:
-    """Whether `tips` reach all the values that refs had `before`, by commits and tags alone: then they
-    reach all that those did."""
+    """Whether `tips` reach all former ref values `before` by commits and tags: then they reach all that those
+    did."""
     left = {bytes.fromhex(value) for value in before}
     for name in history(store, tips) if left else ():
         left.discard(name)
@@ -173,7 +173,7 @@ def _still_reached(store: DiskObjectStore, tips: Iterable[str], before: set[str]
 
 
 def _read_cache(path: Path) -> _Cache:
-    """What was remembered; nothing where that is not there, or not what was written."""
+    """The cache; an empty one where it is missing or damaged."""
     try:
         head, _, data = (path / CACHE).read_bytes().partition(b"\n")
         if head.decode("ascii", "replace") != hashlib.sha256(data).hexdigest():

@@ -1,8 +1,8 @@
-"""Git LFS of a mirror: which objects its refs reach, and having every one of them.
+"""Git LFS objects of a mirror: downloads those that its refs reach, and uploads them for a restore.
 
-Objects stand where git-lfs itself looks for them, so that a mirror serves them as it is. What a
-repository says of itself (`.lfsconfig`, `.gitattributes`) is not heeded: the server is always that of
-the repository's own address, and a pointer is what looks like one.
+Objects are stored where git-lfs looks for them, so that a mirror can be served as it is. `.lfsconfig` and
+`.gitattributes` are ignored: the server is always that of the repository's own URL, and every blob that
+looks like a pointer is one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mirror.fs.durable import make_folders, sweep
-from mirror.git.lfs.batch_api import BATCH_MAX, Answer, LfsFailed, LfsServer, Operation
+from mirror.git.lfs.batch_api import BATCH_MAX, LfsFailed, LfsServer, ObjectResponse, Operation
 from mirror.git.lfs.reachable import LFS, reachable_objects
 from mirror.git.lfs.transfer import DiskFailed, Download, object_path, upload
 from mirror.git.pack.limits import PackLimits
@@ -23,18 +23,18 @@ from mirror.git.wire.client import GitLogin
 from mirror.git.workers.clock import Watch
 from mirror.git.workers.job import Clock, OnProgress, no_progress
 
-_NOT_ASKED = "not asked for, because of what went wrong before"
+_NOT_REQUESTED = "not requested, because of an earlier failure"
 
 Wanted = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class LfsJob:
-    """Find every LFS object that the refs of the mirror at `mirror` reach, ours included, and have it
-    from the LFS server of the repository at `url`, which ends in `.git`.
+    """Download every LFS object that the mirror at `mirror` lacks and any of its refs reaches, those below
+    `refs/mirror/` included, from the LFS server of the repository at `url`, which ends in `.git`.
 
-    `silence_timeout` is in seconds without a byte, `width` how many objects come at a time, `pause` the
-    first wait before something is tried again.
+    `silence_timeout`: seconds without a byte. `width`: the number of parallel transfers. `pause`: the first
+    delay before a retry, in seconds.
     """
 
     mirror: str
@@ -51,9 +51,9 @@ class LfsJob:
 
 @dataclass(frozen=True)
 class LfsResult:
-    """`objects`: the size of each object that is reached, and whether it is held. `missing`: why each that
-    is not held is not. `retryable`: all of that may go better later. `denied`: the server lets this
-    credential at none of them."""
+    """`objects`: the size in bytes of each reachable object, and whether the mirror has it. `missing`: the
+    reason for each that it lacks. `retryable`: all of these may succeed later. `denied`: the server denies
+    this credential access to LFS."""
 
     objects: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -65,8 +65,8 @@ class LfsResult:
 
 @dataclass(frozen=True)
 class LfsPushJob:
-    """Bring every LFS object that the hashes `tips` reach in the mirror at `mirror` to the LFS server of
-    the repository at `url`. With `dry_run` nothing is uploaded."""
+    """Upload every LFS object that the hashes `tips` reach in the mirror at `mirror` to the LFS server of the
+    repository at `url`. With `dry_run` nothing is uploaded."""
 
     mirror: str
     url: str
@@ -84,9 +84,9 @@ class LfsPushJob:
 
 @dataclass(frozen=True)
 class LfsPushResult:
-    """How many objects are reached; how many were uploaded, and were there already. `absent` are those
-    that the mirror has not itself, `failed` those that the server did not take, each with the reason;
-    `refused` why it took none at all; `damaged` those that are not what their name says."""
+    """How many objects `tips` reach, how many of them were uploaded, and how many the server had already.
+    `absent`: objects that the mirror lacks. `failed`: objects that the server did not accept, each with the
+    reason. `refused`: why it accepted none. `damaged`: objects that do not match their name."""
 
     objects: int = 0
     uploaded: int = 0
@@ -105,25 +105,36 @@ class LfsFindJob:
     tips: tuple[str, ...]
 
     def do(self, progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> LfsFindResult:
-        """See `find`."""
-        return find(self, progress=progress)
+        """See `find_objects`."""
+        return find_objects(self, progress=progress)
 
 
 @dataclass(frozen=True)
 class LfsFindResult:
-    """The objects, each with its size."""
+    """The objects, each with its size in bytes."""
 
     objects: Mapping[str, int]
 
 
-def find(job: LfsFindJob, *, progress: OnProgress = no_progress) -> LfsFindResult:
+def find_objects(job: LfsFindJob, *, progress: OnProgress = no_progress) -> LfsFindResult:
     """Do `job`. Raises GitFailed where the repository is damaged."""
     reached = reachable_objects(Path(job.path), job.tips, progress=progress)
     return LfsFindResult({oid: sizes[-1] for oid, sizes in reached.items()})
 
 
+def _server_of(job: LfsJob | LfsPushJob, watch: Watch | None) -> LfsServer:
+    return LfsServer(
+        job.url,
+        job.login,
+        silence_timeout=job.silence_timeout,
+        connections=job.width,
+        pause=job.pause,
+        watch=watch or Watch(),
+    )
+
+
 def is_present(lfs: Path, oid: str, size: int) -> bool:
-    """Whether the folder `lfs` has an object, by its name and size."""
+    """Whether the folder `lfs` has a file with the name and size of an object."""
     try:
         return object_path(lfs, oid).stat().st_size == size
     except (FileNotFoundError, NotADirectoryError):
@@ -133,42 +144,35 @@ def is_present(lfs: Path, oid: str, size: int) -> bool:
 def download_missing(
     job: LfsJob, *, progress: OnProgress = no_progress, watch: Watch | None = None
 ) -> LfsResult:
-    """Do `job`. Killed at any point, what has come is not asked for again by the next.
+    """Do `job`. Killed at any point, the next one resumes where this one stopped.
 
-    Raises GitFailed where the mirror is damaged, and OSError. What the server does ends in the result.
+    Raises GitFailed where the mirror is damaged, and OSError. Failures of the server go into the result.
     """
     path = Path(job.mirror)
-    reached = reachable_objects(path, use_cache=True, progress=progress)
+    reached = reachable_objects(path, save_cache=True, progress=progress)
     lfs = path / LFS
     sizes = {oid: several[-1] for oid, several in reached.items()}
     wanted: list[Wanted] = []
     for oid, several in reached.items():
-        held = [size for size in several if is_present(lfs, oid, size)]
-        sizes[oid] = held[0] if held else sizes[oid]
-        if not held:
-            # Where pointers disagree about the size, one of them is right.
+        present = [size for size in several if is_present(lfs, oid, size)]
+        sizes[oid] = present[0] if present else sizes[oid]
+        if not present:
+            # Pointers disagree about the size: try each.
             wanted += [(oid, size) for size in several]
     _sweep(lfs, {oid for oid, _ in wanted})
     done = _Done()
     if wanted:
-        server = LfsServer(
-            job.url,
-            job.login,
-            silence_timeout=job.silence_timeout,
-            connections=job.width,
-            pause=job.pause,
-            watch=watch or Watch(),
-        )
+        server = _server_of(job, watch)
         try:
             _Downloads(server, lfs, job.width, done, progress).run(wanted)
         finally:
             server.close()
     sizes.update(done.sizes)
-    missing = {oid: done.failures.get(oid, _NOT_ASKED) for oid, _ in wanted if oid not in done.sizes}
+    missing = {oid: done.failures.get(oid, _NOT_REQUESTED) for oid, _ in wanted if oid not in done.sizes}
     return LfsResult(
         {oid: (size, oid not in missing) for oid, size in sizes.items()},
         missing,
-        retryable=bool(missing) and not done.lasting,
+        retryable=bool(missing) and not done.permanent,
         denied=done.denied,
         received=len(done.sizes),
         received_bytes=done.bytes,
@@ -177,18 +181,18 @@ def download_missing(
 
 @dataclass
 class _Done:
-    """What came of the downloads so far. `sizes` are of those that are held now."""
+    """The downloads so far. `sizes`: of the objects that were downloaded."""
 
     sizes: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    # Whether something failed that will not go better later.
-    lasting: bool = False
+    # Whether a failure is not retryable.
+    permanent: bool = False
     denied: bool = False
     bytes: int = 0
 
 
 class _Downloads:
-    """Downloads, several at a time."""
+    """Runs downloads, several at a time."""
 
     def __init__(self, server: LfsServer, lfs: Path, width: int, done: _Done, progress: OnProgress) -> None:
         self._server = server
@@ -198,7 +202,7 @@ class _Downloads:
         self._progress = progress
 
     def run(self, wanted: Sequence[Wanted]) -> None:
-        """Have all of `wanted`, as far as the server gives it."""
+        """Download `wanted`, as far as the server gives it."""
         make_folders(self._lfs / "objects", self._lfs.parent)
         running: dict[Future[None], Download] = {}
         with ThreadPoolExecutor(self._width) as pool:
@@ -208,7 +212,7 @@ class _Downloads:
             except LfsFailed as failure:
                 stop = self._settle(running, 0) or failure.text
                 self._done.denied = failure.status in (401, 403)
-                self._done.lasting |= not failure.retryable
+                self._done.permanent |= not failure.retryable
         if stop is not None:
             for oid, _ in wanted:
                 if oid not in self._done.sizes:
@@ -217,29 +221,29 @@ class _Downloads:
     def _start_all(
         self, wanted: Sequence[Wanted], pool: ThreadPoolExecutor, running: dict[Future[None], Download]
     ) -> str | None:
-        """Begin one download after the other; returns why to stop, where there is reason to."""
+        """Start one download after the other; returns why to stop, or None."""
         stop = None
-        for oid, size, answer in self._answers(wanted):
+        for oid, size, response in self._responses(wanted):
             if any(one.oid == oid for one in running.values()):
-                stop = self._settle(running, 0)  # of another size: first see what comes of that one
+                stop = self._settle(running, 0)  # the same object with another size: wait for that download
             if stop is None and oid not in self._done.sizes:
                 download = Download(self._server, self._lfs, oid, size)
-                running[pool.submit(download.run, answer)] = download
-                # Actions lapse, so no more of them are asked for than are soon used.
+                running[pool.submit(download.run, response)] = download
+                # Actions expire, so only those that are soon used are requested.
                 stop = self._settle(running, 2 * self._width)
             if stop is not None:
                 break
         return stop
 
-    def _answers(self, wanted: Sequence[Wanted]) -> Iterator[tuple[str, int, Answer]]:
+    def _responses(self, wanted: Sequence[Wanted]) -> Iterator[tuple[str, int, ObjectResponse]]:
         for batch in batches(wanted):
-            answers = ask(self._server, "download", batch)
+            responses = ask(self._server, "download", batch)
             for oid, size in batch:
-                silent = Answer(fault=LfsFailed("the server is silent about it"))
-                yield oid, size, answers.get(oid, silent)
+                silent = ObjectResponse(fault=LfsFailed("the server does not mention it"))
+                yield oid, size, responses.get(oid, silent)
 
     def _settle(self, running: dict[Future[None], Download], most: int) -> str | None:
-        """Wait until no more than `most` are under way; returns why to stop, where there is reason to."""
+        """Wait until at most `most` downloads are running; returns why to stop, or None."""
         stop = None
         while len(running) > most:
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -252,28 +256,28 @@ class _Downloads:
                     self._progress(f"{len(self._done.sizes)} LFS objects")
                 except LfsFailed as failure:
                     self._done.failures[download.oid] = failure.text
-                    self._done.lasting |= not failure.retryable
+                    self._done.permanent |= not failure.retryable
                 except DiskFailed as failure:
                     stop = str(failure)
-                    self._done.lasting = True
+                    self._done.permanent = True
         return stop
 
 
-def ask(server: LfsServer, operation: Operation, objects: Sequence[Wanted]) -> dict[str, Answer]:
-    """As LfsServer.batch; what the server finds too much is asked about in halves."""
+def ask(server: LfsServer, operation: Operation, objects: Sequence[Wanted]) -> dict[str, ObjectResponse]:
+    """As LfsServer.batch. A batch that the server finds too large is halved."""
     try:
         return server.batch(operation, objects)
     except LfsFailed as failure:
         if failure.status not in (413, 422) or len(objects) == 1:
-            if failure.status == 422:  # it is this object that it does not like
-                return {oid: Answer(fault=failure) for oid, _ in objects}
+            if failure.status == 422:  # the server rejects this object
+                return {oid: ObjectResponse(fault=failure) for oid, _ in objects}
             raise
     half = len(objects) // 2
     return {**ask(server, operation, objects[:half]), **ask(server, operation, objects[half:])}
 
 
 def batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
-    """Batches that a server takes, in none of which an object stands twice."""
+    """Batches of at most BATCH_MAX objects, in none of which an object occurs twice."""
     todo = list(wanted)
     while todo:
         first: dict[str, int] = {}
@@ -290,7 +294,7 @@ def batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
 
 
 def _sweep(lfs: Path, wanted: set[str]) -> None:
-    """Remove what killed runs left, and of objects that nobody wants any more."""
+    """Remove temporary files, and partial downloads of objects that are no longer wanted."""
     if lfs.is_dir():
         sweep(lfs)
     for part in (lfs / "incomplete").glob("*.part"):
@@ -301,29 +305,22 @@ def _sweep(lfs: Path, wanted: set[str]) -> None:
 def upload_missing(
     job: LfsPushJob, *, progress: OnProgress = no_progress, watch: Watch | None = None
 ) -> LfsPushResult:
-    """Do `job`. Raises GitFailed where the mirror is damaged, and OSError; the rest ends in the result."""
+    """Do `job`. Raises GitFailed where the mirror is damaged, and OSError. The result has other failures."""
     path = Path(job.mirror)
     reached = reachable_objects(path, job.tips, progress=progress)
-    held: list[Wanted] = []
+    present: list[Wanted] = []
     absent: list[str] = []
     for oid, sizes in reached.items():
         size = next((one for one in sizes if is_present(path / LFS, oid, one)), None)
         if size is None:
             absent.append(oid)
         else:
-            held.append((oid, size))
-    if job.dry_run or not held:
+            present.append((oid, size))
+    if job.dry_run or not present:
         return LfsPushResult(len(reached), absent=tuple(absent))
-    server = LfsServer(
-        job.url,
-        job.login,
-        silence_timeout=job.silence_timeout,
-        connections=job.width,
-        pause=job.pause,
-        watch=watch or Watch(),
-    )
+    server = _server_of(job, watch)
     try:
-        return _upload_all(job, server, held, tuple(absent), progress)
+        return _upload_all(job, server, present, tuple(absent), progress)
     finally:
         server.close()
 
@@ -331,46 +328,46 @@ def upload_missing(
 def _upload_all(
     job: LfsPushJob,
     server: LfsServer,
-    held: Sequence[Wanted],
+    present: Sequence[Wanted],
     absent: tuple[str, ...],
     progress: OnProgress,
 ) -> LfsPushResult:
     lfs = Path(job.mirror) / LFS
-    there: dict[str, bool] = {}  # by object, whether the server had it before
+    done: dict[str, bool] = {}  # by object, whether it was uploaded
     failed: dict[str, str] = {}
     damaged: list[str] = []
     refused: str | None = None
 
-    def one(oid: str, size: int, answer: Answer) -> bool:
-        return not upload(server, oid, size, answer, lambda: _open_sound(object_path(lfs, oid), oid))
+    def one(oid: str, size: int, response: ObjectResponse) -> bool:
+        return upload(server, oid, size, response, lambda: _open_checked(object_path(lfs, oid), oid))
 
     with ThreadPoolExecutor(job.width) as pool:
-        for batch in batches(held):
+        for batch in batches(present):
             try:
-                answers = ask(server, "upload", batch)
+                responses = ask(server, "upload", batch)
             except LfsFailed as failure:
                 refused = failure.text
                 break
-            silent = Answer(fault=LfsFailed("the server is silent about it"))
-            futures = {oid: pool.submit(one, oid, size, answers.get(oid, silent)) for oid, size in batch}
+            silent = ObjectResponse(fault=LfsFailed("the server does not mention it"))
+            futures = {oid: pool.submit(one, oid, size, responses.get(oid, silent)) for oid, size in batch}
             for oid, future in futures.items():
                 try:
-                    there[oid] = future.result()
-                    progress(f"{len(there)} of {len(held)} LFS objects")
+                    done[oid] = future.result()
+                    progress(f"{len(done)} of {len(present)} LFS objects")
                 except _Damaged:
                     damaged.append(oid)
                 except LfsFailed as failure:
                     failed[oid] = failure.text
     if refused is not None:
-        failed |= {oid: refused for oid, _ in held if oid not in {*there, *failed, *damaged}}
-    had = sum(there.values())
+        failed |= {oid: refused for oid, _ in present if oid not in {*done, *failed, *damaged}}
+    uploaded = sum(done.values())
     return LfsPushResult(
-        len(held) + len(absent), len(there) - had, had, absent, failed, refused, tuple(damaged)
+        len(present) + len(absent), uploaded, len(done) - uploaded, absent, failed, refused, tuple(damaged)
     )
 
 
-def _open_sound(path: Path, oid: str) -> BinaryIO:
-    """The object at `path`, opened, once all of it was hashed. Raises _Damaged where it is another."""
+def _open_checked(path: Path, oid: str) -> BinaryIO:
+    """Hash the object at `path` and open it. Raises _Damaged where its hash is not `oid`."""
     stream = path.open("rb")
     digest = hashlib.sha256()
     while chunk := stream.read(1 << 20):
@@ -383,4 +380,4 @@ def _open_sound(path: Path, oid: str) -> BinaryIO:
 
 
 class _Damaged(LfsFailed):
-    """An object that the mirror has is not what its name says: no server gets it."""
+    """An object in the mirror does not match its name, and is not uploaded."""

@@ -37,7 +37,9 @@ from mirror.git.refs import (
     read_refs,
 )
 from mirror.git.wire.client import GitLogin, HttpClient
-from mirror.git.wire.fetch_pack import as_mirror_error, receive
+from mirror.git.wire.errors import protocol_errors
+from mirror.git.wire.fetch_pack import receive
+from mirror.git.wire.limits import DEFAULT_FETCH_LIMITS, FetchLimits
 from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.http.network import Network
 from mirror.model import RefChange, Refs
@@ -123,6 +125,7 @@ def fetch(
     progress: OnProgress = no_progress,
     clock: Clock | None = None,
     limits: PackLimits = DEFAULT_LIMITS,
+    fetch_limits: FetchLimits = DEFAULT_FETCH_LIMITS,
 ) -> FetchResult:
     """Run `job`. Killed at any point, the mirror stays valid and the next fetch continues.
 
@@ -131,7 +134,9 @@ def fetch(
     """
     path = Path(job.mirror)
     bare.create(path)
-    client = HttpClient(job.url, login=job.login, silence_timeout=job.silence_timeout, clock=clock)
+    client = HttpClient(
+        job.url, login=job.login, silence_timeout=job.silence_timeout, clock=clock, limits=fetch_limits
+    )
     cache = FetchCache(path, *_request_of(job))
     advertised = _list_refs(client, cache.matches)
     if advertised is None:
@@ -209,12 +214,8 @@ def _request_of(job: FetchJob) -> Iterator[str]:
 
 
 def _list_refs(client: HttpClient, is_known: Callable[[bytes], bool] = lambda _: False) -> Refs | None:
-    try:
+    with protocol_errors():
         return client.list_refs(is_known)
-    except (MirrorError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        raise as_mirror_error(error) from error
 
 
 def _list_refs_again(client: HttpClient, failures: Mapping[str, MirrorError]) -> Refs:
@@ -284,12 +285,14 @@ def probe(
     silence_timeout: float = 30.0,
     clock: Clock | None = None,
     network: Network | None = None,
+    fetch_limits: FetchLimits = DEFAULT_FETCH_LIMITS,
 ) -> int:
     """Ask a git server for its refs and nothing else; returns how many there are.
 
     Raises the errors of `mirror.git.failures`.
     """
-    refs = _list_refs(
-        HttpClient(url, login=login, silence_timeout=silence_timeout, clock=clock, network=network)
+    client = HttpClient(
+        url, login=login, silence_timeout=silence_timeout, clock=clock, network=network, limits=fetch_limits
     )
+    refs = _list_refs(client)
     return 0 if refs is None else len(refs.refs)

@@ -8,7 +8,7 @@ written; no ref of the mirror moves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,6 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
-from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed, GitUnauthorized
 from mirror.git.mirrors.fetch import resolve_commit
 from mirror.git.pack.limits import DEFAULT_LIMITS, PackLimits
@@ -34,14 +33,15 @@ from mirror.git.refs import (
 )
 from mirror.git.walk import first_parents, history
 from mirror.git.wire.client import GitLogin, HttpClient
-from mirror.git.wire.fetch_pack import HaveIterator, as_mirror_error
+from mirror.git.wire.errors import protocol_errors
+from mirror.git.wire.fetch_pack import HaveIterator
 from mirror.git.workers.job import Clock, OnProgress, no_progress
 from mirror.model import is_hash
 
 # How many requests for hashes that are not advertised; a server refuses a request for one hash in it.
 ASKS_MAX = 12
 # How far back in a branch of ours to look for commits that a fork has, too.
-WALK_MAX = 2000
+HISTORY_MAX = 2000
 # How many of our commits are read to find those that a fork advertises.
 REACH_MAX = 20_000
 
@@ -53,6 +53,7 @@ class HeadsJob:
 
     With `own` it is the mirror's own server, whose advertised refs the mirror has already: it is asked by
     hash only, and its refusals are raised. Else it is a fork, whose refusal goes into the result.
+    `history_max`: see HISTORY_MAX.
     """
 
     mirror: str
@@ -61,6 +62,7 @@ class HeadsJob:
     login: GitLogin | None = None
     own: bool = False
     silence_timeout: float = 300.0
+    history_max: int = HISTORY_MAX
 
     def do(self, progress: OnProgress, clock: Clock, limits: PackLimits, /) -> HeadsResult:
         """See `pin_heads`."""
@@ -112,8 +114,8 @@ def _found(path: Path, wants: Mapping[int, str]) -> tuple[dict[int, str], list[i
     first."""
     with closed_after(open_repository(path)) as repository:
         found = {number: resolve_commit(repository.object_store, text) for number, text in wants.items()}
-    held = {number: value for number, value in found.items() if value is not None}
-    return held, sorted(wants.keys() - held.keys(), reverse=True)
+    present = {number: value for number, value in found.items() if value is not None}
+    return present, sorted(wants.keys() - present.keys(), reverse=True)
 
 
 def _pin(path: Path, pins: Mapping[int, str]) -> None:
@@ -176,12 +178,13 @@ class _Server:
         self._path = path
         self._progress = progress
         self._limits = limits
+        self._history_max = job.history_max
         self._common: list[str] | None = None
 
     def _tips(self) -> list[str]:
         """The values of the refs that the server advertises."""
         if self._client.advertised is None:
-            with _protocol():
+            with protocol_errors():
                 self._client.list_refs()
         assert self._client.advertised is not None
         return list(self._client.advertised.refs.values())
@@ -227,7 +230,7 @@ class _Server:
         """Fetch these in one pack and publish it."""
         with closed_after(open_repository(self._path)) as repository:
             store = repository.object_store
-            chosen = sorted({ObjectID(one.encode("ascii")) for one in commits} - _held(store, commits))
+            chosen = sorted({ObjectID(one.encode("ascii")) for one in commits} - _present(store, commits))
 
             def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
                 return chosen
@@ -236,9 +239,9 @@ class _Server:
                 return
             if self._common is None:
                 # No ref moves before the end, so the list stays valid.
-                self._common = list(_common(store, self._tips(), read_all(self._path)))
+                self._common = list(_common(store, self._tips(), read_all(self._path), self._history_max))
             with PackReceiver(self._path / "objects", self._limits) as pack:
-                with _protocol():
+                with protocol_errors():
                     self._client.fetch_pack(
                         b"", wants, HaveIterator(self._common), pack.write, self._on_sideband
                     )
@@ -249,23 +252,14 @@ class _Server:
         self._progress(text.decode("utf-8", "replace").strip())
 
 
-@contextmanager
-def _protocol() -> Iterator[None]:
-    """Convert protocol errors of dulwich to GitFailed."""
-    try:
-        yield
-    except (MirrorError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        raise as_mirror_error(error) from error
-
-
-def _held(store: DiskObjectStore, values: Iterable[str]) -> set[ObjectID]:
+def _present(store: DiskObjectStore, values: Iterable[str]) -> set[ObjectID]:
     found = {ObjectID(value.encode("ascii")) for value in values if is_hash(value)}
     return {one for one in found if one in store}
 
 
-def _common(store: DiskObjectStore, theirs: Iterable[str], ours: Mapping[bytes, str]) -> Iterator[str]:
+def _common(
+    store: DiskObjectStore, theirs: Iterable[str], ours: Mapping[bytes, str], history_max: int
+) -> Iterator[str]:
     """Commits that both sides may have, the most useful first: branches of ours that they advertise, too; the
     history of our first branches at growing distances, because a fork may be far behind; other advertised
     commits that our refs have or our branches reach.
@@ -274,11 +268,11 @@ def _common(store: DiskObjectStore, theirs: Iterable[str], ours: Mapping[bytes, 
     offered. The server would not send them again, and the search for LFS objects, which reads only new
     packs, would miss them.
     """
-    shared = {one.decode("ascii") for one in _held(store, theirs)}
+    shared = {one.decode("ascii") for one in _present(store, theirs)}
     tips = [value for name, value in ours.items() if name.startswith(b"refs/heads/")]
     yield from [tip for tip in tips if tip in shared][:64]
     for tip in tips[:3]:
-        yield from _past(store, tip)
+        yield from _sparse_history(store, tip, history_max)
     direct = shared.intersection(ours.values())
     yield from sorted(direct)
     if direct < shared:
@@ -297,8 +291,8 @@ def _reached(store: DiskObjectStore, tips: Iterable[str], values: set[str]) -> s
     return values - left
 
 
-def _past(store: DiskObjectStore, tip: str) -> Iterator[str]:
+def _sparse_history(store: DiskObjectStore, tip: str, history_max: int) -> Iterator[str]:
     """Some first-parent ancestors of `tip`, at growing distances."""
-    for depth, commit in enumerate(islice(first_parents(store, tip), WALK_MAX)):
+    for depth, commit in enumerate(islice(first_parents(store, tip), history_max)):
         if depth & (depth - 1) == 0 or depth % 100 == 0:
             yield commit

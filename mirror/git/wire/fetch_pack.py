@@ -1,9 +1,9 @@
-"""Getting objects that a mirror lacks from a server, as far as the server can give them.
+"""Fetches the objects that a mirror lacks, as far as the server can send them.
 
-At first all at once. That may fail for the sake of one ref (an object upstream is missing or damaged), and
-a first mirror of a giant may never come through so. Then refs are asked for in groups, the oldest first,
-and a group that fails is halved, down to the single ref. What a group brought is held by refs under
-`refs/mirror/work/`, so that the next attempt, or the next run, starts from there.
+The first request is for all refs. It may fail because of one ref (an object upstream is missing or damaged),
+and the first fetch of a giant may never succeed in one request. Then refs are requested in groups, the oldest
+first, and a group that fails is halved, down to the single ref. Refs below `refs/mirror/work/` keep what a
+group brought, so that the next attempt, or the next run, continues from there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-from dulwich.errors import GitProtocolError, HangupException
+from dulwich.errors import HangupException
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
@@ -37,33 +38,31 @@ from mirror.git.refs import (
     write_packed,
 )
 from mirror.git.wire.client import HttpClient
+from mirror.git.wire.errors import as_mirror_error, clean
 from mirror.git.workers.job import Clock, OnProgress
 from mirror.model import is_hash
 
+T = TypeVar("T")
+# How many commits are offered to the server.
 HAVES_MAX = 256
-# Into so many groups refs are divided once a request for all failed.
+# The number of groups after a request for all refs failed.
 GROUPS = 8
-# Requests that fail are given up after so many, and some more for each that brought something; a transfer
-# that broke off counts for three. The second number is for refs that could not be had the last time either.
-FAILURES_MAX = 60
-FAILURES_AGAIN_MAX = 16
-BROKE_OFF = 3
-MORE_FOR_EACH = 8
-# So many failures in a row, and the largest groups that are left come first.
-IN_A_ROW_MAX = 12
-# So long (seconds) several requests in a row that fail may take altogether.
-FAILING_MAX = 1800.0
-# Refs (by their values) that could not be had the last time, one a line: they are asked for last.
+# A transfer that broke off counts as so many failures.
+BROKEN_TRANSFER = 3
+# After so many failures in a row the largest of the remaining groups come first.
+FAILURES_BEFORE_SORTING = 12
+# After so many failures in a row the server is asked whether it still lists its refs.
+FAILURES_BEFORE_PROBE = 3
+# The values of refs that the server did not give in the last run, one a line: they are requested last.
 FILE = "lacking"
-# Only after so many failures in a row is it asked whether the server is there, and looked at the time.
-IN_A_ROW_MIN = 3
-# The lines of what a server tells meanwhile that say what went wrong there.
-_WORDS = re.compile(r"(?:fatal|error): .+")
+# The lines of the server's progress messages that report an error.
+_ERROR_LINE = re.compile(r"(?:fatal|error): .+")
 
 
 @dataclass(frozen=True)
 class Received:
-    """How many objects came, and the values of refs that could not be had, each with why not."""
+    """How many objects were received, and the values of refs that the server did not give, each with the
+    reason."""
 
     objects: int = 0
     failures: Mapping[str, MirrorError] = field(default_factory=dict)
@@ -78,40 +77,41 @@ def receive(
     clock: Clock | None = None,
     limits: PackLimits = DEFAULT_LIMITS,
 ) -> Received:
-    """Get the objects that `tips` need into the mirror at `path`, as far as the server can give them.
+    """Fetch the objects that `tips` need into the mirror at `path`, as far as the server can send them.
 
-    The caller holds the writer's lock and has had `client` list the refs. `order` holds hashes in the
-    order in which groups of them are asked for. Raises the errors of `mirror.git.failures` where the
-    server refuses the credential or has no such repository any more; what groups brought before is kept.
+    The caller holds the writer's lock, and `client` has listed the refs. `order`: hashes in the order in
+    which groups of them are requested. `client.limits` bound the failures. Raises the errors of
+    `mirror.git.failures` where the server refuses the credential or has no such repository any more; what
+    groups brought before stays.
     """
     old = read_all(path)
-    held = set(old.values())
+    mirrored = set(old.values())
     with closed_after(open_repository(path)) as repository:
-        new = sorted(set(tips) - held)
+        new = sorted(set(tips) - mirrored)
         missing = set(_lacking(repository.object_store, new))
     if not missing:
-        _remember(path, [])
+        _write_failed(path, [])
         return Received()
     wants = [tip for tip in dict.fromkeys([*order, *sorted(missing)]) if tip in missing]
-    lacked = [tip for tip in _recall(path) if tip in missing]
-    asking = _Asking(client, path, progress, clock, limits)
-    known = set(lacked)
+    failed_before = [tip for tip in _read_failed(path) if tip in missing]
+    grouped = _GroupedFetch(client, path, progress, clock, limits)
+    known = set(failed_before)
     fresh = [tip for tip in wants if tip not in known]
-    # An earlier run was interrupted in the middle of groups: a request for all would fail as it did then.
+    # An earlier run was interrupted while it requested groups: a request for all would fail again.
     is_interrupted = any(name.startswith(WORK + b"/") for name in old)
-    asking.ask(fresh, FAILURES_MAX, divided=is_interrupted and len(fresh) > 1)
-    if asking.is_away:
-        asking.failures |= dict.fromkeys(lacked, asking.failures[fresh[0]])
+    grouped.fetch(fresh, client.limits.failures, divided=is_interrupted and len(fresh) > 1)
+    if grouped.is_down:
+        grouped.failures |= dict.fromkeys(failed_before, grouped.failures[fresh[0]])
     else:
-        asking.ask(lacked, FAILURES_AGAIN_MAX)
-    # Those that were asked for alone in this run come last the next time, so that each has its turn.
-    again = [tip for tip in [*lacked, *wants] if tip in asking.failures]
-    _remember(path, sorted(dict.fromkeys(again), key=lambda tip: tip in asking.alone))
-    return Received(asking.objects, asking.failures)
+        grouped.fetch(failed_before, client.limits.repeated_failures)
+    # Refs that were requested alone in this run come last in the next, so that each has its turn.
+    again = [tip for tip in [*failed_before, *wants] if tip in grouped.failures]
+    _write_failed(path, sorted(dict.fromkeys(again), key=lambda tip: tip in grouped.alone))
+    return Received(grouped.objects, grouped.failures)
 
 
-class _Asking:
-    """Asks one server for what refs need: for all at once, and where that fails for ever smaller groups."""
+class _GroupedFetch:
+    """Requests the objects of refs from one server: of all at once, then of ever smaller groups."""
 
     def __init__(
         self,
@@ -126,26 +126,27 @@ class _Asking:
         self._progress = progress
         self._clock = clock
         self._limits = limits
-        self._failing = 0.0  # seconds that failing requests took
+        self._failing = 0.0  # seconds that failed requests in a row took
         self._budget = 0
-        self.is_away = False  # the server was found not to list its refs any more
-        self._is_answered = True  # whether the last request was, with a byte at least
+        self.is_down = False  # the server was found not to list its refs any more
+        self._is_answered = True  # whether the last request got any byte
         self.objects = 0
         self.failures: dict[str, MirrorError] = {}
-        self.alone: set[str] = set()  # values that failed when they were asked for alone
+        self.alone: set[str] = set()  # values that failed when they were requested alone
 
-    def ask(self, wants: Sequence[str], failures_max: int, *, divided: bool = False) -> None:
-        """Ask for `wants`; those that could not be had are in `failures`."""
-        todo = _divided(wants, GROUPS) if divided else [list(wants)]
+    def fetch(self, wants: Sequence[str], failures_max: int, *, divided: bool = False) -> None:
+        """Request the objects of `wants`. Those that the server did not give are added to `failures`."""
+        todo = split(wants, GROUPS) if divided else [list(wants)]
         self._budget, in_a_row = failures_max, 0
         while todo and todo[0]:
             group = todo.pop(0)
             is_all = len(group) == len(wants)
             error = self._try(group)
             if error is None:
-                in_a_row, self._failing, self._budget = 0, 0.0, self._budget + MORE_FOR_EACH
+                in_a_row, self._failing = 0, 0.0
+                self._budget += self._client.limits.failures_per_success
                 if not is_all:
-                    _hold(self._path, group)
+                    _keep(self._path, group)
                     self._progress(f"{len(todo)} groups of refs to go")
                 continue
             in_a_row += 1
@@ -155,23 +156,24 @@ class _Asking:
             smaller = _smaller(group, error, is_first=is_all)
             if smaller and is_all:
                 size = max(map(len, smaller))
-                self._progress(f"the server did not give all refs at once; going on in groups of {size} refs")
+                self._progress(f"the server did not send all refs at once; requesting groups of {size} refs")
             todo[:0] = smaller
-            if in_a_row % IN_A_ROW_MAX == 0:
+            if in_a_row % FAILURES_BEFORE_SORTING == 0:
                 todo.sort(key=len, reverse=True)
 
     def _is_given_up(self, error: MirrorError, in_a_row: int) -> bool:
-        """Whether to ask no more after so many failures in a row, the last of them `error`."""
-        self._budget -= BROKE_OFF if isinstance(error, GitUnreachable) else 1
-        if self._budget <= 0 or (in_a_row >= IN_A_ROW_MIN and self._failing > FAILING_MAX):
+        """Whether to stop after so many failures in a row, the last of them `error`."""
+        self._budget -= BROKEN_TRANSFER if isinstance(error, GitUnreachable) else 1
+        is_too_long = self._failing > self._client.limits.failing_seconds
+        if self._budget <= 0 or (in_a_row >= FAILURES_BEFORE_PROBE and is_too_long):
             return True
-        # A server that answers nothing may be away; one that still lists its refs refuses this request.
-        if not self._is_answered and in_a_row % IN_A_ROW_MIN == 0:
-            self.is_away = not is_alive(self._client)
-        return self.is_away
+        # A server that answers nothing may be down. One that still lists its refs refuses this request.
+        if not self._is_answered and in_a_row % FAILURES_BEFORE_PROBE == 0:
+            self.is_down = not is_alive(self._client)
+        return self.is_down
 
     def _try(self, group: Sequence[str]) -> MirrorError | None:
-        """Ask for one group; why it did not come, where that may lie in the objects themselves."""
+        """Request one group; returns the failure, where the objects themselves may be its cause."""
         began = self._clock() if self._clock is not None else 0.0
         before = self._client.received_bytes
         try:
@@ -191,7 +193,7 @@ class _Asking:
 
 
 def is_alive(client: HttpClient) -> bool:
-    """Whether the server lists its refs now; `client` knows no others afterwards than it did before."""
+    """Whether the server lists its refs now. The refs that `client` has listed before stay as they are."""
     before = client.advertised, client.answer
     client.advertised, client.is_patient = None, True
     try:
@@ -207,37 +209,37 @@ def is_alive(client: HttpClient) -> bool:
 
 
 def _smaller(group: Sequence[str], error: MirrorError, *, is_first: bool) -> list[list[str]]:
-    """The groups that a group which could not be had is divided into; none for a single ref."""
+    """The groups into which a failed group is divided; none for a single ref."""
     named = [tip for tip in group if tip in error.message]
     rest = [tip for tip in group if tip not in named]
-    if named and rest:  # the server says which it does not give
+    if named and rest:  # the error names the refs that the server does not give
         return [rest, *([tip] for tip in named)]
-    return _divided(group, GROUPS if is_first else 2) if len(group) > 1 else []
+    return split(group, GROUPS if is_first else 2) if len(group) > 1 else []
 
 
-def _divided(group: Sequence[str], number: int) -> list[list[str]]:
-    """A group in `number` parts of about one size, or one for each ref where these are fewer."""
+def split(group: Sequence[T], number: int) -> list[list[T]]:
+    """Divide a group into `number` parts of about the same size, or single refs where they are fewer."""
     size = max(1, -(-len(group) // number))
     return [list(group[at : at + size]) for at in range(0, len(group), size)]
 
 
-def _recall(path: Path) -> list[str]:
+def _read_failed(path: Path) -> list[str]:
     try:
         return [line for line in (path / FILE).read_text("ascii").split() if is_hash(line)]
     except (OSError, ValueError):
         return []
 
 
-def _remember(path: Path, lacked: Sequence[str]) -> None:
-    with contextlib.suppress(OSError):  # without it the next run asks more often, and that is all
-        if lacked:
-            write_file(path / FILE, "".join(f"{tip}\n" for tip in lacked).encode("ascii"))
+def _write_failed(path: Path, failed_before: Sequence[str]) -> None:
+    with contextlib.suppress(OSError):  # without the file the next run only sends more requests
+        if failed_before:
+            write_file(path / FILE, "".join(f"{tip}\n" for tip in failed_before).encode("ascii"))
         else:
             (path / FILE).unlink(missing_ok=True)
 
 
-def _hold(path: Path, tips: Iterable[str]) -> None:
-    """Hold what was fetched until all of it is there."""
+def _keep(path: Path, tips: Iterable[str]) -> None:
+    """Keep the objects of `tips` by refs below `refs/mirror/work/` until the fetch is complete."""
     _, peeled = read_packed(path)
     refs = {**read_all(path), **{WORK + b"/" + tip.encode("ascii"): tip for tip in tips}}
     write_packed(path, refs, peeled, read_head(path))
@@ -246,21 +248,21 @@ def _hold(path: Path, tips: Iterable[str]) -> None:
 def _transfer(
     client: HttpClient, path: Path, tips: Sequence[str], progress: OnProgress, limits: PackLimits
 ) -> int:
-    """Get what `tips` need in one pack and publish it; returns how many objects came."""
+    """Fetch what `tips` need in one pack and publish it; returns the number of objects received."""
 
     def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
         return wanted
 
-    words: list[str] = []
+    messages: list[str] = []
 
     def on_sideband(text: bytes) -> None:
         line = text.decode("utf-8", "replace").strip()
-        words.extend(_WORDS.findall(line))
+        messages.extend(_ERROR_LINE.findall(line))
         progress(line)
 
     with closed_after(open_repository(path)) as repository:
         store = repository.object_store
-        # An earlier group may have brought some.
+        # An earlier group may have brought some of them.
         wanted = [ObjectID(tip.encode("ascii")) for tip in _lacking(store, tips)]
         if not wanted:
             return 0
@@ -272,38 +274,41 @@ def _transfer(
 
             client.is_preparing = True
             try:
-                found = client.fetch_pack(b"", wants, HaveIterator(_heads(client, path)), write, on_sideband)
+                found = client.fetch_pack(
+                    b"", wants, HaveIterator(_offered(client, path)), write, on_sideband
+                )
             except (OSError, MemoryError):
                 raise
             except Exception as error:
-                # At once it is a refusal; in the middle of a pack whatever carried it broke off.
+                # Before the pack a hang-up is a refusal; within it the transfer broke off.
                 if isinstance(error, HangupException) and pack.received:
                     fault: Exception = GitUnreachable("the git server hung up in the middle of a pack")
                 else:
                     fault = as_mirror_error(error)
-                raise _with_words(fault, words) from error
+                raise _with_messages(fault, messages) from error
             if pack.received == 0:
-                fault = GitFailed("the git server sent nothing of what it advertises; nothing was changed")
-                raise _with_words(fault, words)
-            # What was there before passed the same check when it came.
+                fault = GitFailed(
+                    "the git server sent none of the objects that it advertises; nothing was changed"
+                )
+                raise _with_messages(fault, messages)
             try:
                 return pack.publish(store, processes=os.cpu_count() or 1, progress=progress)
             except GitFailed as error:
                 if not found.new_shallow:
                     raise
-                cut = "upstream is a shallow repository, its own history is cut off"
+                cut = "upstream is a shallow repository with an incomplete history"
                 raise GitFailed(f"{cut}: {error.message}") from error
 
 
 def _lacking(store: DiskObjectStore, tips: Iterable[str]) -> list[str]:
-    """Those of `tips` that are not there."""
+    """Those of `tips` that are not in the store."""
     names = {tip: ObjectID(tip.encode("ascii")) for tip in tips}
     there = present(store, names.values())
     return [tip for tip, name in names.items() if name not in there]
 
 
-def _heads(client: HttpClient, path: Path) -> Iterator[str]:
-    """What we have and the server is likely to know, what tells it most first."""
+def _offered(client: HttpClient, path: Path) -> Iterator[str]:
+    """Values of our refs that the server is likely to know, the most useful first."""
     assert client.advertised is not None
     old, now = read_all(path), client.advertised.refs
     yield from (value for name, value in old.items() if name.startswith(WORK + b"/"))
@@ -314,7 +319,7 @@ def _heads(client: HttpClient, path: Path) -> Iterator[str]:
 
 
 class HaveIterator:
-    """The commits that we tell the server we have: ref values, no walk through history."""
+    """The commits that the client offers as haves: ref values, without a walk through history."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self._values = iter(list(dict.fromkeys(values))[:HAVES_MAX])
@@ -328,32 +333,15 @@ class HaveIterator:
     next = __next__
 
     def ack(self, sha: ObjectID) -> None:
-        """The server has it too."""
+        """The server has this commit, too."""
 
     def nak(self) -> None:
-        """Nothing in common."""
+        """The server has none of them."""
 
 
-def as_mirror_error(error: Exception) -> Exception:
-    """An error of the protocol as one of ours."""
-    if isinstance(error, MirrorError):
-        return error
-    if isinstance(error, HangupException):
-        return GitFailed("the git server hung up instead of an answer")
-    if isinstance(error, GitProtocolError) and (detail := clean(str(error))):
-        return GitFailed(f"the git server failed: {detail}")
-    return GitFailed(f"the git server broke the protocol ({type(error).__name__}): {clean(str(error))}")
-
-
-def clean(text: str) -> str:
-    """The first line of what a server said, as far as it can be printed, and no longer than 200 signs."""
-    lines = text.strip().splitlines()
-    return "".join(sign for sign in (lines[0] if lines else "") if sign.isprintable())[:200]
-
-
-def _with_words(error: Exception, words: Sequence[str]) -> Exception:
-    """An error of ours with what the server's own git said of it."""
-    said = "; ".join(dict.fromkeys(map(clean, words[:3])))
+def _with_messages(error: Exception, messages: Sequence[str]) -> Exception:
+    """Add the error messages of the server's git to an error."""
+    said = "; ".join(dict.fromkeys(map(clean, messages[:3])))
     if not said or not isinstance(error, GitFailed | GitUnreachable):
         return error
     return type(error)(f"{error.message} (there: {said})", hint=error.hint)

@@ -1,7 +1,7 @@
-"""What a server advertises, by protocol version 2, read from one answer at once.
+"""ls-refs of protocol version 2: the request, and the refs in its response.
 
-dulwich reads an advertisement line by line from the socket; with 50,000 refs that takes longer than
-everything else of a look that finds nothing new.
+dulwich reads an advertisement line by line from the socket. With 50,000 refs that takes longer than the rest
+of a fetch that finds nothing new.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from mirror.git.failures import GitFailed
 from mirror.model import Head, Refs
 
 PEELED = b"^{}"
-# An advertisement is never larger: a million refs of the longest sensible names.
-ADVERTISEMENT_MAX = 256 << 20
 
 
 class NotUnderstood(Exception):
-    """The answer is none of protocol version 2; ask in the old way."""
+    """The response is not one of protocol version 2."""
 
 
 def request(agent: str) -> bytes:
-    """The body of a request for all refs, with the values that tags lead to and what HEAD points to."""
+    """The body of a request for all refs, with the peeled values of tags and the target of HEAD."""
     return b"".join([
         pkt_line(b"command=ls-refs\n"),
         pkt_line(b"agent=%s\n" % agent.encode("ascii")),
@@ -38,7 +36,7 @@ def request(agent: str) -> bytes:
 
 
 def parse(body: bytes) -> Refs:
-    """The refs in an answer. Raises NotUnderstood."""
+    """The refs in a response. Raises NotUnderstood, and GitFailed for a malformed object id."""
     refs: dict[bytes, bytes] = {}
     peeled: dict[bytes, bytes] = {}
     symrefs: dict[bytes, bytes] = {}
@@ -70,16 +68,16 @@ def parse(body: bytes) -> Refs:
 
 
 def refs_of(refs: Mapping[Any, Any], symrefs: Mapping[Any, Any], peeled: Mapping[Any, Any]) -> Refs:
-    """An advertisement, in whichever version it came, in our words. Raises GitFailed."""
+    """The refs of an advertisement of any protocol version. Raises GitFailed for a malformed object id."""
     values: dict[bytes, str] = {}
-    tops = {bytes(name).removesuffix(PEELED): _text(value) for name, value in peeled.items() if value}
+    tag_targets = {bytes(name).removesuffix(PEELED): _text(value) for name, value in peeled.items() if value}
     for name, value in refs.items():
         name = bytes(name)
         if name.endswith(PEELED):
             if value is not None:
-                tops[name.removesuffix(PEELED)] = _text(value)
+                tag_targets[name.removesuffix(PEELED)] = _text(value)
         elif value == b"shallow":
-            continue  # of the old protocol: where the history of a shallow repository is cut off
+            continue  # protocol version 1: a boundary of a shallow repository
         elif name != b"HEAD" and value is not None:
             values[name] = _text(value)
     head: Head | None = None
@@ -89,10 +87,10 @@ def refs_of(refs: Mapping[Any, Any], symrefs: Mapping[Any, Any], peeled: Mapping
         head = Head("symref" if target in values else "unborn", target)
     elif (value := refs.get(b"HEAD")) is not None:
         head = Head("detached", bytes(value))
-    return Refs(values, head, tops)
+    return Refs(values, head, tag_targets)
 
 
 def _text(value: bytes) -> str:
     with contextlib.suppress(UnicodeDecodeError):
         return bytes(value).decode("ascii")
-    raise GitFailed("the server advertises an object id that is not one")
+    raise GitFailed("the server advertises a malformed object id")

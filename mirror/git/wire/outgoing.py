@@ -1,6 +1,6 @@
-"""Which objects a push must bring to a target, and in what order their history grew.
+"""The objects that a push must send to a target.
 
-dulwich's own search parses every commit and tag, and of two entries of one name in a tree it sees one.
+dulwich's own search parses every commit and tag, and sees only one of two entries with one name in a tree.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mirror.git.walk import commits, history_links, oldest_first, raw, trees_and
 def pack_data(
     store: DiskObjectStore, wants: Iterable[str], haves: Iterable[str]
 ) -> tuple[int, Iterator[UnpackedObject]]:
-    """The objects that `wants` need and a target that has `haves` lacks, as dulwich sends them: how many, and
-    each. Raises KeyError where one of them is not in `store`."""
+    """The number of objects that `wants` need and a target with `haves` lacks, and each of them as dulwich
+    sends it. Raises KeyError where one of them is not in `store`."""
     needed, known = _needed(store, wants, haves)
     return len(needed), _records(store, needed, known)
 
@@ -32,7 +32,7 @@ def commits_lacking(store: DiskObjectStore, tip: str, haves: Iterable[str]) -> l
 def _needed(
     store: DiskObjectStore, wants: Iterable[str], haves: Iterable[str]
 ) -> tuple[dict[ObjectID, None], set[ObjectID]]:
-    """What a target lacks, and what of the trees next to it the target has."""
+    """The objects that the target lacks, and those in the trees of the boundary commits, which it has."""
     haves = set(haves)
     had = commits(store, haves)
     needed: list[bytes] = []
@@ -67,7 +67,7 @@ def _ids(names: Iterable[bytes]) -> dict[ObjectID, None]:
 def _records(
     store: DiskObjectStore, needed: dict[ObjectID, None], known: set[ObjectID]
 ) -> Iterator[UnpackedObject]:
-    """The objects as they are sent: as the deltas that the mirror has them as, else whole."""
+    """The objects to send: as deltas where the mirror has reusable ones, else in full."""
     left = dict(needed)
     for record in find_reusable_deltas(store, set(left), other_haves=known):
         del left[ObjectID(record.sha().hex().encode("ascii"))]

@@ -1,8 +1,8 @@
-"""Pushing the refs of a snapshot to another git server or a local repository, as far as it takes them.
+"""Pushes the refs of a snapshot to a git server or a local repository, as far as it accepts them.
 
-Branches and tags go first, every other ref after them. What a target does not take all at once is sent in
-groups of refs that are halved down to the single ref; the history of one ref that is too large for one
-push is sent in steps, older commits first.
+Branches and tags go first, then every other ref. Where the target does not accept all refs at once, groups of
+refs are pushed and halved, down to the single ref. Where the history of one ref is too large for one push, it
+is pushed in steps, older commits first.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from mirror.git.objects import peel
 from mirror.git.pack.limits import PackLimits
 from mirror.git.refs import by_age, closed_after, open_objects
 from mirror.git.wire.client import GitLogin
+from mirror.git.wire.fetch_pack import split
 from mirror.git.wire.outgoing import commits_lacking
-from mirror.git.wire.targets import ZERO, Outcome, Target, target_of
+from mirror.git.wire.targets import ZERO, PushOutcome, Target, target_of
 from mirror.git.workers.job import Clock, OnProgress, no_progress
 
 GROUPS = 8
-# So many pushes may fail while good refs are separated from bad ones; each success allows some more.
+# After how many pushes the search for bad refs ends; each success allows some more.
 FAILURES_MAX = 64
-MORE_FOR_EACH = 8
-# A history that is too large for one push goes under such a name where it is no branch's, until it is there.
-_STEPS = b"refs/heads/mirror-restore-"
-# What a target says of one ref alone. Anything else that it says of all refs may be the fault of one of them.
-_OF_ONE_REF = (
+FAILURES_PER_SUCCESS = 8
+# The prefix of the temporary branch for the history of a ref that is no branch.
+_STEP_BRANCH = b"refs/heads/mirror-restore-"
+# Reasons that concern one ref only. With any other reason, one bad ref may be the cause for all of them.
+_ONE_REF_REASONS = (
     "deny updating a hidden ref", "hook declined", "funny refname", "non-fast-forward", "refusing to",
     "failed to update ref", "branch is currently checked out", "deletion prohibited",
 )  # fmt: skip
@@ -38,11 +39,10 @@ _OF_ONE_REF = (
 
 @dataclass(frozen=True)
 class PushJob:
-    """Give the repository at `url` (http, https or file) these `refs`, from the mirror at `mirror`.
+    """Push `refs` from the mirror at `mirror` to the repository at `url` (http, https or file).
 
-    Without `overwrite`, nothing at all is pushed where the target has a ref of the same name with
-    another value. Refs that the target has besides are left alone. `default` is the branch that is to be
-    the target's default one.
+    Without `overwrite`, nothing at all is pushed where the target has a ref of the same name with another
+    value. Other refs of the target stay. `default`: the branch that becomes the target's default branch.
     """
 
     mirror: str
@@ -61,8 +61,8 @@ class PushJob:
 
 @dataclass(frozen=True)
 class DefaultBranch:
-    """The default branch that the target should have and has (None: none that is there), and whether it was
-    set. `problem`: why the target could not be asked."""
+    """The default branch that is `wanted` and the target's own (None: unborn), and whether it was set.
+    `problem`: why the target could not be asked."""
 
     wanted: bytes
     theirs: bytes | None
@@ -72,9 +72,9 @@ class DefaultBranch:
 
 @dataclass(frozen=True)
 class PushResult:
-    """What a push did, ref by ref. `error`: what ended it before its end; the refs that were not reached are
-    among the `refused` then. `damaged` are those of the `refused` that the mirror itself could not give.
-    `default` is None where the target has the right one, or none was asked for."""
+    """The result of a push, ref by ref. `error`: what ended it early; refs that were not reached are among
+    `refused`. `damaged`: those of `refused` whose objects could not be read from the mirror. `default`: None
+    where the target has the wanted default branch, or none was wanted."""
 
     pushed: tuple[bytes, ...] = ()
     unchanged: tuple[bytes, ...] = ()
@@ -87,8 +87,8 @@ class PushResult:
 
 
 def push(job: PushJob, *, progress: OnProgress = no_progress) -> PushResult:
-    """Do `job`. Raises the errors of `mirror.git.failures` where not even the target's refs can be read;
-    whatever happens later is in the result."""
+    """Do `job`. Raises the errors of `mirror.git.failures` where the target's refs cannot be read; later
+    failures are in the result."""
     target = target_of(job.url, job.login, job.silence_timeout)
     before = target.refs()
     wanted = dict(sorted(job.refs.items()))
@@ -96,28 +96,23 @@ def push(job: PushJob, *, progress: OnProgress = no_progress) -> PushResult:
     todo = {name: value for name, value in wanted.items() if before.get(name) != value}
     would_overwrite = tuple(name for name in todo if name in before)
     unrelated = tuple(sorted(n for n in before.keys() - wanted.keys() if n.startswith(b"refs/")))
-    told = PushResult((), unchanged, (), would_overwrite, unrelated)
-    if job.dry_run or (would_overwrite and not job.overwrite):
-        return told if would_overwrite and not job.overwrite else _foretold(told, todo)
+    is_blocked = bool(would_overwrite) and not job.overwrite
+    if job.dry_run or is_blocked:
+        return PushResult(() if is_blocked else tuple(todo), unchanged, (), would_overwrite, unrelated)
     with closed_after(open_objects(Path(job.mirror))) as store:
-        delivery = _Delivery(target, store, todo, dict(before), progress)
-        error = delivery.run()
+        pushing = _Push(target, store, todo, dict(before), progress)
+        error = pushing.run()
     default = None
-    if job.default is not None and (job.default in delivery.pushed or job.default in unchanged):
+    if job.default is not None and (job.default in pushing.pushed or job.default in unchanged):
         default = _default_branch(job, target, before)
-    pushed = tuple(sorted(delivery.pushed))
-    refused = tuple(sorted(delivery.refused.items()))
-    damaged = frozenset(delivery.damaged)
+    pushed = tuple(sorted(pushing.pushed))
+    refused = tuple(sorted(pushing.refused.items()))
+    damaged = frozenset(pushing.damaged)
     return PushResult(pushed, unchanged, refused, would_overwrite, unrelated, default, error, damaged)
 
 
-def _foretold(told: PushResult, todo: Mapping[bytes, str]) -> PushResult:
-    """What a push would do, where nothing stands in its way."""
-    return PushResult(tuple(todo), told.unchanged, (), told.would_overwrite, told.unrelated)
-
-
 def _default_branch(job: PushJob, target: Target, before: Mapping[bytes, str]) -> DefaultBranch | None:
-    """See that the target's default branch is the snapshot's, as far as that can be done from here."""
+    """Set the target's default branch where it differs and that is possible; None where it is right."""
     assert job.default is not None
     try:
         head = target.head()
@@ -126,13 +121,13 @@ def _default_branch(job: PushJob, target: Target, before: Mapping[bytes, str]) -
     theirs = head.value if head is not None and head.kind == "symref" else None
     if theirs == job.default:
         return None
-    # What stood there before is changed only where that was asked for.
+    # An existing branch stays the default one unless `overwrite` allows the change.
     is_free = theirs is None or theirs not in before or job.overwrite
     return DefaultBranch(job.default, theirs, is_set=is_free and target.set_head(job.default))
 
 
-class _Delivery:
-    """Brings refs to a target, in as many pushes as that takes."""
+class _Push:
+    """Pushes refs to a target, in as many pushes as it takes."""
 
     def __init__(
         self,
@@ -145,45 +140,42 @@ class _Delivery:
         self._target = target
         self._store = store
         self._todo = todo
-        self._theirs = theirs  # the refs that the target has by now
+        self._theirs = theirs  # the refs of the target, with those pushed so far
         self._progress = progress
         self.pushed: set[bytes] = set()
         self.refused: dict[bytes, str] = {}
         self.damaged: set[bytes] = set()
 
     def run(self) -> MirrorError | None:
-        """Bring them all; what ended it early, if anything did."""
+        """Push all refs; returns the error that ended it early, or None."""
         usual = [name for name in self._todo if name.startswith((b"refs/heads/", b"refs/tags/"))]
         others = [name for name in self._todo if name not in set(usual)]
         try:
             for names in (usual, others):
-                self._bring(by_age(names))
+                self._push_groups(by_age(names))
         except MirrorError as error:
             left = self._todo.keys() - self.pushed - self.refused.keys()
             self.refused |= dict.fromkeys(left, f"not reached: {error.message}")
             return error
         return None
 
-    def _bring(self, names: Sequence[bytes]) -> None:
-        """Push these refs, all at once or, where the target does not take that, in ever smaller groups."""
+    def _push_groups(self, names: Sequence[bytes]) -> None:
+        """Push these refs, all at once or, where the target does not accept that, in ever smaller groups."""
         todo, budget = [list(names)] if names else [], FAILURES_MAX
         while todo:
             group = todo.pop(0)
             done = self._send({name: self._todo[name] for name in group})
             declined = dict.fromkeys(group, done.refused) if done.refused is not None else done.declined
             if len(declined) < len(group):
-                budget += MORE_FOR_EACH
+                budget += FAILURES_PER_SUCCESS
             budget -= 1
-            if len(group) > 1 and budget > 0 and _may_be_ones(group, done):
+            if len(group) > 1 and budget > 0 and _may_be_one_ref(group, done):
                 parts = GROUPS if len(group) == len(names) else 2
-                size = -(-len(group) // parts)
-                todo[:0] = [group[at : at + size] for at in range(0, len(group), size)]
-                self._progress(
-                    f"the target did not take {len(group)} refs at once; going on in smaller groups"
-                )
+                todo[:0] = split(group, parts)
+                self._progress(f"the target did not accept {len(group)} refs at once; pushing smaller groups")
                 continue
             if len(group) == 1 and done.is_too_large:
-                self._bring_in_steps(group[0], done)
+                self._push_in_steps(group[0], done)
                 continue
             for name in group:
                 if name in declined:
@@ -192,26 +184,26 @@ class _Delivery:
                 else:
                     self.pushed.add(name)
 
-    def _send(self, updates: Mapping[bytes, str]) -> Outcome:
+    def _send(self, updates: Mapping[bytes, str]) -> PushOutcome:
         done = self._target.send(self._store, updates, self._progress)
         if done.refused is None:
             for name, value in updates.items():
                 if name not in done.declined:
                     self._theirs[name] = value
-        if done.words and done.declined:
-            told = {n: _with_words(why, done.words) for n, why in done.declined.items()}
-            return Outcome(told, words=done.words)
+        if done.message and done.declined:
+            declined = {n: _with_message(why, done.message) for n, why in done.declined.items()}
+            return PushOutcome(declined, message=done.message)
         return done
 
-    def _bring_in_steps(self, name: bytes, first: Outcome) -> None:
-        """Bring the history of one ref in several pushes, older commits first."""
+    def _push_in_steps(self, name: bytes, first: PushOutcome) -> None:
+        """Push the history of one ref in several steps, older commits first."""
         tip = self._todo[name]
         step = name
         if not name.startswith(b"refs/heads/"):
-            step = _STEPS + hashlib.sha256(name).hexdigest()[:8].encode("ascii")
-            tip = peel(self._store, tip)  # a branch takes a commit only
+            step = _STEP_BRANCH + hashlib.sha256(name).hexdigest()[:8].encode("ascii")
+            tip = peel(self._store, tip)  # a branch can only point to a commit
         total = len(commits_lacking(self._store, tip, self._theirs.values()))
-        reached, why = self._climb(step, tip, first)
+        reached, why = self._push_ancestors(step, tip, first)
         if step != name:
             if why is None:
                 done = self._send({name: self._todo[name]})
@@ -226,13 +218,11 @@ class _Delivery:
             self.refused[name] = why
             return
         left = len(commits_lacking(self._store, tip, self._theirs.values()))
-        self.refused[name] = (
-            f"it stands there at {reached[:12]}, {left} of {total} commits are not there: {why}"
-        )
+        self.refused[name] = f"it is at {reached[:12]} there, {left} of {total} commits are missing: {why}"
 
-    def _climb(self, step: bytes, tip: str, first: Outcome) -> tuple[str | None, str | None]:
-        """Push ever nearer ancestors of `tip` to the branch `step`; the commit that was reached, and why not
-        `tip` itself."""
+    def _push_ancestors(self, step: bytes, tip: str, first: PushOutcome) -> tuple[str | None, str | None]:
+        """Push ever nearer ancestors of `tip` to the branch `step`; returns the last accepted commit, and
+        why `tip` itself was not."""
         stack, reached, last = [tip], None, first
         while stack:
             lacking = commits_lacking(self._store, stack[-1], self._theirs.values())
@@ -249,15 +239,15 @@ class _Delivery:
         return reached, None
 
 
-def _may_be_ones(group: Sequence[bytes], done: Outcome) -> bool:
-    """Whether a group was refused as a whole for what may be the fault of one ref in it."""
+def _may_be_one_ref(group: Sequence[bytes], done: PushOutcome) -> bool:
+    """Whether a whole group was refused for a reason that may concern only one ref in it."""
     if done.refused is not None:
         return True
     if len(done.declined) < len(group):
         return False
-    return any(not why.startswith(_OF_ONE_REF) for why in done.declined.values())
+    return any(not why.startswith(_ONE_REF_REASONS) for why in done.declined.values())
 
 
-def _with_words(why: str, words: str) -> str:
-    """Why a ref was declined, and where a hook did it what that printed."""
-    return f"{why} ({words})" if "hook" in why and words not in why else why
+def _with_message(why: str, message: str) -> str:
+    """The reason why a ref was declined, with the output of the hook that did it."""
+    return f"{why} ({message})" if "hook" in why and message not in why else why

@@ -1,7 +1,7 @@
-"""The repository that refs are pushed to: a git server over HTTP, or a repository on this machine.
+"""The target of a push: a git server over HTTP, or a repository on this machine.
 
-`send` makes one push and returns the result of each ref; that a target takes no pack at all is an answer,
-too. Only what concerns every push is raised: a refused credential, a target that is away.
+`send` makes one push and returns the result of each ref, also where the target accepts no pack at all. It
+raises only what concerns every push: a refused credential, an unreachable target.
 """
 
 from __future__ import annotations
@@ -24,73 +24,73 @@ from mirror.errors import CredentialRefused, MirrorError
 from mirror.git.failures import GitFailed, GitForbidden, GitNotFound, GitTooLarge, GitUnreachable
 from mirror.git.refs import read_head, write_head
 from mirror.git.wire.client import GitLogin, HttpClient
-from mirror.git.wire.fetch_pack import as_mirror_error, clean
+from mirror.git.wire.errors import as_mirror_error, clean, protocol_errors
 from mirror.git.wire.outgoing import pack_data
 from mirror.git.workers.job import OnProgress
 from mirror.model import Head
 
 ZERO = "0" * 40
-# How servers say that what was sent is too much.
-_TOO_MUCH = re.compile(r"exceed|too large|too big|maximum|size limit|quota|storage", re.IGNORECASE)
-# Lines that tell how far the server is, and none of what it thinks.
+# How servers say that a pack is too large.
+_SIZE_LIMIT = re.compile(r"exceed|too large|too big|maximum|size limit|quota|storage", re.IGNORECASE)
+# Progress lines, which are left out of messages.
 _PROGRESS = re.compile(r"^[\w ]+: +\d+% \(|^(?:Enumerating|Counting|Unpacking|Resolving)\b.*(?:\d|done\.?)$")
-_WORDS_MAX = 3
+_LINES_MAX = 3
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one push.
+class PushOutcome:
+    """The result of one push.
 
-    `refused`: why the target took nothing at all, in its own words; `is_too_large`: for the size of the
-    pack, as far as it can be told; `is_damaged`: because something could not be read here. Else `declined`
-    has the refs that it did not take, each with why. `words` are what the target printed.
+    `refused`: why the target accepted nothing at all; `is_too_large`: because of the size of the pack, as far
+    as is known; `is_damaged`: because an object of the mirror could not be read. Else `declined` has the refs
+    that the target did not accept, each with the reason. `message`: what the target printed.
     """
 
     declined: Mapping[bytes, str] = field(default_factory=dict)
     refused: str | None = None
     is_too_large: bool = False
     is_damaged: bool = False
-    words: str = ""
+    message: str = ""
 
 
 class Target(Protocol):
-    """Where refs are pushed to."""
+    """A repository to push to."""
 
     def refs(self) -> dict[bytes, str]:
-        """The refs that there are. Raises the errors of `mirror.git.failures`."""
+        """The refs of the target. Raises the errors of `mirror.git.failures`."""
         ...
 
-    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], progress: OnProgress) -> Outcome:
-        """Point refs to objects of `store` (`ZERO` removes one), which are brought as far as they lack."""
+    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], progress: OnProgress) -> PushOutcome:
+        """Push `updates` (values by ref; `ZERO` deletes one), with the objects that the target lacks."""
         ...
 
     def head(self) -> Head | None:
-        """What HEAD is there; None where it names a branch that is not there. Raises as `refs`."""
+        """HEAD of the target; None where it is unborn. Raises as `refs`."""
         ...
 
     def set_head(self, name: bytes) -> bool:
-        """Make a branch the default one; whether that can be done from here."""
+        """Make a branch the default one; returns whether that is possible."""
         ...
 
 
 def target_of(url: str, login: GitLogin | None, silence_timeout: float) -> Target:
-    """The target that a URL (http, https or file) means. Raises GitFailed."""
+    """The target for a URL (http, https or file). Raises GitFailed where a file URL names no folder."""
     parts = urlsplit(url)
     if parts.scheme != "file":
         return HttpTarget(url, login, silence_timeout)
     path = Path(unquote(parts.path))
     if not path.is_dir():
-        raise GitFailed(f"{path} is not a repository; make one with `git init --bare`")
+        raise GitFailed(f"{path} is not a repository; create one with `git init --bare`")
     return LocalTarget(path)
 
 
 class _Damaged(Exception):
-    """What was to be sent cannot be read."""
+    """An object to send cannot be read."""
 
 
 @contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    """Whatever goes wrong while our own objects are read, as _Damaged."""
+def _reading_mirror() -> Iterator[None]:
+    """Convert errors while objects of the mirror are read to _Damaged."""
     try:
         yield
     except (OSError, MemoryError):
@@ -103,28 +103,28 @@ def _reading() -> Iterator[None]:
         raise _Damaged(f"an object of the mirror is damaged: {clean(str(error))}") from error
 
 
-def _read_all(records: Iterator[UnpackedObject]) -> Iterator[UnpackedObject]:
+def _checked(records: Iterator[UnpackedObject]) -> Iterator[UnpackedObject]:
     while True:
-        with _reading():
+        with _reading_mirror():
             record = next(records, None)
         if record is None:
             return
         yield record
 
 
-def _generator(store: DiskObjectStore, on_progress: OnProgress) -> Callable[..., Any]:
-    """What dulwich calls to have a pack made. Raises _Damaged, then or while the pack is sent."""
+def _pack_generator(store: DiskObjectStore, on_progress: OnProgress) -> Callable[..., Any]:
+    """The function that dulwich calls to generate a pack; it and the pack raise _Damaged."""
 
     def generate(
         have: Iterable[ObjectID], want: Iterable[ObjectID], *, ofs_delta: bool = False, progress: Any = None
     ) -> Any:
         del ofs_delta, progress
         on_progress("packing")
-        with _reading():
+        with _reading_mirror():
             count, records = pack_data(
                 store, [one.decode("ascii") for one in want], [one.decode("ascii") for one in have]
             )
-        return count, _read_all(records)
+        return count, _checked(records)
 
     return generate
 
@@ -150,23 +150,23 @@ class LocalTarget:
         except (OSError, MemoryError, MirrorError):
             raise
         except Exception as error:
-            raise GitFailed(f"{self._path} is not a repository that can be read: {error}") from error
+            raise GitFailed(f"{self._path} is not a readable repository: {error}") from error
         return {bytes(name): value.decode("ascii") for name, value in found.items() if value}
 
-    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], progress: OnProgress) -> Outcome:
+    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], progress: OnProgress) -> PushOutcome:
         """See Target."""
         try:
             done = LocalGitClient().send_pack(
-                str(self._path), lambda _: _ids(updates), _generator(store, progress)
+                str(self._path), lambda _: _ids(updates), _pack_generator(store, progress)
             )
         except (OSError, MemoryError, MirrorError):
             raise
         except _Damaged as error:
-            return Outcome(refused=str(error), is_damaged=True)
+            return PushOutcome(refused=str(error), is_damaged=True)
         except Exception as error:  # noqa: BLE001 - dulwich raises anything
-            return Outcome(refused=f"{type(error).__name__}: {clean(str(error))}")
+            return PushOutcome(refused=f"{type(error).__name__}: {clean(str(error))}")
         status = done.ref_status or {}
-        return Outcome({bytes(name): str(why) for name, why in status.items() if why is not None})
+        return PushOutcome({bytes(name): str(why) for name, why in status.items() if why is not None})
 
     def head(self) -> Head | None:
         """See Target."""
@@ -174,7 +174,7 @@ class LocalTarget:
         return found if found is not None and found.kind != "unborn" else None
 
     def set_head(self, name: bytes) -> bool:
-        """See Target. One with a work tree is left alone: its files would be another branch's."""
+        """See Target. Not for a repository with a worktree, whose files belong to the current branch."""
         if self._git != self._path:
             return False
         write_head(self._path, Head("symref", name))
@@ -182,11 +182,11 @@ class LocalTarget:
 
 
 class _Pushing(HttpClient):
-    """Reads a target's report as it is: dulwich raises at the first thing it does not expect, and forgets
-    every ref where the pack was not unpacked."""
+    """Reads the target's status report in full: dulwich raises at the first unexpected line, and drops every
+    ref where the pack was not unpacked."""
 
-    unpacked: str | None = None  # why the pack was not, in the report's words
-    is_reported = False
+    unpack_error: str | None = None
+    has_report = False
 
     def _handle_receive_pack_tail(self, proto: Wire, capabilities: Any, progress: Any = None) -> Any:
         packets: Iterator[bytes | None]
@@ -208,13 +208,13 @@ class _Pushing(HttpClient):
         return self._report(line.strip() for line in packets if line)
 
     def _report(self, lines: Iterator[bytes]) -> dict[bytes, str | None]:
-        self.is_reported = True
+        self.has_report = True
         result: dict[bytes, str | None] = {}
         for line in lines:
             word, _, rest = line.partition(b" ")
             if word == b"unpack":
                 text = clean(rest.decode("utf-8", "replace"))
-                self.unpacked = None if text == "ok" else text
+                self.unpack_error = None if text == "ok" else text
             elif word == b"ok":
                 result[rest] = None
             elif word == b"ng":
@@ -250,19 +250,15 @@ class HttpTarget:
     def refs(self) -> dict[bytes, str]:
         """See Target."""
         client = self._client()
-        try:
+        with protocol_errors():
             found = client._discover_references(b"git-receive-pack", client._get_url(""))[0]
-        except (MirrorError, OSError, MemoryError):
-            raise
-        except Exception as error:
-            raise as_mirror_error(error) from error
         return {
             bytes(name): value.decode("ascii")
             for name, value in found.items()
             if value and name.startswith(b"refs/") and not name.endswith(b"^{}")
         }
 
-    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], progress: OnProgress) -> Outcome:
+    def send(self, store: DiskObjectStore, updates: Mapping[bytes, str], progress: OnProgress) -> PushOutcome:
         """See Target."""
         client, lines = self._client(), bytearray()
 
@@ -271,57 +267,57 @@ class HttpTarget:
             progress(data.decode("utf-8", "replace").strip())
 
         try:
-            done = client.send_pack("", lambda _: _ids(updates), _generator(store, progress), on_sideband)
+            done = client.send_pack(
+                "", lambda _: _ids(updates), _pack_generator(store, progress), on_sideband
+            )
         except (CredentialRefused, GitForbidden, GitNotFound, OSError, MemoryError):
             raise
         except _Damaged as error:
-            return Outcome(refused=str(error), is_damaged=True)
+            return PushOutcome(refused=str(error), is_damaged=True)
         except Exception as error:  # noqa: BLE001 - dulwich raises anything
-            fault, words = as_mirror_error(error), _words(lines)
+            fault, message = as_mirror_error(error), _message_in(lines)
             assert isinstance(fault, MirrorError)
             if isinstance(fault, GitUnreachable):
-                self.refs()  # raises where it is away; one that is there broke off for the sake of the pack
-            is_too_large = isinstance(fault, GitTooLarge | GitUnreachable) or _is_too_much(words)
-            return Outcome(refused=_joined(fault.message, words), is_too_large=is_too_large, words=words)
-        words = _words(lines)
-        if client.unpacked is not None:
-            text = _joined(f"it did not take the pack: {client.unpacked}", words)
-            return Outcome(refused=text, is_too_large=_is_too_much(text), words=words)
+                self.refs()  # raises where the target is down; else it broke off because of the pack
+            is_too_large = isinstance(fault, GitTooLarge | GitUnreachable) or _names_size_limit(message)
+            return PushOutcome(
+                refused=_with_message(fault.message, message), is_too_large=is_too_large, message=message
+            )
+        message = _message_in(lines)
+        if client.unpack_error is not None:
+            text = _with_message(f"it did not accept the pack: {client.unpack_error}", message)
+            return PushOutcome(refused=text, is_too_large=_names_size_limit(text), message=message)
         status = done.ref_status or {}
         declined = {bytes(name): str(why) for name, why in status.items() if why is not None}
-        if client.is_reported:
-            declined |= {name: "the target says nothing of it" for name in updates if name not in status}
-        return Outcome(declined, words=words)
+        if client.has_report:
+            declined |= {name: "the target does not report on it" for name in updates if name not in status}
+        return PushOutcome(declined, message=message)
 
     def head(self) -> Head | None:
         """See Target."""
         client = HttpClient(self._url, login=self._login, silence_timeout=self._silence)
-        try:
+        with protocol_errors():
             found = client.list_refs()
-        except (MirrorError, OSError, MemoryError):
-            raise
-        except Exception as error:
-            raise as_mirror_error(error) from error
         head = found.head if found is not None else None
         return head if head is not None and head.kind != "unborn" else None
 
     def set_head(self, name: bytes) -> bool:
-        """See Target. The protocol has no way."""
+        """See Target. The protocol cannot do it."""
         del name
         return False
 
 
-def _words(lines: bytearray) -> str:
-    """What a target printed, but how far it was: the first lines, those of an error before others."""
+def _message_in(lines: bytearray) -> str:
+    """What a target printed, without progress: the first lines, errors before others."""
     found = [line.strip() for line in re.split(r"[\r\n]+", lines.decode("utf-8", "replace"))]
     said = [clean(line) for line in found if line and not _PROGRESS.match(line)]
     said.sort(key=lambda line: not re.match("fatal|error", line, re.IGNORECASE))
-    return "; ".join(dict.fromkeys(said[:_WORDS_MAX]))
+    return "; ".join(dict.fromkeys(said[:_LINES_MAX]))
 
 
-def _joined(text: str, words: str) -> str:
-    return f"{text} ({words})" if words and words not in text else text
+def _with_message(text: str, message: str) -> str:
+    return f"{text} ({message})" if message and message not in text else text
 
 
-def _is_too_much(text: str) -> bool:
-    return _TOO_MUCH.search(text) is not None
+def _names_size_limit(text: str) -> bool:
+    return _SIZE_LIMIT.search(text) is not None

@@ -1,1 +1,1 @@
-"""Worker processes: jobs as plain values, a pool that runs them, processes that die with their parent."""
+"""Worker processes: jobs as plain values, and the pool that runs them."""
