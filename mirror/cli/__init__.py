@@ -1,4 +1,4 @@
-"""The `mirror` command. The only room that turns errors into exit codes."""
+"""The `mirror` command. No other room turns errors into exit codes."""
 
 from mirror.cli.main import main
 

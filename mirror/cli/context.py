@@ -1,4 +1,4 @@
-"""What every command starts from: its options, the configuration, and where output goes."""
+"""The context of a command: its options, the configuration, the clock and the output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirror.cli.edges import SystemClock
+from mirror.cli.system import SystemClock
 from mirror.cli.terminal.output import Output, TerminalProgress
 from mirror.errors import ConfigError, UsageError
 from mirror.model import Selector
@@ -21,7 +21,7 @@ PLACES = ("config.yaml", "/etc/mirror/config.yaml")
 
 @dataclass(frozen=True)
 class Context:
-    """The options of this call, and the edges of the program."""
+    """The options of this call, the environment, the clock and the output."""
 
     options: argparse.Namespace
     environment: Mapping[str, str]
@@ -29,7 +29,7 @@ class Context:
     out: Output
 
     def config_path(self) -> Path | None:
-        """The configuration file that is meant, if there is one."""
+        """The configuration file: -c, MIRROR_CONFIG or the first of PLACES; None where there is none."""
         if self.options.config is not None:
             return Path(self.options.config)
         named = self.environment.get("MIRROR_CONFIG")
@@ -38,7 +38,7 @@ class Context:
         return next((Path(place) for place in PLACES if Path(place).is_file()), None)
 
     def config(self) -> Config:
-        """The configuration in force, `--store` applied. Raises ConfigError and UsageError."""
+        """The configuration, with `--store` applied. Raises ConfigError and UsageError."""
         from mirror.config import from_environment, load
 
         path = self.config_path()
@@ -54,7 +54,7 @@ class Context:
         return from_environment(self.environment, named, self.options.store.absolute())
 
     def expiring(self, config: Config | None) -> list[str]:
-        """Warnings of tokens that expire within 30 days, or have."""
+        """Warnings about tokens that expire within 30 days or have expired."""
         if config is None:
             return []
         from mirror.config import expiring
@@ -63,7 +63,7 @@ class Context:
         return [fault.text(name) for _, fault in expiring(config, self.clock.now().date())]
 
     def config_if_any(self) -> Config | None:
-        """The configuration file's, where there is one without faults."""
+        """The configuration; None where there is no file or it has faults."""
         from mirror.config import load
 
         path = self.config_path()
@@ -73,14 +73,15 @@ class Context:
             return None
 
     def store(self) -> Path:
-        """The store to read: `--store`, else the configured one. No secrets are needed."""
+        """The store to read: `--store`, else the configured one. Reads no secrets. Raises ConfigError and
+        UsageError."""
         if self.options.store is not None:
             return Path(self.options.store).absolute()
         path = self.config_path()
         if path is None:
             raise UsageError(
-                "there is no configuration file, so there is no telling where the store is",
-                hint="name it with --store DIR, or give a configuration with -c",
+                "there is no configuration file that names the store",
+                hint="name the store with --store DIR, or a configuration with -c",
             )
         from mirror.config import load
 
@@ -95,5 +96,5 @@ class Context:
         return Selector.parse(self.options.selector)
 
     def progress(self) -> TerminalProgress:
-        """Progress for this call."""
+        """A progress display; it shows nothing with --quiet and --json."""
         return TerminalProgress(show=not self.options.quiet and not self.options.json)

@@ -16,32 +16,32 @@ from typing import Any
 from mirror import logs
 from mirror.cli import parser
 from mirror.cli.context import Context
-from mirror.cli.edges import SystemClock, environment
+from mirror.cli.system import SystemClock, environment
 from mirror.cli.terminal import streams
 from mirror.cli.terminal.output import Output, plain
 from mirror.errors import PRECEDENCE, MirrorError, UsageError
 
 Command = Callable[[Context], Awaitable[int]]
-# Where each command is, in `commands`. Its module is imported when it runs: a command imports what it uses.
+# The function of each command in `commands`. Its module is imported only when the command runs.
 COMMANDS: dict[str, str] = {
     "init": "init.run_init",
-    "backup": "run.run_backup",
-    "verify": "run.run_verify",
-    "restore": "run.run_restore",
-    "prune": "remove.run_prune",
-    "accept-loss": "remove.run_accept_loss",
-    "erase": "remove.run_erase",
+    "backup": "backup.run_backup",
+    "verify": "verify.run_verify",
+    "restore": "restore.run_restore",
+    "prune": "prune.run_prune",
+    "accept-loss": "prune.run_accept_loss",
+    "erase": "prune.run_erase",
     "status": "browse.run_status",
     "snapshots": "browse.run_snapshots",
     "show": "browse.run_show",
     "diff": "browse.run_diff",
     "export": "browse.run_export",
-    "daemon": "service.run_daemon",
-    "doctor": "service.run_doctor",
-    "config": "service.run_config",
-    "completion": "service.run_completion",
-    "version": "service.run_version",
-    "simulator": "service.run_simulator",
+    "daemon": "daemon.run_daemon",
+    "doctor": "doctor.run_doctor",
+    "config": "config.run_config",
+    "completion": "program.run_completion",
+    "version": "program.run_version",
+    "simulator": "simulator.run_simulator",
 }
 
 
@@ -52,16 +52,16 @@ def command_of(name: str) -> Command:
     return found
 
 
-_ANOTHERS = "run as the user who owns the store; mirror doctor names the files in it that are another's"
+_OTHER_OWNER = "run as the user who owns the store; mirror doctor lists the files of other users in it"
 _DISK_HINTS = {
     errno.ENOSPC: "make room, then run it again; nothing that was stored is lost",
     errno.EDQUOT: "make room, then run it again; nothing that was stored is lost",
-    errno.EROFS: "the disk is mounted read-only: see what the system's log says of it",
-    errno.EACCES: _ANOTHERS,
-    errno.EPERM: _ANOTHERS,
+    errno.EROFS: "the disk is mounted read-only: see the system's log for the cause",
+    errno.EACCES: _OTHER_OWNER,
+    errno.EPERM: _OTHER_OWNER,
     errno.EMFILE: "raise the limit of open files (LimitNOFILE= in the unit, ulimit -n in a shell)",
     errno.ENFILE: "too many files are open on this machine",
-    errno.EIO: "the disk fails: see what the system's log says of it, and run mirror verify",
+    errno.EIO: "the disk fails: see the system's log, and run mirror verify",
 }
 
 
@@ -72,19 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(argv: Sequence[str] | None) -> int:
-    """Run one command; returns what it came to."""
+    """Run one command; returns its exit code."""
     try:
         options = parser.parse(argv)
-    except SystemExit as stopped:  # argparse has printed what was asked for: help, or the version
+    except SystemExit as stopped:  # argparse has printed the help or the version
         return int(stopped.code or 0)
     except UsageError as error:
         words = sys.argv[1:] if argv is None else argv
-        return _told(Output(as_json="--json" in words, no_colour=True), 2, error.message, error.hint)
+        return _report_error(Output(as_json="--json" in words, no_colour=True), 2, error.message, error.hint)
     env = environment()
     verbosity = 1 if options.verbose else -1 if options.quiet else 0
-    looks = sys.stderr.isatty() and options.command not in ("daemon",) and not options.verbose
-    # A person at a terminal sees progress and the result; the log would only say it twice.
-    logs.configure(log_format=options.log_format, verbosity=min(verbosity, -1) if looks else verbosity)
+    is_watched = sys.stderr.isatty() and options.command not in ("daemon",) and not options.verbose
+    # A person at a terminal sees progress and the result, so the log shows warnings only.
+    logs.configure(log_format=options.log_format, verbosity=min(verbosity, -1) if is_watched else verbosity)
     out = Output(as_json=options.json, no_colour="NO_COLOR" in env)
     context = Context(options, env, SystemClock(), out)
     try:
@@ -94,37 +94,38 @@ def _command(argv: Sequence[str] | None) -> int:
             return demo.run(context, main)
         return asyncio.run(_run(command_of(options.command), context))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return _told(out, 130, "stopped", None)
+        return _report_error(out, 130, "stopped", None)
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare traceback
         return _failed(options, out, error)
 
 
 def _failed(options: argparse.Namespace, out: Output, error: Exception) -> int:
-    """Tell why a command failed. Of several errors at once, the one whose exit code goes first."""
-    errors = list(_single(error))
-    error = min(errors, key=_place)
+    """Report why a command failed: of several errors, the one whose exit code takes precedence."""
+    error = min(_flattened(error), key=_precedence)
     if isinstance(error, MirrorError):
-        return _told(out, error.exit_code, error.message, error.hint)
+        return _report_error(out, error.exit_code, error.message, error.hint)
     _trace(options, error)
     if isinstance(error, OSError):
-        # The system refused: a full disk, permissions, a broken one. Its own words are the clearest.
+        # A full disk, permissions, a broken disk: the system's own message is the clearest.
         file = f"{error.filename}: " if error.filename is not None else ""
-        hint = _DISK_HINTS.get(error.errno or 0, "run it again when it is mended; what was stored stays")
-        return _told(out, 1, f"{file}{error.strerror or error}", hint)
-    return _told(out, 1, f"unexpected {type(error).__name__}: {error}", "run it again with -v for details")
+        hint = _DISK_HINTS.get(error.errno or 0, "repair that and run it again; what was stored is kept")
+        return _report_error(out, 1, f"{file}{error.strerror or error}", hint)
+    return _report_error(
+        out, 1, f"unexpected {type(error).__name__}: {error}", "run it again with -v for details"
+    )
 
 
-def _single(error: Exception) -> Iterator[Exception]:
-    """The errors of a group, which is what several tasks at once raise."""
+def _flattened(error: Exception) -> Iterator[Exception]:
+    """The errors of a group, which concurrent tasks raise."""
     if isinstance(error, ExceptionGroup):
         for one in error.exceptions:
-            yield from _single(one)
+            yield from _flattened(one)
     else:
         yield error
 
 
-def _place(error: Exception) -> int:
-    """Where the exit code of an error stands in the order of precedence."""
+def _precedence(error: Exception) -> int:
+    """The position of an error's exit code in the order of precedence."""
     return PRECEDENCE.index(error.exit_code if isinstance(error, MirrorError) else 1)
 
 
@@ -134,7 +135,7 @@ def _trace(options: argparse.Namespace, error: Exception) -> None:
 
 
 async def _run(command: Command, context: Context) -> int:
-    """Run a command; the first SIGINT, SIGTERM or SIGHUP cancels it, so that it ends in order."""
+    """Run a command; the first SIGINT, SIGTERM or SIGHUP cancels it, so that it can clean up."""
     if context.options.command in ("daemon", "simulator"):
         return await command(context)
     task = asyncio.ensure_future(command(context))
@@ -147,8 +148,8 @@ async def _run(command: Command, context: Context) -> int:
     return await task
 
 
-def _told(out: Output, code: int, message: str, hint: str | None) -> int:
-    """Tell of an error: to people on stderr, to machines on stdout."""
+def _report_error(out: Output, code: int, message: str, hint: str | None) -> int:
+    """Print an error: for people on stderr, as JSON on stdout."""
     error: dict[str, Any] = {"message": plain(message), "hint": plain(hint) if hint else None}
     out.document({"error": error, "exit_code": code})
     sys.stderr.write(f"mirror: {error['message']}\n")

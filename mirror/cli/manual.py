@@ -1,4 +1,4 @@
-"""The manual page, made from the parser: `python -m mirror.cli.manual > docs/mirror.1`."""
+"""Generates the manual page from the parser: `python -m mirror.cli.manual > docs/mirror.1`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def page() -> str:
     lines = [
         f'.TH MIRROR 1 "" "mirror {__version__}"',
         ".SH NAME",
-        r"mirror \- backs up a whole Bitbucket Cloud workspace, and brings it back",
+        r"mirror \- back up and restore a whole Bitbucket Cloud workspace",
         ".SH SYNOPSIS",
         r".B mirror",
         r"\fICOMMAND\fR [\fIoptions\fR]",
         ".SH GLOBAL OPTIONS",
-        "These may stand before or after the command.",
+        "These may be given before or after the command.",
         *_options(built, skip=()),
         ".SH COMMANDS",
     ]
@@ -65,7 +65,7 @@ def _options(command: argparse.ArgumentParser, *, skip: set[str] | tuple[()]) ->
 
 
 def _escape(text: str) -> str:
-    """Text that roff takes for text: no control line, no escape, dashes that can be copied."""
+    """Text escaped for roff: no control lines, no escapes, dashes that can be copied."""
     safe = text.replace("\\", r"\e").replace("-", r"\-").replace("%%", "%")
     return "\n".join(rf"\&{line}" if line.startswith((".", "'")) else line for line in safe.splitlines())
 

@@ -1,4 +1,5 @@
-"""root at work on a store of another user: it becomes that user, so that all files stay that user's."""
+"""When root works on another user's store, the process becomes that user, so that new files are that
+user's too."""
 
 from __future__ import annotations
 
@@ -25,11 +26,11 @@ _log = get_logger("cli")
 
 
 def become_owner(store: Path, command: str, *, needed: Iterable[Path] = ()) -> None:
-    """Where root is about to write in a store of another user, become that user for good.
+    """If root runs this and the store belongs to another user, become that user for good.
 
-    `command` is what is being done, for messages; `needed` are files that it reads later. Call it before
-    anything is written. Raises UsageError, which says both ways out, where root cannot become that user,
-    or that user cannot read what is needed. Does nothing where there is no store, or for other users.
+    `command` is the command's name, for messages; `needed` are files that it reads later. Call it before
+    anything is written. Raises UsageError with both ways out where root cannot become that user, or that
+    user cannot read a needed file. Does nothing without a store, or for other users than root.
     """
     owner = owner_of(store)
     if os.geteuid() != 0 or owner is None or owner.uid == 0:
@@ -50,7 +51,7 @@ def become_owner(store: Path, command: str, *, needed: Iterable[Path] = ()) -> N
 
 
 def secret_files(config: Config) -> list[Path]:
-    """The files that hold the secrets of `config`."""
+    """The existing files with the secrets of `config`."""
     sources = [
         value
         for workspace in config.workspaces
@@ -62,7 +63,7 @@ def secret_files(config: Config) -> list[Path]:
 
 
 def _can_run() -> bool:
-    """Whether this user can start the program: workers are processes of their own."""
+    """Whether this user can start worker processes."""
     words = [sys.executable, "-P", "-c", "import mirror.git.workers.main"]
     environment = {"PYTHONPATH": str(Path(mirror.__file__).parents[1])}
     with contextlib.suppress(OSError):

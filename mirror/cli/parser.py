@@ -17,23 +17,23 @@ from mirror.errors import UsageError
 
 EXIT_STATUS = """\
 exit status:
-  0 done · 1 failed · 2 usage or configuration · 3 incomplete: stored what could be had, the rest
-  is listed · 4 verification found damage · 5 mass-loss brake · 10 no store there · 11 locked
+  0 done · 1 failed · 2 usage or configuration · 3 incomplete: stored what was available, the
+  rest is listed · 4 verification found damage · 5 mass-loss brake · 10 no store there · 11 locked
   12 credential refused · 75 try again later (rate limit, network) · 130 cancelled
 """
 ALL_PARTS = "all"
 SELECTOR = (
-    "workspace, workspace/repository, or a glob of that (quote it); a folder name tells two of a name apart"
+    "workspace, workspace/repository, or a glob of either (quoted); where two share a name, the folder name"
 )
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps examples as they are written."""
+    """Keeps the line breaks of examples."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print, so that it is told as every other error is."""
+        """Raise UsageError where argparse would exit, so that it is reported like every other error."""
         self.print_usage(sys.stderr)
         raise UsageError(message, hint=f"see {self.prog} --help")
 
@@ -72,7 +72,7 @@ def _port(text: str) -> int:
 
 def _lock_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--lock-wait", metavar="TIME", type=_seconds, default=0.0, help="wait so long for a lock (10m)"
+        "--lock-wait", metavar="TIME", type=_seconds, default=0.0, help="how long to wait for a lock (10m)"
     )
 
 
@@ -88,7 +88,7 @@ def _parts(text: str) -> frozenset[str]:
 
 
 def _globals() -> argparse.ArgumentParser:
-    """Options that may stand before or after the command."""
+    """Options that may be given before or after the command."""
     parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("global options")
     config = group.add_argument(
@@ -99,9 +99,11 @@ def _globals() -> argparse.ArgumentParser:
         "--store", metavar="DIR", type=Path, help="the store, instead of the configured one"
     )
     group.add_argument("--json", action="store_true", help="print one JSON document")
-    group.add_argument("-q", "--quiet", action="store_true", help="log warnings only, show no progress")
+    group.add_argument("-q", "--quiet", action="store_true", help="log only warnings, show no progress")
     group.add_argument("-v", "--verbose", action="store_true", help="log more")
-    group.add_argument("--log-format", choices=("auto", "console", "json"), help="how logs look on stderr")
+    group.add_argument(
+        "--log-format", choices=("auto", "console", "json"), help="the format of logs on stderr"
+    )
     config.complete, store.complete = shtab.FILE, shtab.DIRECTORY  # type: ignore[attr-defined]
     return parser
 
@@ -130,18 +132,18 @@ def build() -> argparse.ArgumentParser:
     """The whole parser."""
     parser = _Parser(
         prog="mirror",
-        description="Backs up a whole Bitbucket Cloud workspace, and brings it back.",
+        description="Backs up and restores a whole Bitbucket Cloud workspace.",
         epilog=EXIT_STATUS,
         formatter_class=_Formatter,
         parents=[_globals()],
     )
     parser.add_argument("--version", action="version", version=f"mirror {__version__}")
     commands = _Commands(parser)
-    commands.add("init", "make a store, once, before the first backup", "init", "init --store ./backup")
+    commands.add("init", "create a store, once, before the first backup", "init", "init --store ./backup")
     _add_backup(commands)
-    _add_looking(commands)
+    _add_reading(commands)
     _add_restore(commands)
-    _add_letting_go(commands)
+    _add_removal(commands)
     _add_service(commands)
     return parser
 
@@ -149,7 +151,7 @@ def build() -> argparse.ArgumentParser:
 def _add_backup(commands: _Commands) -> None:
     backup = commands.add(
         "backup",
-        "back up now: one run over what is configured",
+        "back up everything that is configured, once",
         "backup",
         "backup acme/website",
         "backup --dry-run",
@@ -157,67 +159,70 @@ def _add_backup(commands: _Commands) -> None:
     )
     _selectors(backup, "*")
     backup.add_argument("--dry-run", action="store_true", help="list what would be backed up; write nothing")
-    backup.add_argument("--init", action="store_true", help="make the store first, where there is none")
-    backup.add_argument(
-        "--full", action="store_true", help="look at everything again, not only at what changed"
-    )
+    backup.add_argument("--init", action="store_true", help="create the store first if there is none")
+    backup.add_argument("--full", action="store_true", help="check everything again, not only what changed")
     _lock_wait(backup)
     backup.add_argument(
         "--workspace",
         metavar="NAME",
         action="append",
         default=[],
-        help="without a configuration: back up this one",
+        help="without a configuration: the workspace to back up",
     )
     verify = commands.add(
         "verify",
-        "re-read the store offline and list what is damaged; works on any copy",
+        "read the store offline and list what is damaged; works on any copy",
         "verify",
         "verify acme/website --level refs",
         "verify --store /mnt/copy",
-        "verify --share 1/30   # each day, and in a month all of it",
+        "verify --share 1/30   # every day: the whole store in a month",
     )
     _selectors(verify, "*")
     verify.add_argument(
         "--level", choices=("refs", "objects"), default="objects",
-        help="refs: snapshots, refs and records; objects: every byte, too (default)",
+        help="refs: snapshots, refs and records; objects: every byte too (default)",
     )  # fmt: skip
     verify.add_argument(
         "--share", metavar="1/N", type=_share, default=Fraction(1),
-        help="only so much of the store, what was verified the longest ago first (1/30)",
+        help="verify only this share of the store, the part verified longest ago (1/30)",
     )  # fmt: skip
-    verify.add_argument("--resume", action="store_true", help="go on with a verification that was stopped")
+    verify.add_argument("--resume", action="store_true", help="continue a verification that was interrupted")
 
 
-def _add_looking(commands: _Commands) -> None:
-    status = commands.add("status", "how each repository stands", "status", "status --max-age 26h")
+def _add_reading(commands: _Commands) -> None:
+    status = commands.add("status", "show the state of each repository", "status", "status --max-age 26h")
     _selectors(status, "*")
     status.add_argument(
         "--max-age", metavar="TIME", type=_seconds,
-        help="end with 3 unless each one was whole within that time (26h), for health checks",
+        help="exit with 3 unless each has a complete snapshot this recent (26h); for health checks",
     )  # fmt: skip
     _selectors(commands.add("snapshots", "list snapshots", "snapshots acme/website"), "1")
     show = commands.add(
-        "show", "print one document as it was", "show acme/website pull-requests/12", "show acme/website /"
+        "show",
+        "print one document of a snapshot",
+        "show acme/website pull-requests/12",
+        "show acme/website /",
     )
     _selectors(show, "1")
     show.add_argument("path", metavar="PATH", help="a document, such as pull-requests/12, or a folder")
     _at(show)
-    diff = commands.add("diff", "what changed between two snapshots", "diff acme/website 2026-11-01 latest")
+    diff = commands.add(
+        "diff", "list what changed between two snapshots", "diff acme/website 2026-11-01 latest"
+    )
     _selectors(diff, "1")
     diff.add_argument("old", metavar="A", help="a snapshot id, an ISO time, or latest")
     diff.add_argument("new", metavar="B", help="the same")
     export = commands.add(
         "export",
-        "plain files: the JSON tree and a git clone as it was, or pages to read",
+        "write plain files: the JSON documents and a git clone of a snapshot, or pages to read",
         "export acme/website --to ./website",
         "export acme --to ./archive --format html   # then open archive/index.html",
     )
     _selectors(export, "1")
-    export.add_argument("--to", metavar="DIR", type=Path, required=True, help="an empty folder, or a new one")
+    export.add_argument("--to", metavar="DIR", type=Path, required=True, help="an empty or new folder")
     export.add_argument(
         "--format", choices=("files", "html", "markdown"), default="files",
-        help="files: JSON and clones (default); html: a site that opens from a disk; markdown: its pages",
+        help="files: JSON and clones (default); html: a site to open from a disk; markdown: the same pages",
     )  # fmt: skip
     _at(export)
 
@@ -231,7 +236,7 @@ def _at(parser: argparse.ArgumentParser) -> None:
 def _add_restore(commands: _Commands) -> None:
     restore = commands.add(
         "restore",
-        "bring it back: to a folder, or to another git server",
+        "restore to a folder, or to another git server",
         "restore acme/website --to ./website",
         "restore acme --to ./everything --at 2026-11-01",
         "restore acme/website --to https://git.example.org/website.git",
@@ -243,33 +248,35 @@ def _add_restore(commands: _Commands) -> None:
     _at(restore)
     restore.add_argument(
         "--only", metavar="PARTS", type=_parts, default=ALL_PARTS,
-        help="some of code, metadata, wiki, snippets (default: all that there is)",
+        help="any of code, metadata, wiki, snippets (default: all)",
     )  # fmt: skip
     restore.add_argument(
         "--refs", metavar="GLOB", action="append", default=[],
-        help="push only these refs, named in full ('refs/heads/*'); may be given several times",
+        help="push only these refs, by full name ('refs/heads/*'); may be repeated",
     )  # fmt: skip
     restore.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace what is there: of a folder, all that an earlier restore wrote",
+        help="replace what the target has; in a folder, what an earlier restore wrote",
     )
-    restore.add_argument("--dry-run", action="store_true", help="say what would be restored; write nothing")
+    restore.add_argument("--dry-run", action="store_true", help="print what would be restored; write nothing")
     restore.add_argument("-y", "--yes", action="store_true", help="do not ask before overwriting")
 
 
-def _add_letting_go(commands: _Commands) -> None:
+def _add_removal(commands: _Commands) -> None:
     prune = commands.add(
-        "prune", "let go of what retention no longer keeps", "prune --dry-run", "prune acme/website"
+        "prune", "remove what retention no longer keeps", "prune --dry-run", "prune acme/website"
     )
     _selectors(prune, "*")
     prune.add_argument(
-        "--dry-run", action="store_true", help="say what would go, why, and how many bytes; change nothing"
+        "--dry-run",
+        action="store_true",
+        help="print what would be removed, why, and how many bytes; change nothing",
     )
     _lock_wait(prune)
     accept = commands.add(
         "accept-loss",
-        "accept what vanished upstream: the mass-loss brake lets go",
+        "accept what is gone upstream: releases the mass-loss brake",
         "accept-loss acme",
         "accept-loss acme/website",
     )
@@ -277,17 +284,15 @@ def _add_letting_go(commands: _Commands) -> None:
     _lock_wait(accept)
     erase = commands.add(
         "erase",
-        "remove something from every snapshot, for good, and keep it out",
-        "erase acme/website --document pull-requests/12 --reason 'holds a password'",
+        "remove something from every snapshot for good, and keep it out of later ones",
+        "erase acme/website --document pull-requests/12 --reason 'contains a password'",
         "erase acme --person '{9f1d...}' --reason 'asked to be forgotten'",
-        "erase acme/website --ref refs/heads/leak --reason 'holds a key'",
-        "erase acme/website --reason 'never ours to keep'   # the whole repository",
+        "erase acme/website --ref refs/heads/leak --reason 'contains a key'",
+        "erase acme/website --reason 'not ours to keep'   # the whole repository",
     )
     _selectors(erase, "1")
     erase.add_argument("--document", metavar="PATH", help="a document, such as pull-requests/12")
-    erase.add_argument(
-        "--person", metavar="UUID", help="a person, by uuid or account id, wherever they stand"
-    )
+    erase.add_argument("--person", metavar="UUID", help="a person, by uuid or account id, in all documents")
     erase.add_argument(
         "--ref",
         metavar="NAME",
@@ -301,25 +306,35 @@ def _add_letting_go(commands: _Commands) -> None:
 def _add_service(commands: _Commands) -> None:
     commands.add("daemon", "run the schedule until stopped", "daemon -c /etc/mirror/config.yaml")
     doctor = commands.add(
-        "doctor", "what will not be backed up, and why", "doctor", "doctor --record ./answers"
+        "doctor",
+        "check the set-up; list what cannot be backed up, and why",
+        "doctor",
+        "doctor --record ./answers",
     )
     doctor.add_argument(
-        "--record", metavar="DIR", type=Path, help="save redacted answers of the endpoints in use, for tests"
+        "--record",
+        metavar="DIR",
+        type=Path,
+        help="save redacted responses of the endpoints in use, for tests",
     )
     config = commands.add("config", "check or show the configuration", "config check", "config schema")
     config.add_argument("action", choices=("check", "schema", "show"), help="what to do")
     completion = commands.add("completion", "print a shell's completion script", "completion bash")
     completion.add_argument("shell", choices=tuple(shtab.SUPPORTED_SHELLS), help="for which shell")
     commands.add("version", "print the version")
-    simulator = commands.add("simulator", "a local Bitbucket to try things on", "simulator --port 9320")
+    simulator = commands.add("simulator", "run a simulated Bitbucket for trials", "simulator --port 9320")
     simulator.add_argument(
-        "--port", type=_port, default=0, metavar="N", help="listen there (default: any free one)"
+        "--port", type=_port, default=0, metavar="N", help="the port to listen on (default: any free one)"
     )
-    simulator.add_argument("--data", metavar="DIR", type=Path, help="keep it in this folder between starts")
+    simulator.add_argument(
+        "--data", metavar="DIR", type=Path, help="keep its data in this folder between starts"
+    )
     demo = commands.add(
-        "demo", "the whole story on a local Bitbucket, in under a minute", "demo", "demo --keep"
+        "demo", "back up, lose and restore a simulated workspace, in under a minute", "demo", "demo --keep"
     )
-    demo.add_argument("--keep", action="store_true", help="leave store and simulator up to look around in")
+    demo.add_argument(
+        "--keep", action="store_true", help="keep the store and the simulator running for inspection"
+    )
 
 
 def completion(shell: str) -> str:
@@ -328,7 +343,7 @@ def completion(shell: str) -> str:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; global options get their defaults here. Raises UsageError."""
+    """The parsed command line with the defaults of global options. Raises UsageError."""
     defaults = {
         "config": None, "store": None, "json": False, "quiet": False, "verbose": False, "log_format": "auto",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The daemon: backup and verify by the schedule, for years, without anybody looking."""
+"""The daemon: runs backup, verify and prune by the schedule, unattended."""
 
 from mirror.daemon.service import serve
 

@@ -1,4 +1,4 @@
-"""Jobs of one kind, one at a time, none lost and none doubled."""
+"""Serial execution of the jobs of one kind."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 
 class Lane:
-    """Runs `work` each time it is due. What is due while `work` runs, or waits for its turn, runs once
-    right afterwards, however often it was due. Lanes that share a `turn` run one after the other."""
+    """Runs `work` each time it is due. If it becomes due while it runs or waits for its turn, it runs once
+    more right afterwards, however often it was due. Lanes that share a `turn` run one after the other."""
 
     def __init__(self, work: Callable[[], Awaitable[None]], turn: asyncio.Lock) -> None:
         self._work = work
@@ -19,7 +19,7 @@ class Lane:
         self._task: asyncio.Task[None] | None = None
 
     def due(self) -> None:
-        """Run it now, or as soon as it can be."""
+        """Run the work now, or as soon as possible."""
         if self._stopped:
             return
         self._is_due = True
@@ -33,7 +33,7 @@ class Lane:
                 await self._work()
 
     async def stop(self) -> None:
-        """Cancel what runs, wait until it has ended, and run nothing any more."""
+        """Cancel the running work, wait for its end, and start no more."""
         self._stopped = True
         self._is_due = False
         if self._task is not None:

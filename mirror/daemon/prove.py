@@ -1,4 +1,4 @@
-"""What the daemon makes sure of before it says that it is ready."""
+"""What the daemon checks before it reports that it is ready."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from mirror.http.network import Network
 from mirror.model import Clock
 from mirror.store.writing.writer import open_store
 
-# How long Bitbucket has to answer; the service does not wait for it any longer.
-ANSWER_SECONDS = 5.0
+# How long the start-up waits for a response of Bitbucket, in seconds.
+RESPONSE_SECONDS = 5.0
 
 
 async def prove(config: Config, *, clock: Clock, environment: Mapping[str, str], budget: Budget) -> list[str]:
-    """Raise where the configuration cannot work: no schedule, no store, no secret, a refused credential.
+    """Raise a MirrorError where the configuration cannot work: no schedule, no store, no secret, a refused
+    credential.
 
-    Returns why credentials could not be tried, where Bitbucket cannot be reached.
+    Returns why credentials could not be checked, where Bitbucket cannot be reached.
     """
     if not any(trigger for _, trigger in triggers(config)):
         raise UsageError(
-            "the configuration has no schedule, so there is nothing for a daemon to do",
+            "the configuration has no schedule, so the daemon has nothing to do",
             hint='add for example: schedule: {backup: "0 */4 * * *"}',
         )
     with open_store(config.store, command="mirror daemon"):
@@ -41,29 +42,29 @@ async def prove(config: Config, *, clock: Clock, environment: Mapping[str, str],
         ):
             signed.setdefault((one.identity, workspace.workspace), one)
     trouble = await asyncio.gather(
-        *(_try(one, workspace, config, clock, budget, network) for (_, workspace), one in signed.items())
+        *(_check(one, workspace, config, clock, budget, network) for (_, workspace), one in signed.items())
     )
     return sorted({one for one in trouble if one is not None})
 
 
-async def _try(
+async def _check(
     signed: SignIn, workspace: str | None, config: Config, clock: Clock, budget: Budget, network: Network
 ) -> str | None:
-    """Ask Bitbucket whether it lets this credential in; returns why that cannot be told. Raises
+    """Check that Bitbucket accepts this credential; returns why that could not be checked, or None. Raises
     CredentialRefused."""
     endpoint = endpoints.WORKSPACE if workspace is not None else endpoints.USER_WORKSPACES
     try:
         async with (
-            asyncio.timeout(ANSWER_SECONDS),
+            asyncio.timeout(RESPONSE_SECONDS),
             client_with(config, [signed], clock=clock, network=network, budget=budget) as client,
         ):
             await client.get(endpoint, workspace=workspace or "")
     except CredentialRefused as error:
         raise CredentialRefused(f"{signed.label}: {error.message}", hint=error.hint) from error
     except TimeoutError:
-        return f"no answer within {ANSWER_SECONDS:g} s"
+        return f"no response within {RESPONSE_SECONDS:g} s"
     except (TryLater, BadAnswer) as error:
         return error.message
     except MirrorError:
-        return None  # it was let in, and may not see this
+        return None  # accepted, but without access to this
     return None

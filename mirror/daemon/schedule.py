@@ -1,4 +1,4 @@
-"""When what runs: the schedule's triggers, and what is overdue at start."""
+"""The triggers of the schedule, and which jobs are overdue at start."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Kind = Literal["backup", "verify", "prune"]
 
 
 def triggers(config: Config) -> tuple[tuple[Kind, Trigger | None], ...]:
-    """Each kind of run with when it is due; None: never."""
+    """Each kind of run with its trigger; None: never."""
     schedule = config.schedule
     return ("backup", schedule.backup), ("verify", schedule.verify), ("prune", schedule.prune)
 
 
 class CronTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types
-    """Fires when cron would: see `mirror.config.crontab`."""
+    """Fires when cron would; see `mirror.config.crontab`."""
 
     def __init__(self, line: Crontab, timezone: str) -> None:
         self._line = line
         self._zone = ZoneInfo(timezone)
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """The first time after the previous one; without one, the first that is not before `now`."""
+        """The first time after the previous one; without one, the first at or after `now`."""
         return self._line.next_after(previous_fire_time or now - timedelta(microseconds=1), self._zone)
 
 
@@ -42,13 +42,13 @@ def make_trigger(trigger: Trigger, timezone: str, *, start: datetime) -> BaseTri
 
 
 def first_run(trigger: Trigger, timezone: str, *, now: datetime, last: datetime | None) -> datetime | None:
-    """When a job runs first: now where it is overdue, None where its trigger decides.
+    """When a job runs first: now where it is overdue, None to leave it to its trigger.
 
-    `last` is when it last began; None means never. What was due since then and did not run, because
-    the machine slept or the service was down, runs at once, and once.
+    `last` is when it last began; None means never. A job that was due since then and did not run, because
+    the machine slept or the service was down, runs once, at once.
     """
     if last is None or last > now:
-        return now  # a run from the future was under a wrong clock: it says nothing
+        return now  # a run in the future had a wrong clock: ignore it
     if isinstance(trigger, Every):
         due = last + trigger.interval
         return due if due > now else now
@@ -57,5 +57,5 @@ def first_run(trigger: Trigger, timezone: str, *, now: datetime, last: datetime 
 
 
 def describe(trigger: Trigger | None) -> str:
-    """A trigger for a person."""
+    """A trigger as text for logs."""
     return "never" if trigger is None else trigger.text

@@ -1,4 +1,4 @@
-"""The service itself: jobs, signals, and what systemd is told."""
+"""The service: jobs, signals, and notifications to systemd."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mirror.store.reading.reader import Store
 from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
 
-# A run that is told to stop ends within moments; systemd is asked for no more than this.
+# The time that the service requests from systemd to stop. A run usually stops within moments.
 STOP_SECONDS = 60.0
 
 _log = get_logger("daemon")
@@ -38,9 +38,9 @@ _log = get_logger("daemon")
 async def serve(load_config: Callable[[], Config], *, clock: Clock, environment: Mapping[str, str]) -> int:
     """Run the schedule until SIGTERM or SIGINT; returns the exit code.
 
-    Configuration, store, secrets and credentials are proven before it calls itself ready: their
-    faults are raised. SIGHUP reads the configuration again; a faulty one is refused and the old one
-    kept. A run that fails never ends the service. A second SIGTERM or SIGINT ends the process at once.
+    Configuration, store, secrets and credentials are checked before it reports READY; their faults are
+    raised. SIGHUP reads the configuration again; if that is faulty, the old one stays in force. A failed run
+    never ends the service. A second SIGTERM or SIGINT ends the process at once.
     """
     return await _Service(load_config(), load_config, clock, environment).run()
 
@@ -59,8 +59,8 @@ class _Service:
         self._environment = environment
         self._notifier = Notifier(environment)
         self._budget = Budget(clock, reserve=config.limits.api_reserve, limit=config.limits.api_limit)
-        # Those that write go one after the other: they would only wait for each other's locks.
-        # Verification takes no lock, and runs beside them.
+        # Jobs that write run one after the other: they would only wait for each other's locks.
+        # Verification takes no lock and runs concurrently.
         writing = asyncio.Lock()
         self._lanes: dict[Kind, Lane] = {
             "backup": Lane(partial(self._job, "backup"), writing),
@@ -69,7 +69,7 @@ class _Service:
         }
         self._running: dict[Kind, datetime] = {}
         self._last_backup: datetime | None = None
-        # By key of the configuration, the days ahead at which its expiry was last warned of.
+        # By key of the configuration, the days ahead of its last expiry warning.
         self._warned: dict[str, int] = {}
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -77,11 +77,11 @@ class _Service:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
 
     async def run(self) -> int:
-        """Serve until told to stop."""
+        """Serve until a signal stops it."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         watchdog = asyncio.ensure_future(self._feed_watchdog())
         try:
             async with self._reloading:
@@ -97,7 +97,7 @@ class _Service:
         return 0
 
     async def _start(self) -> bool:
-        """Prove the configuration and set the jobs. False where a signal stopped it meanwhile."""
+        """Check the configuration and add the jobs. Returns False where a signal stopped it meanwhile."""
         proving = asyncio.ensure_future(self._prove(self.config))
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({proving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -105,7 +105,7 @@ class _Service:
         if not proving.done():
             proving.cancel()
             return False
-        self._tell_unreachable(await proving)
+        self._warn_unreachable(await proving)
         self._scheduler.start()
         self._plan()
         self._notifier.send(READY=1)
@@ -119,9 +119,9 @@ class _Service:
     async def _prove(self, config: Config) -> list[str]:
         return await prove(config, clock=self._clock, environment=self._environment, budget=self._budget)
 
-    def _tell_unreachable(self, reasons: list[str]) -> None:
+    def _warn_unreachable(self, reasons: list[str]) -> None:
         for reason in reasons:
-            hint = "the schedule runs all the same; whether credentials are good shows with the next backup"
+            hint = "the schedule runs anyway; the next backup shows whether the credentials are valid"
             _log.warning("daemon.bitbucket_unreachable", reason=reason, hint=hint)
 
     async def _end(self) -> None:
@@ -135,15 +135,15 @@ class _Service:
             self._scheduler.shutdown(wait=False)
         _log.info("daemon.stopped")
 
-    def _told_to_stop(self) -> None:
+    def _on_stop(self) -> None:
         if self._stop.is_set():
-            # Whoever asks twice does not wait for records; the next run takes up what this one leaves.
+            # The second signal does not wait for records; the next run resumes what this one leaves.
             _log.warning("daemon.stopped_at_once")
             os._exit(130)
         self._stop.set()
 
     def _plan(self) -> None:
-        """Set the jobs; what is overdue runs at once."""
+        """Add the jobs; overdue ones run at once."""
         self._scheduler.remove_all_jobs()
         now = self._clock.now()
         schedule = self.config.schedule
@@ -155,7 +155,7 @@ class _Service:
             last = began.get(kind)
             first = first_run(trigger, schedule.timezone, now=now, last=last)
             if kind != "backup" and last is None and schedule.backup is not None:
-                first = None  # a new store has nothing to verify or to let go yet
+                first = None  # a new store has nothing to verify or prune yet
             self._scheduler.add_job(
                 self._due,
                 make_trigger(trigger, schedule.timezone, start=first or now),
@@ -166,19 +166,19 @@ class _Service:
                 **({"next_run_time": first} if first is not None else {}),
             )
         self._warn_of_expiry()
-        self._tell_state()
+        self._report_state()
 
     async def _due(self, kind: Kind) -> None:
         """A job's time has come. The scheduler only tells; the lane runs it."""
         self._lanes[kind].due()
 
     async def _job(self, kind: Kind) -> None:
-        """One run. Whatever it meets is logged; nothing but being stopped goes further."""
+        """One run. Its errors are logged; only cancellation propagates."""
         self._running[kind] = self._clock.now()
         if kind == "backup":
             self._last_backup = self._running[kind]
         self._warn_of_expiry()
-        self._tell_state()
+        self._report_state()
         try:
             run = await self._work(kind, self.config)
         except (Cancelled, asyncio.CancelledError):
@@ -186,11 +186,11 @@ class _Service:
             raise asyncio.CancelledError from None
         except MirrorError as error:
             _log.error(f"daemon.{kind}_failed", reason=error.message, hint=error.hint)
-        except Exception:  # noqa: BLE001 - a service outlives the unexpected, and says so
+        except Exception:  # noqa: BLE001 - a service survives unexpected errors, and logs them
             _log.exception(f"daemon.{kind}_failed")
         else:
-            tell = _log.info if run.exit_code == 0 else _log.error
-            tell(
+            log = _log.info if run.exit_code == 0 else _log.error
+            log(
                 f"daemon.{kind}_ended",
                 run=run.id,
                 exit_code=run.exit_code,
@@ -198,7 +198,7 @@ class _Service:
             )
         finally:
             del self._running[kind]
-        self._tell_state()
+        self._report_state()
 
     async def _work(self, kind: Kind, config: Config) -> Run:
         clock, environment = self._clock, self._environment
@@ -210,7 +210,7 @@ class _Service:
 
     async def _verify(self, config: Config) -> Run:
         clock = self._clock
-        # Gone on with where the last one was stopped by a restart.
+        # Resumes a verification that a restart interrupted.
         journal = VerifyJournal(config.store, "objects 1 ", resume=True, now=clock.now())
         run = await verify.run(config.store, journal=journal, clock=clock, environment=self._environment)
         with open_store(config.store, command="mirror daemon") as store:
@@ -218,17 +218,17 @@ class _Service:
         journal.finish()
         return run
 
-    def _told_to_reload(self) -> None:
+    def _on_reload(self) -> None:
         task = asyncio.ensure_future(self._reload())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
-        """SIGHUP: the new configuration, if it is a good one. What runs meanwhile goes on."""
+        """SIGHUP: load the configuration again. Running jobs go on."""
         async with self._reloading:
-            await self._read_again()
+            await self._load_again()
 
-    async def _read_again(self) -> None:
+    async def _load_again(self) -> None:
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._notifier.send(RELOADING=1, MONOTONIC_USEC=microseconds)
         try:
@@ -242,14 +242,14 @@ class _Service:
             _log.error("daemon.reload_refused", fault=str(error), hint=hint)
         else:
             self.config = config
-            self._tell_unreachable(unreachable)
+            self._warn_unreachable(unreachable)
             self._budget.allow(reserve=config.limits.api_reserve, limit=config.limits.api_limit)
             self._plan()
             _log.info("daemon.reloaded", store=str(config.store))
         self._notifier.send(READY=1)
 
     def _warn_of_expiry(self) -> None:
-        """Warn of each token that expires soon: at start, and again with 14, 7 and 1 days left."""
+        """Warn about each token that expires soon: at start, and again with 14, 7 and 1 days left."""
         name = str(self.config.source or "the configuration")
         steps: dict[str, int] = {}
         for left, fault in expiring(self.config, self._clock.now().date()):
@@ -258,8 +258,8 @@ class _Service:
                 _log.warning("daemon.credential_expires", days_left=left, fault=fault.text(name))
         self._warned = steps
 
-    def _tell_state(self) -> None:
-        """Tell systemd what runs, or what comes next."""
+    def _report_state(self) -> None:
+        """Report to systemd what runs, or what runs next."""
         running = [f"{kind} running since {time_text(since)}" for kind, since in self._running.items()]
         if not running:
             jobs: list[Any] = self._scheduler.get_jobs()
@@ -272,7 +272,7 @@ class _Service:
         self._notifier.send(STATUS=", ".join(running))
 
     async def _feed_watchdog(self) -> None:
-        """Fed from the loop that does the work: a loop that hangs is found out."""
+        """Feed the watchdog from the event loop, so that systemd notices a loop that hangs."""
         seconds = self._notifier.watchdog_seconds
         if seconds is None:
             return
@@ -283,7 +283,7 @@ class _Service:
 
 
 def _last_began(store: Path) -> dict[str, datetime]:
-    """When the last run of each kind that was not stopped began."""
+    """By kind, when the last run that was not stopped began."""
     try:
         with Store.open(store) as opened:
             began = opened.history().began

@@ -1,6 +1,6 @@
-"""What stands in the way of a backup, found out before it is needed.
+"""Checks for what would prevent a complete backup.
 
-Each check says what it looked at, what it found and what to do. One that could not be made says so.
+Each check names what it examined, the finding and the remedy. One that could not be made says so.
 """
 
 from __future__ import annotations

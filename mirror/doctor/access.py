@@ -1,4 +1,4 @@
-"""What the credentials of a workspace can see of it."""
+"""Checks of what the credentials of a workspace can read."""
 
 from __future__ import annotations
 
@@ -41,13 +41,15 @@ async def workspace_checks(
     environment: Mapping[str, str],
     transport: httpx.AsyncBaseTransport | None,
 ) -> list[Check]:
-    """What the credentials of a workspace can see of it, by the API and by git."""
+    """Checks of what the credentials of a workspace can read, by the API and by git."""
     name = workspace.workspace or "workspaces of the credential"
     checks: list[Check] = []
     try:
         async with client_for(config, workspace, clock, environment, transport) as client:
             checks += [_expiry(one.label, one.expires, clock) for one in client.sign_ins if one.expires]
-            for found in await workspaces_of(client, workspace.workspace, held=_held(config, workspace)):
+            for found in await workspaces_of(
+                client, workspace.workspace, held=_known_uuid(config, workspace)
+            ):
                 checks.append(Check(f"{found.slug}: sign-in", "ok", f"as {client.sign_ins[0].label}"))
                 checks += _renamed(workspace, found)
                 checks += await _discovered_checks(config, workspace, client, found.slug, clock)
@@ -55,7 +57,7 @@ async def workspace_checks(
     except MirrorError as error:
         checks.append(failed(f"{name}: sign-in", error))
         if isinstance(error, CredentialRefused):
-            checks += await _held_checks(config, workspace, clock, environment, transport)
+            checks += await _git_only_checks(config, workspace, clock, environment, transport)
     return checks
 
 
@@ -66,15 +68,15 @@ def client_for(
     environment: Mapping[str, str],
     transport: httpx.AsyncBaseTransport | None,
 ) -> AbstractAsyncContextManager[Client]:
-    """A client without patience for rate limits: somebody is waiting."""
+    """A client that waits only 10 s for rate limits, because a person is waiting."""
     budget = Budget(clock, patience=10)
     return client_of(
         config, workspace, clock=clock, environment=environment, budget=budget, transport=transport
     )
 
 
-def _held(config: Config, workspace: WorkspaceConfig) -> str | None:
-    """The uuid of the workspace that the store holds under the configured name, if any."""
+def _known_uuid(config: Config, workspace: WorkspaceConfig) -> str | None:
+    """The uuid that the store has for the configured workspace name, if any."""
     if workspace.workspace is None:
         return None
     try:
@@ -88,18 +90,18 @@ def _renamed(workspace: WorkspaceConfig, found: Workspace) -> list[Check]:
     name = workspace.workspace
     if name is None or name.lower() in (found.slug.lower(), found.uuid.lower()):
         return []
-    text = f"it is called {found.slug} now; it is found by its uuid, which the store knows"
-    return [Check(f"{name}: name", "warn", text, "correct its name in the configuration")]
+    text = f"it is called {found.slug} now; it was found by its uuid, which is in the store"
+    return [Check(f"{name}: name", "warn", text, "correct the name in the configuration")]
 
 
-async def _held_checks(
+async def _git_only_checks(
     config: Config,
     workspace: WorkspaceConfig,
     clock: Clock,
     environment: Mapping[str, str],
     transport: httpx.AsyncBaseTransport | None,
 ) -> list[Check]:
-    """Where the API refuses the credential: what git says to it, of what the store holds."""
+    """Where the API refuses the credential: whether git accepts it for the repositories in the store."""
     try:
         with Store.open(config.store) as store:
             known = list(stored_repositories(store, workspace, named_workspaces(config)))
@@ -130,7 +132,7 @@ async def _discovered_checks(
         found = await discover(client, target, Rules(workspace.include, workspace.exclude))
     except MirrorError as error:
         return [failed(f"{slug}: repositories", error)]
-    whole = "" if found.is_whole else " (a part of the workspace: what is missing here is not deleted)"
+    whole = "" if found.is_whole else " (part of the workspace: what is missing here is not deleted)"
     checks.append(Check(f"{slug}: repositories", "ok", f"{len(found.repositories)} chosen{whole}"))
     checks += [Check(f"{slug}: repositories", "fail", one.text, None, one.code) for one in found.problems]
     checks += _profile(workspace, client, found)
@@ -146,23 +148,23 @@ async def _discovered_checks(
 
 
 def _profile(workspace: WorkspaceConfig, client: Client, found: Discovered) -> list[Check]:
-    """What is said of a workspace that cannot be read itself, by a credential that should."""
+    """A failure where the workspace itself cannot be read by a credential that should."""
     row = row_of("profile", "workspace")
     is_narrow = all(client.kind_of(one) in row.never_for for one in client.sign_ins)
     if not found.is_hidden or is_narrow or row.part in workspace.accept_missing:
         return []
-    text = "the workspace itself cannot be read, only what its repositories tell of it"
+    text = "the workspace itself cannot be read, only what its repositories say about it"
     hint = f"give the credential the scope {row.endpoint.scope} ({row.endpoint.api_token_scope})"
     return [Check(f"{found.workspace.slug}: profile", "fail", text, hint, 3)]
 
 
 def _probes(parts: Parts) -> dict[str, list[tuple[Row, ...]]]:
-    """By part, the kinds that one request can answer for: they need the same scope. What some kinds of
-    credential can never read answers for itself alone."""
+    """By part, groups of kinds that one request can check because they need the same scope. A kind that some
+    kinds of credential can never read is a group of its own."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in CATALOGUE:
-        asks_for_more = "{" in rest_of(row.endpoint, {"workspace": "", "repository": ""})
-        if row.level == "project" or asks_for_more or row.part in ("profile", "repositories"):
+        needs_more = "{" in rest_of(row.endpoint, {"workspace": "", "repository": ""})
+        if row.level == "project" or needs_more or row.part in ("profile", "repositories"):
             continue
         alone = row.kind if row.never_for and row.part != "issues" else ""
         groups.setdefault((row.part, row.level, row.endpoint.scope, alone), []).append(row)
@@ -176,7 +178,7 @@ def _probes(parts: Parts) -> dict[str, list[tuple[Row, ...]]]:
 async def _scope_checks(
     workspace: WorkspaceConfig, client: Client, found: Discovered, clock: Clock
 ) -> list[Check]:
-    """One request for each scope, on one repository, tells what the credential cannot see."""
+    """One request for each scope, on one repository, to find what the credential cannot read."""
     first = found.repositories[0]
     checks: list[Check] = []
     probes = _probes(workspace.parts)
@@ -194,7 +196,7 @@ async def _scope_checks(
 async def _probe(
     workspace: WorkspaceConfig, client: Client, first: Repository, several: tuple[Row, ...]
 ) -> tuple[Check, Answer | None]:
-    """Ask for the first of `several` kinds; it answers for all."""
+    """Request the first of `several` kinds; the result counts for all of them."""
     row, endpoint = several[0], several[0].endpoint
     if endpoint.accept != JSON:
         return await _probe_file(workspace, client, first, several)
@@ -213,7 +215,7 @@ async def _probe(
 async def _probe_file(
     workspace: WorkspaceConfig, client: Client, first: Repository, several: tuple[Row, ...]
 ) -> tuple[Check, Answer | None]:
-    """As `_probe`, of what is no document."""
+    """Like `_probe`, for kinds that are files."""
     name, kinds = f"{first.workspace}: {several[0].part}", ", ".join(one.kind for one in several)
     try:
         async with client.download(several[0].endpoint, workspace=first.workspace):
@@ -228,27 +230,29 @@ def _unread(
     workspace: WorkspaceConfig, client: Client, name: str, first: Repository, several: tuple[Row, ...],
     error: ApiError,
 ) -> Check:  # fmt: skip
-    """What it means that kinds could not be read, as their rows say of refusals."""
+    """The check for kinds that could not be read; their catalogue rows say what a refusal means."""
     row, endpoint, kinds = several[0], several[0].endpoint, ", ".join(one.kind for one in several)
     if is_out_of_reach([client.kind_of(one) for one in client.sign_ins], row, error):
         text = f"this kind of credential can never read: {kinds}"
-        return Check(name, "ok", text, "add a user's API token to the credentials to have it")
+        return Check(name, "ok", text, "add a user's API token to the credentials to back it up")
     if isinstance(error, Gone) and row.gone is Meaning.ENDED:
         return Check(name, "ok", f"will not be backed up: {error.message}")
     if isinstance(error, NotFound) and row.not_found is Meaning.NONE:
         return Check(name, "ok", f"{kinds}: none in {first.full_name}: {row.absence}")
     is_off = isinstance(error, Denied) and not error.required and row.forbidden is Meaning.OFF
     if is_off or (isinstance(error, NotFound) and row.not_found is Meaning.OFF):
-        text = f"{kinds}: refused in {first.full_name}, which is no gap where {row.absence}: {error.message}"
-        return Check(name, "warn", text, "see whether pipelines are switched on there")
-    agreed = row.part in workspace.accept_missing or all(
+        text = (
+            f"{kinds}: refused in {first.full_name}, which is expected where {row.absence}: {error.message}"
+        )
+        return Check(name, "warn", text, "check whether pipelines are enabled there")
+    accepted = row.part in workspace.accept_missing or all(
         one.accepted_as in workspace.accept_missing for one in several
     )
-    state: State = "ok" if agreed else "fail"
-    what = f"will not be backed up{', as agreed' if agreed else ''}"
-    remedy = "it always exists: run it again later, and see what the credential may read"
+    state: State = "ok" if accepted else "fail"
+    what = f"will not be backed up{', as accepted' if accepted else ''}"
+    remedy = "it always exists: run this again later, and check the scopes of the credential"
     if isinstance(error, Gone):
-        remedy = "run it again tomorrow: Bitbucket announces an end by answering so for some hours"
+        remedy = "run this again tomorrow: Bitbucket announces a removal by answering 410 for some hours"
     if isinstance(error, Denied):
         remedy = f"give the credential the scope {endpoint.scope} ({endpoint.api_token_scope})"
     return Check(name, state, f"{what}: {kinds}: {error.message}", remedy, 3)
@@ -266,12 +270,12 @@ def _skew(answer: Answer, clock: Clock) -> Check:
     try:
         theirs = parsedate_to_datetime(answer.headers["date"])
     except (KeyError, TypeError, ValueError):
-        return Check("clock", "warn", "the server does not tell its time, so the clock could not be checked")
+        return Check("clock", "warn", "the server sends no date, so the clock could not be checked")
     theirs = theirs if theirs.tzinfo is not None else theirs.replace(tzinfo=UTC)
     skew = abs(clock.now() - theirs)
     text = f"{skew.total_seconds():.0f} s from the server's"
     if skew > SKEW_MAX:
-        return Check("clock", "warn", text, "set the clock (NTP): snapshots are named by it")
+        return Check("clock", "warn", text, "set the clock (NTP): snapshots are named after it")
     return Check("clock", "ok", text)
 
 
@@ -279,17 +283,21 @@ async def _git_sign_in(config: Config, client: Client, first: Repository) -> Che
     name = f"{first.workspace}: git"
     url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git"
     try:
-        refs = await _probed(client, url)
+        refs = await _count_refs(client, url)
     except CredentialRefused as error:
-        return failed(name, error, "the credential needs the scope repository, and its git user name")
+        return failed(
+            name,
+            error,
+            "the credential needs the scope repository, and its matching git user name",
+        )
     except MirrorError as error:
         return failed(name, error)
     return Check(name, "ok", f"{first.full_name} can be cloned ({refs} refs)")
 
 
-async def _probed(client: Client, url: str) -> int:
-    """How many refs git shows to the first credential that it lets in. Raises what it says to the first
-    where it lets in none."""
+async def _count_refs(client: Client, url: str) -> int:
+    """The number of refs that git shows to the first credential that it accepts. Raises the first refusal
+    where it accepts none."""
     refusal: MirrorError | None = None
     logins: list[GitLogin | None] = [GitLogin(*one) for one in await client.git_logins()]
     for login in logins or [None]:
@@ -302,13 +310,13 @@ async def _probed(client: Client, url: str) -> int:
 
 
 async def _wiki(config: Config, workspace: WorkspaceConfig, client: Client, found: Discovered) -> Check:
-    """Whether there is a wiki beside the first repository's code. That there is none is no fault."""
+    """Whether the first repository's wiki can be cloned. Having none is no fault."""
     first, name = found.repositories[0], f"{found.workspace.slug}: wiki"
     if not workspace.parts.wiki:
         return Check(name, "ok", "switched off in the configuration")
     url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git/wiki"
     try:
-        refs = await _probed(client, url)
+        refs = await _count_refs(client, url)
     except TryLater as error:
         return failed(name, error)
     except MirrorError:
@@ -317,7 +325,7 @@ async def _wiki(config: Config, workspace: WorkspaceConfig, client: Client, foun
 
 
 async def _lfs(config: Config, workspace: WorkspaceConfig, client: Client, found: Discovered) -> Check:
-    """Whether the first repository's LFS objects could be asked for. That it has none is no fault."""
+    """Whether the LFS server of the first repository answers. Having none is no fault."""
     first, name = found.repositories[0], f"{found.workspace.slug}: lfs"
     if not workspace.parts.lfs:
         return Check(name, "ok", "switched off in the configuration")
@@ -332,6 +340,6 @@ async def _lfs(config: Config, workspace: WorkspaceConfig, client: Client, found
     except batch_api.LfsFailed as failure:
         if failure.status in (404, 410, 501):
             return Check(name, "ok", f"{first.full_name} has none: {failure.text}")
-        remedy = "objects would be told as missing: use another credential, or set parts: {lfs: false}"
+        remedy = "objects would be reported as missing: use another credential, or set parts: {lfs: false}"
         return Check(name, "warn", failure.text, remedy)
-    return Check(name, "ok", f"objects of {first.full_name} can be asked for")
+    return Check(name, "ok", f"objects of {first.full_name} can be requested")

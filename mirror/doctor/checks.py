@@ -1,4 +1,4 @@
-"""One thing that was looked at, and all of them."""
+"""The result of one check, and the report of all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ State = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. `code` is the exit code that its failure stands for."""
+    """The result of one check. `code` is the exit code if it failed."""
 
     name: str
     state: State
@@ -28,18 +28,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All checks."""
+    """The results of all checks."""
 
     checks: tuple[Check, ...]
 
     @property
     def exit_codes(self) -> tuple[int, ...]:
-        """The codes of what failed."""
+        """The exit codes of the failed checks."""
         return tuple(sorted({check.code for check in self.checks if check.state == "fail"}))
 
     @property
     def exit_code(self) -> int:
-        """The exit code."""
+        """The exit code of the command."""
         return worst(self.exit_codes)
 
     def to_json(self) -> JsonObject:
@@ -53,7 +53,7 @@ class Report:
 
 
 def failed(name: str, error: MirrorError, remedy: str | None = None) -> Check:
-    """A check that ended with an error. One that cannot be made now is a warning."""
+    """The result of a check that ended with an error; a warning where it can only not be made now."""
     state: State = "warn" if isinstance(error, TryLater) else "fail"
     text = f"could not be checked: {error.message}" if isinstance(error, TryLater) else error.message
     return Check(name, state, text, remedy or error.hint, error.exit_code)

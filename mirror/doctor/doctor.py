@@ -1,4 +1,4 @@
-"""All checks, one after the other."""
+"""Runs all checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 from mirror.config.settings import Config
 from mirror.doctor.access import workspace_checks
 from mirror.doctor.checks import Report
-from mirror.doctor.machine import network_checks, store_checks, upkeep_check
+from mirror.doctor.machine import maintenance_check, network_checks, store_checks
 from mirror.model import Clock
 
 
@@ -20,8 +20,8 @@ async def run(
     environment: Mapping[str, str],
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Report:
-    """Check everything that `config` needs. Never raises for what it finds."""
-    checks = [*store_checks(config.store), upkeep_check(environment)]
+    """Check everything that `config` needs. Findings are reported, never raised."""
+    checks = [*store_checks(config.store), maintenance_check(environment)]
     checks += await network_checks(config, environment)
     for workspace in config.workspaces:
         checks += await workspace_checks(config, workspace, clock, environment, transport)

@@ -1,4 +1,4 @@
-"""This machine: the store and its disk, C git, the way to the network."""
+"""Checks of this machine: the store and its disk, C git, the network settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FREE_LEAST = 5 * 1024**3
 
 
 def store_checks(path: Path) -> list[Check]:
-    """The store at `path`: what it holds, whose it is, and whether its disk can be relied on."""
+    """Checks of the store at `path`: its content, its owner, its disk and its file system."""
     name = f"store {path}"
     try:
         with Store.open(path) as store:
@@ -46,13 +46,13 @@ def store_checks(path: Path) -> list[Check]:
 
 
 def _owner_check(path: Path, owner: Owner) -> Check:
-    """What in the store is not its owner's: a command that was run as another user leaves it, and the
-    owner may not read it."""
+    """Whether everything in the store belongs to its owner. A command that ran as another user leaves files
+    that the owner may be unable to read."""
     first, count = "", 0
     for name, theirs in foreign(path, owner):
         count += 1
-        whose = f"belongs to {theirs.user}" if theirs is not None else "cannot be looked into"
-        first = first or f"{name} {whose}"
+        ownership = f"belongs to {theirs.user}" if theirs is not None else "cannot be read"
+        first = first or f"{name} {ownership}"
     if not count:
         return Check("owner", "ok", f"everything in the store belongs to {owner.user}")
     more = f", and {count - 1} more" if count > 1 else ""
@@ -65,12 +65,12 @@ def _disk_check(place: Path) -> Check:
     free = shutil.disk_usage(place).free
     text = f"{free / 1024**3:.1f} GiB free at {place}"
     if free < FREE_LEAST:
-        return Check("disk", "warn", text, "make room: a backup that runs out of disk is incomplete")
+        return Check("disk", "warn", text, "free some space: a backup that runs out of disk is incomplete")
     return Check("disk", "ok", text)
 
 
 def _lock_check(place: Path) -> Check:
-    """Locks, rename and fsync: what some network file systems only pretend to do."""
+    """Whether locks, rename and fsync work: some network file systems only pretend to support them."""
     probe_file = place / f".mirror-doctor-{os.getpid()}"
     moved = probe_file.with_suffix(".moved")
     try:
@@ -80,7 +80,12 @@ def _lock_check(place: Path) -> Check:
             second = os.open(probe_file, os.O_RDWR)
             try:
                 fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return Check("locks", "fail", f"{place} gives one lock twice", "use a local file system")
+                return Check(
+                    "locks",
+                    "fail",
+                    f"{place} grants the same lock twice",
+                    "use a local file system",
+                )
             except BlockingIOError:
                 pass
             finally:
@@ -91,15 +96,15 @@ def _lock_check(place: Path) -> Check:
             os.close(descriptor)
         probe_file.rename(moved)
         if not sync_folder(place):
-            text = f"{place}: flock, rename and fsync work, but the file system knows no fsync of a folder"
+            text = f"{place}: flock, rename and fsync work, but the file system lacks fsync of folders"
             remedy = "after a power failure the newest files may be missing; use a local file system"
             return Check("locks", "warn", text, remedy)
         return Check("locks", "ok", "flock, rename and fsync work")
     except OSError as error:
         text = f"{place} cannot be written: {error.strerror}"
-        remedy = "run as the user who owns the store, or name another place"
+        remedy = "run as the user who owns the store, or choose another folder"
         if error.errno == errno.EROFS:
-            remedy = "the disk is mounted read-only: mount it for writing, or name another place"
+            remedy = "the disk is mounted read-only: mount it for writing, or choose another folder"
         return Check("locks", "fail", text, remedy)
     finally:
         for one in (probe_file, moved):
@@ -107,22 +112,22 @@ def _lock_check(place: Path) -> Check:
                 one.unlink(missing_ok=True)
 
 
-def upkeep_check(environment: Mapping[str, str]) -> Check:
-    """Which way upkeep goes: packs are joined by ourselves, what else helps is done by C git."""
-    ours = "small packs of mirrors are joined by mirror itself"
+def maintenance_check(environment: Mapping[str, str]) -> Check:
+    """Which maintenance of mirrors is possible: mirror merges small packs itself; C git does the rest."""
+    ours = "mirror merges small packs itself"
     found = cgit.find(environment.get("PATH", ""))
     if found is None:
-        text = f"{ours}; C git is not installed: large mirrors get no graph of commits, prune frees no code"
-        return Check("upkeep", "ok", text, "install git to have both")
+        text = f"{ours}; C git is not installed: large mirrors get no commit-graph, and prune frees no code"
+        return Check("upkeep", "ok", text, "install git for both")
     version = cgit.version(found)
     if version is None:
-        return Check("upkeep", "warn", f"{ours}; {found} does not run", "mend it, or take it off the PATH")
-    text = f"{ours}; {version} ({found}) writes the graph of commits of large ones, and frees code for prune"
+        return Check("upkeep", "warn", f"{ours}; {found} does not run", "repair it, or remove it from PATH")
+    text = f"{ours}; {version} ({found}) writes the commit-graph of large mirrors, and frees code for prune"
     return Check("upkeep", "ok", text)
 
 
 async def network_checks(config: Config, environment: Mapping[str, str]) -> list[Check]:
-    """How servers are reached, which the API, git and LFS heed alike."""
+    """The network settings, which apply to the API, git and LFS alike."""
     try:
         network = await network_of(config, environment)
     except MirrorError as error:

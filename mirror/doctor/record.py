@@ -1,4 +1,4 @@
-"""Redacted answers of the endpoints in use, saved for the tests to replay."""
+"""Saves redacted responses of the endpoints in use, for tests to replay."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mirror.doctor.access import client_for, rest_of
 from mirror.errors import MirrorError, TryLater, worst
 from mirror.model import Clock, dumps
 
-# So often in a row a server may have no answer before the rest is left out.
-TROUBLES_MAX = 3
+# After this many server failures in a row the other endpoints are skipped.
+FAILURES_MAX = 3
 
 
 @dataclass
 class Recorded:
-    """The files of a recording, and why the answers of other endpoints are missing, by endpoint.
-    `exit_code` is 0 where all was recorded that the credential may see."""
+    """The files of a recording, and by endpoint why its response is missing. `exit_code` is 0 where
+    everything that the credential can read was recorded."""
 
     written: list[Path] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -41,34 +41,34 @@ async def record(
     environment: Mapping[str, str],
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Recorded:
-    """Save one redacted answer of each endpoint in use to `folder`.
+    """Save one redacted response of each endpoint in use to `folder`.
 
-    What cannot be had is missing, with its reason. Read the files before you share them. Raises what
+    What cannot be read is in `missing` with its reason. Read the files before you share them. Raises what
     listing the workspace's repositories raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     recorded = Recorded()
     workspace = config.workspaces[0]
-    # One salt, so that the same name is the same in all files.
+    # One salt, so that a name has the same stand-in in all files.
     session = recording.Recording()
     async with client_for(config, workspace, clock, environment, transport) as client:
         [target, *_] = await workspaces_of(client, workspace.workspace)
         found = await discover(client, target, Rules(workspace.include, workspace.exclude))
-        troubles = 0
+        failures = 0
         several = {row.endpoint.name: row.endpoint for row in CATALOGUE if row.endpoint.accept == JSON}
         for endpoint in several.values():
-            if troubles >= TROUBLES_MAX:
-                recorded.missing[endpoint.name] = "not asked for: the server had no answer several times"
+            if failures >= FAILURES_MAX:
+                recorded.missing[endpoint.name] = "not requested: the server failed several times"
                 continue
             try:
                 answer = await _first_answer(client, endpoint, found)
             except MirrorError as error:
                 recorded.missing[endpoint.name] = error.message
-                troubles = troubles + 1 if isinstance(error, TryLater) else 0
+                failures = failures + 1 if isinstance(error, TryLater) else 0
                 if not isinstance(error, Denied | NotFound | Gone):
                     recorded.exit_code = worst((recorded.exit_code, error.exit_code))
                 continue
-            troubles = 0
+            failures = 0
             if answer is not None:
                 path = folder / f"{endpoint.name.replace(' ', '-')}.json"
                 path.write_bytes(dumps(session.redacted(endpoint, answer)))
@@ -77,8 +77,8 @@ async def record(
 
 
 async def _first_answer(client: Client, endpoint: Endpoint, found: Discovered) -> Answer | None:
-    """The answer for the first repository that has one; None for an endpoint that asks for more than
-    workspace and repository. Raises why there is none; trouble of the server at once."""
+    """The response for the first repository that has one; None for an endpoint whose path needs more than
+    workspace and repository. Raises the last ApiError where there is none, and any other error at once."""
     names: dict[str, str | int] = {"workspace": found.workspace.slug}
     query = endpoints.entries(3) if endpoint.page_size else None
     failure: MirrorError | None = None

@@ -42,7 +42,7 @@ WINGS = {
         {"backup"}, {"visits", "conclusion"}, {"workspace", "repository", "stored"}, {"turn", "absence"},
         {"entries", "git", "api_refused"}, {"brake", "failures"}, {"context"}, {"results"},
     ),
-    "cli": ({"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"terminal", "edges"}),
+    "cli": ({"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"terminal", "system"}),
     "simulator": (
         {"server"}, {"app"}, {"writes"}, {"api", "git"}, {"limits"}, {"faults", "signin", "storage"},
         {"world"}, {"switches", "answers", "turns"},

@@ -93,7 +93,7 @@ async def test_doctor_says_which_way_it_goes(place: Place, tmp_path: Path) -> No
     async def said(path: str) -> doctor.Check:
         report = await doctor.run(place.config, clock=FakeClock(), environment={**os.environ, "PATH": path})
         [check] = [one for one in report.checks if one.name == "upkeep"]
-        assert "joined by mirror itself" in check.text
+        assert "merges small packs itself" in check.text
         return check
 
     assert "git version" in (await said(os.environ["PATH"])).text

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.terminal.words import counted, words
+from mirror.cli.terminal.labels import counted, label
 from tests.e2e.helpers import mirror
 from tests.place import Place
 
@@ -64,7 +64,7 @@ PROGRESS = """
 import sys, time
 from mirror import logs
 from mirror.cli.terminal.output import TerminalProgress
-from mirror.cli import streams
+from mirror.cli.terminal import streams
 streams.prepare()
 logs.configure(log_format="console")
 log = logs.get_logger("backup")
@@ -108,9 +108,9 @@ def test_the_hint_of_a_problem_is_shown_to_people(place: Place) -> None:
 
 
 def test_names_for_people_are_words() -> None:
-    assert words("pull_requests") == "pull requests"
-    assert words("lfs") == "LFS"
-    assert words("refs/heads/a_b") == "refs/heads/a_b"
+    assert label("pull_requests") == "pull requests"
+    assert label("lfs") == "LFS"
+    assert label("refs/heads/a_b") == "refs/heads/a_b"
     assert counted(1, "kinds_complete") == "1 kind of settings complete"
     assert counted(1, "pull_requests") == "1 pull request"
     assert counted(3, "pull_requests_to_ask") == "3 pull requests still to ask for"

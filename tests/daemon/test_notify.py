@@ -5,20 +5,14 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-import pytest
-
-from mirror.daemon import notify
 from mirror.daemon.notify import Notifier
 
 
-def test_a_queue_that_nobody_empties_holds_nothing_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_queue_that_nobody_empties_holds_nothing_up(tmp_path: Path) -> None:
     """Otherwise the watchdog itself would stop the service."""
-    monkeypatch.setattr(notify, "PATIENCE", 0.05)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}, timeout=0.05)
         notifier.send(STATUS="first")
         for _ in range(1000):
             notifier.send(WATCHDOG=1)

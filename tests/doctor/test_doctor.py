@@ -62,7 +62,7 @@ def test_where_all_is_well_all_is_said_to_be(tmp_path: Path) -> None:
     for name in ("sign-in", "repositories", "git", "wiki", "lfs", "pull_requests", "pipelines"):
         assert of(report, f"acme: {name}"), name
     [lfs] = of(report, "acme: lfs")
-    assert lfs.state == "ok" and "can be asked for" in lfs.text
+    assert lfs.state == "ok" and "can be requested" in lfs.text
     [clock] = of(report, "clock")
     assert clock.state == "ok"
 

@@ -93,7 +93,7 @@ def test_erasing_asks_and_what_is_erased_stays_away(world: World, config: str, t
     assert "Secret words" in mirror("show", "acme/shop", "pull-requests/1", "-c", config).stdout
     done = mirror(*what, "-c", config, "--yes")
     assert done.returncode == 0, done.stderr
-    assert "yours to erase" in done.stdout
+    assert "from Bitbucket, yourself" in done.stdout
     for _ in range(2):
         shown = mirror("show", "acme/shop", "pull-requests/1", "-c", config).stdout
         assert "Somebody asked" in shown

@@ -49,7 +49,7 @@ async def test_it_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert sync_folder(tmp_path) is False
     check = checked(tmp_path / "store")
     assert check.state == "warn"
-    assert "fsync of a folder" in check.text
+    assert "fsync of folders" in check.text
 
 
 async def test_a_disk_that_fails_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`status`, `snapshots`, `show`, `diff`, `export`: the commands that look into the store."""
+"""`mirror status`, `snapshots`, `show`, `diff` and `export`: the commands that only read the store."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from datetime import timedelta
 from mirror import browse
 from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
+from mirror.cli.terminal.labels import counted, label, label_first_word
 from mirror.cli.terminal.output import Output, size
-from mirror.cli.terminal.words import counted, first_in_words, words
 from mirror.errors import worst
 from mirror.model import dumps, time_text
 
-# So many refs that were rewritten or removed are told one by one.
+# How many rewritten or removed refs are listed.
 REFS_MAX = 5
-# So many stale repositories are listed one by one.
+# How many stale repositories are listed.
 STALE_MAX = 20
 
 
@@ -26,9 +26,9 @@ async def run_status(context: Context) -> int:
     out = context.out
     late = _stale(context, found)
     codes = ([4] if found.damage else []) + ([3] if late else [])
-    told = {"stale": late} if context.options.max_age is not None else {}
+    stale = {"stale": late} if context.options.max_age is not None else {}
     warnings = context.expiring(context.config_if_any())
-    out.document({**found.to_json(), **told, "exit_code": worst(codes), "warnings": warnings})
+    out.document({**found.to_json(), **stale, "exit_code": worst(codes), "warnings": warnings})
     out.table(
         ("REPOSITORY", "STATE", "LAST SNAPSHOT", "LAST CONFIRMED", "SNAPSHOTS", "SIZE", "MISSING"),
         [
@@ -39,19 +39,19 @@ async def run_status(context: Context) -> int:
                 time_text(one.last_confirmed) if one.last_confirmed else "never",
                 one.snapshots,
                 size(one.bytes),
-                ", ".join(f"{words(part)} ({text.partition(':')[0]})" for part, text in one.missing.items())
+                ", ".join(f"{label(part)} ({text.partition(':')[0]})" for part, text in one.missing.items())
                 or "-",
             )
             for one in found.repositories
         ],
     )
     for one in found.repositories:
-        _tell_more(context, one)
+        _show_details(context, one)
     for workspace in found.workspaces:
         for part, text in workspace.missing.items():
-            out.line(f"  {workspace.name}: {words(part)} {text}")
+            out.line(f"  {workspace.name}: {label(part)} {text}")
     beyond = [(one.name, one.out_of_reach) for one in found.repositories]
-    tell_out_of_reach(out, beyond + [(one.name, one.out_of_reach) for one in found.workspaces])
+    show_out_of_reach(out, beyond + [(one.name, one.out_of_reach) for one in found.workspaces])
     out.line()
     last = {"backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune}
     for title, run in ((f"Last {kind}", run) for kind, run in last.items()):
@@ -69,44 +69,44 @@ async def run_status(context: Context) -> int:
 
 
 def _stale(context: Context, found: Status) -> list[str]:
-    """What was not whole within the time that `--max-age` gives."""
+    """What has no complete snapshot within `--max-age`."""
     most = context.options.max_age
     if most is None:
         return []
     return browse.stale(found, most=timedelta(seconds=most), now=context.clock.now())
 
 
-def _tell_more(context: Context, one: RepositoryStatus) -> None:
-    """What there is to say of a repository beside its row."""
+def _show_details(context: Context, one: RepositoryStatus) -> None:
+    """The lines about a repository below the table."""
     out, failing, refs, heads = context.out, one.failing, one.lost_refs, one.heads
     if failing is not None and failing.is_reported:
         text = f"failed {failing.runs} runs in a row since {failing.since}: {failing.reason}"
         out.line(f"  {one.name}: {text}", style="red")
     for text in one.problems:
         if failing is None or not failing.is_reported or text != failing.reason:
-            out.line(f"  {one.name}: {first_in_words(text)}")
+            out.line(f"  {one.name}: {label_first_word(text)}")
     if refs.last is not None:
         counts = (("rewritten", refs.rewritten), ("removed", refs.removed))
-        told = " and ".join(f"{number} {how}" for how, number in counts if number)
-        text = f"refs upstream: {told}, the last at {refs.last}; their old values are kept"
+        counted_refs = " and ".join(f"{number} {how}" for how, number in counts if number)
+        text = f"refs upstream: {counted_refs}, the last at {refs.last}; their old values are kept"
         out.line(f"  {one.name}: {text}")
     for text in one.rewritten[:REFS_MAX]:
         out.line(f"  {one.name}: {text}")
     if len(one.rewritten) > REFS_MAX:
         out.line(f"  {one.name}: and {len(one.rewritten) - REFS_MAX} more")
     if any(number for name, number in heads.items() if name != "pinned"):
-        told = ", ".join(f"{number} {name}" for name, number in heads.items() if number)
-        out.line(f"  {one.name}: heads of pull requests: {told}")
+        counts_text = ", ".join(f"{number} {name}" for name, number in heads.items() if number)
+        out.line(f"  {one.name}: heads of pull requests: {counts_text}")
 
 
-def tell_out_of_reach(out: Output, several: Sequence[tuple[str, Mapping[str, str]]]) -> None:
-    """What could not be had and is no failure: what the credentials can never read, what is gone."""
+def show_out_of_reach(out: Output, several: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+    """What is unavailable without being a failure: what the credentials can never read, what is gone."""
     lines = browse.summed(several)
     if lines:
         out.line()
         out.line("Not available, which is no failure:")
     for text in lines:
-        out.line(f"  {first_in_words(text, ':')}")
+        out.line(f"  {label_first_word(text, ':')}")
     if any("unavailable" in text for text in lines):
         out.line("  (unavailable: credentials of this kind can never read it)")
 
@@ -136,9 +136,9 @@ async def run_snapshots(context: Context) -> int:
 
 
 def _held(part: str, kind: str, number: int) -> str:
-    """How many things of a kind a part of a snapshot holds."""
-    if kind.startswith("kinds_"):  # of settings there are many kinds, of other parts one
-        return counted(number, kind) if part == "settings" else words(f"{part} {kind[len('kinds_') :]}")
+    """How many documents of a kind a part of a snapshot has."""
+    if kind.startswith("kinds_"):  # settings have many kinds, other parts one
+        return counted(number, kind) if part == "settings" else label(f"{part} {kind[len('kinds_') :]}")
     if part == "lfs":
         return f"{size(number)} of LFS" if kind == "bytes" else f"LFS: {counted(number, kind)}"
     return counted(number, kind)
@@ -159,16 +159,16 @@ async def run_show(context: Context) -> int:
         return 0
     text = dumps(found.document).decode("utf-8")
     if context.out.as_json:
-        # The document keeps its own text: numbers that JSON readers would round are not touched.
+        # The document's text is kept: a JSON reader would round its large numbers.
         head = {"schema": 1, "name": found.name, "snapshot": found.when.snapshot.id, "path": found.path}
         context.out.raw(dumps({**head, "document": found.document}).decode("utf-8"))
     else:
-        context.out.raw(text if not context.out.is_terminal else _tame(text))
+        context.out.raw(text if not context.out.is_terminal else _escaped(text))
     return 0
 
 
-def _tame(text: str) -> str:
-    """JSON text for a terminal: control characters stay escaped as JSON escapes them."""
+def _escaped(text: str) -> str:
+    """JSON text for a terminal, with control characters escaped as in JSON."""
     return "".join(sign if sign.isprintable() or sign == "\n" else f"\\u{ord(sign):04x}" for sign in text)
 
 

@@ -1,7 +1,7 @@
-"""`mirror demo`: a workspace is backed up, meets with an accident, and comes back.
+"""`mirror demo`: back up a simulated workspace, damage it upstream, and restore it.
 
-The demo types real commands. Each line after a `$` is run by the same `main` that a person's shell
-would start, against a Bitbucket simulated on this machine; nothing is staged but the accident.
+The demo runs real commands: each line after a `$` goes to the same `main` as from a shell, against a
+Bitbucket simulated on this machine. Only the accident is staged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WIDTH = 96
 
 
 class Story:
-    """Tells the story on the terminal, and keeps count of what went as it should."""
+    """Runs commands and prints them; collects what did not go as expected in `failures`."""
 
     def __init__(self, command: Command, config: Path) -> None:
         self._command = command
@@ -35,13 +35,13 @@ class Story:
         self.failures: list[str] = []
 
     def chapter(self, title: str, text: str = "") -> None:
-        """A heading, and what is about to happen."""
+        """Print a heading, and what happens next."""
         print(f"\n== {title}", flush=True)
         if text:
             print(textwrap.fill(text, WIDTH), flush=True)
 
     def run(self, *words: str, expect: int = 0) -> None:
-        """Type a command, show what it prints, and note an exit code other than the expected one."""
+        """Run a command with its output shown; note an exit code other than the expected one."""
         print(f"\n$ mirror {shlex.join(words)}\n", flush=True)
         code = self._command([*words, "--config", str(self._config), "--quiet"])
         print(f"[exit code {code}]", flush=True)
@@ -49,16 +49,16 @@ class Story:
             self.failures.append(f"mirror {words[0]} ended with {code}, not {expect}")
 
     def compare(self, what: str, before: dict[bytes, str], restored: Path) -> None:
-        """Hold a restored repository against what upstream had before the accident."""
+        """Compare a restored repository with what upstream had before the accident."""
         after = dict(fetch.read_refs(restored / CODE).refs)
         print(f"   {what}: {len(before)} refs before the accident, {len(after)} restored: ", end="")
         print("identical" if after == before else "DIFFERENT", flush=True)
         if after != before:
-            self.failures.append(f"{what} came back different")
+            self.failures.append(f"{what} was restored differently")
 
 
 def write_config(folder: Path, *, store: Path, token: str, simulator: Simulator) -> Path:
-    """A config file such as a person would write, with its token in a file of its own."""
+    """Write a configuration file, with the token in a file of its own; returns its path."""
     token_file = folder / "acme.token"
     token_file.touch(mode=0o600)
     token_file.write_text(token + "\n", encoding="utf-8")
@@ -82,16 +82,16 @@ def write_config(folder: Path, *, store: Path, token: str, simulator: Simulator)
     return config
 
 
-def tell(story: Story, world: World, folder: Path) -> None:
-    """The whole story: back up, accident, back up, look, bring back, compare."""
+def play(story: Story, world: World, folder: Path) -> None:
+    """The whole demo: backup, accident, backup, diff, restore, comparison."""
     repositories = world.workspaces[SLUG].repositories
     before = {name: repositories[name].refs() for name in (LOST, REWRITTEN)}
     restored = folder / "restored"
-    story.chapter("A workspace is backed up", "Every repository, with its pull requests and pipelines.")
+    story.chapter("Back up a workspace", "Every repository, with its pull requests and pipelines.")
     story.run("init")
     story.run("backup")
     first = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    time.sleep(1)  # snapshots are told apart by the second
+    time.sleep(1)  # snapshot times have a resolution of one second
 
     story.chapter("An accident upstream")
     for line in accident(world):
@@ -105,21 +105,21 @@ def tell(story: Story, world: World, folder: Path) -> None:
     story.run("backup", expect=3)
     story.run("diff", f"{SLUG}/{REWRITTEN}", first, "latest")
 
-    story.chapter("What was lost comes back", "The deleted repository, and the other as it was before.")
+    story.chapter("Restore what was lost", "The deleted repository, and the other one as it was before.")
     story.run("restore", f"{SLUG}/{LOST}", "--to", str(restored / LOST))
     story.run("restore", f"{SLUG}/{REWRITTEN}", "--at", first, "--to", str(restored / REWRITTEN))
     story.chapter("Compared with what upstream had before the accident")
     for name in (LOST, REWRITTEN):
         story.compare(name, before[name], restored / name)
 
-    story.chapter("Pull requests are there, too")
+    story.chapter("Pull requests are there too")
     story.run("show", f"{SLUG}/{LOST}", "pull-requests/")
-    story.chapter("And the store itself is whole")
+    story.chapter("And the store is undamaged")
     story.run("verify")
 
 
 def run(context: Context, command: Command) -> int:
-    """Tell the story; returns 0 where everything went as it should."""
+    """Run the demo; returns 0 where everything went as expected."""
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="mirror-demo-"))
     keep: bool = context.options.keep
@@ -131,12 +131,12 @@ def run(context: Context, command: Command) -> int:
             config = write_config(folder, store=folder / "store", token=token, simulator=simulator)
             story = Story(command, config)
             print(f"A Bitbucket simulated on this machine, with the workspace {SLUG}.", flush=True)
-            tell(story, world, folder)
+            play(story, world, folder)
             print(f"\n== The end, after {time.monotonic() - began:.0f} s", flush=True)
             for failure in story.failures:
-                print(f"   NOT as it should be: {failure}", flush=True)
+                print(f"   NOT as expected: {failure}", flush=True)
             if not story.failures:
-                print("   Everything that was lost came back as it was.", flush=True)
+                print("   Everything that was lost was restored as it was.", flush=True)
             if keep:
                 _wait(folder, config, simulator)
     finally:
@@ -146,7 +146,7 @@ def run(context: Context, command: Command) -> int:
 
 
 def _wait(folder: Path, config: Path, simulator: Simulator) -> None:
-    """Leave everything up until somebody has seen enough."""
+    """Keep everything running until the process is stopped."""
     print(
         f"\nThe store is at {folder / 'store'}, the simulated Bitbucket at {simulator.api_url}.\n"
         f"Look around with: mirror status -c {config}\n"

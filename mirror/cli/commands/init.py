@@ -1,4 +1,4 @@
-"""`init`: the command that makes a store. Nothing else does, but `backup --init`."""
+"""`mirror init`. Only this and `mirror backup --init` create a store."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ async def run_init(context: Context) -> int:
         held = len(store.repositories(on_damage=lambda _: None))
     out.document(facts)
     if not made:
-        out.line(f"There is a store at {path} already, of {facts['created']}; it holds {held} repositories.")
+        out.line(
+            f"There is already a store at {path}, created {facts['created']}; it has {held} repositories."
+        )
         return 0
-    out.line(f"Made a store at {path}.")
+    out.line(f"Created a store at {path}.")
     for text in _next_steps(context, path):
         out.line(text)
     return 0
 
 
 def make_store(context: Context, path: Path) -> bool:
-    """Make a store at `path`, where there is none; returns whether there was none.
+    """Create a store at `path` unless there is one; returns whether it was created.
 
-    Raises UsageError where the folder holds other things, and MirrorError where it cannot be written.
+    Raises UsageError where the folder has other content, and MirrorError where it cannot be written.
     """
     before = is_store(path)
     create_or_open(path, now=context.clock.now(), command=f"mirror {context.options.command}").close()
@@ -41,7 +43,7 @@ def make_store(context: Context, path: Path) -> bool:
 
 
 def is_store(path: Path) -> bool:
-    """Whether there is a store at `path`, damaged or whole."""
+    """Whether there is a store at `path`, damaged or not."""
     try:
         Store.open(path).close()
     except MirrorError as error:
@@ -50,7 +52,7 @@ def is_store(path: Path) -> bool:
 
 
 def _next_steps(context: Context, path: Path) -> list[str]:
-    """What a person types next."""
+    """The next steps for the user."""
     config = context.config_path()
     store = shlex.quote(str(path))
     if config is None:
@@ -60,7 +62,7 @@ def _next_steps(context: Context, path: Path) -> list[str]:
             "or write a config.yaml that names this store (see config.example.yaml), then: mirror doctor",
         ]
     words = f"-c {shlex.quote(str(config))}"
-    if context.options.store is not None:  # the configuration may name another
+    if context.options.store is not None:  # the configuration may name another store
         words += f" --store {store}"
     return [
         "Next:",

@@ -1,1 +1,1 @@
-"""What is written to the terminal."""
+"""Output to the terminal."""

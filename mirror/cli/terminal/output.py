@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mirror import logs
-from mirror.cli.terminal.words import words
+from mirror.cli.terminal.labels import label
 
 if TYPE_CHECKING:  # rich is imported for terminals only: it costs more than most commands
     from rich.console import Console
@@ -20,13 +20,13 @@ if TYPE_CHECKING:  # rich is imported for terminals only: it costs more than mos
 
 
 def plain(text: object) -> str:
-    """Text fit for a terminal: names from a server may hold anything, secrets must not show."""
+    """Text that is safe on a terminal: control characters replaced, secrets redacted."""
     clean = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in str(text))
     return logs.redact(clean)
 
 
 class Output:
-    """Where results go. `as_json` prints one document and nothing else."""
+    """Results on stdout. With `as_json` one JSON document and nothing else."""
 
     def __init__(self, *, as_json: bool, no_colour: bool) -> None:
         self.as_json = as_json
@@ -47,7 +47,7 @@ class Output:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person is looking."""
+        """Whether stdout is a terminal."""
         return sys.stdout.isatty()
 
     def line(self, text: object = "", style: str = "") -> None:
@@ -62,16 +62,16 @@ class Output:
         self._console.print(Text(plain(text), style=style))
 
     def warnings(self, texts: Iterable[str]) -> None:
-        """Warnings for people, a line each."""
+        """Warnings for people, one line each."""
         for text in texts:
             self.line(f"warning: {text}", style="yellow")
 
     def raw(self, text: str) -> None:
-        """Text as it is, for documents and scripts."""
+        """Text unchanged, for documents and scripts."""
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
     def flush(self) -> None:
-        """Hand over what was written so far, for a command that goes on running."""
+        """Flush stdout, for a command that goes on running."""
         sys.stdout.flush()
 
     def document(self, data: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ class Output:
             )
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """A table: with colour on a terminal, in plain columns elsewhere."""
+        """A table: in colour on a terminal, in plain columns elsewhere."""
         if self.as_json:
             return
         cells = [[plain(cell) for cell in row] for row in rows]
@@ -97,7 +97,7 @@ class Output:
             self._blocks(headings, cells)
 
     def _columns(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-        """A table on a terminal; the last column is wrapped between words where it is long."""
+        """A table on a terminal; a long last column is wrapped between words."""
         from rich.table import Table
         from rich.text import Text
 
@@ -110,7 +110,7 @@ class Output:
         self._console.print(table, soft_wrap=False)
 
     def _blocks(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-        """The rows of a table that is wider than the terminal: a block each, with a line for each column."""
+        """A table that is wider than the terminal: one block for each row, one line for each column."""
         for row in cells:
             self.line(row[0], style="bold")
             for heading, cell in zip(headings[1:], row[1:], strict=True):
@@ -122,7 +122,7 @@ class Output:
                 self.line(text, style=_STYLES.get(cell, ""))
 
 
-# Between two columns of a table; and what its last column needs at least before it is wrapped.
+# Columns between two cells, and the least width of the last column.
 _GAP = 2
 _TEXT_LEAST = 24
 _STYLES = {
@@ -133,7 +133,7 @@ _STYLES = {
 
 
 class TerminalProgress:
-    """Progress for a person; nothing where nobody looks. A context manager."""
+    """A progress display on a terminal; elsewhere it shows nothing. A context manager."""
 
     def __init__(self, *, show: bool) -> None:
         self._rich: RichProgress | None = None
@@ -150,7 +150,7 @@ class TerminalProgress:
 
     @property
     def is_shown(self) -> bool:
-        """Whether anything is shown."""
+        """Whether the display is on."""
         return self._rich is not None
 
     def __enter__(self) -> TerminalProgress:
@@ -165,11 +165,11 @@ class TerminalProgress:
             self._rich.stop()
 
     def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
-        """`subject` is at `stage`."""
+        """Show that `subject` is at `stage`; the stage `done` removes it."""
         if self._rich is None:
             return
         count = "" if not done and not total else f" {done}" if total is None else f" {done} of {total}"
-        text = plain(f"{subject}: {words(stage.splitlines()[-1]) if stage else ''}{count}").replace("[", "(")
+        text = plain(f"{subject}: {label(stage.splitlines()[-1]) if stage else ''}{count}").replace("[", "(")
         if stage == "done":
             task = self._tasks.pop(subject, None)
             if task is not None:
@@ -181,7 +181,7 @@ class TerminalProgress:
 
 
 def size(count: int) -> str:
-    """A number of bytes for people."""
+    """A number of bytes in a readable unit."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":

@@ -1,7 +1,7 @@
-"""The standard streams as every command needs them: one that fails never stops the work.
+"""Standard streams whose failures never stop the work.
 
-A reader goes away, the disk that takes the log is full, a descriptor is closed, a charset lacks a sign:
-all of that is met here, once, before anything else runs.
+A reader may close its pipe, the disk with the log may be full, a descriptor may be closed, a charset may lack
+a character: `prepare` handles all of that before anything else runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ESCAPE = "mirror.escape"
 
 
 class _Descriptor(io.RawIOBase):
-    """Bytes to a descriptor. What cannot be written is dropped; `failures` counts these writes."""
+    """Writes bytes to a descriptor. A failed write is dropped; `failures` counts them."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -57,9 +57,9 @@ class _Descriptor(io.RawIOBase):
 
 
 class StandardStream(io.TextIOWrapper):
-    """Text to a standard stream. It never raises: `failures` and `error` hold what could not be written.
+    """Text to a standard stream. Writing never raises: `failures` counts failed writes, `error` is the last.
 
-    A sign that the stream's charset lacks is written as JSON escapes it, so that JSON stays JSON.
+    A character that the stream's charset lacks is escaped as in JSON, so that JSON stays valid.
     """
 
     def __init__(self, number: int, *, encoding: str, is_buffered: bool) -> None:
@@ -80,18 +80,18 @@ class StandardStream(io.TextIOWrapper):
 
     @property
     def error(self) -> OSError | None:
-        """Why the last of them was."""
+        """Why the last write failed."""
         return self._descriptor.error
 
 
 def prepare() -> None:
-    """Make the standard streams ready. A stream that a caller has replaced stays as it is."""
+    """Replace the standard streams with safe ones. A stream that the caller has replaced is kept."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            # In the wrong direction, so that using it fails as it does with a closed descriptor, while no
-            # file of the store can get this number.
+            # Opened in the wrong direction: using it fails as with a closed descriptor, and no file of the
+            # store can get its number.
             os.open(os.devnull, os.O_WRONLY if number == 0 else os.O_RDONLY)
     codecs.register_error(_ESCAPE, _escape)
     if sys.stdin is None:
@@ -103,21 +103,21 @@ def prepare() -> None:
 
 
 def end(code: int) -> int:
-    """The exit code of the process whose command came to `code`: 1 joins it where the result could not
-    be written."""
+    """The exit code of the process: the worst of the command's `code` and, where the result could not be
+    written, 1."""
     if not isinstance(sys.stdout, StandardStream):
         return code
     sys.stdout.flush()
     error = sys.stdout.error
     if error is None:
         return code
-    if error.errno != errno.EPIPE:  # a reader that has seen enough needs no telling
+    if error.errno != errno.EPIPE:  # a reader that closed its pipe needs no message
         sys.stderr.write(f"mirror: the result could not be written: {error.strerror}\n")
     return worst((code, 1))
 
 
 def _is_own(stream: TextIO | None, original: TextIO | None) -> bool:
-    """Whether this is the stream that the interpreter made; it makes none for a closed descriptor."""
+    """Whether this is the interpreter's own stream; it has none for a closed descriptor."""
     return stream is original and not isinstance(stream, StandardStream)
 
 

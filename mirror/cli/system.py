@@ -1,4 +1,4 @@
-"""The edge of the program: the machine's clock and environment, which no room below reads."""
+"""The machine's clock, environment and user, which no room below `cli` reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The machine's clock."""
 
     def now(self) -> datetime:
         """The time of day in UTC."""
@@ -22,12 +22,12 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for `seconds`."""
         await asyncio.sleep(seconds)
 
 
 def person(environment: Mapping[str, str]) -> str:
-    """Who runs this: the user, and behind sudo the one who called it."""
+    """The user who runs this; under sudo, the user who called it first."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""`prune`, `accept-loss`, `erase`: the commands that let something go."""
+"""`mirror prune`, `mirror accept-loss` and `mirror erase`: the commands of `mirror.prune`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from mirror import prune
 from mirror.browse.documents import document_path
-from mirror.cli.commands.run import MEANING, confirm
 from mirror.cli.context import Context
-from mirror.cli.edges import person
 from mirror.cli.owner import become_owner
+from mirror.cli.system import person
+from mirror.cli.terminal.confirm import confirm
+from mirror.cli.terminal.exit_codes import meaning_of
 from mirror.cli.terminal.output import size
 from mirror.model import Outcome, Run, RunEntry
 
@@ -45,9 +46,9 @@ def _show_prune(context: Context, run: Run) -> None:
             out.line(f"{entry.full_name}: {entry.outcome}", style="yellow")
             continue
         if "reason" in entry.facts:
-            out.line(f"{entry.full_name}: nothing goes: {entry.facts['reason']}", style="yellow")
+            out.line(f"{entry.full_name}: nothing is removed: {entry.facts['reason']}", style="yellow")
             continue
-        out.line(f"{entry.full_name}: {_went(run, entry)}", style="bold" if dropped else "")
+        out.line(f"{entry.full_name}: {_result(run, entry)}", style="bold" if dropped else "")
         out.table(
             ("  SNAPSHOT", "", "BECAUSE"),
             [
@@ -56,18 +57,18 @@ def _show_prune(context: Context, run: Run) -> None:
             ],
         )
     _show_problems(context, run)
-    word = "would go" if run.facts.get("dry_run") else "went"
+    done = "would be removed" if run.facts.get("dry_run") else "removed"
     out.line()
     if run.facts.get("records"):
-        out.line(f"{run.facts['records']} run records {word}: they are older than runs.keep.")
+        out.line(f"{run.facts['records']} run records {done}: they are older than runs.keep.")
     out.line(
-        f"{run.facts['dropped']} snapshots {word}, {size(run.facts['freed'])} of disk: "
-        f"{MEANING.get(run.exit_code, 'something failed')}.",
+        f"{run.facts['dropped']} snapshots {done}, {size(run.facts['freed'])} freed: "
+        f"{meaning_of(run.exit_code)}.",
         style="green" if run.exit_code == 0 else "yellow",
     )
 
 
-def _went(run: Run, entry: RunEntry) -> str:
+def _result(run: Run, entry: RunEntry) -> str:
     facts = entry.facts
     kept = sum(1 for one in facts["decisions"] if one["keep"])
     freed = facts["freed"]
@@ -76,7 +77,7 @@ def _went(run: Run, entry: RunEntry) -> str:
         parts.append(f"{facts['logs']} old step logs")
     parts.append(f"{size(freed['total'])} of disk")
     if freed["code"] is None:
-        parts.append("bytes of code stay, because git is not installed")
+        parts.append("the size of code stays, because C git is not installed")
     return ", ".join(parts)
 
 
@@ -122,7 +123,7 @@ async def run_erase(context: Context) -> int:
     what = prune.What(document, options.ref, options.person)
     if not options.yes:
         named = "everything" if what.is_everything else str(what)
-        confirm(f"Erase {named} from all snapshots of {options.selector}? It cannot be brought back.")
+        confirm(f"Erase {named} from all snapshots of {options.selector}? It cannot be undone.")
     store, by = context.store(), person(context.environment)
     become_owner(store, "erase")
     with context.progress() as progress:
@@ -141,8 +142,8 @@ async def run_erase(context: Context) -> int:
     for entry in run.entries:
         if entry.outcome is Outcome.ERASED:
             changed, freed = len(entry.trees), entry.facts["freed"]["total"]
-            went = "everything" if what.is_everything else f"{what} from {changed} snapshots"
-            context.out.line(f"{entry.full_name}: erased {went}; {size(freed)} freed", style="green")
+            erased = "everything" if what.is_everything else f"{what} from {changed} snapshots"
+            context.out.line(f"{entry.full_name}: erased {erased}; {size(freed)} freed", style="green")
     _show_problems(context, run)
-    context.out.line("Copies of this store elsewhere, and Bitbucket itself, are yours to erase.")
+    context.out.line("Erase it from copies of this store, and from Bitbucket, yourself.")
     return run.exit_code

@@ -1,0 +1,32 @@
+"""`mirror doctor`."""
+
+from __future__ import annotations
+
+from mirror.cli.context import Context
+
+
+async def run_doctor(context: Context) -> int:
+    """`mirror doctor`."""
+    from mirror import doctor
+
+    loaded = context.config()
+    out = context.out
+    if context.options.record is not None:
+        done = await doctor.record(
+            loaded, context.options.record, clock=context.clock, environment=context.environment
+        )
+        out.document({"recorded": [str(path) for path in done.written], "missing": done.missing})
+        for path in done.written:
+            out.line(path)
+        for name, reason in done.missing.items():
+            out.line(f"missing: {name}: {reason}", style="yellow")
+        out.line(f"{len(done.written)} redacted responses. Read them before you share them.")
+        return done.exit_code
+    report = await doctor.run(loaded, clock=context.clock, environment=context.environment)
+    out.document(report.to_json())
+    for check in report.checks:
+        style = {"ok": "green", "warn": "yellow", "fail": "red"}[check.state]
+        out.line(f"{check.state:<5} {check.name}: {check.text}", style=style)
+        if check.remedy and check.state != "ok":
+            out.line(f"      → {check.remedy}")
+    return report.exit_code

@@ -1,0 +1,145 @@
+"""`mirror restore`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from mirror import restore
+from mirror.cli.context import Context
+from mirror.cli.terminal.confirm import confirm
+from mirror.cli.terminal.labels import counted, label
+from mirror.cli.terminal.output import Output
+from mirror.errors import UsageError
+from mirror.git.wire.client import GitLogin
+from mirror.http.network import Network, from_environment
+from mirror.http.origins import origin
+from mirror.logs import register_secret
+from mirror.restore import Item, Report
+from mirror.restore.restore import is_url
+
+
+async def run_restore(context: Context) -> int:
+    """`mirror restore`."""
+    options = context.options
+    store = context.store()
+    url = is_url(options.to)
+    if options.overwrite and not options.dry_run and not options.yes:
+        confirm(f"Replace what an earlier restore wrote to {options.to}?")
+    login = await _login(context, options.to) if url else None
+    network = await _network(context) if url else None
+    with context.progress() as progress:
+        report = await restore.run(
+            store,
+            context.selector(),
+            target=options.to,
+            at=options.at,
+            only=options.only,
+            overwrite=options.overwrite,
+            dry_run=options.dry_run,
+            login=login,
+            network=network,
+            refs=options.refs,
+            progress=progress,
+            environment=context.environment,
+        )
+    context.out.document(report.to_json())
+    _show_restore(context, report)
+    return report.exit_code
+
+
+def _verb(report: Report, item: Item) -> str:
+    """The headline for one repository's result."""
+    if report.dry_run:
+        return "Would restore"
+    if not item.problems:
+        return "Restored"
+    return "Restored in part" if item.is_there else "Could not restore"
+
+
+def _show_restore(context: Context, report: Report) -> None:
+    out = context.out
+    for item in report.items:
+        _show_item(out, report, item)
+    first = report.items[0] if report.items and not report.dry_run and report.exit_code == 0 else None
+    if first is not None and first.refs and first.push is None:
+        out.line(f"Work with it: git clone {first.target}/{restore.CODE}")
+
+
+def _show_item(out: Output, report: Report, item: Item) -> None:
+    failed = bool(item.problems)
+    out.line(
+        f"{_verb(report, item)} {item.repository} to {item.target}", style="yellow" if failed else "green"
+    )
+    if item.snapshot and (item.is_there or not failed):
+        _show_content(out, item)
+    for text in _lacks(item):
+        out.line(f"  {text}", style="yellow")
+    reasons: dict[str, list[str]] = {}
+    for part, reason in item.not_whole.items():
+        reasons.setdefault(reason, []).append(label(part))
+    for reason, parts in reasons.items():
+        out.line(f"  not whole in that snapshot: {', '.join(parts)}: {reason}")
+    for _, text in item.problems:
+        out.line(f"  problem: {text}", style="yellow")
+    for text in item.advice:
+        out.line(f"  to do: {text}", style="yellow")
+    if item.push is not None and not report.dry_run and (item.is_there or not failed):
+        out.line(f"  {len(item.push['pushed'])} pushed, {len(item.push['unchanged'])} already there")
+
+
+def _show_content(out: Output, item: Item) -> None:
+    confirmed = f", last confirmed {item.last_confirmed}" if item.last_confirmed else ""
+    different = f", next different {item.next_different}" if item.next_different else ""
+    out.line(f"  as of snapshot {item.snapshot} (taken {item.taken}{confirmed}{different})")
+    others = "".join(f", {counted(count, 'refs')} of {name}" for name, count in item.mirrors.items())
+    objects = f", {counted(item.lfs_objects, 'LFS objects')}" if item.lfs_objects else ""
+    refs, documents = counted(item.refs, "refs"), counted(item.documents, "documents")
+    out.line(f"  {refs}, {documents}{others}{objects}")
+
+
+def _lacks(item: Item) -> list[str]:
+    """What the backup itself does not have."""
+    texts = []
+    if item.logs_let_go:
+        texts.append(f"{item.logs_let_go} step logs are missing: retention removed them")
+    if item.lfs_absent:
+        texts.append(f"{item.lfs_absent} LFS objects are missing: no backup could fetch them")
+    return texts
+
+
+async def _login(context: Context, url: str) -> GitLogin | None:
+    """The login for the target: MIRROR_GIT_USERNAME and MIRROR_GIT_PASSWORD, else the configured credential
+    where the target has the origin of Bitbucket; None for any other."""
+    environment: Mapping[str, str] = context.environment
+    username, password = environment.get("MIRROR_GIT_USERNAME"), environment.get("MIRROR_GIT_PASSWORD")
+    if username and password:
+        register_secret(password)
+        try:
+            (username + password).encode("utf-8")
+        except UnicodeEncodeError:
+            raise UsageError("MIRROR_GIT_USERNAME or MIRROR_GIT_PASSWORD is not UTF-8 text") from None
+        return GitLogin(username, password)
+    path = context.config_path()
+    if path is None or urlsplit(url).scheme == "file":
+        return None
+    config = context.config()
+    try:
+        if origin(url) != origin(config.bitbucket.git_url):
+            return None
+    except ValueError:
+        return None
+    name = urlsplit(url).path.strip("/").partition("/")[0]
+    entry = next((one for one in config.workspaces if one.workspace == name), config.workspaces[0])
+    from mirror.connect import git_login
+
+    return await git_login(config, entry, clock=context.clock, environment=context.environment)
+
+
+async def _network(context: Context) -> Network:
+    """The network settings: the configuration's where there is one, else the environment's."""
+    if context.config_path() is None:
+        return from_environment(context.environment)
+    from mirror.connect import network_of
+
+    return await network_of(context.config(), context.environment)

@@ -1,0 +1,74 @@
+"""`mirror verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mirror.cli.context import Context
+from mirror.cli.owner import become_owner
+from mirror.cli.terminal.labels import counted
+from mirror.cli.terminal.output import Output
+from mirror.errors import MirrorError
+from mirror.logs import get_logger
+from mirror.model import Run
+from mirror.store.reading.reader import Store
+from mirror.store.writing.verify_journal import VerifyJournal
+from mirror.store.writing.writer import open_store
+
+_log = get_logger("cli")
+
+
+async def run_verify(context: Context) -> int:
+    """`mirror verify`."""
+    from mirror import verify
+
+    store, options = context.store(), context.options
+    become_owner(store, "verify")
+    journal = _journal(context, store)
+    with context.progress() as progress:
+        run = await verify.run(
+            store,
+            context.selectors(),
+            level=options.level,
+            share=options.share,
+            journal=journal,
+            clock=context.clock,
+            progress=progress,
+            environment=context.environment,
+        )
+    try:
+        with open_store(store, command="mirror verify") as writer:
+            writer.write_run(run)
+        if journal is not None:
+            journal.finish()
+    except (MirrorError, OSError) as error:
+        _log.warning("verify.not_recorded", reason=str(error))
+    context.out.document({**run.to_json(previous=None), "schema": 1})
+    _show(context.out, run)
+    return run.exit_code
+
+
+def _journal(context: Context, store: Path) -> VerifyJournal | None:
+    """The journal of this verification; None for a store on a read-only disk, which needs none."""
+    options = context.options
+    key = f"{options.level} {options.share} {' '.join(options.selectors)}"
+    try:
+        Store.open(store).close()
+        return VerifyJournal(store, key, resume=options.resume, now=context.clock.now())
+    except OSError as error:
+        _log.info("verify.no_journal", reason=error.strerror)
+        return None
+
+
+def _show(out: Output, run: Run) -> None:
+    findings = run.facts["findings"]
+    for finding in findings:
+        where = f" ({finding['repository']})" if finding["repository"] else ""
+        what = f" {finding['object']}" if finding["object"] else ""
+        touched = f"; touches {', '.join(finding['snapshots'])}" if finding["snapshots"] else ""
+        out.line(f"{finding['severity']}: {finding['file']}{where}:{what} {finding['problem']}{touched}")
+    checked = ", ".join(counted(number, name) for name, number in run.facts["checked"].items())
+    seconds = (run.ended - run.started).total_seconds()
+    verdict = "no damage found" if run.exit_code == 0 else f"{len(findings)} finding(s)"
+    share = f" {run.facts['share']}" if "share" in run.facts else ""
+    out.line(f"Verified{share} at level {run.facts['level']}: {checked}, {seconds:.1f} s: {verdict}.")
