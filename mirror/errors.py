@@ -1,20 +1,20 @@
-"""The errors a person can meet, and the exit code each ends the program with.
+"""The errors that users can meet, and their exit codes.
 
     MirrorError                1   failed
-    ├── UsageError             2   the command line asks for something impossible
-    │   └── ConfigError        2   the configuration has faults: all of them, each with its line
+    ├── UsageError             2   the command cannot be done as given
+    │   └── ConfigError        2   the configuration has faults: all of them, with their lines
     ├── DamageFound            4   verification found damage
-    ├── NoStore               10   no store there
+    ├── NoStore               10   no store at this path
     ├── Locked                11   another process holds the lock
     ├── CredentialRefused     12   Bitbucket refused the credential
     ├── TryLater              75   rate limit or network: try again later
-    └── Cancelled            130   stopped by a person or by the service manager
+    └── Cancelled            130   stopped by a user or by the service manager
 
-3 (incomplete) and 5 (the mass-loss brake) are never raised: what could be had is stored, and the run's
-entries and problems say the rest.
+3 (incomplete) and 5 (the mass-loss brake) are never raised: what was available is stored, and the run's
+entries and problems report the rest.
 
-Rooms raise these or subclasses of their own that stand beside the code that raises them;
-only `cli` turns them into exit codes.
+Rooms raise these, or subclasses that are defined next to the code that raises them. Only `cli` turns them
+into exit codes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Where several codes apply, the first of this order is the exit code of the process.
+# Where several codes apply, the first one in this order is the exit code of the process.
 PRECEDENCE = (130, 12, 2, 10, 11, 4, 5, 1, 3, 75, 0)
 
 
 class MirrorError(Exception):
-    """Something went wrong that a person should be told in one or two sentences.
+    """A failure that is reported to the user in one or two sentences.
 
-    `hint` says what to do about it. Neither part may hold a secret.
+    `hint` says what to do about it. Neither text may contain a secret.
     """
 
     exit_code = 1
@@ -41,17 +41,17 @@ class MirrorError(Exception):
 
 
 class UsageError(MirrorError):
-    """The command line asks for something that cannot be done as asked."""
+    """The command cannot be done as given."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a configuration file.
+    """One fault of a configuration file.
 
-    `line` counts from 1 and is None where the file has no line for it (a missing key of the
-    whole document); `key` is the dotted path, as in `workspaces[0].credential.kind`.
+    `line` counts from 1 and is None where the file has no line for it (a missing top-level key); `key` is the
+    dotted path, as in `workspaces[0].credential.kind`.
     """
 
     line: int | None
@@ -60,7 +60,7 @@ class Fault:
     remedy: str
 
     def text(self, path: str) -> str:
-        """The fault as one line that an editor can jump to."""
+        """The fault as one line, in the form `file:line: …` that editors understand."""
         place = f"{path}:{self.line}" if self.line is not None else path
         key = f"{self.key}: " if self.key else ""
         return f"{place}: {key}{self.problem}; {self.remedy}"
@@ -84,7 +84,7 @@ class DamageFound(MirrorError):
 
 
 class NoStore(MirrorError):
-    """There is no store at the given place."""
+    """There is no store at the given path."""
 
     exit_code = 10
 
@@ -102,21 +102,18 @@ class CredentialRefused(MirrorError):
 
 
 class TryLater(MirrorError):
-    """A rate limit or the network stands in the way; the same command may succeed later."""
+    """A rate limit or a network failure; the same command may succeed later."""
 
     exit_code = 75
 
 
 class Cancelled(MirrorError):
-    """Stopped by a signal; what was finished is kept."""
+    """Stopped by a signal; finished work is kept."""
 
     exit_code = 130
 
 
 def worst(codes: Iterable[int]) -> int:
-    """The exit code of a process to which all of `codes` apply.
-
-    An unknown code counts as a failure, so that nothing new is ever taken for success.
-    """
+    """The exit code of a process to which all of `codes` apply. An unknown code counts as a failure."""
     present = {code if code in PRECEDENCE else 1 for code in codes}
     return next((code for code in PRECEDENCE if code in present), 0)

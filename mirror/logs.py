@@ -1,7 +1,7 @@
-"""Structured logs: set-up, and the redaction that keeps secrets out of them.
+"""Structured logs: configuration, and redaction of secrets.
 
-Events are dotted names with fields (`backup.repository_saved`, workspace=…, repository=…),
-never sentences. Logs go to stderr; stdout belongs to results.
+Events are dotted names with fields (`backup.repository_saved`, workspace=…, repository=…), never sentences.
+Logs go to stderr, results to stdout.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ import structlog
 LogFormat = Literal["auto", "console", "json"]
 
 _REDACTED = "[redacted]"
-# What a credential looks like even if nobody registered it: an authorization header, user info
-# in a URL, and the prefixes of Atlassian's own tokens.
+# Patterns of credentials that nobody registered: authorization headers, user info in URLs, and the prefixes
+# of Atlassian's tokens.
 _LOOKS_SECRET = (
     (re.compile(r"(?i)\b(bearer|basic|jwt)\s+[A-Za-z0-9+/=._~-]{8,}"), rf"\1 {_REDACTED}"),
     (re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@'\"]+@"), rf"\1{_REDACTED}@"),
     (re.compile(r"\bAT(?:AT|CT|BB)[A-Za-z0-9_=-]{8,}"), _REDACTED),
 )
 _secrets: set[str] = set()
-# Log lines that could not be written, and that nobody has asked about yet.
+# Log lines that could not be written and are not reported yet.
 _lost: Counter[str] = Counter()
 
 
 def register_secret(value: str) -> None:
-    """From now on, never let `value` appear in a log or in a printed error.
+    """Redact `value` from logs and printed errors from now on.
 
-    Values under four characters are not registered: hiding them would blank ordinary words.
+    Values under four characters are ignored: redacting them would hide ordinary words.
     """
     if len(value) >= 4:
         _secrets.add(value)
 
 
 def redact(text: str) -> str:
-    """`text` with every registered secret, and whatever looks like one, blanked out."""
+    """`text` with every registered secret, and everything that looks like one, redacted."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, _REDACTED)
     for pattern, replacement in _LOOKS_SECRET:
@@ -67,10 +67,10 @@ def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
 
 
 def configure(*, log_format: LogFormat = "auto", verbosity: int = 0, stream: TextIO | None = None) -> None:
-    """Send logs to `stream` (stderr by default).
+    """Send logs to `stream` (default: stderr).
 
-    `log_format` `auto` is `console` on a terminal and `json` elsewhere. `verbosity` is -1 for
-    warnings only, 0 for the usual, 1 for debug.
+    `log_format` `auto` is `console` on a terminal and `json` elsewhere. `verbosity` is -1 for warnings only,
+    0 for info, 1 for debug.
     """
     out = stream if stream is not None else sys.stderr
     if log_format == "auto":
@@ -94,22 +94,22 @@ def configure(*, log_format: LogFormat = "auto", verbosity: int = 0, stream: Tex
         logger_factory=lambda *_: _Lines(stream),
         cache_logger_on_first_use=False,
     )
-    # Libraries that use the standard logger (apscheduler, httpx) go the same way.
+    # Send the logs of libraries (apscheduler, httpx) the same way.
     handler = _ThroughStructlog()
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 class _Lines:
-    """Writes log lines to a stream. A line that cannot be written is dropped and counted: a log that
-    fails never stops the work."""
+    """Writes log lines to a stream. A line that cannot be written is dropped and counted, so that a failing
+    log never stops the work."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._given = stream
 
     @property
     def _stream(self) -> TextIO:
-        """stderr as it is now, unless another was given: a progress display takes its place while it is
-        shown, and puts lines above itself."""
+        """The given stream, else the current stderr: a progress display replaces it, and prints lines above
+        itself."""
         return self._given if self._given is not None else sys.stderr
 
     def msg(self, line: str) -> None:
@@ -127,12 +127,12 @@ class _Lines:
 
 
 def take_lost_lines() -> int:
-    """How many log lines could not be written since this was last asked."""
+    """The number of log lines that could not be written since the last call."""
     return _lost.pop("lines", 0)
 
 
 class _ThroughStructlog(logging.Handler):
-    """Hands records of the standard logger to structlog, so that they are redacted alike."""
+    """Passes records of the standard logger to structlog, which redacts them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
@@ -142,6 +142,6 @@ class _ThroughStructlog(logging.Handler):
 
 
 def get_logger(room: str) -> structlog.typing.FilteringBoundLogger:
-    """The logger of a room; its events begin with the room's name and a dot."""
+    """The logger of a room. Its events begin with the room's name and a dot."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(room=room)
     return logger

@@ -1,8 +1,8 @@
-"""The addresses of Bitbucket's API that a backup asks, and what is known of each.
+"""The endpoints of Bitbucket's API that a backup uses.
 
-Page sizes above an endpoint's cap are refused, not lowered: pull requests and their activity take
-50, although Atlassian's own document says 100. Scopes are named twice, as access tokens and OAuth
-call them and as users' API tokens do.
+A page size above an endpoint's maximum is refused, not lowered: pull requests and their activity accept 50,
+although Atlassian's documentation says 100. Each scope has two names: one for access tokens and OAuth, one
+for users' API tokens.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from urllib.parse import quote
 Query = Mapping[str, str | Sequence[str]]
 
 JSON = "application/json"
-# What is no JSON is refused (406) to who takes JSON alone, as step logs are.
+# For files: some, such as step logs, are refused (406) to requests that accept only JSON.
 BYTES = "*/*"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address. `template` has `{names}` for what `path` fills in, percent-encoded.
+    """One endpoint. `path` fills the `{names}` of `template`, percent-encoded.
 
-    `page_size` is the most that a page may be asked to hold (0: not a list). `counts_pages` marks
-    lists that have been seen without `next`. `group` is the rate limit's group of resources. `accept`
-    is the media type that a request takes.
+    `page_size` is the largest accepted page size (0: not a list). `counts_pages` marks lists that have been
+    seen without `next`. `group` is the group of resources of the rate limit. `accept` is the accepted media
+    type.
     """
 
     name: str
@@ -65,8 +65,8 @@ WORKSPACE = Endpoint("workspace", _W, *_WORKSPACE)
 REPOSITORIES = Endpoint("repositories", "/repositories/{workspace}", *_REPO, 100)
 REPOSITORY = Endpoint("repository", _R, *_REPO)
 
-# Only open pull requests come unless each state is named; participants and reviewers are in a
-# list only when asked for. No `sort`: with several states it has made large repositories fail.
+# Without states only open pull requests are listed, and without `fields` no participants and reviewers.
+# No `sort`: with several states it has failed for large repositories.
 PULL_REQUESTS = Endpoint(
     "pull requests",
     _R + "/pullrequests",
@@ -89,13 +89,13 @@ ISSUE_COMMENTS = Endpoint("issue comments", _ISSUE + "/comments", *_ISSUES, 100)
 ISSUE_CHANGES = Endpoint("issue changes", _ISSUE + "/changes", *_ISSUES, 100)
 ISSUE_ATTACHMENTS = Endpoint("issue attachments", _ISSUE + "/attachments", *_ISSUES, 100)
 
-# The slash at the end is needed: without it the answer has been 404.
+# The trailing slash is needed: without it the response has been 404.
 PIPELINES = Endpoint("pipelines", _R + "/pipelines/", *_PIPE, 100, {"sort": "-created_on"}, counts_pages=True)
 PIPELINE_STEPS = Endpoint(
     "pipeline steps", _R + "/pipelines/{pipeline}/steps/", *_PIPE, 100, counts_pages=True
 )
 STEP_LOG = Endpoint("step log", _R + "/pipelines/{pipeline}/steps/{step}/log", *_PIPE, accept=BYTES)
-# Of a service container; the step's own log goes by the step's uuid.
+# The log of a service container; the uuid of the step itself gives the step's own log.
 SERVICE_LOG = Endpoint(
     "service log", _R + "/pipelines/{pipeline}/steps/{step}/logs/{log}", *_PIPE, accept=BYTES
 )
@@ -107,7 +107,7 @@ TEST_CASE_REASONS = Endpoint(
     "test case reasons", _STEP + "/test_reports/test_cases/{case}/test_case_reasons", *_PIPE, 100
 )
 
-# The same entries as each pull request's own activity, in one walk for all of them.
+# The same entries as each pull request's own activity, in one list for all of them.
 PULL_REQUESTS_ACTIVITY = Endpoint("activity of all pull requests", _R + "/pullrequests/activity", *_PULL, 50)
 PULL_REQUEST_PATCH = Endpoint("pull request patch", _PR + "/patch", *_PULL, accept=BYTES)
 # Of two hashes, the source comes first.
@@ -139,7 +139,7 @@ GROUP_PERMISSIONS = Endpoint(
     "groups' permissions", _R + "/permissions-config/groups", _ADMIN[0], _REPO[1], 100
 )
 OVERRIDE_SETTINGS = Endpoint("override settings", _R + "/override-settings", *_ADMIN)
-# The only place that tells them. The rest of a branch is git's, and would change with every push.
+# The only source of them. Everything else about a branch is in git, and changes with every push.
 MERGE_STRATEGIES = Endpoint(
     "merge strategies", _R + "/refs/branches/{branch}", *_REPO,
     query={"fields": "name,merge_strategies,default_merge_strategy"},
@@ -165,7 +165,7 @@ KNOWN_HOSTS = Endpoint(
     "known hosts", _R + "/pipelines_config/ssh/known_hosts", *_PIPE, 100, counts_pages=True
 )
 KEY_PAIR = Endpoint("ssh key pair", _R + "/pipelines_config/ssh/key_pair", *_PIPE)
-# Here Bitbucket writes a hyphen, and above an underscore.
+# With a hyphen here, and an underscore above: so it is in the API.
 CACHES = Endpoint("caches", _R + "/pipelines-config/caches", *_PIPE, 100, counts_pages=True)
 RUNNERS = Endpoint("runners", _R + "/pipelines-config/runners", *_RUN, 100, counts_pages=True)
 
@@ -178,7 +178,7 @@ REPOSITORY_PERMISSIONS = Endpoint(
 WORKSPACE_HOOKS = Endpoint("workspace webhooks", _W + "/hooks", *_HOOK, 100, group="hooks")
 WORKSPACE_VARIABLES = Endpoint("workspace variables", _W + "/pipelines-config/variables", *_PIPE, 100)
 WORKSPACE_RUNNERS = Endpoint("workspace runners", _W + "/pipelines-config/runners", *_RUN, 100)
-# The public half of what Bitbucket signs its own commits with.
+# The public key with which Bitbucket signs its own commits.
 SYSTEM_KEY = Endpoint("system GPG key", _W + "/settings/gpg/public-key", *_WORKSPACE, accept=BYTES)
 PROJECTS = Endpoint("projects", _W + "/projects", "project", "read:project:bitbucket", 100)
 PROJECT_REVIEWERS = Endpoint(

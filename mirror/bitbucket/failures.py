@@ -1,16 +1,16 @@
-"""What Bitbucket's answers can mean when they are not what was asked for.
+"""The errors of API requests.
 
-    ApiError (MirrorError, 1)      an answer that nothing below explains
-    ├── Denied                     403 or 402: the credential may not; often with the missing scope.
-    │                              401 where the credential is good elsewhere
+    ApiError (MirrorError, 1)      any other failed response
+    ├── Denied                     403 or 402: access denied; often with the missing scope.
+    │                              401 where the credential is valid elsewhere
     ├── NotFound                   404: no such thing, or hidden from this credential
     ├── Gone                       410: retired by Bitbucket, or switched off
-    └── BadAnswer                  not JSON, not the promised shape, too large, a loop, a foreign host
-        ├── ListShort              a list that kept changing, or says it has more than came
-        └── EntriesLost            a list with entries that are none
+    └── BadAnswer                  not JSON, an unexpected structure, too large, a loop, a foreign host
+        ├── ListShort              a list that kept changing, or has fewer entries than it says
+        └── EntriesLost            a list with null or malformed entries
     Refused (12)                   401: the credential itself
-    RateLimited (75)               the hour's requests are used up
-    ServerTrouble (75)             5xx, resets and silence that did not pass
+    RateLimited (75)               the requests of this hour are used up
+    ServerTrouble (75)             5xx, resets and timeouts that persisted
 
 None of them means "there are none".
 """
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class ApiError(MirrorError):
-    """Bitbucket answered with a failure. `status` is 0 where there was no answer to speak of."""
+    """Bitbucket answered with a failure. `status` is 0 where no status applies."""
 
     def __init__(self, message: str, *, status: int = 0, endpoint: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -48,30 +48,30 @@ class ApiError(MirrorError):
         self.endpoint = endpoint
 
 
-# A refusal in these words is about where or how a client signs in; another credential meets it, too.
+# Such a refusal is about where or how a client signs in, and applies to other credentials too.
 _OF_PLACE = re.compile(r"\bIPs?\b|allow-?\s?list|white-?list|two-?step|2FA|2SV", re.IGNORECASE)
 _OF_KIND = re.compile(r"token|credential|scope|authentication mechanism", re.IGNORECASE)
 _OFF = re.compile(r"pipelines?\b.*\b(not (been )?enabled|disabled|switched off)", re.IGNORECASE)
 
 
 class Denied(ApiError):
-    """The credential may not read this. `required` and `granted` are scopes, where told; `said` is the
-    API's own message, None where something else answered."""
+    """The credential may not read this. `required` and `granted` are scopes, if reported; `said` is the API's
+    own message, None where something else answered."""
 
     required: tuple[str, ...] = ()
     granted: tuple[str, ...] = ()
     said: str | None = None
 
     def is_for_kind(self, *, names_scope: bool) -> bool:
-        """Whether it may be that no credential of this kind can have this. `names_scope`: for want of a
-        scope, which such a refusal names."""
+        """Whether possibly no credential of this kind can read this. `names_scope`: refusals for a missing
+        scope name it."""
         if self.status not in (401, 403) or self.said is None or _OF_PLACE.search(self.said):
             return False
         return bool(self.required) or not names_scope or _OF_KIND.search(self.said) is not None
 
     @property
     def says_switched_off(self) -> bool:
-        """Whether it says that pipelines are not switched on."""
+        """Whether it says that pipelines are not enabled."""
         return self.said is not None and _OFF.search(self.said) is not None
 
 
@@ -80,35 +80,35 @@ class NotFound(ApiError):
 
 
 class Gone(ApiError):
-    """Retired. `announcement` is the address of Bitbucket's own notice, where told."""
+    """Removed from the API. `announcement` is the URL of Bitbucket's notice, if reported."""
 
     announcement: str | None = None
 
 
 class BadAnswer(ApiError):
-    """The answer is not what the API promises, and cannot be trusted."""
+    """The response is not what the API documents, and cannot be trusted."""
 
 
 class ListShort(BadAnswer):
-    """A list that was read twice and still falls short.
+    """A list that was read twice and is still incomplete.
 
-    `values` is what came, where it was asked for as a whole; it may be kept, and is not all.
+    `values` are the received entries, where it was requested as a whole; they may be stored.
     """
 
     values: tuple[JsonObject, ...] = ()
 
 
 class EntriesLost(BadAnswer):
-    """A whole list some of whose entries are null or no objects.
+    """A complete list with entries that are null or no objects.
 
-    `values` are the others. What is lost may be any that one knows and that is not among them.
+    `values` are the other entries. The lost ones may be any known entry that is not among them.
     """
 
     values: tuple[JsonObject, ...] = ()
 
 
 class Refused(CredentialRefused):
-    """The credential itself was refused. `said` is the server's own sentence, after a colon."""
+    """The credential itself was refused. `said` is the server's own message, after a colon."""
 
     said: str = ""
 
@@ -120,4 +120,4 @@ class RateLimited(TryLater):
 
 
 class ServerTrouble(TryLater):
-    """The server or the network failed, again and again."""
+    """The server or the network failed, also on retries."""

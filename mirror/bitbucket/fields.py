@@ -1,7 +1,7 @@
-"""Reading Bitbucket's documents: the only place that knows what their fields are called.
+"""The field names of Bitbucket's documents: no other module knows them.
 
-Each reader is total: what is absent or odd is None, or BadAnswer where nothing can be done
-without it. Deleted accounts, forks and branches leave nulls in the most surprising places.
+Each function accepts any document: an absent or malformed value is None, or BadAnswer where it is needed.
+Deleted accounts, forks and branches leave nulls in surprising places.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def workspace(data: Json) -> Workspace:
 def repository(data: Json, *, workspace: str) -> Repository:
     """A repository of `workspace`.
 
-    The name is taken from `full_name`, because a moved repository says there where it went.
+    The name is taken from `full_name`, because there a moved repository has its new name.
     """
     full_name = _text(data, "full_name") or ""
     owner, _, name = full_name.partition("/")
@@ -88,7 +88,7 @@ def repository(data: Json, *, workspace: str) -> Repository:
 
 
 def identity(data: Json) -> str | None:
-    """What tells one entry of a list from another: uuid, id, hash, or nothing."""
+    """What identifies an entry of a list: uuid, id, hash, key or name; None where it has none."""
     for name in ("uuid", "id", "hash", "key", "name"):
         value = _get(data, name)
         if isinstance(value, str | int) and not isinstance(value, bool):
@@ -105,13 +105,13 @@ def number_of(data: Json, what: str) -> int:
 
 
 def pull_request_head(data: Json) -> str | None:
-    """The hash of a pull request's head, in as many digits as told; None where the fork is gone."""
+    """The hash of a pull request's head, with as many digits as given; None where the fork is gone."""
     value = _text(data, "source", "commit", "hash")
     return value if value is not None and re.fullmatch(r"[0-9a-f]{12,40}", value) else None
 
 
 def has_same_head(one: Json, other: Json) -> bool:
-    """Whether two states of a pull request have the same head, told in however many digits."""
+    """Whether two states of a pull request have the same head, with any number of digits."""
     first, second = pull_request_head(one), pull_request_head(other)
     if first is None or second is None:
         return first is second
@@ -119,8 +119,8 @@ def has_same_head(one: Json, other: Json) -> bool:
 
 
 def fork(data: Json, repository: Repository) -> str | None:
-    """The full name of the repository that a pull request comes from, where that is another than
-    `repository`; None where it is not, or is gone."""
+    """The full name of the source repository of a pull request; None where it is `repository` itself, or is
+    gone."""
     name, uuid = _text(data, "source", "repository", "full_name"), _get(data, "source", "repository", "uuid")
     owner, _, slug = (name or "").partition("/")
     if not is_slug(owner) or not is_slug(slug):
@@ -131,12 +131,12 @@ def fork(data: Json, repository: Repository) -> str | None:
 
 
 def commit_hash(data: Json) -> str | None:
-    """The hash of a commit, as told."""
+    """The hash of a commit, as given."""
     return _text(data, "hash")
 
 
 def updated_on(data: Json) -> str | None:
-    """When a thing was last updated, as told."""
+    """The time of the last update, as given."""
     return _text(data, "updated_on")
 
 
@@ -151,17 +151,17 @@ def task_count(data: Json) -> int | None:
 
 
 def is_not_removed(data: Json) -> bool:
-    """Whether a comment stands; of one that was taken back a tombstone is left."""
+    """Whether a comment was not deleted; a deleted one remains as a tombstone."""
     return _get(data, "deleted") is not True
 
 
 def created_on(data: Json) -> str | None:
-    """When a thing was made, as told."""
+    """The time of creation, as given."""
     return _text(data, "created_on")
 
 
 def project_key(data: Json) -> str:
-    """The key of a project. Raises BadAnswer where it has none that may stand in a path."""
+    """The key of a project. Raises BadAnswer where it has none that is safe in a path."""
     key = _text(data, "key")
     if key is None or re.fullmatch(r"[A-Za-z0-9_-]{1,100}", key) is None:
         raise BadAnswer(f"a project came without a proper key ({plain(key)})")
@@ -182,8 +182,8 @@ _SNIPPET_FILE = re.compile(r".*/(?:([0-9a-f]{7,40})/files|files/([0-9a-f]{7,40})
 
 
 def snippet_files(data: Json) -> dict[str, str | None]:
-    """The files of a snippet: name to the revision that its address names; None where it names none.
-    Raises BadAnswer where the snippet does not tell its files."""
+    """The files of a snippet: name to the revision in its URL, None where there is none. Raises BadAnswer
+    where the snippet does not list its files."""
     files = _get(data, "files")
     if not isinstance(files, Mapping):
         raise BadAnswer("a snippet came without its files")
@@ -195,21 +195,21 @@ def snippet_files(data: Json) -> dict[str, str | None]:
 
 
 def clone_addresses(data: Json) -> list[str]:
-    """The addresses over HTTP that a thing says it can be cloned from."""
+    """The clone URLs over HTTP in a document."""
     links = _get(data, "links", "clone")
     found = [_text(one, "href") for one in links] if isinstance(links, list) else []
     return [href for href in found if href is not None and href.lower().startswith(("https:", "http:"))]
 
 
 def is_same_file(one: Json, other: Json) -> bool:
-    """Whether two entries of a list of files tell of the same content. A name alone does not: a file that
-    is uploaded again replaces the one of its name."""
-    is_told = any(_get(one, name) is not None for name in ("size", "created_on"))
-    return is_told and all(_get(one, name) == _get(other, name) for name in ("name", "size", "created_on"))
+    """Whether two entries of a file list have the same content. The name alone does not prove it: an upload
+    replaces the file of the same name."""
+    is_known = any(_get(one, name) is not None for name in ("size", "created_on"))
+    return is_known and all(_get(one, name) == _get(other, name) for name in ("name", "size", "created_on"))
 
 
 def file_size(data: Json) -> int | None:
-    """How many bytes a listed file says it has; None where it does not say."""
+    """The reported size of a listed file in bytes; None where it is not given."""
     return _number(data, "size")
 
 
@@ -233,18 +233,18 @@ def main_branch(data: Json) -> str | None:
 
 
 def destination(data: Json) -> str | None:
-    """The hash that a pull request goes into, in as many digits as told."""
+    """The hash of the destination of a pull request, with as many digits as given."""
     value = _text(data, "destination", "commit", "hash")
     return value if value is not None and re.fullmatch(r"[0-9a-f]{12,40}", value) else None
 
 
 @dataclass(frozen=True)
 class Activity:
-    """One entry of the activity of pull requests: whose, when, and what tells it from others.
+    """One entry of the activity of pull requests: the pull request, the time, and a key that identifies it.
 
-    `comment` is the comment's id where it is about one; `decides` marks approvals and the like, which
-    need not move the pull request's own time. `kept` is what a document keeps: a comment stands among
-    the comments, so only its id does.
+    `comment` is the id of the comment that it is about; `decides` marks approvals and the like, which may
+    leave the update time of the pull request unchanged. `kept` is what the document stores: of a comment only
+    the id, because the comment itself is stored with the comments.
     """
 
     number: int | None
@@ -256,7 +256,7 @@ class Activity:
 
 
 def activity(entry: JsonObject) -> Activity:
-    """Read an entry; it has no id of its own, and of what it holds only what is known is looked at."""
+    """Read an entry. It has no id of its own; unknown content is ignored."""
     comment = _number(entry, "comment", "id")
     if comment is not None:
         when = _text(entry, "comment", "created_on") or ""
@@ -265,25 +265,25 @@ def activity(entry: JsonObject) -> Activity:
         key = f"comment {comment}"
         return Activity(_number(entry, "pull_request", "id"), when, key, comment, False, kept)
     kept = {name: stable(value) for name, value in entry.items() if name != "pull_request"}
-    when, told = "", []
+    when, parts = "", []
     for name in sorted(kept):
         inner = kept[name]
         moment = _text(inner, "date") or _text(inner, "created_on") or ""
         who = _text(inner, "user", "uuid") or _text(inner, "author", "uuid") or ""
-        told.append(f"{name} {moment} {who}")
+        parts.append(f"{name} {moment} {who}")
         when = max(when, moment)
     return Activity(
-        _number(entry, "pull_request", "id"), when, "; ".join(told), None, "update" not in kept, kept
+        _number(entry, "pull_request", "id"), when, "; ".join(parts), None, "update" not in kept, kept
     )
 
 
 def ordered(values: Sequence[JsonObject]) -> list[Json]:
-    """Entries in an order that is the same whichever way the server lists them."""
+    """Entries in a fixed order, in whichever order the server lists them."""
     return [stable(value) for value in sorted(values, key=_sort_key)]
 
 
 def with_held(held: Json, values: Sequence[JsonObject]) -> list[Json]:
-    """A list of which entries were lost, with those that are held and may be the lost ones."""
+    """A list with lost entries, completed by the stored entries that may be the lost ones."""
     known = {identity(value) for value in values} - {None}
     several = held if isinstance(held, list) else []
     kept = [one for one in several if isinstance(one, dict) and identity(one) not in known]
@@ -303,17 +303,17 @@ def _sort_key(value: JsonObject) -> tuple[int, str]:
 
 
 def is_open(data: Json) -> bool:
-    """Whether a pull request is open, or in a state of which that is not known."""
+    """Whether a pull request is open, or in an unknown state."""
     return _text(data, "state") not in _CLOSED
 
 
 def has_participants(data: Json) -> bool:
-    """Whether a pull request's answer tells its participants (lists may leave them out)."""
+    """Whether a pull request document has its participants (lists may omit them)."""
     return isinstance(_get(data, "participants"), list)
 
 
 def participants(data: Json) -> list[Json] | None:
-    """Who took part in a commit, in an order of our own; None where it does not say."""
+    """The participants of a commit in a fixed order; None where they are not given."""
     several = _get(data, "participants")
     return ordered(several) if isinstance(several, list) and all(map(_is_object, several)) else None
 
@@ -341,23 +341,23 @@ def has_uuid(data: Json) -> bool:
 
 
 def is_done(data: Json) -> bool:
-    """Whether a pipeline or a step has come to its end."""
+    """Whether a pipeline or a step is finished."""
     return _text(data, "state", "name") == _DONE
 
 
 def pipeline_ended(data: Json) -> str | None:
-    """When a pipeline ended, or, where it does not say, began."""
+    """When a pipeline ended; where that is not given, when it was created."""
     return _text(data, "completed_on") or _text(data, "created_on")
 
 
 def pipelines_are_off(data: Json) -> bool:
-    """Whether the configuration of pipelines says that they are switched off."""
+    """Whether the pipelines configuration says that they are disabled."""
     return _get(data, "enabled") is False
 
 
 def may_have_log(step: Json, *, has_ended: bool) -> bool:
-    """Whether a step may have a log. Only what is known to have run not, or not yet, has none; where its
-    pipeline `has_ended`, a step that says it is in progress may have one."""
+    """Whether a step may have a log. Only one that is known not to have run (yet) has none; where its
+    pipeline `has_ended`, a step in progress may have one."""
     if _text(step, "state", "result", "name") in _NEVER_RUN:
         return False
     state = _text(step, "state", "name")
@@ -365,14 +365,14 @@ def may_have_log(step: Json, *, has_ended: bool) -> bool:
 
 
 def services_of(step: Json) -> list[str]:
-    """The uuids of the service containers of a step, where it names any; each has a log."""
+    """The uuids of the service containers of a step; each has a log."""
     several = _get(step, "services")
     found = [_text(one, "uuid") for one in several] if isinstance(several, list) else []
     return [uuid for uuid in found if uuid is not None and is_uuid(uuid)]
 
 
 def is_in_progress(data: Json) -> bool:
-    """Whether a step says that it runs."""
+    """Whether a step is in progress."""
     return _text(data, "state", "name") == "IN_PROGRESS"
 
 
@@ -382,10 +382,10 @@ def may_have_reasons(data: Json) -> bool:
 
 
 def stable(data: Json) -> Json:
-    """The document as it is to be kept: without what changes although nothing has changed.
+    """The document as it is stored: without values that change although nothing changed.
 
-    User info is taken out of clone links, and the expiring query out of links to pictures.
-    Everything else stays, known or not.
+    The user name in clone links and the expiring query in links to pictures are removed. Everything else is
+    kept, known or not.
     """
     if isinstance(data, dict):
         return {name: _stable_link(name, value) for name, value in data.items()}
@@ -423,7 +423,7 @@ def _without_user(link: Json) -> Json:
         return link
 
 
-# What tells two things of one kind apart; the first that both have decides.
+# What distinguishes two items of one kind; the first that both have decides.
 _IDENTITIES = ("uuid", "account_id", "id", "hash", "type", "key", "slug", "name")
 
 

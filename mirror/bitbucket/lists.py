@@ -1,7 +1,7 @@
-"""Reading a list to its end, and knowing whether that was its end.
+"""Reads paged lists completely.
 
-`next` is followed as given. A failure on any page is a failure of the list: what came before is
-never taken for all there is.
+`next` is followed as given. A failure on any page is a failure of the list: the entries before it are never
+taken for the whole list.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from mirror.logs import get_logger
 from mirror.model import Json, JsonObject
 
 PAGES_MAX = 200_000
-# A list that says it has one entry too many, or one of so many, counts what it does not show.
-LACKING_MAX = 100
+# A list may be short of one entry, or of one in this many: its size counts entries that it does not show.
+MISSING_MAX = 100
 
 _log = get_logger("bitbucket")
 
 
 @dataclass(frozen=True)
 class Page:
-    """Entries of a list not seen on an earlier page. `size` is what the list says it has in all;
-    `next` is where it goes on, for one who wants to go on there another day."""
+    """The entries of a page that were not on an earlier one. `size` is the reported size of the whole list;
+    `next` is the URL of the next page, to resume there later."""
 
     values: tuple[JsonObject, ...]
     number: int
     size: int | None = None
     next: str | None = None
-    # Whether it has fewer entries than it says a full page has.
+    # Whether it has fewer entries than the reported page size.
     has_room: bool = False
-    # How many of its entries are none: null, or no objects.
+    # How many of its entries are null or no objects.
     lost: int = 0
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Where an earlier reading of a list stopped: the next page's address and number, and how many
-    entries came before it."""
+    """Where an earlier reading of a list stopped: the URL and number of the next page, and the number of
+    entries before it."""
 
     next: str
     number: int
@@ -59,29 +59,27 @@ class _Reading:
     before: int = 0
     keys: set[bytes] = field(default_factory=set)
     sizes: list[int] = field(default_factory=list)
-    # Whether its last page had room for more, by the list's own word.
+    # Whether its last page had room for more entries.
     has_ended: bool = False
-    # How many came.
+    # The number of distinct entries.
     count: int = 0
 
-    def is_sound(self) -> bool:
-        """Whether nothing can have slipped away between two pages.
+    def is_consistent(self) -> bool:
+        """Whether no entry can have been missed between two pages.
 
-        An entry that goes while the list is read moves the others up, and one of them from a page
-        still to come to one that has been read. Entries that are added do no harm.
+        An entry that is removed during the reading moves a later one from an unread page to one that was read
+        already. Added entries do no harm.
         """
         shrank = any(later < earlier for earlier, later in zip(self.sizes, self.sizes[1:], strict=False))
         return not shrank and (not self.sizes or self.before + len(self.keys) >= self.sizes[0])
 
-    def is_as(self, other: _Reading) -> bool:
-        """Whether two readings from the first page to the last tell the same, and nothing is wrong with it
-        but the size: much that is lacking is missed in the same way each time."""
-        stood_still = len({*self.sizes, *other.sizes}) == 1 and self.has_ended and other.has_ended
+    def equals(self, other: _Reading) -> bool:
+        """Whether two complete readings gave the same entries, and only the reported size is too large, by
+        little: if many entries were missing, both readings would lack them too."""
+        is_stable = len({*self.sizes, *other.sizes}) == 1 and self.has_ended and other.has_ended
         are_whole = self.before == other.before == 0 and self.count == other.count and self.keys == other.keys
-        lacking = self.sizes[0] - self.count
-        return (
-            stood_still and are_whole and self.count > 0 and lacking <= max(1, self.sizes[0] // LACKING_MAX)
-        )
+        missing = self.sizes[0] - self.count
+        return is_stable and are_whole and self.count > 0 and missing <= max(1, self.sizes[0] // MISSING_MAX)
 
 
 async def pages(
@@ -92,22 +90,20 @@ async def pages(
     /,
     **parts: str | int,
 ) -> AsyncIterator[Page]:
-    """The pages of a list, entries once each; with `resume` those that an earlier reading had not got
-    to.
+    """Yield the pages of a list, each entry once; with `resume` those after an earlier reading.
 
-    Where the list shrinks while it is read, or fewer entries came than it says it has, it is read
-    once more for what was missed. Where the very same comes again, and the size is all the time the same
-    and hardly larger, it is the size that is wrong, which is logged. Raises ListShort where that is no
-    better; BadAnswer for loops, for what is not a list and for a later page that is refused; and whatever
-    asking for the first raises.
+    If the list shrinks during the reading, or has fewer entries than it reports, it is read once more. If the
+    same entries come again, and the reported size is stable and only slightly larger, the size is wrong; that
+    is logged. Raises ListShort where the second reading is incomplete too; BadAnswer for loops, for anything
+    but a list, and for a later page that is refused; and any error of the first page.
     """
     seen: set[bytes] = set()
     before: _Reading | None = None
-    # What is gone on with is no whole reading, and takes two more to be compared.
+    # A resumed reading is not complete: it takes two more to compare.
     for start in (resume, None, None) if resume is not None else (None, None):
         reading = _Reading(start.got if start is not None else 0)
         if before is None:
-            reading.keys = seen  # the same so far, and long lists have many
+            reading.keys = seen  # equal in the first reading; long lists have many
         try:
             async for page in _walk(client, endpoint, query, parts, start):
                 fresh = []
@@ -117,7 +113,7 @@ async def pages(
                         seen.add(key)
                         fresh.append(value)
                     reading.keys.add(key)
-                # They came, and count as much.
+                # Lost entries count as entries.
                 reading.keys.update(_digest(f"{page.number} {number}") for number in range(page.lost))
                 if page.size is not None:
                     reading.sizes.append(page.size)
@@ -127,20 +123,22 @@ async def pages(
         except CredentialRefused:
             if before is not None:
                 raise
-            # Revoked between two pages. Whoever else may read it reads it whole: it may be another list.
+            # Revoked between two pages. Another sign-in reads from the start: it may see another list.
             before = reading
             continue
-        told, reading.count = max(reading.sizes, default=0), len(reading.keys)
-        if reading.is_sound():
+        size, reading.count = max(reading.sizes, default=0), len(reading.keys)
+        if reading.is_consistent():
             return
-        if before is not None and reading.is_as(before):
-            _log.warning("bitbucket.list_size_wrong", endpoint=endpoint.name, told=told, got=len(seen))
+        if before is not None and reading.equals(before):
+            _log.warning(
+                "bitbucket.list_size_wrong", endpoint=endpoint.name, reported=size, received=len(seen)
+            )
             return
         before = reading
-        _log.warning("bitbucket.list_unstable", endpoint=endpoint.name, told=told, got=len(seen))
+        _log.warning("bitbucket.list_unstable", endpoint=endpoint.name, reported=size, received=len(seen))
     raise ListShort(
-        f"{endpoint.name}: the list changed while it was read, or falls short, twice "
-        f"(it says it has {told} entries, and {len(seen)} came)",
+        f"{endpoint.name}: the list changed during the reading, or was incomplete, twice "
+        f"(it reports {size} entries, and {len(seen)} came)",
         endpoint=endpoint.name,
     )
 
@@ -150,21 +148,21 @@ async def all_of(
 ) -> list[JsonObject]:
     """The whole list at once; for lists that are known to be short.
 
-    Raises what `pages` raises; a ListShort carries the entries received, and so does EntriesLost, for
-    entries that are none.
+    Raises what `pages` raises, and EntriesLost for entries that are null or no objects; ListShort and
+    EntriesLost carry the received entries.
     """
-    values, lost = await all_told(client, endpoint, query, **parts)
+    values, lost = await all_with_lost(client, endpoint, query, **parts)
     if lost is not None:
         raise lost
     return values
 
 
-async def all_told(
+async def all_with_lost(
     client: Client, endpoint: Endpoint, query: Query | None = None, **parts: str | int
 ) -> tuple[list[JsonObject], EntriesLost | None]:
-    """The whole list at once, and a message about entries that are null or no objects.
+    """The whole list at once, and an error about entries that are null or no objects.
 
-    Raises what `pages` raises; a ListShort carries what came.
+    Raises what `pages` raises; a ListShort carries the received entries.
     """
     values: list[JsonObject] = []
     lost = 0
@@ -179,7 +177,7 @@ async def all_told(
 
 
 def entries_lost(endpoint: Endpoint, lost: int, values: Sequence[JsonObject] = ()) -> EntriesLost:
-    """The message about a list with so many entries that are null or no objects."""
+    """The error about a list with `lost` entries that are null or no objects."""
     text = f"{endpoint.name}: {lost} of the list's entries {'is' if lost == 1 else 'are'} null or no object"
     error = EntriesLost(text, endpoint=endpoint.name)
     error.values = tuple(values)
@@ -188,8 +186,8 @@ def entries_lost(endpoint: Endpoint, lost: int, values: Sequence[JsonObject] = (
 
 @dataclass
 class _Walk:
-    """How far a reading has come. All its pages are asked for by one sign-in: another may see
-    another list."""
+    """The progress of one reading. One sign-in requests all its pages, because another may see another
+    list."""
 
     client: Client
     endpoint: Endpoint
@@ -198,14 +196,14 @@ class _Walk:
     page_size: int
     number: int = 1
     got: int = 0
-    # Whether the address of the page to come is our own counting, not the server's word.
+    # Whether the URL of the next page is computed from the page number, not given by the server.
     guessed: bool = False
     sign_in: SignIn | None = None
     asked: set[str] = field(default_factory=set)
-    prints: set[bytes] = field(default_factory=set)
+    fingerprints: set[bytes] = field(default_factory=set)
 
     def numbered(self) -> str:
-        """The address of page `number` as we count pages."""
+        """The URL of page `number`, computed."""
         paging: dict[str, str] = {}
         if self.page_size:
             paging["pagelen"] = str(self.page_size)
@@ -214,18 +212,18 @@ class _Walk:
         return self.client.url(self.endpoint, {**(self.query or {}), **paging}, **self.parts)
 
     async def ask(self, url: str) -> Answer | None:
-        """The page at `url`; None where it is not to be had that way: the first one is to be asked for
-        again, with smaller pages, and a later one that was only guessed is not there."""
+        """The page at `url`. None where the first page must be requested again with a smaller page size, or a
+        guessed later page does not exist."""
         if url in self.asked or len(self.asked) >= PAGES_MAX:
-            raise BadAnswer(f"{self.endpoint.name}: the list runs in a circle", endpoint=self.endpoint.name)
+            raise BadAnswer(f"{self.endpoint.name}: the list is a loop", endpoint=self.endpoint.name)
         self.asked.add(url)
         try:
             answer = await self.client.fetch(self.endpoint, url, by=self.sign_in)
         except ApiError as error:
             if self.guessed and error.status == 400 and "page" in error.message.lower():
-                return None  # a list that knows `next`, gave none, and does not count pages
+                return None  # a list with `next` that had none and has no page numbers
             if self.number > 1:
-                # Not what the list is, but that the rest of it could not be had.
+                # This failure is not about the list itself: the rest of it could not be read.
                 text = f"{self.endpoint.name}: page {self.number} of the list failed: {error.message}"
                 raise BadAnswer(text, status=error.status, endpoint=self.endpoint.name) from error
             if error.status != 400 or "pagelen" not in error.message.lower() or not self.page_size:
@@ -236,44 +234,44 @@ class _Walk:
         return answer
 
     def values(self, data: JsonObject) -> list[Json]:
-        """The entries of a page. Raises BadAnswer where there is no list of them, or it came before."""
+        """The entries of a page. Raises BadAnswer where there is no list, or the same page came before."""
         values, name = data.get("values"), self.endpoint.name
         if not isinstance(values, list):
-            raise BadAnswer(f"{name}: the answer is not a list of objects", endpoint=name)
+            raise BadAnswer(f"{name}: the response is not a list of objects", endpoint=name)
         if values:
-            print_of = _digest(values)
-            if print_of in self.prints:
+            fingerprint = _digest(values)
+            if fingerprint in self.fingerprints:
                 raise BadAnswer(
                     f"{self.endpoint.name}: the same page came twice", endpoint=self.endpoint.name
                 )
-            self.prints.add(print_of)
+            self.fingerprints.add(fingerprint)
         self.got += len(values)
         return values
 
     def following(self, data: JsonObject, values: list[Json]) -> str | None:
-        """The address of the next page, None at the end. Call after `number` was raised."""
-        told = data.get("next")
+        """The URL of the next page, None at the end. Call it after `number` was increased."""
+        url = data.get("next")
         self.guessed = False
-        if isinstance(told, str) and told:
-            self.client.check_own(told, self.endpoint)
-            return told
-        if told is not None:
-            raise BadAnswer(f"{self.endpoint.name}: `next` is not an address", endpoint=self.endpoint.name)
-        if self.endpoint.counts_pages and values and self._may_go_on(data, values):
+        if isinstance(url, str) and url:
+            self.client.check_own(url, self.endpoint)
+            return url
+        if url is not None:
+            raise BadAnswer(f"{self.endpoint.name}: `next` is not a URL", endpoint=self.endpoint.name)
+        if self.endpoint.counts_pages and values and self._may_continue(data, values):
             self.guessed = True
             return self.numbered()
         return None
 
-    def _may_go_on(self, data: JsonObject, values: list[Json]) -> bool:
+    def _may_continue(self, data: JsonObject, values: list[Json]) -> bool:
         """Whether a list without `next` may have another page.
 
-        Only its own word for the size of a page tells a last page from one that was made smaller
-        than we asked for; without it, the end is an empty page.
+        Only the reported page size distinguishes a last page from one that the server made smaller than
+        requested; without it, the list ends with an empty page.
         """
-        size, told = fields.list_size(data), fields.page_length(data)
+        size, length = fields.list_size(data), fields.page_length(data)
         if size is not None and self.got >= size:
             return False
-        return told is None or len(values) >= told
+        return length is None or len(values) >= length
 
 
 async def _walk(
@@ -299,7 +297,7 @@ async def _walk(
         broken: BadAnswer | None = None
         try:
             url = walk.following(data, values)
-        except BadAnswer as error:  # the entries received are of use all the same
+        except BadAnswer as error:  # the received entries are still useful
             url, broken = None, error
         has_room = len(values) < (fields.page_length(data) or 0)
         good = tuple(value for value in values if isinstance(value, dict))
@@ -310,7 +308,7 @@ async def _walk(
 
 
 def _key(value: JsonObject) -> bytes:
-    """What tells one entry of a list from the others, in few bytes: a list may have many."""
+    """A short key that identifies an entry of a list; a list may have many."""
     identity = fields.identity(value)
     if identity is None:
         return _digest(value)

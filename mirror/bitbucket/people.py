@@ -1,8 +1,7 @@
-"""People in Bitbucket's answers, and documents without some of them.
+"""People in Bitbucket's documents, and how to remove them.
 
-A person stands as an object with a uuid and an account id wherever they did something, in mentions
-inside texts (`@{account id}` or `@{uuid}`; rendered, a span that names the account), and as the raw
-author of a commit.
+A person appears as an object with a uuid and an account id, in mentions inside texts (`@{account id}` or
+`@{uuid}`; rendered, a span with the account id), and as the raw author of a commit.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 from mirror.model import Json, JsonObject
 
-# The braces are a part of a uuid's own name.
+# The braces are part of a uuid.
 _MENTION = re.compile(r"@?\{([^{}\s]{6,80})\}")
 _RENDERED = re.compile(r'<span[^<>]*data-atlassian-id="([^"]{6,80})"[^<>]*>[^<]*</span>')
 _NAMES = ("uuid", "account_id")
@@ -22,12 +21,12 @@ _PERSON = frozenset({"display_name", "nickname", "account_id"})
 
 
 def person_digest(name: str) -> str:
-    """How a person who was erased is remembered: the sha256 of their uuid or account id."""
+    """The record of an erased person: the SHA-256 of their uuid or account id."""
     return hashlib.sha256(name.strip("{}").lower().encode("utf-8")).hexdigest()
 
 
 def without_people(value: Json, people: Collection[str]) -> Json:
-    """A document without the people of these digests: their objects, mentions and raw authors."""
+    """The document without the objects, mentions and raw authors of the people with these digests."""
     if isinstance(value, str):
         for pattern, instead in ((_MENTION, "{erased}"), (_RENDERED, "@erased")):
             for mention in {m[0] for m in pattern.finditer(value) if person_digest(m[1]) in people}:
@@ -47,17 +46,17 @@ def without_people(value: Json, people: Collection[str]) -> Json:
 
 
 def is_person(value: JsonObject) -> bool:
-    """Whether an object of Bitbucket's stands for a person."""
+    """Whether an object of a document represents a person."""
     return value.get("type") == "user" or (value.get("type") is None and not _PERSON.isdisjoint(value))
 
 
 def people_of(value: JsonObject) -> frozenset[str]:
-    """The digests of the names in a person's object."""
+    """The digests of the uuid and account id in a person's object."""
     return frozenset(person_digest(value[key]) for key in _NAMES if isinstance(value.get(key), str))
 
 
 def names_of(document: Json, person: str) -> set[str]:
-    """The uuids and account ids that stand beside `person` (one of them) in a document."""
+    """All uuids and account ids in a document of the person with the uuid or account id `person`."""
     wanted = person_digest(person)
     found: set[str] = set()
     todo = [document]

@@ -1,7 +1,7 @@
-"""Recording real answers without what is anybody's business: names, addresses, secrets, free text.
+"""Records real responses without private content: names, URLs, secrets, free text.
 
-Shapes and types stay, because they are what a client gets wrong. Of a list the first few entries
-are kept. A text stays only where it is known to say what kind of thing something is.
+Structures and types are kept, because clients get these wrong. Of a list the first few entries are kept. A
+text is kept only in fields that are known to hold a fixed vocabulary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HEADERS = (
     "x-credential-type",
 )  # fmt: skip
 VALUES_MAX = 3
-# Text in these fields says what kind of thing it is, and stays where it looks like that.
+# Fields with a fixed vocabulary; their text is kept where it looks like a word of one.
 _KINDS = frozenset(
     {
         "type", "state", "scm", "markup", "kind", "role", "permission", "fork_policy", "language",
@@ -42,19 +42,19 @@ _STATES = frozenset(
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]{5,20}(Z|[+-]\d\d:\d\d)")
 _HASH = re.compile(r"[0-9a-f]{7,64}")
 _FIELD = re.compile(r"[a-z_][a-z0-9_]{0,40}")
-# Hosts that everybody knows; any other could be somebody's own.
+# Well-known hosts; any other could be private.
 _HOSTS = ("bitbucket.org", "atlassian.com", "atlassian.net", "atl-paas.net", "gravatar.com", "wp.com")
 
 
 class Recording:
-    """One recording: within it a text has the same stand-in each time. The salt is random and kept nowhere,
-    so that nobody can guess a text and see whether its stand-in is the one that is shared."""
+    """One recording, in which a text always has the same stand-in. The salt is random and never stored, so
+    that a guessed text cannot be compared with a stand-in."""
 
     def __init__(self) -> None:
         self._salt = secrets.token_bytes(32)
 
     def redacted(self, endpoint: Endpoint, answer: Answer) -> JsonObject:
-        """An answer as it may be shared: endpoint, chosen headers, and the body with stand-ins."""
+        """A response that may be shared: the endpoint, selected headers, and the body with stand-ins."""
         return {
             "endpoint": endpoint.name,
             "method": "GET",
@@ -65,8 +65,8 @@ class Recording:
         }
 
     def _stand_in(self, text: str) -> str:
-        """Another text in place of `text` that tells nothing of it: a uuid stays a uuid, a hash a hash of its
-        length, and `a/b` two names with a slash between."""
+        """A stand-in that reveals nothing of `text`: for a uuid a uuid, for a hash a hash of its length, for
+        `a/b` two names with a slash between."""
         digest = hmac.digest(self._salt, text.encode("utf-8", "surrogatepass"), "sha256").hex()
         if is_uuid(text):
             parts = (digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32])
@@ -79,7 +79,7 @@ class Recording:
 
     def _body(self, value: Json, name: str) -> Any:
         if isinstance(value, dict):
-            # A key that is no field's name is a user's text.
+            # A key that is no field name is a user's text.
             return {
                 key if _FIELD.fullmatch(key) else self._stand_in(key): self._body(item, key)
                 for key, item in value.items()

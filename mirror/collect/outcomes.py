@@ -9,7 +9,7 @@ from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, Gone, NotFound
-from mirror.bitbucket.lists import all_told
+from mirror.bitbucket.lists import all_with_lost
 from mirror.collect.catalogue import Meaning, Row
 from mirror.collect.context import Context
 from mirror.errors import CredentialRefused, MirrorError, TryLater
@@ -142,7 +142,7 @@ async def entries_by_name(
     name_of: Callable[[JsonObject], str],
 ) -> tuple[list[tuple[str, JsonObject]], list[ApiError]]:
     """The whole list at `endpoint`, as `by_name` gives it. Raises what reading a list raises."""
-    return by_name(*await all_told(client, endpoint, None, **names), name_of)
+    return by_name(*await all_with_lost(client, endpoint, None, **names), name_of)
 
 
 def part_with(

@@ -1,4 +1,4 @@
-"""The configuration: from YAML to a frozen Config, with every fault at once and its line."""
+"""The configuration: from YAML to a frozen Config, or to all faults at once, each with its line."""
 
 from mirror.config.expiry import WARN_DAYS, expiring
 from mirror.config.load import from_environment, in_force, load, load_text, show

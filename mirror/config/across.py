@@ -1,4 +1,4 @@
-"""Faults that no key has alone: what one key says against another. And which tokens expire when."""
+"""Contradictions between keys of the configuration, and the expiry dates in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Place = tuple[str | int, ...]
 
 
 def dotted(place: Place) -> str:
-    """A place for people. What stands below a secret's key and does not belong there may be the secret."""
+    """A place as a dotted path. An unknown key below a secret's key is omitted: it may be the secret."""
     text, in_secret = "", False
     for part in place:
         if in_secret and isinstance(part, str) and part not in SecretShape.model_fields:
@@ -24,7 +24,7 @@ def dotted(place: Place) -> str:
 
 
 def contradictions(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> list[Fault]:
-    """What cannot be meant together."""
+    """Faults for keys that contradict each other."""
     return [
         Fault(lines.get(place), dotted(place), problem, remedy)
         for place, problem, remedy in (*_workspaces(checked), *_limits(checked, lines), *_prune(checked))
@@ -45,19 +45,19 @@ def _limits(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> Iterator[
     limits = checked.limits
     if limits.api_reserve >= limits.api_limit:
         key = "api_reserve" if ("limits", "api_reserve") in lines else "api_limit"
-        problem = f"leaves no request: {limits.api_reserve} of {limits.api_limit} an hour are held in reserve"
+        problem = f"leaves no request: {limits.api_reserve} of {limits.api_limit} an hour are reserved"
         yield ("limits", key), problem, "make api_reserve smaller than api_limit"
 
 
 def _prune(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
     sections = (checked.retention, *(one.retention for one in checked.workspaces))
     if checked.schedule.prune is not None and not any(sections):
-        problem = "is set, and no retention: nothing could ever be let go"
-        yield ("schedule", "prune"), problem, "add retention: {keep_daily: 30}, or take schedule.prune out"
+        problem = "is set without retention: nothing could ever be removed"
+        yield ("schedule", "prune"), problem, "add retention: {keep_daily: 30}, or remove schedule.prune"
 
 
 def expiries(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> tuple[Expiry, ...]:
-    """Every credential that says when it expires."""
+    """Every credential with an expiry date."""
     found: list[Expiry] = []
     sections: list[tuple[Place, shape.ConfigShape | shape.WorkspaceShape]] = [((), checked)]
     sections += [(("workspaces", index), one) for index, one in enumerate(checked.workspaces)]

@@ -1,4 +1,4 @@
-"""From YAML text to a Config, or to every fault at once, each with its line."""
+"""From YAML text to a Config, or to all faults at once, each with its line."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ from mirror.config.settings import (
 )
 from mirror.errors import ConfigError, Fault, UsageError
 
-# Known to the design, but not built yet: refused as such, never silently ignored.
+# Designed, but not implemented yet: refused with that reason, never silently ignored.
 NOT_BUILT = {
     "notify", "ping", "web",
     "schedule.drill",
 }  # fmt: skip
-FOUR_WAYS = "name where it is: {file: …}, {env: …}, {credential: …} or {command: …}"
+SOURCE_REMEDY = "name its source: {file: …}, {env: …}, {credential: …} or {command: …}"
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, Limits, Runs,
     shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
     shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
 )  # fmt: skip
-# What the YAML library raises for a value that is not what it looks like, or is tagged as.
+# What the YAML library raises for a malformed value, or one with a wrong tag.
 _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
 def load(path: Path) -> Config:
-    """The configuration in the file at `path`. Raises ConfigError with every fault."""
+    """The configuration in the file at `path`. Raises ConfigError with all faults."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -77,9 +77,9 @@ def load_text(text: str, name: str, *, folder: Path, source: Path | None = None)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else None
-        # A name in it is left out: it may be a secret that was put in the wrong place.
-        told = str(getattr(error, "problem", None) or "cannot be understood")
-        problem = re.sub(r"(alias|anchor|handle) ['\"].*", r"\1", told)
+        # Names are omitted: one may be a secret in the wrong place.
+        problem = str(getattr(error, "problem", None) or "cannot be parsed")
+        problem = re.sub(r"(alias|anchor|handle) ['\"].*", r"\1", problem)
         raise ConfigError(name, [Fault(line, "", f"is not YAML: {problem}", "correct it there")]) from None
     if root is None:
         raise ConfigError(name, [Fault(None, "", "is empty", "begin with config.example.yaml")])
@@ -102,9 +102,9 @@ def load_text(text: str, name: str, *, folder: Path, source: Path | None = None)
 
 
 def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], store: Path) -> Config:
-    """A configuration without a file: BITBUCKET_TOKEN, for `workspaces`.
+    """A configuration without a file, for `workspaces`, with the credential in BITBUCKET_TOKEN.
 
-    A token that begins with ATAT is a user's and needs BITBUCKET_EMAIL. Raises UsageError.
+    A token that begins with ATAT is a user's, and needs BITBUCKET_EMAIL. Raises UsageError.
     """
     token = environment.get("BITBUCKET_TOKEN", "")
     if not token:
@@ -130,11 +130,13 @@ def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], 
 def _plain(
     node: Node, place: Place, lines: dict[Place, int], faults: list[Fault], around: tuple[Node, ...] = ()
 ) -> Any:
-    """The plain value of a YAML node; notes the line of each place, and keys that stand twice. `around`
-    are the nodes that it stands in: an alias may mean one of them."""
+    """The plain value of a YAML node. Collects the `lines` of all places, and `faults` such as repeated keys.
+    `around` are the nodes that contain it: an alias may refer to one of them."""
     lines.setdefault(place, node.start_mark.line + 1)
     if any(node is one for one in around):
-        faults.append(Fault(lines[place], dotted(place), "is an alias of what it stands in", "write it out"))
+        faults.append(
+            Fault(lines[place], dotted(place), "is an alias of a value that contains it", "write it out")
+        )
         return None
     around = (*around, node)
     if isinstance(node, MappingNode):
@@ -144,7 +146,7 @@ def _plain(
             inner = (*place, key)
             if key in result:
                 line = key_node.start_mark.line + 1
-                faults.append(Fault(line, dotted(inner), "stands twice", "keep one of them"))
+                faults.append(Fault(line, dotted(inner), "is repeated", "keep one of them"))
             lines[inner] = key_node.start_mark.line + 1
             result[key] = _plain(value_node, inner, lines, faults, around)
         return result
@@ -152,15 +154,15 @@ def _plain(
         return [_plain(item, (*place, index), lines, faults, around) for index, item in enumerate(node.value)]
     try:
         return yaml.SafeLoader("").construct_object(node) if isinstance(node, ScalarNode) else None
-    except _UNREADABLE:  # their words repeat the value
-        remedy = FOUR_WAYS if SECRET_KEYS & set(place) else "correct it"
-        problem = "cannot be read: it is no real date or number, or has a tag"
+    except _UNREADABLE:  # their messages repeat the value
+        remedy = SOURCE_REMEDY if SECRET_KEYS & set(place) else "correct it"
+        problem = "cannot be read: it is no valid date or number, or has a tag"
         faults.append(Fault(node.start_mark.line + 1, dotted(place), problem, remedy))
         return None
 
 
 def _secrets_in_plain(data: Any, place: Place, lines: Mapping[Place, int]) -> list[Fault]:
-    """Secrets that were written into the file itself. They are not repeated."""
+    """Faults for secrets in the file itself, which never repeat them."""
     found: list[Fault] = []
     if isinstance(data, dict):
         for key, value in data.items():
@@ -170,8 +172,8 @@ def _secrets_in_plain(data: Any, place: Place, lines: Mapping[Place, int]) -> li
                     Fault(
                         lines.get(inner),
                         dotted(inner),
-                        "holds a secret, which must not stand here",
-                        FOUR_WAYS,
+                        "contains a secret, which must not be in this file",
+                        SOURCE_REMEDY,
                     )
                 )
             else:
@@ -186,12 +188,12 @@ def _faults(error: ValidationError, data: Any, lines: Mapping[Place, int]) -> It
     for one in error.errors(include_url=False, include_input=False, include_context=True):
         place = _real_place(one["loc"], data, one["type"])
         line = next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None)
-        problem, remedy = _words(one, place, data)
+        problem, remedy = _message(one, place, data)
         yield Fault(line, dotted(place), problem, remedy)
 
 
 def _real_place(place: Sequence[str | int], data: Any, kind: str) -> Place:
-    """Where in the file an error stands: pydantic's path without the names of its union members."""
+    """The place of an error in the file: pydantic's location without the names of union members."""
     real: list[str | int] = []
     here = data
     for index, part in enumerate(place):
@@ -207,14 +209,14 @@ def _real_place(place: Sequence[str | int], data: Any, kind: str) -> Place:
     return tuple(real)
 
 
-def _words(one: Any, place: Place, data: Any) -> tuple[str, str]:
+def _message(one: Any, place: Place, data: Any) -> tuple[str, str]:
     kind = one["type"]
     key = str(place[-1]) if place else ""
     if kind == "extra_forbidden" and SECRET_KEYS & set(place[:-1]):
-        return "does not name where the secret is", FOUR_WAYS
+        return "does not name the source of the secret", SOURCE_REMEDY
     if kind == "extra_forbidden":
         if {key, ".".join(str(part) for part in place[-2:])} & NOT_BUILT:
-            return "is known, but not built in this version", "remove it"
+            return "is planned, but not available in this version", "remove it"
         near = difflib.get_close_matches(key, _all_keys(), 1, 0.7)
         return (
             "is not a known key",
@@ -226,14 +228,14 @@ def _words(one: Any, place: Place, data: Any) -> tuple[str, str]:
         return "has no kind", "add one of the kinds that config.example.yaml shows"
     if kind in ("union_tag_invalid", "literal_error"):
         expected = str(one.get("ctx", {}).get("expected_tags") or one.get("ctx", {}).get("expected", ""))
-        # The value itself is not repeated: it may be a secret that was put in the wrong place.
+        # The value is not repeated: it may be a secret in the wrong place.
         value = functools.reduce(lambda inside, part: inside[part], place, data)
         near = difflib.get_close_matches(str(value), re.findall(r"'([^']*)'", expected), 1, 0.7)
         remedy = f"did you mean {near[0]}?" if near else f"use one of {expected}"
-        return "is not one of those that are known", remedy
+        return "is not one of the known values", remedy
     message = str(one["msg"]).removeprefix("Value error, ")
     if key in SECRET_KEYS:
-        return "does not name where the secret is", FOUR_WAYS
+        return "does not name the source of the secret", SOURCE_REMEDY
     return message[:1].lower() + message[1:], "correct it; config.example.yaml shows how"
 
 
@@ -248,8 +250,7 @@ def show(config: Config) -> str:
 
 
 def in_force(config: Config) -> dict[str, Any]:
-    """The configuration in force, in plain values as its file has them: defaults filled in, secrets named
-    by where they are."""
+    """The configuration in force as plain values of its file: with defaults, and secrets as their sources."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, SecretSource):

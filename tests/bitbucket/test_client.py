@@ -19,6 +19,7 @@ from mirror.auth.signin import sign_in
 from mirror.bitbucket import endpoints
 from mirror.bitbucket.client.budget import HOUR, Budget
 from mirror.bitbucket.client.client import TRIES_MAX, Client
+from mirror.bitbucket.client.sender import ResponseLimits
 from mirror.bitbucket.failures import (
     ApiError,
     BadAnswer,
@@ -257,7 +258,7 @@ async def test_a_circle_is_noticed() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"values": ids(1), "next": str(request.url)})
 
-    with pytest.raises(BadAnswer, match=r"circle|twice"):
+    with pytest.raises(BadAnswer, match=r"loop|twice"):
         await read(handler)
 
 
@@ -300,10 +301,11 @@ async def test_what_is_not_a_list_is_refused(body: object) -> None:
         await read(lambda _: httpx.Response(200, json=body))
 
 
-async def test_a_body_that_is_too_large_is_refused_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mirror.bitbucket.client.client.BODY_BYTES_MAX", 1000)
+async def test_a_body_that_is_too_large_is_refused_while_it_comes() -> None:
     with pytest.raises(BadAnswer, match="larger"):
-        await ask(lambda _: httpx.Response(200, json={"a": "x" * 2000}))
+        await ask(
+            lambda _: httpx.Response(200, json={"a": "x" * 2000}), limits=ResponseLimits(body_bytes=1000)
+        )
 
 
 # -- the credential and other origins, over real sockets

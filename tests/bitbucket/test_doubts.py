@@ -10,7 +10,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from mirror.bitbucket.client.doubts import place_of
+from mirror.bitbucket.client.unauthorized import place_of
 from mirror.bitbucket.endpoints import PULL_REQUESTS, REPOSITORY, STEP_LOG, WORKSPACE
 from mirror.bitbucket.failures import Denied, Refused, ServerTrouble
 from tests.bitbucket.helpers import Server, client_for, token

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from mirror.bitbucket.client import client as client_module
-from mirror.bitbucket.client.attempts import TRIES_MAX, WAIT_MAX
+from mirror.bitbucket.client.credential_choice import TRIES_MAX, WAIT_MAX
+from mirror.bitbucket.client.sender import ResponseLimits
 from mirror.bitbucket.endpoints import REPOSITORY, STEP_LOG
 from mirror.bitbucket.failures import BadAnswer, ServerTrouble
 from mirror.errors import MirrorError
@@ -128,11 +128,10 @@ async def test_a_download_that_breaks_off_is_trouble_and_not_a_short_file() -> N
     assert len(server.asked) == 1
 
 
-async def test_an_answer_larger_than_the_bound_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "BODY_BYTES_MAX", 100_000)
+async def test_an_answer_larger_than_the_bound_is_not_read_on() -> None:
     stream = Stream(*[b" " * 10_000] * 1000)
     server = Server([lambda: httpx.Response(200, stream=stream, headers=JSON)])
-    async with client_for(server) as client:
+    async with client_for(server, limits=ResponseLimits(body_bytes=100_000)) as client:
         with pytest.raises(BadAnswer, match="larger than"):
             await client.get(REPOSITORY, None, **WHERE)
     assert stream.given <= 120_000
@@ -150,16 +149,13 @@ async def test_a_download_larger_than_the_bound_is_not_read_on() -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-async def test_a_small_body_that_unfolds_without_end_is_stopped(
-    monkeypatch: pytest.MonkeyPatch, layers: int
-) -> None:
-    monkeypatch.setattr(client_module, "BODY_BYTES_MAX", 4 << 20)
+async def test_a_small_body_that_unfolds_without_end_is_stopped(layers: int) -> None:
     bomb = b" " * (64 << 20)
     for _ in range(layers):
         bomb = gzip.compress(bomb, 1)
     headers = {**JSON, "content-encoding": ", ".join(["gzip"] * layers)}
     server = Server([lambda: httpx.Response(200, stream=Stream(bomb), headers=headers)])
-    async with client_for(server) as client:
+    async with client_for(server, limits=ResponseLimits(body_bytes=4 << 20)) as client:
         with pytest.raises(BadAnswer):
             await client.get(REPOSITORY, None, **WHERE)
     assert len(server.asked) == 1
@@ -186,17 +182,15 @@ async def test_broken_gzip_is_tried_again(data: bytes) -> None:
         assert (await client.get(REPOSITORY, None, **WHERE)).data == {"ok": True}
 
 
-async def test_one_byte_now_and_then_is_not_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "ANSWER_SECONDS", 0.05)
+async def test_one_byte_now_and_then_is_not_an_answer() -> None:
     drip = Stream(*[b" "] * 1000, wait=0.01)
     server = Server([lambda: httpx.Response(200, stream=drip, headers=JSON), good])
-    async with client_for(server) as client:
+    async with client_for(server, limits=ResponseLimits(seconds=0.05)) as client:
         assert (await client.get(REPOSITORY, None, **WHERE)).data == {"ok": True}
     assert drip.given < 20
 
 
-async def test_no_answer_at_all_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "ANSWER_SECONDS", 0.05)
+async def test_no_answer_at_all_is_not_waited_for_without_end() -> None:
     calls = 0
 
     async def silent_once(request: httpx.Request) -> httpx.Response:
@@ -206,7 +200,7 @@ async def test_no_answer_at_all_is_not_waited_for_without_end(monkeypatch: pytes
             await asyncio.sleep(30)
         return good()
 
-    async with client_for(silent_once) as client:  # type: ignore[arg-type]
+    async with client_for(silent_once, limits=ResponseLimits(seconds=0.05)) as client:  # type: ignore[arg-type]
         assert (await client.get(REPOSITORY, None, **WHERE)).data == {"ok": True}
 
 

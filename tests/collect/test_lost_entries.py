@@ -12,7 +12,7 @@ import pytest
 
 from mirror.bitbucket import endpoints
 from mirror.bitbucket.failures import EntriesLost
-from mirror.bitbucket.lists import all_of, all_told
+from mirror.bitbucket.lists import all_of, all_with_lost
 from mirror.config import load
 from mirror.model import Run, Selector
 from mirror.simulator import Simulator, World
@@ -36,7 +36,7 @@ async def test_the_others_come_and_the_lost_one_is_told(odd: Any) -> None:
         [lambda: listed([{"id": 1}, odd], next=more, size=3), lambda: listed([{"id": 3}], size=3)]
     )
     async with client_for(server) as client:
-        values, lost = await all_told(client, endpoints.HOOKS, None, **WHERE)
+        values, lost = await all_with_lost(client, endpoints.HOOKS, None, **WHERE)
     assert [one["id"] for one in values] == [1, 3] and lost is not None
     assert "1 of the list's entries" in lost.message
     assert len(server.asked) == 2, "what is lost has come, and is not looked for again"

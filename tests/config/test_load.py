@@ -79,7 +79,7 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(token: str) -> None:
     text = GOOD.replace("{file: acme.token}", token)
     with pytest.raises(ConfigError) as caught:
         read(text)
-    assert "must not stand here" in caught.value.message
+    assert "must not be in this file" in caught.value.message
     assert "{credential: …}" in caught.value.message
     assert token.strip("[']") not in caught.value.message
 
@@ -95,11 +95,11 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(token: str) -> None:
         ("{file: !vault s3cr3t}", "cannot be read"),
         ("!s3cr3t!x y", "is not YAML"),
         ("*s3cr3t", "is not YAML: found undefined alias; "),
-        ("{s3cr3t}", "does not name where"),
-        ("{env: T, s3cr3t: , s3cr3tly: }", "does not name where"),
+        ("{s3cr3t}", "does not name the source"),
+        ("{env: T, s3cr3t: , s3cr3tly: }", "does not name the source"),
         ("{s3cr3t: 1, s3cr3t: 2}", "stands twice"),
         ("{file: {s3cr3t: 1, s3cr3t: 2}}", "stands twice"),
-        ("[{s3cr3t: 1, s3cr3t: 2}]", "must not stand here"),
+        ("[{s3cr3t: 1, s3cr3t: 2}]", "must not be in this file"),
     ],
 )
 def test_what_stands_below_a_secrets_key_is_told_by_its_line_and_never_repeated(
@@ -124,9 +124,9 @@ def test_what_stands_below_a_secrets_key_is_told_by_its_line_and_never_repeated(
         ("store: a\n\tcredential: b\n", "is not YAML"),
         (
             GOOD + "credential: {kind: api_token, email: a@x, token: {env: A, file: B}}\n",
-            "does not name where",
+            "does not name the source",
         ),
-        (GOOD + "credential: {kind: password}\n", "not one of those"),
+        (GOOD + "credential: {kind: password}\n", "not one of the known"),
         (GOOD + "credential: {email: x}\n", "no kind"),
     ],
 )
@@ -140,15 +140,15 @@ API_TOKEN = "store: s\ncredential: {kind: api_token, email: a@x, token: {env: T}
 @pytest.mark.parametrize(
     ("text", "line", "key", "words"),
     [
-        (API_TOKEN % "2026-13-45", 2, "credential.expires", "no real date"),
+        (API_TOKEN % "2026-13-45", 2, "credential.expires", "no valid date"),
         (API_TOKEN % "'2026-13-45'", 2, "credential.expires", "should be a date such as"),
         (API_TOKEN % "soon", 2, "credential.expires", "should be a date such as"),
         (f"{CREDENTIAL}\nstore: !!int abc\n", 2, "store", "cannot be read"),
         (f"{CREDENTIAL}\nstore: ~nosuchuser/x\n", 2, "store", "name of no user"),
         (f'{CREDENTIAL}\nstore: "a\\0b"\n', 2, "store", "contains a NUL"),
         (f"store: s\n{CREDENTIAL.replace('t}', '~nosuchuser/x}')}\n", 2, "credential.token.file", "no user"),
-        (f"store: s\n{CREDENTIAL}\nworkspaces: &a\n  - *a\n", 3, "workspaces[0]", "what it stands in"),
-        (f"store: s\n{CREDENTIAL}\nbrake: &b {{share: *b}}\n", 3, "brake.share", "what it stands in"),
+        (f"store: s\n{CREDENTIAL}\nworkspaces: &a\n  - *a\n", 3, "workspaces[0]", "a value that contains it"),
+        (f"store: s\n{CREDENTIAL}\nbrake: &b {{share: *b}}\n", 3, "brake.share", "a value that contains it"),
         (f"store: s\n{CREDENTIAL}\nbitbucket: {{api_url: 'https://[x'}}\n", 3, "bitbucket.api_url", "a URL"),
         (
             f"store: s\n{CREDENTIAL}\nbitbucket: {{git_url: 'https://x:99999/'}}\n",
@@ -282,7 +282,7 @@ def test_tokens_that_expire_are_told_with_their_place() -> None:
         "  credential: {kind: repository_access_token, token: {env: W}, expires: 2027-11-01}\n"
     )
     told = [(left, fault.text("c.yaml")) for left, fault in expiring(config, date(2026, 11, 23))]
-    remedy = "make a new token, and write its day of expiry there"
+    remedy = "make a new token, and set its expiry date here"
     first, second = "workspaces[0].credentials[0].expires", "workspaces[0].credentials[1].expires"
     top = "credential.expires"
     assert told == [
@@ -299,7 +299,7 @@ def test_a_misspelt_kind_of_setting_is_told_with_the_nearest() -> None:
         "workspaces:\n  - workspace: a\n    accept_missing: [issues, settings/deploy-kyes, nothing-like-it]\n"
     )
     [near, far] = faults(text).values()
-    assert near == (5, "is not one of those that are known", "did you mean settings/deploy-keys?")
+    assert near == (5, "is not one of the known values", "did you mean settings/deploy-keys?")
     assert far[2].startswith("use one of 'code', ")
     good = read(text.replace("deploy-kyes, nothing-like-it", "deploy-keys"))
     assert good.workspaces[0].accept_missing == ("issues", "settings/deploy-keys")

@@ -84,7 +84,7 @@ def test_what_was_agreed_to_be_missing_is_no_failure(tmp_path: Path) -> None:
 
     report, ended = examine(tmp_path, scopes=frozenset(set(SCOPES) - {"pipeline"}), config=agreed)
     assert (report.exit_code, ended) == (0, 0)
-    assert any("as agreed" in check.text for check in of(report, "acme: pipelines"))
+    assert any("as accepted" in check.text for check in of(report, "acme: pipelines"))
 
 
 def test_a_token_that_nobody_knows_is_told_and_never_shown(tmp_path: Path) -> None:

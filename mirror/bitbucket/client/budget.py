@@ -1,9 +1,9 @@
-"""The hour's requests: one ledger for each identity and group of resources.
+"""The request budget: one ledger for each identity and group of resources.
 
-Bitbucket counts over a rolling hour: 1,000 for most, up to 10,000 for access tokens of large paid
-workspaces, 5,000 for files. What headers say is believed, whatever its size; they and refusals teach the
-true limit. A reserve is never touched, so that a restore can begin at any time. A journal tells what other
-processes used, and an earlier one that was killed.
+Bitbucket counts requests over a rolling hour: 1,000 for most, up to 10,000 for access tokens of large paid
+workspaces, 5,000 for files. The true limit is learned from headers and refusals. A reserve is never used, so
+that a restore can start at any time. A journal shares the use with other processes, and keeps that of earlier
+ones, even if they were killed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from mirror.model import Clock, NoProgress, Progress, Use, UseJournal, time_text
 
 HOUR = 3600.0
 LIMIT_DEFAULT = 1000
-# By group of resources: the limit that Bitbucket's documents name, where it is not the usual one.
+# By group of resources, the documented limit where it differs from LIMIT_DEFAULT.
 LIMITS_OF = {"files": 5000}
-# A refusal teaches no limit below this: a burst may be refused at the hour's very beginning.
+# No lower limit is inferred from a refusal: a burst may be refused at the start of an hour.
 LIMIT_LEAST = 60
-# A shorter wait is only for those who go first.
-TOLD_FROM = 0.01
+# Shorter waits, in seconds, are not reported: they only let other requests go first.
+REPORTED_FROM = 0.01
 LOGGED_EVERY = 60.0
-# After so many requests, or seconds, the journal is told of them and asked for those of others.
+# After this many requests or seconds, the use is exchanged with the journal.
 EXCHANGE_REQUESTS = 20
 EXCHANGE_SECONDS = 30.0
-# A refusal that names no time is waited out for at most the window itself.
+# The longest wait after a refusal, in seconds: the window itself.
 WAIT_MAX = HOUR
 
 _log = get_logger("bitbucket")
@@ -53,55 +53,55 @@ class Priority(IntEnum):
 @dataclass
 class _Ledger:
     limit: int
-    # Until when a limit that a refusal taught is believed; headers are believed until they change.
-    taught_until: float = 0.0
-    is_told: bool = False
-    # When each request was made, by ourselves; by whom ever, as headers tell of the rest; by others, as
-    # the journal tells of them. The last two may well speak of the same ones.
+    # Until when a limit inferred from a refusal applies; one from headers applies until they change.
+    inferred_until: float = 0.0
+    limit_known: bool = False
+    # Timestamps of requests: ours; others', inferred from rate-limit headers; others', from the shared
+    # journal. The last two overlap, so only the larger counts.
     made: deque[float] = field(default_factory=deque)
-    told: deque[tuple[float, int]] = field(default_factory=deque)  # so many at a time
+    inferred: deque[tuple[float, int]] = field(default_factory=deque)  # each with a number of requests
     others: deque[float] = field(default_factory=deque)
     blocked_until: float = 0.0
     # Waiting callers, as (priority, turn). The lowest gets the next request.
     waiting: list[tuple[int, int]] = field(default_factory=list)
-    # When the last wait that was logged ends, and whether somebody is told of one now.
+    # When the last logged wait ends, and whether progress shows a wait now.
     logged_until: float = 0.0
     is_shown: bool = False
 
     @property
     def used(self) -> int:
-        """How many requests of the last hour there were."""
-        return len(self.made) + max(self.count_told, len(self.others))
+        """The number of requests in the last hour."""
+        return len(self.made) + max(self.inferred_count, len(self.others))
 
     @property
-    def count_told(self) -> int:
-        """How many requests only the headers account for."""
-        return sum(count for _, count in self.told)
+    def inferred_count(self) -> int:
+        """The number of requests that are known only from headers."""
+        return sum(count for _, count in self.inferred)
 
     def forget(self, before: float) -> None:
-        """Requests from before then count no more."""
+        """Drop requests from `before` or earlier."""
         for several in (self.made, self.others):
             while several and several[0] <= before:
                 several.popleft()
-        while self.told and self.told[0][0] <= before:
-            self.told.popleft()
+        while self.inferred and self.inferred[0][0] <= before:
+            self.inferred.popleft()
 
     def nth(self, number: int) -> float:
-        """When the request of this number was made, counted from the oldest."""
+        """The time of request `number`, counted from the oldest, which is 0."""
         others = [(one, 1) for one in self.others]
-        if self.count_told > len(others):
-            others = list(self.told)
+        if self.inferred_count > len(others):
+            others = list(self.inferred)
         times = sorted([*((one, 1) for one in self.made), *others])
         before = itertools.accumulate(count for _, count in times)
         return next(when for (when, _), so_far in zip(times, before, strict=True) if so_far > number)
 
 
 class Budget:
-    """Requests made and allowed. Share one among all clients of a process.
+    """Counts requests and allows new ones. All clients of a process share one.
 
-    `reserve` requests of each hour are left unused. `limit` is what each hour is taken to allow until
-    the server tells. `patience` is how long, in seconds, one request may wait in all before
-    RateLimited is raised. `progress` is told of waiting. `id` tells this budget's use from others'.
+    `reserve` requests of each hour are left unused. `limit` is the assumed limit of an hour until the server
+    reports one. `patience` is how long, in seconds, one request may wait before RateLimited is raised.
+    `progress` shows waits. `id` identifies this budget in the journal.
     """
 
     def __init__(
@@ -124,25 +124,25 @@ class Budget:
         self.allow(reserve=reserve, limit=limit)
 
     def allow(self, *, reserve: int, limit: int) -> None:
-        """What each hour allows from now on, where no server has told, and what is left of it."""
+        """Set the reserve, and the assumed limit where no server has reported one."""
         self._reserve, self._limit = max(0, reserve), limit
         for (_, group), ledger in self._ledgers.items():
-            if not ledger.is_told and not ledger.taught_until:
+            if not ledger.limit_known and not ledger.inferred_until:
                 ledger.limit = self._assumed(group)
 
     def _assumed(self, group: str) -> int:
-        """What an hour is taken to allow in a group until the server tells: a limit that is set lower
-        than the usual lowers them all."""
+        """The assumed limit of a group until the server reports one. A configured limit below LIMIT_DEFAULT
+        applies to all groups."""
         usual = LIMITS_OF.get(group)
         return self._limit if usual is None or self._limit < LIMIT_DEFAULT else max(usual, self._limit)
 
     def share(self, journal: UseJournal) -> None:
-        """Tell `journal` of what is used from now on, and believe what it tells of others."""
+        """Exchange the use with `journal` from now on."""
         self._journal = journal
         self.exchange()
 
     def exchange(self) -> None:
-        """Bring the journal up to date, and what is known of others."""
+        """Write our use to the journal, and read that of others."""
         if self._journal is None:
             return
         now = self._clock.monotonic()
@@ -163,25 +163,25 @@ class Budget:
         now = self._clock.monotonic()
         if is_new or self._since_then >= EXCHANGE_REQUESTS or now - self._exchanged >= EXCHANGE_SECONDS:
             self.exchange()
-        if ledger.taught_until and now >= ledger.taught_until:
-            ledger.limit, ledger.taught_until = self._assumed(group), 0.0
+        if ledger.inferred_until and now >= ledger.inferred_until:
+            ledger.limit, ledger.inferred_until = self._assumed(group), 0.0
         ledger.forget(now - HOUR)
         return ledger
 
     def left(self, identity: str, group: str) -> int:
-        """How many requests may be made right now without waiting."""
+        """The number of requests that can be made right now without waiting."""
         ledger = self._ledger(identity, group)
         if self._clock.monotonic() < ledger.blocked_until:
             return 0
         return max(0, self._allowed(ledger) - ledger.used)
 
     def used(self, identity: str, group: str) -> tuple[int, int]:
-        """Requests made in the last hour, and the limit as far as it is known."""
+        """The requests in the last hour, and the limit as far as known."""
         ledger = self._ledger(identity, group)
         return ledger.used, ledger.limit
 
     def _allowed(self, ledger: _Ledger) -> int:
-        # A reserve larger than the limit must not stop everything for ever.
+        # A reserve larger than the limit must not block everything for ever.
         return max(1, ledger.limit - self._reserve)
 
     async def acquire(
@@ -213,7 +213,7 @@ class Budget:
                     return
                 if self._clock.monotonic() + wait > latest:
                     raise self._refusal(wait)
-                self._tell(group, ledger, wait)
+                self._report_wait(group, ledger, wait)
                 await self._clock.sleep(max(wait, 0.001))
         finally:
             ledger.waiting.remove(turn)
@@ -226,7 +226,7 @@ class Budget:
         self._since_then += requests
 
     def _wait(self, ledger: _Ledger, priority: Priority, turn: tuple[int, int]) -> float | None:
-        """For how long this one must wait; None where it may go."""
+        """How long, in seconds, this request must wait; None where it may be sent."""
         now = self._clock.monotonic()
         if now < ledger.blocked_until:
             return ledger.blocked_until - now
@@ -247,14 +247,14 @@ class Budget:
         error.resume_at = resume
         return error
 
-    def _tell(self, group: str, ledger: _Ledger, wait: float) -> None:
-        if wait < TOLD_FROM:
+    def _report_wait(self, group: str, ledger: _Ledger, wait: float) -> None:
+        if wait < REPORTED_FROM:
             return
         resumes = self._clock.now() + timedelta(seconds=wait)
         ledger.is_shown = True
-        told = f"resumes {resumes:%H:%M} UTC, {ledger.used:,} of {ledger.limit:,} used"
-        self.progress.report(_subject(group), told)
-        # Many wait for the same moment, and one after the other for the next free request.
+        text = f"resumes {resumes:%H:%M} UTC, {ledger.used:,} of {ledger.limit:,} used"
+        self.progress.report(_subject(group), text)
+        # Many requests wait for the same moment; log it once.
         ends = self._clock.monotonic() + wait
         if ends < ledger.logged_until + LOGGED_EVERY:
             return
@@ -269,32 +269,32 @@ class Budget:
         )
 
     def count(self, identity: str, group: str, requests: int) -> None:
-        """Count requests that were made without asking first (a renewal's second try)."""
+        """Count requests that were sent without `acquire`: those repeated after a renewal of the token."""
         self._made(self._ledger(identity, group), requests)
 
     def block(self, identity: str, group: str, seconds: float) -> None:
-        """A refusal: nothing more for `seconds` (bounded by the window).
+        """Send nothing for `seconds` after a refusal, at most for the window.
 
-        Where no header ever told the limit, what was made until now is taken for it, for an hour.
+        Where no header ever reported the limit, it is inferred from the requests so far, for an hour.
         """
         ledger = self._ledger(identity, group)
         now = self._clock.monotonic()
         ledger.blocked_until = max(ledger.blocked_until, now + min(max(seconds, 0.0), WAIT_MAX))
-        if not ledger.is_told and LIMIT_LEAST <= ledger.used < ledger.limit:
-            ledger.limit, ledger.taught_until = ledger.used, now + HOUR
+        if not ledger.limit_known and LIMIT_LEAST <= ledger.used < ledger.limit:
+            ledger.limit, ledger.inferred_until = ledger.used, now + HOUR
         self.exchange()
 
     def learn(self, identity: str, group: str, *, limit: int | None, remaining: int | None) -> None:
-        """What the headers of an answer say of the limit and of what others have used of it."""
+        """Learn the limit, and the use by others, from the headers of a response."""
         ledger = self._ledger(identity, group)
         if limit is None or limit <= 0:
             return
-        ledger.limit, ledger.is_told, ledger.taught_until = limit, True, 0.0
+        ledger.limit, ledger.limit_known, ledger.inferred_until = limit, True, 0.0
         if remaining is not None and 0 <= remaining <= limit:
-            # Somebody else may use the same identity; count what we did not make ourselves.
-            unseen = (limit - remaining) - len(ledger.made) - ledger.count_told
+            # Others may use the same identity: count the requests that are not ours.
+            unseen = (limit - remaining) - len(ledger.made) - ledger.inferred_count
             if unseen > 0:
-                ledger.told.append((self._clock.monotonic(), unseen))
+                ledger.inferred.append((self._clock.monotonic(), unseen))
 
 
 def _subject(group: str) -> str:

@@ -1,4 +1,4 @@
-"""One file as its bytes come. A connection that breaks off is taken up again where it broke."""
+"""Downloads of files. An interrupted download is resumed where it stopped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from mirror.bitbucket.client.answers import NETWORK_ERRORS
-from mirror.bitbucket.client.bodies import STEP, chunks
+from mirror.bitbucket.client.decoding import STEP, chunks
+from mirror.bitbucket.client.responses import NETWORK_ERRORS
 from mirror.bitbucket.failures import BadAnswer, ServerTrouble
 from mirror.http.failures import failure_reason
 from mirror.http.headers import content_length, content_range
@@ -17,7 +17,7 @@ from mirror.http.rates import MinimumRate
 from mirror.model import Clock
 
 FILE_BYTES_MAX = 20 * 1024**3
-# A try that brings less than this is no progress, and after so many of those the file is given up.
+# An attempt that receives less than this makes no progress; after RESUMES_MAX of these the file is given up.
 PROGRESS_BYTES = 1024 * 1024
 RESUMES_MAX = 5
 PAUSE_SECONDS = 1.0
@@ -25,19 +25,19 @@ PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Opened:
-    """An answer whose body is still to be read, and what to close afterwards."""
+    """A response whose body is not read yet, and the resources to close afterwards."""
 
     response: httpx.Response
-    held: AsyncExitStack
+    resources: AsyncExitStack
 
 
 Begin = Callable[[Mapping[str, str]], Awaitable[Opened]]
 
 
 class Download:
-    """One download. `begin` asks for the file, with the headers that it is given.
+    """One download of at most `most` bytes. `begin` requests the file with the given headers.
 
-    Call `begin`, then iterate over `chunks`, then `close`, whatever happens.
+    Call `begin`, iterate over `chunks`, and call `close` in any case.
     """
 
     def __init__(
@@ -53,26 +53,28 @@ class Download:
         self._got = 0
 
     async def begin(self) -> None:
-        """Ask for the file. Raises what that comes to, and BadAnswer where it says it is too large."""
+        """Request the file. Raises the errors of the request, and BadAnswer where it is too large."""
         self._opened = await self._begin({})
         response = self._opened.response
         length = content_length(response.headers)
         if response.status_code != 200 or (length is not None and length > self._most):
             await self.close()
             if response.status_code != 200:
-                raise BadAnswer(f"{self._what}: answered a part of what was asked for", endpoint=self._what)
+                raise BadAnswer(
+                    f"{self._what}: answered with a part that was not requested", endpoint=self._what
+                )
             raise self._too_large()
         self._validator = _validator(response)
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Release the connection."""
         if self._opened is not None:
-            await self._opened.held.aclose()
+            await self._opened.resources.aclose()
             self._opened = None
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The bytes. Raises BadAnswer where there are too many, ServerTrouble where the rest of them
-        cannot be had."""
+        """Yield the bytes. Raises BadAnswer where there are too many, and ServerTrouble where the rest cannot
+        be downloaded."""
         tries = 0
         while self._opened is not None:
             before = self._got
@@ -93,7 +95,7 @@ class Download:
             await self._resume(PAUSE_SECONDS * 2 ** (tries - 1))
 
     def _body(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        # Read one step past the bound, so that an oversized body gets its own message.
+        # One step past the limit, so that an oversized file gets its own message.
         most = self._most - self._got + STEP
         return chunks(response, most=most, what=self._what, minimum_rate=self._minimum_rate)
 
@@ -105,7 +107,7 @@ class Download:
         self._opened = await self._begin(headers)
         response = self._opened.response
         if _validator(response) != self._validator or _begins_at(response) != self._got:
-            raise ServerTrouble(f"{self._what}: the connection failed, and the rest of it cannot be had")
+            raise ServerTrouble(f"{self._what}: the connection failed, and the download cannot be resumed")
 
     def _too_large(self) -> BadAnswer:
         return BadAnswer(
@@ -116,7 +118,7 @@ class Download:
 
 
 def _validator(response: httpx.Response) -> str | None:
-    """What tells that a later answer is of the same bytes; None where nothing does."""
+    """The strong ETag, which proves that a later response has the same bytes; None where there is none."""
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
         return None
     tag: str = response.headers.get("etag", "")
@@ -124,7 +126,7 @@ def _validator(response: httpx.Response) -> str | None:
 
 
 def _begins_at(response: httpx.Response) -> int | None:
-    """At which byte of the file an answer begins; None where it does not say."""
+    """The first byte of the file that a response has; None where it does not say."""
     if response.status_code == 200:
         return 0
     part = content_range(response.headers)

@@ -8,7 +8,7 @@ from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.failures import ApiError, Denied
-from mirror.bitbucket.lists import all_told, entries_lost, pages
+from mirror.bitbucket.lists import all_with_lost, entries_lost, pages
 from mirror.collect.catalogue import Row, rows
 from mirror.collect.context import Context
 from mirror.collect.kinds.files import keep_file
@@ -102,7 +102,7 @@ def _raise_unless_accepted(context: Context, kind: str, faults: Sequence[ApiErro
 
 async def _schedules(context: Context, client: Client, row: Row) -> None:
     """The schedules, and what each has started, by its uuid; that of a schedule that is gone stays."""
-    found, lost = await all_told(client, row.endpoint, None, **context.names)
+    found, lost = await all_with_lost(client, row.endpoint, None, **context.names)
     before = context.draft.get(row.document)
     context.put(row.document, fields.ordered(found) if lost is None else fields.with_held(before, found))
     executions = dict(context.document(EXECUTIONS))

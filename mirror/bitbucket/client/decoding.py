@@ -1,7 +1,7 @@
-"""The bytes of an answer, undone as they come and never more of them than was agreed.
+"""Decodes the bodies of responses in bounded steps.
 
-A few kilobytes of gzip can become gigabytes, in one step and before anybody has counted. So they
-are undone here, with an end to it, and not by the HTTP library.
+A few kilobytes of gzip can expand to gigabytes in one step, before anything could count them. So the body is
+decompressed here, up to a limit, and not by the HTTP library.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import httpx
 from mirror.bitbucket.failures import BadAnswer
 from mirror.http.rates import MinimumRate, at_least_rate
 
-# What is asked for; nothing else can be undone within bounds here.
+# The only encoding that is requested: no other can be decoded here within limits.
 ACCEPT_ENCODING = "gzip"
 STEP = 1 << 20
 
@@ -27,15 +27,15 @@ async def chunks(
     minimum_rate: MinimumRate,
     seconds: float | None = None,
 ) -> AsyncIterator[bytes]:
-    """The body of `response`, at most `most` bytes of it, at the least rate of every transfer, and within
-    `seconds` in all where that is given.
+    """Yield the body of `response`: at most `most` bytes, at `minimum_rate`, and within `seconds` in all
+    where that is given. `what` names it in errors.
 
-    Raises BadAnswer where it is longer or comes in an encoding that was not asked for, TooSlow, and
-    httpx.DecodingError where it is broken.
+    Raises BadAnswer where it is longer or has an encoding that was not requested, TooSlow, and
+    httpx.DecodingError where it is corrupt.
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("gzip", "x-gzip", "identity", ""):
-        raise BadAnswer(f"{what}: answered in an encoding that was not asked for", endpoint=what)
+        raise BadAnswer(f"{what}: answered in an encoding that was not requested", endpoint=what)
     size = 0
     async for chunk in _plain(response, minimum_rate, seconds, gzipped=encoding.endswith("gzip")):
         size += len(chunk)
@@ -54,7 +54,7 @@ def _plain(
 
 
 async def _whole(response: httpx.Response) -> AsyncIterator[bytes]:
-    """An answer that came without a wire, and is undone already."""
+    """The body of a response from a mock transport, decoded already."""
     yield response.content
 
 
@@ -77,6 +77,6 @@ async def _gunzipped(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 elif not data and len(out) < STEP:
                     break
     except zlib.error:
-        raise httpx.DecodingError("broken gzip") from None
+        raise httpx.DecodingError("corrupt gzip") from None
     if is_open:
-        raise httpx.DecodingError("gzip that was cut short")
+        raise httpx.DecodingError("truncated gzip")

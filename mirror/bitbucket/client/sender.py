@@ -1,0 +1,167 @@
+"""Sends requests within the budget and follows their redirects; the credential stays below the API's root."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import httpx
+
+from mirror.auth.signin import SignIn
+from mirror.bitbucket.client.budget import Budget
+from mirror.bitbucket.client.credential_choice import Request
+from mirror.bitbucket.client.decoding import ACCEPT_ENCODING, chunks
+from mirror.bitbucket.client.redirects import redirect_target
+from mirror.bitbucket.endpoints import BYTES, Endpoint
+from mirror.bitbucket.failures import BadAnswer
+from mirror.http.network import Network
+from mirror.http.origins import REDIRECTS_MAX
+from mirror.http.scope import Scope
+from mirror.http.transports import NetworkTransport
+
+SILENCE = 60.0
+KEEP_ALIVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class ResponseLimits:
+    """Limits of each response: `body_bytes` of a document, and `seconds` for its head and again for its body.
+    The body of a file may take longer, as long as it arrives at the minimum rate."""
+
+    body_bytes: int = 64 * 1024 * 1024
+    seconds: float = 300.0
+
+
+@dataclass(frozen=True)
+class Received:
+    """A response, and whether it is from the API itself, not from a storage that the API redirected to."""
+
+    response: httpx.Response
+    is_from_api: bool
+
+
+class Sender:
+    """Sends GET requests. At most `concurrency` are open at a time: hold one of `slots` for each.
+
+    `requests` counts the requests to the API so far. `http` is the client for requests about sign-in.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        budget: Budget,
+        network: Network,
+        *,
+        concurrency: int,
+        transport: httpx.AsyncBaseTransport | None,
+        limits: ResponseLimits,
+    ) -> None:
+        self.requests = 0
+        self._scope = scope
+        self._budget = budget
+        self._network = network
+        self._limits = limits
+        width = max(1, concurrency)
+        self.slots = asyncio.Semaphore(width)
+        connections = httpx.Limits(
+            max_connections=width, max_keepalive_connections=width, keepalive_expiry=KEEP_ALIVE_SECONDS
+        )
+        self.http = httpx.AsyncClient(
+            transport=transport or NetworkTransport(network, connections),
+            timeout=httpx.Timeout(SILENCE, connect=network.connect_timeout, pool=None),
+            follow_redirects=False,
+            trust_env=False,
+            headers={"User-Agent": network.api_agent, "Accept-Encoding": ACCEPT_ENCODING},
+            # Cookies are never stored, so none is sent to the wrong place.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+        # These would log headers, and URLs of storage that are secrets.
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.http.aclose()
+
+    async def wait_for_budget(self, sign_in: SignIn, request: Request) -> None:
+        """Wait until the budget allows one more request, and count it. Raises RateLimited."""
+        await self._budget.acquire(
+            sign_in.identity,
+            request.endpoint.group,
+            priority=request.priority,
+            since=request.since,
+            until=request.until,
+        )
+
+    @asynccontextmanager
+    async def open(
+        self, sign_in: SignIn, request: Request, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Received]:
+        """Send a request that the budget allowed, with more `headers`, and follow its redirects.
+
+        Only requests below the API's root are signed. After a redirect out of it none is, even where another
+        one leads back. Raises BadAnswer, CredentialRefused, and what httpx raises.
+        """
+        endpoint = request.endpoint
+        url, is_own = request.url, True
+        for number in range(REDIRECTS_MAX + 1):
+            is_own = is_own and self._scope.contains(url)
+            if is_own and number:
+                await self.wait_for_budget(sign_in, request)
+            response = await self._send(sign_in, endpoint, url, headers or {}, is_own=is_own)
+            try:
+                target = redirect_target(response, endpoint.name)
+                if target is None:
+                    yield Received(response, is_own)
+                    return
+                url = target
+            finally:
+                await response.aclose()
+        raise BadAnswer(f"{endpoint.name}: more than {REDIRECTS_MAX} redirects", endpoint=endpoint.name)
+
+    async def _send(
+        self, sign_in: SignIn, endpoint: Endpoint, url: str, more: Mapping[str, str], *, is_own: bool
+    ) -> httpx.Response:
+        headers = {"Accept": endpoint.accept, **more}
+        if endpoint.accept == BYTES:
+            headers["Accept-Encoding"] = "identity"  # a compressed transfer cannot be resumed
+        try:
+            request = self.http.build_request("GET", url, headers=headers)
+        except (httpx.InvalidURL, ValueError):
+            raise BadAnswer(f"{endpoint.name}: malformed URL", endpoint=endpoint.name) from None
+        self.requests += is_own
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                response = await self.http.send(
+                    request, auth=sign_in.auth if is_own else None, stream=True, follow_redirects=False
+                )
+        except TimeoutError:
+            raise httpx.ReadTimeout("no response in time") from None
+        except (httpx.RemoteProtocolError, httpx.InvalidURL) as error:
+            # httpx parses the target of a redirect even where it does not follow it.
+            if isinstance(error, httpx.InvalidURL) or "location header" in str(error):
+                raise BadAnswer(f"{endpoint.name}: a redirect to nowhere", endpoint=endpoint.name) from None
+            raise
+        # A sign-in that renewed its token has sent the request twice.
+        repeated = sum(1 for earlier in response.history if self._scope.contains(str(earlier.url)))
+        if repeated:
+            self.requests += repeated
+            self._budget.count(sign_in.identity, endpoint.group, repeated)
+        return response
+
+    async def read(self, response: httpx.Response, endpoint: Endpoint) -> bytes:
+        """The whole body of a document. Raises BadAnswer, TooSlow and httpx.DecodingError."""
+        data = bytearray()
+        async for chunk in chunks(
+            response,
+            most=self._limits.body_bytes,
+            what=endpoint.name,
+            minimum_rate=self._network.minimum_rate,
+            seconds=self._limits.seconds,
+        ):
+            data += chunk
+        return bytes(data)
