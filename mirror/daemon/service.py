@@ -169,7 +169,7 @@ class _Service:
         self._report_state()
 
     async def _due(self, kind: Kind) -> None:
-        """A job's time has come. The scheduler only tells; the lane runs it."""
+        """Called by the scheduler when a job is due; its lane runs it."""
         self._lanes[kind].due()
 
     async def _job(self, kind: Kind) -> None:
