@@ -64,6 +64,22 @@ class _Reading:
     # The number of distinct entries.
     count: int = 0
 
+    def add(self, page: Page, seen: set[bytes]) -> tuple[JsonObject, ...]:
+        """Count a page; returns its entries that are not in `seen`, and adds them there."""
+        fresh = []
+        for value in page.values:
+            key = _key(value)
+            if key not in seen:
+                seen.add(key)
+                fresh.append(value)
+            self.keys.add(key)
+        # Lost entries count as entries.
+        self.keys.update(_digest(f"{page.number} {number}") for number in range(page.lost))
+        if page.size is not None:
+            self.sizes.append(page.size)
+        self.has_ended = page.has_room
+        return tuple(fresh)
+
     def is_consistent(self) -> bool:
         """Whether no entry can have been missed between two pages.
 
@@ -106,20 +122,9 @@ async def pages(
             reading.keys = seen  # equal in the first reading; long lists have many
         try:
             async for page in _walk(client, endpoint, query, parts, start):
-                fresh = []
-                for value in page.values:
-                    key = _key(value)
-                    if key not in seen:
-                        seen.add(key)
-                        fresh.append(value)
-                    reading.keys.add(key)
-                # Lost entries count as entries.
-                reading.keys.update(_digest(f"{page.number} {number}") for number in range(page.lost))
-                if page.size is not None:
-                    reading.sizes.append(page.size)
-                reading.has_ended = page.has_room
+                fresh = reading.add(page, seen)
                 if fresh or page.lost or before is None:
-                    yield replace(page, values=tuple(fresh))
+                    yield replace(page, values=fresh)
         except CredentialRefused:
             if before is not None:
                 raise

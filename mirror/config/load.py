@@ -251,29 +251,34 @@ def show(config: Config) -> str:
 
 def in_force(config: Config) -> dict[str, Any]:
     """The configuration in force as plain values of its file: with defaults, and secrets as their sources."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, SecretSource):
-            return {value.kind: list(value.value) if isinstance(value.value, tuple) else value.value}
-        if isinstance(value, Cron | Every):
-            return value.text
-        if isinstance(value, timedelta):
-            return duration_text(value)
-        if isinstance(value, Path | ByteSize):
-            return str(value)
-        if isinstance(value, Brake):
-            return {"share": f"{value.share * 100:g}%", "at_least": value.at_least}
-        if isinstance(value, Retention):
-            rules = {**vars(value.policy), "keep_gone": value.keep_gone, "pipeline_logs": value.pipeline_logs}
-            return {name: plain(rule) for name, rule in rules.items() if rule is not None}
-        if isinstance(value, tuple):
-            return [plain(item) for item in value]
-        if hasattr(value, "__dataclass_fields__"):
-            kind = {"kind": value.kind} if hasattr(value, "kind") else {}
-            return {**kind, **{name: plain(getattr(value, name)) for name in value.__dataclass_fields__}}
-        return value.isoformat() if isinstance(value, date) else value
-
-    data: dict[str, Any] = plain(config)
+    data: dict[str, Any] = _notation(config)
     for name in ("source", "expiries"):
         data.pop(name)
     return data
+
+
+def _notation(value: Any) -> Any:
+    """A setting as the file has it."""
+    if isinstance(value, SecretSource):
+        return {value.kind: list(value.value) if isinstance(value.value, tuple) else value.value}
+    if isinstance(value, Brake):
+        return {"share": f"{value.share * 100:g}%", "at_least": value.at_least}
+    if isinstance(value, Retention):
+        rules = {**vars(value.policy), "keep_gone": value.keep_gone, "pipeline_logs": value.pipeline_logs}
+        return {name: _notation(rule) for name, rule in rules.items() if rule is not None}
+    if isinstance(value, tuple):
+        return [_notation(item) for item in value]
+    if isinstance(value, Cron | Every) or not hasattr(value, "__dataclass_fields__"):
+        return _scalar(value)
+    kind = {"kind": value.kind} if hasattr(value, "kind") else {}
+    return {**kind, **{name: _notation(getattr(value, name)) for name in value.__dataclass_fields__}}
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, Cron | Every):
+        return value.text
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, Path | ByteSize):
+        return str(value)
+    return value.isoformat() if isinstance(value, date) else value

@@ -196,34 +196,23 @@ async def _scope_checks(
 async def _probe(
     workspace: WorkspaceConfig, client: Client, first: Repository, several: tuple[Row, ...]
 ) -> tuple[Check, Answer | None]:
-    """Request the first of `several` kinds; the result counts for all of them."""
-    row, endpoint = several[0], several[0].endpoint
-    if endpoint.accept != JSON:
-        return await _probe_file(workspace, client, first, several)
-    name = f"{first.workspace}: {row.part}"
+    """Request the first of `several` kinds; the result counts for all of them. Returns its JSON too."""
+    endpoint = several[0].endpoint
+    name = f"{first.workspace}: {several[0].part}"
     kinds = ", ".join(one.kind for one in several)
-    query = endpoints.entries(1) if endpoint.page_size else None
+    answer: Answer | None = None
     try:
-        answer = await client.get(endpoint, query, workspace=first.workspace, repository=first.slug)
+        if endpoint.accept == JSON:
+            query = endpoints.entries(1) if endpoint.page_size else None
+            answer = await client.get(endpoint, query, workspace=first.workspace, repository=first.slug)
+        else:
+            async with client.download(endpoint, workspace=first.workspace):
+                pass
     except ApiError as error:
         return _unread(workspace, client, name, first, several, error), None
     except MirrorError as error:
         return failed(name, error), None
     return Check(name, "ok", f"can be read: {kinds}"), answer
-
-
-async def _probe_file(
-    workspace: WorkspaceConfig, client: Client, first: Repository, several: tuple[Row, ...]
-) -> tuple[Check, Answer | None]:
-    """Like `_probe`, for kinds that are files."""
-    name, kinds = f"{first.workspace}: {several[0].part}", ", ".join(one.kind for one in several)
-    try:
-        async with client.download(several[0].endpoint, workspace=first.workspace):
-            return Check(name, "ok", f"can be read: {kinds}"), None
-    except ApiError as error:
-        return _unread(workspace, client, name, first, several, error), None
-    except MirrorError as error:
-        return failed(name, error), None
 
 
 def _unread(

@@ -326,7 +326,7 @@ async def test_a_size_that_is_always_too_large_is_not_believed_where_the_same_co
         assert await read(server) == [1, 2, 3, 4, 5]
     assert len(server.asked) == 6
     [told] = [one for one in logs if one["event"] == "bitbucket.list_size_wrong"]
-    assert (told["log_level"], told["told"], told["got"]) == ("warning", 6, 5)
+    assert (told["log_level"], told["reported"], told["received"]) == ("warning", 6, 5)
 
 
 async def test_a_size_that_is_always_too_large_is_not_believed_by_one_who_goes_on_either() -> None:

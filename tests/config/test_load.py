@@ -66,7 +66,7 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
         "bitbucket.api_url": 11, "bitbucket.git_url": 11,
     }  # fmt: skip
     assert "did you mean store?" in found["stor"][2]
-    assert "not built" in found["notify"][1]
+    assert "not available" in found["notify"][1]
     assert all(remedy for _, _, remedy in found.values())
 
 
@@ -97,8 +97,8 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(token: str) -> None:
         ("*s3cr3t", "is not YAML: found undefined alias; "),
         ("{s3cr3t}", "does not name the source"),
         ("{env: T, s3cr3t: , s3cr3tly: }", "does not name the source"),
-        ("{s3cr3t: 1, s3cr3t: 2}", "stands twice"),
-        ("{file: {s3cr3t: 1, s3cr3t: 2}}", "stands twice"),
+        ("{s3cr3t: 1, s3cr3t: 2}", "is repeated"),
+        ("{file: {s3cr3t: 1, s3cr3t: 2}}", "is repeated"),
         ("[{s3cr3t: 1, s3cr3t: 2}]", "must not be in this file"),
     ],
 )
@@ -118,7 +118,7 @@ def test_what_stands_below_a_secrets_key_is_told_by_its_line_and_never_repeated(
         ("", "is empty"),
         ("- a\n- b\n", "not a mapping"),
         ("store: [\n", "is not YAML"),
-        ("store: a\nstore: b\n", "stands twice"),
+        ("store: a\nstore: b\n", "is repeated"),
         ("store: a\n", "no credential"),
         ("store: a\nworkspaces: [{workspace: acme}]\n", "no credential"),
         ("store: a\n\tcredential: b\n", "is not YAML"),
@@ -233,7 +233,7 @@ def test_the_longest_time_reaches_from_the_first_to_the_last_date_of_ours() -> N
         ("schedule: {verify: every 1s}", 3, "schedule.verify", "every 1m or less often"),
         ("schedule: {verify: 0 0 30 feb *}", 3, "schedule.verify", "never fires"),
         ("schedule: {verify: 0 0 30 feb}", 3, "schedule.verify", "five cron fields"),
-        ("schedule: {prune: every 1d}", 3, "schedule.prune", "no retention"),
+        ("schedule: {prune: every 1d}", 3, "schedule.prune", "without retention"),
         (
             "retention: {keep_within: 6m}",
             3,
