@@ -202,4 +202,4 @@ def test_the_folder_of_run_records_that_may_not_be_read_is_a_finding_too(served:
     )
     backed = served.mirror(SERVICE, "backup")
     assert backed.returncode == 1, backed.stdout + backed.stderr
-    assert "mirror doctor names" in backed.stderr
+    assert "mirror doctor lists" in backed.stderr
