@@ -1,4 +1,4 @@
-"""When a crontab line fires: the fields of crontab(5), and cron(8)'s rules for days with a clock change."""
+"""When a crontab line fires: the fields of crontab(5), and the rules of cron(8) for clock changes."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Crontab:
     """A parsed line. Weekdays count from Sunday, 0.
 
     `either_day`: both day fields are restricted, so a day that matches one of them is enough.
-    `is_periodic`: minute or hour begins with `*`. Such a job follows the clock on the wall. Any other
-    job is for a certain time of day: it runs once where the clock goes back over that time, and right
-    after the change where the clock skips it.
+    `is_periodic`: minute or hour begins with `*`. Such a job follows local time. Any other job is for a
+    certain time of day: it runs once where the clock goes back over that time, and right after the change
+    where the clock skips it.
     """
 
     minutes: frozenset[int]
@@ -61,14 +61,14 @@ class Crontab:
     weekdays: frozenset[int]
     either_day: bool
     is_periodic: bool
-    # The instants of the days asked for last, by zone and day.
+    # A cache of the instants of a few days, by zone and day.
     _known: dict[tuple[str, date], list[datetime]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def next_after(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
         """The first time after `moment` at which the line fires, in UTC. None: not in 40 years."""
-        day = moment.astimezone(zone).date() - timedelta(days=1)  # a change may carry it over midnight
+        day = moment.astimezone(zone).date() - timedelta(days=1)  # a clock change may move it across midnight
         for _ in range(_DAYS_AHEAD):
             if self.has_day(day):
                 instants = self._instants(day, zone)
@@ -79,7 +79,7 @@ class Crontab:
         return None
 
     def has_day(self, day: date) -> bool:
-        """Whether the line means this day."""
+        """Whether the line fires on this day."""
         if day.month not in self.months:
             return False
         by_month, by_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
@@ -100,7 +100,7 @@ class Crontab:
         return self._known[key]
 
     def _instants_of(self, wall: datetime, zone: ZoneInfo) -> Iterator[datetime]:
-        """When this time of the wall clock is: never, once or twice."""
+        """The instants of a local time: none, one or two."""
         earlier = wall.replace(tzinfo=zone).astimezone(UTC)
         if earlier.astimezone(zone).replace(tzinfo=None) != wall:
             if not self.is_periodic:
@@ -113,8 +113,8 @@ class Crontab:
 
 
 def _end_of_gap(after: datetime, zone: ZoneInfo) -> datetime:
-    """When the clock change was that skipped a time of day. `after` lies behind it, by less than the
-    change itself."""
+    """The instant of the clock change that skipped a local time. `after` is later, by less than the
+    change."""
     offset = after.astimezone(zone).utcoffset()
     minute = timedelta(minutes=1)
     while (after - minute).astimezone(zone).utcoffset() == offset:
@@ -127,7 +127,7 @@ def parse(text: str) -> Crontab:
     for a line that never fires."""
     text = text.strip().lower()
     if text == "@reboot":
-        raise ValueError("cannot be @reboot: what is overdue runs at the daemon's start anyway")
+        raise ValueError("cannot be @reboot: the daemon runs overdue jobs at its start anyway")
     fields = NICKNAMES.get(text, text).split()
     if len(fields) != len(_FIELDS):
         raise ValueError('should be five cron fields such as "0 */4 * * *", or "every 4h"')
@@ -150,7 +150,7 @@ def _values(text: str, kind: _Field) -> frozenset[int]:
     for element in text.split(","):
         match = _ELEMENT.fullmatch(element)
         if match is None:
-            raise ValueError(f"has {element!r} for its {kind.name}, which crontab(5) does not know")
+            raise ValueError(f"has {element!r} for its {kind.name}, which is not valid in crontab(5)")
         star, low, high, step = match.groups()
         if step is not None and int(step) == 0:
             raise ValueError(f"has {element!r} for its {kind.name}: a step of 0")
@@ -164,7 +164,7 @@ def _values(text: str, kind: _Field) -> frozenset[int]:
             last = 7
         if first > last:
             raise ValueError(
-                f"has {element!r} for its {kind.name}: a range must rise; write two, with a comma between"
+                f"has {element!r} for its {kind.name}: a range must ascend; write two, separated by a comma"
             )
         found.update(range(first, last + 1, int(step or 1)))
     return frozenset(found)

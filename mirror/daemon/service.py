@@ -20,7 +20,7 @@ from mirror.bitbucket.client.budget import Budget
 from mirror.config import WARN_DAYS, Config, expiring
 from mirror.daemon.lanes import Lane
 from mirror.daemon.notify import Notifier
-from mirror.daemon.prove import prove
+from mirror.daemon.preflight import check
 from mirror.daemon.schedule import Kind, describe, first_run, make_trigger, triggers
 from mirror.errors import Cancelled, ConfigError, MirrorError, NoStore
 from mirror.logs import get_logger
@@ -98,14 +98,14 @@ class _Service:
 
     async def _start(self) -> bool:
         """Check the configuration and add the jobs. Returns False where a signal stopped it meanwhile."""
-        proving = asyncio.ensure_future(self._prove(self.config))
+        checking = asyncio.ensure_future(self._check(self.config))
         stopping = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait({proving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({checking, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if not proving.done():
-            proving.cancel()
+        if not checking.done():
+            checking.cancel()
             return False
-        self._warn_unreachable(await proving)
+        self._warn_unreachable(await checking)
         self._scheduler.start()
         self._plan()
         self._notifier.send(READY=1)
@@ -116,8 +116,8 @@ class _Service:
         )
         return True
 
-    async def _prove(self, config: Config) -> list[str]:
-        return await prove(config, clock=self._clock, environment=self._environment, budget=self._budget)
+    async def _check(self, config: Config) -> list[str]:
+        return await check(config, clock=self._clock, environment=self._environment, budget=self._budget)
 
     def _warn_unreachable(self, reasons: list[str]) -> None:
         for reason in reasons:
@@ -233,7 +233,7 @@ class _Service:
         self._notifier.send(RELOADING=1, MONOTONIC_USEC=microseconds)
         try:
             config = self._load()
-            unreachable = await self._prove(config)
+            unreachable = await self._check(config)
         except ConfigError as error:
             for fault in error.faults:
                 _log.error("daemon.reload_refused", fault=fault.text(error.path))

@@ -214,8 +214,8 @@ def test_lines_that_mean_the_same(line: str, same: str) -> None:
     [
         ("99 * * * *", "0 to 59"), ("* 24 * * *", "0 to 23"), ("* * 0 * *", "1 to 31"),
         ("* * * 13 *", "1 to 12"),
-        ("* * * * 8", "0 to 7"), ("0 0 * * nosuchday", "day of week"), ("0 0 * * fri-mon", "must rise"),
-        ("0 0 * 11-2 *", "must rise"), ("*/0 * * * *", "step of 0"), ("5/15 * * * *", "5-59/15"),
+        ("* * * * 8", "0 to 7"), ("0 0 * * nosuchday", "day of week"), ("0 0 * * fri-mon", "must ascend"),
+        ("0 0 * 11-2 *", "must ascend"), ("*/0 * * * *", "step of 0"), ("5/15 * * * *", "5-59/15"),
         ("0 0 L * *", "'l'"), ("0 0 ? * *", "crontab(5)"), ("0 0 * * 5#2", "crontab(5)"), ("0 0 * *", "five"),
         ("* * * * * *", "five"), ("@reboot", "@reboot"), ("@never", "five"), ("", "five"),
         ("0 0 31 2 *", "never fires"), ("0 0 30-31 feb */2", "never fires"),

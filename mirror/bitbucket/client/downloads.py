@@ -14,6 +14,7 @@ from mirror.bitbucket.failures import BadAnswer, ServerTrouble
 from mirror.http.failures import failure_reason
 from mirror.http.headers import content_length, content_range
 from mirror.http.rates import MinimumRate
+from mirror.http.retries import backoff
 from mirror.model import Clock
 
 FILE_BYTES_MAX = 20 * 1024**3
@@ -92,7 +93,7 @@ class Download:
                     raise ServerTrouble(text, hint=hint) from error
             else:
                 return
-            await self._resume(PAUSE_SECONDS * 2 ** (tries - 1))
+            await self._resume(backoff(tries, first=PAUSE_SECONDS, chance=lambda: 1.0))
 
     def _body(self, response: httpx.Response) -> AsyncIterator[bytes]:
         # One step past the limit, so that an oversized file gets its own message.

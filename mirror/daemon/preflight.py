@@ -21,7 +21,7 @@ from mirror.store.writing.writer import open_store
 RESPONSE_SECONDS = 5.0
 
 
-async def prove(config: Config, *, clock: Clock, environment: Mapping[str, str], budget: Budget) -> list[str]:
+async def check(config: Config, *, clock: Clock, environment: Mapping[str, str], budget: Budget) -> list[str]:
     """Raise a MirrorError where the configuration cannot work: no schedule, no store, no secret, a refused
     credential.
 
