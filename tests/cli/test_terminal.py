@@ -113,5 +113,5 @@ def test_names_for_people_are_words() -> None:
     assert label("refs/heads/a_b") == "refs/heads/a_b"
     assert counted(1, "kinds_complete") == "1 kind of settings complete"
     assert counted(1, "pull_requests") == "1 pull request"
-    assert counted(3, "pull_requests_to_ask") == "3 pull requests still to ask for"
+    assert counted(3, "pull_requests_to_ask") == "3 pull requests still to be requested"
     assert counted(1, "repositories") == "1 repository"

@@ -46,7 +46,7 @@ def test_prune_tells_what_goes_and_then_does_it(world: World, config: str) -> No
     foretold = mirror("prune", "-c", config, "--dry-run")
     assert foretold.returncode == 0
     assert "acme/shop: 1 kept, 2 to drop" in foretold.stdout
-    assert "2 snapshots would go" in foretold.stdout
+    assert "2 snapshots would be removed" in foretold.stdout
     listed = json_of(mirror("snapshots", "acme/shop", "-c", config, "--json"))
     assert len(listed["snapshots"]) == 3
     done = mirror("prune", "-c", config, "--json")
