@@ -13,6 +13,7 @@ import pytest
 from dulwich.pack import write_pack_index_v2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from benchmarks.made import make
 from mirror.git import refs
@@ -312,6 +313,23 @@ def test_a_pack_whose_index_did_not_come_gets_the_same_one(made: dict[str, bytes
     (tmp_path / "m.git" / "objects" / "pack" / "tmp_pack_left").write_bytes(b"over")
     sweep(tmp_path / "m.git")
     assert published(tmp_path / "m.git") == before
+
+
+def test_a_damaged_pack_of_the_mirror_is_not_called_the_servers(
+    made: dict[str, bytes], tmp_path: Path
+) -> None:
+    receive(tmp_path / "m.git", made["deep"])
+    [index] = (tmp_path / "m.git").glob("objects/pack/*.idx")
+    index.unlink()
+    pack = index.with_suffix(".pack")
+    pack.chmod(0o600)
+    pack.write_bytes(made["deep"][:-1])
+    with capture_logs() as logs:
+        sweep(tmp_path / "m.git")
+    [entry] = logs
+    assert entry["event"] == "git.pack_without_index" and entry["file"] == pack.name
+    assert entry["problem"] == "the local pack is damaged: its checksum is truncated"
+    assert pack.exists() and not index.exists()
 
 
 def test_small_pieces_cost_no_more_looks_than_large_ones(

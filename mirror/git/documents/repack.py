@@ -179,27 +179,7 @@ class _ObjectCache:
 
 def _next_versions(objects: _ObjectCache, ids: set[str], commits: list[str]) -> dict[str, str]:
     """Which of the objects `ids` was replaced by which, at the same path, commit by commit."""
-    following: dict[str, str] = {}
-
-    def level(tree: str) -> dict[bytes, tuple[int, str]]:
-        entries = Tree.from_string(objects.read(tree)[1]).iteritems()
-        return {one.path: (one.mode, one.sha.decode("ascii")) for one in entries}
-
-    def compare(old: str, new: str) -> None:
-        """Two versions of a folder, and what is in them."""
-        if old == new or old not in ids or new not in ids or old in following:
-            return
-        following[old] = new
-        after = level(new)
-        for name, (mode, value) in level(old).items():
-            new_mode, new_value = after.get(name, (mode, value))
-            if new_value == value:
-                continue
-            if stat.S_ISDIR(mode) and stat.S_ISDIR(new_mode):
-                compare(value, new_value)
-            elif value in ids and new_value in ids:
-                following.setdefault(value, new_value)
-
+    versions = _Versions(objects, ids)
     for identifier in commits:
         type_num, content = objects.read(identifier)
         if type_num != COMMIT:
@@ -208,8 +188,36 @@ def _next_versions(objects: _ObjectCache, ids: set[str], commits: list[str]) -> 
         for parent in commit.parents[:1]:
             if (text := parent.decode("ascii")) in ids:
                 before = Commit.from_string(objects.read(text)[1])
-                compare(before.tree.decode("ascii"), commit.tree.decode("ascii"))
-    return following
+                versions.compare(before.tree.decode("ascii"), commit.tree.decode("ascii"))
+    return versions.following
+
+
+class _Versions:
+    """Compares versions of folders; `following` has the next version of each object that was replaced."""
+
+    def __init__(self, objects: _ObjectCache, ids: set[str]) -> None:
+        self._objects, self._ids = objects, ids
+        self.following: dict[str, str] = {}
+
+    def compare(self, old: str, new: str) -> None:
+        """Compare two versions of a folder, and what is in them."""
+        ids, following = self._ids, self.following
+        if old == new or old not in ids or new not in ids or old in following:
+            return
+        following[old] = new
+        after = self._level(new)
+        for name, (mode, value) in self._level(old).items():
+            new_mode, new_value = after.get(name, (mode, value))
+            if new_value == value:
+                continue
+            if stat.S_ISDIR(mode) and stat.S_ISDIR(new_mode):
+                self.compare(value, new_value)
+            elif value in ids and new_value in ids:
+                following.setdefault(value, new_value)
+
+    def _level(self, tree: str) -> dict[bytes, tuple[int, str]]:
+        entries = Tree.from_string(self._objects.read(tree)[1]).iteritems()
+        return {one.path: (one.mode, one.sha.decode("ascii")) for one in entries}
 
 
 class _VersionWriter:
