@@ -184,52 +184,56 @@ class _Source:
 
     def __init__(self, file: PackFile, number: int, target: _Target) -> None:
         self._file, self._number, self._target = file, number, target
-        self._ranks = target.union.ranks[number]
-
-    def _rank(self, at: int) -> int:
-        """The rank of an entry's object among all objects."""
-        return self._ranks[self._file.ranks[at]]
+        ranks = target.union.ranks[number]
+        if not len(file) == len(ranks) == read_pack_header(file.data):
+            raise PackDamaged("pack and index do not belong together")
+        self._ranks = array("I", (ranks[rank] for rank in file.ranks))  # among all objects, by place
 
     def check(self) -> None:
         """Raise PackDamaged unless every entry matches the crc32 in the index, copied from here or not."""
         file = self._file
-        count = read_pack_header(file.data)
-        if file.data[-20:] != file.index.pack_checksum or not count == len(file) == len(self._ranks):
+        if file.data[-20:] != file.index.pack_checksum:
             raise PackDamaged("pack and index do not belong together")
         for at in file.damaged_entries():
             raise PackDamaged(f"object {file.oid(at).hex()} does not match its crc32")
 
     def copy(self) -> None:
         """Write the objects that are taken from this pack, each after its delta base."""
-        owners, written = self._target.union.owners, self._target.offsets
-        for at in range(len(self._file)):
-            rank = self._rank(at)
-            if owners[rank] == self._number and not written[rank]:
-                chain = [at]
-                while (base := self._file.header(chain[-1])[2]) != NONE and not written[self._rank(base)]:
-                    if len(chain) > len(self._file):
-                        raise PackDamaged("deltas depend on each other in a circle")
-                    chain.append(base)
-                for one in reversed(chain):
-                    self._write(one)
+        owners, written, number = self._target.union.owners, self._target.offsets, self._number
+        with memoryview(self._file.data) as view:
+            for at, rank in enumerate(self._ranks):
+                if owners[rank] == number and not written[rank]:
+                    for one, size, base, start in reversed(self._chain(at)):
+                        self._write(one, size, base, start, view)
 
-    def _write(self, at: int) -> None:
+    def _chain(self, at: int) -> list[tuple[int, int, int, int]]:
+        """An entry and the delta bases below it that are not written yet: of each its place, its size once
+        inflated, the place of its delta base, and where its compressed content begins."""
+        chain = []
+        while True:
+            size, base, start = self._file.locate(at)
+            chain.append((at, size, base, start))
+            if base == NONE or self._target.offsets[self._ranks[base]]:
+                return chain
+            if len(chain) > len(self._file):
+                raise PackDamaged("deltas depend on each other in a circle")
+            at = base
+
+    def _write(self, at: int, size: int, base: int, start: int, view: memoryview) -> None:
         """Write an entry whose delta base, if it has one, is written."""
-        file, target, rank = self._file, self._target, self._rank(at)
-        _, size, base, start = file.header(at)
-        with memoryview(file.data) as view:
-            if base == NONE:
-                with view[file.offset_of(at) : file.stop_of(at)] as entry:
-                    target.add(rank, 0, entry)
-                return
-            base_rank = self._rank(base)
-            depth = target.depths[base_rank] + 1
-            if depth > target.depth_max and file.result_size(at) <= UNDELTIFY_BYTES_MAX:
-                self._write_undeltified(at, rank)
-                return
-            header = ofs_delta_header(size, target.end - target.offsets[base_rank])
-            with view[start : file.stop_of(at)] as compressed:
-                target.add(rank, depth, header, compressed)
+        file, target, rank = self._file, self._target, self._ranks[at]
+        if base == NONE:
+            with view[file.offset_of(at) : file.stop_of(at)] as entry:
+                target.add(rank, 0, entry)
+            return
+        base_rank = self._ranks[base]
+        depth = target.depths[base_rank] + 1
+        if depth > target.depth_max and file.result_size(at) <= UNDELTIFY_BYTES_MAX:
+            self._write_undeltified(at, rank)
+            return
+        header = ofs_delta_header(size, target.end - target.offsets[base_rank])
+        with view[start : file.stop_of(at)] as compressed:
+            target.add(rank, depth, header, compressed)
 
     def _write_undeltified(self, at: int, rank: int) -> None:
         type_num, content = self._file.type_of(at), self._file.content(at)
