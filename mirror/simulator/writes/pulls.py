@@ -29,10 +29,13 @@ COMMENT: dict[str, Shape] = {
 }
 _END = Fields(
     {
-        "branch": Fields({"name": Text()}),
+        "branch": Fields(
+            {"name": Text(), "merge_strategies": Many(Text()), "default_merge_strategy": Text()}, closed=True
+        ),
         "repository": Fields({"full_name": Text(), "uuid": Text()}),
-        "commit": Fields({"hash": Text()}),
-    }
+        "commit": Fields({"hash": Text()}, closed=True),
+    },
+    closed=True,
 )
 _PULL: dict[str, Shape] = {
     "title": Text(), "description": Text(), "source": _END, "destination": _END,
