@@ -46,7 +46,7 @@ def test_the_scheduler_is_given_each_time_once() -> None:
         ("{backup: every 4h, verify: '0 0 * * nosuchday'}", "schedule.verify", "'nosuchday'"),
         ("{backup: '0 0 31 2 *'}", "schedule.backup", "never fires"),
         ("{backup: every 1s}", "schedule.backup", "every 1m"),
-        ("{prune: every 1d}", "schedule.prune", "no retention"),
+        ("{prune: every 1d}", "schedule.prune", "without retention"),
     ],
 )
 def test_config_check_refuses_what_the_daemon_would_refuse(
