@@ -287,19 +287,18 @@ class CommitsState(ListedState):
     queue: JsonObject | None = None
     walked: list[str] | None = None
 
+    def _commits(self, name: str) -> JsonObject:
+        """`due` or `queue`; version 0.3 kept them as lists."""
+        found: JsonObject | None = getattr(self, name)
+        return dict.fromkeys(self.unknown.get(name) or ()) if found is None else found
+
     def pending(self) -> list[str]:
         """The commits that are to be asked about, heads first."""
-        # Version 0.3 kept lists.
-        due, queue = (self.unknown.get(name) if value is None else value for name, value in
-                      (("due", self.due), ("queue", self.queue)))  # fmt: skip
-        return [*(due or ()), *(queue or ())]
+        return [*self._commits("due"), *self._commits("queue")]
 
     def upgrade(self) -> None:
-        """Have `due` and `queue` as objects, which version 0.3 kept as lists."""
-        self.due = dict.fromkeys(self.unknown.pop("due", None) or ()) if self.due is None else self.due
-        self.queue = (
-            dict.fromkeys(self.unknown.pop("queue", None) or ()) if self.queue is None else self.queue
-        )
+        """Have `due` and `queue` as objects."""
+        self.due, self.queue = self._commits("due"), self._commits("queue")
 
 
 # -- settings, snippets, and what git gives
