@@ -201,7 +201,7 @@ def test_a_damaged_pack_is_told_and_never_called_empty(work: Work) -> None:
     for at in range(40, len(data) - 40, 97):
         data[at] ^= 0xFF
     pack.write_bytes(data)
-    with pytest.raises(MirrorError, match="could not be looked for"):
+    with pytest.raises(MirrorError, match="the search for LFS objects failed"):
         reachable_objects(work.bare)
 
 
