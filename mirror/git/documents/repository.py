@@ -265,7 +265,7 @@ class TreeEdit:
     def __init__(self, documents: Documents, base: str | None, pack: PackWriter | None = None) -> None:
         self._documents = documents
         self._base = base
-        self._pack = pack or PackWriter(documents.path / "objects")
+        self._pack = pack if pack is not None else PackWriter(documents.path / "objects")
         self._changed: dict[str, str | None] = {}
         self._content: dict[str, bytes] = {}
         self._pending_bytes = 0
