@@ -115,7 +115,7 @@ class FolderWriter(Generic[Folder]):
                     self._opened = None
 
     def _locked(self) -> Clock:
-        assert self._clock is not None, f"{self.folder.place} is written without a lock"
+        assert self._clock is not None, f"{self.folder.place} is written without its lock"
         return self._clock
 
     @property
