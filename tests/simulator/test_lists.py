@@ -193,3 +193,10 @@ async def test_all_activity_is_that_of_each_pull_request_the_newest_first(tmp_pa
     assert ours == await ask.entries(f"{PULLS}/1/activity")
     # No entry has a number of its own.
     assert all("id" not in one for one in whole)
+
+
+async def test_slashes_at_the_end_may_make_a_difference(tmp_path: Path) -> None:
+    for same in (True, False):
+        ask = Asking(tmp_path / str(same), switches=Switches(slashes_at_the_end_are_ignored=same))
+        for path in ("/repositories/acme/", "/repositories/acme/website/hooks/", f"{PULLS}/3/"):
+            assert (await ask(path)).status_code == (200 if same else 404), path
