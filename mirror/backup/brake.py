@@ -17,7 +17,7 @@ from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, Problem, Refs, Snapshot, name_from_json, name_to_json
 from mirror.store.format.brake import (
-    FALLS_AFTER,
+    ACCEPTED_AFTER,
     PULL_REQUESTS,
     REFS,
     REPOSITORIES,
@@ -238,9 +238,9 @@ class _Sum:
         if max(lost, gone) < self.rules.at_least:
             return brake
         was = sum(self._count(one, what) for one in there)
-        if self.rules.are_broken(lost, was):
+        if self.rules.are_exceeded(lost, was):
             return brake.trip(Loss(what, self.folder.slug, was, was - lost, self.now))
-        if self.rules.are_broken_at_once(gone, was):
+        if self.rules.are_exceeded_at_once(gone, was):
             return brake.trip(Loss(what, self.folder.slug, was, was - lost, self.now, replaced=gone))
         return brake
 
@@ -276,13 +276,13 @@ class _Sum:
         for uuid, first in missing.items():
             # A time that is yet to come is from a wrong clock, and accepts nothing.
             is_accepted = accepted is not None and first <= accepted.at <= self.now
-            is_old = tripped is None and not self.hold and self.now - first >= FALLS_AFTER
+            is_old = tripped is None and not self.hold and self.now - first >= ACCEPTED_AFTER
             if not (is_accepted or is_old):
                 lost.setdefault(uuid, Lost(REPOSITORIES, names[uuid], uuid, first))
         there = sum(1 for one in self.repositories if one.missing is None)
         if tripped is None:
             was = there + len(lost)
-            if not self.rules.are_broken(len(lost), was):
+            if not self.rules.are_exceeded(len(lost), was):
                 return brake
             tripped = Loss(REPOSITORIES, self.folder.slug, was, there, self.now)
         elif not lost:

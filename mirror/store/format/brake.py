@@ -1,8 +1,8 @@
-"""The mass-loss brake: what there was when it was last accepted, and what has vanished since.
+"""The mass-loss brake: the counts that were last accepted, and what has vanished since.
 
-Every repository's folder may have one (`brake.json`), for the refs and pull requests lost in it, and
-every workspace's, for what all its repositories lost together. Two things trip it: a count that shrinks by
-too much within a week, however slowly; and most names gone at once, whatever else was added.
+The folder of a repository may have one (`brake.json`) for its lost refs and pull requests, and that of a
+workspace for the losses of all its repositories together. A brake trips when a count shrinks by too much
+within a week, however slowly, or when most names vanish at once, whatever was added.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from mirror.store.format.small_files import read_small_file
 REFS = "refs"
 PULL_REQUESTS = "pull_requests"
 REPOSITORIES = "repositories"
-FALLS_AFTER = timedelta(days=7)
+ACCEPTED_AFTER = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What trips the brake: a loss of `at_least` things that is more than `share` (of 1) of all."""
+    """The limits of the brake: a loss of `at_least` items that is more than `share` (0 to 1) of all trips
+    it."""
 
     share: float
     at_least: int
 
-    def are_broken(self, lost: int, was: int) -> bool:
-        """Whether a loss of `lost` out of `was` is too much."""
+    def are_exceeded(self, lost: int, was: int) -> bool:
+        """Whether a loss of `lost` out of `was` items exceeds the limits."""
         return lost >= self.at_least and lost > self.share * was
 
-    def are_broken_at_once(self, lost: int, was: int) -> bool:
-        """Whether `lost` names out of `was`, gone in one step, are too many, whatever was added."""
+    def are_exceeded_at_once(self, lost: int, was: int) -> bool:
+        """Whether a loss of `lost` out of `was` names in one run exceeds the limits, whatever was added."""
         return lost >= self.at_least and 2 * lost > was
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """So many there were, at the time `at`."""
+    """The accepted count, at the time `at`."""
 
     count: int
     at: datetime
@@ -49,7 +50,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Lost:
-    """One thing that vanished: `what` it is (`refs`, …), its name and, where it has one, its value."""
+    """One item that vanished: its kind (`what`: `refs`, …), its name, and its value if it has one."""
 
     what: str
     name: str
@@ -61,9 +62,9 @@ class Lost:
 class Loss:
     """A loss that tripped the brake at `at`: `was` and `now` are counts, `name` is for people.
 
-    `replaced` is how many were gone at once while others were added, where the counts alone show no loss.
-    `repository` is the uuid of the repository whose loss it is, in what versions before 0.6 wrote to a
-    workspace's brake; they named nothing that was lost.
+    `replaced` is how many vanished at once while others were added, where the counts alone show no loss.
+    `repository` is the uuid of the repository, in the brake of a workspace by versions before 0.6, which did
+    not name what was lost.
     """
 
     what: str
@@ -85,7 +86,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Release:
-    """The end of a loss: `by` whom it was accepted; None where everything that was lost came back."""
+    """The end of a loss: accepted `by` a person, or None where everything came back."""
 
     loss: Loss
     by: str | None
@@ -94,10 +95,10 @@ class Release:
 
 @dataclass(frozen=True)
 class Count:
-    """What a run counted of one kind of thing.
+    """The count of one kind of item in a run.
 
-    `was` is the count before, `now` this run's; `lost` are the names and values that are no longer
-    there. `is_back` says whether something that was lost earlier is there again.
+    `was` is the previous count, `now` that of the run; `lost` are the names and values that vanished.
+    `is_back` decides whether an item that was lost earlier exists again.
     """
 
     what: str
@@ -109,10 +110,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Brake:
-    """One brake. It is tripped while it has losses that nobody accepted.
+    """A brake. It is tripped while it has losses that nobody accepted.
 
-    `accepted` and `counted` are counts by kind of thing: those that losses are measured by, and those
-    of the last run that judged. `lost` names what is missing.
+    `accepted` and `counted` are counts by kind: those that losses are measured from, and those of the last
+    run that judged. `lost` names the missing items.
     """
 
     accepted: Mapping[str, Accepted] = field(default_factory=dict)
@@ -122,38 +123,38 @@ class Brake:
     releases: tuple[Release, ...] = ()
 
     def lost_of(self, what: str) -> tuple[Lost, ...]:
-        """What is missing of one kind of thing."""
+        """The missing items of one kind."""
         return tuple(one for one in self.lost if one.what == what)
 
     def loss_of(self, what: str) -> Loss | None:
-        """The loss of this brake's own things of a kind that tripped it, or None."""
+        """The loss of this brake's own items of a kind, or None."""
         return next((one for one in self.losses if one.what == what and not one.repository), None)
 
     def shrunk_by(self, what: str, now: datetime, *, hold: bool) -> int:
-        """By how many things of a kind this is smaller than what counts as accepted at `now`."""
+        """By how many items of a kind the count is below the accepted one at `now`."""
         accepted = self.accepted.get(what)
         if accepted is None:
             return 0
         keeps = hold or self.loss_of(what) is not None
-        recent = sum(1 for one in self.lost_of(what) if keeps or now - one.at < FALLS_AFTER)
+        recent = sum(1 for one in self.lost_of(what) if keeps or now - one.at < ACCEPTED_AFTER)
         return max(0, min(accepted.count - self.counted.get(what, 0), recent))
 
     def vanished(self, what: str, since: datetime, *, hold: bool) -> int:
-        """How many names of a kind are gone since the run that began at `since`, or with `hold` of all."""
-        second = since.replace(microsecond=0)  # times are kept so
+        """How many names of a kind vanished since the run that began at `since`; with `hold`, all of them."""
+        second = since.replace(microsecond=0)  # stored times have no microseconds
         return sum(1 for one in self.lost_of(what) if hold or one.at >= second)
 
     def seen(self, count: Count, rules: Rules, *, name: str, now: datetime, hold: bool) -> Brake:
-        """The brake of a repository's folder after a run that counted one kind of thing reliably.
+        """The brake of a repository after a run that counted one kind of item reliably.
 
-        `hold` keeps a smaller count from being accepted with time: the sum over the workspace is
-        tripped, or was not taken. A repository that had refs and has none trips it whatever `rules` say.
+        With `hold` a smaller count is not accepted after a week, because the sum over the workspace tripped
+        its brake or was not judged. A repository that lost all its refs trips it whatever the rules.
         """
         what = count.what
         accepted = self.accepted.get(what)
         if accepted is None or accepted.count < count.was:
             accepted = Accepted(count.was, now)
-        # A clock that was ahead does not keep a loss young.
+        # A clock that was ahead must not make a loss look recent.
         lost = {
             one.name: replace(one, at=min(one.at, now))
             for one in self.lost_of(what)
@@ -168,14 +169,14 @@ class Brake:
             brake = brake.trip(replace(tripped, now=count.now))._with(what, accepted, lost.values())
             return brake if lost else brake.released(frozenset({what}), by=None, now=now)
         if not hold:
-            lost = {key: one for key, one in lost.items() if now - one.at < FALLS_AFTER}
+            lost = {key: one for key, one in lost.items() if now - one.at < ACCEPTED_AFTER}
         loss = _loss_in(count, accepted.count, len(lost), rules, name, now)
         if loss is not None:
             return brake.trip(loss)._with(what, accepted, lost.values())
         if count.now >= accepted.count and not hold:
-            # What vanished in this run counts in its sum over the workspace, whatever was added here.
+            # What vanished in this run counts in the sum over the workspace, whatever was added here.
             lost = {key: one for key, one in lost.items() if key in count.lost}
-        # Until the next run what was added in the same step does not count.
+        # What was added in the same run counts from the next run on.
         level = count.now if not lost else accepted.count
         if not hold:
             level = min(level, count.now + len(lost))
@@ -188,14 +189,14 @@ class Brake:
         return replace(self, accepted={**self.accepted, what: accepted}, lost=(*others, *lost))
 
     def trip(self, loss: Loss) -> Brake:
-        """The brake with `loss`, in the place of an earlier one of the same things."""
+        """The brake with `loss`, which replaces an earlier one of the same kind."""
         key = (loss.what, loss.repository)
         others = tuple(one for one in self.losses if (one.what, one.repository) != key)
         return replace(self, losses=(*others, loss))
 
     def released(self, whats: frozenset[str], *, by: str | None, now: datetime) -> Brake:
-        """The brake after its own losses of the kinds `whats` ended: accepted by a person, or all came
-        back. What there is now is what later losses are measured by."""
+        """The brake after its own losses of the kinds `whats` ended: accepted by a person, or everything came
+        back. Later losses are measured from the present counts."""
         ended = [one for one in self.losses if one.what in whats and not one.repository]
         accepted = {
             what: Accepted(self.counted.get(what, 0), now)
@@ -211,12 +212,12 @@ class Brake:
         )
 
     def without(self, loss: Loss, *, by: str, now: datetime) -> Brake:
-        """The brake after a person accepted a loss that names nothing (see Loss)."""
+        """The brake after a person accepted a loss without names (see Loss)."""
         losses = tuple(one for one in self.losses if one != loss)
         return replace(self, losses=losses, releases=(*self.releases, Release(loss, by, now)))
 
     def to_json(self) -> JsonObject:
-        """As the file holds it."""
+        """The JSON in the file."""
         return {
             "schema": 2,
             "accepted": {
@@ -235,7 +236,7 @@ class Brake:
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Brake:
-        """Read what `to_json` wrote, or a version before 0.6."""
+        """Read the JSON of this version, or of one before 0.6."""
         if data["schema"] == 1:
             return _of_schema_1(data)
         if data["schema"] != 2:
@@ -252,18 +253,18 @@ class Brake:
 def _loss_in(
     count: Count, accepted: int, missing: int, rules: Rules, name: str, now: datetime
 ) -> Loss | None:
-    """The loss that `count` is, or None; `accepted` were there, of which `missing` are not."""
+    """The loss in `count`, or None; of `accepted` items `missing` are missing."""
     fallen = min(accepted - count.now, missing)
     is_emptied = count.what == REFS and count.now == 0 and count.was > 0
-    if is_emptied or rules.are_broken(fallen, accepted):
+    if is_emptied or rules.are_exceeded(fallen, accepted):
         return Loss(count.what, name, max(accepted, count.was), count.now, now)
-    if rules.are_broken_at_once(len(count.lost), count.was):
+    if rules.are_exceeded_at_once(len(count.lost), count.was):
         return Loss(count.what, name, count.was, count.now, now, replaced=len(count.lost))
     return None
 
 
 def _of_schema_1(data: JsonObject) -> Brake:
-    """A workspace's brake of schema 1: counts only, its repositories' and its own."""
+    """A workspace's brake of schema 1, which has only counts."""
     own = [one for one in data["accepted"] if not one["repository"]]
     return Brake(
         accepted={one["what"]: Accepted(int(one["count"]), _time(one)) for one in own},
@@ -292,7 +293,7 @@ def _loss_json(loss: Loss) -> JsonObject:
 
 
 def read_brake(root: Path, place: str) -> Brake:
-    """The brake of the folder `place`; a fresh one where nothing was lost yet. Raises StoreDamaged."""
+    """The brake of the folder `place`; an empty one where there is no file. Raises StoreDamaged."""
     if not (root / place / layout.BRAKE_FILE).exists():
         return Brake()
     return read_small_file(root, f"{place}/{layout.BRAKE_FILE}", Brake.from_json)
