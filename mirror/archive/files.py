@@ -10,7 +10,7 @@ from pathlib import Path
 from mirror.archive.text import log_text
 from mirror.bitbucket.readable.values import Pointer
 from mirror.errors import DamageFound
-from mirror.extract import Folder
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import StoredFile
 
 FILES = "files"
@@ -57,7 +57,7 @@ class Log:
 class Files:
     """Copies what `folder` stores to `target`, the folder of a repository's pages."""
 
-    folder: Folder
+    folder: AnyFolder
     target: Path
     count: int = 0
     problems: list[tuple[int, str]] = field(default_factory=list)

@@ -20,9 +20,9 @@ from mirror.bitbucket.readable import builds, discussions, tables
 from mirror.bitbucket.readable.parts import get, objects, string
 from mirror.bitbucket.readable.values import Comment, Pointer, Table
 from mirror.errors import DamageFound, MirrorError
-from mirror.extract import Folder
 from mirror.git.comparison import Comparer
 from mirror.model import Json, JsonObject, dumps, name_to_json, time_text
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, RepositoryFolder
 
 ROWS_PER_PAGE = 200
@@ -66,7 +66,7 @@ class Section:
 class Pages:
     """Writes the pages of `folder` as of the snapshot `when` below `top`/`place` (two names)."""
 
-    folder: Folder
+    folder: AnyFolder
     when: At
     top: Path
     place: str

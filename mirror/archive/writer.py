@@ -13,11 +13,12 @@ from mirror.archive import search
 from mirror.archive.pages import Pages
 from mirror.archive.render import FORMS, HTML, TEMPLATES, Renderer
 from mirror.errors import MirrorError
-from mirror.extract import EXPORTING, Folder
+from mirror.extract import EXPORTING
 from mirror.extract.choice import snapshot_at
 from mirror.extract.consistency import TRIES
 from mirror.extract.destination import Destination
 from mirror.model import JsonObject, Selector, time_text
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, Store, StoreDamaged, WorkspaceFolder
 
 # What a workspace has besides its repositories; no repository's folder begins so.
@@ -75,7 +76,7 @@ def archive(
     extract.check_place(target, hint="name an empty folder, or a new one")
     with Store.open(path) as store:
         folders, homes, damages = extract.readable(store, selector)
-        several: list[Folder] = [*(one for one in homes if one.metadata.tags()), *folders]
+        several: list[AnyFolder] = [*(one for one in homes if one.metadata.tags()), *folders]
         chosen = extract.choose(several, at)
         destination = Destination(target, EXPORTING)
         try:
@@ -98,7 +99,7 @@ def _unreadable(damage: StoreDamaged) -> Archived:
     return Archived(name, None, "", problems=problems)
 
 
-def _places(several: Sequence[Folder]) -> list[str]:
+def _places(several: Sequence[AnyFolder]) -> list[str]:
     """Where the pages of each go: `workspace/repository`. Names that another disk may not take, or that two
     of them have, are those of the store's folders."""
     taken: set[str] = set()
@@ -133,7 +134,7 @@ class _Job:
         self._target = target
         self._tell = tell
 
-    def do(self, folder: Folder, when: At | MirrorError, place: str) -> Archived:
+    def do(self, folder: AnyFolder, when: At | MirrorError, place: str) -> Archived:
         """Write the pages of one folder. Done again where a prune or an erasure changed it meanwhile."""
         name, target = folder.full_name, str(self._target / place)
         if isinstance(when, MirrorError):
@@ -151,7 +152,7 @@ class _Job:
         self._tell(name, "done")
         return done
 
-    def _write(self, folder: Folder, when: At, place: str) -> Archived:
+    def _write(self, folder: AnyFolder, when: At, place: str) -> Archived:
         name = folder.full_name
         index = self._top / place / search.FILE if self._renderer.form is HTML else None
         problems: list[tuple[int, str]] = []

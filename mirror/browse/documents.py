@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.errors import UsageError
-from mirror.extract import Folder, read_consistently
+from mirror.extract import read_consistently
 from mirror.model import Json, JsonObject, Selector, Snapshot, name_to_json, time_text
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, Store, is_own_document, qualified_ref
 
 
-def _folder(store: Store, selector: Selector) -> Folder:
+def _folder(store: Store, selector: Selector) -> AnyFolder:
     """The folder that a selector matches: a repository's, or a workspace's."""
     if selector.repository is not None:
         return store.repository(selector)
@@ -57,7 +58,7 @@ def show(path: Path, selector: Selector, document: str, *, at: str = "latest") -
         return read_consistently(folder, lambda: _shown(folder, document, at))
 
 
-def _shown(folder: Folder, document: str, at: str) -> Shown:
+def _shown(folder: AnyFolder, document: str, at: str) -> Shown:
     when = folder.metadata.at(at)
     for candidate in dict.fromkeys(
         (document.strip("/"), document_path(document), f"{document.strip('/')}.json")
@@ -118,7 +119,7 @@ def diff(path: Path, selector: Selector, old: str, new: str) -> Difference:
         return read_consistently(folder, lambda: _difference(folder, old, new))
 
 
-def _difference(folder: Folder, old: str, new: str) -> Difference:
+def _difference(folder: AnyFolder, old: str, new: str) -> Difference:
     before, after = folder.metadata.at(old), folder.metadata.at(new)
     documents = []
     for name, one, two in folder.metadata.diff(before.snapshot, after.snapshot):
@@ -131,7 +132,7 @@ def _difference(folder: Folder, old: str, new: str) -> Difference:
     return Difference(folder.full_name, before, after, refs, tuple(documents))
 
 
-def _fields(folder: Folder, before: At, after: At, name: str) -> tuple[str, ...]:
+def _fields(folder: AnyFolder, before: At, after: At, name: str) -> tuple[str, ...]:
     old = folder.metadata.read(before.snapshot, name)
     new = folder.metadata.read(after.snapshot, name)
     if not isinstance(old, dict) or not isinstance(new, dict):
@@ -139,7 +140,7 @@ def _fields(folder: Folder, before: At, after: At, name: str) -> tuple[str, ...]
     return tuple(key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
 
 
-def _ref_changes(folder: Folder, before: At, after: At) -> tuple[Change, ...]:
+def _ref_changes(folder: AnyFolder, before: At, after: At) -> tuple[Change, ...]:
     def values(when: At) -> Mapping[bytes, str]:
         found: dict[bytes, str] = {}
         for mirror, one in folder.metadata.mirrors(when.snapshot).items():

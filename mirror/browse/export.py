@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from mirror import extract
-from mirror.extract import Folder
 from mirror.git.pack.limits import DEFAULT_LIMITS
 from mirror.git.workers.job import Job
 from mirror.model import JsonObject, Selector, time_text
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def export(
     extract.check_place(target, hint="name an empty folder, or a new one")
     with Store.open(path) as store:
         folders, homes, damages = extract.readable(store, selector)
-        places: list[tuple[Folder, Path]] = [
+        places: list[tuple[AnyFolder, Path]] = [
             (one, target / one.slug / extract.WORKSPACE) for one in homes if one.metadata.tags()
         ]
         places += [
@@ -87,10 +87,12 @@ def _unreadable(damage: StoreDamaged) -> Exported:
     return Exported(name, None, "", problems=problems)
 
 
-def _export(folder: Folder, when: At, at: str, place: Path, report: Callable[[str, str], None]) -> Exported:
+def _export(
+    folder: AnyFolder, when: At, at: str, place: Path, report: Callable[[str, str], None]
+) -> Exported:
     needed = frozenset({"code"} if isinstance(folder, RepositoryFolder) else ())
-    order = extract.Order(_FORM, _PARTS, _do, report, needed=needed)
-    done = extract.extract(folder, when, at, place, order)
+    options = extract.ExtractOptions(_FORM, _PARTS, _do, report, needed=needed)
+    done = extract.extract(folder, when, at, place, options)
     counts = (done.documents, done.files, sum(done.refs.values())) if done.is_there else (0, 0, 0)
     return Exported(
         folder.full_name,

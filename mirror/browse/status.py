@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror.model import JsonObject, Part, Selector, Snapshot, time_from_text, time_text
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
 from mirror.store.reading.run_history import FailureStreak, FolderHistory, LostRefs, RunHistory
 from mirror.store.reading.snapshots import Overview
@@ -148,9 +149,7 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
         )
 
 
-def _losses(
-    folders: Sequence[WorkspaceFolder | RepositoryFolder], note: Callable[[StoreDamaged], None]
-) -> tuple[str, ...]:
+def _losses(folders: Sequence[AnyFolder], note: Callable[[StoreDamaged], None]) -> tuple[str, ...]:
     found = []
     for one in folders:
         try:

@@ -5,9 +5,9 @@ written to a temporary folder and moved to its place when it is complete.
 """
 
 from mirror.extract.choice import WORKSPACE, choose, places_of, problem_of, readable, unreadable
-from mirror.extract.consistency import Folder, read_consistently, version_of
+from mirror.extract.consistency import read_consistently, version_of
 from mirror.extract.destination import EXPORTING, RESTORING, check_place, not_empty
-from mirror.extract.extraction import CODE, Extracted, Form, Order, extract
+from mirror.extract.extraction import CODE, Extracted, ExtractOptions, Form, extract
 from mirror.extract.files import copy_objects, lfs_reached
 
 __all__ = [
@@ -15,10 +15,10 @@ __all__ = [
     "EXPORTING",
     "RESTORING",
     "WORKSPACE",
+
+    "ExtractOptions",
     "Extracted",
-    "Folder",
     "Form",
-    "Order",
     "check_place",
     "choose",
     "copy_objects",

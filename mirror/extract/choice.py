@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mirror.errors import MirrorError, UsageError
-from mirror.extract.consistency import Folder, read_consistently
+from mirror.extract.consistency import read_consistently
 from mirror.model import Selector, time_text
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
 
 # The target of what belongs to a workspace itself; no repository can have this name.
@@ -38,7 +39,7 @@ def unreadable(damage: StoreDamaged) -> tuple[str, tuple[tuple[int, str], ...]]:
     return damage.file.rpartition("/")[0], (problem_of(damage),)
 
 
-def choose(folders: Sequence[Folder], at: str) -> list[At | MirrorError]:
+def choose(folders: Sequence[AnyFolder], at: str) -> list[At | MirrorError]:
     """The snapshot of each of `folders` that `at` selects, or the error where there is none.
 
     Raises the first error (UsageError or StoreDamaged) where no folder has one.
@@ -49,14 +50,14 @@ def choose(folders: Sequence[Folder], at: str) -> list[At | MirrorError]:
     return found
 
 
-def _snapshot_at(folder: Folder, at: str) -> At | MirrorError:
+def _snapshot_at(folder: AnyFolder, at: str) -> At | MirrorError:
     try:
         return snapshot_at(folder, at)
     except (StoreDamaged, UsageError) as error:
         return error
 
 
-def snapshot_at(folder: Folder, at: str) -> At:
+def snapshot_at(folder: AnyFolder, at: str) -> At:
     """The snapshot of a folder that `at` selects. Raises UsageError, also where everything was erased, and
     StoreDamaged."""
     try:

@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from mirror.errors import DamageFound
 from mirror.store.format.layout import DROPPED_FILE, ERASURES_FILE, PRUNED_FILE
-from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
+from mirror.store.reading.folders import AnyFolder
 
-Folder = RepositoryFolder | WorkspaceFolder
 T = TypeVar("T")
 # How often something is read again because a writer changed it meanwhile.
 TRIES = 5
@@ -19,7 +18,7 @@ TRIES = 5
 Version = tuple[tuple[str, int, int], ...]
 
 
-def version_of(folder: Folder) -> Version:
+def version_of(folder: AnyFolder) -> Version:
     """The version of a folder's tags, refs and lists of removals, which a writer changes before it removes
     anything. While the version is the same, everything that a tag reaches exists."""
     files = [path / "packed-refs" for path in (folder.metadata.path, *folder.mirrors().values())]
@@ -35,7 +34,7 @@ def _mark(file: Path) -> tuple[str, int, int]:
     return str(file), found.st_ino, found.st_mtime_ns
 
 
-def read_consistently(folder: Folder, read: Callable[[], T]) -> T:
+def read_consistently(folder: AnyFolder, read: Callable[[], T]) -> T:
     """The result of `read`, which is called again if it raises DamageFound and a writer changed the folder
     meanwhile; so it must look up snapshots each time. Raises DamageFound where the damage is real."""
     for _ in range(TRIES):

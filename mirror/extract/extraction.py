@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mirror.errors import DamageFound, MirrorError
 from mirror.extract.choice import problem_of, snapshot_at
-from mirror.extract.consistency import TRIES, Folder, version_of
+from mirror.extract.consistency import TRIES, version_of
 from mirror.extract.destination import Destination
 from mirror.extract.files import FILES, METADATA, Problems, copy_objects, lfs_reached, write_documents
 from mirror.git.failures import GitFailed
@@ -17,6 +17,7 @@ from mirror.git.mirrors.clone import CopyJob, CopyResult
 from mirror.git.workers.job import Job
 from mirror.model import name_to_json
 from mirror.store.format.layout import mirror_place
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, MirrorRefs, RepositoryFolder
 
 CODE = "code"
@@ -38,7 +39,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Order:
+class ExtractOptions:
     """What to extract: `parts` are of `code`, `wiki`, `snippets` and `metadata`. `do` runs a git job and
     passes its progress on. `report` receives the progress (subject, stage), and may raise to stop."""
 
@@ -71,8 +72,8 @@ class _NoMirror(Exception):
     """A mirror is damaged and was not copied. Its problems are in the result."""
 
 
-def extract(folder: Folder, when: At, at: str, place: Path, order: Order) -> Extracted:
-    """Extract the parts in `order` from `folder` at the snapshot `when`, to `place`.
+def extract(folder: AnyFolder, when: At, at: str, place: Path, options: ExtractOptions) -> Extracted:
+    """Extract the parts in `options` from `folder` at the snapshot `when`, to `place`.
 
     If there is damage and prune or erase changed the folder meanwhile, it starts again with the snapshot that
     `at` selects then. Errors of the folder or the target are problems in the result, not raised.
@@ -80,12 +81,12 @@ def extract(folder: Folder, when: At, at: str, place: Path, order: Order) -> Ext
     done = Extracted(when)
     destination: Destination | None = None
     try:
-        destination = _destination(place, order)
+        destination = _destination(place, options)
         for turn in range(TRIES):
             before, done = version_of(folder), Extracted(when)
             if not _is_current(folder, when):
                 when = snapshot_at(folder, at)
-            done = _make(folder, when, destination.begin(again=turn > 0), order)
+            done = _make(folder, when, destination.begin(again=turn > 0), options)
             if version_of(folder) == before or not _is_damaged(done):
                 break
         _publish(folder, place, destination, done)
@@ -96,17 +97,17 @@ def extract(folder: Folder, when: At, at: str, place: Path, order: Order) -> Ext
     finally:
         if destination is not None:
             done.problems += destination.discard()
-        order.report(folder.full_name, "done")
+        options.report(folder.full_name, "done")
     return done
 
 
-def _destination(place: Path, order: Order) -> Destination:
-    suffix = "" if order.form.work_trees else ".git"
+def _destination(place: Path, options: ExtractOptions) -> Destination:
+    suffix = "" if options.form.work_trees else ".git"
     ours = [*(one if one == "snippets" else f"{one}{suffix}" for one in _OURS), METADATA, FILES]
-    return Destination(place, order.form.word, overwrite=order.overwrite, ours=ours)
+    return Destination(place, options.form.word, overwrite=options.overwrite, ours=ours)
 
 
-def _is_current(folder: Folder, when: At) -> bool:
+def _is_current(folder: AnyFolder, when: At) -> bool:
     """Whether the tag still names this snapshot: prune or erase may have run since."""
     try:
         return folder.metadata.get(when.snapshot.id) == when.snapshot
@@ -118,7 +119,7 @@ def _is_damaged(done: Extracted) -> bool:
     return any(code == 4 for code, _ in done.problems)
 
 
-def _publish(folder: Folder, place: Path, destination: Destination, done: Extracted) -> None:
+def _publish(folder: AnyFolder, place: Path, destination: Destination, done: Extracted) -> None:
     """Publish the extraction. A damaged one never replaces existing content."""
     if not any(destination.unfinished.iterdir()):
         return
@@ -130,56 +131,63 @@ def _publish(folder: Folder, place: Path, destination: Destination, done: Extrac
     done.is_there = True
 
 
-def _make(folder: Folder, when: At, target: Path, order: Order) -> Extracted:
+def _make(folder: AnyFolder, when: At, target: Path, options: ExtractOptions) -> Extracted:
     """Write all parts to the folder `target`. Raises MirrorError and OSError where that is impossible."""
     done, name, snapshot = Extracted(when), folder.full_name, when.snapshot
-    if METADATA in order.parts:
-        order.report(name, "documents")
+    if METADATA in options.parts:
+        options.report(name, "documents")
         try:
             written = write_documents(
                 folder,
                 snapshot,
                 target,
-                lambda text: order.report(name, text),
-                by_name=order.form.named_files,
+                lambda text: options.report(name, text),
+                by_name=options.form.named_files,
             )
             done.documents, done.files = written.documents, written.files
             done.logs_let_go, done.problems = written.logs_let_go, written.problems
         except DamageFound as damage:
             done.problems.append((damage.exit_code, f"{name}: {damage.message}"))
-    for mirror, one in _wanted(folder, when, order, done).items():
-        order.report(name, mirror)
-        place = target / (mirror if order.form.work_trees else mirror_place(mirror))
+    for mirror, one in _wanted(folder, when, options, done).items():
+        options.report(name, mirror)
+        place = target / (mirror if options.form.work_trees else mirror_place(mirror))
         try:
-            job = _copy(folder, mirror, one, place, order, done)
+            job = _copy(folder, mirror, one, place, options, done)
             if mirror == CODE and isinstance(folder, RepositoryFolder):
-                _add_objects(folder, when, job, order, done)
+                _add_objects(folder, when, job, options, done)
         except _NoMirror:
             continue
         done.refs[mirror] = len(one.refs.refs)
     return done
 
 
-def _wanted(folder: Folder, when: At, order: Order, done: Extracted) -> Mapping[str, MirrorRefs]:
+def _wanted(
+    folder: AnyFolder, when: At, options: ExtractOptions, done: Extracted
+) -> Mapping[str, MirrorRefs]:
     """The refs of each wanted mirror at the snapshot, by the mirror's name."""
     try:
         refs = folder.metadata.mirrors(when.snapshot)
     except DamageFound as damage:
         done.problems.append((damage.exit_code, f"{folder.full_name}: {damage.message}"))
         return {}
-    for lacking in sorted(order.needed - refs.keys()):
+    for lacking in sorted(options.needed - refs.keys()):
         text = f"the snapshot {when.snapshot.id} has no {lacking}, which could not be read then"
         done.problems.append((3, f"{folder.full_name}: {text}"))
-    return {mirror: one for mirror, one in refs.items() if mirror.partition("/")[0] in order.parts}
+    return {mirror: one for mirror, one in refs.items() if mirror.partition("/")[0] in options.parts}
 
 
 def _copy(
-    folder: Folder, mirror: str, recorded: MirrorRefs, place: Path, order: Order, done: Extracted
+    folder: AnyFolder,
+    mirror: str,
+    recorded: MirrorRefs,
+    place: Path,
+    options: ExtractOptions,
+    done: Extracted,
 ) -> CopyJob:
     """Copy a mirror; raises _NoMirror where it is damaged."""
     source = folder.mirror(mirror)
-    job = CopyJob(str(source), str(place), recorded.refs, dict(recorded.pins), order.form.work_trees)
-    result: CopyResult = order.do(job, lambda text: order.report(folder.full_name, f"{mirror}: {text}"))
+    job = CopyJob(str(source), str(place), recorded.refs, dict(recorded.pins), options.form.work_trees)
+    result: CopyResult = options.do(job, lambda text: options.report(folder.full_name, f"{mirror}: {text}"))
     where = folder.relative(source)
     for problem in result.damage:
         file = f"{where}/{problem.file}" if problem.file else where
@@ -199,16 +207,18 @@ def _copy(
     return job
 
 
-def _add_objects(folder: RepositoryFolder, when: At, job: CopyJob, order: Order, done: Extracted) -> None:
+def _add_objects(
+    folder: RepositoryFolder, when: At, job: CopyJob, options: ExtractOptions, done: Extracted
+) -> None:
     """Copy the LFS objects that the refs of the copy reach."""
     name = folder.full_name
 
     def report(text: str) -> None:
-        order.report(name, text)
+        options.report(name, text)
 
     try:
         oids = lfs_reached(
-            folder, when.snapshot, job.git_folder, job.tips, lambda find: order.do(find, report)
+            folder, when.snapshot, job.git_folder, job.tips, lambda find: options.do(find, report)
         )
         objects = copy_objects(folder, when.snapshot, oids, job.git_folder, report)
     except (DamageFound, GitFailed) as error:  # the code is complete all the same

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.extract.consistency import Folder
 from mirror.git.lfs.reachable import LFS
 from mirror.git.lfs.sync import LfsFindJob, LfsFindResult
 from mirror.git.lfs.transfer import object_path
 from mirror.git.workers.job import Job
 from mirror.model import JsonObject, NotCanonical, Snapshot, loads, pointers
 from mirror.store.format.layout import check_path
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, StoredFile
 
 METADATA = "metadata"
@@ -36,13 +36,13 @@ class Written:
     logs_let_go: int = 0
     problems: Problems = field(default_factory=list)
 
-    def damage(self, folder: Folder, text: str) -> None:
+    def damage(self, folder: AnyFolder, text: str) -> None:
         """Add a problem of damage."""
         self.problems.append((4, f"{folder.full_name}: {text}"))
 
 
 def write_documents(
-    folder: Folder, snapshot: Snapshot, target: Path, report: OnProgress, *, by_name: bool
+    folder: AnyFolder, snapshot: Snapshot, target: Path, report: OnProgress, *, by_name: bool
 ) -> Written:
     """Write the snapshot's documents to `target`/metadata, and the files that they point to to
     `target`/files: named by sha256, or `by_name` readably.
@@ -80,7 +80,7 @@ def write_documents(
     return written
 
 
-def _documents(folder: Folder, snapshot: Snapshot, written: Written) -> Iterator[tuple[str, bytes]]:
+def _documents(folder: AnyFolder, snapshot: Snapshot, written: Written) -> Iterator[tuple[str, bytes]]:
     """The undamaged documents, each with its path."""
     for path in folder.metadata.paths(snapshot):
         try:
@@ -95,7 +95,7 @@ def _documents(folder: Folder, snapshot: Snapshot, written: Written) -> Iterator
                 yield path, data
 
 
-def _dropped(folder: Folder, written: Written) -> Mapping[str, str]:
+def _dropped(folder: AnyFolder, written: Written) -> Mapping[str, str]:
     """The step logs that retention removed. Read it again where one is missing: prune may be running."""
     try:
         return folder.dropped()
@@ -106,7 +106,7 @@ def _dropped(folder: Folder, written: Written) -> Mapping[str, str]:
         return {}
 
 
-def _copy(folder: Folder, stored: StoredFile, target: Path, written: Written) -> bool:
+def _copy(folder: AnyFolder, stored: StoredFile, target: Path, written: Written) -> bool:
     """Copy a stored file to `target` while hashing it; returns whether it is intact. A damaged copy is
     removed. Raises OSError for errors of the target."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def copy_objects(
     return done
 
 
-def _copy_beside(folder: Folder, source: Path, target: Path, written: Written) -> bool:
+def _copy_beside(folder: AnyFolder, source: Path, target: Path, written: Written) -> bool:
     """Copy an LFS object, and rename it to its place: the repository may be in use."""
     stored = StoredFile(source.name, folder.relative(source), source)
     beside = target.with_name(f"{target.name}.part-{os.getpid()}")

@@ -3,7 +3,7 @@ is a run with a record."""
 
 from mirror.prune.accept import accept_loss
 from mirror.prune.common import RunCancelled
-from mirror.prune.erase import What, erase
+from mirror.prune.erase import ErasureTarget, erase
 from mirror.prune.prune import prune
 
-__all__ = ["RunCancelled", "What", "accept_loss", "erase", "prune"]
+__all__ = ["ErasureTarget", "RunCancelled", "accept_loss", "erase", "prune"]

@@ -11,6 +11,7 @@ from mirror.model import Clock, Outcome, Run, RunEntry, Selector
 from mirror.prune.common import entry_of, finish, guarded, start
 from mirror.store.format.brake import PULL_REQUESTS, REFS, REPOSITORIES, Brake
 from mirror.store.format.layout import BRAKE_FILE
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, current_workspace
 from mirror.store.writing.small_files import write_brake
 from mirror.store.writing.writer import StoreWriter, open_store
@@ -132,6 +133,6 @@ class _Acceptance:
             for lost in one.brake().lost
         }
 
-    def _entry(self, folder: RepositoryFolder | WorkspaceFolder, losses: Sequence[str]) -> RunEntry:
+    def _entry(self, folder: AnyFolder, losses: Sequence[str]) -> RunEntry:
         facts = {"by": self.by, "accepted": list(losses), "files": [BRAKE_FILE] if losses else []}
         return entry_of(folder, Outcome.ACCEPTED if losses else Outcome.KEPT, facts=facts)

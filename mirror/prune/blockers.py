@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mirror.prune.common import Folder
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import Store, StoreDamaged, WorkspaceFolder, current_workspace
 from mirror.store.writing.unfinished_backup import has_unfinished_backup
 
@@ -17,7 +17,7 @@ class Blocker:
     reason: str
 
 
-def find_blocker(store: Store, folder: Folder) -> Blocker | None:
+def find_blocker(store: Store, folder: AnyFolder) -> Blocker | None:
     """The reason why prune must leave `folder` alone, or None. The caller holds the folder's lock, so no
     backup takes a snapshot meanwhile."""
     older = store.rollback_problem(folder)
@@ -44,7 +44,7 @@ def _of_workspace(workspace: WorkspaceFolder) -> Blocker | None:
     return _tripped(workspace)
 
 
-def _tripped(folder: Folder) -> Blocker | None:
+def _tripped(folder: AnyFolder) -> Blocker | None:
     try:
         losses = folder.brake().losses
     except StoreDamaged as damage:

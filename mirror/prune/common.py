@@ -12,10 +12,10 @@ from mirror.errors import Cancelled, Locked, MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, Outcome, Problem, Run, RunEntry, RunKind
 from mirror.store.format.layout import SMALL_FILES
-from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
+from mirror.store.reading.folders import AnyFolder
+from mirror.store.reading.reader import RepositoryFolder
 from mirror.store.writing.writer import StoreWriter
 
-Folder = RepositoryFolder | WorkspaceFolder
 _log = get_logger("prune")
 
 
@@ -74,7 +74,7 @@ def outcome(
     )
 
 
-def entry_of(folder: Folder, result: Outcome, *problems: Problem, **more: Any) -> RunEntry:
+def entry_of(folder: AnyFolder, result: Outcome, *problems: Problem, **more: Any) -> RunEntry:
     """The run entry of a folder."""
     kind: Literal["repository", "workspace"] = (
         "repository" if isinstance(folder, RepositoryFolder) else "workspace"
@@ -84,7 +84,7 @@ def entry_of(folder: Folder, result: Outcome, *problems: Problem, **more: Any) -
     )
 
 
-def with_ledger(entry: RunEntry, folder: Folder) -> RunEntry:
+def with_ledger(entry: RunEntry, folder: AnyFolder) -> RunEntry:
     """The entry with the folder's present ledger and small files, which verify checks. Raises
     StoreDamaged."""
     files = [name for name in SMALL_FILES if folder.has(name)]
@@ -98,7 +98,7 @@ def with_ledger(entry: RunEntry, folder: Folder) -> RunEntry:
     )
 
 
-async def guarded(folder: Folder, work: Callable[[], Awaitable[RunEntry]]) -> RunEntry:
+async def guarded(folder: AnyFolder, work: Callable[[], Awaitable[RunEntry]]) -> RunEntry:
     """The result of `work`. If the folder is locked or damaged, an entry says so and the run continues."""
     try:
         return await work()

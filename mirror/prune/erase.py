@@ -10,16 +10,17 @@ from mirror.bitbucket.people import names_of, person_digest, without_people
 from mirror.errors import UsageError
 from mirror.git.workers.pool import WorkerPool
 from mirror.model import Clock, NoProgress, Outcome, Problem, Progress, Run, RunEntry, Selector
-from mirror.prune.common import Folder, Started, entry_of, finish, guarded, start, with_ledger
+from mirror.prune.common import Started, entry_of, finish, guarded, start, with_ledger
 from mirror.reclaim import erasing
 from mirror.reclaim.freeing import Freed
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import Erasure, WorkspaceFolder, is_own_document
 from mirror.store.writing.folder_writer import AnyWriter
 from mirror.store.writing.writer import StoreWriter, open_store
 
 
 @dataclass(frozen=True)
-class What:
+class ErasureTarget:
     """The target of an erasure: a document (path), a ref, or a person (uuid or account id).
 
     With none of them, the whole repository.
@@ -50,7 +51,7 @@ class What:
 async def erase(
     store_path: Path,
     selector: Selector,
-    what: What,
+    what: ErasureTarget,
     *,
     reason: str,
     by: str,
@@ -73,15 +74,15 @@ async def erase(
         folders = _selected(store, selector, what)
         begun = start(store, "erase", clock.now())
         async with WorkerPool(1, environment=environment) as workers:
-            order = _Order(store, clock, workers, lock_wait, progress or NoProgress())
-            entries = await _folders(order, folders, what, _erasure(what, begun, by, reason))
+            context = _EraseContext(store, clock, workers, lock_wait, progress or NoProgress())
+            entries = await _folders(context, folders, what, _erasure(what, begun, by, reason))
         if not any(entry.outcome is Outcome.ERASED or entry.problems for entry in entries):
             raise UsageError(f"no snapshot of {selector} holds {what}; nothing was changed")
         return finish(store, begun, clock, entries, facts={"by": by, "reason": reason.strip()})
 
 
 @dataclass(frozen=True)
-class _Order:
+class _EraseContext:
     store: StoreWriter
     clock: Clock
     workers: WorkerPool
@@ -89,7 +90,7 @@ class _Order:
     progress: Progress
 
 
-def _selected(store: StoreWriter, selector: Selector, what: What) -> list[Folder]:
+def _selected(store: StoreWriter, selector: Selector, what: ErasureTarget) -> list[AnyFolder]:
     if selector.repository is not None:
         return [*store.reader.repositories([selector])]
     workspaces = store.reader.workspaces([selector])
@@ -103,50 +104,52 @@ def _selected(store: StoreWriter, selector: Selector, what: What) -> list[Folder
     )
 
 
-def _erasure(what: What, begun: Started, by: str, reason: str) -> Erasure:
+def _erasure(what: ErasureTarget, begun: Started, by: str, reason: str) -> Erasure:
     ref = None if what.ref is None else what.ref.encode("utf-8", "surrogateescape")
     return Erasure(begun.id, begun.at, by, reason.strip(), document=what.document, ref=ref)
 
 
-async def _folders(order: _Order, folders: Sequence[Folder], what: What, erasure: Erasure) -> list[RunEntry]:
+async def _folders(
+    context: _EraseContext, folders: Sequence[AnyFolder], what: ErasureTarget, erasure: Erasure
+) -> list[RunEntry]:
     names: set[str] = set()
     for folder in folders if what.person is not None else ():
-        order.progress.report(folder.full_name, "looking for the person")
+        context.progress.report(folder.full_name, "looking for the person")
         names |= erasing.people_in(folder, lambda value: names_of(value, str(what.person)))
     if what.person is not None:
         names.add(what.person)
         erasure = replace(erasure, people=frozenset(person_digest(name) for name in names))
     entries = []
     for folder in folders:
-        order.progress.report(folder.full_name, "erasing")
+        context.progress.report(folder.full_name, "erasing")
         # An erased person must stay out of repositories that the workspace gets later.
         always = isinstance(folder, WorkspaceFolder) and len(names) > 1
-        one = _One(order, order.store.writer_of(folder), erasure, always)
+        one = _FolderErasure(context, context.store.writer_of(folder), erasure, always)
         entries.append(await guarded(folder, one.erase))
-        order.progress.report(folder.full_name, "done")
+        context.progress.report(folder.full_name, "done")
     return entries
 
 
 @dataclass(frozen=True)
-class _One:
+class _FolderErasure:
     """The erasure in one folder; `always`: even if the folder does not have the target."""
 
-    order: _Order
+    context: _EraseContext
     writer: AnyWriter
     erasure: Erasure
     always: bool
 
     async def erase(self) -> RunEntry:
         """Erase, under the folder's lock; returns its entry."""
-        order, writer, folder = self.order, self.writer, self.writer.folder
-        async with writer.lock(order.lock_wait, order.clock) as lock:
+        context, writer, folder = self.context, self.writer, self.writer.folder
+        async with writer.lock(context.lock_wait, context.clock) as lock:
             known = next((one for one in folder.erasures() if one.covers(self.erasure)), None)
             if known is None and not self.always and not erasing.holds(writer, self.erasure, without_people):
                 return with_ledger(entry_of(folder, Outcome.KEPT), folder)
             result = await erasing.erase(
                 writer,
                 known or self.erasure,
-                workers=order.workers,
+                workers=context.workers,
                 lock=lock.fileno,
                 without_people=without_people,
             )

@@ -29,7 +29,6 @@ from mirror.model import (
 )
 from mirror.prune.blockers import find_blocker
 from mirror.prune.common import (
-    Folder,
     RunCancelled,
     Started,
     entry_of,
@@ -50,6 +49,7 @@ from mirror.reclaim.freeing import (
 )
 from mirror.reclaim.pruning import begin_pruning, drop_logs, estimate_freed, finish_pruning
 from mirror.retention import Decision, decide, obstacle
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, current_workspace
 from mirror.store.writing.folder_writer import AnyWriter
 from mirror.store.writing.writer import StoreWriter, open_store
@@ -58,7 +58,7 @@ _PIPELINES = "pipelines/"
 
 
 @dataclass(frozen=True)
-class _Order:
+class _PruneContext:
     config: Config
     clock: Clock
     progress: Progress
@@ -95,17 +95,19 @@ async def prune(
         entries: list[RunEntry] = []
         problems: list[Problem] = []
         async with WorkerPool(config.limits.git_workers, environment=environment) as workers:
-            order = _Order(config, clock, progress or NoProgress(), workers, dry_run, lock_wait, begun)
+            context = _PruneContext(
+                config, clock, progress or NoProgress(), workers, dry_run, lock_wait, begun
+            )
             try:
-                await _folders(order, store, selectors, entries, problems)
+                await _folders(context, store, selectors, entries, problems)
             except asyncio.CancelledError:
                 problems.append(Problem(130, "the run was interrupted"))
-                raise RunCancelled(_end(order, store, entries, problems)) from None
-        return _end(order, store, entries, problems, with_records=not selectors)
+                raise RunCancelled(_end(context, store, entries, problems)) from None
+        return _end(context, store, entries, problems, with_records=not selectors)
 
 
 def _end(
-    order: _Order,
+    context: _PruneContext,
     store: StoreWriter,
     entries: list[RunEntry],
     problems: list[Problem],
@@ -119,19 +121,19 @@ def _end(
     }
     before, records = 1, 0
     if with_records:
-        before, records = store.removable_records(order.config.runs.keep, order.begun.at)
+        before, records = store.removable_records(context.config.runs.keep, context.begun.at)
     if records:
         facts |= {"records": records, "records_from": before}
-    if order.dry_run:
+    if context.dry_run:
         facts["dry_run"] = True
-        return outcome(order.begun, order.clock, entries, problems=problems, facts=facts)
-    run = finish(store, order.begun, order.clock, entries, problems=problems, facts=facts)
+        return outcome(context.begun, context.clock, entries, problems=problems, facts=facts)
+    run = finish(store, context.begun, context.clock, entries, problems=problems, facts=facts)
     store.remove_records(before)
     return run
 
 
 async def _folders(
-    order: _Order,
+    context: _PruneContext,
     store: StoreWriter,
     selectors: Sequence[Selector],
     entries: list[RunEntry],
@@ -144,21 +146,21 @@ async def _folders(
 
     only_repositories = bool(selectors) and all(one.repository is not None for one in selectors)
     workspaces = store.reader.workspaces((), note)
-    chosen: list[Folder] = [] if only_repositories else list(store.reader.workspaces(selectors, note))
+    chosen: list[AnyFolder] = [] if only_repositories else list(store.reader.workspaces(selectors, note))
     chosen += store.reader.repositories(selectors, note)
     for folder in chosen:
-        config = _config_of(order.config, workspaces, folder)
+        config = _config_of(context.config, workspaces, folder)
         if config is None or config.retention is None:
             continue
-        order.progress.report(folder.full_name, "retention")
-        one = _One(order, store, store.writer_of(folder), config, config.retention)
+        context.progress.report(folder.full_name, "retention")
+        one = _FolderPruning(context, store, store.writer_of(folder), config, config.retention)
         entry = await guarded(folder, one.prune)
         entries.append(entry)
-        order.progress.report(folder.full_name, "done")
+        context.progress.report(folder.full_name, "done")
 
 
 def _config_of(
-    config: Config, workspaces: Sequence[WorkspaceFolder], folder: Folder
+    config: Config, workspaces: Sequence[WorkspaceFolder], folder: AnyFolder
 ) -> WorkspaceConfig | None:
     """The configuration for a folder: by the slug or uuid of its workspace, else the one for all workspaces.
 
@@ -176,10 +178,10 @@ def _config_of(
 
 
 @dataclass(frozen=True)
-class _One:
+class _FolderPruning:
     """The pruning of one folder."""
 
-    order: _Order
+    context: _PruneContext
     store: StoreWriter
     writer: AnyWriter
     config: WorkspaceConfig
@@ -187,11 +189,11 @@ class _One:
 
     async def prune(self) -> RunEntry:
         """Decide and remove, under the folder's lock; returns the folder's entry."""
-        order, folder = self.order, self.writer.folder
-        async with self.writer.lock(order.lock_wait, order.clock) as lock:
-            if not order.dry_run:
+        context, folder = self.context, self.writer.folder
+        async with self.writer.lock(context.lock_wait, context.clock) as lock:
+            if not context.dry_run:
                 await finish_erasures(
-                    self.writer, workers=order.workers, lock=lock.fileno, without_people=without_people
+                    self.writer, workers=context.workers, lock=lock.fileno, without_people=without_people
                 )
             snapshots = folder.metadata.snapshots()
             if not snapshots:
@@ -207,7 +209,7 @@ class _One:
             decisions = decide(
                 self.retention.policy,
                 snapshots,
-                now=order.begun.at,
+                now=context.begun.at,
                 accept_missing=self.config.accept_missing,
             )
             return await self._remove(decisions, lock.fileno)
@@ -218,31 +220,33 @@ class _One:
         if isinstance(folder, RepositoryFolder) and folder.gone_since is not None:
             if keep_gone is None:
                 return "it is gone upstream, and retention.keep_gone is not set: kept for ever"
-            if self.order.begun.at - folder.gone_since < keep_gone:
+            if self.context.begun.at - folder.gone_since < keep_gone:
                 until = time_text(folder.gone_since + keep_gone)
                 return f"it is gone upstream; retention begins at {until} (retention.keep_gone)"
         return obstacle(snapshots, accept_missing=self.config.accept_missing)
 
     async def _remove(self, decisions: Sequence[Decision], lock: int) -> RunEntry:
         """Remove the snapshots that `decisions` do not keep, and old step logs."""
-        order, writer, folder = self.order, self.writer, self.writer.folder
+        context, writer, folder = self.context, self.writer, self.writer.folder
         drop = [one.snapshot.id for one in decisions if not one.keep]
         logs = self._old_logs(writer)
         pruned = folder.pruned()
         unfinished = pruned is not None and not pruned.done
-        if order.dry_run:
+        if context.dry_run:
             freed = (
-                await estimate_freed(writer, order.workers, drop, logs.old) if drop or logs.old else Freed()
+                await estimate_freed(writer, context.workers, drop, logs.old) if drop or logs.old else Freed()
             )
         else:
             freed = Freed()
             if drop:
                 check_hashes_held(folder, [one.snapshot for one in decisions])
-                begin_pruning(writer, order.begun.id, drop)
+                begin_pruning(writer, context.begun.id, drop)
             if logs.old:
-                freed += Freed(files=drop_logs(writer, logs.old, order.clock.now(), logs.listed))
+                freed += Freed(files=drop_logs(writer, logs.old, context.clock.now(), logs.listed))
             if drop or unfinished:
-                freed += await free_space(writer, order.workers, lock, rewrite=unfinished, collect=unfinished)
+                freed += await free_space(
+                    writer, context.workers, lock, rewrite=unfinished, collect=unfinished
+                )
                 finish_pruning(writer)
         facts = {
             "decisions": [
@@ -261,7 +265,7 @@ class _One:
         keep, folder = self.retention.pipeline_logs, writer.folder
         if keep is None or not isinstance(folder, RepositoryFolder):
             return _Logs(ListedFiles(), frozenset())
-        since = self.order.begun.at - keep
+        since = self.context.begun.at - keep
         listed = list_files(writer.documents, kept_trees(writer), _ended)
         old = frozenset(
             sha256

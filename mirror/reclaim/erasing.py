@@ -38,7 +38,8 @@ from mirror.store.format.refs_document import (
 )
 from mirror.store.format.removals import Erasure, ErasureFilter, WithoutPeople
 from mirror.store.reading.documents import damage_in, refs_sha256
-from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
+from mirror.store.reading.folders import AnyFolder
+from mirror.store.reading.reader import RepositoryFolder
 from mirror.store.writing.folder_writer import AnyWriter
 from mirror.store.writing.small_files import write_erasure
 
@@ -140,7 +141,7 @@ def holds(writer: AnyWriter, erasure: Erasure, without_people: WithoutPeople) ->
         )
 
 
-def people_in(folder: RepositoryFolder | WorkspaceFolder, names_of: Callable[[Json], set[str]]) -> set[str]:
+def people_in(folder: AnyFolder, names_of: Callable[[Json], set[str]]) -> set[str]:
     """The names that `names_of` finds in the documents of the folder's snapshots. Raises StoreDamaged."""
     found: set[str] = set()
     if folder.metadata.path.exists():

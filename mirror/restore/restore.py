@@ -13,7 +13,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from mirror import extract
 from mirror.errors import Cancelled, MirrorError, UsageError, worst
-from mirror.extract import Folder
 from mirror.git.wire.client import GitLogin
 from mirror.git.wire.push import PushJob, PushResult
 from mirror.git.workers.job import Job
@@ -29,6 +28,7 @@ from mirror.model import (
     time_text,
 )
 from mirror.restore import lfs, server
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ async def run(
                 [when] = extract.choose(repositories, at)
                 assert isinstance(when, At)
                 mirror = "wiki" if only == {"wiki"} else "code"
-                pushing = _Pushing(mirror, target, tuple(refs), login, overwrite, dry_run, pool, progress)
+                pushing = _PushOptions(mirror, target, tuple(refs), login, overwrite, dry_run, pool, progress)
                 return Report((await _push(pushing, repositories[0], when),), dry_run)
             if refs:
                 raise UsageError(
@@ -161,8 +161,10 @@ async def run(
                 )
             base = Path(target).absolute()
             _check_folder(base, overwrite=overwrite)
-            order = _Order(at, only, overwrite, dry_run, pool, progress, may_lack=not selector.is_exact)
-            places: list[tuple[Folder, Path]] = [
+            options = _FolderOptions(
+                at, only, overwrite, dry_run, pool, progress, may_lack=not selector.is_exact
+            )
+            places: list[tuple[AnyFolder, Path]] = [
                 (one, base if selector.is_exact else base / place)
                 for one, place in zip(repositories, extract.places_of(repositories), strict=True)
             ]
@@ -171,7 +173,7 @@ async def run(
             chosen = extract.choose([one for one, _ in places], at)
             for (folder, place), found in zip(places, chosen, strict=True):
                 items.append(
-                    await _to_folder(order, folder, found, place)
+                    await _to_folder(options, folder, found, place)
                     if isinstance(found, At)
                     else _lacking(folder, place, found)
                 )
@@ -179,7 +181,7 @@ async def run(
 
 
 @dataclass(frozen=True)
-class _Pushing:
+class _PushOptions:
     """The options of a restore to a git server."""
 
     mirror: str
@@ -193,7 +195,7 @@ class _Pushing:
 
 
 @dataclass(frozen=True)
-class _Order:
+class _FolderOptions:
     """The options of a restore to a folder; `may_lack`: some of several repositories may have no wiki."""
 
     at: str
@@ -245,7 +247,7 @@ def _parts_of(url: str) -> SplitResult:
     return parts
 
 
-def _item(folder: Folder, when: At, target: str, **more: Any) -> Item:
+def _item(folder: AnyFolder, when: At, target: str, **more: Any) -> Item:
     snapshot = when.snapshot
     return Item(
         repository=folder.full_name,
@@ -263,7 +265,9 @@ def _item(folder: Folder, when: At, target: str, **more: Any) -> Item:
     )
 
 
-def _wanted(folder: Folder, snapshot: Snapshot, only: frozenset[str], *, may_lack: bool) -> dict[str, Refs]:
+def _wanted(
+    folder: AnyFolder, snapshot: Snapshot, only: frozenset[str], *, may_lack: bool
+) -> dict[str, Refs]:
     """The refs of each wanted mirror of a snapshot, by the mirror's name."""
     known = folder.metadata.mirrors(snapshot)
     for lacking in sorted(_needed(folder, only, may_lack=may_lack) - known.keys()):
@@ -274,14 +278,14 @@ def _wanted(folder: Folder, snapshot: Snapshot, only: frozenset[str], *, may_lac
     return {mirror: one.refs for mirror, one in known.items() if mirror.partition("/")[0] in only}
 
 
-def _needed(folder: Folder, only: frozenset[str], *, may_lack: bool) -> frozenset[str]:
+def _needed(folder: AnyFolder, only: frozenset[str], *, may_lack: bool) -> frozenset[str]:
     """The mirrors that a snapshot must have."""
     if not isinstance(folder, RepositoryFolder):
         return frozenset()
     return frozenset({"wiki"}) if only == {"wiki"} and not may_lack else only & {"code"}
 
 
-def _lacking(folder: Folder, place: Path, error: MirrorError) -> Item:
+def _lacking(folder: AnyFolder, place: Path, error: MirrorError) -> Item:
     """The result for one of several without a snapshot."""
     return Item(folder.full_name, "", "", None, None, str(place), problems=(extract.problem_of(error),))
 
@@ -292,29 +296,29 @@ def _unreadable(damage: StoreDamaged) -> Item:
     return Item(name, "", "", None, None, "", problems=problems)
 
 
-async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> Item:
+async def _to_folder(options: _FolderOptions, folder: AnyFolder, when: At, place: Path) -> Item:
     """Restore one repository, or a workspace's own content, to a folder."""
-    if order.dry_run:
-        return _planned(order, folder, when, place)
+    if options.dry_run:
+        return _planned(options, folder, when, place)
     stopped = threading.Event()
     loop = asyncio.get_running_loop()
 
     def report(subject: str, stage: str) -> None:
         if stopped.is_set() and stage != "done":
             raise Cancelled("the restore was stopped")
-        order.progress.report(subject, stage)
+        options.progress.report(subject, stage)
 
     def do(job: Job[T], report: Callable[[str], None]) -> T:
         def forward(text: str) -> None:
             with contextlib.suppress(Cancelled):  # the pool kills the job by itself
                 report(text)
 
-        return asyncio.run_coroutine_threadsafe(order.pool.run(job, progress=forward), loop).result()
+        return asyncio.run_coroutine_threadsafe(options.pool.run(job, progress=forward), loop).result()
 
-    needed = _needed(folder, order.only, may_lack=order.may_lack)
-    wanted = extract.Order(_FORM, order.only, do, report, order.overwrite, needed)
+    needed = _needed(folder, options.only, may_lack=options.may_lack)
+    wanted = extract.ExtractOptions(_FORM, options.only, do, report, options.overwrite, needed)
     try:
-        done = await asyncio.to_thread(extract.extract, folder, when, order.at, place, wanted)
+        done = await asyncio.to_thread(extract.extract, folder, when, options.at, place, wanted)
     except asyncio.CancelledError:
         stopped.set()
         raise
@@ -326,13 +330,13 @@ async def _to_folder(order: _Order, folder: Folder, when: At, place: Path) -> It
     )  # fmt: skip
 
 
-def _planned(order: _Order, folder: Folder, when: At, place: Path) -> Item:
+def _planned(options: _FolderOptions, folder: AnyFolder, when: At, place: Path) -> Item:
     """The result of a dry run."""
     mirrors: dict[str, Refs] = {}
     documents, problems = 0, []
     try:
-        mirrors = _wanted(folder, when.snapshot, order.only, may_lack=order.may_lack)
-        if "metadata" in order.only:
+        mirrors = _wanted(folder, when.snapshot, options.only, may_lack=options.may_lack)
+        if "metadata" in options.only:
             documents = len(folder.metadata.paths(when.snapshot))
     except MirrorError as error:
         problems.append((error.exit_code, error.message))
@@ -343,15 +347,15 @@ def _planned(order: _Order, folder: Folder, when: At, place: Path) -> Item:
     )  # fmt: skip
 
 
-async def _push(order: _Pushing, folder: RepositoryFolder, when: At) -> Item:
+async def _push(options: _PushOptions, folder: RepositoryFolder, when: At) -> Item:
     """Push one repository's code or wiki to a git server; the result names each ref."""
-    name, mirror = folder.full_name, order.mirror
+    name, mirror = folder.full_name, options.mirror
     known = _wanted(folder, when.snapshot, frozenset({mirror}), may_lack=False)[mirror]
     refs = {ref: value for ref, value in known.refs.items() if not ref.startswith(b"refs/mirror/")}
-    wanted = server.choose_refs(refs, order.refs)
+    wanted = server.choose_refs(refs, options.refs)
     default = known.head.value if known.head is not None and known.head.kind == "symref" else None
     job = PushJob(
-        str(folder.mirror(mirror)), order.url, order.login, wanted, order.overwrite, order.dry_run,
+        str(folder.mirror(mirror)), options.url, options.login, wanted, options.overwrite, options.dry_run,
         default=default if default in wanted else None,
     )  # fmt: skip
     problems: list[tuple[int, str]] = []
@@ -359,18 +363,20 @@ async def _push(order: _Pushing, folder: RepositoryFolder, when: At) -> Item:
     objects = lfs.Objects()
     try:
         if mirror == "code":
-            objects = await server.send_objects(folder, when.snapshot, job, order.pool, order.progress)
+            objects = await server.send_objects(folder, when.snapshot, job, options.pool, options.progress)
             problems += objects.problems
-        result = await order.pool.run(job, progress=lambda text: order.progress.report(name, f"push: {text}"))
-        problems += server.problems_of(result, overwrite=order.overwrite)
+        result = await options.pool.run(
+            job, progress=lambda text: options.progress.report(name, f"push: {text}")
+        )
+        problems += server.problems_of(result, overwrite=options.overwrite)
     except MirrorError as error:
         problems.append((error.exit_code, error.message))
     finally:
-        order.progress.report(name, "done")
+        options.progress.report(name, "done")
     return _item(
         folder,
         when,
-        order.url,
+        options.url,
         refs=len(wanted),
         lfs_objects=objects.restored,
         lfs_absent=objects.absent,

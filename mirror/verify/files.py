@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from mirror.model import Finding
 from mirror.store.format.layout import FILES, lfs_object
-from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, StoredFile, WorkspaceFolder
+from mirror.store.reading.folders import AnyFolder
+from mirror.store.reading.reader import StoreDamaged, StoredFile
 from mirror.verify.snapshots import Checked
 
 _CHUNK = 1 << 20
@@ -21,7 +22,7 @@ class FilesChecked:
     findings: list[Finding] = field(default_factory=list)
 
 
-def check_files(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> FilesChecked:
+def check_files(folder: AnyFolder, checked: Checked) -> FilesChecked:
     """Re-hash every stored file and LFS object of a folder. Never raises for damage."""
     result = FilesChecked()
     name = folder.full_name
@@ -52,7 +53,7 @@ def check_files(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) ->
     return result
 
 
-def _check_lfs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked, result: FilesChecked) -> None:
+def _check_lfs(folder: AnyFolder, checked: Checked, result: FilesChecked) -> None:
     there: set[str] = set()
     for path in folder.lfs_objects():
         stored = StoredFile(path.name, folder.relative(path), path)
@@ -71,7 +72,7 @@ def _check_lfs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked, res
 
 
 def _missing(
-    folder: RepositoryFolder | WorkspaceFolder,
+    folder: AnyFolder,
     sha256: str,
     text: str,
     place: str,

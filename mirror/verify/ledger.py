@@ -6,16 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 
 from mirror.model import Finding, Snapshot
 from mirror.store.format.layout import ERASURES_FILE, LEDGER_FILE
-from mirror.store.reading.reader import Ledger, RepositoryFolder, StoreDamaged, WorkspaceFolder
+from mirror.store.reading.folders import AnyFolder
+from mirror.store.reading.reader import Ledger, StoreDamaged
 from mirror.verify.records import Expected
 
-Folder = RepositoryFolder | WorkspaceFolder
 # How often ledger and tags are read before a snapshot counts as missing: prune may be running.
 TRIES = 3
 
 
 def check_ledger(
-    folder: Folder, expected: Expected | None, there: Collection[str], snapshots: Sequence[Snapshot]
+    folder: AnyFolder, expected: Expected | None, there: Collection[str], snapshots: Sequence[Snapshot]
 ) -> list[Finding]:
     """Compare the snapshots of a folder (`there` are the ids of its tags) with its ledger and with the run
     records. Never raises for damage."""
@@ -39,7 +39,7 @@ def check_ledger(
 
 
 class _Check:
-    def __init__(self, folder: Folder, expected: Expected) -> None:
+    def __init__(self, folder: AnyFolder, expected: Expected) -> None:
         self.folder = folder
         self.expected = expected
         self.findings: list[Finding] = []

@@ -11,7 +11,8 @@ from mirror.git.mirrors.fsck import direct_values
 from mirror.git.refs import head_promised, packed_fault, read_head, read_refs
 from mirror.model import Finding, NotCanonical, Refs, Snapshot, dumps, loads, name_to_json, pointers
 from mirror.store.format.layout import LFS_DOCUMENTS, MAIN
-from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder
+from mirror.store.reading.folders import AnyFolder
+from mirror.store.reading.reader import StoreDamaged
 from mirror.verify.ledger import check_ledger
 from mirror.verify.records import Expected
 
@@ -31,7 +32,7 @@ class Checked:
 
 
 def check_snapshots(
-    folder: RepositoryFolder | WorkspaceFolder, expected: Expected | None, level: Literal["refs", "objects"]
+    folder: AnyFolder, expected: Expected | None, level: Literal["refs", "objects"]
 ) -> Checked:
     """Check one folder's snapshots. Never raises for damage."""
     checked = Checked()
@@ -58,7 +59,7 @@ def check_snapshots(
     return checked
 
 
-def _check_repositories(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
+def _check_repositories(folder: AnyFolder, checked: Checked) -> None:
     """Check the checksums of the refs, and the HEAD of the documents."""
     paths = [folder.metadata.path, *folder.mirrors().values()]
     for path in paths:
@@ -86,7 +87,7 @@ def _has_content(path: Path, content: bytes) -> bool:
         return False
 
 
-def _check_order(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
+def _check_order(folder: AnyFolder, checked: Checked) -> None:
     """Check that each sequence occurs once (retention leaves gaps), and that the uuid is the folder's."""
     seen: dict[int, str] = {}
     for snapshot in checked.snapshots:
@@ -102,7 +103,7 @@ def _check_order(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -
             )
 
 
-def _check_refs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
+def _check_refs(folder: AnyFolder, checked: Checked) -> None:
     """Check the keep rule: every hash that a snapshot names is the value of a ref."""
 
     def note(snapshot: Snapshot, damage: StoreDamaged) -> None:
@@ -126,7 +127,7 @@ def _check_refs(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) ->
 
 
 def _check_keep_rule(
-    folder: RepositoryFolder | WorkspaceFolder,
+    folder: AnyFolder,
     mirror: str,
     named: Mapping[str, tuple[str, ...]],
     checked: Checked,
@@ -147,9 +148,7 @@ def _check_keep_rule(
     return True
 
 
-def _check_head(
-    folder: RepositoryFolder | WorkspaceFolder, mirror: str, snapshot: Snapshot, refs: Refs, checked: Checked
-) -> None:
+def _check_head(folder: AnyFolder, mirror: str, snapshot: Snapshot, refs: Refs, checked: Checked) -> None:
     """Check that a mirror's HEAD is that of the last snapshot which has one."""
     path = folder.mirror(mirror)
     head = read_head(path)
@@ -162,9 +161,7 @@ def _check_head(
     _compare_refs(folder, path, refs, checked)
 
 
-def _compare_refs(
-    folder: RepositoryFolder | WorkspaceFolder, path: Path, wanted: Refs, checked: Checked
-) -> None:
+def _compare_refs(folder: AnyFolder, path: Path, wanted: Refs, checked: Checked) -> None:
     """Compare a mirror's refs with those of the last snapshot.
 
     A difference is only a warning: a killed run leaves one, and the next backup corrects it. The hashes that
@@ -180,7 +177,7 @@ def _compare_refs(
         checked.findings.append(Finding(file, text, folder.full_name, first, (), "warning"))
 
 
-def _check_documents(folder: RepositoryFolder | WorkspaceFolder, checked: Checked) -> None:
+def _check_documents(folder: AnyFolder, checked: Checked) -> None:
     """Check that every document is canonical JSON, and note its pointers. Equal documents are read once."""
     previous: Snapshot | None = None
     for snapshot in checked.snapshots:
@@ -197,9 +194,7 @@ def _check_documents(folder: RepositoryFolder | WorkspaceFolder, checked: Checke
         previous = snapshot
 
 
-def _check_document(
-    folder: RepositoryFolder | WorkspaceFolder, snapshot: Snapshot, path: str, checked: Checked
-) -> None:
+def _check_document(folder: AnyFolder, snapshot: Snapshot, path: str, checked: Checked) -> None:
     def finding(problem: str) -> None:
         checked.findings.append(
             Finding(folder.metadata.file, f"{path}: {problem}", folder.full_name, path, (snapshot.id,))

@@ -31,13 +31,13 @@ from mirror.model import (
     snapshot_id,
 )
 from mirror.store.format.layout import may_belong_to
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, TwoFolders, WorkspaceFolder
 from mirror.verify.files import check_files
 from mirror.verify.records import Expected, check_runs
 from mirror.verify.snapshots import check_snapshots
 
 Level = Literal["refs", "objects"]
-Folder = RepositoryFolder | WorkspaceFolder
 FINDINGS_MAX = 10_000
 _TRIES = 5
 _log = get_logger("verify")
@@ -113,7 +113,7 @@ def _log_finding(finding: Finding) -> None:
 
 
 @dataclass(frozen=True)
-class _Order:
+class _VerifyContext:
     level: Level
     clock: Clock
     progress: Progress
@@ -158,14 +158,14 @@ async def run(
                 tally.add(_lost_folders(expected, workspaces, repositories))
             with contextlib.suppress(StoreDamaged):  # check_runs has reported it
                 tally.count("run_records", len(store.run_ids()))
-            folders: list[Folder] = [*workspaces, *repositories]
+            folders: list[AnyFolder] = [*workspaces, *repositories]
             tally.add(_of_folders(folders, [] if selectors else store.foreign_entries()))
             chosen = _share_of(folders, share, journal, clock.now())
             if share != 1:
                 facts["share"] = f"{len(chosen)} of {len(folders)} folders"
             async with WorkerPool(workers, environment=environment) as pool:
-                order = _Order(level, clock, progress or NoProgress(), pool, expected, journal)
-                await _folders(order, chosen, max(1, workers), tally)
+                context = _VerifyContext(level, clock, progress or NoProgress(), pool, expected, journal)
+                await _folders(context, chosen, max(1, workers), tally)
     except UsageError:
         raise
     except StoreDamaged as damage:
@@ -188,8 +188,8 @@ async def run(
 
 
 def _share_of(
-    folders: Sequence[Folder], share: Fraction, journal: Journal | None, now: datetime
-) -> list[Folder]:
+    folders: Sequence[AnyFolder], share: Fraction, journal: Journal | None, now: datetime
+) -> list[AnyFolder]:
     """`share` of the folders: those never verified, or the longest ago.
 
     A time after `now` is from a wrong clock, and counts as never.
@@ -198,27 +198,27 @@ def _share_of(
     number = math.ceil(len(folders) * share)
     never = datetime.min.replace(tzinfo=UTC)
 
-    def verified(folder: Folder) -> datetime:
+    def verified(folder: AnyFolder) -> datetime:
         when = last.get(folder.place, never)
         return when if when <= now else never
 
     return sorted(folders, key=lambda one: (verified(one), one.place))[:number]
 
 
-async def _folders(order: _Order, folders: Sequence[Folder], width: int, tally: _Tally) -> None:
+async def _folders(context: _VerifyContext, folders: Sequence[AnyFolder], width: int, tally: _Tally) -> None:
     """Verify folders, `width` at a time; the results of an interrupted run are reused."""
-    done = order.journal.done() if order.journal is not None else {}
+    done = context.journal.done() if context.journal is not None else {}
     slots = asyncio.Semaphore(width)
 
-    async def one(folder: Folder) -> None:
+    async def one(folder: AnyFolder) -> None:
         async with slots:
-            mine = await _steadily(order, folder)
-            found = Verified(folder.place, order.clock.now(), mine.findings, mine.counts)
+            mine = await _steadily(context, folder)
+            found = Verified(folder.place, context.clock.now(), mine.findings, mine.counts)
             for name, number in mine.counts.items():
                 tally.count(name, number)
             tally.add(found.findings)
-            if order.journal is not None:
-                order.journal.note(found)
+            if context.journal is not None:
+                context.journal.note(found)
 
     async with asyncio.TaskGroup() as group:
         for folder in folders:
@@ -251,21 +251,21 @@ def _lost_folders(
     ]
 
 
-async def _steadily(order: _Order, folder: Folder) -> _Tally:
+async def _steadily(context: _VerifyContext, folder: AnyFolder) -> _Tally:
     """The result for a folder. If that has damage, and prune, erase or backup changed the folder meanwhile,
     it is verified again: they remove what no tag reaches any more."""
     for _ in range(_TRIES):
         before, tally = version_of(folder), _Tally(quiet=True)
-        await _folder(order, folder, tally)
+        await _folder(context, folder, tally)
         if not any(one.severity == "damage" for one in tally.findings) or version_of(folder) == before:
             break
     return tally
 
 
-def _of_folders(folders: Sequence[Folder], foreign_entries: Sequence[str]) -> list[Finding]:
+def _of_folders(folders: Sequence[AnyFolder], foreign_entries: Sequence[str]) -> list[Finding]:
     """Findings for damaged identity files, folders with the same uuid, and foreign entries."""
     found = []
-    by_uuid: dict[str, Folder] = {}
+    by_uuid: dict[str, AnyFolder] = {}
     for one in folders:
         if one.identity_damage is not None:
             text = one.identity_damage.problem
@@ -282,37 +282,37 @@ def _of_folders(folders: Sequence[Folder], foreign_entries: Sequence[str]) -> li
     return [*found, *(Finding(one, text, severity="warning") for one in foreign_entries)]
 
 
-async def _folder(order: _Order, folder: Folder, tally: _Tally) -> None:
+async def _folder(context: _VerifyContext, folder: AnyFolder, tally: _Tally) -> None:
     name = folder.full_name
-    order.progress.report(name, "snapshots")
-    known = order.expected.get(folder.place)
+    context.progress.report(name, "snapshots")
+    known = context.expected.get(folder.place)
     # A run killed after a rename has no record of it.
     names = {folder.full_name, *(former.name for former in folder.former_names)}
     if known is not None and known.full_name not in names:
         text = f"its name is not {known.full_name}, as the last run record says"
         tally.add([Finding(folder.place, text, name)])
-    checked = check_snapshots(folder, known, order.level)
+    checked = check_snapshots(folder, known, context.level)
     tally.add(checked.findings)
     tally.count("snapshots", len(checked.snapshots))
-    if order.level == "objects":
+    if context.level == "objects":
         if checked.snapshots or folder.metadata.path.exists():
             finished = bool(checked.snapshots or (known is not None and (known.snapshots or known.ledger)))
             job = CheckJob(str(folder.metadata.path), tuple(folder_commits(folder)), finished=finished)
-            await _objects(order, folder, job, {}, tally)
+            await _objects(context, folder, job, {}, tally)
         for mirror in sorted(checked.named.keys() | folder.mirrors().keys()):
             named = checked.named.get(mirror, {})
             path = folder.mirror(mirror)
             if named or path.exists():
                 job = CheckJob(str(path), tuple(sorted(named)), finished=mirror in checked.named)
-                await _objects(order, folder, job, named, tally)
-        order.progress.report(name, "files")
+                await _objects(context, folder, job, named, tally)
+        context.progress.report(name, "files")
         files = await asyncio.to_thread(check_files, folder, checked)
         tally.add(files.findings)
         tally.count("files", files.count)
-    order.progress.report(name, "done")
+    context.progress.report(name, "done")
 
 
-def folder_commits(folder: Folder) -> list[str]:
+def folder_commits(folder: AnyFolder) -> list[str]:
     """The commits of a folder's snapshots; none where the tags cannot be read."""
     try:
         return list(folder.metadata.tags().values())
@@ -321,8 +321,8 @@ def folder_commits(folder: Folder) -> list[str]:
 
 
 async def _objects(
-    order: _Order,
-    folder: Folder,
+    context: _VerifyContext,
+    folder: AnyFolder,
     job: CheckJob,
     snapshots_of: Mapping[str, tuple[str, ...]],
     tally: _Tally,
@@ -331,9 +331,9 @@ async def _objects(
     path = Path(job.path)
     place = folder.relative(path)
     try:
-        result = await order.pool.run(
+        result = await context.pool.run(
             job,
-            progress=lambda text: order.progress.report(folder.full_name, f"{path.name}: {text}"),
+            progress=lambda text: context.progress.report(folder.full_name, f"{path.name}: {text}"),
         )
     except MirrorError as error:
         tally.add([Finding(place, f"could not be checked: {error.message}", folder.full_name)])
@@ -355,7 +355,7 @@ async def _objects(
     )
 
 
-def _tags(folder: Folder) -> dict[str, str]:
+def _tags(folder: AnyFolder) -> dict[str, str]:
     try:
         return folder.metadata.tags()
     except (StoreDamaged, OSError):

@@ -17,7 +17,7 @@ from mirror.config import Retention, load
 from mirror.errors import CredentialRefused
 from mirror.git.mirrors import maintenance
 from mirror.model import JsonObject, Part, Run, RunEntry, Selector, Snapshot
-from mirror.prune import What
+from mirror.prune import ErasureTarget
 from mirror.retention import Policy
 from mirror.simulator import Fault, Simulator, World
 from mirror.simulator.api.render_settings import Settings
@@ -197,7 +197,8 @@ async def test_an_erased_snippet_takes_its_repository_with_it_and_stays_out(plac
     place.clock.elapsed += 8 * DAY
     await place.run()
     run = await prune.erase(
-        place.config.store, ACME, What(document="snippets/kypj.json"), reason="holds a password", by="ann",
+        place.config.store, ACME, ErasureTarget(document="snippets/kypj.json"),
+        reason="holds a password", by="ann",
         clock=place.clock, environment=os.environ,
     )  # fmt: skip
     assert run.exit_code == 0

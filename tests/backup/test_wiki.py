@@ -20,7 +20,7 @@ from mirror.errors import CredentialRefused
 from mirror.git.documents.repository import Documents
 from mirror.git.mirrors.fetch import read_refs
 from mirror.model import Part, Run, RunEntry, Selector
-from mirror.prune import What
+from mirror.prune import ErasureTarget
 from mirror.retention import Policy
 from mirror.simulator import Fault, Simulator, Switches, World
 from mirror.simulator.world.repository import SimRepository
@@ -438,7 +438,8 @@ async def test_what_is_erased_of_a_wiki_stays_out(place: Place, ref: str | None)
     await place.run()
     path = folder_of(place).mirror("wiki")
     run = await prune.erase(
-        place.config.store, WEBSITE, What(ref=ref), reason="holds a password", by="ann", clock=place.clock,
+        place.config.store, WEBSITE, ErasureTarget(ref=ref),
+        reason="holds a password", by="ann", clock=place.clock,
         environment=os.environ,
     )  # fmt: skip
     assert run.exit_code == 0

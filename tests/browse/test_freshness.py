@@ -11,7 +11,7 @@ import pytest
 
 from mirror import backup, browse
 from mirror.model import Selector
-from mirror.prune import What, erase
+from mirror.prune import ErasureTarget, erase
 from mirror.simulator import Fault
 from tests.clock import FakeClock
 from tests.e2e.helpers import json_of, mirror
@@ -67,7 +67,7 @@ async def test_what_is_gone_erased_or_excluded_is_settled(place: Place) -> None:
         await place.run()
     place.clock.elapsed += 60
     await erase(
-        place.config.store, Selector.parse("acme/billing"), What(), reason="asked for", by="ann",
+        place.config.store, Selector.parse("acme/billing"), ErasureTarget(), reason="asked for", by="ann",
         clock=place.clock, environment=os.environ,
     )  # fmt: skip
     [entry] = place.config.workspaces

@@ -1,5 +1,5 @@
-"""What status shows: what upstream rewrote and removed, what keeps failing, and the state of pull request
-heads."""
+"""What status shows: what upstream rewrote and removed, what keeps failing, and the state of pull
+request heads."""
 
 from __future__ import annotations
 

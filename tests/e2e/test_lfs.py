@@ -397,7 +397,7 @@ async def test_an_erased_ref_takes_its_objects_along(place: Place) -> None:
     for oid in (stays, goes):
         part_path(parts, oid).write_bytes(content(3)[:1000])
     run = await prune.erase(
-        place.config.store, Selector("acme", "game"), prune.What(ref="refs/heads/secret"),
+        place.config.store, Selector("acme", "game"), prune.ErasureTarget(ref="refs/heads/secret"),
         reason="asked for", by="ann", clock=place.clock, environment=os.environ,
     )  # fmt: skip
     assert run.exit_code == 0, run

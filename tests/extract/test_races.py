@@ -138,7 +138,7 @@ def test_what_was_chosen_before_the_writer_ran_is_chosen_again(
     folder = made.folder("api")
     chosen = folder.metadata.at(folder.metadata.snapshots()[1].id)
     writer(made)
-    order = extract.Order(
+    order = extract.ExtractOptions(
         extract.Form(extract.EXPORTING),
         frozenset({"code", "metadata"}),
         lambda job, tell: job.do(tell, lambda: 0.0, DEFAULT_LIMITS),

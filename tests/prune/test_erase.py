@@ -14,7 +14,7 @@ from mirror import prune, verify
 from mirror.errors import UsageError
 from mirror.fs.durable import write_file
 from mirror.model import Run, Selector
-from mirror.prune import What
+from mirror.prune import ErasureTarget
 from mirror.simulator.world.people import braced
 from mirror.store.format.removals import erasures_json
 from mirror.store.format.seal import sealed
@@ -23,7 +23,7 @@ from tests.place import Place
 from tests.prune.test_prune import folder_of, git, sound
 
 
-async def erase(place: Place, selector: str, what: What, reason: str = "holds a password") -> Run:
+async def erase(place: Place, selector: str, what: ErasureTarget, reason: str = "holds a password") -> Run:
     place.clock.elapsed += 60
     return await prune.erase(
         place.config.store,
@@ -59,7 +59,7 @@ async def test_a_document_leaves_a_tombstone_in_every_snapshot(place: Place) -> 
     before = folder_of(place, "acme/website")
     ids = list(before.metadata.tags())
     assert b"hunter2" in everything_in(before.metadata.path)
-    run = await erase(place, "acme/website", What(document=path))
+    run = await erase(place, "acme/website", ErasureTarget(document=path))
     assert run.exit_code == 0
     folder = folder_of(place, "acme/website")
     assert list(folder.metadata.tags()) == ids
@@ -88,7 +88,7 @@ async def test_a_person_is_gone_from_the_whole_workspace(place: Place) -> None:
         f"Ask @{{{account}}} please", author=place.world.users["ann@acme.example"]
     )
     await place.run()
-    run = await erase(place, "acme", What(person=bob.uuid), "asked to be forgotten")
+    run = await erase(place, "acme", ErasureTarget(person=bob.uuid), "asked to be forgotten")
     assert run.exit_code == 0
     await sound(place)
     place.acme.add_repository("brand-new", project="DOCS")
@@ -118,7 +118,7 @@ async def test_a_ref_and_what_only_it_reached_are_gone(place: Place) -> None:
         )  # fmt: skip
         website.force("leak", value)
         assert (await place.run()).exit_code == 0
-    run = await erase(place, "acme/website", What(ref="refs/heads/leak"))
+    run = await erase(place, "acme/website", ErasureTarget(ref="refs/heads/leak"))
     assert (run.exit_code, run.entries[0].problems) == (0, ())
     folder = folder_of(place, "acme/website")
     assert b"SECRET KEY" not in everything_in(folder.code)
@@ -135,7 +135,7 @@ async def test_a_ref_and_what_only_it_reached_are_gone(place: Place) -> None:
 
 async def test_what_other_refs_still_reach_is_said(place: Place) -> None:
     await place.run()
-    run = await erase(place, "acme/website", What(ref="refs/heads/feature/blog"))
+    run = await erase(place, "acme/website", ErasureTarget(ref="refs/heads/feature/blog"))
     assert run.exit_code == 3
     assert "still reached by" in run.entries[0].problems[0].text
     assert "refs/mirror/pull-requests/" in run.entries[0].problems[0].text
@@ -145,7 +145,7 @@ async def test_a_whole_repository_stays_away(place: Place) -> None:
     await place.run()
     before = folder_of(place, "acme/billing")
     assert list(before.files())
-    run = await erase(place, "acme/billing", What(), "never ours to keep")
+    run = await erase(place, "acme/billing", ErasureTarget(), "never ours to keep")
     assert run.exit_code == 0
     folder = folder_of(place, "acme/billing")
     left = {path.name for path in (place.config.store / folder.place).rglob("*") if path.is_file()}
@@ -172,27 +172,27 @@ async def test_nothing_to_erase_is_an_error_and_changes_nothing(place: Place) ->
 
     before = content()
     for what in (
-        What(document="pull-requests/9/999.json"),
-        What(ref="refs/heads/none"),
-        What(person="{00000000-0000-4000-8000-000000000000}"),
+        ErasureTarget(document="pull-requests/9/999.json"),
+        ErasureTarget(ref="refs/heads/none"),
+        ErasureTarget(person="{00000000-0000-4000-8000-000000000000}"),
     ):
         with pytest.raises(UsageError, match="holds"):
             await erase(place, "acme/website", what)
     assert content() == before
     with pytest.raises(UsageError, match="store's own"):
-        What(document="refs.json")
+        ErasureTarget(document="refs.json")
     with pytest.raises(UsageError, match="one thing"):
-        What(document="a.json", ref="refs/heads/x")
+        ErasureTarget(document="a.json", ref="refs/heads/x")
     with pytest.raises(UsageError, match="reason"):
-        await erase(place, "acme/website", What(ref="refs/heads/main"), " ")
+        await erase(place, "acme/website", ErasureTarget(ref="refs/heads/main"), " ")
     with pytest.raises(UsageError, match="workspace"):
-        await erase(place, "acme", What())
+        await erase(place, "acme", ErasureTarget())
 
 
 async def test_an_erasure_that_was_killed_is_finished_by_the_next_backup(place: Place) -> None:
     await with_history(place)
     path = "pull-requests/0/3.json"
-    run = await erase(place, "acme/website", What(document=path))
+    run = await erase(place, "acme/website", ErasureTarget(document=path))
     folder: RepositoryFolder = folder_of(place, "acme/website")
     [erasure] = folder.erasures()
     pending = sealed(erasures_json([replace(erasure, done=False)]))
@@ -209,7 +209,7 @@ async def test_an_erasure_that_was_killed_is_finished_by_the_next_backup(place: 
 
 async def test_removing_the_list_of_erasures_is_found(place: Place) -> None:
     await with_history(place)
-    await erase(place, "acme/website", What(document="pull-requests/0/3.json"))
+    await erase(place, "acme/website", ErasureTarget(document="pull-requests/0/3.json"))
     folder = folder_of(place, "acme/website")
     (place.config.store / folder.relative("erasures.json")).unlink()
     run = await verify.run(place.config.store, clock=place.clock, environment=os.environ)

@@ -58,7 +58,7 @@ async def test_an_erased_repository_is_told_as_erased_beside_the_others(place: P
     await prune.erase(
         place.config.store,
         Selector.parse("acme/billing"),
-        prune.What(),
+        prune.ErasureTarget(),
         reason="never ours to keep",
         by="ann",
         clock=place.clock,

@@ -12,7 +12,7 @@ from pathlib import Path
 from mirror import prune, verify
 from mirror.config import Retention
 from mirror.model import Selector
-from mirror.prune import What
+from mirror.prune import ErasureTarget
 from mirror.retention import Policy
 from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
@@ -70,7 +70,8 @@ async def test_every_file_has_a_name_of_the_format_and_json_is_json(place: Place
     config = replace(place.config, workspaces=(replace(entry, accept_missing=("lfs",)),))
     await prune.prune(config, clock=place.clock, environment=os.environ)
     await prune.erase(
-        config.store, Selector.parse("acme/website"), What(document="pull-requests/0/3.json"), reason="why",
+        config.store, Selector.parse("acme/website"), ErasureTarget(document="pull-requests/0/3.json"),
+        reason="why",
         by="ann", clock=place.clock, environment=os.environ,
     )  # fmt: skip
     journal = VerifyJournal(config.store, "objects 1 ", resume=False, now=place.clock.now())

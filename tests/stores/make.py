@@ -58,7 +58,7 @@ async def make(version: str) -> None:
         selector = Selector("acme", "scratch")
         await prune.prune(kept, [selector], clock=clock, environment=os.environ)
         await prune.erase(
-            config.store, selector, prune.What("repository.json"), reason="An example", by="nobody",
+            config.store, selector, prune.ErasureTarget("repository.json"), reason="An example", by="nobody",
             clock=clock, environment=os.environ,
         )  # fmt: skip
     (HERE / f"{version}.json").write_text(json.dumps(before, indent=2, sort_keys=True) + "\n")

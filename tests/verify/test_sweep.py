@@ -51,7 +51,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         kept = replace(config, workspaces=tuple(replace(one, retention=rule) for one in config.workspaces))
         await prune.prune(kept, clock=clock, environment=os.environ)
         await prune.erase(
-            folder / "store", Selector(SLUG, "website"), prune.What("pull-requests/0/1.json"),
+            folder / "store", Selector(SLUG, "website"), prune.ErasureTarget("pull-requests/0/1.json"),
             reason="asked for", by="ann", clock=clock, environment=os.environ,
         )  # fmt: skip
 

@@ -120,7 +120,7 @@ async def run_erase(context: Context) -> int:
     if options.document is not None:
         document = document_path(options.document)
         document = document if document.endswith(".json") else f"{document}.json"
-    what = prune.What(document, options.ref, options.person)
+    what = prune.ErasureTarget(document, options.ref, options.person)
     if not options.yes:
         named = "everything" if what.is_everything else str(what)
         confirm(f"Erase {named} from all snapshots of {options.selector}? It cannot be undone.")

@@ -26,6 +26,7 @@ from mirror.store.reading import run_records
 from mirror.store.reading.documents import OpenDocuments
 from mirror.store.reading.folder_lookup import FolderLookup, foreign_names, owned_folders
 from mirror.store.reading.folders import (
+    AnyFolder,
     Folder,
     OnDamage,
     RepositoryFolder,
@@ -184,9 +185,7 @@ class Store:
             self._history = read_history(self.path, on_damage or run_records.log_damage)
         return self._history
 
-    def rollback_problem(
-        self, folder: RepositoryFolder | WorkspaceFolder, sha256: str | None = None
-    ) -> str | None:
+    def rollback_problem(self, folder: AnyFolder, sha256: str | None = None) -> str | None:
         """A problem text where the ledger of `folder` is older than the run records say, or None.
 
         The folder was restored from an older copy then, and newer snapshots may be missing. `sha256` is that
@@ -374,11 +373,11 @@ class Store:
         ]
         return found[0].uuid if len(found) == 1 else None
 
-    def check_alone(self, folder: WorkspaceFolder | RepositoryFolder) -> None:
+    def check_alone(self, folder: AnyFolder) -> None:
         """Raise TwoFolders where another folder has the same uuid, and StoreDamaged where a folder that may
         have it is damaged, or where the name of this folder does not match its uuid."""
         if isinstance(folder, RepositoryFolder):
-            known: WorkspaceFolder | RepositoryFolder | None = self.folder_of_repository(folder.uuid)
+            known: AnyFolder | None = self.folder_of_repository(folder.uuid)
         else:
             known = self.folder_of_workspace(folder.uuid)
         if known is None or known.place != folder.place:

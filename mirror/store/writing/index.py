@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from mirror.model import JsonObject, time_text
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, WorkspaceFolder
 
 
@@ -17,7 +18,7 @@ def index_document(
 ) -> JsonObject:
     """The content of `index.json`: every folder, and the folders of every name."""
     names: dict[str, list[str]] = {}
-    everything: list[WorkspaceFolder | RepositoryFolder] = [*workspaces, *repositories]
+    everything: list[AnyFolder] = [*workspaces, *repositories]
     for one in everything:
         for name in dict.fromkeys((one.full_name, *(former.name for former in one.former_names))):
             names.setdefault(name, []).append(one.relative())
@@ -66,7 +67,7 @@ def index_page(
         "| name | folder | once called | gone since |",
         "|---|---|---|---|",
     ]
-    everything: list[WorkspaceFolder | RepositoryFolder] = [*workspaces, *repositories]
+    everything: list[AnyFolder] = [*workspaces, *repositories]
     for one in everything:
         former = ", ".join(f"{item.name} (until {time_text(item.until)})" for item in one.former_names)
         gone = one.gone_since if isinstance(one, RepositoryFolder) else None

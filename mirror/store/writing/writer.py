@@ -37,6 +37,7 @@ from mirror.store.format.identity import (
     WorkspaceIdentity,
 )
 from mirror.store.format.seal import is_sealed, sealed
+from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import (
     RepositoryFolder,
     Store,
@@ -230,7 +231,7 @@ class StoreWriter:
             found, self._command, partial(self.reader.check_alone, found), identity_damage=damage
         )
 
-    def writer_of(self, folder: RepositoryFolder | WorkspaceFolder) -> RepositoryWriter | WorkspaceWriter:
+    def writer_of(self, folder: AnyFolder) -> RepositoryWriter | WorkspaceWriter:
         """A writer for an existing folder."""
         check = partial(self.reader.check_alone, folder)
         if isinstance(folder, RepositoryFolder):
