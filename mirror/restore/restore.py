@@ -144,16 +144,10 @@ async def run(
         repositories = folders if only & _OF_REPOSITORY else []
         async with WorkerPool(2, environment=environment, network=network) as pool:
             if is_url(target):
-                if len(repositories) != 1:
-                    raise UsageError(
-                        f"{selector} matches {len(repositories)} repositories, and a URL can take one",
-                        hint="name one repository, or restore to a folder",
-                    )
-                [when] = extract.choose(repositories, at)
-                assert isinstance(when, At)
+                repository, when = _only_one(selector, repositories, at)
                 mirror = "wiki" if only == {"wiki"} else "code"
                 pushing = _PushOptions(mirror, target, tuple(refs), login, overwrite, dry_run, pool, progress)
-                return Report((await _push(pushing, repositories[0], when),), dry_run)
+                return Report((await _push(pushing, repository, when),), dry_run)
             if refs:
                 raise UsageError(
                     "--refs selects what is pushed to a git server, and the target is a folder",
@@ -178,6 +172,20 @@ async def run(
                     else _lacking(folder, place, found)
                 )
             return Report(tuple(items), dry_run)
+
+
+def _only_one(
+    selector: Selector, repositories: Sequence[RepositoryFolder], at: str
+) -> tuple[RepositoryFolder, At]:
+    """The one repository to push, and its snapshot. Raises UsageError and StoreDamaged."""
+    if len(repositories) != 1:
+        raise UsageError(
+            f"{selector} matches {len(repositories)} repositories, and a URL can take one",
+            hint="name one repository, or restore to a folder",
+        )
+    [when] = extract.choose(repositories, at)
+    assert isinstance(when, At)
+    return repositories[0], when
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -152,14 +152,7 @@ async def run(
         with Store.open(path) as store:
             expected, count = check_runs(store, note, everything=level == "objects")
             tally.count("small_files", count)
-            workspaces = [] if _only_repositories(selectors) else store.workspaces(selectors, note)
-            repositories = store.repositories(selectors, note)
-            if not selectors:
-                tally.add(_lost_folders(expected, workspaces, repositories))
-            with contextlib.suppress(StoreDamaged):  # check_runs has reported it
-                tally.count("run_records", len(store.run_ids()))
-            folders: list[AnyFolder] = [*workspaces, *repositories]
-            tally.add(_of_folders(folders, [] if selectors else store.foreign_entries()))
+            folders = _check_folders(store, selectors, expected, tally, note)
             chosen = _share_of(folders, share, journal, clock.now())
             if share != 1:
                 facts["share"] = f"{len(chosen)} of {len(folders)} folders"
@@ -170,6 +163,30 @@ async def run(
         raise
     except StoreDamaged as damage:
         note(damage)
+    return _result(started, clock.now(), facts, tally)
+
+
+def _check_folders(
+    store: Store,
+    selectors: Sequence[Selector],
+    expected: Mapping[str, Expected],
+    tally: _Tally,
+    note: Callable[[StoreDamaged], None],
+) -> list[AnyFolder]:
+    """The selected folders; what is wrong with the set of folders goes to `tally`, damage to `note`."""
+    workspaces = [] if _only_repositories(selectors) else store.workspaces(selectors, note)
+    repositories = store.repositories(selectors, note)
+    if not selectors:
+        tally.add(_lost_folders(expected, workspaces, repositories))
+    with contextlib.suppress(StoreDamaged):  # check_runs has reported it
+        tally.count("run_records", len(store.run_ids()))
+    folders: list[AnyFolder] = [*workspaces, *repositories]
+    tally.add(_of_folders(folders, [] if selectors else store.foreign_entries()))
+    return folders
+
+
+def _result(started: datetime, ended: datetime, facts: dict[str, Any], tally: _Tally) -> Run:
+    """The run with its findings."""
     damage_found = sum(1 for finding in tally.findings if finding.severity == "damage")
     problems = (Problem(4, f"{damage_found} finding(s) of damage"),) if damage_found else ()
     facts["checked"] = dict(sorted(tally.counts.items()))
@@ -180,7 +197,7 @@ async def run(
         id=f"{snapshot_id(started).lower()}-{secrets.token_hex(3)}",
         kind="verify",
         started=started,
-        ended=clock.now(),
+        ended=ended,
         program=__version__,
         problems=problems,
         facts=facts,
@@ -297,7 +314,7 @@ async def _folder(context: _VerifyContext, folder: AnyFolder, tally: _Tally) -> 
     if context.level == "objects":
         if checked.snapshots or folder.metadata.path.exists():
             finished = bool(checked.snapshots or (known is not None and (known.snapshots or known.ledger)))
-            job = CheckJob(str(folder.metadata.path), tuple(folder_commits(folder)), finished=finished)
+            job = CheckJob(str(folder.metadata.path), tuple(_tags(folder).values()), finished=finished)
             await _objects(context, folder, job, {}, tally)
         for mirror in sorted(checked.named.keys() | folder.mirrors().keys()):
             named = checked.named.get(mirror, {})
@@ -310,14 +327,6 @@ async def _folder(context: _VerifyContext, folder: AnyFolder, tally: _Tally) -> 
         tally.add(files.findings)
         tally.count("files", files.count)
     context.progress.report(name, "done")
-
-
-def folder_commits(folder: AnyFolder) -> list[str]:
-    """The commits of a folder's snapshots; none where the tags cannot be read."""
-    try:
-        return list(folder.metadata.tags().values())
-    except (StoreDamaged, OSError):
-        return []
 
 
 async def _objects(
@@ -356,6 +365,7 @@ async def _objects(
 
 
 def _tags(folder: AnyFolder) -> dict[str, str]:
+    """The tags of the folder's snapshots; none where they cannot be read."""
     try:
         return folder.metadata.tags()
     except (StoreDamaged, OSError):
