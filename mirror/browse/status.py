@@ -234,13 +234,13 @@ def stale(found: Status, *, most: timedelta, now: datetime) -> list[str]:
     if not things and not found.repositories:
         return ["nothing was backed up yet"]
     late = []
-    for name, whole in things:
-        if whole is None:
-            late.append(f"{name} was never whole, as far as run records show")
-        elif whole - now > CLOCKS_DIFFER:
-            late.append(f"{name} was last whole at {time_text(whole)}, which is yet to come: a wrong clock")
-        elif now - whole > most:
-            late.append(f"{name} was last whole at {time_text(whole)}")
+    for name, confirmed in things:
+        if confirmed is None:
+            late.append(f"{name} was never complete, as far as run records show")
+        elif confirmed - now > CLOCKS_DIFFER:
+            late.append(f"{name} was last complete at {time_text(confirmed)}, in the future: a wrong clock")
+        elif now - confirmed > most:
+            late.append(f"{name} was last complete at {time_text(confirmed)}")
     return late
 
 
@@ -266,6 +266,6 @@ def _size(folder: Path) -> int:
     total = 0
     for base, _folders, files in os.walk(folder):
         for name in files:
-            with contextlib.suppress(OSError):  # a writer may be at work
+            with contextlib.suppress(OSError):  # a writer may remove it
                 total += Path(base, name).lstat().st_size
     return total

@@ -55,7 +55,7 @@ async def test_a_command_line_tells_which(place: Place) -> None:
     # The command uses the machine's clock; the backup is at most weeks before or after it.
     done = mirror("status", "--store", store, "--max-age", "1s", "--json")
     assert done.returncode == 3
-    assert any(one.startswith("acme/website was last whole at 2026-") for one in json_of(done)["stale"])
+    assert any(one.startswith("acme/website was last complete at 2026-") for one in json_of(done)["stale"])
     assert mirror("status", "--store", store).returncode == 0
 
 

@@ -237,7 +237,7 @@ async def test_a_tag_at_another_snapshots_commit_is_damage(tmp_path: Path) -> No
     with Documents(writer.path / "metadata.git") as documents:
         tags = documents.tags()
         documents.set_refs({"refs/tags/20200101T000000Z": max(tags.values())})
-    with pytest.raises(StoreDamaged, match="stands at the snapshot"):
+    with pytest.raises(StoreDamaged, match="points to the snapshot"):
         writer.folder.metadata.snapshots()
 
 

@@ -63,7 +63,7 @@ def foreign(path: Path, owner: Owner) -> Iterator[tuple[str, Owner | None]]:
             place = os.path.join(folder, name)  # noqa: PTH118 - there may be millions
             try:
                 state = os.lstat(place)
-            except FileNotFoundError:  # a writer is at work
+            except FileNotFoundError:  # a writer removed it
                 continue
             if state.st_uid != owner.uid and name != LOST_AND_FOUND:
                 yield os.path.relpath(place, path), Owner(state.st_uid, state.st_gid)

@@ -339,7 +339,7 @@ class SnapshotReader:
         with damage_in(f"{self.file} ({name})"):
             snapshot = self._ask(lambda documents: read_snapshot(documents, commit))
             if snapshot.id != name:
-                raise Malformed(f"the tag {name} stands at the snapshot {snapshot.id}")
+                raise Malformed(f"the tag {name} points to the snapshot {snapshot.id}")
         self._known[commit] = snapshot
         return snapshot
 

@@ -23,7 +23,7 @@ from mirror.store.reading.documents import read_snapshot, refs_sha256, snapshot_
 # The number of removed snapshots that are listed; older ones leave the list.
 REMOVED_MAX = 1000
 # The number of earlier versions of the file that it names. A run that is killed before it writes its record,
-# or one at work, leaves a ledger that no record names.
+# or a running one, leaves a ledger that no record names.
 PREVIOUS_MAX = 64
 
 _log = get_logger("store")
