@@ -1,4 +1,4 @@
-"""Packs made byte by byte, and what C git makes of packs."""
+"""Packs made byte by byte, and what C git does with them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORDS = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
 
 
 def name_of(kind: int, data: bytes) -> bytes:
-    """The name of an object, twenty bytes."""
+    """The id of an object, as twenty bytes."""
     return hashlib.sha1(b"%s %d\0" % (WORDS[kind], len(data)) + data).digest()
 
 
@@ -34,7 +34,7 @@ def header(kind: int, size: int) -> bytes:
 
 
 def number(value: int) -> bytes:
-    """A size as deltas state it."""
+    """A size as deltas encode it."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -43,7 +43,7 @@ def number(value: int) -> bytes:
 
 
 def back(distance: int) -> bytes:
-    """How far before itself a delta's base begins."""
+    """The distance from a delta back to its base."""
     out = [distance & 0x7F]
     while distance := distance >> 7:
         distance -= 1
@@ -52,7 +52,7 @@ def back(distance: int) -> bytes:
 
 
 def copy(place: int, size: int) -> bytes:
-    """The instructions of a delta that copy `size` bytes of the base from `place` on."""
+    """Delta instructions that copy `size` bytes of the base from offset `place`."""
     out = b""
     while size:
         part = min(size, 0xFFFFFF)
@@ -69,7 +69,7 @@ def copy(place: int, size: int) -> bytes:
 
 
 def insert(data: bytes) -> bytes:
-    """The instructions of a delta that put `data`."""
+    """Delta instructions that insert `data`."""
     return b"".join(
         bytes([len(part)]) + part for part in (data[at : at + 127] for at in range(0, len(data), 127))
     )
@@ -81,43 +81,43 @@ def delta(base: int, result: int, *instructions: bytes) -> bytes:
 
 
 class Crafted:
-    """A pack, entry by entry. What is added returns the offset of its entry."""
+    """A pack, entry by entry. Each method that adds an entry returns its offset."""
 
     def __init__(self) -> None:
         self.data = bytearray(b"PACK\0\0\0\2\0\0\0\0")
         self.count = 0
 
     def raw(self, begin: bytes, content: bytes, level: int = -1) -> int:
-        """An entry whose header is `begin`, deflated."""
+        """Add an entry with this header `begin` and deflated data."""
         return self.stream(begin, zlib.compress(content, level))
 
     def stream(self, begin: bytes, deflated: bytes) -> int:
-        """An entry as it is."""
+        """Add these bytes as an entry."""
         at = len(self.data)
         self.data += begin + deflated
         self.count += 1
         return at
 
     def whole(self, kind: int, content: bytes) -> int:
-        """An object that stands alone."""
+        """Add an undeltified object."""
         return self.raw(header(kind, len(content)), content)
 
     def offset_delta(self, base: int, content: bytes) -> int:
-        """A delta against the entry at the offset `base`."""
+        """Add a delta against the entry at the offset `base`."""
         return self.raw(header(OFFSET_DELTA, len(content)) + back(len(self.data) - base), content)
 
     def name_delta(self, base: bytes, content: bytes) -> int:
-        """A delta against the object `base`."""
+        """Add a delta against the object `base`."""
         return self.raw(header(NAME_DELTA, len(content)) + base, content)
 
     def done(self, *, count: int | None = None, after: bytes = b"") -> bytes:
-        """The pack's bytes; it says that it has `count` entries."""
+        """The bytes of the pack, whose header says that it has `count` entries."""
         self.data[8:12] = struct.pack(">L", self.count if count is None else count)
         return bytes(self.data) + hashlib.sha1(self.data).digest() + after
 
 
 def in_pieces(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
-    """`data` in pieces of these sizes, and the rest at once."""
+    """`data` in pieces of these sizes, and the rest in one piece."""
     at = 0
     for size in sizes:
         if at >= len(data):
@@ -136,7 +136,8 @@ def receive(
     processes: int = 1,
     limits: PackLimits = DEFAULT_LIMITS,
 ) -> tuple[int, set[bytes]]:
-    """Give `data` to the mirror at `path` as a server would; how many objects came, and the links found."""
+    """Give `data` to the mirror at `path` as a server would; returns the number of objects received, and the
+    links found."""
     create(path)
     with closed_after(open_repository(path)) as repository, PackReceiver(path / "objects", limits) as pack:
         for piece in in_pieces(data, sizes):

@@ -1,4 +1,4 @@
-"""Packs that are not what they should be: each ends in a clear error, and nothing is changed."""
+"""Faulty packs: each ends in a clear error, and changes nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def good() -> Crafted:
 
 
 def resealed(data: bytes) -> bytes:
-    """With a checksum that fits."""
+    """The pack with a correct checksum."""
     return data + hashlib.sha1(data).digest()
 
 
@@ -85,7 +85,7 @@ def a_cycle() -> bytes:
 
 
 def itself(count: int = 1) -> bytes:
-    """Deltas that make their own base again: each from itself for ever, many together in every order."""
+    """Deltas that make their own base again: a single one that refers to itself, and many in every order."""
     pack = Crafted()
     pack.whole(BLOB, TEXT)
     for _ in range(count):
@@ -94,7 +94,7 @@ def itself(count: int = 1) -> bytes:
 
 
 def in_turn() -> bytes:
-    """Two objects, each made from the other, and both there as a whole, so that both can be made."""
+    """Two objects, each a delta of the other, and both also undeltified, so that both can be made."""
     pack = Crafted()
     a, b = b"a" * 40, b"b" * 40
     for this, that in ((a, b), (b, a)):
@@ -191,7 +191,7 @@ for at in (0, 3, 4, 11, 12, 13, 20, 40, len(BODY) - 1, len(BODY), len(BODY) + 1,
     BAD[f"cut after {at} of {len(PACK)} bytes"] = (PACK[:at], "ends after|truncated|inflated|unknown type")
     if at > 12 and at != len(BODY):
         BAD[f"cut after {at} bytes and sealed"] = (resealed(PACK[:at]), "damaged")
-# C git hands what follows a pack to whoever reads on; to us nobody does.
+# C git passes what follows a pack to the next reader; we have none.
 FINE_WITH_GIT = {why for why in BAD if "after the end" in why}
 
 
@@ -204,7 +204,7 @@ def refused(
     sizes: tuple[int, ...] = (),
     limits: PackLimits = DEFAULT_LIMITS,
 ) -> None:
-    """Nothing is left of `data`, but an error that says `text`."""
+    """Receiving `data` leaves nothing, and the error contains `text`."""
     create(path)
     before = files(path)
     with pytest.raises(GitFailed, match=text) as caught:
@@ -237,7 +237,7 @@ def test_a_malformed_pack_is_refused_in_every_way(tmp_path: Path, why: str, how:
 
 
 def test_a_delta_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is larger than it says is not written to its end."""
+    """If the data is larger than its stated size, Mirror does not write it to its end."""
     pieces = []
 
     def counted(*words: Any) -> Iterator[bytes]:
@@ -256,7 +256,7 @@ def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
         data = bytearray(PACK)
         data[at] ^= 1 << random.Random(at).randrange(8)
         refused(tmp_path / "m.git", bytes(data), "damaged")
-    for at in range(12, len(BODY)):  # with a checksum that fits it is another pack, or none
+    for at in range(12, len(BODY)):  # with a correct checksum it is another pack, or not a pack
         data = bytearray(BODY)
         data[at] ^= 1 << random.Random(at).randrange(8)
         try:

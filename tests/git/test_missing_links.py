@@ -1,4 +1,4 @@
-"""Packs that are whole, with objects that name others which nobody has: each is refused."""
+"""Complete packs with objects that link to others which nobody has: Mirror refuses each."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def row(name: bytes, value: bytes = BLOB_NAME, mode: bytes = b"100644") -> bytes
     return mode + b" " + name + b"\0" + value
 
 
-# Of a submodule anything may be said. Read from here on, what is said of this one is an entry, and the
-# next entry's first bytes are the rest of what that one links to.
+# The hash of a submodule may be any bytes. Read from here on, the bytes of this hash look like an entry, and
+# the first bytes of the next entry complete its link.
 HIDDEN = b"100644 evil\0" + b"\xbb" * 8
 MISALIGNED = b"\xbb" * 8 + b"100644 abcde"
-# Long enough to be followed by what is taken over.
+# Long enough for copied bytes to follow it.
 ROWS = [row(b"file-%04d" % n) for n in range(50)]
 ROWS += [row(b"module", HIDDEN, b"160000"), row(b"abcde100644 name")]
 ROWS += [row(b"more-%04d" % n) for n in range(70)]
@@ -61,7 +61,7 @@ PLACES = [sum(map(len, ROWS[:at])) for at in range(len(ROWS) + 1)]
 
 
 def made_from(*pieces: bytes | tuple[int, int]) -> tuple[bytes, bytes]:
-    """What comes of new bytes and of parts of WIDE (from, to), and the delta that makes it."""
+    """The result of new bytes and of ranges (from, to) of WIDE, and the delta that makes it."""
     result, instructions = b"", b""
     for piece in pieces:
         if isinstance(piece, bytes):
@@ -120,7 +120,7 @@ def test_a_tree_that_took_over_all_but_an_entry_is_not_taken_at_its_word(
     pack = Crafted()
     pack.whole(BLOB, TEXT)
     base = pack.whole(TREE, WIDE)
-    for _ in range(depth - 1):  # as they are, but each is another entry
+    for _ in range(depth - 1):  # unchanged, but each is another entry
         base = pack.offset_delta(base, delta(END, END, copy(0, END)))
     result, instructions = made_from(*pieces)
     assert len(result) > DEFAULT_LIMITS.tree_marks_min_bytes
@@ -130,7 +130,7 @@ def test_a_tree_that_took_over_all_but_an_entry_is_not_taken_at_its_word(
     with pytest.raises(GitFailed, match=f"left out {lost.hex()}"):
         receive(tmp_path / "m.git", pack.done(), [99] * 200, processes=2, limits=limits)
     assert files(tmp_path / "m.git") == before
-    # Where it is there, all is well.
+    # If the object exists, Mirror accepts the pack.
     filled = Crafted()
     filled.data, filled.count = pack.data, pack.count
     everywhere = {BLOB_NAME, lost}
@@ -141,7 +141,7 @@ def test_a_tree_that_took_over_all_but_an_entry_is_not_taken_at_its_word(
 def receive_with(
     path: Path, data: bytes, held: set[bytes], monkeypatch: pytest.MonkeyPatch, limits: PackLimits
 ) -> tuple[int, set[bytes]]:
-    """Receive where nobody asks whether `held` are there; no content has a name chosen beforehand."""
+    """Receive a pack without a check whether `held` exist; no content can have a chosen hash."""
     monkeypatch.setattr(receiver, "_check_links", lambda *_: None)
     return receive(path, data, processes=2, limits=limits)
 
@@ -184,8 +184,8 @@ def test_what_lacks_what_it_names_is_refused(tmp_path: Path, what: str, large: i
 
 @pytest.mark.parametrize("mode", [b"160000", b"0160000", b"00160000", b"160644", b"1160000", b"60000", b"0"])
 def test_the_commit_of_a_submodule_is_nobodys_loss(tmp_path: Path, mode: bytes) -> None:
-    """Also where its mode is an odd one, as old tools wrote it: C git reads a number, and takes whatever is
-    no file, symbolic link or folder for a submodule."""
+    """Also with an odd mode, as old tools wrote it: C git reads a number, and treats everything that is no
+    file, symbolic link or folder as a submodule."""
     need_git()
     pack = Crafted()
     pack.whole(BLOB, TEXT)
@@ -201,7 +201,7 @@ def test_the_commit_of_a_submodule_is_nobodys_loss(tmp_path: Path, mode: bytes) 
     assert "missing" not in git("fsck", cwd=tmp_path / "m.git", check=False)
     named = tuple(name_of(TREE, one).hex() for one in (narrow, last))
     assert check(CheckJob(str(tmp_path / "m.git"), named, in_store=False)).problems == ()
-    # Something else is wrong, so that it walks from what is named.
+    # Something else is wrong, so that it walks from the named objects.
     (tmp_path / "m.git" / "packed-refs").write_bytes(b"nonsense\n")
     [problem] = check(CheckJob(str(tmp_path / "m.git"), named, in_store=False)).problems
     assert problem.file == "packed-refs"

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.git
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A history of small changes: long chains of deltas, a large file, a submodule, a tag."""
+    """A history of small changes: long delta chains, a large file, a submodule, a tag."""
     need_git()
     path = tmp_path_factory.mktemp("packs") / "made.git"
     make(path, 60)
@@ -46,7 +46,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["alone", "shared"])
 def parallel_min_entries(request: pytest.FixtureRequest) -> int:
-    """A pack is read by one process, or by several."""
+    """One process reads a pack, or several do."""
     return 1 if request.param == "shared" else 1 << 40
 
 
@@ -115,7 +115,7 @@ def test_a_link_without_its_target_is_missed(
 def test_an_object_that_is_not_what_the_index_calls_it_is_named(
     repository: Path, tmp_path: Path, parallel_min_entries: int
 ) -> None:
-    """With every checksum right: only hashing tells."""
+    """Every checksum is correct: only hashing finds it."""
     path = tmp_path / "copy.git"
     git("clone", "-q", "--mirror", "--no-hardlinks", str(repository), str(path))
     [index] = (path / "objects" / "pack").glob("*.idx")

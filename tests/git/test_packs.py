@@ -1,4 +1,4 @@
-"""Packs that C git made, in every way that it makes them, come to just what C git makes of them."""
+"""For packs that C git made, in every way that it makes them, Mirror gets exactly C git's result."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ WHO = b"Ann <ann@example.org> 1767225600 +0000\n"
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A history with a bit of everything that a pack may hold."""
+    """A history with something of everything that a pack may contain."""
     need_git()
     path = tmp_path_factory.mktemp("packs") / "made.git"
     make(path, 40)
@@ -87,7 +87,7 @@ def every_object(path: Path) -> bytes:
 
 
 def a_pack(path: Path, *words: str, of: bytes | None = None) -> bytes:
-    """A pack of the objects named, of all by default."""
+    """A pack of the named objects, by default of all."""
     out = path.parent / f"packed-{os.urandom(4).hex()}"
     of = of if of is not None else every_object(path)
     name = git("pack-objects", "-q", *words, str(out), cwd=path, stdin=of).split()[0]
@@ -103,7 +103,7 @@ def indexed_by_git(path: Path, data: bytes) -> tuple[bytes, bytes]:
 
 
 def published(path: Path) -> tuple[bytes, bytes]:
-    """The one pack that was published and its index; there must be nothing else."""
+    """The one published pack and its index; there must be nothing else."""
     found = sorted(path.glob("objects/**/*"))
     names = [one for one in found if one.is_file()]
     assert [one.suffix for one in names] == [".idx", ".pack"]
@@ -169,7 +169,7 @@ def test_pieces_of_any_size_come_to_the_same(
 
 @pytest.mark.parametrize("after", range(1, 80))
 def test_a_small_pack_may_be_cut_anywhere_into_pieces(tmp_path: Path, after: int) -> None:
-    """With every entry looked at as soon as it may be there."""
+    """Mirror tries to read every entry as soon as it may be complete."""
     pack = Crafted()
     first = pack.whole(BLOB, b"one")
     pack.offset_delta(first, delta(3, 4, copy(0, 3), insert(b"!")))
@@ -246,7 +246,8 @@ def test_a_thin_pack_is_completed_from_what_is_there(
 
 
 def thin_of(repository: Path) -> bytes:
-    """What a server sends to who has all but the last three commits: some deltas are made from theirs."""
+    """What a server sends to a client that has all but the last three commits: some deltas have bases among
+    these."""
     words = ["git", "pack-objects", "-q", "--thin", "--stdout", "--revs", "--delta-base-offset"]
     done = subprocess.run(words, cwd=repository, input=b"main\n^main~3\n", capture_output=True, check=True)
     return done.stdout
@@ -260,7 +261,7 @@ def test_an_empty_pack_changes_nothing(tmp_path: Path) -> None:
 
 
 def a_small_history() -> tuple[list[tuple[int, bytes]], bytes]:
-    """A blob, a tree, a commit and a tag of it; the name of the tag."""
+    """A blob, a tree, a commit and a tag of it; returns the id of the tag."""
     blob = (BLOB, b"content\n")
     tree = (TREE, b"100644 a\0" + name_of(*blob))
     commit = (COMMIT, b"tree %s\nauthor %scommitter %s\nx\n" % (name_of(*tree).hex().encode(), WHO, WHO))
@@ -335,7 +336,7 @@ def test_a_damaged_pack_of_the_mirror_is_not_called_the_servers(
 def test_small_pieces_cost_no_more_looks_than_large_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An entry that is not here as a whole is not inflated again for every few bytes."""
+    """Mirror does not inflate an incomplete entry again for every few bytes."""
     pack = Crafted()
     pack.whole(BLOB, random.Random(3).randbytes(900_000))
     data = pack.done()
@@ -356,7 +357,7 @@ def test_small_pieces_cost_no_more_looks_than_large_ones(
 def test_another_object_under_a_name_that_is_held_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No two contents of one SHA-1 are at hand, so what is held is made to read as another."""
+    """No two contents with one SHA-1 are available, so the test changes how the stored object reads."""
     need_git()
     made, mirror = tmp_path / "made.git", tmp_path / "m.git"
     git("init", "-q", "--bare", "-b", "main", str(made))

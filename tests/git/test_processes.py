@@ -1,4 +1,4 @@
-"""Processes that resolve deltas die: nothing is published, nothing stays, and nobody waits for ever."""
+"""Processes that resolve deltas die: Mirror publishes nothing, leaves nothing, and never waits for ever."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def data(repository: Path) -> bytes:
     return pack.read_bytes()
 
 
-# Even a small pack is shared out, and begun while it arrives.
+# Several processes share even a small pack, and begin while it arrives.
 LIMITS = PackLimits(parallel_min_entries=1, ahead_min_entries=100, gather_bytes=1000)
 
 
 def in_children(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
-    """Child processes do `act` with the entry that they are about to make others from."""
+    """Child processes run `act` with the entry whose deltas they are about to apply."""
     parent, real = os.getpid(), _Indexing.process
 
     def process_or_act(self: _Indexing, root: int) -> None:
@@ -77,7 +77,7 @@ def damaged(_: int) -> None:
 
 
 def has_no_child() -> bool:
-    """No process of ours is left, dead or alive."""
+    """This process has no child, alive or dead."""
     try:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
@@ -111,7 +111,7 @@ def test_a_child_that_fails_fails_the_whole(
 def test_one_of_several_children_dies_late(
     data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When others have done some of the work and written what they found."""
+    """After others have done some of the work and written their results."""
     mirror = tmp_path / "m.git"
     create(mirror)
     before = files(mirror)
@@ -142,7 +142,7 @@ def test_a_transfer_that_breaks_ends_who_went_ahead(
 
 
 def test_who_went_ahead_is_told_to_stop(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow it is, all is made, once it was told."""
+    """However slow the child is, everything is resolved after the signal to stop."""
     in_children(monkeypatch, lambda _: time.sleep(0.01))
     receive(tmp_path / "m.git", data, [20_000] * 1000, processes=1, limits=LIMITS)
     monkeypatch.undo()
@@ -157,7 +157,7 @@ def backend(repository: Path) -> Iterator[GitBackend]:
 
 
 def workers_of_this_process() -> list[str]:
-    """Workers that we started, and what they forked."""
+    """Our worker processes, and those that they forked."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -229,7 +229,7 @@ def test_a_child_dies_with_its_parent() -> None:
 
 
 def test_no_descriptor_is_left_open(repository: Path, backend: GitBackend, tmp_path: Path) -> None:
-    """Over fetches of every kind: nothing new, something new, broken off."""
+    """After fetches of every kind: nothing new, something new, broken off."""
 
     def count() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))

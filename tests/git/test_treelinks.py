@@ -1,4 +1,4 @@
-"""What a tree links to is found without reading what it took over, whatever it took over and from where."""
+"""Mirror finds the links of a tree without reading copied parts, whatever the delta copies and from where."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from mirror.git.pack.links import (
 from tests.git.backend import git, need_git
 from tests.git.crafted import copy, delta, insert
 
-# Values with few different bytes, some of which look like parts of entries: so that bytes taken over from
-# the middle of an entry make other entries, and the same values come again.
+# Values with few different bytes, some of which look like parts of entries: so bytes copied from the middle
+# of an entry make other entries, and the same values repeat.
 PARTS = [b"100644 a\0", b"160000 m\0", b"0160000 z\0", b"40000 d\0", b"\0", b"1", b"160000 ", b"\xff" * 7]
 
-# As git writes them, with zeros in front, and with other bits than git gives them; some are of no type.
+# As git writes them, with leading zeros, and with other bits than git uses; some have no valid type.
 USUAL = [b"100644", b"100755", b"120000", b"40000", b"160000"]
 ODD = [
     b"0160000",
@@ -49,7 +49,7 @@ _MODE = re.compile(rb"([0-7]+) ")
 
 
 def is_submodule(entry: bytes) -> bool:
-    """What C git makes of a mode: what is no file, symbolic link or folder is a submodule."""
+    """How C git reads a mode: everything that is no file, symbolic link or folder is a submodule."""
     mode = _MODE.match(entry)
     return mode is not None and int(mode[1], 8) & 0o170000 not in (0o100000, 0o120000, 0o040000)
 
@@ -85,7 +85,7 @@ def read_plainly(tree: bytes) -> tuple[set[bytes], list[int]] | None:
 
 
 def a_delta(rng: random.Random, base: bytes) -> bytes:
-    """A delta that takes over parts of `base`, along its entries or across them, and puts in others."""
+    """A delta that copies parts of `base`, along its entries or across them, and inserts others."""
     read = read_plainly(base)
     assert read is not None
     marks = read[1]
@@ -120,7 +120,7 @@ def places(marks: EntryOffsets) -> list[int]:
 def test_nothing_new_is_missed_and_nothing_is_made_up(seed: int) -> None:
     rng = random.Random(seed)
     tree = a_tree(rng, 12)
-    for _ in range(rng.randrange(1, 5)):  # a chain: marks that were found so are used for the next
+    for _ in range(rng.randrange(1, 5)):  # a chain: the next delta uses the marks found here
         read = read_plainly(tree)
         assert read is not None
         links, marks = links_and_offsets(tree)
@@ -146,7 +146,7 @@ def test_nothing_new_is_missed_and_nothing_is_made_up(seed: int) -> None:
 @given(st.integers(0, 2**64))
 @settings(derandomize=True, max_examples=300, deadline=None)
 def test_every_way_to_read_a_whole_tree_finds_the_same(seed: int) -> None:
-    """Of malformed trees, too."""
+    """For malformed trees, too."""
     rng = random.Random(seed)
     tree = a_tree(rng, 8)[rng.choice([0, 0, 1, 9]) :] or b"x"
     links, _ = links_and_offsets(tree)
@@ -160,7 +160,7 @@ def test_every_way_to_read_a_whole_tree_finds_the_same(seed: int) -> None:
 
 
 def test_a_large_tree_is_not_held() -> None:
-    """Links of large trees come some at a time."""
+    """Links of large trees arrive in parts."""
     rng = random.Random(1)
     tree = b"".join(b"100644 f\0" + rng.randbytes(20) for _ in range(3 * LINKS_PER_BATCH))
     with mmap.mmap(-1, len(tree)) as mapped:
@@ -173,7 +173,7 @@ def test_a_large_tree_is_not_held() -> None:
 @pytest.mark.parametrize("begin", [b"1", b"a", b"100644 a", b"40000 1"])
 @pytest.mark.parametrize("stop", [b"", b"\0" + b"x" * 19])
 def test_a_tree_that_never_comes_to_an_end_is_read_once(begin: bytes, stop: bytes) -> None:
-    """To look for an entry from each of its bytes on would take hours."""
+    """Looking for an entry from each of its bytes would take hours."""
     whole = b"100644 a\0" + b"\1" * 20
     tree = whole + begin[:-1] + begin[-1:] * 1_000_000 + stop
     assert tree_links(tree) == {b"\1" * 20}
@@ -196,6 +196,6 @@ def test_an_entry_is_what_c_git_takes_it_for(tmp_path: Path, mode: bytes) -> Non
     kind = git("ls-tree", identifier, cwd=tmp_path).split()[1]
     expected = {"tree": (b"", name), "blob": (name, b""), "commit": (b"", b"")}
     assert files_and_folders(tree) == [expected[kind]]
-    # What git cannot do without is what we look for.
+    # Mirror looks for the links that git needs.
     asked = git("rev-list", "--objects", "--missing=print", identifier, cwd=tmp_path)
     assert links_of(TREE, tree) == ({name} if f"?{name.hex()}" in asked else set())

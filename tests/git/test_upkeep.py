@@ -1,4 +1,5 @@
-"""Upkeep of mirrors: nothing is lost whatever happens, C git agrees, readers go on, and it costs little."""
+"""Maintenance of mirrors: nothing is lost whatever happens, C git agrees, readers continue, and it costs
+little."""
 
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ def check_sound(mirror: Path) -> None:
 @pytest.mark.git
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_joined_holds_the_same_objects(tmp_path: Path, seed: int) -> None:
-    """Over random histories: thin packs, deltas by name and by offset, objects in several packs, objects
-    that nothing reaches."""
+    """For random histories: thin packs, deltas by name and by offset, objects in several packs, unreachable
+    objects."""
     need_git()
     history = History(tmp_path, seed)
     history.fetches(24)
@@ -69,7 +70,7 @@ def test_what_is_joined_holds_the_same_objects(tmp_path: Path, seed: int) -> Non
 
 @pytest.mark.git
 def test_it_goes_on_for_long(history: History) -> None:
-    """Joined packs are joined again, chains of deltas stay short, and what is wasted stays little."""
+    """Merged packs are merged again, delta chains stay short, and little space is wasted."""
     before: list[str] = []
     for turn in range(8):
         history.fetches(6)
@@ -98,7 +99,7 @@ def test_an_object_is_written_whole_where_the_chain_gets_too_long(
     [pack] = packs(history.mirror)
     told = git("verify-pack", "-v", str(pack), cwd=history.mirror)
     depths = [int(line.split()[5]) for line in told.splitlines() if len(line.split()) == 7]
-    # A chain may begin at the last of the three and be as long as a pack's own.
+    # A chain may begin at the last of the three, and be as long as a chain in one pack.
     assert max(depths) == 3
     assert objects(history.mirror) == before
     check_sound(history.mirror)
@@ -106,7 +107,7 @@ def test_an_object_is_written_whole_where_the_chain_gets_too_long(
 
 @pytest.mark.git
 def test_what_is_not_its_own_is_left_alone(history: History) -> None:
-    """Loose objects, packs that somebody holds, and few packs."""
+    """Loose objects, packs that somebody keeps (.keep), and few packs."""
     history.fetches(5)
     assert not is_due(job(history.mirror), with_git=True)
     assert run_maintenance(job(history.mirror)).merged == 0
@@ -121,7 +122,8 @@ def test_what_is_not_its_own_is_left_alone(history: History) -> None:
 
 @pytest.mark.git
 def test_what_an_interrupted_upkeep_left_is_made_good(history: History) -> None:
-    """Half a pack goes; a pack whose index did not come gets it; an index goes whose joined pack has gone."""
+    """Maintenance removes half a pack, indexes a pack without an index, and removes an index whose merged
+    pack is gone."""
     history.fetches(4)
     before, folder = objects(history.mirror), history.mirror / "objects" / "pack"
     first, second, *_ = packs(history.mirror)
@@ -152,7 +154,7 @@ def test_damage_stops_it_and_nothing_is_removed(history: History, what: str) -> 
     for _ in range(20):
         victim = rng.choice(packs(history.mirror)).with_suffix(what)
         data = victim.read_bytes()
-        # All but the last bytes of a pack, which stand in its index, too.
+        # All but the last bytes of a pack, which are also in its index.
         at = rng.randrange(12, len(data) - 20)
         victim.chmod(0o600)
         victim.write_bytes(data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :])
@@ -184,7 +186,7 @@ def test_joined_packs_stay_a_day_and_until_what_replaced_them_is_sound(history: 
         run_maintenance(job(history.mirror, NOW + DAY))
     for suffix in (".pack", ".idx"):
         new.with_suffix(suffix).unlink()
-    # Nothing has what they hold any more: they are packs like any other again, and joined again.
+    # No other pack has their objects any more: they are ordinary packs again, and merged again.
     assert run_maintenance(job(history.mirror, NOW + DAY)).merged == 22
     assert objects(history.mirror) == before
     assert run_maintenance(job(history.mirror, NOW + 2 * DAY)).removed == 22
@@ -201,13 +203,13 @@ def test_what_the_list_of_joined_packs_says_does_no_harm(history: History) -> No
     joined = (history.mirror / RETIRED).read_text()
     history.fetch()
     more = objects(history.mirror)
-    # It names everything, nonsense and what is not there.
+    # It names everything, also nonsense and packs that do not exist.
     lines = [f"1 {pack.stem}\n" for pack in packs(history.mirror)]
     lines += ["1 pack-" + "0" * 40 + "\n", "1 ../../config\n", "x\n"]
     (history.mirror / RETIRED).write_text("".join(lines))
     run_maintenance(job(history.mirror))
     assert objects(history.mirror) == more
-    # It is lost: what was joined is joined again.
+    # It is lost: the merged packs are merged again.
     (history.mirror / RETIRED).unlink(missing_ok=True)
     run_maintenance(job(history.mirror, grace=0))
     assert objects(history.mirror) == more
@@ -241,7 +243,7 @@ def test_the_graph_of_commits_is_written_checked_and_written_again(
     graph.write_bytes(good[:200] + bytes([good[200] ^ 1]) + good[201:])
     [problem] = check(CheckJob(str(history.mirror))).problems
     assert (problem.file, problem.severity) == ("objects/info/commit-graph", "warning")
-    graph.with_name("commit-graph.lock").touch()  # as a git that was killed leaves it
+    graph.with_name("commit-graph.lock").touch()  # as a killed git leaves it
     assert is_due(job(history.mirror, graph=1), with_git=True)
     assert run_maintenance(job(history.mirror, graph=1)).graph
     assert graph.read_bytes() == good
@@ -252,7 +254,7 @@ def test_the_graph_of_commits_is_written_checked_and_written_again(
 
 @pytest.mark.git
 def test_readers_go_on_while_packs_are_joined(history: History, tmp_path: Path) -> None:
-    """C git's clone, our own check and copy, again and again, without any day of grace."""
+    """C git's clone, our own check and copy, again and again, without the day of grace."""
     history.fetches(4)
     git(
         "update-ref",
@@ -309,7 +311,7 @@ def _growth(rng: random.Random, fetches: int, first: int) -> Iterator[int]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_each_byte_is_copied_few_times(seed: int) -> None:
-    """And a giant is not copied each night, nor do packs ever get many."""
+    """And a large pack is not copied every night, and packs never become many."""
     limits, rng = Limits(), random.Random(seed)
     sizes: dict[Path, int] = {}
     copied = came = most = giants = 0

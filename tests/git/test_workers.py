@@ -1,4 +1,4 @@
-"""Workers are shared out fairly."""
+"""Workers share their places fairly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 async def test_giants_do_not_hold_up_dwarfs(repository: Path, tmp_path: Path) -> None:
-    """Every place is taken by a transfer that stands still; the others get their turn all the same."""
+    """Transfers that stand still take every place; the others get their turn all the same."""
     with GitBackend(repository) as slow, GitBackend(repository) as quick:
         slow.stall = 100
         async with WorkerPool(2, environment=os.environ, long_after=0.2) as pool:
@@ -53,7 +53,7 @@ async def test_giants_do_not_hold_up_dwarfs(repository: Path, tmp_path: Path) ->
 
 
 def test_memory_bounds_what_is_held() -> None:
-    """Less memory: more goes through files, at every place that holds something."""
+    """With less memory, more goes through files, in every place that buffers."""
 
     def bounds(limits: PackLimits) -> list[int]:
         return [limits.cache_bytes, limits.spill_bytes, limits.column_bytes, limits.names_per_pass]
