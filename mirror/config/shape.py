@@ -156,7 +156,7 @@ class RetentionShape(_Shape):
     )
     pipeline_logs: KeepFor | None = Field(
         None,
-        description="How long to keep the step logs after a pipeline started. Left out: for ever.",
+        description="How long to keep the step logs after a pipeline ended. Left out: for ever.",
         examples=["400d"],
     )
 

@@ -85,7 +85,7 @@ def wiki_of(place: Place) -> SimRepository:
     return wiki
 
 
-async def rollback_problem(place: Place, target: Path, at: str) -> dict[str, str]:
+async def restored_refs(place: Place, target: Path, at: str) -> dict[str, str]:
     """The refs of the wiki after a restore, read by C git from a clone."""
     report = await restore.run(
         place.config.store, WEBSITE, target=str(target), at=at, only=frozenset({"wiki"}),
@@ -184,7 +184,7 @@ async def test_all_that_a_wiki_ever_was_can_be_brought_back(place: Place, tmp_pa
     later = await saved("the code goes on without it")
     assert later.parts["wiki"] == gone.parts["wiki"]
     for at, expected in states.items():
-        assert await rollback_problem(place, tmp_path / at, at) == expected
+        assert await restored_refs(place, tmp_path / at, at) == expected
     for folder in plain_reader.folders(place.config.store):
         for snapshot in folder.snapshots() if folder.names()[0] == "acme/website" else []:
             target = tmp_path / "plain" / snapshot.facts["id"]

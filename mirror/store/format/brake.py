@@ -63,7 +63,7 @@ class Loss:
     """A loss that tripped the brake at `at`: `was` and `now` are counts, `name` is for people.
 
     `replaced` is how many vanished at once while others were added, where the counts alone show no loss.
-    `repository` is the uuid of the repository, in the brake of a workspace by versions before 0.6, which did
+    `repository` is the uuid of the repository, in the brake of a workspace by versions before 0.5, which did
     not name what was lost.
     """
 
@@ -236,7 +236,7 @@ class Brake:
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Brake:
-        """Read the JSON of this version, or of one before 0.6."""
+        """Read the JSON of this version, or of one before 0.5."""
         if data["schema"] == 1:
             return _of_schema_1(data)
         if data["schema"] != 2:
