@@ -27,7 +27,7 @@ from pathlib import Path
 from benchmarks.measured import Memory
 from benchmarks.verify import fsck, ours, tips
 from mirror.git.mirrors.fsck import CheckJob
-from mirror.git.mirrors.maintenance import Limits, MaintenanceJob
+from mirror.git.mirrors.maintenance import MaintenanceJob, MaintenanceLimits
 from mirror.git.workers.pool import WorkerPool
 
 _ALONE = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
@@ -67,7 +67,7 @@ def run_maintenance(mirror: Path, graph: int) -> None:
 
     async def run() -> None:
         async with WorkerPool(1, environment=_ALONE) as pool:
-            await pool.run(MaintenanceJob(str(mirror), time.time(), Limits(grace=0, graph=graph)))
+            await pool.run(MaintenanceJob(str(mirror), time.time(), MaintenanceLimits(grace=0, graph=graph)))
 
     asyncio.run(run())
 

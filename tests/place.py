@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mirror import backup
 from mirror.config import Config
+from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE
 from mirror.model import Run, Selector
 from mirror.simulator import Simulator
 from mirror.store.reading.reader import Store
@@ -27,6 +28,7 @@ class Place:
         self.acme = self.world.workspaces["acme"]
         self.config = config
         self.clock = FakeClock()
+        self.maintenance_limits = DEFAULT_MAINTENANCE
 
     async def run(self, *selectors: str, dry_run: bool = False, full: bool = False) -> Run:
         self.clock.elapsed += 3600
@@ -37,6 +39,7 @@ class Place:
             environment=os.environ,
             dry_run=dry_run,
             full=full,
+            maintenance_limits=self.maintenance_limits,
         )
 
     def store(self) -> Store:

@@ -26,6 +26,7 @@ from mirror.config.settings import Config
 from mirror.connect import network_of
 from mirror.discovery import Rules, discover, workspaces_of
 from mirror.errors import Cancelled, MirrorError, NoStore, UsageError
+from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE, MaintenanceLimits
 from mirror.git.workers.pool import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import (
@@ -67,6 +68,7 @@ async def run(
     budget: Budget | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     checkpoint_limits: CheckpointLimits = DEFAULT_LIMITS,
+    maintenance_limits: MaintenanceLimits = DEFAULT_MAINTENANCE,
 ) -> Run:
     """Back up what `config` names, or what `selectors` mean of it, into `config.store`.
 
@@ -77,7 +79,7 @@ async def run(
     request = Request(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
         budget or _budget(config, clock, progress), transport,
-        clock.monotonic() + config.limits.window.total_seconds(), checkpoint_limits,
+        clock.monotonic() + config.limits.window.total_seconds(), checkpoint_limits, maintenance_limits,
     )  # fmt: skip
     if dry_run:
         return await _dry_run(request)

@@ -15,6 +15,7 @@ from mirror.bitbucket.failures import Denied
 from mirror.collect.context import DEFAULT_LIMITS, CheckpointLimits
 from mirror.config.settings import Config, WorkspaceConfig
 from mirror.discovery import Discovered
+from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE, MaintenanceLimits
 from mirror.git.workers.pool import WorkerPool
 from mirror.model import Clock, Progress, Repository, Selector
 from mirror.store.reading.reader import RepositoryFolder, RunHistory, Store, StoreDamaged
@@ -38,6 +39,7 @@ class Request:
     transport: httpx.AsyncBaseTransport | None
     until: float
     checkpoint_limits: CheckpointLimits = DEFAULT_LIMITS
+    maintenance_limits: MaintenanceLimits = DEFAULT_MAINTENANCE
     renamed: dict[str, str] = field(default_factory=dict)
 
     def _names_of(self, workspace: str) -> tuple[str, ...]:
@@ -134,6 +136,11 @@ class WorkspaceContext:
     def checkpoint_limits(self) -> CheckpointLimits:
         """When a checkpoint is due."""
         return self.run.request.checkpoint_limits
+
+    @property
+    def maintenance_limits(self) -> MaintenanceLimits:
+        """When the packs of a mirror are merged."""
+        return self.run.request.maintenance_limits
 
     @property
     def accepted_missing(self) -> frozenset[str]:

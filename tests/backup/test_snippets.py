@@ -15,7 +15,7 @@ from mirror.backup.git.mirrors import fetch_if_there
 from mirror.browse import export
 from mirror.config import Retention, load
 from mirror.errors import CredentialRefused
-from mirror.git.mirrors import maintenance
+from mirror.git.mirrors.maintenance import MaintenanceLimits
 from mirror.model import JsonObject, Part, Run, RunEntry, Selector, Snapshot
 from mirror.prune import ErasureTarget
 from mirror.retention import Policy
@@ -385,7 +385,7 @@ async def test_killed_before_the_snapshot_they_are_fetched_again(
 async def test_the_packs_of_one_that_was_edited_often_are_joined(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "PACKS_MAX", 1)
+    place.maintenance_limits = MaintenanceLimits(packs=1)
     await place.run()
     snippet = place.acme.snippets["kYpJ"]
     snippet.edit({"a.txt": b"edited\n"})

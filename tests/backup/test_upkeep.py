@@ -10,7 +10,7 @@ import pytest
 
 from mirror import browse, doctor
 from mirror.config import load
-from mirror.git.mirrors import maintenance
+from mirror.git.mirrors.maintenance import GRACE, MaintenanceLimits
 from mirror.model import JsonObject, Run
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES
@@ -22,14 +22,15 @@ from tests.place import Place
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(maintenance, "PACKS_MAX", 1)
+def place(tmp_path: Path) -> Iterator[Place]:
     world = World(tmp_path / "upstream")
     world.add_user("Ann Archer", "ann@acme.example")
     world.add_workspace("acme", "Acme").add_repository("website").commit("main", {"a.txt": b"0\n"}, "Begin\n")
     token = world.add_workspace_access_token("acme", SCOPES)
     with Simulator(world) as simulator:
-        yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+        place = Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
+        place.maintenance_limits = MaintenanceLimits(packs=1)
+        yield place
 
 
 async def fetched(place: Place, text: str) -> Run:
@@ -58,7 +59,7 @@ async def test_packs_are_joined_and_go_a_day_later(place: Place) -> None:
     assert told(run) == {"code": {"joined": 2, "removed": 0, "graph": False}}
     assert len(packs(code(place))) == 3
     assert told(await place.run()) is None
-    place.clock.elapsed += maintenance.GRACE
+    place.clock.elapsed += GRACE
     run = await place.run()
     assert [str(one.outcome) for one in run.entries] == ["confirmed", "confirmed"]
     assert told(run) == {"code": {"joined": 0, "removed": 2, "graph": False}}
@@ -84,7 +85,6 @@ async def test_what_fails_is_told_and_fails_no_run(place: Place, monkeypatch: py
     assert run.exit_code == 0
     assert told(run) == {"code": {"problem": "it took longer than 0 s and was stopped"}}
     monkeypatch.undo()
-    monkeypatch.setattr(maintenance, "PACKS_MAX", 1)
     assert (told(await place.run()) or {})["code"]["joined"] == 2
 
 

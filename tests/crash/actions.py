@@ -105,7 +105,7 @@ class Action:
 _MERGING = {"mirror.store.writing.draft.consolidate": {"packs_max": 1}}
 
 # The run merges the mirror's packs at once, and removes merged packs at once.
-_UPKEEP = {"mirror.backup.git.maintenance.MaintenanceJob": {"limits": {"packs": 1, "grace": 0, "graph": 0}}}
+_UPKEEP = {"mirror.backup.run": {"maintenance_limits": {"packs": 1, "grace": 0, "graph": 0}}}
 
 
 def _erase(*what: str) -> Action:

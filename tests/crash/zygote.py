@@ -106,11 +106,14 @@ def _wait(child: int) -> dict[str, Any]:
 
 def _set_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     """Have whoever calls the function (or class) `name`, where it was imported, call it with `arguments`."""
-    from mirror.git.mirrors.maintenance import Limits
+    from mirror.git.mirrors.maintenance import MaintenanceLimits
 
     module, _, function = name.rpartition(".")
     where = importlib.import_module(module)
-    given = {key: Limits(**one) if key == "limits" else one for key, one in arguments.items()}
+    given = {
+        key: MaintenanceLimits(**one) if key == "maintenance_limits" else one
+        for key, one in arguments.items()
+    }
     setattr(where, function, functools.partial(getattr(where, function), **given))
 
 

@@ -15,7 +15,14 @@ import pytest
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.clone import copy_at
 from mirror.git.mirrors.fsck import CheckJob, check
-from mirror.git.mirrors.maintenance import RETIRED, Limits, MaintenanceJob, choose, is_due, run_maintenance
+from mirror.git.mirrors.maintenance import (
+    RETIRED,
+    MaintenanceJob,
+    MaintenanceLimits,
+    choose,
+    is_due,
+    run_maintenance,
+)
 from mirror.git.pack import merge
 from mirror.git.refs import read_refs
 from tests.git.backend import git, need_git
@@ -32,7 +39,7 @@ def history(tmp_path: Path) -> History:
 
 
 def job(path: Path, now: float = NOW, **limits: int) -> MaintenanceJob:
-    return MaintenanceJob(str(path), now, Limits(**limits))
+    return MaintenanceJob(str(path), now, MaintenanceLimits(**limits))
 
 
 def check_sound(mirror: Path) -> None:
@@ -312,7 +319,7 @@ def _growth(rng: random.Random, fetches: int, first: int) -> Iterator[int]:
 @pytest.mark.parametrize("seed", range(5))
 def test_each_byte_is_copied_few_times(seed: int) -> None:
     """And a large pack is not copied every night, and packs never become many."""
-    limits, rng = Limits(), random.Random(seed)
+    limits, rng = MaintenanceLimits(), random.Random(seed)
     sizes: dict[Path, int] = {}
     copied = came = most = giants = 0
     for number, size in enumerate(_growth(rng, 5000, 10**9)):
@@ -333,7 +340,7 @@ def test_each_byte_is_copied_few_times(seed: int) -> None:
 
 def test_no_more_is_copied_at_a_time_than_the_limit() -> None:
     sizes = {Path(f"{number}.pack"): 100 + number for number in range(30)}
-    chosen = choose(sizes, Limits(packs=5, size=1000))
+    chosen = choose(sizes, MaintenanceLimits(packs=5, size=1000))
     assert sum(sizes[one] for one in chosen) <= 1000
     assert len(chosen) == 9
-    assert choose(sizes, Limits(packs=20, size=1000)) == []
+    assert choose(sizes, MaintenanceLimits(packs=20, size=1000)) == []

@@ -104,13 +104,13 @@ def test_the_client_of_node_lists_reads_and_writes(simulator: Simulator, tmp_pat
     folder.mkdir()
     for name in ("package.json", "package-lock.json", "client.js"):
         shutil.copy(CLIENT / name, folder)
+    if subprocess.run([npm, "ping"], cwd=folder, capture_output=True, check=False, timeout=120).returncode:
+        pytest.skip("npm's registry does not answer")
     installed = subprocess.run(
         [npm, "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if installed.returncode != 0:
-        assert "CI" not in os.environ, installed.stderr
-        pytest.skip(f"npm cannot install the client: {installed.stderr[-200:]}")
+    assert installed.returncode == 0, installed.stderr
     email, secret = credential(simulator)
     done = subprocess.run(
         [node, "client.js", simulator.api_url, email, secret],

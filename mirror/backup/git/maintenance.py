@@ -31,7 +31,7 @@ async def run_maintenance(
     for mirror, path in mirrors.items():
         facts: JsonObject = {}
         try:
-            job = MaintenanceJob(str(path), workspace.clock.now().timestamp())
+            job = MaintenanceJob(str(path), workspace.clock.now().timestamp(), workspace.maintenance_limits)
             if not is_due(job, with_git=workspace.workers.has_git):
                 continue
             async with asyncio.timeout(SECONDS_MAX):

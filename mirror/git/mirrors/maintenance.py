@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.fs.durable import write_file
@@ -45,7 +45,7 @@ _LINE = re.compile(r"(\d{1,12}) (pack-[0-9a-f]{40})")
 
 
 @dataclass(frozen=True)
-class Limits:
+class MaintenanceLimits:
     """Thresholds; see the constants."""
 
     packs: int = PACKS_MAX
@@ -55,13 +55,16 @@ class Limits:
     depth: int = DEPTH_MAX
 
 
+DEFAULT_MAINTENANCE = MaintenanceLimits()
+
+
 @dataclass(frozen=True)
 class MaintenanceJob:
     """Do the maintenance that is due for the mirror at `path`. `now` is in seconds since 1970."""
 
     path: str
     now: float
-    limits: Limits = field(default_factory=Limits)
+    limits: MaintenanceLimits = DEFAULT_MAINTENANCE
 
     def do(self, progress: OnProgress, _clock: Clock, pack_limits: PackLimits, /) -> MaintenanceResult:
         """See `run_maintenance`."""
@@ -140,7 +143,7 @@ def _sizes(path: Path, retired: Collection[str]) -> dict[Path, int]:
     return {pack: pack.stat().st_size for pack in _packs(path) if pack.stem not in retired}
 
 
-def choose(sizes: Mapping[Path, int], limits: Limits) -> list[Path]:
+def choose(sizes: Mapping[Path, int], limits: MaintenanceLimits) -> list[Path]:
     """The packs to merge: all but those that are at least twice as large as all smaller ones together."""
     ordered = sorted(sizes, key=lambda pack: (sizes[pack], pack))
     split = len(ordered) - 1
