@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from mirror.simulator.switches import Switches
-from mirror.simulator.world.world import SimRepository, Token, World
+from mirror.simulator.world.git_repository import GitRepository
+from mirror.simulator.world.world import Token, World
 
 ACCESS_TOKENS = ("workspace_access_token", "project_access_token", "repository_access_token")
 # What `X-Credential-Type` calls them.
@@ -64,7 +65,7 @@ def long_name(scope: str) -> str:
     return _LONG.get(scope, scope)
 
 
-def sees(token: Token, repository: SimRepository) -> bool:
+def sees(token: Token, repository: GitRepository) -> bool:
     """Whether a repository is within a credential's reach."""
     if not repository.private and token.kind not in ACCESS_TOKENS:
         return True

@@ -7,8 +7,6 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "mirror"
-# A repository and its pull requests name each other's types. Their runtime imports have no circle.
-TYPES_MAY_CIRCLE = "mirror.simulator.world."
 
 
 def name_of(path: Path) -> str:
@@ -19,24 +17,11 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
-def for_types(tree: ast.AST) -> set[ast.AST]:
-    """Every node below `if TYPE_CHECKING:`."""
-    blocks = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
-    return {inner for block in blocks for one in block.body for inner in ast.walk(one)}
-
-
 def imported(name: str) -> set[str]:
     """The modules of the package that a module imports, those inside functions included."""
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    left_out = for_types(tree) if name.startswith(TYPES_MAY_CIRCLE) else set()
     found: set[str] = set()
     for node in ast.walk(tree):
-        if node in left_out:
-            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

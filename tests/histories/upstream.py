@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mirror.simulator import World
+from mirror.simulator.world.base import BaseWorld
 from mirror.simulator.world.people import User
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.world import SimWorkspace
@@ -20,7 +21,7 @@ SLUGS = ("shop", "tools", "docs", "infra", "app")
 Rng = random.Random
 
 
-def _user(world: World) -> User:
+def _user(world: BaseWorld) -> User:
     return world.add_user("Ann Archer", "ann@acme.example")
 
 
@@ -138,6 +139,7 @@ def contribute(repository: SimRepository, rng: Rng) -> None:
     if repository.branch("main") is None:
         _commit(repository, "main", rng)
     world = repository.world
+    assert isinstance(world, World)
     guests = world.workspaces.get("guests") or world.add_workspace("guests")
     private = rng.random() < 0.3
     fork = guests.add_repository(f"fork-{len(guests.repositories)}", parent=repository, private=private)

@@ -8,8 +8,8 @@ from mirror.simulator.api.render_places import Document, core_time, link, markup
 from mirror.simulator.api.render_settings import Settings
 from mirror.simulator.world.builds import Pipeline, Step
 from mirror.simulator.world.discussions import Change, Comment, Issue, PullRequest, Task
+from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import User, braced
-from mirror.simulator.world.repository import SimRepository
 
 
 class Renderer(Settings):
@@ -199,7 +199,7 @@ class Renderer(Settings):
         """A build status of a pull request's head."""
         return {**self.commit_status(status, pull.origin, pull.source_hash), "refname": pull.source}
 
-    def commit_status(self, status: Document, repository: SimRepository, value: str) -> Document:
+    def commit_status(self, status: Document, repository: GitRepository, value: str) -> Document:
         """A build status of a commit."""
         commit = f"{self.api}/repositories/{repository.full_name}/commit/{value}"
         return {

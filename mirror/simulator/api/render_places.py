@@ -8,6 +8,7 @@ from typing import Any
 from dulwich.objects import Commit
 
 from mirror.simulator.switches import Switches
+from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import Token, User, braced
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.world import SimWorkspace
@@ -190,7 +191,7 @@ class Places:
             "links": {"self": link(f"{self.api}/workspaces/{workspace.slug}")},
         }
 
-    def slim_repository(self, repository: SimRepository) -> Document:
+    def slim_repository(self, repository: GitRepository) -> Document:
         """A repository inside other things."""
         return {
             "type": "repository",
@@ -203,7 +204,7 @@ class Places:
             },
         }
 
-    def commit(self, repository: SimRepository, commit: Commit) -> Document:
+    def commit(self, repository: GitRepository, commit: Commit) -> Document:
         """A commit. Its author has no `user` unless the address belongs to an account."""
         value = commit.id.decode("ascii")
         raw = commit.author.decode("utf-8", "replace")
@@ -224,7 +225,7 @@ class Places:
             "links": {"self": link(f"{self.api}/repositories/{repository.full_name}/commit/{value}")},
         }
 
-    def whole_commit(self, repository: SimRepository, commit: Commit) -> Document:
+    def whole_commit(self, repository: GitRepository, commit: Commit) -> Document:
         """A commit by itself, which tells who has approved it."""
         approvals = repository.commit_approvals.get(commit.id.decode("ascii"), [])
         several = [
@@ -234,7 +235,7 @@ class Places:
         ]  # fmt: skip
         return {**self.commit(repository, commit), "participants": several}
 
-    def slim_commit(self, repository: SimRepository, value: str) -> Document:
+    def slim_commit(self, repository: GitRepository, value: str) -> Document:
         """A commit inside other things."""
         return {
             "type": "commit",

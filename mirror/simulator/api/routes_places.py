@@ -9,8 +9,8 @@ from dulwich.repo import Repo
 from mirror.simulator.api.calls import Answered, Call, Hidden, Listing, Route, always
 from mirror.simulator.api.render_places import Document
 from mirror.simulator.signin import ACCESS_TOKENS, sees
+from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import Token
-from mirror.simulator.world.repository import SimRepository
 
 R = "/repositories/{workspace}/{repository}"
 WORKSPACE = "read:workspace:bitbucket"
@@ -121,7 +121,7 @@ def _all_commits(call: Call) -> Answered:
     return _walked(call, repository, heads, [])
 
 
-def _walked(call: Call, repository: SimRepository, include: list[str], exclude: list[str]) -> Listing:
+def _walked(call: Call, repository: GitRepository, include: list[str], exclude: list[str]) -> Listing:
     with Repo(str(repository.git_path)) as repo:
         held = [ObjectID(one.encode()) for one in exclude if ObjectID(one.encode()) in repo.object_store]
         walker = repo.get_walker(
@@ -131,7 +131,7 @@ def _walked(call: Call, repository: SimRepository, include: list[str], exclude: 
     return Listing(commits, lambda one: call.render.commit(repository, one))
 
 
-def commits_between(call: Call, repository: SimRepository, head: str, base: str) -> Listing:
+def commits_between(call: Call, repository: GitRepository, head: str, base: str) -> Listing:
     """The commits that `head` has and `base` has not, newest first."""
     try:
         return _walked(call, repository, [head], [base])

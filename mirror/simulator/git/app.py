@@ -14,6 +14,7 @@ from mirror.simulator.git.push import Rules
 from mirror.simulator.limits import Limits
 from mirror.simulator.signin import ANONYMOUS, SignIn, has_scope, sees
 from mirror.simulator.switches import Switches
+from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import Token
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.world import World
@@ -116,13 +117,13 @@ class GitApp:
             return Response(NO_SCOPE, 403)
         return self._serve(request, snippet.git, service, body)
 
-    def _refusal(self, token: Token, repository: SimRepository, service: str) -> Response | None:
+    def _refusal(self, token: Token, repository: GitRepository, service: str) -> Response | None:
         if not sees(token, repository):
             return Response(NOT_FOUND, 404)
         scope = "repository" if service == "git-upload-pack" else "repository:write"
         return None if has_scope(token, scope) else Response(NO_SCOPE, 403)
 
-    def _serve(self, request: Request, repository: SimRepository, service: str, body: bytes) -> Response:
+    def _serve(self, request: Request, repository: GitRepository, service: str, body: bytes) -> Response:
         is_v2 = (
             self._switches.git_protocol_v2
             and service == "git-upload-pack"

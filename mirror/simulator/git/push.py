@@ -17,8 +17,8 @@ from dulwich.repo import Repo
 from dulwich.server import ReceivePackHandler
 
 from mirror.simulator.switches import Switches
+from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import Token
-from mirror.simulator.world.repository import SimRepository
 
 HIDDEN = b"deny updating a hidden ref"
 DECLINED = b"pre-receive hook declined"
@@ -33,11 +33,11 @@ class Rules:
 
     push_max: int | None
     file_max: int | None
-    repository: SimRepository
+    repository: GitRepository
     token: Token
 
     @classmethod
-    def of(cls, repository: SimRepository, token: Token, switches: Switches) -> Rules:
+    def of(cls, repository: GitRepository, token: Token, switches: Switches) -> Rules:
         """The rules for pushes of `token` to a repository."""
         sizes = repository.world.sizes if switches.large_pushes_refused else {}
         return cls(sizes.get("push"), sizes.get("file"), repository, token)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
+from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import braced
-
-if TYPE_CHECKING:
-    from mirror.simulator.world.repository import SimRepository
 
 
 @dataclass
@@ -40,7 +37,7 @@ class Step:
 class Pipeline:
     """A pipeline; `result` None while it runs."""
 
-    repository: SimRepository
+    repository: GitRepository
     number: int
     branch: str
     commit: str

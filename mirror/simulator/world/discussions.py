@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mirror.simulator.world.base import BaseWorld
+from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import User, braced
-
-if TYPE_CHECKING:
-    from mirror.simulator.world.repository import SimRepository
-    from mirror.simulator.world.world import World
 
 STATES = ("OPEN", "MERGED", "DECLINED", "SUPERSEDED")
 
@@ -50,7 +48,7 @@ class Task:
 class PullRequest:
     """A pull request and all that is said in it. `fork` is where it comes from, None: from here."""
 
-    repository: SimRepository
+    repository: GitRepository
     id: int
     title: str
     description: str
@@ -65,7 +63,7 @@ class PullRequest:
     reason: str = ""
     closed_by: User | None = None
     merge_hash: str | None = None
-    fork: SimRepository | None = None
+    fork: GitRepository | None = None
     draft: bool = False
     close_source_branch: bool = True
     comments: list[Comment] = field(default_factory=list)
@@ -76,12 +74,12 @@ class PullRequest:
     activity: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def world(self) -> World:
+    def world(self) -> BaseWorld:
         """The world it is in."""
         return self.repository.world
 
     @property
-    def origin(self) -> SimRepository:
+    def origin(self) -> GitRepository:
         """The repository of the source branch."""
         return self.fork or self.repository
 
@@ -232,7 +230,7 @@ class Change:
 class Issue:
     """An issue of the tracker that Bitbucket no longer has."""
 
-    repository: SimRepository
+    repository: GitRepository
     id: int
     title: str
     content: str
@@ -280,7 +278,7 @@ class Snippet:
     created: datetime
     updated: datetime
     files: dict[str, bytes]
-    git: SimRepository
+    git: GitRepository
     private: bool = True
     comments: list[Comment] = field(default_factory=list)
 

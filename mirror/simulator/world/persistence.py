@@ -109,11 +109,12 @@ class Reader:
         kind = self._kinds[value["$kind"]]
         made: Any = object.__new__(kind)
         self._made[value["$number"]] = made
-        for one in fields(kind):
-            if one.name in value:
-                setattr(made, one.name, self.value(value[one.name]))
-            elif one.default_factory is not MISSING:
-                setattr(made, one.name, one.default_factory())
-            else:
-                setattr(made, one.name, one.default)
+        known = {one.name: one for one in fields(kind)}
+        # In the order of the file, in which an object precedes every reference to it.
+        for name, inner in value.items():
+            if name in known:
+                setattr(made, name, self.value(inner))
+        for name in known.keys() - value.keys():
+            default, factory = known[name].default, known[name].default_factory
+            setattr(made, name, factory() if factory is not MISSING else default)
         return made

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from mirror.simulator.world.discussions import Comment
+from mirror.simulator.world.git_repository import Person
 from mirror.simulator.world.people import User
-from mirror.simulator.world.repository import Person, SimRepository
+from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.settings import furnish_repository, furnish_workspace
 from mirror.simulator.world.world import SimWorkspace, World
 

@@ -6,13 +6,11 @@ what the renderer puts there. `furnish_repository` and its like give one of ever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mirror.simulator.world.people import braced
-
-if TYPE_CHECKING:
-    from mirror.simulator.world.repository import SimRepository
-    from mirror.simulator.world.world import SimWorkspace
+from mirror.simulator.world.repository import SimRepository
+from mirror.simulator.world.world import SimWorkspace
 
 Document = dict[str, Any]
 CREATED = "2026-03-02T09:00:00.000000+00:00"

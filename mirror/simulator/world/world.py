@@ -5,24 +5,20 @@ Plain objects that tests and the demo change directly; `render` turns them into 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dulwich.repo import Repo
-
-from mirror.simulator.switches import Switches
+from mirror.simulator.world.base import BaseWorld
 from mirror.simulator.world.builds import Pipeline, Step
 from mirror.simulator.world.discussions import STATES, Comment, Issue, PullRequest, Snippet, Task
 from mirror.simulator.world.people import Token, User, braced
 from mirror.simulator.world.persistence import KINDS, Reader, Writer
-from mirror.simulator.world.repository import SimRepository, bare
+from mirror.simulator.world.repository import SimRepository, SimWorkspace
 
 __all__ = [
     "STATES", "Comment", "Issue", "Pipeline", "PullRequest", "SimRepository", "SimWorkspace", "Snippet",
@@ -31,79 +27,27 @@ __all__ = [
 
 FORMAT = 2
 FILE = "world.json"
-TICK = timedelta(microseconds=1)
 
 
-class World:
-    """Everything there is. `root` is where the repositories live.
+class World(BaseWorld):
+    """Workspaces with repositories, users and credentials.
 
-    `clock` gives the time of day; `limit` the API requests an hour for each identity, `limits`
-    those of other groups of resources. `switches` are those of the simulator that serves it.
+    `limit` is the number of API requests an hour for each identity, `limits` the numbers for other
+    groups of resources.
     """
 
     def __init__(
         self, root: Path, *, clock: Callable[[], datetime] | None = None, limit: int = 100_000
     ) -> None:
-        self.root = root
-        self.clock = clock or _now
+        super().__init__(root, clock)
         self.limit = limit
         self.limits: dict[str, int] = {"git": 60_000, "anonymous": 60}
-        self.switches = Switches.default()
         self.workspaces: dict[str, SimWorkspace] = {}
-        self.users: dict[str, User] = {}
-        self.tokens: list[Token] = []
-        # Secured variables' values and the secrets of hooks, by uuid: written, never read back.
+        # By uuid: values of secured variables and secrets of hooks. The API never returns them.
         self.secrets: dict[str, str] = {}
-        # The largest push and file in bytes, and the most schedules that a repository may have.
-        self.sizes: dict[str, int] = {"push": 4 << 30, "file": 100 << 20, "schedules": 10}
-        # Former addresses, `workspace/slug`, with the uuid of what moved away from there.
-        self.moved: dict[str, str] = {}
-        self._last = datetime(2000, 1, 1, tzinfo=UTC)
-        self._pinned: datetime | None = None
-        self._numbers = 0
-        self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True)
 
-    def now(self) -> datetime:
-        """The time, always later than the last one given."""
-        with self._lock:
-            if self._pinned is not None:
-                self._pinned += TICK
-                return self._pinned
-            self._last = max(self.clock(), self._last + TICK)
-            return self._last
-
-    @contextlib.contextmanager
-    def at(self, when: datetime) -> Iterator[None]:
-        """What happens inside happens at `when`, and a microsecond later each."""
-        before, self._pinned = self._pinned, when
-        try:
-            yield
-        finally:
-            self._pinned = before
-
-    def number(self) -> int:
-        """A number not given before."""
-        with self._lock:
-            self._numbers += 1
-            return self._numbers
-
-    # -- people and places
-
-    def add_user(self, name: str, email: str, *, workspaces: Iterable[str] | None = None) -> User:
-        """Somebody new, or who is already there. A member of all `workspaces` unless some are named."""
-        member = None if workspaces is None else frozenset(workspaces)
-        return self.users.setdefault(email, User(name, email, workspaces=member))
-
-    def actor(self, token: Token) -> User:
-        """The account that `token` acts as, known from now on."""
-        account = token.account
-        return self.users.setdefault(account.email, account)
-
-    def account(self, key: str) -> User | None:
-        """The living account of this uuid or account id."""
-        known = (one for one in self.users.values() if key in (one.uuid, one.account_id))
-        return next((one for one in known if not one.deleted), None)
+    # -- workspaces and repositories
 
     def add_workspace(self, slug: str, name: str = "") -> SimWorkspace:
         """A new workspace."""
@@ -240,99 +184,3 @@ _KEPT = ("limit", "limits", "sizes", "secrets", "users", "tokens", "workspaces",
 
 def _kinds() -> dict[str, type]:
     return {**KINDS, "SimWorkspace": SimWorkspace}
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass
-class SimWorkspace:
-    """A workspace with its projects and repositories."""
-
-    world: World
-    slug: str
-    name: str
-    uuid: str
-    projects: dict[str, str] = field(default_factory=dict)
-    repositories: dict[str, SimRepository] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    project_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    snippets: dict[str, Snippet] = field(default_factory=dict)
-    # By key: what the API shows of a project besides its name.
-    project_details: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # By slug: the names of its groups.
-    groups: dict[str, str] = field(default_factory=dict)
-    # How many users may be given access; None: any number.
-    seats: int | None = None
-
-    def add_snippet(
-        self, title: str, files: dict[str, bytes], *, author: User, identifier: str = ""
-    ) -> Snippet:
-        """A new snippet; each is a git repository."""
-        now, identifier = self.world.now(), identifier or f"s{self.world.number()}"
-        path = self.world.root / self.slug / f"snippet-{len(self.snippets)}-{identifier}.git"
-        snippet = Snippet(identifier, title, author, now, now, {}, bare(self, identifier, path))
-        snippet.commit_files(files)
-        self.snippets[snippet.id] = snippet
-        return snippet
-
-    def add_repository(
-        self,
-        slug: str,
-        *,
-        project: str = "MAIN",
-        private: bool = True,
-        description: str = "",
-        parent: SimRepository | None = None,
-    ) -> SimRepository:
-        """A new, empty repository; with `parent` a fork, which has all that is there."""
-        self.projects.setdefault(project, project.title())
-        serial = self.world.number()
-        path = self.world.root / self.slug / f"{slug}-{serial}.git"
-        path.mkdir(parents=True)
-        Repo.init_bare(str(path), default_branch=b"main").close()
-        now = self.world.now()
-        repository = SimRepository(
-            self, slug, braced("repository", self.slug, slug, str(serial)), path, project, private,
-            description, now, now, parent,
-        )  # fmt: skip
-        self.repositories[slug] = repository
-        if parent is not None:
-            repository.copy_objects(parent)
-            for name, value in parent.refs().items():
-                repository.set_ref(name, value)
-        return repository
-
-    def delete_repository(self, slug: str) -> SimRepository:
-        """Take a repository away. What is returned can be put back with `restore`."""
-        repository = self.repositories.pop(slug)
-        repository.gone = True
-        return repository
-
-    def restore(self, repository: SimRepository) -> None:
-        """Put a deleted repository back."""
-        repository.gone = False
-        self.repositories[repository.slug] = repository
-
-    def rename_repository(self, old: str, new: str) -> None:
-        """Rename a repository; the old address redirects until another takes it."""
-        repository = self.repositories.pop(old)
-        repository.slug = new
-        self.repositories[new] = repository
-        self.world.moved[f"{self.slug}/{old}"] = repository.uuid
-
-    def transfer_repository(self, slug: str, to: SimWorkspace, *, project: str = "MAIN") -> None:
-        """Give a repository to another workspace. It keeps its uuid; its own tokens die."""
-        repository = self.repositories.pop(slug)
-        repository.workspace, repository.project = to, project
-        to.projects.setdefault(project, project.title())
-        to.repositories[slug] = repository
-        self.world.moved[f"{self.slug}/{slug}"] = repository.uuid
-        self.world.tokens = [one for one in self.world.tokens if one.repository != repository.uuid]
-
-    def repository(self, key: str) -> SimRepository | None:
-        """The repository of this slug or uuid."""
-        return self.repositories.get(key) or next(
-            (one for one in self.repositories.values() if one.uuid == key), None
-        )

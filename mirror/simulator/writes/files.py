@@ -12,7 +12,7 @@ from mirror.simulator.api.calls import Hidden
 from mirror.simulator.api.paging import BadRequest
 from mirror.simulator.api.routes_settings import named_snippet
 from mirror.simulator.world.discussions import Comment, Snippet
-from mirror.simulator.world.repository import NOBODY
+from mirror.simulator.world.git_repository import NOBODY
 from mirror.simulator.writes.calls import Document, Malformed, Write, WriteRoute, created, nothing
 from mirror.simulator.writes.multipart import Part
 from mirror.simulator.writes.places import R

@@ -12,6 +12,7 @@ from mirror.simulator.api.calls import Forbidden, Hidden, number
 from mirror.simulator.api.paging import BadRequest
 from mirror.simulator.api.render_places import core_time
 from mirror.simulator.world.discussions import Comment, PullRequest, Task
+from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import User
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.writes.calls import Document, Refused, Write, WriteRoute, created, nothing
@@ -117,7 +118,7 @@ def _has_all(repository: SimRepository, source: str, destination: str) -> bool:
         return can_fast_forward(repo, ObjectID(head.encode()), ObjectID(base.encode()))
 
 
-def _reviewers(call: Write, repository: SimRepository, author: User) -> list[User]:
+def _reviewers(call: Write, repository: GitRepository, author: User) -> list[User]:
     """The reviewers that the body names. One who may not review spoils it all."""
     found: list[User] = []
     for one in call.given.get("reviewers", []):
