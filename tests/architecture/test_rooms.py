@@ -130,6 +130,26 @@ def test_imports_go_down_only(path: Path) -> None:
     assert wrong == []
 
 
+def test_the_map_shows_the_same_floors_and_wings() -> None:
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    floors = {
+        room: int(floor)
+        for floor, rooms in re.findall(r"^\| (\d) \| ([^|]+) \|", text, re.MULTILINE)
+        for room in re.findall(r"`(\w+)`", rooms)
+    }
+    assert floors == FLOORS
+    for room, rows in WINGS.items():
+        cells = (" + ".join(f"`{name}`" for name in sorted(row)) for row in rows)
+        assert f"| `{room}` | {' · '.join(cells)} |" in text, room
+
+
+def test_the_map_names_files_that_exist() -> None:
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", text))
+    assert len(named) > 20
+    assert {name for name in named if not (PACKAGE / name).is_file()} == set()
+
+
 def rows_of(room: str) -> dict[str, int]:
     """The height of each wing and module of a room, from 1 at the bottom."""
     rows = WINGS[room]

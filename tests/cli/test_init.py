@@ -46,7 +46,7 @@ def test_a_disk_that_is_not_mounted_ends_with_10(unmounted: Path, words: tuple[s
     done = mirror(*[word.replace("{to}", target) for word in words], "-c", str(unmounted))
     assert done.returncode == 10, done.stdout + done.stderr
     told = done.stdout + done.stderr
-    assert "mount it" in told and f"mirror init --store {unmounted.parent / 'store'}" in told
+    assert "mount the disk" in told and f"mirror init --store {unmounted.parent / 'store'}" in told
     assert list((unmounted.parent / "store").iterdir()) == []
 
 

@@ -87,7 +87,7 @@ def _ambiguous(selector: Selector, found: Sequence[Candidate[T]]) -> UsageError:
     names = "; ".join(one.folder + (f" ({one.note})" if one.note else "") for one in found)
     return UsageError(
         f"{str(selector)!r} is the name of {len(found)} repositories in this store",
-        hint=f"tell them apart by their folder names: {names}",
+        hint=f"name one of them by its folder: {names}",
     )
 
 
@@ -106,6 +106,6 @@ def _hint(candidates: Sequence[Candidate[T]], selector: Selector) -> str:
         return f"did you mean {' or '.join(near)}?"
     others = [one.full_name for one in candidates if selector.matches_workspace(*one.workspace)]
     if selector.repository is not None and others:
-        return f"the store has of that workspace: {', '.join(others[:5])}; mirror status lists all"
+        return f"the store holds of that workspace: {', '.join(others[:5])}; mirror status lists all"
     workspaces = ", ".join(sorted({one.workspace[0] for one in candidates})[:5])
-    return f"the store has the workspaces {workspaces}; mirror status lists all"
+    return f"the store holds the workspaces {workspaces}; mirror status lists all"
