@@ -16,7 +16,6 @@ from mirror.simulator import Fault
 from mirror.simulator.world.sample import accident
 from mirror.store.reading import run_records
 from mirror.store.reading.run_history import FAILURES_REPORTED
-from mirror.store.writing import run_record_writer
 from mirror.store.writing.writer import open_store
 from tests.e2e.helpers import mirror
 from tests.place import Place
@@ -111,10 +110,9 @@ async def test_heads_that_are_lost_are_told(place: Place) -> None:
 async def test_no_record_before_the_last_checkpoint_is_read(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 10)
     accident(place.world)
     run = await place.run()
-    _write_runs(place, run, 44)
+    _write_runs(place, run, 44, checkpoint_every=10)
     read: list[str] = []
     real = run_records.read_run
 
@@ -131,7 +129,7 @@ async def test_no_record_before_the_last_checkpoint_is_read(
     assert len(set(read)) <= 11
 
 
-def _write_runs(place: Place, like: Run, count: int) -> None:
+def _write_runs(place: Place, like: Run, count: int, *, checkpoint_every: int = 100) -> None:
     """Write records of runs in which everything failed."""
     with open_store(place.config.store, command="test") as store:
         for number in range(count):
@@ -143,6 +141,5 @@ def _write_runs(place: Place, like: Run, count: int) -> None:
                 )
                 for one in like.entries
             )  # fmt: skip
-            store.write_run(
-                replace(like, id=store.new_run_id(at), started=at, ended=at, entries=entries, problems=())
-            )
+            run = replace(like, id=store.new_run_id(at), started=at, ended=at, entries=entries, problems=())
+            store.write_run(run, checkpoint_every=checkpoint_every)

@@ -67,7 +67,10 @@ def test_a_problem_that_many_share_is_told_once(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("selector", "hint"),
-    [("acme/webiste", "did you mean acme/website?"), ("acme/nothing-like-it", "holds of that workspace: acme/website")],
+    [
+        ("acme/webiste", "did you mean acme/website?"),
+        ("acme/nothing-like-it", "holds of that workspace: acme/website"),
+    ],
 )
 async def test_only_names_that_are_near_are_suggested(place: Place, selector: str, hint: str) -> None:
     await place.run("acme/website")

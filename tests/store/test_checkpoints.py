@@ -15,6 +15,7 @@ from mirror.model import Outcome, Problem, RefChange, Run, RunEntry
 from mirror.store.reading import run_records
 from mirror.store.reading.reader import RunHistory, Store, StoreDamaged
 from mirror.store.writing import run_record_writer
+from mirror.store.writing.run_record_writer import CHECKPOINT_RECORDS
 from mirror.store.writing.writer import StoreWriter
 from tests.store.helpers import START, open_store, uuid
 
@@ -34,12 +35,13 @@ def write(
     at: int | datetime,
     different: Mapping[int, RunEntry] | None = None,
     kind: str = "backup",
+    every: int = CHECKPOINT_RECORDS,
 ) -> Path:
     when = START + timedelta(hours=at) if isinstance(at, int) else at
     entries = [(different or {}).get(number) or entry(number) for number in range(COUNT)]
     ended = when + timedelta(minutes=5)
     run = Run(store.new_run_id(when), kind, when, ended, "mirror", tuple(entries))  # type: ignore[arg-type]
-    return store.write_run(run)
+    return store.write_run(run, checkpoint_every=every)
 
 
 def past(root: Path) -> RunHistory:
@@ -92,11 +94,8 @@ def test_what_stays_unwell_is_told_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 7, 100])
-def test_a_checkpoint_tells_what_the_records_before_it_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
-) -> None:
+def test_a_checkpoint_tells_what_the_records_before_it_do(tmp_path: Path, every: int) -> None:
     """The result is the same for any distance of checkpoints."""
-    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", every)
     failing = {"problems": (Problem(75, "code partial: no answer", "code"),)}
     lost = (RefChange(b"refs/heads/old", "a" * 40, None, "removed"),)
     now = entry(3, snapshot="20261123T040000Z", ledger="b" * 64)
@@ -112,8 +111,8 @@ def test_a_checkpoint_tells_what_the_records_before_it_do(
     ]
     with open_store(tmp_path) as store:
         for hours, different in enumerate(script):
-            write(store, hours, {3: now, **different})
-        write(store, 20, {3: now}, kind="prune")
+            write(store, hours, {3: now, **different}, every=every)
+        write(store, 20, {3: now}, kind="prune", every=every)
     found = past(tmp_path)
     four, three = found.find("repository", uuid(4)), found.find("repository", uuid(3))
     five, six = found.find("repository", uuid(5)), found.find("repository", uuid(6))
@@ -144,10 +143,9 @@ def test_a_record_of_a_wrong_clock_is_no_later_than_it_was_written(tmp_path: Pat
 def test_readers_read_no_further_back_than_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 10)
     with open_store(tmp_path) as store:
         for hours in range(45):
-            write(store, hours)
+            write(store, hours, every=10)
     read: list[str] = []
     real = run_records.read_run
 
@@ -180,14 +178,11 @@ async def let_go(store: StoreWriter, now: datetime) -> tuple[int, int]:
     return before, count
 
 
-async def test_old_records_go_and_nothing_they_tell_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 5)
+async def test_old_records_go_and_nothing_they_tell_is_lost(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         for days in range(33):
             different = {days: entry(days, Outcome.SAVED, ledger=hashlib.sha256(b"%d" % days).hexdigest())}
-            write(store, START + timedelta(days=days), different)
+            write(store, START + timedelta(days=days), different, every=5)
         before = past(tmp_path)
         number, count = await let_go(store, START + timedelta(days=33))
         assert (number, count) == (21, 20)  # records 1 to 20: the 21st is a checkpoint, and so is the 26th
@@ -200,28 +195,22 @@ async def test_old_records_go_and_nothing_they_tell_is_lost(
         assert await let_go(store, START + timedelta(days=33)) == (21, 0)
         named = {one for run in store.reader.runs() for one in (run.list_sha256, run.checkpoint) if one}
         assert {path.stem for path in (tmp_path / "runs" / "lists").iterdir()} == named
-        write(store, START + timedelta(days=34))
+        write(store, START + timedelta(days=34), every=5)
         assert past(tmp_path).records_from == 21
 
 
-async def test_records_since_the_last_checkpoint_but_one_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 5)
+async def test_records_since_the_last_checkpoint_but_one_stay(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         for hours in range(12):
-            write(store, hours)
+            write(store, hours, every=5)
         assert await let_go(store, START + timedelta(days=4000)) == (6, 5)
         assert min(one.number for one in store.reader.runs()) == 6
 
 
 @pytest.mark.parametrize("how", ["removed", "changed", "list"])
-def test_what_is_broken_is_told_and_the_rest_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 5)
+def test_what_is_broken_is_told_and_the_rest_is_read(tmp_path: Path, how: str) -> None:
     with open_store(tmp_path) as store:
-        paths = [write(store, hours) for hours in range(14)]
+        paths = [write(store, hours, every=5) for hours in range(14)]
     victim = paths[12]
     if how == "removed":
         victim.unlink()

@@ -17,7 +17,6 @@ from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES
 from mirror.store.format.seal import sealed
 from mirror.store.reading import run_records
-from mirror.store.writing import run_record_writer
 from mirror.store.writing.writer import open_store
 from tests.clock import FakeClock
 from tests.crash.actions import again, changes, small
@@ -143,12 +142,12 @@ async def test_a_run_that_was_killed_before_its_record_is_no_damage(store: Path)
 
 
 async def test_no_more_than_two_checkpoints_are_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_record_writer, "CHECKPOINT_RECORDS", 5)
     clock = FakeClock()
     with open_store(store, command="test") as writer:
         for _ in range(30):
             clock.elapsed += 3600
-            writer.write_run(await verify.run(store, level="refs", clock=clock, environment=os.environ))
+            done = await verify.run(store, level="refs", clock=clock, environment=os.environ)
+            writer.write_run(done, checkpoint_every=5)
     read: set[str] = set()
     real = run_records.read_run
 

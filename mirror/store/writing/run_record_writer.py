@@ -35,8 +35,9 @@ _STATE_FACTS = ("reason", "lfs")
 _DONE = (Outcome.SAVED, Outcome.PRUNED, Outcome.ACCEPTED)
 
 
-def write_record(root: Path, run: Run) -> Path:
-    """Write the record of `run`, chained to the previous one; returns its path.
+def write_record(root: Path, run: Run, *, checkpoint_every: int) -> Path:
+    """Write the record of `run`, chained to the previous one; returns its path. At least one record in
+    `checkpoint_every` is a checkpoint.
 
     The caller holds the store's structure lock. Raises FileExistsError where the run has a record.
     """
@@ -57,7 +58,7 @@ def write_record(root: Path, run: Run) -> Path:
         **_entries(root, run, history),
         "checkpoint": None,
     }
-    if _is_checkpoint_due(history, run, number):
+    if _is_checkpoint_due(history, run, number, checkpoint_every):
         record = RunRecord(run.id, target, content, "")
         content["checkpoint"] = _write_list(root, read_history(root, first=record).to_json())
     data = sealed(content)
@@ -120,11 +121,11 @@ def _cache_last(root: Path, last: RunRecord | None) -> None:
         write_file(root / layout.LAST_RUN, dumps(content))
 
 
-def _is_checkpoint_due(history: RunHistory, run: Run, number: int) -> bool:
+def _is_checkpoint_due(history: RunHistory, run: Run, number: int, every: int) -> bool:
     if history.checkpoint is None:
         return True
     apart = abs(run.ended - history.checkpoint.ended)  # a clock may have gone back
-    return number - history.checkpoint.number >= CHECKPOINT_RECORDS or apart >= CHECKPOINT_TIME
+    return number - history.checkpoint.number >= every or apart >= CHECKPOINT_TIME
 
 
 def _write_list(root: Path, content: JsonObject) -> str:

@@ -49,7 +49,12 @@ from mirror.store.writing.folder_writer import RepositoryWriter, SnapshotResult,
 from mirror.store.writing.index import index_document, index_page
 from mirror.store.writing.locks import hold_briefly
 from mirror.store.writing.request_usage import RequestUsage
-from mirror.store.writing.run_record_writer import removable_records, remove_records, write_record
+from mirror.store.writing.run_record_writer import (
+    CHECKPOINT_RECORDS,
+    removable_records,
+    remove_records,
+    write_record,
+)
 
 __all__ = [
     "Absence",
@@ -271,8 +276,9 @@ class StoreWriter:
             if not (self._path / layout.run_record(identifier)).exists():
                 return identifier
 
-    def write_run(self, run: Run) -> Path:
-        """Write the record of a run, chained to the previous record; returns its path.
+    def write_run(self, run: Run, *, checkpoint_every: int = CHECKPOINT_RECORDS) -> Path:
+        """Write the record of a run, chained to the previous record; returns its path. At least one record in
+        `checkpoint_every` is a checkpoint.
 
         Its facts count the log lines that could not be written (`log_lines_lost`). Raises FileExistsError
         where the run has a record.
@@ -282,7 +288,7 @@ class StoreWriter:
         if lost:
             run = replace(run, facts={**run.facts, "log_lines_lost": lost})
         with self._structure():
-            return write_record(self._path, run)
+            return write_record(self._path, run, checkpoint_every=checkpoint_every)
 
     def removable_records(self, keep: timedelta, now: datetime) -> tuple[int, int]:
         """The number of the oldest run record to keep, and how many records older than `keep` may be
