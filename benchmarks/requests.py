@@ -31,7 +31,7 @@ from mirror.simulator import Simulator, World
 from mirror.simulator.world.people import User
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.sample import SCOPES
-from mirror.simulator.world.settings import furnish_repository, furnish_workspace
+from mirror.simulator.world.settings import fill_repository_settings, fill_workspace_settings
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 
@@ -140,8 +140,8 @@ def measure(name: str, days: int, changes: int) -> None:
         for number in range(wide):
             repository = acme.add_repository(f"repository-{number:04}")
             fill(repository, deep, people, rng)
-            furnish_repository(repository)
-        furnish_workspace(acme)
+            fill_repository_settings(repository)
+        fill_workspace_settings(acme)
         repositories = list(acme.repositories.values())
         token = world.add_workspace_access_token("acme", SCOPES)
         with Simulator(world) as simulator:

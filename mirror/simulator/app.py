@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mirror.simulator.answers import answer, refusal
 from mirror.simulator.api import paging
 from mirror.simulator.api.all_routes import READS
-from mirror.simulator.api.calls import (
-    Answered,
+from mirror.simulator.api.paging import BadRequest, Manners
+from mirror.simulator.api.render import Renderer
+from mirror.simulator.api.routing import (
     Call,
     Forbidden,
     Gone,
@@ -27,23 +27,24 @@ from mirror.simulator.api.calls import (
     Listing,
     Moved,
     Route,
+    RouteResult,
     Unauthorized,
 )
-from mirror.simulator.api.paging import BadRequest, Manners
-from mirror.simulator.api.render import Renderer
+from mirror.simulator.authentication import ACCESS_TOKENS, CREDENTIAL_TYPES, SignIn, long_name
 from mirror.simulator.faults import Fault, Faults
 from mirror.simulator.git.app import GitApp
 from mirror.simulator.git.lfs import LfsApp
-from mirror.simulator.limits import Limits
-from mirror.simulator.signin import ACCESS_TOKENS, CREDENTIAL_TYPES, SignIn, long_name
+from mirror.simulator.rate_limits import RateLimits
+from mirror.simulator.read_write_lock import ReadWriteLock
+from mirror.simulator.responses import error_response, json_response
 from mirror.simulator.storage import stored
 from mirror.simulator.switches import Switches
-from mirror.simulator.turns import Turns
 from mirror.simulator.world.people import Token
 from mirror.simulator.world.world import World
-from mirror.simulator.writes.calls import Malformed, Refused, Write, malformed
 from mirror.simulator.writes.routes import WRITES
+from mirror.simulator.writes.routing import Malformed, Refused, Write, malformed
 
+NOT_ACCEPTABLE = "Not acceptable: this address has no answer of the types asked for."
 NO_API = "There is no API hosted at this URL."
 BAD_TOKEN = "Token is invalid, expired, or not supported for this endpoint."
 # Every so many requests one is refused for nothing, where the switch is on.
@@ -54,7 +55,7 @@ RETIRED = ("/repositories", "/workspaces", "/user/permissions/repositories", "/u
 
 
 @dataclass(frozen=True)
-class Asked:
+class LoggedRequest:
     """One request as the log keeps it. `status` 0: the connection was reset."""
 
     method: str
@@ -74,10 +75,10 @@ class App:
         self.switches = switches
         self.faults = Faults()
         self.sign_in = SignIn(world, switches)
-        self.limits = Limits(world, switches)
-        self.requests: list[Asked] = []
-        self._asked = itertools.count(1)
-        self._turns = Turns()
+        self.limits = RateLimits(world, switches)
+        self.requests: list[LoggedRequest] = []
+        self._request_numbers = itertools.count(1)
+        self._lock = ReadWriteLock()
         self.api = self.git = self.storage = ""
         self.lfs = LfsApp(world, switches, lambda: (self.git, self.storage))
         self._git_app = GitApp(world, switches, self.sign_in, self.limits, self.lfs)
@@ -120,13 +121,13 @@ class App:
             return
         ordered = fault.answer() if fault is not None else None
         if ordered is None:
-            turn = self._turns.writing if _writes(request) else self._turns.reading
+            lock = self._lock.writing if _writes(request) else self._lock.reading
 
-            def in_turn() -> tuple[Response, str | None]:
-                with turn():
+            def respond_locked() -> tuple[Response, str | None]:
+                with lock():
                     return respond(request, raw, body, fault)
 
-            response, identity = await asyncio.to_thread(in_turn)
+            response, identity = await asyncio.to_thread(respond_locked)
         else:
             response, identity = ordered, None
         response.headers["Date"] = format_datetime(self.world.clock(), usegmt=True)
@@ -142,7 +143,9 @@ class App:
         if path.startswith("/storage/"):
             kind = "storage"
         self.requests.append(
-            Asked(request.method, path, request.url.query, status, kind, identity, dict(request.headers))
+            LoggedRequest(
+                request.method, path, request.url.query, status, kind, identity, dict(request.headers)
+            )
         )
 
     def _answer(
@@ -165,12 +168,12 @@ class App:
 
     def _token(self, request: Request, body: bytes) -> Response:
         if request.method != "POST":
-            return refusal(405, "Method not allowed")
+            return error_response(405, "Method not allowed")
         form = dict(parse_qsl(body.decode("utf-8", "replace")))
         issued = self.sign_in.issue(request.headers.get("authorization"), form, request.url.path)
         if issued is None:
-            return answer({"error": "unauthorized_client", "error_description": "Invalid client"}, 400)
-        return answer(issued)
+            return json_response({"error": "unauthorized_client", "error_description": "Invalid client"}, 400)
+        return json_response(issued)
 
     # -- the API
 
@@ -181,7 +184,7 @@ class App:
             request.headers.get("authorization"), request.method, request.url.path, request.url.query
         )
         if token is None or self._strays():
-            return refusal(401, BAD_TOKEN), None
+            return error_response(401, BAD_TOKEN), None
         count = self.limits.count(token, request.url.path)
         if count.is_over:
             return self.limits.refuse(token, count), token.identity
@@ -204,41 +207,43 @@ class App:
 
     def _strays(self) -> bool:
         """Whether this request is refused for nothing."""
-        return self.switches.stray_refusals and next(self._asked) % STRAY_EACH == 0
+        return self.switches.stray_refusals and next(self._request_numbers) % STRAY_EACH == 0
 
     def _try(self, token: Token, extra: dict[str, str], serve: Callable[[], Response]) -> Response:
         """What `serve` answers, or the refusal that it raises. Adds the answer's own headers to `extra`."""
         try:
             return serve()
         except BadRequest as error:
-            return refusal(400, str(error))
+            return error_response(400, str(error))
         except Malformed as error:
             return malformed(error.fields)
         except Refused as error:
-            return refusal(error.status, error.message)
+            return error_response(error.status, error.message)
         except Moved as moved:
             return Response(status_code=301, headers={"Location": self.api + moved.path})
         except Unauthorized:
-            return refusal(401, BAD_TOKEN)
+            return error_response(401, BAD_TOKEN)
         except Forbidden as error:
-            return refusal(404 if self.switches.denied_is_404 else 403, error.message)
+            return error_response(404 if self.switches.denied_is_404 else 403, error.message)
         except Hidden as hidden:
             return self._hidden(hidden, token, extra)
         except Gone as gone:
-            return refusal(410, gone.message, data={"announcement_url": CHANGELOG})
+            return error_response(410, gone.message, data={"announcement_url": CHANGELOG})
 
     def _hidden(self, hidden: Hidden, token: Token, extra: dict[str, str]) -> Response:
         scope = hidden.scope
         if token.kind == "api_token":
             scope = hidden.long or (long_name(scope) if scope is not None else None)
         if scope is None:
-            return refusal(404, hidden.message)
+            return error_response(404, hidden.message)
         if self.switches.denied_is_404:
-            return refusal(404, "Resource not found")
+            return error_response(404, "Resource not found")
         extra["X-Accepted-Oauth-Scopes"] = scope
         extra["X-Oauth-Scopes"] = ", ".join(sorted(token.scopes))
         detail = {"required": [scope], "granted": sorted(token.scopes)}
-        return refusal(403, "Your credentials lack one or more required privilege scopes.", detail=detail)
+        return error_response(
+            403, "Your credentials lack one or more required privilege scopes.", detail=detail
+        )
 
     def _route(
         self, request: Request, raw: str, token: Token, fault: Fault | None, extra: dict[str, str]
@@ -246,7 +251,7 @@ class App:
         if raw.rstrip("/") in RETIRED or raw.startswith(tuple(f"{one}//" for one in RETIRED)):
             raise Gone("CHANGE-2770 - Functionality has been deprecated")
         if "//" in raw:
-            return refusal(405, "Method not allowed")
+            return error_response(405, "Method not allowed")
         pairs = parse_qsl(request.url.query, keep_blank_values=True)
         bare = self._without_slash(raw)
         for route in READS:
@@ -259,14 +264,14 @@ class App:
             if route.kinds is not None and token.kind not in route.kinds:
                 raise Unauthorized
             if not route.is_acceptable(request.headers.get("accept", ""), self.switches):
-                return refusal(406, "Not acceptable: this address has no answer of the types asked for.")
+                return error_response(406, NOT_ACCEPTABLE)
             if not route.is_open_to(token):
                 raise Hidden("no scope", scope=route.scope, long=route.long)
             tokens_may = self.switches.access_tokens_query_permissions
             if route.permissions and token.kind in ACCESS_TOKENS and not tokens_may:
                 raise Forbidden("Access tokens may not query permissions.")
             call = Call(self.world, self.switches, self.render, token, names, pairs, self.storage, extra)
-            return self._give(route, call, route.handler(call), raw, fault)
+            return self._response(route, call, route.handler(call), raw, fault)
         raise Hidden(NO_API)
 
     def _without_slash(self, raw: str) -> str:
@@ -281,7 +286,7 @@ class App:
         if not found:
             slash = self.switches.pipelines_need_slash
             if any(one.match(path, slash_counts=slash) is not None for one in READS):
-                return refusal(405, "Method not allowed")
+                return error_response(405, "Method not allowed")
             raise Hidden(NO_API)
         for route, names in found:
             if route.method != request.method:
@@ -296,17 +301,17 @@ class App:
                 document, parts,
             )  # fmt: skip
             return route.handler(call)
-        return refusal(405, "Method not allowed")
+        return error_response(405, "Method not allowed")
 
-    def _give(self, route: Route, call: Call, answered: Answered, raw: str, fault: Fault | None) -> Response:
-        if isinstance(answered, Response):
-            return answered
-        document = (
-            self._page(route, call, answered, raw, fault) if isinstance(answered, Listing) else answered
-        )
+    def _response(
+        self, route: Route, call: Call, result: RouteResult, raw: str, fault: Fault | None
+    ) -> Response:
+        if isinstance(result, Response):
+            return result
+        document = self._page(route, call, result, raw, fault) if isinstance(result, Listing) else result
         for spec in [value for name, value in call.pairs if name == "fields"]:
             document = paging.partial(document, spec, call.hidden)
-        return answer(document)
+        return json_response(document)
 
     def _page(
         self, route: Route, call: Call, listing: Listing, raw: str, fault: Fault | None
@@ -328,9 +333,9 @@ class App:
         manners = Manners(
             cap=route.most(self.switches),
             cut=self.switches.long_pages_are_cut,
-            tell_next=route.tells_next(self.switches),
-            tell_size=self.switches.lists_tell_size,
-            tell_page=self.switches.lists_tell_page,
+            tell_next=route.has_next(self.switches),
+            tell_size=self.switches.lists_have_size,
+            tell_page=self.switches.lists_have_page,
             opaque=self.switches.opaque_pages and not route.numbered,
             repeat=self.switches.lists_repeat_entries,
             once=self.switches.repeated_parameters_refused,

@@ -11,7 +11,7 @@ from typing import Literal
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mirror.simulator.answers import refusal
+from mirror.simulator.responses import error_response
 
 FaultKind = Literal[
     "status", "html", "truncate", "reset", "slow", "stall", "redirect", "loop", "shrink", "cut_pack",
@@ -55,7 +55,7 @@ class Fault:
                 if self.body is not None:
                     response: Response = Response(self.body, self.status, media_type="text/plain")
                 else:
-                    response = refusal(self.status, self.message)
+                    response = error_response(self.status, self.message)
                 response.headers.update(dict(self.headers))
                 return response
             case "html":

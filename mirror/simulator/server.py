@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mirror.simulator.app import App, Asked
+from mirror.simulator.app import App, LoggedRequest
 from mirror.simulator.faults import Fault, Faults
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.world import World
@@ -59,7 +59,7 @@ class Simulator:
         self._threads: list[threading.Thread] = []
 
     @property
-    def requests(self) -> list[Asked]:
+    def requests(self) -> list[LoggedRequest]:
         """Every request so far."""
         return self._app.requests
 

@@ -29,9 +29,9 @@ class Switches:
     # Page addresses look like hashes instead of numbers.
     opaque_pages: bool = False
     # Lists say how many entries they have.
-    lists_tell_size: bool = True
+    lists_have_size: bool = True
     # Lists say which page this is and how long (only `values` and `next` are promised).
-    lists_tell_page: bool = True
+    lists_have_page: bool = True
     # A page begins with the last entry of the page before, as when a list shifts while it is read.
     lists_repeat_entries: bool = False
     # `fields=+values.participants` works on the list of pull requests.
@@ -73,7 +73,7 @@ class Switches:
     # What a deleted account wrote has null for its author, not a nameless account.
     deleted_accounts_are_null: bool = True
     # Repositories say `has_issues` and `has_wiki`.
-    repositories_tell_trackers: bool = False
+    repositories_show_trackers: bool = False
     # A renamed repository's old address redirects; otherwise it is not found.
     renamed_repositories_redirect: bool = True
     # The issue tracker is there.
@@ -82,9 +82,9 @@ class Switches:
     deprecation_headers: bool = True
 
     # What only redirects to a file is refused (406) to who takes JSON alone, as step logs are.
-    redirects_heed_accept: bool = True
+    redirects_honour_accept: bool = True
     # Diffs and patches are refused (406) to who takes JSON alone, too. Two clients that work ask so.
-    diffs_heed_accept: bool = False
+    diffs_honour_accept: bool = False
     # The addresses of a snippet's files are `files/REVISION/NAME`, not `REVISION/files/NAME`.
     snippet_files_name_revision_last: bool = False
 

@@ -44,8 +44,9 @@ WINGS = {
     ),
     "cli": ({"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"terminal", "system"}),
     "simulator": (
-        {"server"}, {"app"}, {"writes"}, {"api", "git"}, {"limits"}, {"faults", "signin", "storage"},
-        {"world"}, {"switches", "answers", "turns"},
+        {"server"}, {"app"}, {"writes"}, {"api", "git"}, {"rate_limits"},
+        {"faults", "authentication", "storage"},
+        {"world"}, {"switches", "responses", "read_write_lock"},
     ),
 }  # fmt: skip
 

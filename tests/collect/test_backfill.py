@@ -18,7 +18,7 @@ from mirror.bitbucket.client.budget import EXCHANGE_REQUESTS
 from mirror.model import Selector
 from mirror.simulator import Simulator, Switches, World
 from mirror.simulator.world.sample import SCOPES
-from mirror.simulator.world.settings import furnish_repository, furnish_workspace
+from mirror.simulator.world.settings import fill_repository_settings, fill_workspace_settings
 from mirror.store.reading.reader import Store
 from tests.collect.rated import SharedClock
 from tests.counts import told
@@ -46,7 +46,7 @@ def fill(world: World) -> None:
     for slug in ("large", "small"):
         repository = acme.add_repository(slug)
         tip = repository.commit("main", {"README.md": b"Hello\n"}, "Begin\n")
-        furnish_repository(repository)
+        fill_repository_settings(repository)
         for number in range(PULLS if slug == "large" else 3):
             branch = f"topic-{number}"
             repository.commit(branch, {f"{number}.txt": b"1\n"}, f"Topic {number}\n", parents=[tip])
@@ -59,7 +59,7 @@ def fill(world: World) -> None:
                 pull.merge(author=bob, squash=rng.random() < 0.2)
         for _ in range(20):
             repository.add_pipeline(steps=[("build", b"Done.\n")])
-    furnish_workspace(acme)
+    fill_workspace_settings(acme)
 
 
 def documents(store: Path, name: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from mirror.model import Json, JsonObject, Run, Selector, loads
 from mirror.simulator import Simulator, Switches, World
 from mirror.simulator.api.render import Renderer
 from mirror.simulator.api.routes_settings import SYSTEM_KEY
-from mirror.simulator.signin import long_name
+from mirror.simulator.authentication import long_name
 from mirror.simulator.world.sample import SCOPES, populate
 from mirror.store.reading.reader import RepositoryFolder, Store, WorkspaceFolder
 from tests.clock import FakeClock

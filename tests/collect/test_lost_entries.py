@@ -17,7 +17,7 @@ from mirror.config import load
 from mirror.model import Run, Selector
 from mirror.simulator import Simulator, World
 from mirror.simulator.api import paging
-from mirror.simulator.api.calls import Call
+from mirror.simulator.api.routing import Call
 from mirror.simulator.world.sample import SCOPES, populate
 from tests.bitbucket.helpers import API, Server, client_for, listed
 from tests.e2e.helpers import write_config

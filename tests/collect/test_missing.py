@@ -12,9 +12,9 @@ import pytest
 from mirror.config import load
 from mirror.model import JsonObject, Part, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.answers import answer
 from mirror.simulator.api.render import Renderer
 from mirror.simulator.api.render_settings import Settings
+from mirror.simulator.responses import json_response
 from mirror.simulator.world.discussions import Snippet
 from mirror.simulator.world.people import braced
 from mirror.simulator.world.repository import SimRepository
@@ -245,7 +245,7 @@ async def test_a_setting_that_is_no_object_never_replaces_one(
 
     def settled_oddly(self: Settings, value: Any, repository: SimRepository) -> Any:
         is_it = isinstance(value, dict) and value.get("type") == "branching_model"
-        return answer(odd) if is_it else settle(self, value, repository)
+        return json_response(odd) if is_it else settle(self, value, repository)
 
     with monkeypatch.context() as patched:
         patched.setattr(Settings, "settled", settled_oddly)
@@ -262,7 +262,7 @@ async def test_a_test_report_that_is_no_object_is_missing_until_it_comes(
     tested = next(iter(place.acme.repositories["website"].pipelines.values()))
     tested.steps[0].tests = {"test_money": None}
     with monkeypatch.context() as patched:
-        patched.setattr(Renderer, "test_report", lambda *_: answer(None))
+        patched.setattr(Renderer, "test_report", lambda *_: json_response(None))
         run = await place.run()
     assert run.exit_code == 3 and str(part(run, "pipelines").state) == "partial"
     assert (await place.run()).exit_code == 0

@@ -9,7 +9,7 @@ import pytest
 
 from mirror.model import Run
 from mirror.simulator.api import paging
-from mirror.simulator.api.calls import Call
+from mirror.simulator.api.routing import Call
 from tests.collect.test_lost_entries import documents, place  # noqa: F401 - a fixture
 from tests.place import Place
 

@@ -11,8 +11,8 @@ import pytest
 
 from mirror.model import Run, RunEntry, Selector, canonical
 from mirror.simulator import Fault, app
-from mirror.simulator.answers import answer
 from mirror.simulator.api.render import Renderer
+from mirror.simulator.responses import json_response
 from mirror.simulator.world.builds import Pipeline, Step
 from mirror.simulator.world.discussions import Comment, PullRequest
 from tests.place import Place
@@ -53,14 +53,13 @@ def change_pull_requests(
 
 def change_lists(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """From now on, the server shows entries of lists as `change` returns them, for any order and filter."""
-    told = answer
 
     def odd(document: Any) -> Any:
         if isinstance(document, dict) and "values" in document:
             document = {**document, "values": [change(one) for one in document["values"]]}
-        return told(document)
+        return json_response(document)
 
-    monkeypatch.setattr(app, "answer", odd)
+    monkeypatch.setattr(app, "json_response", odd)
 
 
 # -- times

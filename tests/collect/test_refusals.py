@@ -14,7 +14,7 @@ from mirror.collect.catalogue import CATALOGUE, Meaning, rows
 from mirror.config import load
 from mirror.model import Part, Run, Selector
 from mirror.simulator import Fault, Simulator, Switches, World
-from mirror.simulator.answers import answer
+from mirror.simulator.responses import json_response
 from mirror.simulator.world.sample import SCOPES, populate
 from tests.e2e.helpers import write_config
 from tests.place import Place
@@ -247,7 +247,7 @@ async def test_a_refusal_of_where_somebody_asks_from_is_not_taken_for_one_of_the
 ) -> None:
     """Access tokens have no scope for issues; but a firewall's refusal does not mean that."""
     content, kind = BLOCKED[name]
-    blocked = answer({}, 403)
+    blocked = json_response({}, 403)
     blocked.body = content.encode()
     blocked.headers["content-type"], blocked.headers["content-length"] = kind, str(len(content))
     for place in make(tmp_path, SCOPES, Switches()):

@@ -17,7 +17,7 @@ import httpx
 from mirror.simulator import Switches, World
 from mirror.simulator.api.all_routes import READS
 from mirror.simulator.app import App
-from mirror.simulator.signin import long_name
+from mirror.simulator.authentication import long_name
 from mirror.simulator.world.sample import SCOPES, populate
 from mirror.simulator.writes.routes import WRITES
 

@@ -14,8 +14,8 @@ import pytest
 
 from mirror.simulator import Switches, World
 from mirror.simulator.api.all_routes import READS
-from mirror.simulator.api.calls import Route
-from mirror.simulator.signin import long_name
+from mirror.simulator.api.routing import Route
+from mirror.simulator.authentication import long_name
 from mirror.simulator.world.people import braced
 from tests.simulator.document import document, need_document, operation, plain
 from tests.simulator.helpers import Asking, objects
@@ -298,7 +298,7 @@ MAY_BE = {
         Switches(issue_tracker=True, access_tokens_query_permissions=True),
         # A stray refusal is no response to compare.
         replace(Switches.inverted(), stray_refusals=False),
-        Switches(repositories_tell_trackers=True),
+        Switches(repositories_show_trackers=True),
     ],
     ids=["default", "inverted", "no tracker"],
 )

@@ -125,7 +125,7 @@ async def test_next_is_whole_and_nothing_may_be_added_to_it(tmp_path: Path) -> N
 
 async def test_lists_in_their_other_manners(tmp_path: Path) -> None:
     switches = Switches(
-        opaque_pages=True, lists_tell_size=False, lists_tell_page=False, lists_repeat_entries=True
+        opaque_pages=True, lists_have_size=False, lists_have_page=False, lists_repeat_entries=True
     )
     ask = Asking(tmp_path, switches=switches)
     for number in range(12):

@@ -14,7 +14,7 @@ import pytest
 
 from mirror.simulator import Switches
 from mirror.simulator.api.all_routes import READS
-from mirror.simulator.api.calls import JSON, OCTETS, Route
+from mirror.simulator.api.routing import JSON, OCTETS, Route
 from tests.simulator.document import plain
 from tests.simulator.helpers import Asking
 from tests.simulator.test_conformance import UNDOCUMENTED, addresses, enrich
@@ -70,7 +70,7 @@ def test_the_types_are_those_of_the_document(route: Route) -> None:
 
 @pytest.mark.parametrize("heed", [True, False])
 async def test_what_has_no_answer_of_the_types_asked_for_is_refused(tmp_path: Path, heed: bool) -> None:
-    switches = Switches(issue_tracker=True, redirects_heed_accept=heed, diffs_heed_accept=heed)
+    switches = Switches(issue_tracker=True, redirects_honour_accept=heed, diffs_honour_accept=heed)
     ask = Asking(tmp_path, switches=switches)
     enrich(ask.world)
     statuses: dict[str, set[Any]] = {}

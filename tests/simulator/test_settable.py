@@ -11,7 +11,7 @@ import pytest
 
 from mirror.simulator.api.paging import value_at
 from mirror.simulator.writes.routes import WRITES
-from mirror.simulator.writes.shapes import Anything, Fields, Flag, Many, Text, Whole
+from mirror.simulator.writes.schemas import AnyValue, Array, Boolean, Integer, Object, String
 from tests.simulator.document import document, need_document, plain
 from tests.simulator.helpers import Asking
 from tests.simulator.settable import KEPT, REQUESTS, derived, properties, settable
@@ -292,7 +292,7 @@ def test_the_settable_fields_are_those_of_the_description() -> None:
     assert derived() == settable(), f"{KEPT} is not what is derived from the description"
 
 
-TYPES_OF = {"string": Text, "integer": Whole, "boolean": Flag, "array": Many, "object": Fields}
+TYPES_OF = {"string": String, "integer": Integer, "boolean": Boolean, "array": Array, "object": Object}
 
 
 def resolved(schema: Body) -> Body:
@@ -307,21 +307,21 @@ def test_bodies_are_checked_as_the_description_has_them() -> None:
     routes = {f"{route.method} {plain(route.template)}": route for route in WRITES}
     for request, name in REQUESTS.items():
         method, _, template = request.partition(" ")
-        shape = routes[f"{method} {plain(template)}"].shape
+        schema = routes[f"{method} {plain(template)}"].schema
         if name is None:
             continue
-        assert isinstance(shape, Fields), request
+        assert isinstance(schema, Object), request
         tops = {one.partition(".")[0] for one in settable()[request]}
         for top in tops & set(properties(name)):
-            schema, mine = resolved(properties(name)[top]), shape.fields[top]
-            if isinstance(mine, Anything):
+            published, mine = resolved(properties(name)[top]), schema.fields[top]
+            if isinstance(mine, AnyValue):
                 continue
-            kind = "object" if "allOf" in schema else schema["type"]
+            kind = "object" if "allOf" in published else published["type"]
             assert isinstance(mine, TYPES_OF[kind]), f"{request}: {top}"
-            if isinstance(mine, Text):
-                assert set(mine.choices) == set(schema.get("enum", [])), f"{request}: {top}"
-            if isinstance(mine, Fields):
-                assert mine.closed == (schema.get("additionalProperties") is False), f"{request}: {top}"
+            if isinstance(mine, String):
+                assert set(mine.choices) == set(published.get("enum", [])), f"{request}: {top}"
+            if isinstance(mine, Object):
+                assert mine.closed == (published.get("additionalProperties") is False), f"{request}: {top}"
 
 
 def test_every_request_is_tried() -> None:

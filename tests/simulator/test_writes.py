@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mirror.simulator import Switches
-from mirror.simulator.signin import long_name
+from mirror.simulator.authentication import long_name
 from mirror.simulator.writes.routes import WRITES
 from tests.simulator.document import need_document, operation
 from tests.simulator.helpers import Asking, basic

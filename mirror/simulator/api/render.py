@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mirror.simulator.api.render_places import Document, core_time, link, markup, pipeline_time
+from mirror.simulator.api.render_repositories import Document, core_time, link, markup, pipeline_time
 from mirror.simulator.api.render_settings import Settings
 from mirror.simulator.world.builds import Pipeline, Step
 from mirror.simulator.world.discussions import Change, Comment, Issue, PullRequest, Task

@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from mirror.simulator.api.render_places import Document, Places, core_time, link, markup
+from mirror.simulator.api.render_repositories import Document, RepositoryRenderer, core_time, link, markup
 from mirror.simulator.world.discussions import Attachment, Comment, Snippet
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.world import SimWorkspace
 
 
-class Settings(Places):
+class Settings(RepositoryRenderer):
     """Renders settings and the like."""
 
     def settled(self, document: Document, repository: SimRepository) -> Document:

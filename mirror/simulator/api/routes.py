@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from mirror.simulator.api.calls import (
+from mirror.simulator.api.paging import BadRequest
+from mirror.simulator.api.routes_repositories import PLACES, R, commits_between
+from mirror.simulator.api.routes_settings import SETTINGS
+from mirror.simulator.api.routing import (
     OCTETS,
-    Answered,
     Call,
     Hidden,
     Listing,
     Route,
+    RouteResult,
     always,
     need_braces,
     number,
 )
-from mirror.simulator.api.paging import BadRequest
-from mirror.simulator.api.routes_places import PLACES, R, commits_between
-from mirror.simulator.api.routes_settings import SETTINGS
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.builds import Step
 from mirror.simulator.world.discussions import STATES
@@ -25,7 +25,7 @@ from mirror.simulator.world.discussions import STATES
 # -- pull requests
 
 
-def _pull_requests(call: Call) -> Answered:
+def _pull_requests(call: Call) -> RouteResult:
     states = [value for name, value in call.pairs if name == "state"] or ["OPEN"]
     if not set(states) <= set(STATES):
         raise BadRequest("Invalid state")
@@ -38,18 +38,18 @@ def _pull_requests(call: Call) -> Answered:
     )
 
 
-def _pull_request(call: Call) -> Answered:
+def _pull_request(call: Call) -> RouteResult:
     return call.render.pull_request(call.pull_request(), listed=False)
 
 
-def _comments(call: Call) -> Answered:
+def _comments(call: Call) -> RouteResult:
     """All but what others are still writing."""
     pull, account = call.pull_request(), call.token.account
     shown = [one for one in pull.comments if not one.pending or one.author.email == account.email]
     return Listing(shown, lambda one: call.render.comment(one, pull))
 
 
-def _comment(call: Call) -> Answered:
+def _comment(call: Call) -> RouteResult:
     pull = call.pull_request()
     for one in pull.comments:
         if one.id == number(call.names["comment"]):
@@ -57,12 +57,12 @@ def _comment(call: Call) -> Answered:
     raise Hidden("Comment not found")
 
 
-def _tasks(call: Call) -> Answered:
+def _tasks(call: Call) -> RouteResult:
     pull = call.pull_request()
     return Listing(pull.tasks, lambda one: call.render.task(one, pull))
 
 
-def _statuses(call: Call) -> Answered:
+def _statuses(call: Call) -> RouteResult:
     """Those of its builds, and those of its head that name its branch."""
     pull = call.pull_request()
     of_head = pull.origin.commit_statuses.get(pull.source_hash, [])
@@ -70,19 +70,19 @@ def _statuses(call: Call) -> Answered:
     return Listing(shown, lambda one: call.render.status(one, pull))
 
 
-def _activity(call: Call) -> Answered:
+def _activity(call: Call) -> RouteResult:
     pull = call.pull_request()
     return Listing(pull.activity, lambda entry: call.render.activity(entry, pull))
 
 
-def _all_activity(call: Call) -> Answered:
+def _all_activity(call: Call) -> RouteResult:
     """The same entries as those of each pull request, the newest first."""
     if not call.switches.activity_of_all:
         raise Hidden("There is no API hosted at this URL.")
     return Listing(call.repository().activity(), lambda item: call.render.activity(*item))
 
 
-def _commits(call: Call) -> Answered:
+def _commits(call: Call) -> RouteResult:
     """The commits of a pull request that its destination does not have, newest first."""
     pull = call.pull_request()
     if pull.origin.gone:
@@ -93,27 +93,27 @@ def _commits(call: Call) -> Answered:
 # -- issues
 
 
-def _issues(call: Call) -> Answered:
+def _issues(call: Call) -> RouteResult:
     issues = sorted(call.tracker().issues.values(), key=lambda one: one.id)
     return Listing(issues, call.render.issue)
 
 
-def _issue_comments(call: Call) -> Answered:
+def _issue_comments(call: Call) -> RouteResult:
     issue = call.issue()
     return Listing(issue.comments, lambda one: call.render.issue_comment(one, issue))
 
 
-def _changes(call: Call) -> Answered:
+def _changes(call: Call) -> RouteResult:
     issue = call.issue()
     return Listing(issue.changes, lambda one: call.render.issue_change(one, issue))
 
 
-def _attachments(call: Call) -> Answered:
+def _attachments(call: Call) -> RouteResult:
     issue = call.issue()
     return Listing(issue.attachments, lambda one: call.render.attachment(one.name, issue))
 
 
-def _attachment(call: Call) -> Answered:
+def _attachment(call: Call) -> RouteResult:
     issue = call.issue()
     if all(one.name != call.names["name"] for one in issue.attachments):
         raise Hidden("Attachment not found")
@@ -124,16 +124,16 @@ def _attachment(call: Call) -> Answered:
 # -- pipelines
 
 
-def _pipelines(call: Call) -> Answered:
+def _pipelines(call: Call) -> RouteResult:
     pipelines = sorted(call.builds().pipelines.values(), key=lambda one: one.created)
     return Listing(pipelines, call.render.pipeline, {"created_on": lambda one: one.created})
 
 
-def _pipeline(call: Call) -> Answered:
+def _pipeline(call: Call) -> RouteResult:
     return call.render.pipeline(call.pipeline())
 
 
-def _steps(call: Call) -> Answered:
+def _steps(call: Call) -> RouteResult:
     pipeline = call.pipeline()
     return Listing(pipeline.steps, lambda one: call.render.step(one, pipeline))
 
@@ -146,11 +146,11 @@ def _named_step(call: Call) -> Step:
     raise Hidden("Step not found")
 
 
-def _step(call: Call) -> Answered:
+def _step(call: Call) -> RouteResult:
     return call.render.step(_named_step(call), call.pipeline())
 
 
-def _test_report(call: Call) -> Answered:
+def _test_report(call: Call) -> RouteResult:
     return call.render.test_report(_tested(call))
 
 
@@ -161,12 +161,12 @@ def _tested(call: Call) -> Step:
     return step
 
 
-def _test_cases(call: Call) -> Answered:
+def _test_cases(call: Call) -> RouteResult:
     step = _tested(call)
     return Listing(list(step.tests.items()), lambda one: call.render.test_case(one[0], one[1], step))
 
 
-def _test_case_reasons(call: Call) -> Answered:
+def _test_case_reasons(call: Call) -> RouteResult:
     step = _tested(call)
     for name, reason in step.tests.items():
         if call.render.test_case(name, reason, step)["uuid"] == call.names["case"]:
@@ -175,7 +175,7 @@ def _test_case_reasons(call: Call) -> Answered:
     raise Hidden("Test case not found")
 
 
-def _log(call: Call) -> Answered:
+def _log(call: Call) -> RouteResult:
     pipeline = call.pipeline()
     step = _named_step(call)
     if step.log is None:
@@ -187,7 +187,7 @@ def _log(call: Call) -> Answered:
     return Response(status_code=307, headers={"Location": f"{call.storage}/storage/{where}"})
 
 
-def _service_log(call: Call) -> Answered:
+def _service_log(call: Call) -> RouteResult:
     """The log of a step or of one of its service containers, by uuid."""
     pipeline, step, log = call.pipeline(), _named_step(call), call.names["log"]
     need_braces(log)
@@ -243,10 +243,10 @@ ROUTES: tuple[Route, ...] = (
     # `q` is ignored for pipelines.
     Route(
         R + "/pipelines/", "pipeline", _pipelines, _pipeline_cap,
-        sorts=lambda switches: switches.pipelines_sort, tells_next=_tells_next, numbered=True, public=True,
+        sorts=lambda switches: switches.pipelines_sort, has_next=_tells_next, numbered=True, public=True,
     ),
     Route(_P, "pipeline", _pipeline, public=True),
-    Route(_P + "/steps/", "pipeline", _steps, _step_cap, tells_next=_tells_next, numbered=True, public=True),
+    Route(_P + "/steps/", "pipeline", _steps, _step_cap, has_next=_tells_next, numbered=True, public=True),
     Route(_P + "/steps/{step}", "pipeline", _step, public=True),
     Route(_P + "/steps/{step}/log", "pipeline", _log, public=True, media=OCTETS),
     Route(_P + "/steps/{step}/logs/{log}", "pipeline", _service_log, public=True, media=OCTETS),

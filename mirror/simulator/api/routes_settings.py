@@ -13,14 +13,23 @@ from dulwich.patch import write_tree_diff
 from dulwich.repo import Repo
 from starlette.responses import Response
 
-from mirror.simulator.api.calls import OCTETS, Answered, Call, Hidden, Listing, Route, always, need_braces
-from mirror.simulator.api.render_places import Document
-from mirror.simulator.api.routes_places import R, commits_between
+from mirror.simulator.api.render_repositories import Document
+from mirror.simulator.api.routes_repositories import R, commits_between
+from mirror.simulator.api.routing import (
+    OCTETS,
+    Call,
+    Hidden,
+    Listing,
+    Route,
+    RouteResult,
+    always,
+    need_braces,
+)
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.discussions import Snippet
 from mirror.simulator.world.repository import SimRepository
 
-Handler = Callable[[Call], Answered]
+Handler = Callable[[Call], RouteResult]
 _W = "/workspaces/{workspace}"
 _P = _W + "/projects/{project}"
 _C = R + "/commit/{commit}"
@@ -35,7 +44,7 @@ SYSTEM_KEY = (
 def _listed(name: str) -> Handler:
     """The list that a repository keeps under `name`."""
 
-    def handler(call: Call) -> Answered:
+    def handler(call: Call) -> RouteResult:
         repository = call.repository()
         render = call.render
         return Listing(repository.settings.get(name, []), lambda one: render.settled(one, repository))
@@ -46,7 +55,7 @@ def _listed(name: str) -> Handler:
 def _single(name: str, *, absent: Document | None = None) -> Handler:
     """The thing that a repository keeps under `name`; where it is not, `absent` or 404."""
 
-    def handler(call: Call) -> Answered:
+    def handler(call: Call) -> RouteResult:
         repository = call.repository()
         found = repository.settings.get(name, absent)
         if found is None:
@@ -57,7 +66,7 @@ def _single(name: str, *, absent: Document | None = None) -> Handler:
 
 
 def _of_workspace(name: str) -> Handler:
-    def handler(call: Call) -> Answered:
+    def handler(call: Call) -> RouteResult:
         workspace = call.workspace()
         return Listing(
             workspace.settings.get(name, []), lambda one: call.render.settled_in(one, workspace, "")
@@ -72,7 +81,7 @@ _NO_MODEL: dict[str, Any] = {"type": "branching_model", "branch_types": []}
 def _of_project(name: str, *, single: bool = False, absent: dict[str, Any] | None = None) -> Handler:
     """A list of a project, or with `single` one thing: `absent` is what is answered where none was set."""
 
-    def handler(call: Call) -> Answered:
+    def handler(call: Call) -> RouteResult:
         workspace, key = call.workspace(), call.names["project"]
         if key not in workspace.projects:
             raise Hidden("Project not found")
@@ -86,7 +95,7 @@ def _of_project(name: str, *, single: bool = False, absent: dict[str, Any] | Non
     return handler
 
 
-def _environment_variables(call: Call) -> Answered:
+def _environment_variables(call: Call) -> RouteResult:
     repository = call.repository()
     need_braces(call.names["environment"])
     if call.names["environment"] not in {one["uuid"] for one in repository.settings.get("environments", [])}:
@@ -97,7 +106,7 @@ def _environment_variables(call: Call) -> Answered:
     )
 
 
-def _schedule_executions(call: Call) -> Answered:
+def _schedule_executions(call: Call) -> RouteResult:
     repository, wanted = call.repository(), call.names["schedule"]
     need_braces(wanted)
     if wanted not in {one["uuid"] for one in repository.settings.get("schedules", [])}:
@@ -105,19 +114,19 @@ def _schedule_executions(call: Call) -> Answered:
     return Listing(repository.schedule_executions.get(wanted, []), dict)
 
 
-def _system_key(call: Call) -> Answered:
+def _system_key(call: Call) -> RouteResult:
     """The same key for everybody: Bitbucket's own, not the workspace's."""
     call.workspace()
     return Response(SYSTEM_KEY, media_type="text/plain")
 
 
-def _deployments(call: Call) -> Answered:
+def _deployments(call: Call) -> RouteResult:
     if "sort" in dict(call.pairs) and call.switches.deployments_refuse_sort:
         return Response('{"type":"error","error":{"message":"Bad request"}}', 400)
     return _listed("deployments")(call)
 
 
-def _forks(call: Call) -> Answered:
+def _forks(call: Call) -> RouteResult:
     repository = call.repository()
     forks = [
         one
@@ -128,12 +137,12 @@ def _forks(call: Call) -> Answered:
     return Listing(forks, call.render.repository)
 
 
-def _downloads(call: Call) -> Answered:
+def _downloads(call: Call) -> RouteResult:
     repository = call.repository()
     return Listing(repository.downloads, lambda one: call.render.download(one, repository))
 
 
-def _download(call: Call) -> Answered:
+def _download(call: Call) -> RouteResult:
     repository = call.repository()
     if all(one.name != call.names["filename"] for one in repository.downloads):
         raise Hidden("File not found")
@@ -154,7 +163,7 @@ def commit_hash(call: Call, repository: SimRepository) -> str:
     raise Hidden("Commit not found")
 
 
-def _commit_comments(call: Call) -> Answered:
+def _commit_comments(call: Call) -> RouteResult:
     repository = call.repository()
     value = commit_hash(call, repository)
     return Listing(
@@ -163,7 +172,7 @@ def _commit_comments(call: Call) -> Answered:
     )
 
 
-def _commit_statuses(call: Call) -> Answered:
+def _commit_statuses(call: Call) -> RouteResult:
     repository = call.repository()
     value = commit_hash(call, repository)
     return Listing(
@@ -172,13 +181,13 @@ def _commit_statuses(call: Call) -> Answered:
     )
 
 
-def _reports(call: Call) -> Answered:
+def _reports(call: Call) -> RouteResult:
     repository = call.repository()
     value = commit_hash(call, repository)
     return Listing(repository.reports.get(value, []), call.render.report)
 
 
-def _annotations(call: Call) -> Answered:
+def _annotations(call: Call) -> RouteResult:
     repository = call.repository()
     found = report_named(call, repository, commit_hash(call, repository))
     if found is None:
@@ -194,7 +203,7 @@ def report_named(call: Call, repository: SimRepository, value: str) -> Document 
     return None
 
 
-def _patch_of_pull_request(call: Call) -> Answered:
+def _patch_of_pull_request(call: Call) -> RouteResult:
     pull = call.pull_request()
     if pull.origin.gone:
         raise Hidden("Repository not found")
@@ -205,7 +214,7 @@ def _patch_of_pull_request(call: Call) -> Answered:
     )
 
 
-def _patch(call: Call) -> Answered:
+def _patch(call: Call) -> RouteResult:
     """The patches of the commits that one hash has and another has not."""
     repository, spec = call.repository(), call.names["spec"]
     source, separator, destination = spec.partition("\r" if "\r" in spec else "..")
@@ -243,7 +252,7 @@ def _one_patch(repository: SimRepository, commit: Commit) -> bytes:
 
 
 def _of_tracker(name: str) -> Handler:
-    def handler(call: Call) -> Answered:
+    def handler(call: Call) -> RouteResult:
         repository = call.tracker()
         named = list(enumerate(repository.tracker.get(name, []), 1))
         return Listing(named, lambda one: call.render.of_tracker(name, one[0], one[1], repository))
@@ -261,27 +270,27 @@ def named_snippet(call: Call) -> Snippet:
     return found
 
 
-def _snippets(call: Call) -> Answered:
+def _snippets(call: Call) -> RouteResult:
     workspace = call.workspace()
     shown = sorted(workspace.snippets.values(), key=lambda one: one.updated, reverse=True)
     return Listing(shown, lambda one: call.render.snippet(one, workspace.slug, listed=True))
 
 
-def _one_snippet(call: Call) -> Answered:
+def _one_snippet(call: Call) -> RouteResult:
     return call.render.snippet(named_snippet(call), call.workspace().slug, listed=False)
 
 
-def _snippet_comments(call: Call) -> Answered:
+def _snippet_comments(call: Call) -> RouteResult:
     snippet = named_snippet(call)
     return Listing(snippet.comments, lambda one: call.render.snippet_comment(one, snippet))
 
 
-def _snippet_commits(call: Call) -> Answered:
+def _snippet_commits(call: Call) -> RouteResult:
     snippet = named_snippet(call)
     return Listing([snippet], call.render.snippet_commit)
 
 
-def _snippet_file_now(call: Call) -> Answered:
+def _snippet_file_now(call: Call) -> RouteResult:
     """A redirect to the newest revision."""
     snippet = named_snippet(call)
     if call.names["path"] not in snippet.files:
@@ -290,7 +299,7 @@ def _snippet_file_now(call: Call) -> Answered:
     return Response(status_code=302, headers={"Location": where})
 
 
-def _snippet_file(call: Call) -> Answered:
+def _snippet_file(call: Call) -> RouteResult:
     snippet = named_snippet(call)
     content = snippet.files.get(call.names["path"])
     if content is None or call.names["node"] not in (snippet.commit, snippet.commit[:7]):
@@ -336,27 +345,27 @@ SETTINGS: tuple[Route, ...] = (
     Route(
         R + "/downloads/{filename}", "repository", _download, public=True, media=None, only_redirects=True
     ),
-    _setting("/environments", "pipeline", "environments", tells_next=_numbered, numbered=True),
+    _setting("/environments", "pipeline", "environments", has_next=_numbered, numbered=True),
     Route(
         R + "/deployments_config/environments/{environment}/variables", "pipeline", _environment_variables,
-        tells_next=_numbered, numbered=True,
+        has_next=_numbered, numbered=True,
     ),
     Route(
-        R + "/deployments/", "pipeline", _deployments, tells_next=_numbered, numbered=True,
+        R + "/deployments/", "pipeline", _deployments, has_next=_numbered, numbered=True,
     ),
     Route(R + "/pipelines_config", _ADMIN, _single("pipelines_config")),
-    _setting("/pipelines_config/variables", "pipeline", "variables", tells_next=_numbered, numbered=True),
-    _setting("/pipelines_config/schedules", "pipeline", "schedules", tells_next=_numbered, numbered=True),
+    _setting("/pipelines_config/variables", "pipeline", "variables", has_next=_numbered, numbered=True),
+    _setting("/pipelines_config/schedules", "pipeline", "schedules", has_next=_numbered, numbered=True),
     Route(
         R + "/pipelines_config/schedules/{schedule}/executions", "pipeline", _schedule_executions,
-        tells_next=_numbered, numbered=True,
+        has_next=_numbered, numbered=True,
     ),
     _setting(
-        "/pipelines_config/ssh/known_hosts", "pipeline", "known_hosts", tells_next=_numbered, numbered=True
+        "/pipelines_config/ssh/known_hosts", "pipeline", "known_hosts", has_next=_numbered, numbered=True
     ),
     Route(R + "/pipelines_config/ssh/key_pair", "pipeline", _single("key_pair")),
-    _setting("/pipelines-config/caches", "pipeline", "caches", tells_next=_numbered, numbered=True),
-    _setting("/pipelines-config/runners", "runner", "runners", tells_next=_numbered, numbered=True),
+    _setting("/pipelines-config/caches", "pipeline", "caches", has_next=_numbered, numbered=True),
+    _setting("/pipelines-config/runners", "runner", "runners", has_next=_numbered, numbered=True),
     Route(_C + "/comments", "repository", _commit_comments, filters=True, sorts=always, public=True),
     Route(
         _C + "/statuses", "repository", _commit_statuses, filters=True, sorts=always, public=True

@@ -7,12 +7,11 @@ from urllib.parse import parse_qsl, unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mirror.simulator.git import http as git_http
-from mirror.simulator.git import v2
+from mirror.simulator.authentication import ANONYMOUS, SignIn, has_scope, sees
+from mirror.simulator.git import protocol_v2, smart_http
 from mirror.simulator.git.lfs import PREFIX, LfsApp
 from mirror.simulator.git.push import Rules
-from mirror.simulator.limits import Limits
-from mirror.simulator.signin import ANONYMOUS, SignIn, has_scope, sees
+from mirror.simulator.rate_limits import RateLimits
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import Token
@@ -28,7 +27,7 @@ class GitApp:
     """Smart HTTP over the world's repositories."""
 
     def __init__(
-        self, world: World, switches: Switches, sign_in: SignIn, limits: Limits, lfs: LfsApp
+        self, world: World, switches: Switches, sign_in: SignIn, limits: RateLimits, lfs: LfsApp
     ) -> None:
         self._lfs = lfs
         self._world = world
@@ -65,7 +64,7 @@ class GitApp:
         wiki = tail.startswith("wiki/")
         action = tail.removeprefix("wiki/")
         service = dict(parse_qsl(request.url.query)).get("service", "") if action == "info/refs" else action
-        if service not in git_http.SERVICES:
+        if service not in smart_http.SERVICES:
             return Response("not found", 404)
         first, _, rest = unquote(head).partition("/")
         if first == "snippets":
@@ -132,21 +131,21 @@ class GitApp:
         if request.method == "GET":
             self._announced.add(repository.uuid)
             content = (
-                v2.advertise(self._switches)
+                protocol_v2.advertise(self._switches)
                 if is_v2
-                else git_http.advertise(repository.git_path, service, self._switches)
+                else smart_http.advertise(repository.git_path, service, self._switches)
             )
             return Response(content, media_type=f"application/x-{service}-advertisement")
         if self._switches.git_needs_get_first and repository.uuid not in self._announced:
             return Response("ask for info/refs first", 400)
-        data = git_http.plain(body, request.headers.get("content-encoding", ""))
+        data = smart_http.plain(body, request.headers.get("content-encoding", ""))
         if is_v2:
-            content = v2.serve(repository.git_path, data, self._switches)
+            content = protocol_v2.serve(repository.git_path, data, self._switches)
         else:
             before = repository.refs()
             token = self._sign_in.git(request.headers.get("authorization")) or ANONYMOUS
             rules = Rules.of(repository, token, self._switches)
-            content = git_http.serve(repository.git_path, service, data, self._switches, rules)
+            content = smart_http.serve(repository.git_path, service, data, self._switches, rules)
             if service == "git-receive-pack" and (after := repository.refs()) != before:
                 repository.moved({name: after[name] for name in after if before.get(name) != after[name]})
         return Response(content, media_type=f"application/x-{service}-result")

@@ -15,7 +15,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mirror.simulator.signin import ACCESS_TOKENS, ANONYMOUS, has_scope, sees
+from mirror.simulator.authentication import ACCESS_TOKENS, ANONYMOUS, has_scope, sees
 from mirror.simulator.storage import denied, ranged
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.people import Token

@@ -10,7 +10,7 @@ from mirror.simulator.world.discussions import Comment
 from mirror.simulator.world.git_repository import Person
 from mirror.simulator.world.people import User
 from mirror.simulator.world.repository import SimRepository
-from mirror.simulator.world.settings import furnish_repository, furnish_workspace
+from mirror.simulator.world.settings import fill_repository_settings, fill_workspace_settings
 from mirror.simulator.world.world import SimWorkspace, World
 
 SLUG = "acme"
@@ -70,8 +70,8 @@ def accident(world: World) -> list[str]:
 def _extras(workspace: SimWorkspace, ann: User, bob: User) -> None:
     """Settings, files, and what is said about commits."""
     website = workspace.repositories["website"]
-    furnish_repository(website)
-    furnish_workspace(workspace)
+    fill_repository_settings(website)
+    fill_workspace_settings(workspace)
     website.upload("catalogue.pdf", b"%PDF-1.4 an empty catalogue\n")
     tip = website.branch("main")
     assert tip is not None

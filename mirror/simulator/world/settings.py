@@ -1,7 +1,7 @@
 """Settings of repositories, projects and workspaces, kept as the documents that the API shows.
 
 In a document `{"@user": e-mail}`, `{"@repository": slug}` and a text that begins with `@api/` stand for
-what the renderer puts there. `furnish_repository` and its like give one of everything.
+what the renderer puts there. `fill_repository_settings` and its like give one of everything.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def deployment(number: int, environment: Document, owner: str, *, done: bool = T
     }  # fmt: skip
 
 
-def furnish_repository(repository: SimRepository) -> None:
+def fill_repository_settings(repository: SimRepository) -> None:
     """One of each setting that a repository may have."""
     owner = repository.uuid
     production = environment("Production", owner)
@@ -148,7 +148,7 @@ def furnish_repository(repository: SimRepository) -> None:
     repository.environment_variables[production["uuid"]] = [variable("HOST", "shop.acme.example", "env")]
 
 
-def furnish_workspace(workspace: SimWorkspace) -> None:
+def fill_workspace_settings(workspace: SimWorkspace) -> None:
     """One of each setting that a workspace and its projects may have."""
     workspace.groups["developers"] = "Developers"
     workspace.settings.update(

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from mirror.simulator.answers import answer
-from mirror.simulator.api.calls import Hidden
 from mirror.simulator.api.paging import BadRequest
-from mirror.simulator.api.render_places import core_time
+from mirror.simulator.api.render_repositories import core_time
 from mirror.simulator.api.routes_settings import commit_hash, report_named
+from mirror.simulator.api.routing import Hidden
+from mirror.simulator.responses import json_response
 from mirror.simulator.world.repository import SimRepository
-from mirror.simulator.writes.calls import Document, Write, WriteRoute, created, nothing
-from mirror.simulator.writes.kept import new_uuid
-from mirror.simulator.writes.places import R
-from mirror.simulator.writes.pulls import COMMENT, inline_of, own_comment, parent_of, raw_of
-from mirror.simulator.writes.shapes import Anything, Fields, Flag, Many, Shape, Text, Whole
+from mirror.simulator.writes.pull_requests import COMMENT, inline_of, own_comment, parent_of, raw_of
+from mirror.simulator.writes.repositories import R
+from mirror.simulator.writes.routing import Document, Write, WriteRoute, created, nothing
+from mirror.simulator.writes.schemas import AnyValue, Array, Boolean, Integer, Object, Schema, String
+from mirror.simulator.writes.setting_lists import new_uuid
 
-_STATUS: dict[str, Shape] = {
-    "key": Text(), "state": Text(("FAILED", "INPROGRESS", "STOPPED", "SUCCESSFUL")), "name": Text(),
-    "description": Text(), "url": Text(), "refname": Text(),
+_STATUS: dict[str, Schema] = {
+    "key": String(), "state": String(("FAILED", "INPROGRESS", "STOPPED", "SUCCESSFUL")), "name": String(),
+    "description": String(), "url": String(), "refname": String(),
 }  # fmt: skip
-REPORT = Fields(
+REPORT = Object(
     {
-        "title": Text(), "details": Text(), "external_id": Text(), "reporter": Text(), "link": Text(),
-        "remote_link_enabled": Flag(), "logo_url": Text(),
-        "report_type": Text(("SECURITY", "COVERAGE", "TEST", "BUG")),
-        "result": Text(("PASSED", "FAILED", "PENDING")),
-        "data": Many(
-            Fields(
+        "title": String(), "details": String(), "external_id": String(), "reporter": String(),
+        "link": String(),
+        "remote_link_enabled": Boolean(), "logo_url": String(),
+        "report_type": String(("SECURITY", "COVERAGE", "TEST", "BUG")),
+        "result": String(("PASSED", "FAILED", "PENDING")),
+        "data": Array(
+            Object(
                 {
-                    "title": Text(), "value": Anything(),
-                    "type": Text(
+                    "title": String(), "value": AnyValue(),
+                    "type": String(
                         ("BOOLEAN", "DATE", "DURATION", "LINK", "NUMBER", "PERCENTAGE", "TEXT")
                     ),
                 }
@@ -38,12 +39,12 @@ REPORT = Fields(
         ),
     }
 )  # fmt: skip
-ANNOTATION = Fields(
+ANNOTATION = Object(
     {
-        "external_id": Text(), "annotation_type": Text(("VULNERABILITY", "CODE_SMELL", "BUG")),
-        "path": Text(), "line": Whole(1), "summary": Text(), "details": Text(),
-        "result": Text(("PASSED", "FAILED", "SKIPPED", "IGNORED")),
-        "severity": Text(("CRITICAL", "HIGH", "MEDIUM", "LOW")), "link": Text(),
+        "external_id": String(), "annotation_type": String(("VULNERABILITY", "CODE_SMELL", "BUG")),
+        "path": String(), "line": Integer(1), "summary": String(), "details": String(),
+        "result": String(("PASSED", "FAILED", "SKIPPED", "IGNORED")),
+        "severity": String(("CRITICAL", "HIGH", "MEDIUM", "LOW")), "link": String(),
     }
 )  # fmt: skip
 
@@ -85,7 +86,7 @@ def _approve(call: Write) -> Response:
     if call.actor not in repository.commit_approvals.get(value, []):
         repository.approve_commit(value, call.actor)
     user = call.render.user(call.actor)
-    return answer({"type": "participant", "user": user, "role": "PARTICIPANT", "approved": True})
+    return json_response({"type": "participant", "user": user, "role": "PARTICIPANT", "approved": True})
 
 
 def _unapprove(call: Write) -> Response:
@@ -117,7 +118,7 @@ def _update_status(call: Write) -> Response:
         if one["key"] == call.names["key"]:
             one.update({name: call.given[name] for name in _STATUS if name in call.given})
             one["updated"] = call.world.now()
-            return answer(call.render.commit_status(one, repository, value))
+            return json_response(call.render.commit_status(one, repository, value))
     raise Hidden("Build status not found")
 
 
@@ -136,11 +137,11 @@ def _put_report(call: Write) -> Response:
         }  # fmt: skip
         repository.reports.setdefault(value, []).append(found)
     found["fields"] = {**found.get("fields", {}), **_fields_of(REPORT, call.given)}
-    return answer(call.render.report(found))
+    return json_response(call.render.report(found))
 
 
-def _fields_of(shape: Fields, given: Document) -> Document:
-    return {name: one for name, one in given.items() if name in shape.fields and one is not None}
+def _fields_of(schema: Object, given: Document) -> Document:
+    return {name: one for name, one in given.items() if name in schema.fields and one is not None}
 
 
 def _delete_report(call: Write) -> Response:
@@ -164,11 +165,11 @@ def _add_annotations(call: Write) -> Response:
     if any(not one.get("external_id") for one in call.body):
         raise BadRequest("external_id: required key not provided")
     shown = [_annotate(call, report, one["external_id"], one) for one in call.body]
-    return answer(shown)
+    return json_response(shown)
 
 
 def _put_annotation(call: Write) -> Response:
-    return answer(_annotate(call, _the_report(call), call.names["annotation"], call.given))
+    return json_response(_annotate(call, _the_report(call), call.names["annotation"], call.given))
 
 
 def _annotate(call: Write, report: Document, key: str, given: Document) -> Document:
@@ -199,18 +200,18 @@ _WRITE = ("repository:write",), ("write:repository:bitbucket",)
 _C = R + "/commit/{commit}"
 _REPORT = _C + "/reports/{report}"
 _ANNOTATION = _REPORT + "/annotations/{annotation}"
-_COMMENT = Fields(COMMENT, ("content",))
+_COMMENT = Object(COMMENT, ("content",))
 COMMITS: tuple[WriteRoute, ...] = (
     WriteRoute("POST", _C + "/comments", *_READ, _create_comment, _COMMENT),
     WriteRoute("PUT", _C + "/comments/{comment}", *_READ, _update_comment, _COMMENT),
     WriteRoute("DELETE", _C + "/comments/{comment}", *_READ, _delete_comment),
     WriteRoute("POST", _C + "/approve", *_BOTH, _approve),
     WriteRoute("DELETE", _C + "/approve", *_WRITE, _unapprove),
-    WriteRoute("POST", _C + "/statuses/build", *_READ, _create_status, Fields(_STATUS, ("key", "state"))),
-    WriteRoute("PUT", _C + "/statuses/build/{key}", *_READ, _update_status, Fields(_STATUS)),
+    WriteRoute("POST", _C + "/statuses/build", *_READ, _create_status, Object(_STATUS, ("key", "state"))),
+    WriteRoute("PUT", _C + "/statuses/build/{key}", *_READ, _update_status, Object(_STATUS)),
     WriteRoute("PUT", _REPORT, *_READ, _put_report, REPORT),
     WriteRoute("DELETE", _REPORT, *_READ, _delete_report),
-    WriteRoute("POST", _REPORT + "/annotations", *_READ, _add_annotations, Many(ANNOTATION, 1, 100)),
+    WriteRoute("POST", _REPORT + "/annotations", *_READ, _add_annotations, Array(ANNOTATION, 1, 100)),
     WriteRoute("PUT", _ANNOTATION, *_READ, _put_annotation, ANNOTATION),
     WriteRoute("DELETE", _ANNOTATION, *_READ, _delete_annotation),
 )

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 from starlette.responses import Response
 
-from mirror.simulator.answers import answer
-from mirror.simulator.api.calls import Hidden
 from mirror.simulator.api.paging import BadRequest
 from mirror.simulator.api.routes_settings import named_snippet
+from mirror.simulator.api.routing import Hidden
+from mirror.simulator.responses import json_response
 from mirror.simulator.world.discussions import Comment, Snippet
 from mirror.simulator.world.git_repository import NOBODY
-from mirror.simulator.writes.calls import Document, Malformed, Write, WriteRoute, created, nothing
 from mirror.simulator.writes.multipart import Part
-from mirror.simulator.writes.places import R
-from mirror.simulator.writes.pulls import CONTENT, own_comment, parent_of, raw_of
-from mirror.simulator.writes.shapes import Fields, Flag, Text, Whole
+from mirror.simulator.writes.pull_requests import CONTENT, own_comment, parent_of, raw_of
+from mirror.simulator.writes.repositories import R
+from mirror.simulator.writes.routing import Document, Malformed, Write, WriteRoute, created, nothing
+from mirror.simulator.writes.schemas import Boolean, Integer, Object, String
 
 FORM = "multipart/form-data"
-SNIPPET = Fields({"title": Text(), "is_private": Flag(), "scm": Text(("git",))})
+SNIPPET = Object({"title": String(), "is_private": Boolean(), "scm": String(("git",))})
 _MEDIA = ("application/json", "multipart/related", FORM)
 
 
@@ -86,7 +86,7 @@ def _described(call: Write) -> tuple[Document, list[Part]]:
             body = json.loads(first.content)
         except ValueError:
             raise BadRequest("Invalid JSON") from None
-        faults = dict(SNIPPET.faults(body, ""))
+        faults = dict(SNIPPET.errors(body, ""))
         if faults:
             raise Malformed({path: [text] for path, text in faults.items()})
         return body, rest
@@ -124,7 +124,7 @@ def _update_snippet(call: Write) -> Response:
         kept = {name: content for name, content in snippet.files.items() if name not in gone}
         snippet.edit({**kept, **given})
     snippet.updated = call.world.now()
-    return answer(call.render.snippet(snippet, call.workspace().slug, listed=False))
+    return json_response(call.render.snippet(snippet, call.workspace().slug, listed=False))
 
 
 def _delete_snippet(call: Write) -> Response:
@@ -150,7 +150,7 @@ def _own(call: Write) -> tuple[Snippet, Comment]:
 def _update_comment(call: Write) -> Response:
     snippet, found = _own(call)
     found.text, found.edited = raw_of(call), call.world.now()
-    return answer(call.render.snippet_comment(found, snippet))
+    return json_response(call.render.snippet_comment(found, snippet))
 
 
 def _delete_comment(call: Write) -> Response:
@@ -164,7 +164,7 @@ _SNIPPETS = ("snippet:write",), ("read:snippet:bitbucket", "write:snippet:bitbuc
 _NO_SNIPPET = ("snippet:write",), ("delete:snippet:bitbucket",)
 _TALK = ("snippet",), ("read:snippet:bitbucket", "write:snippet:bitbucket")
 _S = "/snippets/{workspace}"
-_COMMENT = Fields({"content": CONTENT, "parent": Fields({"id": Whole()})}, ("content",))
+_COMMENT = Object({"content": CONTENT, "parent": Object({"id": Integer()})}, ("content",))
 FILES: tuple[WriteRoute, ...] = (
     WriteRoute("POST", R + "/downloads", *_WRITE, _upload, media=(FORM,)),
     WriteRoute("DELETE", R + "/downloads/{filename}", *_WRITE, _delete_download),

@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
-from mirror.simulator.answers import answer
-from mirror.simulator.api.calls import Hidden
 from mirror.simulator.api.paging import BadRequest
-from mirror.simulator.api.render_places import core_time
-from mirror.simulator.signin import has_scope
+from mirror.simulator.api.render_repositories import core_time
+from mirror.simulator.api.routing import Hidden
+from mirror.simulator.authentication import has_scope
+from mirror.simulator.responses import json_response
 from mirror.simulator.switches import Switches
-from mirror.simulator.writes.calls import Document, Write, WriteRoute, created, nothing
-from mirror.simulator.writes.kept import Where, new_uuid, of_project, of_repository, of_workspace
-from mirror.simulator.writes.places import P, R, W
-from mirror.simulator.writes.shapes import Fields, Flag, Many, Shape, Text
+from mirror.simulator.writes.repositories import P, R, W
+from mirror.simulator.writes.routing import Document, Write, WriteRoute, created, nothing
+from mirror.simulator.writes.schemas import Array, Boolean, Object, Schema, String
+from mirror.simulator.writes.setting_lists import OwnerOf, new_uuid, of_project, of_repository, of_workspace
 
 Handler = Callable[[Write], Response]
 EVENTS = (
@@ -30,28 +30,28 @@ EVENTS = (
     "repo:commit_status_updated", "repo:created", "repo:deleted", "repo:fork", "repo:imported", "repo:push",
     "repo:transfer", "repo:updated",
 )  # fmt: skip
-KEY = Fields({"key": Text(), "label": Text(), "comment": Text()})
-_HOOK: dict[str, Shape] = {
-    "description": Text(), "url": Text(pattern=r"https?://\S+"), "active": Flag(),
-    "events": Many(Text(EVENTS), 1), "secret": Text(most=128),
+KEY = Object({"key": String(), "label": String(), "comment": String()})
+_HOOK: dict[str, Schema] = {
+    "description": String(), "url": String(pattern=r"https?://\S+"), "active": Boolean(),
+    "events": Array(String(EVENTS), 1), "secret": String(most=128),
 }  # fmt: skip
 
 
 # -- deploy keys
 
 
-def _add_key(where: Where) -> Handler:
+def _add_key(owner_of: OwnerOf) -> Handler:
     def handler(call: Write) -> Response:
-        place = where(call)
+        owner = owner_of(call)
         key, comment = _key_of(call)
-        if any(one["key"] == key for one in place.list("deploy_keys")):
+        if any(one["key"] == key for one in owner.list("deploy_keys")):
             raise BadRequest("key: Someone has already added that access key.")
         made: Document = {
-            "type": "project_deploy_key" if place.project else "deploy_key", "id": call.world.number(),
+            "type": "project_deploy_key" if owner.project else "deploy_key", "id": call.world.number(),
             "key": key, "label": call.given.get("label", ""), "comment": comment,
             "added_on": core_time(call.world.now()), "last_used": None,
         }  # fmt: skip
-        return answer(place.shown(call, place.add("deploy_keys", made)))
+        return json_response(owner.shown(call, owner.add("deploy_keys", made)))
 
     return handler
 
@@ -65,23 +65,23 @@ def _key_of(call: Write) -> tuple[str, str]:
 
 
 def _update_key(call: Write) -> Response:
-    place = of_repository(call)
-    old = place.find("deploy_keys", "id", _number(call, "key"), "Deploy key")
+    owner = of_repository(call)
+    old = owner.find("deploy_keys", "id", _number(call, "key"), "Deploy key")
     key, comment = _key_of(call)
     if key != old["key"]:
         raise BadRequest("key: The key itself cannot be changed.")
     new = {**old, "comment": comment or old["comment"], "label": call.given.get("label", old["label"])}
-    return answer(place.shown(call, place.replace("deploy_keys", old, new)))
+    return json_response(owner.shown(call, owner.replace("deploy_keys", old, new)))
 
 
 def _number(call: Write, name: str) -> int:
     return int(call.names[name]) if call.names[name].isdigit() else -1
 
 
-def _remove_key(where: Where) -> Handler:
+def _remove_key(owner_of: OwnerOf) -> Handler:
     def handler(call: Write) -> Response:
-        place = where(call)
-        place.remove("deploy_keys", place.find("deploy_keys", "id", _number(call, "key"), "Deploy key"))
+        owner = owner_of(call)
+        owner.remove("deploy_keys", owner.find("deploy_keys", "id", _number(call, "key"), "Deploy key"))
         return nothing()
 
     return handler
@@ -90,26 +90,26 @@ def _remove_key(where: Where) -> Handler:
 # -- hooks
 
 
-def _create_hook(where: Where) -> Handler:
+def _create_hook(owner_of: OwnerOf) -> Handler:
     def handler(call: Write) -> Response:
-        place = where(call)
+        owner = owner_of(call)
         made: Document = {
             "type": "webhook_subscription", "uuid": new_uuid(), "description": "", "active": True,
-            "subject_type": place.kind, "created_at": core_time(call.world.now()), "secret_set": False,
+            "subject_type": owner.kind, "created_at": core_time(call.world.now()), "secret_set": False,
         }  # fmt: skip
         _set_hook(call, made)
-        return created(place.shown(call, place.add("hooks", made)))
+        return created(owner.shown(call, owner.add("hooks", made)))
 
     return handler
 
 
-def _update_hook(where: Where) -> Handler:
+def _update_hook(owner_of: OwnerOf) -> Handler:
     def handler(call: Write) -> Response:
-        place = where(call)
-        old = place.find("hooks", "uuid", call.names["hook"], "Webhook")
+        owner = owner_of(call)
+        old = owner.find("hooks", "uuid", call.names["hook"], "Webhook")
         new = dict(old)
         _set_hook(call, new)
-        return answer(place.shown(call, place.replace("hooks", old, new)))
+        return json_response(owner.shown(call, owner.replace("hooks", old, new)))
 
     return handler
 
@@ -141,10 +141,10 @@ def _is_internal(host: str) -> bool:
         return False
 
 
-def _delete_hook(where: Where) -> Handler:
+def _delete_hook(owner_of: OwnerOf) -> Handler:
     def handler(call: Write) -> Response:
-        place = where(call)
-        place.remove("hooks", place.find("hooks", "uuid", call.names["hook"], "Webhook"))
+        owner = owner_of(call)
+        owner.remove("hooks", owner.find("hooks", "uuid", call.names["hook"], "Webhook"))
         return nothing()
 
     return handler
@@ -160,7 +160,7 @@ _PROJECT_KEYS = ("project", "project:admin"), ("admin:project:bitbucket", "write
 _NO_PROJECT_KEY = ("project", "project:admin"), ("admin:project:bitbucket", "delete:ssh-key:bitbucket")
 _HOOKS = ("webhook",), ("read:webhook:bitbucket", "write:webhook:bitbucket")
 _NO_HOOK = ("webhook",), ("delete:webhook:bitbucket",)
-_NEW_HOOK = Fields(_HOOK, ("url", "events"))
+_NEW_HOOK = Object(_HOOK, ("url", "events"))
 HOOKS: tuple[WriteRoute, ...] = (
     WriteRoute("POST", R + "/deploy-keys", *_KEYS, _add_key(of_repository), KEY, users_only=_keys),
     WriteRoute("PUT", R + "/deploy-keys/{key}", *_KEYS, _update_key, KEY, users_only=_keys),
@@ -170,9 +170,9 @@ HOOKS: tuple[WriteRoute, ...] = (
         "DELETE", P + "/deploy-keys/{key}", *_NO_PROJECT_KEY, _remove_key(of_project), users_only=_keys
     ),
     WriteRoute("POST", R + "/hooks", *_HOOKS, _create_hook(of_repository), _NEW_HOOK),
-    WriteRoute("PUT", R + "/hooks/{hook}", *_HOOKS, _update_hook(of_repository), Fields(_HOOK)),
+    WriteRoute("PUT", R + "/hooks/{hook}", *_HOOKS, _update_hook(of_repository), Object(_HOOK)),
     WriteRoute("DELETE", R + "/hooks/{hook}", *_NO_HOOK, _delete_hook(of_repository)),
     WriteRoute("POST", W + "/hooks", *_HOOKS, _create_hook(of_workspace), _NEW_HOOK),
-    WriteRoute("PUT", W + "/hooks/{hook}", *_HOOKS, _update_hook(of_workspace), Fields(_HOOK)),
+    WriteRoute("PUT", W + "/hooks/{hook}", *_HOOKS, _update_hook(of_workspace), Object(_HOOK)),
     WriteRoute("DELETE", W + "/hooks/{hook}", *_NO_HOOK, _delete_hook(of_workspace)),
 )

@@ -7,51 +7,51 @@ from typing import Any
 
 from starlette.responses import Response
 
-from mirror.simulator.answers import answer
-from mirror.simulator.api.calls import Hidden
+from mirror.simulator.api.routing import Hidden
+from mirror.simulator.responses import json_response
 from mirror.simulator.switches import Switches
-from mirror.simulator.writes.calls import Document, Refused, Write, WriteRoute, nothing
-from mirror.simulator.writes.kept import Place, Where, group, of_project, of_repository
-from mirror.simulator.writes.places import P, R
-from mirror.simulator.writes.shapes import Fields, Text
+from mirror.simulator.writes.repositories import P, R
+from mirror.simulator.writes.routing import Document, Refused, Write, WriteRoute, nothing
+from mirror.simulator.writes.schemas import Object, String
+from mirror.simulator.writes.setting_lists import OwnerOf, SettingsOwner, group, of_project, of_repository
 
 Handler = Callable[[Write], Response]
 SEATS = "You have reached your plan's user limit and must upgrade before giving access to additional users."
-REPOSITORY = Fields({"permission": Text(("read", "write", "admin"))}, ("permission",), closed=True)
-PROJECT = Fields(
-    {"permission": Text(("read", "write", "create-repo", "admin"))}, ("permission",), closed=True
+REPOSITORY = Object({"permission": String(("read", "write", "admin"))}, ("permission",), closed=True)
+PROJECT = Object(
+    {"permission": String(("read", "write", "create-repo", "admin"))}, ("permission",), closed=True
 )
 
 
-def _grant(where: Where, who: str) -> Handler:
+def _grant(owner_of: OwnerOf, who: str) -> Handler:
     """Give a user or a group (`who`) a permission."""
 
     def handler(call: Write) -> Response:
-        place, permission = where(call), call.given["permission"]
-        name, entry = f"permissions_{who}s", _permission_entry(call, place, who)
-        others = [one for one in place.list(name) if one[who] != entry[who]]
-        if len(others) == len(place.list(name)):
-            _take_seat(place, entry)
-        place.settings[name] = [*others, {**entry, "permission": permission}]
-        if who == "user" and place.repository is not None:
-            _note_effective(place, entry["user"], permission)
-        return answer(place.shown(call, {**entry, "permission": permission}))
+        owner, permission = owner_of(call), call.given["permission"]
+        name, entry = f"permissions_{who}s", _permission_entry(call, owner, who)
+        others = [one for one in owner.list(name) if one[who] != entry[who]]
+        if len(others) == len(owner.list(name)):
+            _take_seat(owner, entry)
+        owner.settings[name] = [*others, {**entry, "permission": permission}]
+        if who == "user" and owner.repository is not None:
+            _note_effective(owner, entry["user"], permission)
+        return json_response(owner.shown(call, {**entry, "permission": permission}))
 
     return handler
 
 
-def _permission_entry(call: Write, place: Place, who: str) -> Document:
-    entry: Document = {"type": f"{place.kind}_{who}_permission", "permission": "none"}
+def _permission_entry(call: Write, owner: SettingsOwner, who: str) -> Document:
+    entry: Document = {"type": f"{owner.kind}_{who}_permission", "permission": "none"}
     if who == "user":
-        return {**entry, "user": {"@user": call.member(call.names["user"], place.workspace.slug).email}}
-    if call.names["group"] not in place.workspace.groups:
+        return {**entry, "user": {"@user": call.member(call.names["user"], owner.workspace.slug).email}}
+    if call.names["group"] not in owner.workspace.groups:
         raise Hidden(f"No group with the slug '{call.names['group']}'.")
-    return {**entry, "group": group(call.names["group"], place)}
+    return {**entry, "group": group(call.names["group"], owner)}
 
 
-def _take_seat(place: Place, entry: Document) -> None:
+def _take_seat(owner: SettingsOwner, entry: Document) -> None:
     """Refuse somebody who has no access yet where every seat that was paid for is taken."""
-    workspace = place.workspace
+    workspace = owner.workspace
     everywhere = [
         *(one.settings for one in workspace.repositories.values()),
         *workspace.project_settings.values(),
@@ -68,27 +68,27 @@ def _take_seat(place: Place, entry: Document) -> None:
         raise Refused(402, SEATS)
 
 
-def _note_effective(place: Place, user: Document, permission: str | None) -> None:
+def _note_effective(owner: SettingsOwner, user: Document, permission: str | None) -> None:
     """Keep the workspace's list of who may do what in which repository."""
-    assert place.repository is not None
-    entry = {"user": user, "repository": {"@repository": place.repository.slug}}
-    found: list[Any] = place.workspace.settings.setdefault("repository_permissions", [])
+    assert owner.repository is not None
+    entry = {"user": user, "repository": {"@repository": owner.repository.slug}}
+    found: list[Any] = owner.workspace.settings.setdefault("repository_permissions", [])
     others = [one for one in found if (one["user"], one["repository"]) != tuple(entry.values())]
     if permission is not None:
         others.append({"type": "repository_permission", "permission": permission, **entry})
-    place.workspace.settings["repository_permissions"] = others
+    owner.workspace.settings["repository_permissions"] = others
 
 
-def _revoke(where: Where, who: str) -> Handler:
+def _revoke(owner_of: OwnerOf, who: str) -> Handler:
     def handler(call: Write) -> Response:
-        place = where(call)
-        name, entry = f"permissions_{who}s", _permission_entry(call, place, who)
-        others = [one for one in place.list(name) if one[who] != entry[who]]
-        if len(others) == len(place.list(name)):
+        owner = owner_of(call)
+        name, entry = f"permissions_{who}s", _permission_entry(call, owner, who)
+        others = [one for one in owner.list(name) if one[who] != entry[who]]
+        if len(others) == len(owner.list(name)):
             raise Hidden("There is no such permission")
-        place.settings[name] = others
-        if who == "user" and place.repository is not None:
-            _note_effective(place, entry["user"], None)
+        owner.settings[name] = others
+        if who == "user" and owner.repository is not None:
+            _note_effective(owner, entry["user"], None)
         return nothing()
 
     return handler
@@ -98,18 +98,20 @@ def _tokens(switches: Switches) -> bool:
     return switches.access_tokens_change_permissions
 
 
-def _routes(address: str, where: Where, classic: str, long: str, shape: Fields) -> tuple[WriteRoute, ...]:
+def _routes(
+    address: str, owner_of: OwnerOf, classic: str, long: str, schema: Object
+) -> tuple[WriteRoute, ...]:
     """The routes of users' and groups' permissions below an address."""
     found = []
     for who in ("user", "group"):
         path = f"{address}/permissions-config/{who}s/{{{who}}}"
         found += [
             WriteRoute(
-                "PUT", path, (classic,), (long, "write:permission:bitbucket"), _grant(where, who), shape,
+                "PUT", path, (classic,), (long, "write:permission:bitbucket"), _grant(owner_of, who), schema,
                 users_only=_tokens,
             ),
             WriteRoute(
-                "DELETE", path, (classic,), (long, "delete:permission:bitbucket"), _revoke(where, who),
+                "DELETE", path, (classic,), (long, "delete:permission:bitbucket"), _revoke(owner_of, who),
                 users_only=_tokens,
             ),
         ]  # fmt: skip

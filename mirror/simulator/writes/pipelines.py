@@ -8,44 +8,51 @@ from typing import Any
 
 from starlette.responses import Response
 
-from mirror.simulator.answers import answer
-from mirror.simulator.api.calls import Forbidden, Hidden, need_braces
 from mirror.simulator.api.paging import BadRequest
-from mirror.simulator.api.render_places import pipeline_time
-from mirror.simulator.writes.calls import Document, Refused, Write, WriteRoute, created, nothing
-from mirror.simulator.writes.kept import Place, new_uuid, of_repository, of_workspace
-from mirror.simulator.writes.places import R, W
-from mirror.simulator.writes.shapes import Anything, Fields, Flag, Shape, Text, Whole
+from mirror.simulator.api.render_repositories import pipeline_time
+from mirror.simulator.api.routing import Forbidden, Hidden, need_braces
+from mirror.simulator.responses import json_response
+from mirror.simulator.writes.repositories import R, W
+from mirror.simulator.writes.routing import Document, Refused, Write, WriteRoute, created, nothing
+from mirror.simulator.writes.schemas import AnyValue, Boolean, Integer, Object, Schema, String
+from mirror.simulator.writes.setting_lists import SettingsOwner, new_uuid, of_repository, of_workspace
 
 Handler = Callable[[Write], Response]
 # Whose variables they are, and under which name they are kept.
-Variables = Callable[[Write], tuple[Place, str]]
+Variables = Callable[[Write], tuple[SettingsOwner, str]]
 DISABLED = "Pipelines is not enabled for this repository."
 TOO_MANY_SCHEDULES = "You have reached the maximum limit of schedules for this repository."
 # Stage, name and rank of the environments that Bitbucket makes by itself.
 USUAL = (("Test", "Test", 0), ("Staging", "Staging", 1), ("Production", "Production", 2))
-_VARIABLE: dict[str, Shape] = {"key": Text(), "value": Text(), "secured": Flag(), "uuid": Text()}
-VARIABLE = Fields(_VARIABLE)
-NEW_VARIABLE = Fields(_VARIABLE, ("key", "value"))
-CONFIG = Fields({"enabled": Flag(), "repository": Anything()})
-NUMBER = Fields({"next": Whole()}, ("next",))
-KEY_PAIR = Fields({"private_key": Text(), "public_key": Text()})
-HOST = Fields(
+_VARIABLE: dict[str, Schema] = {"key": String(), "value": String(), "secured": Boolean(), "uuid": String()}
+VARIABLE = Object(_VARIABLE)
+NEW_VARIABLE = Object(_VARIABLE, ("key", "value"))
+CONFIG = Object({"enabled": Boolean(), "repository": AnyValue()})
+NUMBER = Object({"next": Integer()}, ("next",))
+KEY_PAIR = Object({"private_key": String(), "public_key": String()})
+HOST = Object(
     {
-        "uuid": Text(), "hostname": Text(),
-        "public_key": Fields(
-            {"key_type": Text(), "key": Text(), "md5_fingerprint": Text(), "sha256_fingerprint": Text()}
+        "uuid": String(), "hostname": String(),
+        "public_key": Object(
+            {
+                "key_type": String(), "key": String(), "md5_fingerprint": String(),
+                "sha256_fingerprint": String(),
+            }
         ),
     }
 )  # fmt: skip
-SCHEDULE = Fields(
+SCHEDULE_CHANGE = Object({"enabled": Boolean()})
+SCHEDULE = Object(
     {
-        "enabled": Flag(), "cron_pattern": Text(),
-        "target": Fields(
+        "enabled": Boolean(), "cron_pattern": String(),
+        "target": Object(
             {
-                "type": Text(), "ref_name": Text(), "ref_type": Text(("branch",)),
-                "selector": Fields(
-                    {"type": Text(("branches", "tags", "bookmarks", "default", "custom")), "pattern": Text()},
+                "type": String(), "ref_name": String(), "ref_type": String(("branch",)),
+                "selector": Object(
+                    {
+                        "type": String(("branches", "tags", "bookmarks", "default", "custom")),
+                        "pattern": String(),
+                    },
                     needs=("type",),
                 ),
             },
@@ -54,41 +61,41 @@ SCHEDULE = Fields(
     },
     needs=("target", "cron_pattern"),
 )  # fmt: skip
-ENVIRONMENT = Fields(
+ENVIRONMENT = Object(
     {
-        "uuid": Text(), "name": Text(), "rank": Whole(),
-        "environment_type": Fields({"name": Text(("Test", "Staging", "Production")), "rank": Whole()}),
+        "uuid": String(), "name": String(), "rank": Integer(),
+        "environment_type": Object({"name": String(("Test", "Staging", "Production")), "rank": Integer()}),
     }
 )  # fmt: skip
-CHANGES = Fields(
-    {"change": Fields({"name": Text(), "rank": Whole(), "restrictions": Anything()})}, needs=("change",)
+CHANGES = Object(
+    {"change": Object({"name": String(), "rank": Integer(), "restrictions": AnyValue()})}, needs=("change",)
 )
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def set_up(call: Write) -> Place:
+def set_up(call: Write) -> SettingsOwner:
     """The settings of the repository named in the address, where they may be written now."""
-    place = of_repository(call)
-    assert place.repository is not None
-    if not place.repository.pipelines_enabled and call.switches.pipelines_settings_need_pipelines:
+    owner = of_repository(call)
+    assert owner.repository is not None
+    if not owner.repository.pipelines_enabled and call.switches.pipelines_settings_need_pipelines:
         raise Forbidden(DISABLED)
-    return place
+    return owner
 
 
 def _configure(call: Write) -> Response:
-    place = of_repository(call)
-    repository = place.repository
+    owner = of_repository(call)
+    repository = owner.repository
     assert repository is not None
-    was_enabled = place.settings.get("pipelines_config", {}).get("enabled", False)
+    was_enabled = owner.settings.get("pipelines_config", {}).get("enabled", False)
     repository.pipelines_enabled = call.given.get("enabled", was_enabled)
-    place.settings["pipelines_config"] = {
+    owner.settings["pipelines_config"] = {
         "type": "pipelines_config",
         "enabled": repository.pipelines_enabled,
     }
-    comes = call.switches.environments_come_with_pipelines and not place.list("environments")
+    comes = call.switches.environments_come_with_pipelines and not owner.list("environments")
     if repository.pipelines_enabled and not was_enabled and comes:
-        place.settings["environments"] = [_environment(*one) for one in USUAL]
-    return answer(place.shown(call, place.settings["pipelines_config"]))
+        owner.settings["environments"] = [_environment(*one) for one in USUAL]
+    return json_response(owner.shown(call, owner.settings["pipelines_config"]))
 
 
 def _set_build_number(call: Write) -> Response:
@@ -97,35 +104,35 @@ def _set_build_number(call: Write) -> Response:
     if wanted <= latest:
         raise BadRequest(f"The next build number must be higher than {latest}.")
     repository.next_build = wanted
-    return answer({"type": "pipeline_build_number", "next": wanted})
+    return json_response({"type": "pipeline_build_number", "next": wanted})
 
 
 # -- variables
 
 
-def _create_variable(where: Variables) -> Handler:
+def _create_variable(variables_of: Variables) -> Handler:
     def handler(call: Write) -> Response:
-        place, name = where(call)
+        owner, name = variables_of(call)
         made = {"type": "pipeline_variable", "uuid": new_uuid(), "secured": False}
-        return created(place.shown(call, place.add(name, _variable(call, made, place.list(name)))))
+        return created(owner.shown(call, owner.add(name, _variable(call, made, owner.list(name)))))
 
     return handler
 
 
-def _update_variable(where: Variables) -> Handler:
+def _update_variable(variables_of: Variables) -> Handler:
     def handler(call: Write) -> Response:
-        place, name = where(call)
-        old = place.find(name, "uuid", call.names["variable"], "Variable")
-        new = _variable(call, old, place.list(name))
-        return answer(place.shown(call, place.replace(name, old, new)))
+        owner, name = variables_of(call)
+        old = owner.find(name, "uuid", call.names["variable"], "Variable")
+        new = _variable(call, old, owner.list(name))
+        return json_response(owner.shown(call, owner.replace(name, old, new)))
 
     return handler
 
 
-def _delete_variable(where: Variables) -> Handler:
+def _delete_variable(variables_of: Variables) -> Handler:
     def handler(call: Write) -> Response:
-        place, name = where(call)
-        place.remove(name, place.find(name, "uuid", call.names["variable"], "Variable"))
+        owner, name = variables_of(call)
+        owner.remove(name, owner.find(name, "uuid", call.names["variable"], "Variable"))
         return nothing()
 
     return handler
@@ -149,53 +156,55 @@ def _variable(call: Write, old: Document, others: list[Any]) -> Document:
     return new
 
 
-def _of_repository(call: Write) -> tuple[Place, str]:
+def _of_repository(call: Write) -> tuple[SettingsOwner, str]:
     return set_up(call), "variables"
 
 
-def _of_workspace(call: Write) -> tuple[Place, str]:
+def _of_workspace(call: Write) -> tuple[SettingsOwner, str]:
     return of_workspace(call), "variables"
 
 
-def _of_environment(call: Write) -> tuple[Place, str]:
-    place = set_up(call)
-    assert place.repository is not None
-    found = place.find("environments", "uuid", call.names["environment"], "Environment")
-    return Place(place.repository.environment_variables, place.workspace, place.repository), found["uuid"]
+def _of_environment(call: Write) -> tuple[SettingsOwner, str]:
+    owner = set_up(call)
+    assert owner.repository is not None
+    found = owner.find("environments", "uuid", call.names["environment"], "Environment")
+    return SettingsOwner(owner.repository.environment_variables, owner.workspace, owner.repository), found[
+        "uuid"
+    ]
 
 
 # -- keys and hosts
 
 
 def _put_key_pair(call: Write) -> Response:
-    place, given = set_up(call), call.given
+    owner, given = set_up(call), call.given
     if "public_key" not in given and "private_key" not in given:
         raise BadRequest("public_key: required key not provided")
-    old = place.settings.get("key_pair", {}).get("public_key", "")
-    place.settings["key_pair"] = {
+    old = owner.settings.get("key_pair", {}).get("public_key", "")
+    owner.settings["key_pair"] = {
         "type": "pipeline_ssh_key_pair",
         "public_key": given.get("public_key", old),
     }
-    if "private_key" in given and place.repository is not None:
-        call.world.secrets[place.repository.uuid] = given["private_key"]
-    return answer(place.shown(call, place.settings["key_pair"]))
+    if "private_key" in given and owner.repository is not None:
+        call.world.secrets[owner.repository.uuid] = given["private_key"]
+    return json_response(owner.shown(call, owner.settings["key_pair"]))
 
 
 def _delete_key_pair(call: Write) -> Response:
-    place = set_up(call)
-    if place.settings.pop("key_pair", None) is None:
+    owner = set_up(call)
+    if owner.settings.pop("key_pair", None) is None:
         raise Hidden("There is no key pair")
     return nothing()
 
 
 def _create_host(call: Write) -> Response:
-    place, given = set_up(call), call.given
+    owner, given = set_up(call), call.given
     if not given.get("hostname") or not given.get("public_key"):
         raise BadRequest("hostname, public_key: required key not provided")
-    if any(one["hostname"] == given["hostname"] for one in place.list("known_hosts")):
+    if any(one["hostname"] == given["hostname"] for one in owner.list("known_hosts")):
         raise Refused(409, f"The host {given['hostname']} is known already.")
     made: Document = {"type": "pipeline_known_host", "uuid": new_uuid()}
-    return created(place.shown(call, place.add("known_hosts", _host(call, made))))
+    return created(owner.shown(call, owner.add("known_hosts", _host(call, made))))
 
 
 def _host(call: Write, old: Document) -> Document:
@@ -209,14 +218,14 @@ def _host(call: Write, old: Document) -> Document:
 
 
 def _update_host(call: Write) -> Response:
-    place = set_up(call)
-    old = place.find("known_hosts", "uuid", call.names["host"], "Known host")
-    return answer(place.shown(call, place.replace("known_hosts", old, _host(call, old))))
+    owner = set_up(call)
+    old = owner.find("known_hosts", "uuid", call.names["host"], "Known host")
+    return json_response(owner.shown(call, owner.replace("known_hosts", old, _host(call, old))))
 
 
 def _delete_host(call: Write) -> Response:
-    place = set_up(call)
-    place.remove("known_hosts", place.find("known_hosts", "uuid", call.names["host"], "Known host"))
+    owner = set_up(call)
+    owner.remove("known_hosts", owner.find("known_hosts", "uuid", call.names["host"], "Known host"))
     return nothing()
 
 
@@ -224,8 +233,8 @@ def _delete_host(call: Write) -> Response:
 
 
 def _create_schedule(call: Write) -> Response:
-    place, given = set_up(call), call.given
-    if len(place.list("schedules")) >= call.world.sizes["schedules"]:
+    owner, given = set_up(call), call.given
+    if len(owner.list("schedules")) >= call.world.sizes["schedules"]:
         raise Refused(401 if call.switches.too_many_schedules_is_401 else 400, TOO_MANY_SCHEDULES)
     if len(given["cron_pattern"].split()) != 7:
         raise BadRequest("cron_pattern: A pattern has seven fields.")
@@ -239,20 +248,20 @@ def _create_schedule(call: Write) -> Response:
             "selector": {name: selector[name] for name in ("type", "pattern") if name in selector},
         },
     }  # fmt: skip
-    return created(place.shown(call, place.add("schedules", made)))
+    return created(owner.shown(call, owner.add("schedules", made)))
 
 
 def _update_schedule(call: Write) -> Response:
-    place = set_up(call)
-    old = place.find("schedules", "uuid", call.names["schedule"], "Schedule")
+    owner = set_up(call)
+    old = owner.find("schedules", "uuid", call.names["schedule"], "Schedule")
     enabled = call.given.get("enabled", old["enabled"])
     new = {**old, "enabled": enabled, "updated_on": pipeline_time(call.world.now())}
-    return answer(place.shown(call, place.replace("schedules", old, new)))
+    return json_response(owner.shown(call, owner.replace("schedules", old, new)))
 
 
 def _delete_schedule(call: Write) -> Response:
-    place = set_up(call)
-    place.remove("schedules", place.find("schedules", "uuid", call.names["schedule"], "Schedule"))
+    owner = set_up(call)
+    owner.remove("schedules", owner.find("schedules", "uuid", call.names["schedule"], "Schedule"))
     return nothing()
 
 
@@ -271,29 +280,29 @@ def _environment(name: str, stage: str, rank: int) -> Document:
 
 
 def _create_environment(call: Write) -> Response:
-    place, given = set_up(call), call.given
+    owner, given = set_up(call), call.given
     if not given.get("name"):
         raise BadRequest("name: required key not provided")
-    if any(one["name"].lower() == given["name"].lower() for one in place.list("environments")):
+    if any(one["name"].lower() == given["name"].lower() for one in owner.list("environments")):
         raise Refused(409, f"An environment with the name {given['name']} already exists.")
     stage = given.get("environment_type", {}).get("name", "Test")
-    rank = given.get("rank", len(place.list("environments")))
+    rank = given.get("rank", len(owner.list("environments")))
     made = _environment(given["name"], stage, rank)
-    return created(place.shown(call, place.add("environments", made)))
+    return created(owner.shown(call, owner.add("environments", made)))
 
 
 def _change_environment(call: Write) -> Response:
-    place = set_up(call)
-    old = place.find("environments", "uuid", call.names["environment"], "Environment")
-    place.replace("environments", old, {**old, **call.given["change"]})
-    return answer({}, 202)
+    owner = set_up(call)
+    old = owner.find("environments", "uuid", call.names["environment"], "Environment")
+    owner.replace("environments", old, {**old, **call.given["change"]})
+    return json_response({}, 202)
 
 
 def _delete_environment(call: Write) -> Response:
-    place = set_up(call)
+    owner = set_up(call)
     need_braces(call.names["environment"])
-    found = place.find("environments", "uuid", call.names["environment"], "Environment")
-    place.remove("environments", found)
+    found = owner.find("environments", "uuid", call.names["environment"], "Environment")
+    owner.remove("environments", found)
     return nothing()
 
 
@@ -308,13 +317,13 @@ _SCHEDULE = _CONFIG + "/schedules"
 _ENVIRONMENT = R + "/environments"
 
 
-def _variables(address: str, where: Variables) -> tuple[WriteRoute, ...]:
+def _variables(address: str, variables_of: Variables) -> tuple[WriteRoute, ...]:
     """The routes of variables at an address."""
     one = address + "/{variable}"
     return (
-        WriteRoute("POST", address, *_VARIABLES, _create_variable(where), NEW_VARIABLE),
-        WriteRoute("PUT", one, *_VARIABLES, _update_variable(where), VARIABLE),
-        WriteRoute("DELETE", one, *_VARIABLES, _delete_variable(where)),
+        WriteRoute("POST", address, *_VARIABLES, _create_variable(variables_of), NEW_VARIABLE),
+        WriteRoute("PUT", one, *_VARIABLES, _update_variable(variables_of), VARIABLE),
+        WriteRoute("DELETE", one, *_VARIABLES, _delete_variable(variables_of)),
     )
 
 
@@ -330,7 +339,7 @@ PIPELINES: tuple[WriteRoute, ...] = (
     WriteRoute("PUT", _HOST + "/{host}", *_VARIABLES, _update_host, HOST),
     WriteRoute("DELETE", _HOST + "/{host}", *_VARIABLES, _delete_host),
     WriteRoute("POST", _SCHEDULE, *_SCHEDULES, _create_schedule, SCHEDULE),
-    WriteRoute("PUT", _SCHEDULE + "/{schedule}", *_SCHEDULES, _update_schedule, Fields({"enabled": Flag()})),
+    WriteRoute("PUT", _SCHEDULE + "/{schedule}", *_SCHEDULES, _update_schedule, SCHEDULE_CHANGE),
     WriteRoute("DELETE", _SCHEDULE + "/{schedule}", *_NO_SCHEDULE, _delete_schedule),
     WriteRoute("POST", _ENVIRONMENT, *_ENVIRONMENTS, _create_environment, ENVIRONMENT),
     WriteRoute("DELETE", _ENVIRONMENT + "/{environment}", *_ENVIRONMENTS, _delete_environment),

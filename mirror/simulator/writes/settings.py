@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from starlette.responses import Response
 
-from mirror.simulator.answers import answer
-from mirror.simulator.api.calls import Hidden
 from mirror.simulator.api.paging import BadRequest
-from mirror.simulator.writes.calls import Document, Write, WriteRoute, created, nothing
-from mirror.simulator.writes.kept import Place, Where, group, of_project, of_repository
-from mirror.simulator.writes.places import P, R
-from mirror.simulator.writes.shapes import Anything, Fields, Flag, Many, Shape, Text, Whole
+from mirror.simulator.api.routing import Hidden
+from mirror.simulator.responses import json_response
+from mirror.simulator.writes.repositories import P, R
+from mirror.simulator.writes.routing import Document, Write, WriteRoute, created, nothing
+from mirror.simulator.writes.schemas import AnyValue, Array, Boolean, Integer, Object, Schema, String
+from mirror.simulator.writes.setting_lists import OwnerOf, SettingsOwner, group, of_project, of_repository
 
 Handler = Callable[[Write], Response]
 KINDS = (
@@ -26,64 +26,65 @@ KINDS = (
 )  # fmt: skip
 # Those that are about people.
 OF_PEOPLE = ("push", "restrict_merges")
-_ACCOUNT = Fields({"uuid": Text(), "account_id": Text()})
-_RESTRICTION: dict[str, Shape] = {
-    "kind": Text(KINDS), "branch_match_kind": Text(("branching_model", "glob")), "pattern": Text(),
-    "branch_type": Text(("feature", "bugfix", "release", "hotfix", "development", "production")),
-    "value": Whole(), "users": Many(_ACCOUNT), "groups": Many(Fields({"slug": Text(), "name": Text()})),
+_ACCOUNT = Object({"uuid": String(), "account_id": String()})
+_RESTRICTION: dict[str, Schema] = {
+    "kind": String(KINDS), "branch_match_kind": String(("branching_model", "glob")), "pattern": String(),
+    "branch_type": String(("feature", "bugfix", "release", "hotfix", "development", "production")),
+    "value": Integer(), "users": Array(_ACCOUNT),
+    "groups": Array(Object({"slug": String(), "name": String()})),
 }  # fmt: skip
-_BRANCH: dict[str, Shape] = {"is_valid": Flag(), "name": Text(), "use_mainbranch": Flag()}
-MODEL = Fields(
+_BRANCH: dict[str, Schema] = {"is_valid": Boolean(), "name": String(), "use_mainbranch": Boolean()}
+MODEL = Object(
     {
-        "branch_types": Many(
-            Fields(
+        "branch_types": Array(
+            Object(
                 {
-                    "enabled": Flag(), "prefix": Text(),
-                    "kind": Text(("feature", "bugfix", "release", "hotfix")),
+                    "enabled": Boolean(), "prefix": String(),
+                    "kind": String(("feature", "bugfix", "release", "hotfix")),
                 },
                 needs=("kind",), closed=True,
             ),
             most=4,
         ),
-        "development": Fields(_BRANCH, closed=True),
-        "production": Fields({**_BRANCH, "enabled": Flag()}, closed=True),
-        "default_branch_deletion": Text(),
+        "development": Object(_BRANCH, closed=True),
+        "production": Object({**_BRANCH, "enabled": Boolean()}, closed=True),
+        "default_branch_deletion": String(),
     }
 )  # fmt: skip
-OVERRIDES = Fields({"override_settings": Anything()}, needs=("override_settings",))
+OVERRIDES = Object({"override_settings": AnyValue()}, needs=("override_settings",))
 
 
 # -- branch restrictions
 
 
 def _create_restriction(call: Write) -> Response:
-    place = of_repository(call)
+    owner = of_repository(call)
     made: Document = {"type": "branchrestriction", "id": call.world.number()}
-    _restrict(call, place, made)
-    place.add("branch_restrictions", made)
-    return created(place.shown(call, made))
+    _restrict(call, owner, made)
+    owner.add("branch_restrictions", made)
+    return created(owner.shown(call, made))
 
 
 def _update_restriction(call: Write) -> Response:
-    place = of_repository(call)
-    old = _restriction(call, place)
+    owner = of_repository(call)
+    old = _restriction(call, owner)
     new = dict(old)
-    _restrict(call, place, new)
-    return answer(place.shown(call, place.replace("branch_restrictions", old, new)))
+    _restrict(call, owner, new)
+    return json_response(owner.shown(call, owner.replace("branch_restrictions", old, new)))
 
 
 def _delete_restriction(call: Write) -> Response:
-    place = of_repository(call)
-    place.remove("branch_restrictions", _restriction(call, place))
+    owner = of_repository(call)
+    owner.remove("branch_restrictions", _restriction(call, owner))
     return nothing()
 
 
-def _restriction(call: Write, place: Place) -> Document:
+def _restriction(call: Write, owner: SettingsOwner) -> Document:
     key = call.names["id"]
-    return place.find("branch_restrictions", "id", int(key) if key.isdigit() else -1, "Restriction")
+    return owner.find("branch_restrictions", "id", int(key) if key.isdigit() else -1, "Restriction")
 
 
-def _restrict(call: Write, place: Place, made: Document) -> None:
+def _restrict(call: Write, owner: SettingsOwner, made: Document) -> None:
     """Put what the body says into a restriction. Raises BadRequest where that cannot be."""
     given = call.given
     for name in ("kind", "branch_match_kind", "pattern", "branch_type", "value"):
@@ -95,7 +96,7 @@ def _restrict(call: Write, place: Place, made: Document) -> None:
         raise BadRequest("pattern or branch_type: required key not provided")
     if not is_glob:
         made["pattern"] = ""
-    for other in place.list("branch_restrictions"):
+    for other in owner.list("branch_restrictions"):
         key = (other["kind"], other.get("pattern") or other.get("branch_type"), other["branch_match_kind"])
         if other["id"] != made["id"] and key == (made["kind"], match, made["branch_match_kind"]):
             raise BadRequest("A restriction of this kind for these branches already exists.")
@@ -105,15 +106,15 @@ def _restrict(call: Write, place: Place, made: Document) -> None:
     elif given.get("users") or given.get("groups"):
         raise BadRequest(f"Restrictions of the kind {made['kind']} have no users or groups")
     if "users" in given or "users" not in made:
-        made["users"] = [_exempt(call, one, place) for one in given.get("users", [])]
+        made["users"] = [_exempt(call, one, owner) for one in given.get("users", [])]
     if "groups" in given or "groups" not in made:
-        made["groups"] = [group(one.get("slug", ""), place) for one in given.get("groups", [])]
+        made["groups"] = [group(one.get("slug", ""), owner) for one in given.get("groups", [])]
     made["links"] = {"self": {"href": f"@api/branch-restrictions/{made['id']}"}}
 
 
-def _exempt(call: Write, account: Document, place: Place) -> Document:
+def _exempt(call: Write, account: Document, owner: SettingsOwner) -> Document:
     try:
-        found = call.member(account.get("uuid") or account.get("account_id") or "", place.workspace.slug)
+        found = call.member(account.get("uuid") or account.get("account_id") or "", owner.workspace.slug)
     except Hidden as error:
         raise BadRequest(error.message) from None
     return {"@user": found.email}
@@ -122,26 +123,26 @@ def _exempt(call: Write, account: Document, place: Place) -> Document:
 # -- branching models
 
 
-def _update_model(where: Where) -> Handler:
+def _update_model(owner_of: OwnerOf) -> Handler:
     def handler(call: Write) -> Response:
-        place = where(call)
-        settings = _model_of(place)
+        owner = owner_of(call)
+        settings = _model_of(owner)
         _merge_types(settings, call.given.get("branch_types", []))
         for name in ("development", "production"):
             if name in call.given:
-                settings[name] = _branch_of(place, name, {**settings[name], **call.body[name]})
+                settings[name] = _branch_of(owner, name, {**settings[name], **call.body[name]})
         if call.given.get("default_branch_deletion") in ("true", "false"):
             settings["default_branch_deletion"] = call.given["default_branch_deletion"]
-        place.settings["branching_model_settings"] = settings
-        place.settings["branching_model"] = _model_shown(place, settings)
-        if call.switches.branching_model_stops_inheriting and place.repository is not None:
-            _override(place, {"branching_model": True})
-        return answer(place.shown(call, settings))
+        owner.settings["branching_model_settings"] = settings
+        owner.settings["branching_model"] = _model_shown(owner, settings)
+        if call.switches.branching_model_stops_inheriting and owner.repository is not None:
+            _override(owner, {"branching_model": True})
+        return json_response(owner.shown(call, settings))
 
     return handler
 
 
-def _model_of(place: Place) -> Document:
+def _model_of(owner: SettingsOwner) -> Document:
     blank: Document = {
         "type": "branching_model_settings", "branch_types": [],
         "development": {"name": None, "use_mainbranch": True, "is_valid": True},
@@ -149,7 +150,7 @@ def _model_of(place: Place) -> Document:
         "default_branch_deletion": "false",
         "links": {"self": {"href": "@api/branching-model/settings"}},
     }  # fmt: skip
-    return {**blank, **place.settings.get("branching_model_settings", {})}
+    return {**blank, **owner.settings.get("branching_model_settings", {})}
 
 
 def _merge_types(settings: Document, given: list[Document]) -> None:
@@ -167,10 +168,10 @@ def _merge_types(settings: Document, given: list[Document]) -> None:
     settings["branch_types"] = list(merged.values())
 
 
-def _branch_of(place: Place, name: str, branch: Document) -> Document:
+def _branch_of(owner: SettingsOwner, name: str, branch: Document) -> Document:
     """A branch of the model, checked: it must be there, where the repository's own model names one."""
     wanted = None if branch.get("use_mainbranch") else branch.get("name")
-    repository = place.repository
+    repository = owner.repository
     is_valid = repository is None or wanted is None or repository.has_branch(wanted)
     is_used = name == "development" or branch.get("enabled", False)
     if is_used and (not is_valid or (wanted is None and not branch.get("use_mainbranch"))):
@@ -178,8 +179,8 @@ def _branch_of(place: Place, name: str, branch: Document) -> Document:
     return {**branch, "name": wanted, "is_valid": is_valid}
 
 
-def _model_shown(place: Place, settings: Document) -> Document:
-    kind = "project_branching_model" if place.project else "branching_model"
+def _model_shown(owner: SettingsOwner, settings: Document) -> Document:
+    kind = "project_branching_model" if owner.project else "branching_model"
     shown: Document = {
         "type": kind,
         "branch_types": [
@@ -188,7 +189,7 @@ def _model_shown(place: Place, settings: Document) -> Document:
             if one["enabled"]
         ],
     }
-    main = place.repository.main_branch() if place.repository is not None else None
+    main = owner.repository.main_branch() if owner.repository is not None else None
     for name in ("development", "production"):
         branch = settings[name]
         if name == "development" or branch.get("enabled"):
@@ -205,9 +206,9 @@ def _put_overrides(call: Write) -> Response:
     return nothing()
 
 
-def _override(place: Place, given: dict[str, bool]) -> None:
-    old = place.settings.get("override_settings", {}).get("override_settings", {})
-    place.settings["override_settings"] = {
+def _override(owner: SettingsOwner, given: dict[str, bool]) -> None:
+    old = owner.settings.get("override_settings", {}).get("override_settings", {})
+    owner.settings["override_settings"] = {
         "type": "repository_inheritance_state",
         "override_settings": {**old, **given},
     }
@@ -216,33 +217,33 @@ def _override(place: Place, given: dict[str, bool]) -> None:
 # -- default reviewers
 
 
-def _add_reviewer(where: Where) -> Handler:
+def _add_reviewer(owner_of: OwnerOf) -> Handler:
     def handler(call: Write) -> Response:
-        place = where(call)
-        found = call.member(call.names["user"], place.workspace.slug)
+        owner = owner_of(call)
+        found = call.member(call.names["user"], owner.workspace.slug)
         user = {"@user": found.email}
-        entry = _reviewer_entry(place, user)
-        if entry not in place.list("default_reviewers"):
-            place.add("default_reviewers", entry)
-        return answer(call.render.user(found))
+        entry = _reviewer_entry(owner, user)
+        if entry not in owner.list("default_reviewers"):
+            owner.add("default_reviewers", entry)
+        return json_response(call.render.user(found))
 
     return handler
 
 
-def _reviewer_entry(place: Place, user: Document) -> Document:
-    if not place.project:
+def _reviewer_entry(owner: SettingsOwner, user: Document) -> Document:
+    if not owner.project:
         return user
     return {"type": "default_reviewer", "reviewer_type": "project", "user": user}
 
 
-def _remove_reviewer(where: Where) -> Handler:
+def _remove_reviewer(owner_of: OwnerOf) -> Handler:
     def handler(call: Write) -> Response:
-        place = where(call)
-        found = call.member(call.names["user"], place.workspace.slug)
-        entry = _reviewer_entry(place, {"@user": found.email})
-        for one in place.list("default_reviewers"):
+        owner = owner_of(call)
+        found = call.member(call.names["user"], owner.workspace.slug)
+        entry = _reviewer_entry(owner, {"@user": found.email})
+        for one in owner.list("default_reviewers"):
             if one == entry:
-                place.remove("default_reviewers", one)
+                owner.remove("default_reviewers", one)
                 return nothing()
         raise Hidden(f"{found.name} is not a default reviewer")
 
@@ -252,10 +253,10 @@ def _remove_reviewer(where: Where) -> Handler:
 _ADMIN = ("repository:admin",), ("admin:repository:bitbucket",)
 _PROJECT = ("project:admin",), ("admin:project:bitbucket",)
 _RESTRICTIONS = R + "/branch-restrictions"
-_CREATE = Fields(_RESTRICTION, ("kind", "branch_match_kind"))
+_CREATE = Object(_RESTRICTION, ("kind", "branch_match_kind"))
 SETTINGS: tuple[WriteRoute, ...] = (
     WriteRoute("POST", _RESTRICTIONS, *_ADMIN, _create_restriction, _CREATE),
-    WriteRoute("PUT", _RESTRICTIONS + "/{id}", *_ADMIN, _update_restriction, Fields(_RESTRICTION)),
+    WriteRoute("PUT", _RESTRICTIONS + "/{id}", *_ADMIN, _update_restriction, Object(_RESTRICTION)),
     WriteRoute("DELETE", _RESTRICTIONS + "/{id}", *_ADMIN, _delete_restriction),
     WriteRoute("PUT", R + "/branching-model/settings", *_ADMIN, _update_model(of_repository), MODEL),
     WriteRoute("PUT", P + "/branching-model/settings", *_PROJECT, _update_model(of_project), MODEL),

@@ -11,8 +11,8 @@ from email.utils import format_datetime
 
 from starlette.responses import Response
 
-from mirror.simulator.answers import refusal
-from mirror.simulator.signin import ACCESS_TOKENS
+from mirror.simulator.authentication import ACCESS_TOKENS
+from mirror.simulator.responses import error_response
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.people import Token
 from mirror.simulator.world.world import World
@@ -42,7 +42,7 @@ class Count:
     is_over: bool
 
 
-class Limits:
+class RateLimits:
     """The ledgers."""
 
     def __init__(self, world: World, switches: Switches) -> None:
@@ -94,7 +94,7 @@ class Limits:
         if self._switches.rate_limit_refusal_is_text:
             response = Response(TEXT, 429, media_type="text/plain")
         else:
-            response = refusal(429, TEXT)
+            response = error_response(429, TEXT)
         if self._switches.retry_after:
             when = format_datetime(self._world.clock() + timedelta(seconds=count.reset), usegmt=True)
             is_date = self._switches.retry_after_is_a_date

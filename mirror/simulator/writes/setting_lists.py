@@ -1,6 +1,6 @@
 """Lists of settings: where they are kept, and adding to them, changing them and taking out of them.
 
-What is kept is the document that the API shows. A change puts a new one in its place.
+What is kept is the document that the API shows. A change puts a new one in its owner.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mirror.simulator.api.calls import Hidden, need_braces
 from mirror.simulator.api.paging import BadRequest
+from mirror.simulator.api.routing import Hidden, need_braces
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.world import SimWorkspace
-from mirror.simulator.writes.calls import Document, Write
+from mirror.simulator.writes.routing import Document, Write
 
 
 @dataclass(frozen=True)
-class Place:
+class SettingsOwner:
     """Whose settings these are: a repository's, or a workspace's or one of its projects'."""
 
     settings: Document
@@ -61,7 +61,7 @@ class Place:
         return document
 
     def replace(self, name: str, old: Document, new: Document) -> Document:
-        """Put an entry in the place of another."""
+        """Put an entry in the owner of another."""
         self.settings[name] = [new if one is old else one for one in self.list(name)]
         return new
 
@@ -70,27 +70,27 @@ class Place:
         self.settings[name] = [one for one in self.list(name) if one is not old]
 
 
-Where = Callable[[Write], Place]
+OwnerOf = Callable[[Write], SettingsOwner]
 
 
-def of_repository(call: Write) -> Place:
+def of_repository(call: Write) -> SettingsOwner:
     """The settings of the repository named in the address."""
     repository = call.repository()
-    return Place(repository.settings, repository.workspace, repository)
+    return SettingsOwner(repository.settings, repository.workspace, repository)
 
 
-def of_workspace(call: Write) -> Place:
+def of_workspace(call: Write) -> SettingsOwner:
     """The settings of the workspace named in the address."""
     workspace = call.workspace()
-    return Place(workspace.settings, workspace)
+    return SettingsOwner(workspace.settings, workspace)
 
 
-def of_project(call: Write) -> Place:
+def of_project(call: Write) -> SettingsOwner:
     """The settings of the project named in the address."""
     workspace, key = call.workspace(), call.names["project"]
     if key not in workspace.projects:
         raise Hidden("Project not found")
-    return Place(workspace.project_settings.setdefault(key, {}), workspace, project=key)
+    return SettingsOwner(workspace.project_settings.setdefault(key, {}), workspace, project=key)
 
 
 def new_uuid() -> str:
@@ -98,9 +98,9 @@ def new_uuid() -> str:
     return "{" + str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)) + "}"
 
 
-def group(slug: str, place: Place) -> Document:
+def group(slug: str, owner: SettingsOwner) -> Document:
     """A group of the workspace. Raises BadRequest where it has none of this slug."""
-    if slug not in place.workspace.groups:
+    if slug not in owner.workspace.groups:
         raise BadRequest(f"No group with the slug '{slug}'.")
-    name = place.workspace.groups[slug]
-    return {"type": "group", "name": name, "slug": slug, "full_slug": f"{place.workspace.slug}:{slug}"}
+    name = owner.workspace.groups[slug]
+    return {"type": "group", "name": name, "slug": slug, "full_slug": f"{owner.workspace.slug}:{slug}"}

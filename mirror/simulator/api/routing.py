@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from mirror.simulator.api.paging import BadRequest, Document, Pairs
 from mirror.simulator.api.render import Renderer
-from mirror.simulator.signin import has_scope, sees
+from mirror.simulator.authentication import has_scope, sees
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.builds import Pipeline
 from mirror.simulator.world.discussions import Issue, PullRequest
@@ -80,7 +80,7 @@ class Listing:
     keys: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
-Answered = Document | Listing | Response
+RouteResult = Document | Listing | Response
 
 
 @dataclass(frozen=True)
@@ -235,18 +235,18 @@ class Route:
 
     `scope` is the classic scope that it asks for, `long` what API tokens must have where that is not
     its long name. `most` is its page cap; `filters` and `sorts` tell whether `q` and `sort` work,
-    `tells_next` whether its lists have `next`, `numbered` whether they have no other page addresses
+    `has_next` whether its lists have `next`, `numbered` whether they have no other page addresses
     than numbers. `permissions` marks what access tokens may not ask. `public` ones can be asked
     without signing in; `kinds` are the credentials that it is for, where it is not for all.
     """
 
     template: str
     scope: str | None
-    handler: Callable[[Call], Answered]
+    handler: Callable[[Call], RouteResult]
     most: Callable[[Switches], int] = lambda _: 100
     filters: bool = False
     sorts: Callable[[Switches], bool] = lambda _: False
-    tells_next: Callable[[Switches], bool] = lambda _: True
+    has_next: Callable[[Switches], bool] = lambda _: True
     public: bool = False
     kinds: tuple[str, ...] | None = None
     numbered: bool = False
@@ -258,9 +258,9 @@ class Route:
 
     def is_acceptable(self, accept: str, switches: Switches) -> bool:
         """Whether a request that says it takes `accept` is answered, and not refused with 406."""
-        if self.is_of_diff and not switches.diffs_heed_accept:
+        if self.is_of_diff and not switches.diffs_honour_accept:
             return True
-        if self.only_redirects and not switches.redirects_heed_accept:
+        if self.only_redirects and not switches.redirects_honour_accept:
             return True
         if self.media is None:  # any type but that of the API's own documents
             return any(one != JSON for one in taken(accept))

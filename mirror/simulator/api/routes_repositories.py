@@ -6,9 +6,9 @@ from dulwich.errors import NotCommitError
 from dulwich.objects import Commit, ObjectID, Tag
 from dulwich.repo import Repo
 
-from mirror.simulator.api.calls import Answered, Call, Hidden, Listing, Route, always
-from mirror.simulator.api.render_places import Document
-from mirror.simulator.signin import ACCESS_TOKENS, sees
+from mirror.simulator.api.render_repositories import Document
+from mirror.simulator.api.routing import Call, Hidden, Listing, Route, RouteResult, always
+from mirror.simulator.authentication import ACCESS_TOKENS, sees
 from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import Token
 
@@ -17,20 +17,20 @@ WORKSPACE = "read:workspace:bitbucket"
 COMMITS_MAX = 2000
 
 
-def _user(call: Call) -> Answered:
+def _user(call: Call) -> RouteResult:
     if call.token.user is None:
         return call.render.app_user(call.token)
     return call.render.user(call.token.user) or {}
 
 
-def _one_user(call: Call) -> Answered:
+def _one_user(call: Call) -> RouteResult:
     for user in call.world.users.values():
         if user.uuid == call.names["user"] and not user.deleted:
             return call.render.user(user) or {}
     raise Hidden("No such user")
 
 
-def _user_workspaces(call: Call) -> Answered:
+def _user_workspaces(call: Call) -> RouteResult:
     token = call.token
     if token.kind in ACCESS_TOKENS:
         if not call.switches.access_tokens_list_workspaces:
@@ -52,24 +52,24 @@ def _user_workspaces(call: Call) -> Answered:
     )
 
 
-def _members(call: Call) -> Answered:
+def _members(call: Call) -> RouteResult:
     workspace = call.workspace()
     members = [user for user in call.world.users.values() if user.belongs_to(workspace.slug)]
     return Listing(members, lambda user: call.render.membership(workspace, user))
 
 
-def _permissions(call: Call) -> Answered:
+def _permissions(call: Call) -> RouteResult:
     workspace = call.workspace()
     members = [user for user in call.world.users.values() if user.belongs_to(workspace.slug)]
     return Listing(members, lambda user: {**call.render.membership(workspace, user), "permission": "member"})
 
 
-def _projects(call: Call) -> Answered:
+def _projects(call: Call) -> RouteResult:
     workspace = call.workspace()
     return Listing(sorted(workspace.projects), lambda key: call.render.full_project(workspace, key))
 
 
-def _project(call: Call) -> Answered:
+def _project(call: Call) -> RouteResult:
     workspace = call.workspace()
     if call.names["project"] not in workspace.projects:
         raise Hidden("Project not found")
@@ -83,7 +83,7 @@ def _login(token: Token) -> str | None:
     return token.user.name.split()[0].lower() if token.user is not None else "x-token-auth"
 
 
-def _repositories(call: Call) -> Answered:
+def _repositories(call: Call) -> RouteResult:
     found = call.world.workspace(call.names["workspace"])
     # A stranger sees what is public.
     workspace = found if found is not None and call.token.workspace is None else call.workspace()
@@ -99,11 +99,11 @@ def _repositories(call: Call) -> Answered:
     return Listing(shown, lambda one: call.render.repository(one, login))
 
 
-def _repository(call: Call) -> Answered:
+def _repository(call: Call) -> RouteResult:
     return call.render.repository(call.repository(), _login(call.token))
 
 
-def _commit(call: Call) -> Answered:
+def _commit(call: Call) -> RouteResult:
     """One commit, by 40 digits or as few as name only one."""
     repository = call.repository()
     wanted = call.names["commit"].encode()
@@ -115,7 +115,7 @@ def _commit(call: Call) -> Answered:
     raise Hidden("Commit not found")
 
 
-def _all_commits(call: Call) -> Answered:
+def _all_commits(call: Call) -> RouteResult:
     repository = call.repository()
     heads = [value for name, value in repository.refs().items() if name.startswith(b"refs/heads/")]
     return _walked(call, repository, heads, [])
@@ -139,11 +139,11 @@ def commits_between(call: Call, repository: GitRepository, head: str, base: str)
         raise Hidden("Commit not found") from None
 
 
-def _branches(call: Call) -> Answered:
+def _branches(call: Call) -> RouteResult:
     return _refs(call, "branch", b"refs/heads/")
 
 
-def _tags(call: Call) -> Answered:
+def _tags(call: Call) -> RouteResult:
     return _refs(call, "tag", b"refs/tags/")
 
 
@@ -167,7 +167,7 @@ def _refs(call: Call, kind: str, prefix: bytes) -> Listing:
     return Listing(named, render)
 
 
-def _branch(call: Call) -> Answered:
+def _branch(call: Call) -> RouteResult:
     listing = _refs(call, "branch", b"refs/heads/")
     for item in listing.items:
         if item[0] == b"refs/heads/" + call.names["branch"].encode():

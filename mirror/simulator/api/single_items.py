@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mirror.simulator.api.calls import Answered, Call, Hidden, Listing, Route
 from mirror.simulator.api.paging import value_at
 from mirror.simulator.api.routes import ROUTES
+from mirror.simulator.api.routing import Call, Hidden, Listing, Route, RouteResult
 
 _R = "/repositories/{workspace}/{repository}"
 _W = "/workspaces/{workspace}"
@@ -44,10 +44,10 @@ ITEMS = (
 )
 
 
-def _entry(listing: Callable[[Call], Answered], name: str, path: str) -> Callable[[Call], Answered]:
+def _entry(listing: Callable[[Call], RouteResult], name: str, path: str) -> Callable[[Call], RouteResult]:
     """The entry of a list whose value at `path` the address gives under `name`."""
 
-    def handler(call: Call) -> Answered:
+    def handler(call: Call) -> RouteResult:
         found = listing(call)
         assert isinstance(found, Listing)
         for one in found.items:
@@ -74,4 +74,4 @@ def _routes() -> list[Route]:
     return [*found, replace(statuses, template=_C + "/statuses/build/{build}", handler=handler)]
 
 
-SINGLES: tuple[Route, ...] = tuple(_routes())
+SINGLE_ITEMS: tuple[Route, ...] = tuple(_routes())

@@ -37,7 +37,7 @@ def link(href: str) -> Document:
     return {"href": href}
 
 
-class Places:
+class RepositoryRenderer:
     """Renders for one API address. Every call gives fresh objects."""
 
     def __init__(self, api: str, git: str, switches: Switches) -> None:
@@ -168,7 +168,7 @@ class Places:
             "owner": self._team(repository.workspace),
             "workspace": self.slim_workspace(repository.workspace),
             "project": self.project(repository.workspace, repository.project),
-            **(trackers if self.switches.repositories_tell_trackers else {}),
+            **(trackers if self.switches.repositories_show_trackers else {}),
             **repository.details,
             "links": {
                 "self": link(own),

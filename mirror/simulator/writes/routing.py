@@ -9,14 +9,14 @@ from typing import Any
 
 from starlette.responses import Response
 
-from mirror.simulator.answers import answer, refusal
-from mirror.simulator.api.calls import Call, Forbidden, Hidden, address
 from mirror.simulator.api.paging import BadRequest
-from mirror.simulator.signin import ACCESS_TOKENS, has_scope
+from mirror.simulator.api.routing import Call, Forbidden, Hidden, address
+from mirror.simulator.authentication import ACCESS_TOKENS, has_scope
+from mirror.simulator.responses import error_response, json_response
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.people import Token, User
 from mirror.simulator.writes.multipart import Part, parts
-from mirror.simulator.writes.shapes import Fields, Many
+from mirror.simulator.writes.schemas import Array, Object
 
 Document = dict[str, Any]
 BAD_MECHANISM = "This API is not accessible by this authentication mechanism"
@@ -33,7 +33,7 @@ class Refused(Exception):
 
 
 class Malformed(Exception):
-    """The body does not have the shape that it must have; what is wrong, by field."""
+    """The body does not have the schema that it must have; what is wrong, by field."""
 
     def __init__(self, fields: dict[str, list[str]]) -> None:
         super().__init__("Bad request")
@@ -71,7 +71,7 @@ class Write(Call):
 class WriteRoute:
     """One method of one address.
 
-    `scopes` are the classic scopes that it asks for, `long` those of API tokens: all of each. `shape` is
+    `scopes` are the classic scopes that it asks for, `long` those of API tokens: all of each. `schema` is
     that of its JSON body, None where no field is looked at. `media` are the types of body that it takes;
     without any it takes whatever comes. `users_only` names the switch that lets in what signs in for no
     user, where nothing else does.
@@ -82,7 +82,7 @@ class WriteRoute:
     scopes: tuple[str, ...]
     long: tuple[str, ...]
     handler: Callable[[Write], Response]
-    shape: Fields | Many | None = None
+    schema: Object | Array | None = None
     media: tuple[str, ...] = ("application/json",)
     users_only: Callable[[Switches], bool] | None = None
 
@@ -108,7 +108,7 @@ class WriteRoute:
         if self.method == "DELETE" or not self.media:
             return {}, []
         name = kind.partition(";")[0].strip().lower()
-        if self.shape is None and self.method == "PUT" and not content and not switches.empty_puts_refused:
+        if self.schema is None and self.method == "PUT" and not content and not switches.empty_puts_refused:
             return {}, []
         if not name and "application/json" in self.media:
             raise BadRequest("Bad request: a body and its Content-Type are needed")
@@ -124,12 +124,12 @@ class WriteRoute:
         return body, []
 
     def check(self, body: Any, switches: Switches) -> None:
-        """Raise `Malformed` where a body does not have the route's shape."""
+        """Raise `Malformed` where a body does not have the route's schema."""
         found: dict[str, list[str]] = {}
-        for path, text in (self.shape or Fields()).faults(body, ""):
+        for path, text in (self.schema or Object()).errors(body, ""):
             found.setdefault(path, []).append(text)
-        if switches.unknown_fields_refused and isinstance(body, dict) and isinstance(self.shape, Fields):
-            for name in set(body) - set(self.shape.fields):
+        if switches.unknown_fields_refused and isinstance(body, dict) and isinstance(self.schema, Object):
+            for name in set(body) - set(self.schema.fields):
                 found.setdefault(name, []).append("extra keys not allowed")
         if found:
             raise Malformed(found)
@@ -142,13 +142,13 @@ def _media_status(route: WriteRoute, switches: Switches) -> int:
 
 
 def malformed(fields: Mapping[str, list[str]]) -> Response:
-    """The refusal of a body of another shape."""
-    return refusal(400, "Bad request", fields=dict(fields))
+    """The refusal of a body of another schema."""
+    return error_response(400, "Bad request", fields=dict(fields))
 
 
 def created(document: Document) -> Response:
     """The answer about something new."""
-    return answer(document, 201)
+    return json_response(document, 201)
 
 
 def nothing() -> Response:

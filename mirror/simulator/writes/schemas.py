@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Complaint = tuple[str, str]
+SchemaError = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Text:
+class String:
     """A text: one of `choices` where there are any, matching `pattern`, of at most `most` characters."""
 
     choices: tuple[str, ...] = ()
     pattern: str = ""
     most: int | None = None
 
-    def faults(self, value: Any, path: str) -> Iterator[Complaint]:
+    def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
         """What is wrong with `value`, with the path to it."""
         if not isinstance(value, str):
             yield path, f"expected str, got {type(value).__name__}"
@@ -31,12 +31,12 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Integer:
     """A whole number, `least` or more."""
 
     least: int | None = None
 
-    def faults(self, value: Any, path: str) -> Iterator[Complaint]:
+    def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
         """What is wrong with `value`, with the path to it."""
         if isinstance(value, bool) or not isinstance(value, int):
             yield path, f"expected int, got {type(value).__name__}"
@@ -45,33 +45,33 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Flag:
+class Boolean:
     """True or false."""
 
-    def faults(self, value: Any, path: str) -> Iterator[Complaint]:
+    def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
         """What is wrong with `value`, with the path to it."""
         if not isinstance(value, bool):
             yield path, f"expected bool, got {type(value).__name__}"
 
 
 @dataclass(frozen=True)
-class Anything:
+class AnyValue:
     """Any value."""
 
-    def faults(self, _value: Any, _path: str) -> Iterator[Complaint]:
+    def errors(self, _value: Any, _path: str) -> Iterator[SchemaError]:
         """Nothing is wrong with any value."""
         return iter(())
 
 
 @dataclass(frozen=True)
-class Many:
-    """A list of `least` to `most` values of one shape."""
+class Array:
+    """A list of `least` to `most` values of one schema."""
 
-    of: Shape
+    of: Schema
     least: int = 0
     most: int | None = None
 
-    def faults(self, value: Any, path: str) -> Iterator[Complaint]:
+    def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
         """What is wrong with `value`, with the path to it."""
         if not isinstance(value, list):
             yield path, f"expected list, got {type(value).__name__}"
@@ -79,19 +79,19 @@ class Many:
         if len(value) < self.least or (self.most is not None and len(value) > self.most):
             yield path, f"expected {self.least} to {self.most} entries"
         for index, one in enumerate(value):
-            yield from self.of.faults(one, f"{path}[{index}]")
+            yield from self.of.errors(one, f"{path}[{index}]")
 
 
 @dataclass(frozen=True)
-class Fields:
+class Object:
     """An object. `needs` names the fields that must be there. Other fields than `fields` are ignored, or
     refused where it is `closed`. A null stands for a field that is not there."""
 
-    fields: Mapping[str, Shape] = field(default_factory=dict)
+    fields: Mapping[str, Schema] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     closed: bool = False
 
-    def faults(self, value: Any, path: str) -> Iterator[Complaint]:
+    def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
         """What is wrong with `value`, with the path to it."""
         if not isinstance(value, dict):
             yield path, f"expected dict, got {type(value).__name__}"
@@ -103,9 +103,9 @@ class Fields:
         for name, one in value.items():
             if name in self.fields:
                 if one is not None:
-                    yield from self.fields[name].faults(one, prefix + name)
+                    yield from self.fields[name].errors(one, prefix + name)
             elif self.closed:
                 yield prefix + name, "extra keys not allowed"
 
 
-Shape = Text | Whole | Flag | Anything | Many | Fields
+Schema = String | Integer | Boolean | AnyValue | Array | Object

@@ -10,11 +10,11 @@ from starlette.responses import Response
 JSON = "application/json; charset=utf-8"
 
 
-def answer(document: Any, status: int = 200) -> Response:
+def json_response(document: Any, status: int = 200) -> Response:
     """A JSON document."""
     return Response(json.dumps(document), status, media_type=JSON)
 
 
-def refusal(status: int, message: str, **more: Any) -> Response:
+def error_response(status: int, message: str, **more: Any) -> Response:
     """An error; `more` goes beside its message (`detail`, `data`)."""
-    return answer({"type": "error", "error": {"message": message, **more}}, status)
+    return json_response({"type": "error", "error": {"message": message, **more}}, status)

@@ -9,35 +9,35 @@ from dulwich.objects import Commit, ObjectID
 from dulwich.repo import Repo
 from starlette.responses import Response
 
-from mirror.simulator.answers import answer
-from mirror.simulator.api.calls import NOT_YOURS, Forbidden, Hidden
 from mirror.simulator.api.paging import BadRequest
-from mirror.simulator.signin import sees
+from mirror.simulator.api.routing import NOT_YOURS, Forbidden, Hidden
+from mirror.simulator.authentication import sees
+from mirror.simulator.responses import json_response
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.world import SimWorkspace
-from mirror.simulator.writes.calls import Document, Write, WriteRoute, created, nothing
-from mirror.simulator.writes.shapes import Fields, Flag, Shape, Text
+from mirror.simulator.writes.routing import Document, Write, WriteRoute, created, nothing
+from mirror.simulator.writes.schemas import Boolean, Object, Schema, String
 
 R = "/repositories/{workspace}/{repository}"
 W = "/workspaces/{workspace}"
 P = W + "/projects/{project}"
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_PROJECT: dict[str, Shape] = {
-    "key": Text(), "name": Text(), "description": Text(), "is_private": Flag(), "uuid": Text(),
-    "links": Fields({"avatar": Fields({"href": Text()})}),
+_PROJECT: dict[str, Schema] = {
+    "key": String(), "name": String(), "description": String(), "is_private": Boolean(), "uuid": String(),
+    "links": Object({"avatar": Object({"href": String()})}),
 }  # fmt: skip
-PROJECT = Fields(_PROJECT)
-REPOSITORY = Fields(
+PROJECT = Object(_PROJECT)
+REPOSITORY = Object(
     {
-        "name": Text(), "description": Text(), "is_private": Flag(), "scm": Text(("git",)),
-        "fork_policy": Text(("allow_forks", "no_public_forks", "no_forks")), "language": Text(),
-        "has_issues": Flag(), "has_wiki": Flag(),
-        "project": Fields({"key": Text(), "uuid": Text()}),
-        "mainbranch": Fields({"name": Text()}),
+        "name": String(), "description": String(), "is_private": Boolean(), "scm": String(("git",)),
+        "fork_policy": String(("allow_forks", "no_public_forks", "no_forks")), "language": String(),
+        "has_issues": Boolean(), "has_wiki": Boolean(),
+        "project": Object({"key": String(), "uuid": String()}),
+        "mainbranch": Object({"name": String()}),
     }
 )  # fmt: skip
-REF = Fields(
-    {"name": Text(), "target": Fields({"hash": Text()}, needs=("hash",)), "message": Text()},
+REF = Object(
+    {"name": String(), "target": Object({"hash": String()}, needs=("hash",)), "message": String()},
     needs=("name", "target"),
 )
 
@@ -63,7 +63,7 @@ def _update_project(call: Write) -> Response:
     if call.given.get("key", key) != key:
         raise BadRequest("The key of a project cannot be changed here.")
     is_new = key not in workspace.projects
-    return answer(_put_project(call, workspace, key), 201 if is_new else 200)
+    return json_response(_put_project(call, workspace, key), 201 if is_new else 200)
 
 
 def _put_project(call: Write, workspace: SimWorkspace, key: str | None) -> Document:
@@ -106,7 +106,7 @@ def _create_repository(call: Write) -> Response:
     workspace, slug = call.workspace(), call.names["repository"]
     if slug in workspace.repositories:
         raise BadRequest("Repository with this Slug and Owner already exists.")
-    return answer(_new_repository(call, workspace, slug))
+    return json_response(_new_repository(call, workspace, slug))
 
 
 def _new_repository(call: Write, workspace: SimWorkspace, slug: str) -> Document:
@@ -147,7 +147,7 @@ def _update_repository(call: Write) -> Response:
     workspace, slug = call.workspace(), call.names["repository"]
     found = workspace.repository(slug)
     if found is None:
-        return answer(_new_repository(call, workspace, slug), 201)
+        return json_response(_new_repository(call, workspace, slug), 201)
     if not sees(call.token, found):
         raise Hidden(NOT_YOURS)
     given = call.given
@@ -163,9 +163,9 @@ def _update_repository(call: Write) -> Response:
     if branch is not None:
         found.set_head(branch)
     if renamed == found.slug:
-        return answer(call.render.repository(found))
+        return json_response(call.render.repository(found))
     workspace.rename_repository(found.slug, renamed)
-    response = answer(call.render.repository(found))
+    response = json_response(call.render.repository(found))
     response.headers["Location"] = f"{call.render.api}/repositories/{found.full_name}"
     return response
 
@@ -246,7 +246,7 @@ _ADMIN = ("repository:admin",), ("admin:repository:bitbucket",)
 _WRITE = ("repository:write",), ("write:repository:bitbucket",)
 _READ_WRITE = ("repository:write",), ("read:repository:bitbucket", "write:repository:bitbucket")
 PLACES: tuple[WriteRoute, ...] = (
-    WriteRoute("POST", W + "/projects", *_PROJECTS, _create_project, Fields(_PROJECT, ("key", "name"))),
+    WriteRoute("POST", W + "/projects", *_PROJECTS, _create_project, Object(_PROJECT, ("key", "name"))),
     WriteRoute("PUT", P, *_PROJECTS, _update_project, PROJECT),
     WriteRoute("DELETE", P, *_PROJECTS, _delete_project),
     WriteRoute("POST", R, *_ADMIN, _create_repository, REPOSITORY),

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 
-class Turns:
+class ReadWriteLock:
     """A lock that any number of readers share, and that a writer has alone. Who writes goes first."""
 
     def __init__(self) -> None:

@@ -7,51 +7,52 @@ from dulwich.objects import ObjectID
 from dulwich.repo import Repo
 from starlette.responses import Response
 
-from mirror.simulator.answers import answer
-from mirror.simulator.api.calls import Forbidden, Hidden, number
 from mirror.simulator.api.paging import BadRequest
-from mirror.simulator.api.render_places import core_time
+from mirror.simulator.api.render_repositories import core_time
+from mirror.simulator.api.routing import Forbidden, Hidden, number
+from mirror.simulator.responses import json_response
 from mirror.simulator.world.discussions import Comment, PullRequest, Task
 from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import User
 from mirror.simulator.world.repository import SimRepository
-from mirror.simulator.writes.calls import Document, Refused, Write, WriteRoute, created, nothing
-from mirror.simulator.writes.places import R
-from mirror.simulator.writes.shapes import Fields, Flag, Many, Shape, Text, Whole
+from mirror.simulator.writes.repositories import R
+from mirror.simulator.writes.routing import Document, Refused, Write, WriteRoute, created, nothing
+from mirror.simulator.writes.schemas import Array, Boolean, Integer, Object, Schema, String
 
-_LINES: dict[str, Shape] = {name: Whole(1) for name in ("from", "to", "start_from", "start_to")}
-CONTENT = Fields(
-    {"raw": Text(), "markup": Text(("markdown", "creole", "plaintext")), "html": Text()}, closed=True
+_LINES: dict[str, Schema] = {name: Integer(1) for name in ("from", "to", "start_from", "start_to")}
+CONTENT = Object(
+    {"raw": String(), "markup": String(("markdown", "creole", "plaintext")), "html": String()}, closed=True
 )
-COMMENT: dict[str, Shape] = {
+COMMENT: dict[str, Schema] = {
     "content": CONTENT,
-    "parent": Fields({"id": Whole()}),
-    "inline": Fields({"path": Text(), **_LINES}, needs=("path",), closed=True),
+    "parent": Object({"id": Integer()}),
+    "inline": Object({"path": String(), **_LINES}, needs=("path",), closed=True),
 }
-_END = Fields(
+_END = Object(
     {
-        "branch": Fields(
-            {"name": Text(), "merge_strategies": Many(Text()), "default_merge_strategy": Text()}, closed=True
+        "branch": Object(
+            {"name": String(), "merge_strategies": Array(String()), "default_merge_strategy": String()},
+            closed=True,
         ),
-        "repository": Fields({"full_name": Text(), "uuid": Text()}),
-        "commit": Fields({"hash": Text()}, closed=True),
+        "repository": Object({"full_name": String(), "uuid": String()}),
+        "commit": Object({"hash": String()}, closed=True),
     },
     closed=True,
 )
-_PULL: dict[str, Shape] = {
-    "title": Text(), "description": Text(), "source": _END, "destination": _END,
-    "reviewers": Many(Fields({"uuid": Text(), "account_id": Text()})), "close_source_branch": Flag(),
-    "draft": Flag(),
+_PULL: dict[str, Schema] = {
+    "title": String(), "description": String(), "source": _END, "destination": _END,
+    "reviewers": Array(Object({"uuid": String(), "account_id": String()})), "close_source_branch": Boolean(),
+    "draft": Boolean(),
 }  # fmt: skip
-_RAW = Fields({"raw": Text()}, needs=("raw",), closed=True)
-NEW_TASK = Fields(
-    {"content": _RAW, "comment": Fields({"id": Whole()}), "pending": Flag()}, ("content",), closed=True
+_RAW = Object({"raw": String()}, needs=("raw",), closed=True)
+NEW_TASK = Object(
+    {"content": _RAW, "comment": Object({"id": Integer()}), "pending": Boolean()}, ("content",), closed=True
 )
-TASK = Fields({"content": _RAW, "state": Text(("RESOLVED", "UNRESOLVED"))}, closed=True)
+TASK = Object({"content": _RAW, "state": String(("RESOLVED", "UNRESOLVED"))}, closed=True)
 STRATEGIES = (
     "merge_commit", "squash", "fast_forward", "squash_fast_forward", "rebase_fast_forward", "rebase_merge",
 )  # fmt: skip
-MERGE = Fields({"message": Text(), "close_source_branch": Flag(), "merge_strategy": Text(STRATEGIES)})
+MERGE = Object({"message": String(), "close_source_branch": Boolean(), "merge_strategy": String(STRATEGIES)})
 
 
 # -- pull requests
@@ -64,8 +65,8 @@ def _create(call: Write) -> Response:
         raise BadRequest("title, source: required key not provided")
     origin = _origin(call, repository)
     destination = _branch_named(given.get("destination"), repository.main_branch() or "")
-    for place, branch in ((origin, source), (repository, destination)):
-        if not place.has_branch(branch):
+    for owner, branch in ((origin, source), (repository, destination)):
+        if not owner.has_branch(branch):
             raise BadRequest(f"branch not found: {branch}")
     reviewers = _reviewers(call, repository, call.actor)
     for open_one in repository.pull_requests.values():
@@ -137,7 +138,7 @@ def _update(call: Write) -> Response:
     if pull.state != "OPEN":
         raise BadRequest("Only open pull requests can be mutated.")
     _change(call, pull)
-    return answer(call.render.pull_request(pull, listed=False))
+    return json_response(call.render.pull_request(pull, listed=False))
 
 
 def _change(call: Write, pull: PullRequest) -> None:
@@ -160,13 +161,13 @@ def _merge(call: Write) -> Response:
     pull = _open(call)
     pull.close_source_branch = call.given.get("close_source_branch", pull.close_source_branch)
     pull.merge(author=call.actor, squash="squash" in call.given.get("merge_strategy", ""))
-    return answer(call.render.pull_request(pull, listed=False))
+    return json_response(call.render.pull_request(pull, listed=False))
 
 
 def _decline(call: Write) -> Response:
     pull = _open(call)
     pull.decline(author=call.actor)
-    return answer(call.render.pull_request(pull, listed=False))
+    return json_response(call.render.pull_request(pull, listed=False))
 
 
 def _open(call: Write) -> PullRequest:
@@ -182,7 +183,7 @@ def _open(call: Write) -> PullRequest:
 def _approve(call: Write) -> Response:
     pull = call.pull_request()
     pull.approve(call.actor)
-    return answer(_participant(call, pull))
+    return json_response(_participant(call, pull))
 
 
 def _participant(call: Write, pull: PullRequest) -> Document:
@@ -202,7 +203,9 @@ def _request_changes(call: Write) -> Response:
     pull = call.pull_request()
     pull.request_changes(call.actor)
     user = call.render.user(call.actor)
-    return answer({"type": "participant", "user": user, "approved": False, "state": "changes_requested"})
+    return json_response(
+        {"type": "participant", "user": user, "approved": False, "state": "changes_requested"}
+    )
 
 
 def _unrequest_changes(call: Write) -> Response:
@@ -222,7 +225,7 @@ def raw_of(call: Write) -> str:
 
 
 def inline_of(call: Write) -> Document | None:
-    """Where in which file a comment is to stand."""
+    """OwnerOf in which file a comment is to stand."""
     given = call.given.get("inline")
     if given is None:
         return None
@@ -270,7 +273,7 @@ def _update_comment(call: Write) -> Response:
     found = own_comment(call, pull.comments)
     found.text, found.edited = raw_of(call), call.world.now()
     found.pending = call.given.get("pending", found.pending)
-    return answer(call.render.comment(found, pull))
+    return json_response(call.render.comment(found, pull))
 
 
 def _delete_comment(call: Write) -> Response:
@@ -288,7 +291,7 @@ def _resolve(call: Write) -> Response:
     assert found.resolved is not None
     user, when = found.resolved
     shown = {"user": call.render.user(user), "created_on": core_time(when)}
-    return answer({"type": "comment_resolution", **shown})
+    return json_response({"type": "comment_resolution", **shown})
 
 
 def _reopen(call: Write) -> Response:
@@ -325,7 +328,7 @@ def _update_task(call: Write) -> Response:
     found.text = call.given.get("content", {}).get("raw", found.text)
     found.resolved = call.given.get("state", "RESOLVED" if found.resolved else "UNRESOLVED") == "RESOLVED"
     found.edited = call.world.now()
-    return answer(call.render.task(found, pull))
+    return json_response(call.render.task(found, pull))
 
 
 def _delete_task(call: Write) -> Response:
@@ -338,10 +341,10 @@ _PULLS = ("pullrequest:write",), ("read:pullrequest:bitbucket", "write:pullreque
 _UNDO = ("pullrequest:write",), ("write:pullrequest:bitbucket",)
 _TALK = ("pullrequest",), ("read:pullrequest:bitbucket",)
 _PR = R + "/pullrequests/{id}"
-_COMMENT = Fields({**COMMENT, "pending": Flag()}, ("content",))
+_COMMENT = Object({**COMMENT, "pending": Boolean()}, ("content",))
 PULLS: tuple[WriteRoute, ...] = (
-    WriteRoute("POST", R + "/pullrequests", *_PULLS, _create, Fields(_PULL, ("title", "source"))),
-    WriteRoute("PUT", _PR, *_PULLS, _update, Fields(_PULL)),
+    WriteRoute("POST", R + "/pullrequests", *_PULLS, _create, Object(_PULL, ("title", "source"))),
+    WriteRoute("PUT", _PR, *_PULLS, _update, Object(_PULL)),
     WriteRoute("POST", _PR + "/approve", *_PULLS, _approve),
     WriteRoute("DELETE", _PR + "/approve", *_UNDO, _unapprove),
     WriteRoute("POST", _PR + "/request-changes", *_PULLS, _request_changes),

@@ -16,11 +16,11 @@ from dulwich.patch import write_tree_diff
 from dulwich.repo import Repo
 from starlette.responses import Response
 
-from mirror.simulator.api.calls import OCTETS, Answered, Call, Hidden, Listing, Route, always
-from mirror.simulator.api.render_places import Document, link
+from mirror.simulator.api.render_repositories import Document, link
 from mirror.simulator.api.routes import ROUTES
-from mirror.simulator.api.routes_places import R, commits_between
+from mirror.simulator.api.routes_repositories import R, commits_between
 from mirror.simulator.api.routes_settings import commit_hash
+from mirror.simulator.api.routing import OCTETS, Call, Hidden, Listing, Route, RouteResult, always
 from mirror.simulator.world.repository import SimRepository
 
 ABSENT = "Commit not found"
@@ -35,7 +35,7 @@ def _tip(call: Call, repository: SimRepository, name: str) -> str:
 # -- refs and commits
 
 
-def _refs(call: Call) -> Answered:
+def _refs(call: Call) -> RouteResult:
     """Branches, then tags."""
     shown: list[Document] = []
     for route in ROUTES:
@@ -46,12 +46,12 @@ def _refs(call: Call) -> Answered:
     return Listing(shown, dict)
 
 
-def _commits_of(call: Call) -> Answered:
+def _commits_of(call: Call) -> RouteResult:
     repository = call.repository()
     return commits_between(call, repository, _tip(call, repository, call.names["revision"]), "0" * 40)
 
 
-def _pull_requests_of(call: Call) -> Answered:
+def _pull_requests_of(call: Call) -> RouteResult:
     """The pull requests whose head or merge a commit is."""
     repository = call.repository()
     value = commit_hash(call, repository)
@@ -62,7 +62,7 @@ def _pull_requests_of(call: Call) -> Answered:
 # -- files
 
 
-def _root(call: Call) -> Answered:
+def _root(call: Call) -> RouteResult:
     repository = call.repository()
     branch = repository.main_branch()
     if branch is None:
@@ -70,13 +70,13 @@ def _root(call: Call) -> Answered:
     return _at(call, repository, repository.branch(branch) or "", "")
 
 
-def _source(call: Call) -> Answered:
+def _source(call: Call) -> RouteResult:
     repository = call.repository()
     path = call.names.get("spec", "")
     return _at(call, repository, _tip(call, repository, call.names["commit"]), path)
 
 
-def _at(call: Call, repository: SimRepository, value: str, path: str) -> Answered:
+def _at(call: Call, repository: SimRepository, value: str, path: str) -> RouteResult:
     """A file's bytes, or what is in a folder."""
     with Repo(str(repository.git_path)) as repo:
         store = repo.object_store
@@ -123,7 +123,7 @@ class _Two:
     after: ObjectID
 
 
-def _compared(call: Call, answer: Callable[[_Two], Answered]) -> Answered:
+def _compared(call: Call, answer: Callable[[_Two], RouteResult]) -> RouteResult:
     """The answer about the two trees that `spec` names: a commit and its parent, or two commits."""
     repository, spec = call.repository(), call.names["spec"]
     source, two, target = spec.partition("\r" if "\r" in spec else "..")
@@ -171,8 +171,8 @@ def _merge_base(store: BaseObjectStore, head: str, base: str) -> str | None:
     return None
 
 
-def _diff(call: Call) -> Answered:
-    def answer(two: _Two) -> Answered:
+def _diff(call: Call) -> RouteResult:
+    def answer(two: _Two) -> RouteResult:
         out = io.BytesIO()
         write_tree_diff(out, two.store, two.before, two.after)
         return Response(out.getvalue(), media_type="text/plain")
@@ -180,8 +180,8 @@ def _diff(call: Call) -> Answered:
     return _compared(call, answer)
 
 
-def _diffstat(call: Call) -> Answered:
-    def answer(two: _Two) -> Answered:
+def _diffstat(call: Call) -> RouteResult:
+    def answer(two: _Two) -> RouteResult:
         changes = list(tree_changes(two.store, two.before, two.after))
         return Listing([_stat(two.store, one) for one in changes], dict)
 
@@ -209,10 +209,10 @@ def _lines(store: BaseObjectStore, value: ObjectID) -> list[str]:
     return found.data.decode("utf-8", "replace").splitlines() if isinstance(found, Blob) else []
 
 
-def _redirect(kind: str) -> Callable[[Call], Answered]:
+def _redirect(kind: str) -> Callable[[Call], RouteResult]:
     """To the difference that a pull request is."""
 
-    def handler(call: Call) -> Answered:
+    def handler(call: Call) -> RouteResult:
         pull = call.pull_request()
         if pull.origin.gone:
             raise Hidden("Repository not found")
