@@ -26,7 +26,7 @@ KINDS: dict[str, type] = {
 
 
 class Writer:
-    """ReadWriteLock values into JSON. Paths are written relative to `root`; `world` is left out, and so are
+    """Turns values into JSON. Paths are written relative to `root`; `world` is left out, and so are
     fields that are not compared: they can be found again."""
 
     def __init__(self, root: Path, world: object, kinds: dict[str, type]) -> None:
@@ -69,7 +69,7 @@ class Writer:
 
 
 class Reader:
-    """ReadWriteLock JSON into values again. Raises KeyError or ValueError where it is not Writer's."""
+    """Turns JSON into values again. Raises KeyError or ValueError where it is not Writer's."""
 
     def __init__(self, root: Path, world: object, kinds: dict[str, type]) -> None:
         self._root = root

@@ -225,7 +225,7 @@ def raw_of(call: Write) -> str:
 
 
 def inline_of(call: Write) -> Document | None:
-    """OwnerOf in which file a comment is to stand."""
+    """The line of a file that a comment is attached to."""
     given = call.given.get("inline")
     if given is None:
         return None

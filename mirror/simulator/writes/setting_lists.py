@@ -61,7 +61,7 @@ class SettingsOwner:
         return document
 
     def replace(self, name: str, old: Document, new: Document) -> Document:
-        """Put an entry in the owner of another."""
+        """Replace an entry of a list."""
         self.settings[name] = [new if one is old else one for one in self.list(name)]
         return new
 
