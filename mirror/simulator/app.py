@@ -1,5 +1,4 @@
-"""The application: one ASGI app that is the API, the sign-in server and the git server; on a second
-origin the storage that long answers are redirected to."""
+"""The ASGI application: API, OAuth and git on one origin; on a second, the storage of long files."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from mirror.simulator.api import paging
 from mirror.simulator.api.all_routes import READS
-from mirror.simulator.api.paging import BadRequest, Manners
+from mirror.simulator.api.paging import BadRequest, PageOptions
 from mirror.simulator.api.render import Renderer
 from mirror.simulator.api.routing import (
     Call,
@@ -47,16 +46,16 @@ from mirror.simulator.writes.routing import Malformed, Refused, Write, malformed
 NOT_ACCEPTABLE = "Not acceptable: this address has no answer of the types asked for."
 NO_API = "There is no API hosted at this URL."
 BAD_TOKEN = "Token is invalid, expired, or not supported for this endpoint."
-# Every so many requests one is refused for nothing, where the switch is on.
+# With the switch `stray_refusals`, one of this many requests gets a 401 without a reason.
 STRAY_EACH = 17
 CHANGELOG = "https://developer.atlassian.com/cloud/bitbucket/changelog/"
-# Listings across workspaces are retired; an address with nothing between its slashes reaches them.
+# Lists across workspaces are retired. A path with an empty segment reaches them, too.
 RETIRED = ("/repositories", "/workspaces", "/user/permissions/repositories", "/user/permissions/workspaces")
 
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """One request as the log keeps it. `status` 0: the connection was reset."""
+    """A request in the log. `status` 0: the connection was reset."""
 
     method: str
     path: str
@@ -68,7 +67,7 @@ class LoggedRequest:
 
 
 class App:
-    """The ASGI application. `api`, `git` and `storage` are its addresses, known once it listens."""
+    """The ASGI application. `api`, `git` and `storage` are its URLs, set once the server listens."""
 
     def __init__(self, world: World, switches: Switches) -> None:
         self.world = world
@@ -85,7 +84,7 @@ class App:
 
     @property
     def render(self) -> Renderer:
-        """Renders for the current addresses."""
+        """A renderer for the current URLs."""
         return Renderer(self.api, self.git, self.switches)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +92,7 @@ class App:
         await self._serve(scope, receive, send, self._answer)
 
     async def on_storage(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The other origin, which has nothing but long answers."""
+        """The storage origin."""
         await self._serve(scope, receive, send, self._stored)
 
     async def _serve(
@@ -119,7 +118,7 @@ class App:
             self._log(request, 0, None)
             await _reset(scope)
             return
-        ordered = fault.answer() if fault is not None else None
+        ordered = fault.response() if fault is not None else None
         if ordered is None:
             lock = self._lock.writing if _writes(request) else self._lock.reading
 
@@ -199,18 +198,18 @@ class App:
         response.headers.update(extra)
         if response.status_code == 200 and request.method == "GET":
             tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-            # What has not changed still counts.
+            # A 304 counts against the rate limit, too.
             if request.headers.get("if-none-match") == tag:
                 response = Response(status_code=304, headers=extra)
             response.headers["ETag"] = tag
         return response, token.identity
 
     def _strays(self) -> bool:
-        """Whether this request is refused for nothing."""
+        """Whether this request gets a 401 without a reason."""
         return self.switches.stray_refusals and next(self._request_numbers) % STRAY_EACH == 0
 
     def _try(self, token: Token, extra: dict[str, str], serve: Callable[[], Response]) -> Response:
-        """What `serve` answers, or the refusal that it raises. Adds the answer's own headers to `extra`."""
+        """The response of `serve`, or that for its exception. May add headers to `extra`."""
         try:
             return serve()
         except BadRequest as error:
@@ -275,7 +274,7 @@ class App:
         raise Hidden(NO_API)
 
     def _without_slash(self, raw: str) -> str:
-        """An address without the slash at its end, where that makes no difference."""
+        """A path without a trailing slash, where the switch says that it makes no difference."""
         return raw.removesuffix("/") if self.switches.slashes_at_the_end_are_ignored else raw
 
     def _write(
@@ -324,23 +323,23 @@ class App:
         if sort and key is not None and not query:
             items = sorted(items, key=key, reverse=sort.startswith("-"))
         elif query or sort:
-            # Filters look at what is given, so everything is rendered; otherwise only the page is.
+            # Filters apply to rendered entries, so all are rendered; otherwise only the page is.
             items, render = [render(one) for one in items], _as_it_is
             items = paging.filtered(items, query) if query else items
             items = paging.sorted_by(items, sort) if sort else items
         if fault is not None and fault.kind == "shrink":
             items = items[1:]
-        manners = Manners(
+        options = PageOptions(
             cap=route.most(self.switches),
             cut=self.switches.long_pages_are_cut,
-            tell_next=route.has_next(self.switches),
-            tell_size=self.switches.lists_have_size,
-            tell_page=self.switches.lists_have_page,
+            has_next=route.has_next(self.switches),
+            has_size=self.switches.lists_have_size,
+            has_page=self.switches.lists_have_page,
             opaque=self.switches.opaque_pages and not route.numbered,
             repeat=self.switches.lists_repeat_entries,
             once=self.switches.repeated_parameters_refused,
         )
-        document = paging.page(items, render, call.pairs, base=self.api + raw, manners=manners)
+        document = paging.page(items, render, call.pairs, base=self.api + raw, options=options)
         if fault is not None and fault.kind == "loop":
             document["next"] = f"{self.api}{raw}?{call.query}" if call.query else self.api + raw
         return document
@@ -359,7 +358,7 @@ def _writes(request: Request) -> bool:
 
 
 async def _reset(scope: Scope) -> None:
-    """Break the connection. It takes a turn of the loop until the server knows."""
+    """Reset the connection, and let the event loop run once so that the server notices."""
     scope["abort"]()
     for _ in range(3):
         await asyncio.sleep(0)

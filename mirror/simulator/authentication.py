@@ -1,4 +1,4 @@
-"""Who is asking: every kind of credential with its own scheme, and what each may see."""
+"""Authentication: every kind of credential with its scheme, and what each may see."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.world import Token, World
 
 ACCESS_TOKENS = ("workspace_access_token", "project_access_token", "repository_access_token")
-# What `X-Credential-Type` calls them.
+# Values of the header `X-Credential-Type`.
 CREDENTIAL_TYPES = {
     "workspace_access_token": "workspace_access_token",
     "project_access_token": "project_access_token",
     "repository_access_token": "repo_access_token",
     "api_token": "api_token",
 }
-# Classic scopes and what each brings along; users' API tokens have long names and imply nothing.
+# Classic scopes and the scopes that each implies. API tokens have long names, which imply nothing.
 _IMPLIED = {
     "project": {"repository"},
     "pullrequest": {"repository"},
@@ -54,19 +54,19 @@ ANONYMOUS = Token("anonymous", "", frozenset({"repository", "pullrequest", "pipe
 
 
 def has_scope(token: Token, scope: str) -> bool:
-    """Whether `token` may use what asks for the classic scope `scope`."""
+    """Whether `token` has the classic scope `scope`, or one that implies it."""
     if token.kind == "api_token":
         return long_name(scope) in token.scopes
     return scope in token.scopes or any(scope in _IMPLIED.get(one, ()) for one in token.scopes)
 
 
 def long_name(scope: str) -> str:
-    """The classic scope as users' API tokens call it."""
+    """The name of a classic scope in API tokens."""
     return _LONG.get(scope, scope)
 
 
-def sees(token: Token, repository: GitRepository) -> bool:
-    """Whether a repository is within a credential's reach."""
+def can_see(token: Token, repository: GitRepository) -> bool:
+    """Whether a credential may see a repository."""
     if not repository.private and token.kind not in ACCESS_TOKENS:
         return True
     slug = repository.workspace.slug
@@ -80,7 +80,7 @@ def sees(token: Token, repository: GitRepository) -> bool:
 
 
 class SignIn:
-    """Tells credentials apart, and issues OAuth tokens."""
+    """Authenticates requests, and issues OAuth tokens."""
 
     def __init__(self, world: World, switches: Switches) -> None:
         self._world = world
@@ -89,7 +89,7 @@ class SignIn:
         self.token_seconds = 3600
 
     def rest(self, authorization: str | None, method: str, path: str, query: str) -> Token | None:
-        """Who signs a REST request, or None where the credential is not good."""
+        """The credential of a REST request, or None where it is invalid."""
         if authorization is None:
             return ANONYMOUS
         scheme, _, value = authorization.partition(" ")
@@ -104,7 +104,7 @@ class SignIn:
         return None
 
     def git(self, authorization: str | None) -> Token | None:
-        """Who signs a git request. Each kind has its own user name."""
+        """The credential of a git request. Each kind has its own user name."""
         scheme, _, value = (authorization or "").partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -121,7 +121,7 @@ class SignIn:
         return None
 
     def is_dead_password(self, authorization: str | None) -> bool:
-        """Whether this is an app password, from when there were any."""
+        """Whether this is an app password, which Bitbucket has retired."""
         _, _, value = (authorization or "").partition(" ")
         secret = _pair(value)[1]
         return any(one.kind == "app_password" and one.secret == secret for one in self._world.tokens)

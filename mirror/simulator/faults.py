@@ -1,4 +1,4 @@
-"""Faults that a test orders: the next answers to matching requests go wrong in a chosen way."""
+"""Fault injection: the next responses to matching requests fail in a chosen way."""
 
 from __future__ import annotations
 
@@ -21,14 +21,22 @@ FaultKind = Literal[
 
 @dataclass(frozen=True)
 class Fault:
-    """The next `times` answers to a method and path like `match` (`GET /2.0/repositories/*`, or a
-    path alone for any method) go wrong: a `status` (with optional headers), an `html` page, a
-    `truncate`d body, a `reset` connection, a `slow` answer of `seconds`, one that falls silent for
-    `seconds` after `after` bytes (`stall`), a `redirect` to `location`, a list whose `next` is a
-    `loop`, a list that `shrink`s by its first entry, a pack that is `cut_pack` after `after` bytes
-    or has a bit flipped there (`corrupt_pack`), one that comes a byte each `seconds` (`trickle`). A
-    `status` says `message`, or `body` as plain text. `skip` matching requests are let through first; of
-    the others every `each`th meets the fault.
+    """Breaks the next `times` responses to requests that match.
+
+    `match` is a glob for method and path (`GET /2.0/repositories/*`), or for the path alone. The first
+    `skip` matching requests succeed; of the others, every `each`th fails. `kind` is one of:
+
+    - `status`: this status with `headers`, and `message` as JSON or `body` as plain text
+    - `html`: an HTML page
+    - `truncate`: the body ends early
+    - `reset`: the connection is reset
+    - `slow`: the response starts after `seconds`
+    - `stall`: the response pauses for `seconds` after `after` bytes
+    - `trickle`: one byte every `seconds`
+    - `redirect`: to `location`
+    - `loop`: the `next` of a list is its own address
+    - `shrink`: a list lacks its first entry
+    - `cut_pack`, `corrupt_pack`: a pack ends, or has a bit flipped, after `after` bytes
     """
 
     match: str
@@ -44,12 +52,12 @@ class Fault:
     body: str | None = None
     each: int = 1
 
-    def meets(self, method: str, path: str) -> bool:
-        """Whether a request is one of those."""
+    def matches(self, method: str, path: str) -> bool:
+        """Whether a request matches."""
         return fnmatchcase(f"{method} {path}" if " " in self.match else path, self.match)
 
-    def answer(self) -> Response | None:
-        """The answer that stands in for the real one, where there is one."""
+    def response(self) -> Response | None:
+        """The response that replaces the real one, or None where the real one is changed."""
         match self.kind:
             case "status":
                 if self.body is not None:
@@ -65,7 +73,7 @@ class Fault:
         return None
 
     async def send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-        """Give the real answer, spoilt."""
+        """Send the real response with the fault applied."""
         match self.kind:
             case "corrupt_pack":
                 content = bytearray(bytes(response.body))
@@ -74,7 +82,7 @@ class Fault:
                 await spoilt(scope, receive, send)
             case "truncate" | "cut_pack":
                 await self._send_part(response, send)
-                # The server closes a connection whose answer stays behind its promise.
+                # The server closes a connection whose body is shorter than its Content-Length.
                 raise ConnectionResetError("ordered")
             case "stall":
                 await self._send_part(response, send)
@@ -95,7 +103,7 @@ class Fault:
         return len(response.body) // 2 if self.kind == "truncate" else self.after
 
     async def _send_part(self, response: Response, send: Send) -> None:
-        """Promise everything, and send a part."""
+        """Announce the whole length, and send only a part."""
         await send(
             {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         )
@@ -113,7 +121,7 @@ class _Standing:
 
 @dataclass
 class Faults:
-    """The faults that stand, in the order they were ordered."""
+    """The active faults, oldest first."""
 
     _standing: list[_Standing] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -124,10 +132,10 @@ class Faults:
             self._standing.append(_Standing(fault, fault.skip, fault.times))
 
     def take(self, method: str, path: str) -> Fault | None:
-        """The fault that this request meets, used up once."""
+        """The fault for this request, counted as used once; None where no fault matches."""
         with self._lock:
             for one in self._standing:
-                if one.left > 0 and one.fault.meets(method, path):
+                if one.left > 0 and one.fault.matches(method, path):
                     if one.skip > 0:
                         one.skip -= 1
                         continue
@@ -139,6 +147,6 @@ class Faults:
         return None
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Remove all faults."""
         with self._lock:
             self._standing.clear()

@@ -23,7 +23,7 @@ TEXT = "Rate limit for this resource has been exceeded"
 
 
 def group_of(path: str) -> str:
-    """The group of resources that an address belongs to."""
+    """The group of resources that a path is counted in."""
     if not path.startswith("/2.0/"):
         return "git"
     if "/downloads/" in path:
@@ -33,7 +33,7 @@ def group_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Count:
-    """How an identity stands after a request. `reset` is in seconds from now."""
+    """The requests of an identity in the last hour. `reset` is in seconds from now."""
 
     group: str
     limit: int
@@ -43,7 +43,7 @@ class Count:
 
 
 class RateLimits:
-    """The ledgers."""
+    """Counts requests, and builds the headers and the response about the limit."""
 
     def __init__(self, world: World, switches: Switches) -> None:
         self._world = world
@@ -52,7 +52,7 @@ class RateLimits:
         self._lock = threading.Lock()
 
     def count(self, token: Token, path: str) -> Count:
-        """Count a request, unless there are none left."""
+        """Count a request, unless the limit is reached already."""
         group = group_of(path)
         if token.kind == "anonymous" and group != "git":
             limit = self._world.limits["anonymous"]
@@ -70,7 +70,7 @@ class RateLimits:
             return Count(group, limit, len(made), reset, is_over)
 
     def headers(self, token: Token, count: Count) -> dict[str, str]:
-        """What an answer tells of the limit. `X-RateLimit-Reset` counts seconds from now."""
+        """The headers about the limit. `X-RateLimit-Reset` is in seconds from now."""
         everybody = self._switches.rate_limit_headers_for_all or token.kind == "anonymous"
         if not (everybody or (token.kind in ACCESS_TOKENS and self._switches.rate_limit_headers)):
             return {}
@@ -90,7 +90,7 @@ class RateLimits:
         return headers
 
     def refuse(self, token: Token, count: Count) -> Response:
-        """The refusal."""
+        """The 429 response."""
         if self._switches.rate_limit_refusal_is_text:
             response = Response(TEXT, 429, media_type="text/plain")
         else:

@@ -1,4 +1,4 @@
-"""Many who read or one who writes."""
+"""A lock for many readers or one writer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class ReadWriteLock:
-    """A lock that any number of readers share, and that a writer has alone. Who writes goes first."""
+    """Any number of readers share the lock; a writer holds it alone. Waiting writers go first."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -18,7 +18,7 @@ class ReadWriteLock:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Nobody writes inside."""
+        """Hold the lock as one of its readers."""
         with self._condition:
             while self._is_writing or self._writers_waiting:
                 self._condition.wait()
@@ -32,7 +32,7 @@ class ReadWriteLock:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Nobody else reads or writes inside."""
+        """Hold the lock alone, as its writer."""
         with self._condition:
             self._writers_waiting += 1
             while self._is_writing or self._readers:

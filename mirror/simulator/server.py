@@ -1,5 +1,4 @@
-"""The simulator listening: two origins, so that what must not cross from one to the other can be
-seen not to."""
+"""Runs the simulator on two origins, so that tests can check what must not go from one to the other."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ START_TIMEOUT = 20.0
 
 
 class _Protocol(H11Protocol):
-    """HTTP, with a way for the application to break the connection."""
+    """HTTP/1.1. The application can reset the connection through `scope["abort"]`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -39,15 +38,15 @@ class _Protocol(H11Protocol):
     def _abort(self) -> None:
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
-            # A linger of no time makes it a reset and not an end.
+            # With a linger time of zero, the close becomes a reset.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
 
 class Simulator:
-    """A Bitbucket on this machine. A context manager; inside, it listens on loopback only.
+    """A Bitbucket on this machine. A context manager that listens on loopback only.
 
-    `port` 0 picks a free one. `requests` is the log of everything that was asked.
+    `port` 0 picks a free one. `requests` is the log of all requests.
     """
 
     def __init__(self, world: World, *, switches: Switches | None = None, port: int = 0) -> None:
@@ -65,7 +64,7 @@ class Simulator:
 
     @property
     def faults(self) -> Faults:
-        """The faults that stand."""
+        """The active faults."""
         return self._app.faults
 
     @property
@@ -74,7 +73,7 @@ class Simulator:
         return self._app
 
     def order(self, fault: Fault) -> None:
-        """Make the next matching answers go wrong."""
+        """Break the next responses to matching requests."""
         self._app.faults.order(fault)
 
     def __enter__(self) -> Simulator:
@@ -95,21 +94,21 @@ class Simulator:
 
     @property
     def git_url(self) -> str:
-        """Where repositories are cloned from."""
+        """The root of the clone URLs."""
         return self._app.git
 
     @property
     def oauth_url(self) -> str:
-        """Where OAuth tokens are asked for."""
+        """The URL that issues OAuth tokens."""
         return f"{self._app.git}/site/oauth2/access_token"
 
     @property
     def storage_url(self) -> str:
-        """The other origin, which long answers are redirected to."""
+        """The storage origin, which long files are redirected to."""
         return self._app.storage
 
     def _listen(self, port: int) -> socket.socket:
-        # With the protocol named, asyncio switches Nagle's algorithm off; else each answer takes 40 ms.
+        # asyncio disables Nagle's algorithm only where the protocol is named; else each response takes 40 ms.
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", port))

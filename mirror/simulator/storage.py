@@ -1,4 +1,4 @@
-"""The other origin: where long answers lie. Its addresses are signed, so it wants no credential."""
+"""The storage origin, which serves long files. Its URLs are signed; it refuses credentials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 def stored(world: World, path: str, headers: dict[str, str]) -> Response:
-    """The answer to a GET of `path`. A credential is one too many, as such stores say."""
+    """The response to a GET of `path`. A request with a credential is refused, as S3 does."""
     if "authorization" in headers:
         return _xml("InvalidArgument", 400, "Only one auth mechanism allowed")
     content = _find(world, path.split("/"))
@@ -22,7 +22,7 @@ def stored(world: World, path: str, headers: dict[str, str]) -> Response:
 
 
 def ranged(content: bytes, headers: dict[str, str]) -> Response:
-    """As much of `content` as the headers ask for."""
+    """`content`, or the range of it that the headers request."""
     found = _RANGE.fullmatch(headers.get("range", ""))
     if found is None:
         return Response(content, media_type="application/octet-stream")
@@ -72,7 +72,7 @@ def _attachment(world: World, key: str, name: str) -> bytes | None:
 
 
 def denied(message: str) -> Response:
-    """The refusal of what is not signed, or no longer."""
+    """The response to a request whose signature is missing or expired."""
     return _xml("AccessDenied", 403, message)
 
 

@@ -1,4 +1,4 @@
-"""What is not certain about Bitbucket, as switches, so that a client can be tried both ways."""
+"""Uncertain facts about Bitbucket, as switches, so that a client can be tested both ways."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Switches:
-    """Each field is one uncertain fact; the defaults are what is thought likeliest.
+    """Each field is one uncertain fact; the default is the likelier value.
 
-    `inverted` has each the other way round, `seeded` a mix that a number picks.
+    `inverted` has the opposite of each; `seeded` a random mix for a seed.
     """
 
     # -- Lists
 
-    # Pull requests and their activity take 50 to a page (the published document says 100).
+    # Pull requests and their activity have at most 50 to a page (the published document says 100).
     pull_request_page_cap_50: bool = True
-    # The steps of a pipeline take 50 to a page, not 100.
+    # The steps of a pipeline have at most 50 to a page, not 100.
     steps_page_cap_50: bool = False
-    # Pipelines take 50 to a page, not 100.
+    # Pipelines have at most 50 to a page, not 100.
     pipelines_page_cap_50: bool = False
     # A page larger than the cap is cut to it, not refused as "Invalid pagelen".
     long_pages_are_cut: bool = False
-    # A parameter that stands twice in an address (`next` has them all already) is refused.
+    # A repeated query parameter is refused (`next` already contains them all).
     repeated_parameters_refused: bool = True
-    # Page addresses look like hashes instead of numbers.
+    # Pages are named by hashes instead of numbers.
     opaque_pages: bool = False
-    # Lists say how many entries they have.
+    # Lists have `size`, the number of entries.
     lists_have_size: bool = True
-    # Lists say which page this is and how long (only `values` and `next` are promised).
+    # Lists have `page` and `pagelen` (only `values` and `next` are guaranteed).
     lists_have_page: bool = True
     # A page begins with the last entry of the page before, as when a list shifts while it is read.
     lists_repeat_entries: bool = False
@@ -56,7 +56,7 @@ class Switches:
 
     # -- Pull requests, repositories, issues
 
-    # The repository's list of all pull requests' activity is there, and has what each one's has.
+    # A repository has a list of the activity of all pull requests, equal to the single ones.
     activity_of_all: bool = True
     # A new comment moves a pull request's `updated_on`.
     comments_move_updated_on: bool = True
@@ -68,50 +68,50 @@ class Switches:
     builds_move_updated_on: bool = False
     # Changes of pull requests move their repository's `updated_on`, too, not commits alone.
     pull_requests_move_repository: bool = False
-    # A pull request into a branch that is gone names no destination commit.
+    # A pull request into a deleted branch has no destination commit.
     gone_branches_lose_commits: bool = True
-    # What a deleted account wrote has null for its author, not a nameless account.
+    # The author of a deleted account is null, not a nameless account.
     deleted_accounts_are_null: bool = True
-    # Repositories say `has_issues` and `has_wiki`.
+    # Repositories have `has_issues` and `has_wiki`.
     repositories_show_trackers: bool = False
     # A renamed repository's old address redirects; otherwise it is not found.
     renamed_repositories_redirect: bool = True
-    # The issue tracker is there.
+    # Issue trackers exist.
     issue_tracker: bool = False
-    # Answers about issues carry Deprecation, Sunset and Link headers.
+    # Responses about issues have Deprecation, Sunset and Link headers.
     deprecation_headers: bool = True
 
-    # What only redirects to a file is refused (406) to who takes JSON alone, as step logs are.
+    # Redirects to files, such as step logs, are refused (406) to clients that accept only JSON.
     redirects_honour_accept: bool = True
-    # Diffs and patches are refused (406) to who takes JSON alone, too. Two clients that work ask so.
+    # So are diffs and patches. Two working clients request them with such a header.
     diffs_honour_accept: bool = False
     # The addresses of a snippet's files are `files/REVISION/NAME`, not `REVISION/files/NAME`.
     snippet_files_name_revision_last: bool = False
 
     # -- Rate limits
 
-    # Rate-limit headers come with answers to access tokens.
+    # Responses to access tokens have rate-limit headers.
     rate_limit_headers: bool = True
-    # They come with answers to everybody else, too.
+    # So have the responses to all other credentials.
     rate_limit_headers_for_all: bool = False
-    # They are written as anonymous callers get them: `1000, 1000;w=3600`, with what remains.
+    # They have the form that anonymous callers get: `1000, 1000;w=3600`, with the remaining number.
     rate_limit_headers_as_policy: bool = False
-    # A refusal for the rate limit says Retry-After, in seconds.
+    # A 429 has Retry-After, in seconds.
     retry_after: bool = False
-    # Where it does, it is an HTTP date.
+    # Retry-After is an HTTP date.
     retry_after_is_a_date: bool = False
-    # A refusal for the rate limit is plain text, not JSON.
+    # A 429 is plain text, not JSON.
     rate_limit_refusal_is_text: bool = False
 
-    # -- Sign-in
+    # -- Authentication
 
-    # Now and then a good credential is refused for nothing: 401, and the next request is answered.
+    # Sometimes a valid credential gets a 401, and the next request succeeds.
     stray_refusals: bool = False
     # A user's API token is accepted as Bearer, too.
     api_token_as_bearer: bool = False
     # App passwords still work.
     app_passwords: bool = False
-    # git answers a dead app password with 410 instead of 401.
+    # git responds to a retired app password with 410 instead of 401.
     dead_passwords_are_410: bool = False
     # Access tokens may list the workspaces of the caller (and find none) instead of being refused.
     access_tokens_list_workspaces: bool = False
@@ -119,9 +119,9 @@ class Switches:
     narrow_tokens_list: bool = False
     # A narrow token's list shows repositories that it may not read.
     lists_show_unreadable: bool = False
-    # What a credential may not see is 404, not 403 with the missing scope.
+    # A missing scope is 404, not 403 with the name of the scope.
     denied_is_404: bool = False
-    # Answers name the kind of credential in `X-Credential-Type`.
+    # Responses name the kind of credential in `X-Credential-Type`.
     credential_type_header: bool = True
     # Access tokens may query permissions.
     access_tokens_query_permissions: bool = False
@@ -130,13 +130,13 @@ class Switches:
 
     # -- Writing
 
-    # Addresses with a slash at their end are the same as without (those of pipelines apart).
+    # A trailing slash makes no difference, except in paths of pipelines.
     slashes_at_the_end_are_ignored: bool = True
     # A body of another media type is 415, not 400.
     wrong_media_type_is_415: bool = True
-    # A PUT that needs no body is refused where there is none, as POSTs are.
+    # A PUT without a body is refused even where it needs none, as a POST is.
     empty_puts_refused: bool = False
-    # Fields that the description does not know are refused instead of ignored.
+    # Fields outside the published description are refused instead of ignored.
     unknown_fields_refused: bool = False
     # Access tokens may change permissions.
     access_tokens_change_permissions: bool = False
@@ -144,73 +144,73 @@ class Switches:
     access_tokens_change_deploy_keys: bool = False
     # Hooks need the scopes of their events, too.
     hook_events_need_scopes: bool = True
-    # Hooks for events of issues are refused, now that there are none.
+    # Hooks for events of issues are refused, because trackers are retired.
     issue_events_refused: bool = False
-    # A change of a repository's branching model ends what it inherits from its project.
+    # A change of a repository's branching model ends its inheritance from the project.
     branching_model_stops_inheriting: bool = False
-    # Environments are there as soon as pipelines are switched on.
+    # Enabling pipelines creates environments.
     environments_come_with_pipelines: bool = False
-    # Variables, schedules and environments need pipelines to be switched on.
+    # Variables, schedules and environments require enabled pipelines.
     pipelines_settings_need_pipelines: bool = False
     # The refusal of one schedule too many is 401, not 400.
     too_many_schedules_is_401: bool = True
 
-    # A reply to a comment that is not there is a server error, not a bad request.
+    # A reply to a missing comment is a server error, not a bad request.
     unknown_parents_are_500: bool = True
     # A second pull request between the same branches changes the first one; otherwise it is refused.
     same_pull_request_is_updated: bool = True
-    # A reviewer who may not review makes the whole request bad; otherwise they are left out.
+    # An invalid reviewer makes the request fail; otherwise the reviewer is left out.
     bad_reviewers_refused: bool = True
     # Pushes and files over the size limits are refused.
     large_pushes_refused: bool = True
 
     # -- git
 
-    # git's POST is refused where no GET came before it.
+    # git's POST is refused without a GET before it.
     git_needs_get_first: bool = False
-    # git speaks protocol v2 where it is asked to.
+    # git serves protocol v2 on request.
     git_protocol_v2: bool = True
-    # git's partial clones work (`--filter`).
+    # git serves partial clones (`--filter`).
     git_filter: bool = True
-    # Wikis are still there, as git repositories beside the code.
+    # Wikis exist, as git repositories beside the code.
     wikis: bool = False
-    # git answers 410 for a wiki that is not there, instead of 404.
+    # git responds to a missing wiki with 410 instead of 404.
     absent_wikis_are_410: bool = False
-    # git answers 401 for a wiki that is not there, even to who has signed in.
+    # git responds to a missing wiki with 401, even to authenticated clients.
     absent_wikis_are_401: bool = False
-    # git wants the scope `wiki` for a wiki, which no access token can have.
+    # A wiki requires the scope `wiki`, which no access token can have.
     wikis_need_scope: bool = False
-    # git serves any object that is wanted, not only the tips of refs.
+    # git serves any wanted object, not only the tips of refs.
     git_serves_any_hash: bool = False
 
     # -- Git LFS
 
-    # LFS answers 403 to the unknown where the repository is private, not 401.
+    # LFS responds to anonymous clients of a private repository with 403, not 401.
     lfs_anonymous_is_403: bool = True
-    # LFS takes access tokens and OAuth tokens; otherwise it is for users' own credentials alone.
+    # LFS accepts access tokens and OAuth tokens; otherwise only credentials of users.
     lfs_takes_access_tokens: bool = True
-    # When an action lapses is told as a time of day, not in seconds from now.
+    # The expiry of an action is a time, not a number of seconds.
     lfs_expiry_is_a_time: bool = False
-    # An object that is asked for with another size than it has is refused.
+    # A request for an object with a wrong size is refused.
     lfs_checks_sizes: bool = True
-    # The media store gives parts of objects.
+    # The media store serves ranges.
     lfs_ranges: bool = True
-    # What was uploaded must be confirmed.
+    # Uploads must be verified.
     lfs_wants_verify: bool = True
 
     @classmethod
     def default(cls) -> Switches:
-        """What is thought likeliest."""
+        """The likelier value of each."""
         return cls()
 
     @classmethod
     def inverted(cls) -> Switches:
-        """Every switch the other way round."""
+        """The opposite of each default."""
         return replace(cls(), **{one.name: not one.default for one in fields(cls)})
 
     @classmethod
     def seeded(cls, seed: int) -> Switches:
-        """A mix, the same for the same number and the same switches."""
+        """A random mix, the same for the same seed and switches."""
         mix: dict[str, Any] = {
             one.name: random.Random(f"{seed} {one.name}").random() < 0.5 for one in fields(cls)
         }

@@ -146,10 +146,10 @@ def test_a_setting_of_a_repository(held: Held, row: Row) -> None:
     if isinstance(kept, list):
         assert len(document) == len(kept)
         for one in kept:
-            shown = canonical(held.render.settled(one, website))
+            shown = canonical(held.render.repository_setting(one, website))
             assert shown in document
     else:
-        assert document == canonical(held.render.settled(kept, website))
+        assert document == canonical(held.render.repository_setting(kept, website))
 
 
 WORKSPACE = [row for row in rows("settings", level="workspace") if row.document.startswith("settings/")]
@@ -177,7 +177,7 @@ def test_a_setting_of_a_workspace(held: Held, row: Row) -> None:
     kept = acme.settings[names.get(row.name, row.name)]
     assert len(document) == len(kept)
     for one in kept:
-        assert canonical(held.render.settled_in(one, acme, "")) in document
+        assert canonical(held.render.group_setting(one, acme, "")) in document
 
 
 @pytest.mark.parametrize("row", rows(level="project"), ids=lambda row: row.name)
@@ -191,9 +191,9 @@ def test_a_setting_of_a_project(held: Held, row: Row) -> None:
         assert document["_parts"] == {}
         kept = acme.project_settings.get(key, {}).get(kept_as.get(name, name))
         if isinstance(kept, list):
-            assert document[name] == [canonical(held.render.settled_in(one, acme, key)) for one in kept]
+            assert document[name] == [canonical(held.render.group_setting(one, acme, key)) for one in kept]
         elif kept is not None:
-            assert document[name] == canonical(held.render.settled_in(kept, acme, key))
+            assert document[name] == canonical(held.render.group_setting(kept, acme, key))
 
 
 def test_snippets_with_files_comments_and_commits(held: Held) -> None:

@@ -66,8 +66,8 @@ def losing(address: str, *, which: Callable[[Any], bool] = lambda _: True) -> It
     """Replace the first entry of a list for which `which` is true by null."""
     page, hidden = paging.page, Call.hidden
 
-    def odd(items: Any, render: Any, pairs: Any, *, base: str, manners: Any) -> paging.Document:
-        shown = page(items, render, pairs, base=base, manners=manners)
+    def odd(items: Any, render: Any, pairs: Any, *, base: str, options: Any) -> paging.Document:
+        shown = page(items, render, pairs, base=base, options=options)
         if base.endswith(address):
             values = shown["values"]
             number = next(number for number, one in enumerate(values) if which(one))

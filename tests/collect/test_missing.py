@@ -241,14 +241,14 @@ async def test_a_setting_that_is_no_object_never_replaces_one(
 ) -> None:
     await place.run()
     before = documents(place)["settings/branching-model.json"]
-    settle = Settings.settled
+    settle = Settings.repository_setting
 
     def settled_oddly(self: Settings, value: Any, repository: SimRepository) -> Any:
         is_it = isinstance(value, dict) and value.get("type") == "branching_model"
         return json_response(odd) if is_it else settle(self, value, repository)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Settings, "settled", settled_oddly)
+        patched.setattr(Settings, "repository_setting", settled_oddly)
         run = await settled(place)
     assert run.exit_code == 3 and str(part(run, "settings").state) == "partial"
     held = documents(place)

@@ -29,8 +29,8 @@ def told(run: Run) -> str:
 async def test_it_costs_itself_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     page, hidden = paging.page, Call.hidden
 
-    def odd(items: Any, render: Any, pairs: Any, *, base: str, manners: Any) -> paging.Document:
-        shown = page(items, render, pairs, base=base, manners=manners)
+    def odd(items: Any, render: Any, pairs: Any, *, base: str, options: Any) -> paging.Document:
+        shown = page(items, render, pairs, base=base, options=options)
         if base.endswith(ADDRESSES) and shown["values"]:
             shown["values"] = [{"type": "oddity"}, *shown["values"]]
             if "size" in shown:

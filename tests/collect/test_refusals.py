@@ -252,7 +252,7 @@ async def test_a_refusal_of_where_somebody_asks_from_is_not_taken_for_one_of_the
     blocked.headers["content-type"], blocked.headers["content-length"] = kind, str(len(content))
     for place in make(tmp_path, SCOPES, Switches()):
         with monkeypatch.context() as patched:
-            patched.setattr(Fault, "answer", lambda _: blocked)
+            patched.setattr(Fault, "response", lambda _: blocked)
             refuse(place, 403, "/issues")
             run = await place.run()
         assert (run.exit_code, str(part(run, "issues").state)) == (3, "denied")

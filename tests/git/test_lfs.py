@@ -367,12 +367,12 @@ def test_a_page_for_people_is_no_answer(scene: Scene) -> None:
 
 def answered(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Any) -> LfsResult:
     """The objects in the mirror, if the server's responses are changed like this."""
-    real = scene.simulator.app.lfs._give
+    real = scene.simulator.app.lfs._json
 
     def give(document: dict[str, Any]) -> Response:
         return real(change(document))
 
-    monkeypatch.setattr(scene.simulator.app.lfs, "_give", give)
+    monkeypatch.setattr(scene.simulator.app.lfs, "_json", give)
     return scene.download_missing()
 
 

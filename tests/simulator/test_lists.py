@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.simulator import Switches
-from mirror.simulator.api.paging import BadRequest, Manners, filtered, page, partial
+from mirror.simulator.api.paging import BadRequest, PageOptions, filtered, page, partial
 from tests.simulator.helpers import API, Asking
 
 PULLS = "/repositories/acme/website/pullrequests"
@@ -19,14 +19,14 @@ ALL = "state=OPEN&state=MERGED&state=DECLINED&state=SUPERSEDED"
 @settings(derandomize=True, max_examples=60)
 @given(st.integers(0, 60), st.integers(1, 25), st.booleans(), st.booleans())
 def test_pages_hold_every_entry_once_and_in_order(
-    count: int, length: int, opaque: bool, tell_size: bool
+    count: int, length: int, opaque: bool, has_size: bool
 ) -> None:
-    manners = Manners(opaque=opaque, tell_size=tell_size)
+    options = PageOptions(opaque=opaque, has_size=has_size)
     pairs = [("pagelen", str(length)), ("q", "x")]
     seen: list[int] = []
     pages = 0
     while True:
-        found = page(range(count), lambda one: {"n": one}, pairs, base="/list", manners=manners)
+        found = page(range(count), lambda one: {"n": one}, pairs, base="/list", options=options)
         seen += [one["n"] for one in found["values"]]
         pages += 1
         if "next" not in found:
@@ -123,7 +123,7 @@ async def test_next_is_whole_and_nothing_may_be_added_to_it(tmp_path: Path) -> N
     assert len(second["values"]) == 6
 
 
-async def test_lists_in_their_other_manners(tmp_path: Path) -> None:
+async def test_lists_with_other_options(tmp_path: Path) -> None:
     switches = Switches(
         opaque_pages=True, lists_have_size=False, lists_have_page=False, lists_repeat_entries=True
     )

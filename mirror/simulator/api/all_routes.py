@@ -1,4 +1,4 @@
-"""All reading routes together."""
+"""READS: all reading routes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists as Bitbucket gives them: pages, filters, sorting, and partial answers."""
+"""Lists as Bitbucket returns them: pages, filters, sorting and partial responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_PAGE = 10
 
 
 class BadRequest(Exception):
-    """The request asks for what cannot be given; the message is Bitbucket's."""
+    """An invalid request: 400, with Bitbucket's message."""
 
 
 def value_at(document: Any, path: str) -> Any:
@@ -31,7 +31,7 @@ _CLAUSE = re.compile(r"""\s*([\w.]+)\s*(>=|<=|!=|!~|=|>|<|~)\s*("(?:[^"\\]|\\.)*
 
 
 def filtered(documents: list[Document], query: str) -> list[Document]:
-    """What a `q` leaves: clauses joined by AND."""
+    """The items that match `q`: clauses joined by AND."""
     tests: list[Callable[[Document], bool]] = []
     for part in re.split(r"\s+AND\s+", query, flags=re.IGNORECASE):
         found = _CLAUSE.fullmatch(part)
@@ -84,13 +84,13 @@ def _number(text: Any, value: Any) -> Any:
 
 
 def _time(text: str) -> datetime:
-    """A time; UTC where it does not say."""
+    """A time; UTC where it has no zone."""
     when = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 def sorted_by(documents: list[Document], sort: str) -> list[Document]:
-    """Sorted by one field, `-` for descending. What has no value comes first."""
+    """Items sorted by one field, `-` for descending. Items without a value come first."""
     name = sort.removeprefix("-")
 
     def key(document: Document) -> tuple[bool, float, str]:
@@ -102,60 +102,60 @@ def sorted_by(documents: list[Document], sort: str) -> list[Document]:
 
 
 @dataclass(frozen=True)
-class Manners:
-    """How lists are given. `cap` is the most that a page may hold."""
+class PageOptions:
+    """How a list is paged. `cap` is the largest page."""
 
     cap: int = 100
     cut: bool = False
-    tell_next: bool = True
-    tell_size: bool = True
-    tell_page: bool = True
+    has_next: bool = True
+    has_size: bool = True
+    has_page: bool = True
     opaque: bool = False
     repeat: bool = False
     once: bool = True
 
 
 def page(
-    items: Sequence[Any], render: Callable[[Any], Document], pairs: Pairs, *, base: str, manners: Manners
+    items: Sequence[Any], render: Callable[[Any], Document], pairs: Pairs, *, base: str, options: PageOptions
 ) -> Document:
-    """One page of a list. `base` is the list's own address without a query."""
+    """One page of a list. `base` is the URL of the list without a query."""
     names = [name for name, _ in pairs if name in ("page", "pagelen")]
-    if manners.once and len(names) != len(set(names)):
+    if options.once and len(names) != len(set(names)):
         raise BadRequest("Invalid parameters")
     wanted = dict(pairs)
-    length = _length(wanted.get("pagelen", str(DEFAULT_PAGE)), manners)
-    number = _page_number(wanted.get("page", "1"), len(items) // length + 2, base, manners)
+    length = _length(wanted.get("pagelen", str(DEFAULT_PAGE)), options)
+    number = _page_number(wanted.get("page", "1"), len(items) // length + 2, base, options)
     start = (number - 1) * length
-    first = start - 1 if manners.repeat and number > 1 else start
+    first = start - 1 if options.repeat and number > 1 else start
     result: Document = {"values": [render(one) for one in items[first : start + length]]}
-    if manners.tell_page:
+    if options.has_page:
         result.update(pagelen=length, page=number)
-    if manners.tell_size:
+    if options.has_size:
         result["size"] = len(items)
     rest = [(name, value) for name, value in pairs if name != "page"]
-    if manners.tell_next and start + length < len(items):
-        token = _token(number + 1, base) if manners.opaque else str(number + 1)
+    if options.has_next and start + length < len(items):
+        token = _token(number + 1, base) if options.opaque else str(number + 1)
         result["next"] = f"{base}?{urlencode([*rest, ('page', token)])}"
-    if number > 1 and not manners.opaque:
+    if number > 1 and not options.opaque:
         result["previous"] = f"{base}?{urlencode([*rest, ('page', str(number - 1))])}"
     return result
 
 
-def _length(text: str, manners: Manners) -> int:
-    if not text.isdigit() or int(text) < 1 or (int(text) > manners.cap and not manners.cut):
+def _length(text: str, options: PageOptions) -> int:
+    if not text.isdigit() or int(text) < 1 or (int(text) > options.cap and not options.cut):
         raise BadRequest("Invalid pagelen")
-    return min(int(text), manners.cap)
+    return min(int(text), options.cap)
 
 
 def _token(number: int, base: str) -> str:
-    """A page's address that tells nothing; it has a letter, so that no number looks like it."""
+    """An opaque page name. It contains a letter, so that it never equals a number."""
     return "x" + hashlib.sha256(f"{base} {number}".encode()).hexdigest()[:7]
 
 
-def _page_number(text: str, most: int, base: str, manners: Manners) -> int:
-    if text.isdigit() and int(text) >= 1 and (not manners.opaque or text == "1"):
+def _page_number(text: str, most: int, base: str, options: PageOptions) -> int:
+    if text.isdigit() and int(text) >= 1 and (not options.opaque or text == "1"):
         return int(text)
-    if manners.opaque:
+    if options.opaque:
         for number in range(1, most + 1):
             if _token(number, base) == text:
                 return number
@@ -163,9 +163,9 @@ def _page_number(text: str, most: int, base: str, manners: Manners) -> int:
 
 
 def partial(document: Document, spec: str, hidden: Callable[[Document], Document]) -> Document:
-    """A `fields=` answer: `-x` drops, `+x` adds, bare names alone remain.
+    """A `fields=` response: `-x` drops, `+x` adds, bare names alone remain.
 
-    `hidden` gives what a list leaves out unless it is asked for.
+    `hidden` returns the fields that a list omits by default.
     """
     names = [name.strip() for name in spec.split(",") if name.strip()]
     result = document
@@ -210,7 +210,7 @@ def _drop(target: Any, path: list[str]) -> None:
 
 
 def _add(target: Document, path: list[str], hidden: Callable[[Document], Document]) -> None:
-    """Add what is left out: `values.x` to each entry of a list, `x` to a single answer."""
+    """Add a hidden field: `values.x` to each entry of a list, `x` to a single document."""
     entries = target.get("values", []) if path[0] == "values" else [target]
     name = path[1] if path[0] == "values" and len(path) > 1 else path[0]
     for entry in entries:

@@ -13,13 +13,13 @@ from mirror.simulator.world.people import User, braced
 
 
 class Renderer(Settings):
-    """Renders everything there is."""
+    """Renders pull requests, issues and pipelines, and all that its bases render."""
 
     def _pull_address(self, pull: PullRequest) -> str:
         return f"{self.api}/repositories/{pull.repository.full_name}/pullrequests/{pull.id}"
 
     def _source(self, pull: PullRequest, value: str, *, short: bool) -> Document:
-        """Where it comes from; a fork that is gone leaves the name of the branch alone."""
+        """The source of a pull request. Of a deleted fork only the branch name remains."""
         origin = pull.origin
         if origin.gone:
             return {"branch": {"name": pull.source}, "commit": None, "repository": None}
@@ -39,7 +39,7 @@ class Renderer(Settings):
         }
 
     def pull_request(self, pull: PullRequest, *, listed: bool) -> Document:
-        """A pull request; in a list (`listed`) it is thinner."""
+        """A pull request; in a list (`listed`) with fewer fields."""
         short = listed and self.switches.short_hashes
         name = self._pull_address(pull)
         result: Document = {
@@ -78,7 +78,7 @@ class Renderer(Settings):
         return result
 
     def people(self, pull: PullRequest) -> Document:
-        """What a list leaves out unless asked: reviewers and participants."""
+        """The fields that a list omits by default: reviewers and participants."""
         seen: dict[str, User] = {one.email: one for one in [pull.author, *pull.reviewers]}
         seen.update({one.author.email: one.author for one in pull.comments})
         seen.update({email: user for email, (user, _) in pull.approvals.items()})
@@ -272,7 +272,7 @@ class Renderer(Settings):
         }
 
     def issue_change(self, change: Change, issue: Issue) -> Document:
-        """What was done to an issue."""
+        """A change of an issue."""
         return {
             "type": "issue_change",
             "id": change.id,
@@ -286,7 +286,7 @@ class Renderer(Settings):
         }
 
     def attachment(self, name: str, issue: Issue) -> Document:
-        """A file at an issue, without its content."""
+        """An attachment of an issue, without its content."""
         return {
             "type": "issue_attachment",
             "name": name,
@@ -296,7 +296,7 @@ class Renderer(Settings):
     # -- pipelines
 
     def pipeline(self, pipeline: Pipeline) -> Document:
-        """A pipeline. Its `self` link leads to an inside host, as recorded ones do."""
+        """A pipeline. Its `self` link names an internal host, as in recorded responses."""
         done = pipeline.result is not None
         inside = f"http://bitbucket-pipelines.internal.example/pipelines/{pipeline.uuid}"
         return {
@@ -348,7 +348,7 @@ class Renderer(Settings):
         return result
 
     def test_report(self, step: Step) -> Document:
-        """How many of a step's test cases did what."""
+        """The test cases of a step, counted by result."""
         failed = sum(1 for reason in step.tests.values() if reason is not None)
         return {
             "number_of_test_cases": len(step.tests),

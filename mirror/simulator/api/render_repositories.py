@@ -1,4 +1,4 @@
-"""Bitbucket's JSON for people, workspaces, projects, repositories and what git holds."""
+"""Bitbucket's JSON for people, workspaces, projects, repositories, commits and refs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Document = dict[str, Any]
 
 
 def core_time(when: datetime) -> str:
-    """A time as the API's core writes it."""
+    """A time in the format of the core API."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
 
 
 def pipeline_time(when: datetime) -> str:
-    """A time as pipelines write it: a Z, and no zeros at the end."""
+    """A time in the format of pipelines: `Z`, and no trailing zeros."""
     text = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
     return text + "Z"
 
 
 def markup(text: str) -> Document:
-    """Text with its rendering."""
+    """A text with its HTML."""
     return {"type": "rendered", "raw": text, "markup": "markdown", "html": f"<p>{text}</p>"}
 
 
@@ -38,7 +38,7 @@ def link(href: str) -> Document:
 
 
 class RepositoryRenderer:
-    """Renders for one API address. Every call gives fresh objects."""
+    """Renders for one API URL. Every call returns new objects."""
 
     def __init__(self, api: str, git: str, switches: Switches) -> None:
         self.api = api
@@ -46,7 +46,7 @@ class RepositoryRenderer:
         self.switches = switches
 
     def user(self, user: User | None) -> Document | None:
-        """An account; where it is gone, null or a nameless one."""
+        """An account; a deleted one is null or nameless."""
         if user is None or (user.deleted and self.switches.deleted_accounts_are_null):
             return None
         if user.deleted:
@@ -101,13 +101,13 @@ class RepositoryRenderer:
         }
 
     def slim_workspace(self, workspace: SimWorkspace) -> Document:
-        """A workspace inside other things."""
+        """A workspace as part of another document."""
         full = self.workspace(workspace)
         links = {name: full["links"][name] for name in ("self", "html")}
         return {**{name: full[name] for name in ("type", "uuid", "slug", "name")}, "links": links}
 
     def membership(self, workspace: SimWorkspace, user: User) -> Document:
-        """That somebody is a member."""
+        """The membership of a user in a workspace."""
         return {
             "type": "workspace_membership",
             "user": self.user(user),
@@ -116,7 +116,7 @@ class RepositoryRenderer:
         }
 
     def project(self, workspace: SimWorkspace, key: str) -> Document:
-        """A project, as other things name it."""
+        """A project as part of another document."""
         return {
             "type": "project",
             "uuid": braced("project", workspace.slug, key),
@@ -126,7 +126,7 @@ class RepositoryRenderer:
         }
 
     def full_project(self, workspace: SimWorkspace, key: str) -> Document:
-        """A project by itself."""
+        """A project as its own document."""
         return {
             **self.project(workspace, key),
             "owner": self._team(workspace),
@@ -139,7 +139,7 @@ class RepositoryRenderer:
         }
 
     def repository(self, repository: SimRepository, login: str | None = None) -> Document:
-        """A repository; `login` shows up in the clone link, as it does for signed-in callers."""
+        """A repository; `login` is part of the clone link, as for authenticated callers."""
         name = repository.full_name
         main = repository.main_branch()
         scheme, _, rest = self.git.partition("://")
@@ -192,7 +192,7 @@ class RepositoryRenderer:
         }
 
     def slim_repository(self, repository: GitRepository) -> Document:
-        """A repository inside other things."""
+        """A repository as part of another document."""
         return {
             "type": "repository",
             "uuid": repository.uuid,
@@ -226,7 +226,7 @@ class RepositoryRenderer:
         }
 
     def whole_commit(self, repository: GitRepository, commit: Commit) -> Document:
-        """A commit by itself, which tells who has approved it."""
+        """A commit as its own document, with its approvals."""
         approvals = repository.commit_approvals.get(commit.id.decode("ascii"), [])
         several = [
             {"type": "participant", "user": self.user(one), "role": "PARTICIPANT", "approved": True,
@@ -236,7 +236,7 @@ class RepositoryRenderer:
         return {**self.commit(repository, commit), "participants": several}
 
     def slim_commit(self, repository: GitRepository, value: str) -> Document:
-        """A commit inside other things."""
+        """A commit as part of another document."""
         return {
             "type": "commit",
             "hash": value,

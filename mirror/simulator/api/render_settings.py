@@ -1,4 +1,4 @@
-"""Bitbucket's JSON for settings, downloads, snippets, and what is said about commits."""
+"""Bitbucket's JSON for settings, downloads, snippets, commit comments and reports."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from mirror.simulator.world.world import SimWorkspace
 
 
 class Settings(RepositoryRenderer):
-    """Renders settings and the like."""
+    """Renders settings, downloads, commit comments, reports and snippets."""
 
-    def settled(self, document: Document, repository: SimRepository) -> Document:
-        """A repository's setting, with people and addresses put in."""
+    def repository_setting(self, document: Document, repository: SimRepository) -> Document:
+        """A setting of a repository, with its placeholders replaced."""
         own = f"{self.api}/repositories/{repository.full_name}"
-        shown: Document = self._put_in(document, own, repository.workspace)
+        shown: Document = self._expand(document, own, repository.workspace)
         if document.get("type") == "pipelines_config":
             shown["repository"] = self.slim_repository(repository)
         return shown
 
-    def settled_in(self, document: Document, workspace: SimWorkspace, project: str) -> Document:
-        """The same for a workspace's, or a project's."""
+    def group_setting(self, document: Document, workspace: SimWorkspace, project: str) -> Document:
+        """A setting of a workspace or project, with its placeholders replaced."""
         own = f"{self.api}/workspaces/{workspace.slug}" + (f"/projects/{project}" if project else "")
-        shown: Document = self._put_in(document, own, workspace)
+        shown: Document = self._expand(document, own, workspace)
         return shown
 
-    def _put_in(self, value: Any, own: str, workspace: SimWorkspace) -> Any:
+    def _expand(self, value: Any, own: str, workspace: SimWorkspace) -> Any:
         match value:
             case {"@user": email}:
                 return self.user(workspace.world.users[email])
             case {"@repository": slug}:
                 return self.slim_repository(workspace.repositories[slug])
             case dict():
-                return {name: self._put_in(one, own, workspace) for name, one in value.items()}
+                return {name: self._expand(one, own, workspace) for name, one in value.items()}
             case list():
-                return [self._put_in(one, own, workspace) for one in value]
+                return [self._expand(one, own, workspace) for one in value]
             case str() if value.startswith("@api/"):
                 return own + value.removeprefix("@api")
         return value
@@ -90,7 +90,7 @@ class Settings(RepositoryRenderer):
         }
 
     def annotation(self, when: datetime, item: tuple[str, str] | Document) -> Document:
-        """One finding of such a report."""
+        """An annotation of a report."""
         if isinstance(item, dict):
             return dict(item)
         uuid, text = item
@@ -113,7 +113,7 @@ class Settings(RepositoryRenderer):
         return {"type": kind.removesuffix("s"), "id": number, "name": name, "links": {"self": link(own)}}
 
     def snippet(self, snippet: Snippet, workspace: str, *, listed: bool) -> Document:
-        """A snippet; in a list it names no files."""
+        """A snippet; in a list without its files."""
         own = f"{self.api}/snippets/{workspace}/{snippet.id}"
         scheme, _, rest = self.git.partition("://")
         shown: Document = {
@@ -142,7 +142,7 @@ class Settings(RepositoryRenderer):
         return shown
 
     def snippet_file(self, snippet: Snippet, workspace: str, name: str) -> str:
-        """The address of a snippet's file."""
+        """The URL of a file of a snippet."""
         last = self.switches.snippet_files_name_revision_last
         place = f"files/{snippet.commit[:7]}" if last else f"{snippet.commit}/files"
         return f"{self.api}/snippets/{workspace}/{snippet.id}/{place}/{quote(name, safe='')}"

@@ -43,7 +43,7 @@ def _pull_request(call: Call) -> RouteResult:
 
 
 def _comments(call: Call) -> RouteResult:
-    """All but what others are still writing."""
+    """The comments of a pull request, without pending ones."""
     pull, account = call.pull_request(), call.token.account
     shown = [one for one in pull.comments if not one.pending or one.author.email == account.email]
     return Listing(shown, lambda one: call.render.comment(one, pull))
@@ -63,7 +63,7 @@ def _tasks(call: Call) -> RouteResult:
 
 
 def _statuses(call: Call) -> RouteResult:
-    """Those of its builds, and those of its head that name its branch."""
+    """The statuses of the pull request, and those of its head commit that name its branch."""
     pull = call.pull_request()
     of_head = pull.origin.commit_statuses.get(pull.source_hash, [])
     shown = [*pull.statuses, *(one for one in of_head if one.get("refname") == pull.source)]
@@ -182,7 +182,7 @@ def _log(call: Call) -> RouteResult:
         raise Hidden("The log does not exist")
     if pipeline.result is None:
         return Response(step.log, media_type="application/octet-stream")
-    # Finished logs lie in long-term storage on another host.
+    # Finished logs are in long-term storage on another host.
     where = f"logs/{pipeline.uuid.strip('{}')}/{step.uuid.strip('{}')}"
     return Response(status_code=307, headers={"Location": f"{call.storage}/storage/{where}"})
 
@@ -212,7 +212,7 @@ def _step_cap(switches: Switches) -> int:
     return 50 if switches.steps_page_cap_50 else 100
 
 
-def _tells_next(switches: Switches) -> bool:
+def _has_next(switches: Switches) -> bool:
     return switches.pipelines_have_next
 
 
@@ -233,7 +233,7 @@ ROUTES: tuple[Route, ...] = (
     Route(_PR + "/activity", "pullrequest", _activity, _pull_cap, public=True),
     Route(_PR + "/statuses", "pullrequest", _statuses, filters=True, sorts=always, public=True),
     Route(_PR + "/commits", "pullrequest", _commits, public=True),
-    # Who may see issues is asked after whether there are any.
+    # Bitbucket checks the scope after it checks that the repository has a tracker.
     Route(R + "/issues", None, _issues, filters=True, sorts=always, public=True),
     Route(_I, None, lambda c: c.render.issue(c.issue()), public=True),
     Route(_I + "/comments", None, _issue_comments, filters=True, public=True),
@@ -243,10 +243,10 @@ ROUTES: tuple[Route, ...] = (
     # `q` is ignored for pipelines.
     Route(
         R + "/pipelines/", "pipeline", _pipelines, _pipeline_cap,
-        sorts=lambda switches: switches.pipelines_sort, has_next=_tells_next, numbered=True, public=True,
+        sorts=lambda switches: switches.pipelines_sort, has_next=_has_next, numbered=True, public=True,
     ),
     Route(_P, "pipeline", _pipeline, public=True),
-    Route(_P + "/steps/", "pipeline", _steps, _step_cap, has_next=_tells_next, numbered=True, public=True),
+    Route(_P + "/steps/", "pipeline", _steps, _step_cap, has_next=_has_next, numbered=True, public=True),
     Route(_P + "/steps/{step}", "pipeline", _step, public=True),
     Route(_P + "/steps/{step}/log", "pipeline", _log, public=True, media=OCTETS),
     Route(_P + "/steps/{step}/logs/{log}", "pipeline", _service_log, public=True, media=OCTETS),

@@ -1,4 +1,4 @@
-"""Routes of people, workspaces, projects, repositories, and what git holds."""
+"""Routes of people, workspaces, projects, repositories, commits and refs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dulwich.repo import Repo
 
 from mirror.simulator.api.render_repositories import Document
 from mirror.simulator.api.routing import Call, Hidden, Listing, Route, RouteResult, always
-from mirror.simulator.authentication import ACCESS_TOKENS, sees
+from mirror.simulator.authentication import ACCESS_TOKENS, can_see
 from mirror.simulator.world.git_repository import GitRepository
 from mirror.simulator.world.people import Token
 
@@ -77,7 +77,7 @@ def _project(call: Call) -> RouteResult:
 
 
 def _login(token: Token) -> str | None:
-    """The name that stands in the clone links."""
+    """The user name in the clone links."""
     if token.kind == "anonymous":
         return None
     return token.user.name.split()[0].lower() if token.user is not None else "x-token-auth"
@@ -85,7 +85,7 @@ def _login(token: Token) -> str | None:
 
 def _repositories(call: Call) -> RouteResult:
     found = call.world.workspace(call.names["workspace"])
-    # A stranger sees what is public.
+    # Anonymous callers see public repositories.
     workspace = found if found is not None and call.token.workspace is None else call.workspace()
     narrow = call.token.kind == "repository_access_token" and not call.switches.narrow_tokens_list
     if narrow and "project.key" not in dict(call.pairs).get("q", ""):
@@ -93,7 +93,7 @@ def _repositories(call: Call) -> RouteResult:
     shown = [
         one
         for one in sorted(workspace.repositories.values(), key=lambda one: one.created)
-        if sees(call.token, one) or call.switches.lists_show_unreadable
+        if can_see(call.token, one) or call.switches.lists_show_unreadable
     ]
     login = _login(call.token)
     return Listing(shown, lambda one: call.render.repository(one, login))
@@ -104,7 +104,7 @@ def _repository(call: Call) -> RouteResult:
 
 
 def _commit(call: Call) -> RouteResult:
-    """One commit, by 40 digits or as few as name only one."""
+    """One commit, by its hash or a unique prefix."""
     repository = call.repository()
     wanted = call.names["commit"].encode()
     with Repo(str(repository.git_path)) as repo:
@@ -123,16 +123,16 @@ def _all_commits(call: Call) -> RouteResult:
 
 def _walked(call: Call, repository: GitRepository, include: list[str], exclude: list[str]) -> Listing:
     with Repo(str(repository.git_path)) as repo:
-        held = [ObjectID(one.encode()) for one in exclude if ObjectID(one.encode()) in repo.object_store]
+        known = [ObjectID(one.encode()) for one in exclude if ObjectID(one.encode()) in repo.object_store]
         walker = repo.get_walker(
-            include=[ObjectID(one.encode()) for one in include], exclude=held, max_entries=COMMITS_MAX
+            include=[ObjectID(one.encode()) for one in include], exclude=known, max_entries=COMMITS_MAX
         )
         commits = [entry.commit for entry in walker] if include else []
     return Listing(commits, lambda one: call.render.commit(repository, one))
 
 
 def commits_between(call: Call, repository: GitRepository, head: str, base: str) -> Listing:
-    """The commits that `head` has and `base` has not, newest first."""
+    """The commits that `head` reaches and `base` does not, newest first."""
     try:
         return _walked(call, repository, [head], [base])
     except (KeyError, NotCommitError):

@@ -1,4 +1,4 @@
-"""Routes of settings, downloads, snippets, and what is said about commits."""
+"""Routes of settings, downloads, snippets, commit comments and reports."""
 
 from __future__ import annotations
 
@@ -42,25 +42,27 @@ SYSTEM_KEY = (
 
 
 def _listed(name: str) -> Handler:
-    """The list that a repository keeps under `name`."""
+    """A handler for the repository's setting `name`, a list."""
 
     def handler(call: Call) -> RouteResult:
         repository = call.repository()
         render = call.render
-        return Listing(repository.settings.get(name, []), lambda one: render.settled(one, repository))
+        return Listing(
+            repository.settings.get(name, []), lambda one: render.repository_setting(one, repository)
+        )
 
     return handler
 
 
 def _single(name: str, *, absent: Document | None = None) -> Handler:
-    """The thing that a repository keeps under `name`; where it is not, `absent` or 404."""
+    """A handler for the repository's setting `name`, an object; where it is not set, `absent` or 404."""
 
     def handler(call: Call) -> RouteResult:
         repository = call.repository()
         found = repository.settings.get(name, absent)
         if found is None:
             raise Hidden("Resource not found")
-        return call.render.settled(found, repository)
+        return call.render.repository_setting(found, repository)
 
     return handler
 
@@ -69,7 +71,7 @@ def _of_workspace(name: str) -> Handler:
     def handler(call: Call) -> RouteResult:
         workspace = call.workspace()
         return Listing(
-            workspace.settings.get(name, []), lambda one: call.render.settled_in(one, workspace, "")
+            workspace.settings.get(name, []), lambda one: call.render.group_setting(one, workspace, "")
         )
 
     return handler
@@ -79,7 +81,7 @@ _NO_MODEL: dict[str, Any] = {"type": "branching_model", "branch_types": []}
 
 
 def _of_project(name: str, *, single: bool = False, absent: dict[str, Any] | None = None) -> Handler:
-    """A list of a project, or with `single` one thing: `absent` is what is answered where none was set."""
+    """A handler for a project's setting: a list, or with `single` an object, `absent` where it is not set."""
 
     def handler(call: Call) -> RouteResult:
         workspace, key = call.workspace(), call.names["project"]
@@ -87,10 +89,10 @@ def _of_project(name: str, *, single: bool = False, absent: dict[str, Any] | Non
             raise Hidden("Project not found")
         found = workspace.project_settings.get(key, {}).get(name, absent)
         if not single:
-            return Listing(found or [], lambda one: call.render.settled_in(one, workspace, key))
+            return Listing(found or [], lambda one: call.render.group_setting(one, workspace, key))
         if found is None:
             raise Hidden("Resource not found")
-        return call.render.settled_in(found, workspace, key)
+        return call.render.group_setting(found, workspace, key)
 
     return handler
 
@@ -102,7 +104,7 @@ def _environment_variables(call: Call) -> RouteResult:
         raise Hidden("Environment not found")
     return Listing(
         repository.environment_variables.get(call.names["environment"], []),
-        lambda one: call.render.settled(one, repository),
+        lambda one: call.render.repository_setting(one, repository),
     )
 
 
@@ -115,7 +117,7 @@ def _schedule_executions(call: Call) -> RouteResult:
 
 
 def _system_key(call: Call) -> RouteResult:
-    """The same key for everybody: Bitbucket's own, not the workspace's."""
+    """The SSH key of Bitbucket itself, the same for every workspace."""
     call.workspace()
     return Response(SYSTEM_KEY, media_type="text/plain")
 
@@ -154,7 +156,7 @@ def _download(call: Call) -> RouteResult:
 
 
 def commit_hash(call: Call, repository: SimRepository) -> str:
-    """The hash of the commit named in the address, by all of it or its beginning."""
+    """The full hash of the commit that the path names by its hash or a prefix."""
     wanted = call.names["commit"].encode()
     with Repo(str(repository.git_path)) as repo:
         for value in repo.object_store.iter_prefix(wanted) if 4 <= len(wanted) <= 40 else ():
@@ -196,7 +198,7 @@ def _annotations(call: Call) -> RouteResult:
 
 
 def report_named(call: Call, repository: SimRepository, value: str) -> Document | None:
-    """The report on a commit that the address names, by its uuid or by the id that its writer gave it."""
+    """The report on a commit that the path names by uuid or external id."""
     for one in repository.reports.get(value, []):
         if call.names["report"] in (one["uuid"], one.get("fields", {}).get("external_id")):
             return one
@@ -215,7 +217,7 @@ def _patch_of_pull_request(call: Call) -> RouteResult:
 
 
 def _patch(call: Call) -> RouteResult:
-    """The patches of the commits that one hash has and another has not."""
+    """The patches of the commits that one hash reaches and another does not."""
     repository, spec = call.repository(), call.names["spec"]
     source, separator, destination = spec.partition("\r" if "\r" in spec else "..")
     if not separator:

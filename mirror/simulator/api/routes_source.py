@@ -1,4 +1,4 @@
-"""What git holds, read over the API: files, differences, and refs of every kind."""
+"""Routes of git content: files, diffs and refs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ABSENT = "Commit not found"
 
 
 def _tip(call: Call, repository: SimRepository, name: str) -> str:
-    """The commit that a branch, a hash or its beginning means."""
+    """The commit that a branch, a hash or its prefix names."""
     found = repository.branch(name)
     return found or commit_hash(replace(call, names={"commit": name}), repository)
 
@@ -52,7 +52,7 @@ def _commits_of(call: Call) -> RouteResult:
 
 
 def _pull_requests_of(call: Call) -> RouteResult:
-    """The pull requests whose head or merge a commit is."""
+    """The pull requests that have a commit as their head or merge commit."""
     repository = call.repository()
     value = commit_hash(call, repository)
     found = [one for one in repository.pull_requests.values() if value in (one.source_hash, one.merge_hash)]
@@ -77,7 +77,7 @@ def _source(call: Call) -> RouteResult:
 
 
 def _at(call: Call, repository: SimRepository, value: str, path: str) -> RouteResult:
-    """A file's bytes, or what is in a folder."""
+    """The bytes of a file, or the entries of a folder."""
     with Repo(str(repository.git_path)) as repo:
         store = repo.object_store
         commit = store[ObjectID(value.encode())]
@@ -111,12 +111,12 @@ def _shown(call: Call, repository: SimRepository, value: str, path: str, size: i
     return shown if size is None else {**shown, "size": size}
 
 
-# -- differences
+# -- diffs
 
 
 @dataclass(frozen=True)
 class _Two:
-    """Two trees, and where their objects are."""
+    """Two trees with the repositories of their objects."""
 
     store: BaseObjectStore
     before: ObjectID | None
@@ -124,7 +124,7 @@ class _Two:
 
 
 def _compared(call: Call, answer: Callable[[_Two], RouteResult]) -> RouteResult:
-    """The answer about the two trees that `spec` names: a commit and its parent, or two commits."""
+    """The result for the two trees that `spec` names: a commit and its parent, or two commits."""
     repository, spec = call.repository(), call.names["spec"]
     source, two, target = spec.partition("\r" if "\r" in spec else "..")
     origin = repository
@@ -156,7 +156,7 @@ def _parents(store: BaseObjectStore, value: str) -> list[str]:
 
 
 def _merge_base(store: BaseObjectStore, head: str, base: str) -> str | None:
-    """The nearest commit of `head`'s history that is in `base`'s, too."""
+    """The nearest commit that both `head` and `base` reach."""
     known, waiting = {base}, [base]
     while waiting:
         more = [one for one in _parents(store, waiting.pop()) if one not in known]
@@ -210,7 +210,7 @@ def _lines(store: BaseObjectStore, value: ObjectID) -> list[str]:
 
 
 def _redirect(kind: str) -> Callable[[Call], RouteResult]:
-    """To the difference that a pull request is."""
+    """A handler that redirects to the diff of a pull request."""
 
     def handler(call: Call) -> RouteResult:
         pull = call.pull_request()

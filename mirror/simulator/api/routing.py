@@ -1,4 +1,4 @@
-"""What a route is, what a call of one knows, and how it says no."""
+"""Routes of the API, the calls of a route, and the exceptions that refuse a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from mirror.simulator.api.paging import BadRequest, Document, Pairs
 from mirror.simulator.api.render import Renderer
-from mirror.simulator.authentication import has_scope, sees
+from mirror.simulator.authentication import can_see, has_scope
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.builds import Pipeline
 from mirror.simulator.world.discussions import Issue, PullRequest
@@ -33,7 +33,7 @@ OCTETS = "application/octet-stream"
 
 
 class Hidden(Exception):
-    """There is no such thing, or (with `scope`) the credential may not see it."""
+    """404, or with `scope` 403: the resource does not exist, or the credential lacks the scope."""
 
     def __init__(self, message: str, scope: str | None = None, long: str | None = None) -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class Hidden(Exception):
 
 
 class Forbidden(Exception):
-    """Refused, and not for want of a scope."""
+    """403, for another reason than a missing scope."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -51,11 +51,11 @@ class Forbidden(Exception):
 
 
 class Unauthorized(Exception):
-    """Nobody has signed in, and somebody must."""
+    """401: the route requires a credential."""
 
 
 class Gone(Exception):
-    """Retired."""
+    """410: the resource is retired."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ class Gone(Exception):
 
 
 class Moved(Exception):
-    """The repository has another name now."""
+    """301: the repository has another path now."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -72,8 +72,11 @@ class Moved(Exception):
 
 @dataclass(frozen=True)
 class Listing:
-    """A list: what is in it and how to render one. Only the page that is given is rendered, where it can
-    be sorted by `keys`: by field, what sorts the things themselves as their renderings would be."""
+    """A list: its items, and the function that renders one.
+
+    `keys` has, by field, a sort key for the items. A list sorted by one of these renders only the
+    page that is returned.
+    """
 
     items: Sequence[Any]
     render: Callable[[Any], Document]
@@ -85,7 +88,7 @@ RouteResult = Document | Listing | Response
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a route: who asks for what."""
+    """One call of a route."""
 
     world: World
     switches: Switches
@@ -102,7 +105,7 @@ class Call:
         return urlencode(list(self.pairs))
 
     def workspace(self) -> SimWorkspace:
-        """The workspace named in the address, if the credential may see it."""
+        """The workspace that the path names, if the credential may see it."""
         found = self.world.workspace(self.names["workspace"])
         foreign = found is not None and (
             self.token.workspace not in (None, found.slug)
@@ -113,16 +116,20 @@ class Call:
         return found
 
     def repository(self) -> SimRepository:
-        """The repository named in the address, if the credential may see it."""
+        """The repository that the path names, if the credential may see it."""
         workspace, slug = self.names["workspace"], self.names["repository"]
         found = self.world.repository(workspace, slug)
         if found is None:
             moved = self.world.moved_to(workspace, slug)
-            if moved is not None and sees(self.token, moved) and self.switches.renamed_repositories_redirect:
+            if (
+                moved is not None
+                and can_see(self.token, moved)
+                and self.switches.renamed_repositories_redirect
+            ):
                 rest = self.names.get("rest", "")
                 path = f"/repositories/{moved.full_name}{rest}"
                 raise Moved(path + (f"?{self.query}" if self.query else ""))
-        if found is not None and not sees(self.token, found):
+        if found is not None and not can_see(self.token, found):
             if self.switches.lists_show_unreadable and self.token.workspace == found.workspace.slug:
                 raise Forbidden("Your credentials do not give access to this repository.")
             found = None
@@ -131,14 +138,14 @@ class Call:
         return found
 
     def pull_request(self) -> PullRequest:
-        """The pull request named in the address."""
+        """The pull request that the path names."""
         found = self.repository().pull_requests.get(number(self.names["id"]))
         if found is None:
             raise Hidden("Pull request not found")
         return found
 
     def issue(self) -> Issue:
-        """The issue named in the address."""
+        """The issue that the path names."""
         repository = self.tracker()
         found = repository.issues.get(number(self.names["id"]))
         if found is None:
@@ -146,7 +153,7 @@ class Call:
         return found
 
     def tracker(self) -> SimRepository:
-        """The repository, if it still has an issue tracker. That it is gone everybody is told."""
+        """The repository, if issue trackers exist. The 410 takes precedence over a missing scope."""
         repository = self.repository()
         if self.switches.deprecation_headers:
             self.headers["Deprecation"] = "Fri, 20 Feb 2026 00:00:00 GMT"
@@ -160,14 +167,14 @@ class Call:
         return repository
 
     def builds(self) -> SimRepository:
-        """The repository, if pipelines are switched on in it."""
+        """The repository, if pipelines are enabled in it."""
         repository = self.repository()
         if not repository.pipelines_enabled and self.switches.disabled_pipelines_are_403:
             raise Forbidden("Pipelines is not enabled for this repository.")
         return repository
 
     def pipeline(self) -> Pipeline:
-        """The pipeline named in the address, by uuid with braces or by number."""
+        """The pipeline that the path names, by uuid with braces or by number."""
         key = self.names["pipeline"]
         repository = self.builds()
         if not key.isdigit():
@@ -178,13 +185,13 @@ class Call:
         return found
 
     def hidden(self, entry: Document) -> Document:
-        """What a list's entry leaves out: the people of a pull request."""
+        """The fields that an entry of a list omits: the people of a pull request."""
         if entry.get("type") != "pullrequest" or not self.switches.participants_in_lists:
             return {}
         return self.render.people(self.repository().pull_requests[entry["id"]])
 
 
-def taken(accept: str) -> list[str]:
+def accepted_types(accept: str) -> list[str]:
     """The media types and ranges that an Accept header names, without those that it rules out (`q=0`)."""
     found = []
     for one in (accept or "*/*").split(","):
@@ -195,31 +202,31 @@ def taken(accept: str) -> list[str]:
 
 
 def always(_: Switches) -> bool:
-    """Whatever the switches are."""
+    """True for all switches."""
     return True
 
 
 def need_braces(key: str) -> None:
-    """Refuse a uuid that stands without its braces."""
+    """Raise BadRequest for a uuid without braces."""
     if not (key.startswith("{") and key.endswith("}")):
         raise BadRequest(f"{key} is not a valid uuid")
 
 
 def number(text: str) -> int:
-    """The number that an address names; -1 where it is none."""
+    """The number in a path; -1 where it is none."""
     return int(text) if text.isdigit() else -1
 
 
 @functools.cache
 def _pattern(template: str) -> re.Pattern[str]:
     escaped = re.sub(r"([.])", r"\\\1", template)
-    # Paths, names of refs and what two commits are compared by have slashes of their own.
+    # Paths, names of refs and specs of diffs may contain slashes.
     slashed = re.sub(r"\{(spec|branch|tag)\}", r"(?P<\1>.+)", escaped)
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", slashed))
 
 
 def address(template: str, raw: str) -> dict[str, str] | None:
-    """The names that an address gives the places of a template, decoded, or None where it is another."""
+    """The values of the placeholders of a template, decoded; None where the path does not match."""
     found = _pattern(template).fullmatch(raw)
     if found is None:
         return None
@@ -231,13 +238,13 @@ def address(template: str, raw: str) -> dict[str, str] | None:
 
 @dataclass(frozen=True)
 class Route:
-    """One address.
+    """A path template with its handler.
 
-    `scope` is the classic scope that it asks for, `long` what API tokens must have where that is not
-    its long name. `most` is its page cap; `filters` and `sorts` tell whether `q` and `sort` work,
-    `has_next` whether its lists have `next`, `numbered` whether they have no other page addresses
-    than numbers. `permissions` marks what access tokens may not ask. `public` ones can be asked
-    without signing in; `kinds` are the credentials that it is for, where it is not for all.
+    `scope` is the classic scope that it requires, `long` the scope of API tokens where that is not the
+    long name of `scope`. `most` is the page cap. `filters` and `sorts`: whether `q` and `sort` work;
+    `has_next`: whether lists have `next`; `numbered`: whether pages have only numbers. `permissions`
+    marks routes that access tokens may not use. `public` routes need no credential. `kinds` are the
+    kinds of credentials that may use the route; None: all.
     """
 
     template: str
@@ -257,15 +264,15 @@ class Route:
     is_of_diff: bool = False
 
     def is_acceptable(self, accept: str, switches: Switches) -> bool:
-        """Whether a request that says it takes `accept` is answered, and not refused with 406."""
+        """Whether the route can serve the Accept header `accept`; otherwise the response is 406."""
         if self.is_of_diff and not switches.diffs_honour_accept:
             return True
         if self.only_redirects and not switches.redirects_honour_accept:
             return True
         if self.media is None:  # any type but that of the API's own documents
-            return any(one != JSON for one in taken(accept))
+            return any(one != JSON for one in accepted_types(accept))
         group = self.media.partition("/")[0] + "/*"
-        return any(one in (self.media, group, "*/*") for one in taken(accept))
+        return any(one in (self.media, group, "*/*") for one in accepted_types(accept))
 
     def is_open_to(self, token: Token) -> bool:
         """Whether a credential has the scope for it."""
@@ -274,7 +281,7 @@ class Route:
         return self.scope is None or has_scope(token, self.scope)
 
     def match(self, raw: str, *, slash_counts: bool) -> dict[str, str] | None:
-        """The names in the address, decoded, or None where it is another."""
+        """The values of the placeholders, decoded; None where the path does not match."""
         template = self.template
         if template.endswith("/") and not slash_counts:
             template, raw = template.rstrip("/"), raw.rstrip("/")

@@ -1,4 +1,4 @@
-"""Single entries of lists: each list of ITEMS also answers for one of its entries."""
+"""Routes of single entries, derived from the routes of the lists in ITEMS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _R = "/repositories/{workspace}/{repository}"
 _W = "/workspaces/{workspace}"
 _P = _W + "/projects/{project}"
 _C = _R + "/commit/{commit}"
-# The list's address, the name of an entry's place after it, and the field that is looked for there.
+# The path of the list, the placeholder that follows it, and the field that its value is compared with.
 ITEMS = (
     (_R + "/branch-restrictions", "restriction", "id"),
     (_R + "/default-reviewers", "reviewer", "uuid"),
@@ -45,7 +45,7 @@ ITEMS = (
 
 
 def _entry(listing: Callable[[Call], RouteResult], name: str, path: str) -> Callable[[Call], RouteResult]:
-    """The entry of a list whose value at `path` the address gives under `name`."""
+    """A handler for the entry of a list whose field `path` equals the placeholder `name`."""
 
     def handler(call: Call) -> RouteResult:
         found = listing(call)

@@ -1,4 +1,4 @@
-"""git's addresses: who may, and which repository."""
+"""The git URLs: which repository they name, and who may use it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mirror.simulator.authentication import ANONYMOUS, SignIn, has_scope, sees
+from mirror.simulator.authentication import ANONYMOUS, SignIn, can_see, has_scope
 from mirror.simulator.git import protocol_v2, smart_http
 from mirror.simulator.git.lfs import PREFIX, LfsApp
 from mirror.simulator.git.push import Rules
@@ -37,7 +37,7 @@ class GitApp:
         self._announced: set[str] = set()
 
     def answer(self, request: Request, path: str, body: bytes) -> tuple[Response, str | None]:
-        """The answer, and whom the request was counted for."""
+        """The response, and the identity that the request was counted for."""
         if "//" in path:
             return Response("Method not allowed", 405), None
         authorization = request.headers.get("authorization")
@@ -45,19 +45,19 @@ class GitApp:
         says_gone = self._switches.dead_passwords_are_410
         if token is None and says_gone and self._sign_in.is_dead_password(authorization):
             return Response("App passwords are no longer supported.", 410), None
-        who = token or ANONYMOUS
-        count = self._limits.count(who, path)
+        credential = token or ANONYMOUS
+        count = self._limits.count(credential, path)
         if count.is_over:
-            return self._limits.refuse(who, count), who.identity
+            return self._limits.refuse(credential, count), credential.identity
         head, _, tail = path.strip("/").partition(f".git/{PREFIX}")
         if tail:
             workspace, _, slug = unquote(head).partition("/")
             found = self._world.repository(workspace, slug)
-            return self._lfs.answer(request, found, tail, token, body), who.identity
-        # Bitbucket once wanted git's own name there, and every git client still says it.
+            return self._lfs.answer(request, found, tail, token, body), credential.identity
+        # Bitbucket once required `git` in the user agent, and every git client still sends it.
         if "git/" not in request.headers.get("user-agent", ""):
-            return Response("unsupported client", 403), who.identity
-        return self._repository(request, path, body, token), who.identity
+            return Response("unsupported client", 403), credential.identity
+        return self._repository(request, path, body, token), credential.identity
 
     def _repository(self, request: Request, path: str, body: bytes, token: Token | None) -> Response:
         head, _, tail = path.strip("/").partition(".git/")
@@ -109,7 +109,7 @@ class GitApp:
         snippet = workspace.snippets.get(rest.partition("/")[0]) if workspace is not None else None
         if token is None:
             return Response("", 401, CHALLENGE)
-        if snippet is None or not sees(token, snippet.git):
+        if snippet is None or not can_see(token, snippet.git):
             return Response(NOT_FOUND, 404)
         scope = "snippet" if service == "git-upload-pack" else "snippet:write"
         if not has_scope(token, scope):
@@ -117,7 +117,7 @@ class GitApp:
         return self._serve(request, snippet.git, service, body)
 
     def _refusal(self, token: Token, repository: GitRepository, service: str) -> Response | None:
-        if not sees(token, repository):
+        if not can_see(token, repository):
             return Response(NOT_FOUND, 404)
         scope = "repository" if service == "git-upload-pack" else "repository:write"
         return None if has_scope(token, scope) else Response(NO_SCOPE, 403)

@@ -1,4 +1,4 @@
-"""Git LFS: the batch API beside git's own addresses, and the media store on the other origin."""
+"""Git LFS: the batch API on the git origin, and the media store on the storage origin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mirror.simulator.authentication import ACCESS_TOKENS, ANONYMOUS, has_scope, sees
+from mirror.simulator.authentication import ACCESS_TOKENS, ANONYMOUS, can_see, has_scope
 from mirror.simulator.storage import denied, ranged
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.people import Token
@@ -29,12 +29,12 @@ _OID = re.compile(r"[0-9a-f]{64}")
 
 
 def object_file(repository: SimRepository, oid: str) -> Path:
-    """Where a repository keeps an object."""
+    """The path of an LFS object of a repository."""
     return repository.git_path / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
 
 
 def add_object(repository: SimRepository, content: bytes) -> bytes:
-    """Keep an object; returns the pointer to be committed in its place."""
+    """Store an object; returns the pointer file to commit in its place."""
     oid = hashlib.sha256(content).hexdigest()
     path = object_file(repository, oid)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,45 +43,45 @@ def add_object(repository: SimRepository, content: bytes) -> bytes:
 
 
 def pointer(oid: str, size: int) -> bytes:
-    """A pointer as git-lfs writes it."""
+    """The pointer file of an object, as git-lfs writes it."""
     return b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (oid.encode(), size)
 
 
 class LfsApp:
-    """Answers for all repositories. `addresses` gives those of git and of the storage."""
+    """Serves all repositories. `addresses` returns the URLs of git and of the storage."""
 
     def __init__(self, world: World, switches: Switches, addresses: Callable[[], tuple[str, str]]) -> None:
         self._world = world
         self._switches = switches
         self._addresses = addresses
         self._secret = secrets.token_bytes(32)
-        # For how long an action is good.
+        # Seconds that an action stays valid.
         self.seconds = 900
 
-    # -- beside git
+    # -- on the git origin
 
     def answer(
         self, request: Request, repository: SimRepository | None, tail: str, token: Token | None, body: bytes
     ) -> Response:
-        """The answer to a request below `info/lfs/`, by who asks for which repository."""
+        """The response to a request below `info/lfs/` of a repository."""
         if tail == "objects/verify" and self._is_signed(request):
             return self._verify(repository, json.loads(body))
         if token is None and request.headers.get("authorization"):
-            return self._say(401, "Invalid credentials")
+            return self._message(401, "Invalid credentials")
         if token is None and (repository is None or repository.private):
-            # A 401 is what git-lfs would need to sign in on its own.
-            return self._say(403 if self._switches.lfs_anonymous_is_403 else 401, "Access denied")
-        if repository is None or not sees(token or ANONYMOUS, repository):
-            return self._say(404, "Repository not found")
+            # git-lfs authenticates by itself only after a 401.
+            return self._message(403 if self._switches.lfs_anonymous_is_403 else 401, "Access denied")
+        if repository is None or not can_see(token or ANONYMOUS, repository):
+            return self._message(404, "Repository not found")
         if (request.method, tail) not in (("POST", "objects/batch"), ("POST", "objects/verify")):
-            return self._say(404, "Not found")
+            return self._message(404, "Not found")
         kinds = (request.headers.get("accept", ""), request.headers.get("content-type", ""))
         if not all(one.partition(";")[0].strip() == MEDIA_TYPE for one in kinds):
-            return self._say(415, f"Only {MEDIA_TYPE} is spoken here")
+            return self._message(415, f"Only {MEDIA_TYPE} is spoken here")
         try:
             data = json.loads(body)
         except ValueError:
-            return self._say(400, "This is no JSON")
+            return self._message(400, "This is no JSON")
         if tail == "objects/verify":
             return self._refused(token, "upload") or self._verify(repository, data)
         return self._batch(repository, token, data)
@@ -90,29 +90,29 @@ class LfsApp:
         operation, objects = data.get("operation"), data.get("objects")
         is_known = operation in ("download", "upload") and isinstance(objects, list) and objects
         if not is_known or not all(_is_object(one) for one in objects):
-            return self._say(422, "Validation failed")
+            return self._message(422, "Validation failed")
         if len({one["oid"] for one in objects}) < len(objects) or data.get("hash_algo", "sha256") != "sha256":
-            return self._say(422, "Validation failed")
+            return self._message(422, "Validation failed")
         if "basic" not in data.get("transfers", ["basic"]):
-            return self._say(422, "Only the basic transfer is spoken here")
+            return self._message(422, "Only the basic transfer is spoken here")
         if len(objects) > BATCH_MAX:
-            return self._say(413, f"No more than {BATCH_MAX} objects at a time")
+            return self._message(413, f"No more than {BATCH_MAX} objects at a time")
         refused = self._refused(token, operation)
         if refused is not None:
             return refused
         give = self._download if operation == "download" else self._upload
-        return self._give({"transfer": "basic", "objects": [give(repository, one) for one in objects]})
+        return self._json({"transfer": "basic", "objects": [give(repository, one) for one in objects]})
 
     def _refused(self, token: Token | None, operation: str) -> Response | None:
         scope = "repository" if operation == "download" else "repository:write"
-        who = token or ANONYMOUS
-        is_of_machine = who.kind in (*ACCESS_TOKENS, "oauth_token")
-        if not has_scope(who, scope) or (is_of_machine and not self._switches.lfs_takes_access_tokens):
-            return self._say(403, "You are not allowed to access LFS objects of this repository.")
+        credential = token or ANONYMOUS
+        is_of_machine = credential.kind in (*ACCESS_TOKENS, "oauth_token")
+        if not has_scope(credential, scope) or (is_of_machine and not self._switches.lfs_takes_access_tokens):
+            return self._message(403, "You are not allowed to access LFS objects of this repository.")
         return None
 
-    def _download(self, repository: SimRepository, asked: dict[str, Any]) -> dict[str, Any]:
-        oid, size = asked["oid"], asked["size"]
+    def _download(self, repository: SimRepository, wanted: dict[str, Any]) -> dict[str, Any]:
+        oid, size = wanted["oid"], wanted["size"]
         path = object_file(repository, oid)
         if not path.is_file():
             return {"oid": oid, "size": size, "error": {"code": 404, "message": "Object does not exist"}}
@@ -120,8 +120,8 @@ class LfsApp:
             return {"oid": oid, "size": size, "error": {"code": 422, "message": "The size is another"}}
         return {"oid": oid, "size": size, "actions": {"download": self._media("GET", repository, oid)}}
 
-    def _upload(self, repository: SimRepository, asked: dict[str, Any]) -> dict[str, Any]:
-        oid, size = asked["oid"], asked["size"]
+    def _upload(self, repository: SimRepository, wanted: dict[str, Any]) -> dict[str, Any]:
+        oid, size = wanted["oid"], wanted["size"]
         if object_file(repository, oid).is_file():
             return {"oid": oid, "size": size}
         actions = {"upload": self._media("PUT", repository, oid)}
@@ -133,15 +133,15 @@ class LfsApp:
     def _verify(self, repository: SimRepository | None, data: Any) -> Response:
         path = object_file(repository, data["oid"]) if repository is not None and _is_object(data) else None
         if path is None or not path.is_file() or path.stat().st_size != data["size"]:
-            return self._say(404, "Object does not exist")
-        return self._give({})
+            return self._message(404, "Object does not exist")
+        return self._json({})
 
     def _media(self, method: str, repository: SimRepository, oid: str) -> dict[str, Any]:
-        """What to do with the media store."""
+        """The actions of an object in a batch response."""
         return self._action(method, self._addresses()[1], f"/storage/lfs/{repository.uuid.strip('{}')}/{oid}")
 
     def _action(self, method: str, base: str, path: str) -> dict[str, Any]:
-        """Where to go with which header, for some minutes."""
+        """A signed URL with its headers, valid for some minutes."""
         ends = self._world.clock() + timedelta(seconds=self.seconds)
         until = str(int(ends.timestamp()))
         action: dict[str, Any] = {
@@ -155,7 +155,7 @@ class LfsApp:
         return action
 
     def _is_signed(self, request: Request) -> bool:
-        """Whether a request is one that an action told of, and in time."""
+        """Whether the signature of a request is valid and not expired."""
         until = request.query_params.get("until", "")
         good = f"Bearer {self._sign(request.method, request.url.path, until)}"
         given = request.headers.get("authorization", "")
@@ -166,19 +166,19 @@ class LfsApp:
     def _sign(self, method: str, path: str, until: str) -> str:
         return hmac.new(self._secret, f"{method} {path} {until}".encode(), hashlib.sha256).hexdigest()
 
-    def _say(self, status: int, message: str) -> Response:
+    def _message(self, status: int, message: str) -> Response:
         response = Response(json.dumps({"message": message}), status, media_type=MEDIA_TYPE)
         if status == 401:
             response.headers["LFS-Authenticate"] = 'Basic realm="Bitbucket.org HTTP"'
         return response
 
-    def _give(self, document: dict[str, Any]) -> Response:
+    def _json(self, document: dict[str, Any]) -> Response:
         return Response(json.dumps(document), media_type=MEDIA_TYPE)
 
-    # -- on the other origin
+    # -- on the storage origin
 
     def stored(self, request: Request, body: bytes) -> Response:
-        """The answer of the media store: to a GET or a PUT that is signed, and to nothing else."""
+        """The response of the media store to a signed GET or PUT. Others are refused."""
         if not self._is_signed(request):
             return denied("The request is not signed, or no longer")
         uuid, oid = request.url.path.split("/")[3:5]

@@ -27,7 +27,7 @@ FLUSH = b"0000"
 
 
 def advertise(switches: Switches) -> bytes:
-    """The answer to `GET info/refs` for version 2: what this server can do."""
+    """The response to `GET info/refs` for version 2: the capabilities of this server."""
     fetch = b"fetch=shallow filter" if switches.git_filter else b"fetch=shallow"
     lines = [b"version 2", b"agent=git/2.43.0-bitbucket", b"ls-refs=unborn", fetch, b"object-format=sha1"]
     announced = pkt_line(b"# service=git-upload-pack\n") + FLUSH
@@ -40,12 +40,12 @@ class _Command:
     arguments: list[bytes] = field(default_factory=list)
 
     def values(self, name: bytes) -> list[bytes]:
-        """What stands behind each argument of a name."""
+        """The values of the arguments of a name."""
         return [one[len(name) + 1 :] for one in self.arguments if one.startswith(name + b" ")]
 
 
 def serve(path: Path, body: bytes, switches: Switches) -> bytes:
-    """The answer to a POST of one command."""
+    """The response to a POST of one command."""
     command = _Command()
     is_past_capabilities = False
     for line in _lines(body):
@@ -67,7 +67,7 @@ def serve(path: Path, body: bytes, switches: Switches) -> bytes:
 
 
 def _lines(body: bytes) -> Iterator[bytes | None]:
-    """The lines of a request; None is a delimiter. It ends with the flush."""
+    """The lines of a request up to its flush packet; None is a delimiter."""
     at = 0
     while at + 4 <= len(body):
         size = int(body[at : at + 4], 16)
@@ -134,10 +134,10 @@ def _fetch(repo: Repo, command: _Command, switches: Switches) -> bytes:
     depth = _depth(repo, command, wants)
     if depth is not None:
         out.append(pkt_line(b"shallow-info\n"))
-        out += [pkt_line(b"shallow " + one + b"\n") for one in sorted(depth.ends - depth.held)]
+        out += [pkt_line(b"shallow " + one + b"\n") for one in sorted(depth.ends - depth.shallow)]
         out += [pkt_line(b"unshallow " + one + b"\n") for one in sorted(depth.opened)]
         out.append(DELIMITER)
-        # The client says that it has these, but what is above them it has not.
+        # The client has these commits, but not their parents.
         wants += [parent for one in depth.opened for parent in repo.get_parents(one)]
     out.append(pkt_line(b"packfile\n"))
     shallow = {ObjectID(one) for one in command.values(b"shallow")}
@@ -147,10 +147,10 @@ def _fetch(repo: Repo, command: _Command, switches: Switches) -> bytes:
 
 @dataclass(frozen=True)
 class _Depth:
-    """Where a history is to end, where the client's ended, and where of those it no longer does."""
+    """Boundaries of a shallow fetch: the new ones, the client's present ones, and which of those end."""
 
     ends: set[ObjectID]
-    held: set[ObjectID]
+    shallow: set[ObjectID]
     opened: set[ObjectID]
 
 
@@ -158,7 +158,7 @@ def _depth(repo: Repo, command: _Command, wants: list[ObjectID]) -> _Depth | Non
     deepen = command.values(b"deepen")
     if not deepen:
         return None
-    held = {ObjectID(one) for one in command.values(b"shallow")}
+    shallow = {ObjectID(one) for one in command.values(b"shallow")}
     inside: set[ObjectID] = set()
     level = {_peeled(repo, one) for one in wants}
     for _ in range(int(deepen[0]) - 1):
@@ -167,7 +167,7 @@ def _depth(repo: Repo, command: _Command, wants: list[ObjectID]) -> _Depth | Non
         if not level:
             break
     ends = {one for one in level if repo.get_parents(one)}
-    return _Depth(ends, held, held & inside)
+    return _Depth(ends, shallow, shallow & inside)
 
 
 def _pack(
@@ -175,15 +175,15 @@ def _pack(
     command: _Command,
     wants: list[ObjectID],
     haves: list[ObjectID],
-    held: set[ObjectID],
+    shallow: set[ObjectID],
     ends: set[ObjectID],
 ) -> bytes:
-    """The pack. What the client has goes no further than `held`, and what it gets than `ends`."""
+    """The pack. The client's history ends at `shallow`, and the history that it gets at `ends`."""
     finder = MissingObjectFinder(
         repo.object_store,
         haves=haves,
         wants=wants,
-        shallow=held,
+        shallow=shallow,
         get_parents=lambda commit: [] if commit.id in ends else commit.parents,
     )
     ids = list(finder)

@@ -1,4 +1,4 @@
-"""What a push may not do."""
+"""Restrictions of pushes: hidden refs, branch restrictions and size limits."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from mirror.simulator.world.people import Token
 HIDDEN = b"deny updating a hidden ref"
 DECLINED = b"pre-receive hook declined"
 ZERO = b"0" * 40
-# Commits, trees, blobs and tags: objects that stand in a pack as they are.
+# Pack entry types of commits, trees, blobs and tags: undeltified objects.
 _WHOLE = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The largest push and file in bytes (None: any), and who is pushing where."""
+    """Limits of one push: the largest pack and file in bytes (None: any), for a token and a repository."""
 
     push_max: int | None
     file_max: int | None
@@ -43,7 +43,7 @@ class Rules:
         return cls(sizes.get("push"), sizes.get("file"), repository, token)
 
     def refusal(self, ref: bytes, *, is_gone: bool, is_forced: bool) -> bytes | None:
-        """Why a ref may not be moved so, or None."""
+        """The reason to refuse the update of a ref, or None."""
         if ref.startswith(b"refs/pull-requests/"):
             return HIDDEN
         kinds = {"push": True, "delete": is_gone, "force": is_forced}
@@ -59,7 +59,7 @@ class Rules:
         return is_branch and fnmatchcase(name, pattern.replace("[", "[[]"))
 
     def _is_exempt(self, restriction: dict[str, Any]) -> bool:
-        """Whether somebody is excepted. Who is in a group the world does not know: whoever is a user."""
+        """Whether the user is exempt. The world knows no group members: a group exempts every user."""
         if restriction["kind"] != "push":
             return False
         user = self.token.user
@@ -68,10 +68,10 @@ class Rules:
 
 
 def receiver(rules: Rules) -> Callable[..., ReceivePackHandler]:
-    """Makes handlers of pushes that hold to the rules."""
+    """A dulwich handler class for pushes that applies the rules."""
 
     class Receiver(ReceivePackHandler):
-        """Takes a pack, and refuses refs."""
+        """Receives a pack, and refuses updates that break a rule."""
 
         _has_large_file = False
 
@@ -110,7 +110,7 @@ def _moves_on(repo: Any, old: ObjectID, new: ObjectID) -> bool:
 
 
 def _sizes(pack: Pack) -> Iterator[int]:
-    """The sizes of the objects that stand in a pack as they are."""
+    """The sizes of the undeltified objects of a pack."""
     with Path(pack.data.path).open("rb") as file:
         for _, offset, _ in pack.index.iterentries():
             file.seek(offset)

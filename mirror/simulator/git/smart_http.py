@@ -1,4 +1,4 @@
-"""Git over HTTP as everybody speaks it, by dulwich's server over the real repositories."""
+"""The smart HTTP protocol, served by dulwich over the real repositories."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mirror.simulator.switches import Switches
 
 class _WithoutFilter(UploadPackHandler):
     def capabilities(self) -> list[bytes]:
-        """All but partial clones."""
+        """The capabilities, without `filter`."""
         return [one for one in super().capabilities() if one != CAPABILITY_FILTER]
 
 
@@ -30,12 +30,12 @@ SERVICES: dict[str, Callable[..., Handler]] = {
 
 
 def plain(body: bytes, encoding: str) -> bytes:
-    """A request's body, unpacked."""
+    """The body of a request, decompressed."""
     return gzip.decompress(body) if encoding in ("gzip", "x-gzip") else body
 
 
 def advertise(path: Path, service: str, switches: Switches) -> bytes:
-    """The answer to `GET info/refs?service=…`."""
+    """The response to `GET info/refs?service=…`."""
     out = BytesIO()
     out.write(pkt_line(b"# service=" + service.encode() + b"\n"))
     out.write(pkt_line(None))
@@ -44,7 +44,7 @@ def advertise(path: Path, service: str, switches: Switches) -> bytes:
 
 
 def serve(path: Path, service: str, body: bytes, switches: Switches, rules: Rules | None = None) -> bytes:
-    """The answer to a POST of `body` to a service; a push is held to `rules`."""
+    """The response to a POST of `body` to a service. `rules` apply to a push."""
     out = BytesIO()
     try:
         _serve(path, service, body, out, switches, advertise_refs=False, rules=rules)

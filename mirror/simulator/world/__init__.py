@@ -1,1 +1,1 @@
-"""What the simulated Bitbucket holds."""
+"""The data of the simulated Bitbucket."""

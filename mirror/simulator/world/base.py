@@ -1,6 +1,6 @@
-"""What every part of the world refers back to: its clock, its numbers, its people, and a workspace.
+"""Bases of World and SimWorkspace, which every part of the world refers to.
 
-`World` and `SimWorkspace` extend these classes with the repositories.
+They do not know the repositories, so that repositories can import them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class BaseWorld:
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
-        """The time, always later than the last one given."""
+        """The current time, always later than the last one returned."""
         with self._lock:
             if self._pinned is not None:
                 self._pinned += TICK
@@ -52,7 +52,7 @@ class BaseWorld:
 
     @contextlib.contextmanager
     def at(self, when: datetime) -> Iterator[None]:
-        """What happens inside happens at `when`, and a microsecond later each."""
+        """Inside, `now` returns `when`, and a microsecond more with each call."""
         before, self._pinned = self._pinned, when
         try:
             yield
@@ -60,7 +60,7 @@ class BaseWorld:
             self._pinned = before
 
     def number(self) -> int:
-        """A number not given before."""
+        """A number that was not returned before."""
         with self._lock:
             self._numbers += 1
             return self._numbers
@@ -68,17 +68,17 @@ class BaseWorld:
     # -- people
 
     def add_user(self, name: str, email: str, *, workspaces: Iterable[str] | None = None) -> User:
-        """Somebody new, or who is already there. A member of all `workspaces` unless some are named."""
+        """The user with this address, created where there is none. By default a member of all workspaces."""
         member = None if workspaces is None else frozenset(workspaces)
         return self.users.setdefault(email, User(name, email, workspaces=member))
 
     def actor(self, token: Token) -> User:
-        """The account that `token` acts as, known from now on."""
+        """The account that `token` acts as; adds it to the users."""
         account = token.account
         return self.users.setdefault(account.email, account)
 
     def account(self, key: str) -> User | None:
-        """The living account of this uuid or account id."""
+        """The account of this uuid or account id that is not deleted."""
         known = (one for one in self.users.values() if key in (one.uuid, one.account_id))
         return next((one for one in known if not one.deleted), None)
 

@@ -1,4 +1,4 @@
-"""Pipelines: what a repository's builds did."""
+"""Pipelines and their steps."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mirror.simulator.world.people import braced
 
 @dataclass
 class Step:
-    """A step of a pipeline; `log` None: there is none, or it has expired."""
+    """A step of a pipeline. `log` None: it has no log, or the log has expired."""
 
     uuid: str
     name: str
     log: bytes | None
     started: datetime
-    # Names of test cases, and why each failed (None: it did not). No report where there are none.
+    # By name of the test case: the reason of its failure, None where it passed. Empty: no report.
     tests: dict[str, str | None] = field(default_factory=dict)
-    # Logs of the service containers beside it, by their names.
+    # By name of the service container: its log.
     services: dict[str, bytes | None] = field(default_factory=dict)
 
     def service(self, name: str) -> str:
@@ -51,5 +51,5 @@ class Pipeline:
         return braced("pipeline", self.repository.uuid, str(self.number))
 
     def finish(self, result: str = "SUCCESSFUL") -> None:
-        """It ends."""
+        """End the pipeline with a result."""
         self.result = result

@@ -1,4 +1,4 @@
-"""Pull requests and issues, and what is said in them."""
+"""Pull requests, issues and snippets, with their comments."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Task:
 
 @dataclass
 class PullRequest:
-    """A pull request and all that is said in it. `fork` is where it comes from, None: from here."""
+    """A pull request. `fork` has its source branch; None: its own repository has it."""
 
     repository: GitRepository
     id: int
@@ -75,7 +75,7 @@ class PullRequest:
 
     @property
     def world(self) -> BaseWorld:
-        """The world it is in."""
+        """The world of the repository."""
         return self.repository.world
 
     @property
@@ -84,11 +84,11 @@ class PullRequest:
         return self.fork or self.repository
 
     def note(self, entry: dict[str, Any]) -> None:
-        """Add to the activity; the newest comes first."""
+        """Add an entry to the activity, newest first."""
         self.activity.insert(0, entry)
 
     def update_entry(self) -> dict[str, Any]:
-        """The state, as activity shows it."""
+        """The state in the form of an activity entry."""
         return {
             "state": self.state, "title": self.title, "description": self.description,
             "reason": self.reason, "source_hash": self.source_hash,
@@ -98,7 +98,7 @@ class PullRequest:
     def comment(
         self, text: str, *, author: User, parent: Comment | None = None, inline: dict[str, Any] | None = None
     ) -> Comment:
-        """Say something."""
+        """Add a comment."""
         made = Comment(
             self.world.number(), text, author, self.world.now(), parent.id if parent else None, inline
         )
@@ -108,16 +108,16 @@ class PullRequest:
         return made
 
     def delete_comment(self, comment: Comment) -> None:
-        """Take a comment back; a tombstone stays."""
+        """Delete a comment; a tombstone stays."""
         comment.deleted, comment.edited = True, self.world.now()
         self._touch(comment.edited, counts=self.world.switches.comments_move_updated_on)
 
     def resolve(self, comment: Comment, *, by: User) -> None:
-        """Close a thread."""
+        """Resolve a thread."""
         comment.resolved = (by, self.world.now())
 
     def add_task(self, text: str, *, author: User, comment: Comment | None = None) -> Task:
-        """Ask for something to be done."""
+        """Add a task."""
         made = Task(
             self.world.number(), text, author, self.world.now(), False, comment.id if comment else None
         )
@@ -126,14 +126,14 @@ class PullRequest:
         return made
 
     def approve(self, user: User) -> None:
-        """Somebody approves."""
+        """Record an approval."""
         now = self.world.now()
         self.approvals[user.email] = (user, now)
         self.note({"approval": {"user": user.email, "date": now}})
         self._touch(now, counts=self.world.switches.approvals_move_updated_on)
 
     def request_changes(self, user: User) -> None:
-        """Somebody asks for changes; that takes their approval away."""
+        """Record that a user requests changes; this withdraws their approval."""
         now = self.world.now()
         self.approvals.pop(user.email, None)
         self.note({"changes_requested": {"user": user.email, "date": now}})
@@ -142,17 +142,17 @@ class PullRequest:
     def add_status(
         self, key: str, *, state: str = "SUCCESSFUL", url: str = "https://ci.example.org/1"
     ) -> None:
-        """A build reports."""
+        """Add a build status."""
         now = self.world.now()
         self.statuses.append({"key": key, "state": state, "url": url, "date": now})
         self._touch(now, counts=self.world.switches.builds_move_updated_on)
 
     def push(self, files: Mapping[str, bytes | None], message: str) -> str:
-        """A new commit on the source branch."""
+        """Commit to the source branch; returns the hash."""
         return self.origin.commit(self.source, files, message)
 
     def source_moved(self, value: str) -> None:
-        """The source branch was pushed to. Only an open pull request follows."""
+        """Record a push to the source branch. Only an open pull request follows it."""
         if self.state == "OPEN" and value != self.source_hash:
             self.source_hash = value
             self._changed(self.author)
@@ -199,7 +199,7 @@ class PullRequest:
         return self._close("DECLINED", author)
 
     def supersede(self, *, author: User) -> str:
-        """It was overtaken by another."""
+        """Mark it as superseded."""
         return self._close("SUPERSEDED", author)
 
     def _close(self, state: str, author: User) -> str:
@@ -210,7 +210,7 @@ class PullRequest:
 
 @dataclass
 class Attachment:
-    """A file at an issue."""
+    """A file attached to an issue or a repository."""
 
     name: str
     content: bytes
@@ -218,7 +218,7 @@ class Attachment:
 
 @dataclass
 class Change:
-    """What somebody did to an issue: field → (before, after)."""
+    """A change of an issue: field → (before, after)."""
 
     id: int
     author: User
@@ -244,11 +244,11 @@ class Issue:
 
     @property
     def key(self) -> str:
-        """A name for the storage address of its attachments."""
+        """The name of the issue in storage URLs of its attachments."""
         return braced("issue", self.repository.uuid, str(self.id)).strip("{}")
 
     def comment(self, text: str, *, author: User) -> Comment:
-        """Say something."""
+        """Add a comment."""
         world = self.repository.world
         made = Comment(world.number(), text, author, world.now())
         self.comments.append(made)
@@ -263,14 +263,14 @@ class Issue:
         self.state = state
 
     def attach(self, name: str, content: bytes) -> None:
-        """Add a file."""
+        """Attach a file."""
         self.attachments.append(Attachment(name, content))
         self.updated = self.repository.world.now()
 
 
 @dataclass
 class Snippet:
-    """A few files that stand alone, and what is said about them. Every change is a commit."""
+    """A snippet: files in a git repository of their own, with comments. Every change is a commit."""
 
     id: str
     title: str
@@ -284,24 +284,24 @@ class Snippet:
 
     @property
     def commit(self) -> str:
-        """The hash of what it is now."""
+        """The hash of its newest commit."""
         value = self.git.branch("main")
         assert value is not None
         return value
 
     @property
     def address(self) -> str:
-        """Where it is cloned from, below the git server's own address."""
+        """The path of its clone URL."""
         title = "-".join(self.title.lower().split())
         return f"snippets/{self.git.workspace.slug}/{self.id}/{title}.git"
 
     def edit(self, files: dict[str, bytes]) -> None:
-        """Other files, by somebody at the web page: it is updated now."""
+        """Replace the files as the web page does, which changes `updated`."""
         self.updated = self.git.world.now()
         self.commit_files(files)
 
     def commit_files(self, files: dict[str, bytes], *, parents: Sequence[str] | None = None) -> str:
-        """A commit with just `files`; `parents` other than the tip's is a force-push."""
+        """Commit exactly `files`; other `parents` than the tip make it a force-push."""
         gone: dict[str, bytes | None] = {name: None for name in self.files if name not in files}
         author = (self.author.name, self.author.email)
         self.files = files

@@ -45,7 +45,7 @@ class GitRepository:
 
     @property
     def world(self) -> BaseWorld:
-        """The world it is in."""
+        """The world of the workspace."""
         return self.workspace.world
 
     @property
@@ -74,7 +74,7 @@ class GitRepository:
 
     def has_branch(self, name: str) -> bool:
         """Whether there is a branch of this name."""
-        # Listing a thousand repositories asks this of each, so the files are asked and not dulwich.
+        # Called for each of a thousand repositories in a list, so it reads the files and not through dulwich.
         ref = f"refs/heads/{name}"
         return (self.git_path / ref).is_file() or ref.encode("utf-8", "surrogateescape") in self._packed()
 
@@ -92,7 +92,7 @@ class GitRepository:
         return value.decode("ascii") if value is not None else None
 
     def set_ref(self, name: bytes, value: str) -> None:
-        """Point a ref at a hash, whatever it was."""
+        """Point a ref at a hash, whatever its old value."""
         assert check_ref_format(Ref(name)), name
         with Repo(str(self.git_path)) as repo:
             repo.refs[Ref(name)] = ObjectID(value.encode("ascii"))
@@ -105,7 +105,7 @@ class GitRepository:
         self.moved({})
 
     def force(self, branch: str, value: str) -> None:
-        """Point a branch elsewhere, as a force-push does."""
+        """Point a branch at another commit, as a force-push does."""
         self.set_ref(b"refs/heads/" + branch.encode(), value)
 
     def set_head(self, branch: str) -> None:
@@ -190,7 +190,7 @@ class GitRepository:
         return found
 
     def copy_objects(self, other: GitRepository) -> None:
-        """Have every object that the refs of another repository reach."""
+        """Copy every object that the refs of another repository reach."""
         with Repo(str(other.git_path)) as source, Repo(str(self.git_path)) as target:
             source.fetch(target)
 

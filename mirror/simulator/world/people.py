@@ -1,4 +1,4 @@
-"""Who there is, and what signs in."""
+"""Users and credentials."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from datetime import datetime
 
 @functools.lru_cache(maxsize=10_000)
 def braced(*parts: str) -> str:
-    """A uuid that is the same whenever the same things are made."""
+    """A uuid in braces, derived from `parts`."""
     return "{" + str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(parts))) + "}"
 
 
 @dataclass
 class User:
-    """Somebody with an account. `workspaces` are those they belong to, None for all there are."""
+    """A user account. `workspaces` are the slugs of those it belongs to; None: all."""
 
     name: str
     email: str
@@ -42,13 +42,13 @@ class User:
 
 
 def app_account(identity: str, name: str) -> User:
-    """The account that stands for a token of no user's. It is a member of nothing."""
+    """The account of a token that belongs to no user. It is a member of no workspace."""
     return User(name, f"{identity}@apps.example", "app_user", frozenset())
 
 
 @dataclass
 class Token:
-    """Something that signs in. `kind` is one of the kinds that Bitbucket knows."""
+    """A credential. `kind` is one of the kinds that Bitbucket knows."""
 
     kind: str
     secret: str
@@ -63,7 +63,7 @@ class Token:
 
     @property
     def identity(self) -> str:
-        """Whose requests are counted together."""
+        """The key that its requests are counted under."""
         if self.user is not None:
             return f"user:{self.user.email}"
         if self.kind == "anonymous":

@@ -1,6 +1,6 @@
-"""The world as JSON: objects that refer to each other, written down once each.
+"""The world as JSON. Each object is written once, and then referred to by number.
 
-Only the simulator's own classes can be in such a file, so reading one runs nothing.
+A file can contain only classes of the simulator, so that reading it runs no code.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ KINDS: dict[str, type] = {
 
 
 class Writer:
-    """Turns values into JSON. Paths are written relative to `root`; `world` is left out, and so are
-    fields that are not compared: they can be found again."""
+    """Turns values into JSON. Paths are written relative to `root`; `world` is written as a
+    mark. Fields that are not compared are caches, and left out."""
 
     def __init__(self, root: Path, world: object, kinds: dict[str, type]) -> None:
         self._root = root

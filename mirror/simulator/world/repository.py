@@ -1,4 +1,4 @@
-"""A repository: real git on disk, and what Bitbucket knows besides."""
+"""Repositories with their pull requests, issues, pipelines and settings; and workspaces."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ Activity = tuple[dict[str, Any], PullRequest]
 
 @dataclass
 class SimRepository(GitRepository):
-    """A repository. Whatever moves its refs moves the open pull requests from them, too."""
+    """A repository. When a branch moves, the open pull requests from it follow."""
 
     workspace: SimWorkspace
     parent: SimRepository | None = None
     # The lowest number that the next pipeline may have.
     next_build: int = 1
     pull_requests: dict[int, PullRequest] = field(default_factory=dict)
-    # Pull requests from here to elsewhere.
+    # Pull requests from this repository to another.
     contributions: list[PullRequest] = field(default_factory=list)
     issues: dict[int, Issue] = field(default_factory=dict)
     pipelines: dict[int, Pipeline] = field(default_factory=dict)
     environment_variables: dict[str, list[Any]] = field(default_factory=dict)
     downloads: list[Attachment] = field(default_factory=list)
     commit_comments: dict[str, list[Comment]] = field(default_factory=dict)
-    # By schedule: what it has started.
+    # By uuid of the schedule: its executions.
     schedule_executions: dict[str, list[Any]] = field(default_factory=dict)
     # By commit: reports of code insights, each with its annotations under `annotations`.
     reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    # What the issue tracker had besides issues: milestones, versions and components.
+    # By kind: the milestones, versions and components of the issue tracker.
     tracker: dict[str, list[str]] = field(default_factory=dict)
     # Its wiki is a git repository, too.
     wiki: SimRepository | None = None
-    # Found again where they are asked for, so that large repositories answer quickly.
+    # Caches, for large repositories.
     _pipelines_by_uuid: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _all_activity: tuple[list[tuple[int, int]], list[Activity]] | None = field(
         default=None, repr=False, compare=False
     )
 
     def add_wiki(self) -> SimRepository:
-        """A wiki, empty yet; it is served where wikis are still there."""
+        """Add an empty wiki. It is served where the switch `wikis` is on."""
         self.wiki = bare(self.workspace, self.slug, self.git_path.with_stem(f"{self.git_path.stem}-wiki"))
         return self.wiki
 
@@ -63,7 +63,7 @@ class SimRepository(GitRepository):
             if value is not None:
                 pull.source_moved(value)
 
-    # -- what Bitbucket knows besides
+    # -- pull requests, issues, pipelines
 
     def open_pull_request(
         self,
@@ -75,7 +75,7 @@ class SimRepository(GitRepository):
         description: str = "",
         fork: SimRepository | None = None,
     ) -> PullRequest:
-        """A new pull request between two branches; `fork` is where the source branch lies."""
+        """A new pull request between two branches; `fork` has the source branch; None: this repository."""
         number = len(self.pull_requests) + 1
         now = self.world.now()
         head, base = (fork or self).branch(source), self.branch(destination)
@@ -90,8 +90,8 @@ class SimRepository(GitRepository):
         return pull
 
     def activity(self) -> list[Activity]:
-        """What happened to all pull requests, the newest first."""
-        # Entries are only ever added.
+        """The activity of all pull requests, newest first."""
+        # Entries are only added, so equal counts mean equal entries.
         stand = [(pull.id, len(pull.activity)) for pull in self.pull_requests.values()]
         if self._all_activity is None or self._all_activity[0] != stand:
             entries = [(entry, pull) for pull in self.pull_requests.values() for entry in pull.activity]
@@ -117,22 +117,22 @@ class SimRepository(GitRepository):
         self.downloads.append(Attachment(name, content))
 
     def comment_on_commit(self, commit: str, text: str, *, author: User) -> Comment:
-        """Say something about a commit."""
+        """Comment on a commit."""
         made = Comment(self.world.number(), text, author, self.world.now())
         self.commit_comments.setdefault(commit, []).append(made)
         return made
 
     def approve_commit(self, commit: str, user: User) -> None:
-        """A user approves a commit."""
+        """Approve a commit."""
         self.commit_approvals.setdefault(commit, []).append(user)
 
     def add_commit_status(self, commit: str, key: str, *, state: str = "SUCCESSFUL") -> None:
-        """A build reports on a commit."""
+        """Add a build status to a commit."""
         status = {"key": key, "state": state, "url": "https://ci.example.org/1", "date": self.world.now()}
         self.commit_statuses.setdefault(commit, []).append(status)
 
     def report(self, commit: str, title: str, annotations: Sequence[str] = ()) -> None:
-        """A report of code insights on a commit."""
+        """Add a report of Code Insights to a commit."""
         found = self.reports.setdefault(commit, [])
         uuid_ = braced("report", self.uuid, commit, title)
         found.append(
@@ -178,7 +178,7 @@ def _when(item: Activity) -> datetime:
 
 
 def bare(workspace: SimWorkspace, slug: str, path: Path, *, private: bool = True) -> SimRepository:
-    """A git repository that stands for itself, such as a wiki or a snippet."""
+    """The git repository of a wiki or a snippet."""
     path.mkdir(parents=True)
     Repo.init_bare(str(path), default_branch=b"main").close()
     now = workspace.world.now()
@@ -213,7 +213,7 @@ class SimWorkspace(BaseWorkspace):
         description: str = "",
         parent: SimRepository | None = None,
     ) -> SimRepository:
-        """A new, empty repository; with `parent` a fork, which has all that is there."""
+        """A new, empty repository; with `parent` a fork with its refs and objects."""
         self.projects.setdefault(project, project.title())
         serial = self.world.number()
         path = self.world.root / self.slug / f"{slug}-{serial}.git"
@@ -232,25 +232,25 @@ class SimWorkspace(BaseWorkspace):
         return repository
 
     def delete_repository(self, slug: str) -> SimRepository:
-        """Take a repository away. What is returned can be put back with `restore`."""
+        """Delete a repository. `restore` puts the returned one back."""
         repository = self.repositories.pop(slug)
         repository.gone = True
         return repository
 
     def restore(self, repository: SimRepository) -> None:
-        """Put a deleted repository back."""
+        """Restore a deleted repository."""
         repository.gone = False
         self.repositories[repository.slug] = repository
 
     def rename_repository(self, old: str, new: str) -> None:
-        """Rename a repository; the old address redirects until another takes it."""
+        """Rename a repository; the old path redirects until another repository takes it."""
         repository = self.repositories.pop(old)
         repository.slug = new
         self.repositories[new] = repository
         self.world.moved[f"{self.slug}/{old}"] = repository.uuid
 
     def transfer_repository(self, slug: str, to: SimWorkspace, *, project: str = "MAIN") -> None:
-        """Give a repository to another workspace. It keeps its uuid; its own tokens die."""
+        """Transfer a repository to another workspace. It keeps its uuid; its access tokens are revoked."""
         repository = self.repositories.pop(slug)
         repository.workspace, repository.project = to, project
         to.projects.setdefault(project, project.title())

@@ -1,5 +1,4 @@
-"""A small, believable workspace, and an accident that befalls it. The same every time: people, times
-and every hash."""
+"""A small sample workspace, and an accident in it. People, times and hashes are the same every time."""
 
 from __future__ import annotations
 
@@ -68,7 +67,7 @@ def accident(world: World) -> list[str]:
 
 
 def _extras(workspace: SimWorkspace, ann: User, bob: User) -> None:
-    """Settings, files, and what is said about commits."""
+    """Add settings, files, commit comments, a wiki and a snippet."""
     website = workspace.repositories["website"]
     fill_repository_settings(website)
     fill_workspace_settings(workspace)

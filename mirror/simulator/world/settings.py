@@ -1,7 +1,8 @@
-"""Settings of repositories, projects and workspaces, kept as the documents that the API shows.
+"""Settings of repositories, projects and workspaces, as the documents that the API shows.
 
-In a document `{"@user": e-mail}`, `{"@repository": slug}` and a text that begins with `@api/` stand for
-what the renderer puts there. `fill_repository_settings` and its like give one of everything.
+The renderer replaces the placeholders `{"@user": e-mail}`, `{"@repository": slug}` and texts that begin
+with `@api/`. `fill_repository_settings` and `fill_workspace_settings` add
+one of each setting.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def hook(url: str, owner: str, kind: str = "repository") -> Document:
 
 
 def variable(key: str, value: str | None, owner: str) -> Document:
-    """A variable; `value` None: it is secured, and nobody is shown it."""
+    """A variable. `value` None: it is secured, and the API never shows it."""
     shown: Document = {"type": "pipeline_variable", "uuid": braced("variable", owner, key), "key": key}
     shown["secured"] = value is None
     return shown if value is None else {**shown, "value": value}
@@ -43,7 +44,7 @@ def deploy_key(number: int, label: str, kind: str = "deploy_key") -> Document:
 
 
 def runner(name: str, owner: str) -> Document:
-    """A runner; how it signs in is never shown."""
+    """A runner; its credential is never shown."""
     return {
         "type": "pipeline_runner", "uuid": braced("runner", owner, name), "name": name,
         "labels": ["self.hosted", "linux"], "state": {"type": "pipeline_runner_state", "status": "ONLINE"},
@@ -52,7 +53,7 @@ def runner(name: str, owner: str) -> Document:
 
 
 def branch_restriction(number: int, kind: str, pattern: str, *, value: int | None = None) -> Document:
-    """What may not be done to branches, and who may nevertheless."""
+    """A branch restriction with its exempt users and groups."""
     shown: Document = {
         "type": "branchrestriction", "id": number, "kind": kind, "branch_match_kind": "glob",
         "pattern": pattern, "users": [{"@user": "ann@acme.example"}] if kind == "push" else [], "groups": [],
@@ -62,18 +63,18 @@ def branch_restriction(number: int, kind: str, pattern: str, *, value: int | Non
 
 
 def user_permission(email: str, permission: str, kind: str) -> Document:
-    """What somebody may do."""
+    """The permission of a user."""
     return {"type": f"{kind}_user_permission", "permission": permission, "user": {"@user": email}}
 
 
 def group_permission(slug: str, permission: str, kind: str) -> Document:
-    """What a group may do."""
+    """The permission of a group."""
     group = {"type": "group", "name": slug.title(), "slug": slug, "full_slug": f"acme:{slug}"}
     return {"type": f"{kind}_group_permission", "permission": permission, "group": group}
 
 
 def environment(name: str, owner: str) -> Document:
-    """Where deployments go."""
+    """A deployment environment."""
     return {
         "type": "deployment_environment", "uuid": braced("environment", owner, name), "name": name,
         "slug": name.lower(), "rank": 0, "environment_type": {"type": "deployment_environment_type",
@@ -95,7 +96,7 @@ def deployment(number: int, environment: Document, owner: str, *, done: bool = T
 
 
 def fill_repository_settings(repository: SimRepository) -> None:
-    """One of each setting that a repository may have."""
+    """Add one of each setting of a repository."""
     owner = repository.uuid
     production = environment("Production", owner)
     repository.settings.update(
@@ -149,7 +150,7 @@ def fill_repository_settings(repository: SimRepository) -> None:
 
 
 def fill_workspace_settings(workspace: SimWorkspace) -> None:
-    """One of each setting that a workspace and its projects may have."""
+    """Add one of each setting of a workspace and its projects."""
     workspace.groups["developers"] = "Developers"
     workspace.settings.update(
         {

@@ -1,6 +1,6 @@
 """The world behind the API: workspaces, repositories on disk, people, pull requests, pipelines.
 
-Plain objects that tests and the demo change directly; `render` turns them into Bitbucket's JSON.
+Tests and the demo change these objects directly; `api/render.py` turns them into JSON.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class World(BaseWorld):
         )
 
     def rename_workspace(self, old: str, new: str) -> SimWorkspace:
-        """Give a workspace another slug. Nothing redirects from the old one; its tokens live on."""
+        """Change the slug of a workspace. The old one does not redirect; its tokens stay valid."""
         workspace = self.workspaces.pop(old)
         workspace.slug = new
         self.workspaces[new] = workspace
@@ -73,7 +73,7 @@ class World(BaseWorld):
         return workspace
 
     def repository(self, workspace: str, key: str) -> SimRepository | None:
-        """The repository of this slug or uuid. A workspace `{}` stands for any, if it is a uuid."""
+        """The repository of this slug or uuid. With a uuid, `{}` means any workspace."""
         if workspace == "{}":
             places = list(self.workspaces.values()) if key.startswith("{") else []
         else:
@@ -82,22 +82,22 @@ class World(BaseWorld):
         return next((one for one in (place.repository(key) for place in places) if one is not None), None)
 
     def moved_to(self, workspace: str, slug: str) -> SimRepository | None:
-        """What had this address once and has another now."""
+        """The repository that had this path before and has another now."""
         target = self.moved.get(f"{workspace}/{slug}")
         return self.repository("{}", target) if target is not None else None
 
-    # -- what signs in
+    # -- credentials
 
     def add_workspace_access_token(self, workspace: str, scopes: Iterable[str]) -> str:
-        """A token that sees a whole workspace."""
+        """Add an access token of a workspace; returns its secret."""
         return self._token("workspace_access_token", scopes, workspace=workspace)
 
     def add_project_access_token(self, workspace: str, project: str, scopes: Iterable[str]) -> str:
-        """A token that sees one project."""
+        """Add an access token of a project; returns its secret."""
         return self._token("project_access_token", scopes, workspace=workspace, project=project)
 
     def add_repository_access_token(self, workspace: str, repository: str, scopes: Iterable[str]) -> str:
-        """A token that sees one repository."""
+        """Add an access token of a repository; returns its secret."""
         return self._token("repository_access_token", scopes, workspace=workspace, repository=repository)
 
     def add_api_token(self, user: User, scopes: Iterable[str], *, expires: datetime | None = None) -> str:
@@ -131,7 +131,7 @@ class World(BaseWorld):
         return token.app_key, token.client_id, token.secret
 
     def revoke(self, secret: str) -> None:
-        """A secret signs in no longer."""
+        """Revoke the credential of this secret."""
         self.tokens = [one for one in self.tokens if one.secret != secret]
 
     def _token(
@@ -153,9 +153,9 @@ class World(BaseWorld):
     # -- on disk
 
     def save(self) -> None:
-        """Keep everything in the root folder, for the next start. It holds the secrets, too."""
+        """Write everything to the root folder, for the next start. The file contains the secrets."""
         writer = Writer(self.root, self, _kinds())
-        document = {"format": FORMAT, **{name: writer.value(getattr(self, name)) for name in _KEPT}}
+        document = {"format": FORMAT, **{name: writer.value(getattr(self, name)) for name in _SAVED}}
         beside = self.root / f".{FILE}.new"
         beside.touch(mode=0o600)
         beside.write_text(json.dumps(document, indent=1), encoding="utf-8")
@@ -163,7 +163,7 @@ class World(BaseWorld):
 
     @classmethod
     def load(cls, root: Path) -> World | None:
-        """What `save` kept in `root`, or None. Raises ValueError where the file is something else."""
+        """The world that `save` wrote to `root`, or None. Raises ValueError where the file is invalid."""
         try:
             document: dict[str, Any] = json.loads((root / FILE).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -172,14 +172,25 @@ class World(BaseWorld):
             raise ValueError(f"{root / FILE} is not a simulated Bitbucket of this version")
         world = cls(root)
         reader = Reader(root, world, _kinds())
-        for name in _KEPT:
+        for name in _SAVED:
             if name in document:
                 setattr(world, name, reader.value(document[name]))
         return world
 
 
-# In this order: what comes later refers to what came before.
-_KEPT = ("limit", "limits", "sizes", "secrets", "users", "tokens", "workspaces", "moved", "_last", "_numbers")
+# Saved attributes. Later ones refer to earlier ones.
+_SAVED = (
+    "limit",
+    "limits",
+    "sizes",
+    "secrets",
+    "users",
+    "tokens",
+    "workspaces",
+    "moved",
+    "_last",
+    "_numbers",
+)
 
 
 def _kinds() -> dict[str, type]:

@@ -1,1 +1,1 @@
-"""The simulated REST API's writing side."""
+"""The writing routes of the simulated REST API."""

@@ -1,4 +1,4 @@
-"""Writing what is said about commits: comments, approvals, statuses and reports."""
+"""Writing routes of commits: comments, approvals, statuses and reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing files: downloads, snippets, and commits made over the API."""
+"""Writing routes of downloads, snippets, and commits over the API."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _delete_download(call: Write) -> Response:
 
 
 def _commit(call: Write) -> Response:
-    """A commit of the files that come as parts: each is named by its path; `files` names those to remove."""
+    """Commit the files of the body: each part is named by its path; `files` names those to remove."""
     repository = call.repository()
     said = {one.name: one.content.decode() for one in call.parts if not one.filename and one.name in _SAID}
     files: dict[str, bytes | None] = {
@@ -77,7 +77,7 @@ _SAID = ("message", "author", "branch", "parents")
 
 
 def _described(call: Write) -> tuple[Document, list[Part]]:
-    """What is said of a snippet, and its files, in whichever of the three ways it came."""
+    """The fields and files of a snippet, from any of the three accepted media types."""
     if not call.parts:
         return call.body, []
     first, *rest = call.parts
@@ -111,7 +111,7 @@ def _create_snippet(call: Write) -> Response:
 
 
 def _update_snippet(call: Write) -> Response:
-    """What is not named stays. A file that is named and does not come is removed."""
+    """Files that are not named stay. A named file without content is removed."""
     snippet = named_snippet(call)
     said, parts = _described(call)
     if "title" in said:

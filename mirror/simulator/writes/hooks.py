@@ -1,4 +1,4 @@
-"""Writing deploy keys and hooks."""
+"""Writing routes of deploy keys and hooks."""
 
 from __future__ import annotations
 

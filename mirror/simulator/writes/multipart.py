@@ -1,4 +1,4 @@
-"""Bodies of several parts."""
+"""Multipart bodies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mirror.simulator.api.paging import BadRequest
 
 @dataclass(frozen=True)
 class Part:
-    """One part: the name of its field, of its file (empty: it is none), its media type and content."""
+    """One part: its field, file name (empty: not a file), media type and content."""
 
     name: str
     filename: str

@@ -1,4 +1,4 @@
-"""Writing who may do what."""
+"""Writing routes of permissions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROJECT = Object(
 
 
 def _grant(owner_of: OwnerOf, who: str) -> Handler:
-    """Give a user or a group (`who`) a permission."""
+    """A handler that grants a permission to a user or a group (`who`)."""
 
     def handler(call: Write) -> Response:
         owner, permission = owner_of(call), call.given["permission"]
@@ -50,7 +50,7 @@ def _permission_entry(call: Write, owner: SettingsOwner, who: str) -> Document:
 
 
 def _take_seat(owner: SettingsOwner, entry: Document) -> None:
-    """Refuse somebody who has no access yet where every seat that was paid for is taken."""
+    """Refuse access to a further user where all seats of the workspace are taken."""
     workspace = owner.workspace
     everywhere = [
         *(one.settings for one in workspace.repositories.values()),
@@ -69,7 +69,7 @@ def _take_seat(owner: SettingsOwner, entry: Document) -> None:
 
 
 def _note_effective(owner: SettingsOwner, user: Document, permission: str | None) -> None:
-    """Keep the workspace's list of who may do what in which repository."""
+    """Update the workspace's list of repository permissions."""
     assert owner.repository is not None
     entry = {"user": user, "repository": {"@repository": owner.repository.slug}}
     found: list[Any] = owner.workspace.settings.setdefault("repository_permissions", [])

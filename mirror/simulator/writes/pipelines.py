@@ -1,4 +1,4 @@
-"""Writing what pipelines are set up with: variables, keys, schedules and environments."""
+"""Writing routes of pipelines: variables, keys, schedules and environments."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mirror.simulator.writes.schemas import AnyValue, Boolean, Integer, Object, 
 from mirror.simulator.writes.setting_lists import SettingsOwner, new_uuid, of_repository, of_workspace
 
 Handler = Callable[[Write], Response]
-# Whose variables they are, and under which name they are kept.
+# Returns the owner of the variables, and the name of their list.
 Variables = Callable[[Write], tuple[SettingsOwner, str]]
 DISABLED = "Pipelines is not enabled for this repository."
 TOO_MANY_SCHEDULES = "You have reached the maximum limit of schedules for this repository."
-# Stage, name and rank of the environments that Bitbucket makes by itself.
+# Stage, name and rank of the environments that Bitbucket creates.
 USUAL = (("Test", "Test", 0), ("Staging", "Staging", 1), ("Production", "Production", 2))
 _VARIABLE: dict[str, Schema] = {"key": String(), "value": String(), "secured": Boolean(), "uuid": String()}
 VARIABLE = Object(_VARIABLE)
@@ -139,7 +139,7 @@ def _delete_variable(variables_of: Variables) -> Handler:
 
 
 def _variable(call: Write, old: Document, others: list[Any]) -> Document:
-    """What the body makes of a variable. A secured one's value is kept where nobody reads it."""
+    """A variable changed by the body. The value of a secured one goes to `World.secrets`."""
     given = call.given
     key = given.get("key", old.get("key"))
     if not _KEY.fullmatch(key or ""):

@@ -1,4 +1,4 @@
-"""Writing pull requests, and what is said in them."""
+"""Writing routes of pull requests, their comments and tasks."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _create(call: Write) -> Response:
 
 
 def _same(call: Write, pull: PullRequest) -> Response:
-    """What a second pull request between the same branches comes to."""
+    """The response to a second pull request between the same branches."""
     if not call.switches.same_pull_request_is_updated:
         raise BadRequest("There is an open pull request between these branches already.")
     _change(call, pull)
@@ -120,7 +120,7 @@ def _has_all(repository: SimRepository, source: str, destination: str) -> bool:
 
 
 def _reviewers(call: Write, repository: GitRepository, author: User) -> list[User]:
-    """The reviewers that the body names. One who may not review spoils it all."""
+    """The reviewers in the body. An invalid one is refused or, by a switch, left out."""
     found: list[User] = []
     for one in call.given.get("reviewers", []):
         user = call.world.account(one.get("uuid") or one.get("account_id") or "")
@@ -217,7 +217,7 @@ def _unrequest_changes(call: Write) -> Response:
 
 
 def raw_of(call: Write) -> str:
-    """The text that a comment is to have."""
+    """The text of a comment in the body."""
     text: str = call.given["content"].get("raw") or ""
     if not text.strip():
         raise BadRequest("content.raw: required key not provided")
@@ -233,7 +233,7 @@ def inline_of(call: Write) -> Document | None:
 
 
 def parent_of(call: Write, comments: list[Comment]) -> Comment | None:
-    """The comment that this one is an answer to."""
+    """The comment that this one replies to."""
     given = call.given.get("parent", {}).get("id")
     if given is None:
         return None
@@ -253,7 +253,7 @@ def _create_comment(call: Write) -> Response:
 
 
 def _comment(call: Write, comments: list[Comment]) -> Comment:
-    """The comment named in the address, of those."""
+    """The comment of `comments` that the path names."""
     for one in comments:
         if one.id == number(call.names["comment"]) and not one.deleted:
             return one
@@ -261,7 +261,7 @@ def _comment(call: Write, comments: list[Comment]) -> Comment:
 
 
 def own_comment(call: Write, comments: list[Comment]) -> Comment:
-    """The comment named in the address, which only its author may change."""
+    """The comment that the path names. Only its author may change it."""
     found = _comment(call, comments)
     if found.author is not call.actor:
         raise Forbidden("You can only change your own comments.")

@@ -1,4 +1,4 @@
-"""Writing projects, repositories and refs."""
+"""Writing routes of projects, repositories and refs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from mirror.simulator.api.paging import BadRequest
 from mirror.simulator.api.routing import NOT_YOURS, Forbidden, Hidden
-from mirror.simulator.authentication import sees
+from mirror.simulator.authentication import can_see
 from mirror.simulator.responses import json_response
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.world import SimWorkspace
@@ -43,7 +43,7 @@ REF = Object(
 
 
 def slug_of(name: str) -> str:
-    """The slug that a name gives."""
+    """The slug of a name."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-")
 
 
@@ -87,13 +87,13 @@ def _delete_project(call: Write) -> Response:
         raise Hidden("Project not found")
     if any(one.project == key for one in workspace.repositories.values()):
         raise Forbidden("Cannot delete a project that has repositories.")
-    for kept in (workspace.projects, workspace.project_details, workspace.project_settings):
-        kept.pop(key, None)
+    for documents in (workspace.projects, workspace.project_details, workspace.project_settings):
+        documents.pop(key, None)
     return nothing()
 
 
 def _check_reach(call: Write, project: str | None) -> None:
-    """Refuse what a token that sees less than the workspace has no business with."""
+    """Refuse a token that is limited to a project or repository."""
     token = call.token
     if token.repository is not None or token.project not in (None, project):
         raise Forbidden("Your credentials do not give access to this project.")
@@ -123,7 +123,7 @@ def _new_repository(call: Write, workspace: SimWorkspace, slug: str) -> Document
 
 
 def _project_of(call: Write, workspace: SimWorkspace) -> str:
-    """The key of the project that the body names; the workspace's oldest where it names none."""
+    """The key of the project in the body; without one, the oldest project."""
     wanted = call.given.get("project", {})
     if not wanted.get("key") and not wanted.get("uuid"):
         return next(iter(workspace.projects), "PROJ")
@@ -148,7 +148,7 @@ def _update_repository(call: Write) -> Response:
     found = workspace.repository(slug)
     if found is None:
         return json_response(_new_repository(call, workspace, slug), 201)
-    if not sees(call.token, found):
+    if not can_see(call.token, found):
         raise Hidden(NOT_YOURS)
     given = call.given
     branch = given.get("mainbranch", {}).get("name")
@@ -215,7 +215,7 @@ def _create_ref(prefix: bytes, kind: str) -> Any:
 
 
 def _commit_of(repository: SimRepository, wanted: str) -> str:
-    """The commit that a hash, its beginning or the name of a branch means."""
+    """The commit that a hash, its prefix or a branch names."""
     value = repository.branch(wanted)
     if value is not None:
         return value

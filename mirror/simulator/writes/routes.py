@@ -1,4 +1,4 @@
-"""All writing routes together."""
+"""WRITES: all writing routes."""
 
 from __future__ import annotations
 

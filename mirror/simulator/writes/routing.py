@@ -1,4 +1,4 @@
-"""What a writing route is, and what its calls bring along."""
+"""Writing routes, their calls, and the exceptions that refuse a call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BAD_MEDIA = "Unsupported Content-Type: "
 
 
 class Refused(Exception):
-    """Refused with a status of its own."""
+    """A refusal with this status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class Refused(Exception):
 
 
 class Malformed(Exception):
-    """The body does not have the schema that it must have; what is wrong, by field."""
+    """400: the body violates the schema. `fields` has the errors by field."""
 
     def __init__(self, fields: dict[str, list[str]]) -> None:
         super().__init__("Bad request")
@@ -42,7 +42,7 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class Write(Call):
-    """One call of a writing route: `body` is the JSON that came, `parts` what came as multipart."""
+    """One call of a writing route: `body` is its JSON, `parts` are the parts of a multipart body."""
 
     body: Any = None
     parts: Sequence[Part] = ()
@@ -54,7 +54,7 @@ class Write(Call):
 
     @property
     def actor(self) -> User:
-        """Who is recorded as having done this."""
+        """The account that is recorded as the author of the change."""
         return self.world.actor(self.token)
 
     def member(self, key: str, workspace: str) -> User:
@@ -69,9 +69,9 @@ class Write(Call):
 
 @dataclass(frozen=True)
 class WriteRoute:
-    """One method of one address.
+    """A method and a path template with their handler.
 
-    `scopes` are the classic scopes that it asks for, `long` those of API tokens: all of each. `schema` is
+    `scopes` are the classic scopes that it requires, `long` those of API tokens: all of each. `schema` is
     that of its JSON body, None where no field is looked at. `media` are the types of body that it takes;
     without any it takes whatever comes. `users_only` names the switch that lets in what signs in for no
     user, where nothing else does.
@@ -87,11 +87,11 @@ class WriteRoute:
     users_only: Callable[[Switches], bool] | None = None
 
     def match(self, raw: str) -> dict[str, str] | None:
-        """The names in the address, decoded, or None where it is another."""
+        """The values of the placeholders, decoded; None where the path does not match."""
         return address(self.template, raw)
 
     def check_credential(self, token: Token, switches: Switches) -> None:
-        """Raise where a credential is not one for this route."""
+        """Raise Forbidden or Hidden where the credential may not use the route."""
         is_let_in = token.user is not None or (
             token.kind in ACCESS_TOKENS and self.users_only is not None and self.users_only(switches)
         )
@@ -104,7 +104,8 @@ class WriteRoute:
             raise Hidden("no scope", scope=", ".join(self.scopes))
 
     def read(self, content: bytes, kind: str, switches: Switches) -> tuple[Any, list[Part]]:
-        """The JSON and the parts of a body whose Content-Type is `kind`. Raises what refuses it."""
+        """The JSON and the parts of a body whose Content-Type is `kind`. Raises
+        BadRequest, Malformed or Refused."""
         if self.method == "DELETE" or not self.media:
             return {}, []
         name = kind.partition(";")[0].strip().lower()
@@ -124,7 +125,7 @@ class WriteRoute:
         return body, []
 
     def check(self, body: Any, switches: Switches) -> None:
-        """Raise `Malformed` where a body does not have the route's schema."""
+        """Raise Malformed where a body violates the schema of the route."""
         found: dict[str, list[str]] = {}
         for path, text in (self.schema or Object()).errors(body, ""):
             found.setdefault(path, []).append(text)
@@ -142,15 +143,15 @@ def _media_status(route: WriteRoute, switches: Switches) -> int:
 
 
 def malformed(fields: Mapping[str, list[str]]) -> Response:
-    """The refusal of a body of another schema."""
+    """The response to a body that violates the schema."""
     return error_response(400, "Bad request", fields=dict(fields))
 
 
 def created(document: Document) -> Response:
-    """The answer about something new."""
+    """The response to a creation: 201."""
     return json_response(document, 201)
 
 
 def nothing() -> Response:
-    """The answer that has no body."""
+    """The response without a body: 204."""
     return Response(status_code=204)

@@ -1,4 +1,4 @@
-"""Shapes of request bodies, as the published description of the API has them."""
+"""Schemas of request bodies, after the published description of the API."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SchemaError = tuple[str, str]
 
 @dataclass(frozen=True)
 class String:
-    """A text: one of `choices` where there are any, matching `pattern`, of at most `most` characters."""
+    """A string: one of `choices` where there are any, matching `pattern`, of at most `most` characters."""
 
     choices: tuple[str, ...] = ()
     pattern: str = ""
     most: int | None = None
 
     def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
-        """What is wrong with `value`, with the path to it."""
+        """The errors of `value`, each with its path."""
         if not isinstance(value, str):
             yield path, f"expected str, got {type(value).__name__}"
         elif self.choices and value not in self.choices:
@@ -32,12 +32,12 @@ class String:
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number, `least` or more."""
+    """An integer, `least` or more."""
 
     least: int | None = None
 
     def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
-        """What is wrong with `value`, with the path to it."""
+        """The errors of `value`, each with its path."""
         if isinstance(value, bool) or not isinstance(value, int):
             yield path, f"expected int, got {type(value).__name__}"
         elif self.least is not None and value < self.least:
@@ -49,7 +49,7 @@ class Boolean:
     """True or false."""
 
     def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
-        """What is wrong with `value`, with the path to it."""
+        """The errors of `value`, each with its path."""
         if not isinstance(value, bool):
             yield path, f"expected bool, got {type(value).__name__}"
 
@@ -59,7 +59,7 @@ class AnyValue:
     """Any value."""
 
     def errors(self, _value: Any, _path: str) -> Iterator[SchemaError]:
-        """Nothing is wrong with any value."""
+        """No errors."""
         return iter(())
 
 
@@ -72,7 +72,7 @@ class Array:
     most: int | None = None
 
     def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
-        """What is wrong with `value`, with the path to it."""
+        """The errors of `value`, each with its path."""
         if not isinstance(value, list):
             yield path, f"expected list, got {type(value).__name__}"
             return
@@ -84,15 +84,15 @@ class Array:
 
 @dataclass(frozen=True)
 class Object:
-    """An object. `needs` names the fields that must be there. Other fields than `fields` are ignored, or
-    refused where it is `closed`. A null stands for a field that is not there."""
+    """An object. `needs` are the required fields. Fields outside `fields` are ignored, or errors where
+    the schema is `closed`. Null counts as absent."""
 
     fields: Mapping[str, Schema] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     closed: bool = False
 
     def errors(self, value: Any, path: str) -> Iterator[SchemaError]:
-        """What is wrong with `value`, with the path to it."""
+        """The errors of `value`, each with its path."""
         if not isinstance(value, dict):
             yield path, f"expected dict, got {type(value).__name__}"
             return

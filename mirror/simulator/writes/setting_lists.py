@@ -1,6 +1,6 @@
-"""Lists of settings: where they are kept, and adding to them, changing them and taking out of them.
+"""Lists of settings, and how to add, replace and remove their entries.
 
-What is kept is the document that the API shows. A change puts a new one in its owner.
+An entry is the document that the API shows. A change replaces it with a new document.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mirror.simulator.writes.routing import Document, Write
 
 @dataclass(frozen=True)
 class SettingsOwner:
-    """Whose settings these are: a repository's, or a workspace's or one of its projects'."""
+    """A repository, a workspace or a project, with its settings."""
 
     settings: Document
     workspace: SimWorkspace
@@ -28,20 +28,20 @@ class SettingsOwner:
     project: str = ""
 
     def shown(self, call: Write, document: Document) -> Document:
-        """A kept document as the API shows it."""
+        """A stored document as the API shows it."""
         if self.repository is not None:
-            return call.render.settled(document, self.repository)
-        return call.render.settled_in(document, self.workspace, self.project)
+            return call.render.repository_setting(document, self.repository)
+        return call.render.group_setting(document, self.workspace, self.project)
 
     @property
     def kind(self) -> str:
-        """What it is: repository, project or workspace."""
+        """`repository`, `project` or `workspace`."""
         if self.repository is not None:
             return "repository"
         return "project" if self.project else "workspace"
 
     def list(self, name: str) -> list[Any]:
-        """The list of this name, a new one where there was none."""
+        """The list of this name, created where it does not exist."""
         found: list[Any] = self.settings.setdefault(name, [])
         return found
 
@@ -66,7 +66,7 @@ class SettingsOwner:
         return new
 
     def remove(self, name: str, old: Document) -> None:
-        """Take an entry out of a list."""
+        """Remove an entry from a list."""
         self.settings[name] = [one for one in self.list(name) if one is not old]
 
 
@@ -74,19 +74,19 @@ OwnerOf = Callable[[Write], SettingsOwner]
 
 
 def of_repository(call: Write) -> SettingsOwner:
-    """The settings of the repository named in the address."""
+    """The settings of the repository that the path names."""
     repository = call.repository()
     return SettingsOwner(repository.settings, repository.workspace, repository)
 
 
 def of_workspace(call: Write) -> SettingsOwner:
-    """The settings of the workspace named in the address."""
+    """The settings of the workspace that the path names."""
     workspace = call.workspace()
     return SettingsOwner(workspace.settings, workspace)
 
 
 def of_project(call: Write) -> SettingsOwner:
-    """The settings of the project named in the address."""
+    """The settings of the project that the path names."""
     workspace, key = call.workspace(), call.names["project"]
     if key not in workspace.projects:
         raise Hidden("Project not found")
@@ -94,12 +94,12 @@ def of_project(call: Write) -> SettingsOwner:
 
 
 def new_uuid() -> str:
-    """A uuid that nothing else has."""
+    """A new random uuid, in braces."""
     return "{" + str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)) + "}"
 
 
 def group(slug: str, owner: SettingsOwner) -> Document:
-    """A group of the workspace. Raises BadRequest where it has none of this slug."""
+    """The group of this slug. Raises BadRequest where the workspace has no such group."""
     if slug not in owner.workspace.groups:
         raise BadRequest(f"No group with the slug '{slug}'.")
     name = owner.workspace.groups[slug]

@@ -1,4 +1,4 @@
-"""Writing branch restrictions, branching models and default reviewers."""
+"""Writing routes of branch restrictions, branching models and default reviewers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = (
     "require_all_dependencies_merged", "enforce_merge_checks", "allow_auto_merge_when_builds_pass",
     "require_all_comments_resolved",
 )  # fmt: skip
-# Those that are about people.
+# Restrictions that exempt users and groups.
 OF_PEOPLE = ("push", "restrict_merges")
 _ACCOUNT = Object({"uuid": String(), "account_id": String()})
 _RESTRICTION: dict[str, Schema] = {
@@ -85,21 +85,33 @@ def _restriction(call: Write, owner: SettingsOwner) -> Document:
 
 
 def _restrict(call: Write, owner: SettingsOwner, made: Document) -> None:
-    """Put what the body says into a restriction. Raises BadRequest where that cannot be."""
+    """Apply the body to a restriction. Raises BadRequest where the result is invalid."""
     given = call.given
     for name in ("kind", "branch_match_kind", "pattern", "branch_type", "value"):
         if name in given:
             made[name] = given[name]
     is_glob = made["branch_match_kind"] == "glob"
-    match = made.get("pattern" if is_glob else "branch_type")
-    if not match:
+    if not made.get("pattern" if is_glob else "branch_type"):
         raise BadRequest("pattern or branch_type: required key not provided")
     if not is_glob:
         made["pattern"] = ""
-    for other in owner.list("branch_restrictions"):
-        key = (other["kind"], other.get("pattern") or other.get("branch_type"), other["branch_match_kind"])
-        if other["id"] != made["id"] and key == (made["kind"], match, made["branch_match_kind"]):
-            raise BadRequest("A restriction of this kind for these branches already exists.")
+    if any(
+        other["id"] != made["id"] and _key(other) == _key(made) for other in owner.list("branch_restrictions")
+    ):
+        raise BadRequest("A restriction of this kind for these branches already exists.")
+    _exempt_people(call, owner, made)
+    made["links"] = {"self": {"href": f"@api/branch-restrictions/{made['id']}"}}
+
+
+def _key(restriction: Document) -> tuple[str, ...]:
+    """The kind and branches of a restriction. No two restrictions have the same."""
+    branches = restriction.get("pattern") or restriction.get("branch_type") or ""
+    return restriction["kind"], branches, restriction["branch_match_kind"]
+
+
+def _exempt_people(call: Write, owner: SettingsOwner, made: Document) -> None:
+    """Apply the users and groups of the body to a restriction."""
+    given = call.given
     if made["kind"] in OF_PEOPLE:
         if not {"users", "groups"} <= {*given, *made}:
             raise BadRequest(f"users and groups are required for restrictions of the kind {made['kind']}")
@@ -109,7 +121,6 @@ def _restrict(call: Write, owner: SettingsOwner, made: Document) -> None:
         made["users"] = [_exempt(call, one, owner) for one in given.get("users", [])]
     if "groups" in given or "groups" not in made:
         made["groups"] = [group(one.get("slug", ""), owner) for one in given.get("groups", [])]
-    made["links"] = {"self": {"href": f"@api/branch-restrictions/{made['id']}"}}
 
 
 def _exempt(call: Write, account: Document, owner: SettingsOwner) -> Document:
@@ -169,7 +180,7 @@ def _merge_types(settings: Document, given: list[Document]) -> None:
 
 
 def _branch_of(owner: SettingsOwner, name: str, branch: Document) -> Document:
-    """A branch of the model, checked: it must be there, where the repository's own model names one."""
+    """A branch of the model. In a repository's own model it must exist."""
     wanted = None if branch.get("use_mainbranch") else branch.get("name")
     repository = owner.repository
     is_valid = repository is None or wanted is None or repository.has_branch(wanted)
