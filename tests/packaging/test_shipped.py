@@ -103,7 +103,7 @@ def test_everything_is_pinned_by_hash() -> None:
 
 def test_the_map_names_every_room() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    assert text.count("\n") <= 150
+    assert text.count("\n") < 150
     for path in (ROOT / "mirror").iterdir():
         room = path.stem
         if not room.startswith("__") and path.suffix in ("", ".py") and room != "py":
