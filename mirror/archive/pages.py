@@ -72,7 +72,7 @@ class Pages:
     place: str
     renderer: Renderer
     search: SearchIndex
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     files: Files = field(init=False)
     count: int = 0
     about: str = ""
@@ -85,7 +85,7 @@ class Pages:
         self.files = Files(self.folder, self.top / self.place)
 
     def write(self) -> None:
-        """Write all pages. Raises OSError where the disk fails, and StoreDamaged where it cannot be told
+        """Write all pages. Raises OSError where the disk fails, and StoreDamaged where nobody can say
         what there is."""
         documents = self._documents()
         self.counts = {kind: len(several) for kind, several in documents.items()}
@@ -168,7 +168,7 @@ class Pages:
         target.write_bytes(self.renderer.page(template, place, here=path, **self._base, **context))
         self.count += 1
         if self.count % 50 == 0:
-            self.tell(f"{self.count} pages")
+            self.report(f"{self.count} pages")
 
     def _list(self, folder: str, title: str, columns: Sequence[str], rows: Iterator[Row]) -> None:
         """A list of rows in pages, each written as soon as it is full."""

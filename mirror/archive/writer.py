@@ -65,7 +65,7 @@ def archive(
     form: str,
     *,
     at: str = "latest",
-    tell: Callable[[str, str], None] = lambda *_: None,
+    report: Callable[[str, str], None] = lambda *_: None,
 ) -> list[Archived]:
     """Write pages of what `selector` means, as it was `at`, to the folder `target`; `form` is `html` or
     `markdown`.
@@ -80,7 +80,7 @@ def archive(
         chosen = extract.choose(several, at)
         destination = Destination(target, EXPORTING)
         try:
-            job = _Job(destination.begin(), Renderer(FORMS[form]), at, target, tell)
+            job = _Job(destination.begin(), Renderer(FORMS[form]), at, target, report)
             done = [_unreadable(damage) for damage in damages]
             places = _places(several)
             done += [job.do(*one) for one in zip(several, chosen, places, strict=True)]
@@ -94,7 +94,7 @@ def archive(
 
 
 def _unreadable(damage: StoreDamaged) -> Archived:
-    """A folder of which nobody can tell whose it is."""
+    """A folder of which nobody knows the owner."""
     name, problems = extract.unreadable(damage)
     return Archived(name, None, "", problems=problems)
 
@@ -126,13 +126,13 @@ class _Job:
     """Writes an archive to the folder `top`, which becomes `target`."""
 
     def __init__(
-        self, top: Path, renderer: Renderer, at: str, target: Path, tell: Callable[[str, str], None]
+        self, top: Path, renderer: Renderer, at: str, target: Path, report: Callable[[str, str], None]
     ) -> None:
         self._top = top
         self._renderer = renderer
         self._at = at
         self._target = target
-        self._tell = tell
+        self._report = report
 
     def do(self, folder: AnyFolder, when: At | MirrorError, place: str) -> Archived:
         """Write the pages of one folder. Done again where a prune or an erasure changed it meanwhile."""
@@ -149,7 +149,7 @@ class _Job:
                 when = snapshot_at(folder, self._at)
             except MirrorError as error:
                 return Archived(name, None, target, problems=(extract.problem_of(error),))
-        self._tell(name, "done")
+        self._report(name, "done")
         return done
 
     def _write(self, folder: AnyFolder, when: At, place: str) -> Archived:
@@ -158,7 +158,7 @@ class _Job:
         problems: list[tuple[int, str]] = []
         with search.SearchIndex(index, name) as found:
             pages = Pages(
-                folder, when, self._top, place, self._renderer, found, lambda text: self._tell(name, text)
+                folder, when, self._top, place, self._renderer, found, lambda text: self._report(name, text)
             )
             try:
                 pages.write()

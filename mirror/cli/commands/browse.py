@@ -233,7 +233,7 @@ async def _run_archive(context: Context) -> int:
             options.to.absolute(),
             options.format,
             at=options.at,
-            tell=progress.report,
+            report=progress.report,
         )
     codes = [code for one in found for code, _ in one.problems]
     context.out.document({"exit_code": worst(codes), "items": [one.to_json() for one in found]})
