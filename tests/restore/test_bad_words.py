@@ -14,9 +14,9 @@ from tests.place import Place
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("restore", "acme/website", "--to", "http://user:s3cr3t@[x"), "is not a URL"),
-        (("restore", "acme/website", "--to", "http://x:99999/s3cr3t"), "is not a URL"),
-        (("restore", "acme/website", "--to", "https:///s3cr3t"), "is not a URL"),
+        (("restore", "acme/website", "--to", "http://user:s3cr3t@[x"), "malformed URL"),
+        (("restore", "acme/website", "--to", "http://x:99999/s3cr3t"), "malformed URL"),
+        (("restore", "acme/website", "--to", "https:///s3cr3t"), "malformed URL"),
         (("restore", "acme/website", "--to", "/", "--overwrite", "--yes"), "the root of the file system"),
         (
             ("restore", "acme/website", "--to", "/tmp/..", "--overwrite", "--yes"),
