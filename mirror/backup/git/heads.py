@@ -43,7 +43,7 @@ class Heads:
 
 
 async def fetch_from_elsewhere(context: Context, found: Heads, ask: Ask, *, own_only: bool = False) -> None:
-    """Ask for the heads that are not pinned wherever they may be, and add to `found` what came.
+    """Fetch the heads that are not pinned from every possible source, and add them to `found`.
 
     With `own_only` no fork is asked. The next run asks what cannot be asked now.
     """

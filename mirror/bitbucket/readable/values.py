@@ -10,7 +10,7 @@ from mirror.model import JsonObject
 
 @dataclass(frozen=True)
 class Text:
-    """What somebody wrote, in Bitbucket's Markdown. `people` are names by the ids that mentions use."""
+    """A text in Bitbucket's Markdown. `people` are names by the ids that mentions use."""
 
     raw: str = ""
     people: Mapping[str, str] = field(default_factory=dict, compare=False, hash=False)
@@ -64,7 +64,7 @@ class Comment:
 
 @dataclass(frozen=True)
 class Participant:
-    """Somebody at a pull request or commit. `state` is `approved`, `changes_requested` or empty."""
+    """A participant of a pull request or commit. `state` is `approved`, `changes_requested` or empty."""
 
     name: str
     is_reviewer: bool
