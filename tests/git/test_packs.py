@@ -25,6 +25,7 @@ from mirror.git.pack.format import read_entry_header
 from mirror.git.pack.index import write_index
 from mirror.git.pack.limits import DEFAULT_LIMITS, SPILL_BYTES, PackLimits
 from mirror.git.pack.receiver import sweep
+from mirror.git.pack.resolver import Resolver
 from mirror.git.pack.scanner import PackScanner
 from tests.git.backend import git, need_git
 from tests.git.crafted import (
@@ -217,6 +218,22 @@ def test_whatever_does_not_fit_goes_to_disk_and_nothing_changes(
     _, links = receive(tmp_path / "m.git", made[way], [10_000] * 1000, processes=2, limits=BOUNDS[bounds])
     assert published(tmp_path / "m.git") == indexed_by_git(tmp_path / "git.git", made[way])
     assert links == true_links(repository)
+
+
+def test_an_entry_ends_where_the_large_one_after_it_begins(tmp_path: Path) -> None:
+    """What resolves ahead reads the last entry that is here while a large one is still arriving."""
+    content = random.Random(3).randbytes(5000)
+    pack = Crafted()
+    pack.whole(TREE, b"100644 large\0" + name_of(BLOB, content))
+    begins = pack.whole(BLOB, content)
+    limits = PackLimits(stream_min_bytes=100, gather_bytes=1)
+    path = tmp_path / "part.pack"
+    with path.open("wb") as stream, closing(PackScanner(stream, tmp_path, limits)) as scanning:
+        scanning.write(pack.done()[: begins + 2000])
+        stream.flush()
+        with closing(Resolver(path, scanning.entries, limits)) as resolver:
+            resolver.resolve(processes=1)
+            assert b"".join(resolver.links()) == name_of(BLOB, content)
 
 
 @pytest.mark.parametrize("large", [SPILL_BYTES, 500])

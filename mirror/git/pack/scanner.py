@@ -127,7 +127,8 @@ class PackScanner:
             raise PackDamaged("data follows its end")
         self._digest.update(memoryview(data)[:at])
         self._begin += at
-        entries.end = self._begin
+        # What has arrived of a large entry is not part of the one before it.
+        entries.end = self._large.offset if self._large is not None else self._begin
         del self._buffer[:at]
 
     def _scan_entries(self, data: bytes, at: int, *, is_last: bool) -> int:
