@@ -31,7 +31,7 @@ def make_upstream(tmp_path: Path) -> Path:
 
 
 def get(backend: GitBackend, mirror: Path, **more: Any) -> FetchResult:
-    job = FetchJob(str(mirror), f"{backend.url}/up.git", LOGIN, silence_timeout=5.0)
+    job = FetchJob(str(mirror), f"{backend.url}/up.git", LOGIN, silence_timeout=30.0)
     return fetch(job, **more)
 
 

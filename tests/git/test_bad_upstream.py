@@ -69,7 +69,7 @@ def backend(upstream: Path) -> Iterator[GitBackend]:
 
 
 def get(backend: GitBackend, mirror: Path) -> FetchResult:
-    return fetch(FetchJob(str(mirror), f"{backend.url}/up.git", silence_timeout=3.0))
+    return fetch(FetchJob(str(mirror), f"{backend.url}/up.git", silence_timeout=30.0))
 
 
 def hand_over(work: Path, upstream: Path, branch: str) -> None:

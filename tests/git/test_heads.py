@@ -63,7 +63,7 @@ def mirror(backend: GitBackend, tmp_path: Path) -> Path:
 def ask(backend: GitBackend, mirror: Path, wants: dict[int, str], **more: object) -> HeadsResult:
     url = f"{backend.url}/{more.pop('name', 'fork')}.git"
     login = more.pop("login", GitLogin("ann", "secret"))
-    return pin_heads(HeadsJob(str(mirror), url, wants, login, silence_timeout=2.0, **more))  # type: ignore[arg-type]
+    return pin_heads(HeadsJob(str(mirror), url, wants, login, silence_timeout=30.0, **more))  # type: ignore[arg-type]
 
 
 def fork(backend: GitBackend, work: Path, *branches: str) -> dict[str, str]:

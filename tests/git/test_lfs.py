@@ -86,7 +86,7 @@ class Scene:
         fetch(FetchJob(str(self.mirror), self.url, self.login))
 
     def download_missing(self, **other: Any) -> LfsResult:
-        job = LfsJob(str(self.mirror), self.url, self.login, silence_timeout=2.0, pause=0.5)
+        job = LfsJob(str(self.mirror), self.url, self.login, silence_timeout=30.0, pause=0.5)
         return download_missing(replace(job, **other), watch=self.watch)
 
     def held(self) -> set[str]:

@@ -38,7 +38,7 @@ def backend(upstream: Path) -> Iterator[GitBackend]:
 
 
 def get(backend: GitBackend, mirror: Path) -> FetchResult:
-    return fetch(FetchJob(str(mirror), f"{backend.url}/up.git", silence_timeout=2.0))
+    return fetch(FetchJob(str(mirror), f"{backend.url}/up.git", silence_timeout=30.0))
 
 
 def test_a_ref_in_our_own_place_is_kept_by_value_and_never_under_its_name(

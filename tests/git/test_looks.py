@@ -35,7 +35,7 @@ def job(upstream: Path, tmp_path: Path) -> Iterator[FetchJob]:
     with GitBackend(upstream.parent) as running:
         tip = git("rev-parse", "main", cwd=upstream).strip()
         pins = {7: tip[:12], 8: NOBODY}
-        yield FetchJob(str(tmp_path / "m.git"), f"{running.url}/up.git", pins=pins, silence_timeout=2.0)
+        yield FetchJob(str(tmp_path / "m.git"), f"{running.url}/up.git", pins=pins, silence_timeout=30.0)
 
 
 def told(result: FetchResult) -> tuple[object, ...]:

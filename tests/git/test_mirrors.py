@@ -51,7 +51,7 @@ def backend(upstream: Path) -> Iterator[GitBackend]:
 
 def get(backend: GitBackend, mirror: Path, pins: dict[int, str] | None = None) -> FetchResult:
     login = GitLogin("ann", "secret")
-    return fetch(FetchJob(str(mirror), f"{backend.url}/up.git", login, pins or {}, silence_timeout=2.0))
+    return fetch(FetchJob(str(mirror), f"{backend.url}/up.git", login, pins or {}, silence_timeout=30.0))
 
 
 def test_a_second_fetch_of_nothing_new_changes_no_byte(backend: GitBackend, tmp_path: Path) -> None:

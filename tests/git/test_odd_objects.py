@@ -104,7 +104,7 @@ def backend(odd: Odd) -> Iterator[GitBackend]:
 
 
 def get(backend: GitBackend, mirror: Path, **more: object) -> FetchResult:
-    return fetch(FetchJob(str(mirror), f"{backend.url}/up.git", silence_timeout=5.0, **more))  # type: ignore[arg-type]
+    return fetch(FetchJob(str(mirror), f"{backend.url}/up.git", silence_timeout=30.0, **more))  # type: ignore[arg-type]
 
 
 def agree(backend: GitBackend, odd: Odd, mirror: Path, theirs: Path | None = None) -> None:
