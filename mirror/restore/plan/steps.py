@@ -1,0 +1,161 @@
+"""The words of a plan. All of it are values; whoever carries a plan out resolves `Made` and `Secret`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Literal
+
+from mirror.bitbucket.endpoints import Endpoint
+from mirror.model import Json
+
+
+@dataclass(frozen=True)
+class Made:
+    """Stands in a path or a body for a field (dotted) of what another step made or found."""
+
+    step: str
+    field: str = "uuid"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Stands in a body for a value that the secrets file gives under `key`. A plan never holds the value."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A stored file that is sent as a part of a multipart body: its field, its name, and its sha256 in the
+    folder that the plan reads."""
+
+    field: str
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that makes or changes something. A body of None is sent as `{}`; anywhere in it `Made` and
+    `Secret` may stand for a value."""
+
+    method: Literal["POST", "PUT"]
+    endpoint: Endpoint
+    parts: Mapping[str, str | int | Made]
+    body: object = None
+    files: tuple[Upload, ...] = ()
+
+
+@dataclass(frozen=True)
+class Find:
+    """How to find at the target what a step makes: by its natural key.
+
+    `endpoint` is a list, whose item has all the values of `key` (by dotted field) and, where `marker` is
+    given, text that begins with it in the field `marker[0]`; without `key` and `marker` it is one thing.
+    """
+
+    endpoint: Endpoint
+    parts: Mapping[str, str | int | Made]
+    key: Mapping[str, Json] = field(default_factory=dict)
+    marker: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Push:
+    """Refs of a mirror (`code`, or a snippet's) that are pushed, each to its own name."""
+
+    mirror: str
+    refs: Mapping[bytes, str]
+
+
+@dataclass(frozen=True)
+class SendObjects:
+    """The LFS objects that these hashes reach are sent."""
+
+    tips: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Retry:
+    """After a refusal with this status the request is sent once more, without `field` (dotted) or with only
+    what the server accepts of it; `told` is what the report says then."""
+
+    status: int
+    field: str
+    told: str
+
+
+class Stage(IntEnum):
+    """The order of a plan: every step of a stage, of all repositories, comes before the next stage."""
+
+    PROJECT = 1
+    REPOSITORY = 2
+    LFS_OBJECTS = 3
+    BRANCHES = 4  # heads and tags
+    MAIN_BRANCH = 5
+    OTHER_REFS = 6
+    PERMISSIONS = 7  # reviewers need them
+    SETTINGS = 8
+    PIPELINES_ENABLED = 9  # variables, environments and schedules may need it
+    PIPELINES = 10
+    PULL_REQUESTS = 11
+    COMMENTS = 12
+    RESTRICTIONS = 13
+    HOOKS = 14
+    PIPELINES_AS_THEY_WERE = 15
+
+
+class Why(StrEnum):
+    """Why something does not come back."""
+
+    NEVER = "Bitbucket lets nobody set it"
+    SECRET = "to be entered again: the secrets file does not have it"  # noqa: S105 - a reason
+    PERSON = "the person or group is not at the target"
+    CHOSEN = "left out as asked"
+    LACKING = "the backup does not have it"
+    ARCHIVED = "only the archive has it"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a restore makes.
+
+    `key` is the same whenever a plan is made of the same snapshot: the journal knows a step by it. `kind` is
+    the catalogue's. `label` names the thing for people. `after` are the keys of steps that must have been
+    done. `wanted` are the fields (dotted) that are compared where the thing exists; `change` is sent where
+    they differ and it may be overwritten, or where this restore made what has it by default.
+    `needs_user`: Bitbucket takes it from a user's credential only.
+    """
+
+    key: str
+    kind: str
+    label: str
+    action: Call | Push | SendObjects
+    stage: Stage
+    after: tuple[str, ...] = ()
+    find: Find | None = None
+    change: Call | None = None
+    wanted: Mapping[str, object] = field(default_factory=dict)
+    retries: tuple[Retry, ...] = ()
+    needs_user: bool = False
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Something of the original that does not come back. None of these makes a restore incomplete."""
+
+    key: str
+    kind: str
+    label: str
+    why: Why
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in the order in which they are carried out, and what does not come back."""
+
+    steps: tuple[Step, ...]
+    losses: tuple[Loss, ...]
