@@ -1,20 +1,20 @@
 """What Bitbucket lets anyone set: by request, the fields of its body.
 
 `derived` takes them from the request schemas of Atlassian's description, less what is read-only for the
-reasons below, and more of what only its prose and other clients know. The result is kept in
-settable.json, for where the description is not at hand. A comparison of a workspace with its restored
-copy covers at least these fields.
+reasons below, and more of what only its prose and other clients know. The program has the result as
+`mirror/bitbucket/settable/settable.json`. A comparison of a workspace with its restored copy covers at least
+these fields.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from mirror.bitbucket import settable as kept
 from tests.simulator.document import document
 
-KEPT = Path(__file__).with_name("settable.json")
+KEPT = Path(kept.__file__).with_name("settable.json")
 _R = "/repositories/{workspace}/{repo_slug}"
 _P = "/workspaces/{workspace}/projects/{project_key}"
 _PERMISSION = "bitbucket.apps.permissions.serializers"
@@ -107,8 +107,7 @@ MORE: dict[str, dict[str, tuple[str, ...]]] = {
 
 def settable() -> dict[str, list[str]]:
     """By request, the dotted names of the fields that it sets."""
-    found: dict[str, list[str]] = json.loads(KEPT.read_text(encoding="utf-8"))
-    return found
+    return {request: list(names) for request, names in kept.settable_fields().items()}
 
 
 def derived() -> dict[str, list[str]]:
