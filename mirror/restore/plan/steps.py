@@ -54,12 +54,14 @@ class Find:
 
     `endpoint` is a list, whose item has all the values of `key` (by dotted field) and, where `marker` is
     given, text that begins with it in the field `marker[0]`; without `key` and `marker` it is one thing.
+    `otherwise` is how to look again where nothing was found.
     """
 
     endpoint: Endpoint
     parts: Mapping[str, str | int | Made]
     key: Mapping[str, Json] = field(default_factory=dict)
     marker: tuple[str, str] | None = None
+    otherwise: Find | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,17 @@ class Retry:
     status: int
     field: str
     told: str
+
+
+@dataclass(frozen=True)
+class Excuse:
+    """A refusal with this status, whose message has this text in any case of letters, is no failure. The
+    thing is told among what does not come back, because of `why`; where that is None it is there already."""
+
+    status: int
+    text: str = ""
+    why: Why | None = None
+    told: str = ""
 
 
 class Stage(IntEnum):
@@ -116,6 +129,7 @@ class Why(StrEnum):
     CHOSEN = "left out as asked"
     LACKING = "the backup does not have it"
     ARCHIVED = "only the archive has it"
+    UNPUBLISHED = "its author has not published it"
 
 
 @dataclass(frozen=True)
@@ -139,6 +153,7 @@ class Step:
     change: Call | None = None
     wanted: Mapping[str, object] = field(default_factory=dict)
     retries: tuple[Retry, ...] = ()
+    excuses: tuple[Excuse, ...] = ()
     needs_user: bool = False
 
 
