@@ -36,7 +36,7 @@ WINGS = {
     "bitbucket": ({"lists", "recording"}, {"client"}, {"fields", "people"}, {"endpoints", "failures"}),
     "collect": (
         {"workspace", "repository"}, {"kinds"}, {"outcomes", "listing"}, {"catalogue", "context"},
-        {"failures", "marks", "state"}, {"ranges", "times"},
+        {"failures", "marks", "state"}, {"put_back", "ranges", "times"},
     ),
     "backup": (
         {"backup"}, {"visits", "conclusion"}, {"workspace", "repository", "stored"}, {"turn", "absence"},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Literal
 
 from mirror.bitbucket.endpoints import Endpoint
+from mirror.collect.put_back import Stage as Stage
 from mirror.model import Json
 
 
@@ -81,12 +82,13 @@ class SendObjects:
 
 @dataclass(frozen=True)
 class Retry:
-    """After a refusal with this status the request is sent once more, without `field` (dotted) or with only
-    what the server accepts of it; `told` is what the report says then."""
+    """After a refusal with this status the request is sent once more, with `value` in the place of `field`
+    (dotted); None: without the field. `told` is what the report says then."""
 
     status: int
     field: str
     told: str
+    value: Json = None
 
 
 @dataclass(frozen=True)
@@ -100,26 +102,6 @@ class Excuse:
     told: str = ""
 
 
-class Stage(IntEnum):
-    """The order of a plan: every step of a stage, of all repositories, comes before the next stage."""
-
-    PROJECT = 1
-    REPOSITORY = 2
-    LFS_OBJECTS = 3
-    BRANCHES = 4  # heads and tags
-    MAIN_BRANCH = 5
-    OTHER_REFS = 6
-    PERMISSIONS = 7  # reviewers need them
-    SETTINGS = 8
-    PIPELINES_ENABLED = 9  # variables, environments and schedules may need it
-    PIPELINES = 10
-    PULL_REQUESTS = 11
-    COMMENTS = 12
-    RESTRICTIONS = 13
-    HOOKS = 14
-    PIPELINES_AS_THEY_WERE = 15
-
-
 class Why(StrEnum):
     """Why something does not come back."""
 
@@ -130,6 +112,7 @@ class Why(StrEnum):
     LACKING = "the backup does not have it"
     ARCHIVED = "only the archive has it"
     UNPUBLISHED = "its author has not published it"
+    SAME = "another one is the same"
 
 
 @dataclass(frozen=True)
@@ -140,7 +123,8 @@ class Step:
     the catalogue's. `label` names the thing for people. `after` are the keys of steps that must have been
     done. `wanted` are the fields (dotted) that are compared where the thing exists; `change` is sent where
     they differ and it may be overwritten, or where this restore made what has it by default.
-    `needs_user`: Bitbucket takes it from a user's credential only.
+    `needs_user`: Bitbucket takes it from a user's credential only. `is_passing`: the step only prepares
+    others; where it finds something else that it may not change, nothing is told or owed.
     """
 
     key: str
@@ -155,6 +139,7 @@ class Step:
     retries: tuple[Retry, ...] = ()
     excuses: tuple[Excuse, ...] = ()
     needs_user: bool = False
+    is_passing: bool = False
 
 
 @dataclass(frozen=True)
