@@ -181,6 +181,7 @@ WORKSPACE_RUNNERS = Endpoint("workspace runners", _W + "/pipelines-config/runner
 # The public key with which Bitbucket signs its own commits.
 SYSTEM_KEY = Endpoint("system GPG key", _W + "/settings/gpg/public-key", *_WORKSPACE, accept=BYTES)
 PROJECTS = Endpoint("projects", _W + "/projects", "project", "read:project:bitbucket", 100)
+PROJECT = Endpoint("project", _PROJECT, "project", "read:project:bitbucket")
 PROJECT_REVIEWERS = Endpoint(
     "project default reviewers", _PROJECT + "/default-reviewers", _PROJECT_ADMIN[0], _PULL[1], 100
 )

@@ -1,0 +1,97 @@
+"""Joins the planners: of snapshots, a target and options it makes the steps in their order. Asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+
+from mirror.collect.catalogue import CATALOGUE
+from mirror.errors import UsageError
+from mirror.restore.plan.repository import (
+    PROJECT,
+    REFS,
+    REPOSITORY,
+    pushable,
+    steps_of_projects,
+    steps_of_repository,
+    takes_ref,
+)
+from mirror.restore.plan.source import Options, Source, Target
+from mirror.restore.plan.steps import Loss, Plan, Step, Why
+
+Planner = Callable[[Source, Target, Options], Iterator[Step | Loss]]
+
+# What makes the steps of a workspace itself, and of each repository.
+OF_WORKSPACE: tuple[Planner, ...] = ()
+OF_REPOSITORY: tuple[Planner, ...] = (steps_of_repository,)
+# These are made, or found, whatever parts were asked for: the others are inside them.
+_GROUND = frozenset({PROJECT, REPOSITORY})
+
+
+def make_plan(
+    workspace: Source | None, repositories: Sequence[tuple[Source, Target]], target: Target, options: Options
+) -> Plan:
+    """The plan of a restore to the workspace of `target`. `workspace` is its own snapshot, None where single
+    repositories are restored; each repository comes with its own target.
+
+    Raises StoreDamaged, and UsageError where `options` match nothing.
+    """
+    sources = [source for source, _ in repositories]
+    _check_globs(sources, options)
+    made: list[Step | Loss] = []
+    for one in [workspace, *sources] if workspace is not None else sources:
+        made += _not_whole(one)
+    made += steps_of_projects(workspace, sources, target)
+    if workspace is not None:
+        for planner in OF_WORKSPACE:
+            made += planner(workspace, target, options)
+    for source, its_target in repositories:
+        for planner in OF_REPOSITORY:
+            made += planner(source, its_target, options)
+    chosen = [one for one in made if _is_wanted(one, options.only)]
+    return Plan(in_order(chosen), tuple(one for one in chosen if isinstance(one, Loss)))
+
+
+def _check_globs(repositories: Sequence[Source], options: Options) -> None:
+    """Raise UsageError where a glob matches no ref of any repository."""
+    for glob in options.refs:
+        one = replace(options, refs=(glob,))
+        if not any(takes_ref(one, name) for source in repositories for name in pushable(source)):
+            raise UsageError(
+                f"--refs {glob}: the snapshot has no ref of such a name",
+                hint="name refs in full, as in --refs 'refs/heads/*'; mirror show … refs.json lists them",
+            )
+
+
+def in_order(made: Iterable[Step | Loss]) -> tuple[Step, ...]:
+    """The steps by stage, as they came within each. Two with one key are a fault of a planner: ValueError."""
+    steps = sorted((one for one in made if isinstance(one, Step)), key=lambda step: step.stage)
+    seen: set[str] = set()
+    for step in steps:
+        if step.key in seen:
+            raise ValueError(f"two steps have the key {step.key}")
+        seen.add(step.key)
+    return tuple(steps)
+
+
+def _not_whole(source: Source) -> Iterator[Loss]:
+    """The parts that the snapshot has not, or not whole."""
+    for name, part in source.snapshot.parts.items():
+        if not part.is_settled:
+            label = f"{name} of {source.name}"
+            yield Loss(source.key("part", name), name, label, Why.LACKING, part.summary or "")
+
+
+def _is_wanted(one: Step | Loss, only: frozenset[str]) -> bool:
+    return not only or one.kind in _GROUND or part_of(one.kind) in only
+
+
+def part_of(kind: str) -> str:
+    """The part that a kind belongs to, as `--only` names it."""
+    return _parts().get(kind, kind)
+
+
+@cache
+def _parts() -> dict[str, str]:
+    return {**{row.kind: row.part for row in CATALOGUE}, REFS: "code"}
