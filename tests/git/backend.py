@@ -103,6 +103,8 @@ class GitBackend:
                     body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 backend.serve(self, body)
 
+            do_PUT = do_PATCH = do_POST  # noqa: N815 - the names that http.server calls
+
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Log nothing."""
 
