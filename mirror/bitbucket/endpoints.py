@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote
+
+from mirror.http import requests
 
 Query = Mapping[str, str | Sequence[str]]
 
@@ -19,16 +20,14 @@ BYTES = "*/*"
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """One endpoint. `path` fills the `{names}` of `template`, percent-encoded.
+class Endpoint(requests.Endpoint):
+    """One endpoint.
 
     `page_size` is the largest accepted page size (0: not a list). `counts_pages` marks lists that have been
     seen without `next`. `group` is the group of resources of the rate limit. `accept` is the accepted media
     type.
     """
 
-    name: str
-    template: str
     scope: str
     api_token_scope: str
     page_size: int = 0
@@ -36,10 +35,6 @@ class Endpoint:
     counts_pages: bool = False
     group: str = "api"
     accept: str = JSON
-
-    def path(self, **parts: str | int) -> str:
-        """The path below the API's root, every part encoded (`{uuid}` becomes `%7Buuid%7D`)."""
-        return self.template.format(**{name: quote(str(part), safe="") for name, part in parts.items()})
 
 
 _R = "/repositories/{workspace}/{repository}"

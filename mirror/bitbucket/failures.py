@@ -1,6 +1,6 @@
 """The errors of API requests.
 
-    ApiError (MirrorError, 1)      any other failed response
+    ApiError (RequestFailed, 1)    any other failed response
     ├── Denied                     403 or 402: access denied; often with the missing scope.
     │                              401 where the credential is valid elsewhere
     ├── NotFound                   404: no such thing, or hidden from this credential
@@ -20,8 +20,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from mirror.errors import CredentialRefused, MirrorError, TryLater
+from mirror.errors import CredentialRefused, TryLater
 from mirror.http.messages import TEXT_MAX, plain
+from mirror.http.requests import RequestFailed
 from mirror.model import JsonObject
 
 __all__ = [
@@ -39,13 +40,8 @@ __all__ = [
 ]
 
 
-class ApiError(MirrorError):
-    """Bitbucket answered with a failure. `status` is 0 where no status applies."""
-
-    def __init__(self, message: str, *, status: int = 0, endpoint: str = "", hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.status = status
-        self.endpoint = endpoint
+class ApiError(RequestFailed):
+    """Bitbucket answered with a failure."""
 
 
 # Such a refusal is about where or how a client signs in, and applies to other credentials too.

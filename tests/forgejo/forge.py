@@ -216,7 +216,8 @@ class Forge:
                 raise Refused(422, f"Assignee does not exist: [name: user does not exist [name: {login}]]")
         return {
             "number": len(repository.list("issues")) + 1, "title": body["title"],
-            "body": body.get("body", ""), "user": self._user(self.login), "created_at": NOW, "updated_at": NOW, "comments": 0,
+            "body": body.get("body", ""), "user": self._user(self.login),
+            "created_at": NOW, "updated_at": NOW, "comments": 0,
             "state": "open", "labels": [labels[one] for one in body.get("labels") or ()],
             "milestone": milestones.get(body.get("milestone")),
             "assignees": [self._user(one) for one in body.get("assignees") or ()] or None,

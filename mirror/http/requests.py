@@ -1,0 +1,30 @@
+"""What clients of HTTP APIs have in common: endpoints, and answers that are failures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from mirror.errors import MirrorError
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint of an API. `path` fills the `{names}` of `template`, percent-encoded; `name` is for
+    messages."""
+
+    name: str
+    template: str
+
+    def path(self, **parts: str | int) -> str:
+        """The path below the API's root, every part encoded (`{uuid}` becomes `%7Buuid%7D`)."""
+        return self.template.format(**{name: quote(str(part), safe="") for name, part in parts.items()})
+
+
+class RequestFailed(MirrorError):
+    """A server answered with a failure. `status` is 0 where no status applies; `endpoint` is its name."""
+
+    def __init__(self, message: str, *, status: int = 0, endpoint: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.endpoint = endpoint
