@@ -116,7 +116,7 @@ def _table(several: list[Row]) -> str:
         scopes = f"{end.scope}, {end.api_token_scope}"
         lines.append(
             f"| {row.kind}{mark} | {row.part} | `{row.document}` | {scopes} | {size} | {row.upkeep} |"
-            f" {row.forbidden} | {_not_found(row)} | {row.gone} | {row.restorable} |"
+            f" {row.forbidden} | {_not_found(row)} | {row.gone} | {row.put_back} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -1,17 +1,20 @@
 """The catalogue: one row for each kind of metadata that is backed up.
 
-Collecting, the scope check of `doctor` and the documentation read it. A new kind is a new row; one that
-is more than one document with one answer needs a function as well (`kinds/`).
+Collecting, restoring, the scope check of `doctor` and the documentation read it. A new kind is a new row;
+one that is more than one document with one answer needs a function as well (`kinds/`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Literal, TypedDict
 
 from mirror.bitbucket import endpoints as api
+from mirror.bitbucket import writes
 from mirror.bitbucket.endpoints import Endpoint
+from mirror.collect.put_back import InOtherForm, PutBack, Sent, Stage, Stays
 
 Upkeep = Literal["every run", "cursor and sweep", "until done", "slowly", "when idle", "where git lacks it"]
 Level = Literal["workspace", "project", "repository"]
@@ -41,8 +44,8 @@ class Row:
     """One kind. `part` is its part in snapshots and in the configuration.
 
     `forbidden`, `not_found` and `gone` are what a 403, a 404 and a 410 for it mean; `absence` is why there
-    may be none. `restorable` says whether and how it can be restored to Bitbucket. `never_for` are the
-    kinds of credential that can never read it: no other scope would help them.
+    may be none. `put_back` is how it comes back into Bitbucket. `never_for` are the kinds of credential that
+    can never read it: no other scope would help them.
     """
 
     kind: str
@@ -51,7 +54,7 @@ class Row:
     endpoint: Endpoint
     document: str
     upkeep: Upkeep
-    restorable: str
+    put_back: PutBack
     never_for: frozenset[str] = _NOBODY
     forbidden: Meaning = Meaning.DENIED
     not_found: Meaning = Meaning.MISSING
@@ -72,10 +75,6 @@ class Row:
     def has_no_scope(self) -> bool:
         """Whether `never_for` cannot have the scope that others need: their refusal names that scope."""
         return self.part in ("issues", "snippets")
-
-
-_EXIST = "yes, where the people are there"
-_BUT_SECRETS = "yes, without what is secret in it"
 
 
 class _Absent(TypedDict, total=False):
@@ -100,190 +99,222 @@ _COMMIT = _none("the commit is gone upstream")
 
 
 def _setting(
-    kind: str, endpoint: Endpoint, restorable: str, absent: _Absent | None = None, *, tokens: bool = True,
+    kind: str, endpoint: Endpoint, put_back: PutBack, absent: _Absent | None = None, *, tokens: bool = True,
     part: str = "settings",
 ) -> Row:  # fmt: skip
     document = f"settings/{kind.replace(chr(39), '').replace(' ', '-')}.json"
     never = _NOBODY if tokens else ACCESS_TOKENS
-    return Row(kind, part, "repository", endpoint, document, "slowly", restorable, never, **(absent or {}))
+    return Row(kind, part, "repository", endpoint, document, "slowly", put_back, never, **(absent or {}))
 
 
-def _of_workspace(kind: str, endpoint: Endpoint, restorable: str, *, tokens: bool = True) -> Row:
+def _of_workspace(kind: str, endpoint: Endpoint, put_back: PutBack, *, tokens: bool = True) -> Row:
     document = f"settings/{kind.removeprefix('workspace ').replace(' ', '-').lower()}.json"
     never = NARROW if tokens else ACCESS_TOKENS
-    return Row(kind, "settings", "workspace", endpoint, document, "slowly", restorable, never)
+    return Row(kind, "settings", "workspace", endpoint, document, "slowly", put_back, never)
 
 
-def _of_project(kind: str, endpoint: Endpoint, restorable: str, *, tokens: bool = True) -> Row:
+def _of_project(kind: str, endpoint: Endpoint, put_back: PutBack, *, tokens: bool = True) -> Row:
     never = frozenset({"repository_access_token"}) if tokens else ACCESS_TOKENS
-    return Row(kind, "settings", "project", endpoint, "projects/<key>.json", "slowly", restorable, never)
+    return Row(kind, "settings", "project", endpoint, "projects/<key>.json", "slowly", put_back, never)
 
 
 def _inside(
-    kind: str, part: str, endpoint: Endpoint, where: str, upkeep: Upkeep, restorable: str,
+    kind: str, part: str, endpoint: Endpoint, where: str, upkeep: Upkeep, put_back: PutBack,
     absent: _Absent | None = None,
 ) -> Row:  # fmt: skip
     document = where if "/" in where else f"in the {where}"
-    return Row(kind, part, "repository", endpoint, document, upkeep, restorable, **(absent or {}))
+    return Row(kind, part, "repository", endpoint, document, upkeep, put_back, **(absent or {}))
 
+
+_granted = partial(Sent, Stage.PERMISSIONS)
+_set = partial(Sent, Stage.SETTINGS)
+_for_builds = partial(Sent, Stage.PIPELINES)
+_called = partial(Sent, Stage.HOOKS, more="inactive unless --activate-hooks")
+_RESTRICTED = Sent(Stage.RESTRICTIONS, writes.BRANCH_RESTRICTIONS)
+_AS_IT_WAS = Sent(Stage.PIPELINES_AS_THEY_WERE, writes.PIPELINES_CONFIG)
+_INVITED = Stays("people are invited")
+_REGISTERED = Stays("a runner is registered anew", is_lacking=True)
+_BY_SETTINGS = InOtherForm("by its settings")
 
 CATALOGUE: tuple[Row, ...] = (
     Row(
         "workspace profile", "profile", "workspace", api.WORKSPACE, "workspace.json", "every run",
-        "no: a workspace is made by its owner", NARROW,
+        Stays("a workspace is made by its owner"), NARROW,
     ),
     Row(
         "repository list", "repositories", "workspace", api.REPOSITORIES, "repositories.json",
-        "every run", "as repositories",
+        "every run", InOtherForm("as repositories"),
     ),
-    _of_workspace("members", api.MEMBERS, "no: people are invited"),
-    _of_workspace("roles", api.ROLES, "no: people are invited", tokens=False),
-    _of_workspace("repository permissions", api.REPOSITORY_PERMISSIONS, _EXIST, tokens=False),
-    _of_workspace("workspace webhooks", api.WORKSPACE_HOOKS, _BUT_SECRETS),
-    _of_workspace("workspace variables", api.WORKSPACE_VARIABLES, _BUT_SECRETS),
-    _of_workspace("workspace runners", api.WORKSPACE_RUNNERS, "no: a runner is registered anew"),
-    _of_workspace("system GPG key", api.SYSTEM_KEY, "no: it is Bitbucket's own"),
-    Row(
-        "projects", "settings", "workspace", api.PROJECTS, "projects/<key>.json", "slowly", "yes",
-        NARROW,
+    _of_workspace("members", api.MEMBERS, _INVITED),
+    _of_workspace("roles", api.ROLES, _INVITED, tokens=False),
+    _of_workspace(
+        "repository permissions", api.REPOSITORY_PERMISSIONS,
+        InOtherForm("by the permissions of each repository"), tokens=False,
     ),
-    _of_project("project default reviewers", api.PROJECT_REVIEWERS, _EXIST),
-    _of_project("project branching model", api.PROJECT_MODEL, "by its settings"),
-    _of_project("project branching model settings", api.PROJECT_MODEL_SETTINGS, "yes"),
-    _of_project("project deploy keys", api.PROJECT_KEYS, "yes, by a user's credential"),
-    _of_project("project users' permissions", api.PROJECT_USERS, _EXIST, tokens=False),
-    _of_project("project groups' permissions", api.PROJECT_GROUPS, _EXIST, tokens=False),
+    _of_workspace("workspace webhooks", api.WORKSPACE_HOOKS, _called(writes.WORKSPACE_HOOKS)),
+    _of_workspace("workspace variables", api.WORKSPACE_VARIABLES, _for_builds(writes.WORKSPACE_VARIABLES)),
+    _of_workspace("workspace runners", api.WORKSPACE_RUNNERS, _REGISTERED),
+    _of_workspace("system GPG key", api.SYSTEM_KEY, Stays("it is Bitbucket's own")),
     Row(
-        "snippets", "snippets", "workspace", api.SNIPPETS, "snippets/<id>.json", "slowly", "yes",
+        "projects", "settings", "workspace", api.PROJECTS, "projects/<key>.json", "slowly",
+        InOtherForm("yes"), NARROW,
+    ),
+    _of_project("project default reviewers", api.PROJECT_REVIEWERS, _set(writes.PROJECT_REVIEWERS)),
+    _of_project("project branching model", api.PROJECT_MODEL, _BY_SETTINGS),
+    _of_project(
+        "project branching model settings", api.PROJECT_MODEL_SETTINGS,
+        _set(writes.PROJECT_MODEL_SETTINGS),
+    ),
+    _of_project("project deploy keys", api.PROJECT_KEYS, _set(writes.PROJECT_KEYS)),
+    _of_project(
+        "project users' permissions", api.PROJECT_USERS,
+        _granted(writes.PROJECT_USERS), tokens=False,
+    ),
+    _of_project(
+        "project groups' permissions", api.PROJECT_GROUPS,
+        _granted(writes.PROJECT_GROUPS), tokens=False,
+    ),
+    Row(
+        "snippets", "snippets", "workspace", api.SNIPPETS, "snippets/<id>.json", "slowly",
+        _set(writes.SNIPPETS),
         ACCESS_TOKENS,
     ),
     Row(
-        "snippet files", "snippets", "workspace", api.SNIPPET_FILE, "files/", "slowly", "yes",
+        "snippet files", "snippets", "workspace", api.SNIPPET_FILE, "files/", "slowly",
+        InOtherForm("as they are now"),
         ACCESS_TOKENS,
     ),
     Row(
         "snippet comments", "snippets", "workspace", api.SNIPPET_COMMENTS, "in the snippet", "slowly",
-        "as new comments", ACCESS_TOKENS,
+        InOtherForm("as new comments"), ACCESS_TOKENS,
     ),
     Row(
-        "snippet commits", "snippets", "workspace", api.SNIPPET_COMMITS, "in the snippet", "slowly", "no",
+        "snippet commits", "snippets", "workspace", api.SNIPPET_COMMITS, "in the snippet", "slowly", Stays(),
         ACCESS_TOKENS,
     ),
     Row(
         "repository profile", "profile", "repository", api.REPOSITORY, "repository.json", "every run",
-        "most fields",
+        InOtherForm("most fields"),
     ),
-    _setting("branch restrictions", api.BRANCH_RESTRICTIONS, _EXIST),
-    _setting("branching model", api.BRANCHING_MODEL, "by its settings"),
-    _setting("branching model settings", api.BRANCHING_MODEL_SETTINGS, "yes"),
-    _setting("default reviewers", api.DEFAULT_REVIEWERS, _EXIST),
-    _setting("deploy keys", api.DEPLOY_KEYS, "yes, by a user's credential"),
-    _setting("webhooks", api.HOOKS, _BUT_SECRETS),
-    _setting("users' permissions", api.USER_PERMISSIONS, _EXIST, tokens=False),
-    _setting("groups' permissions", api.GROUP_PERMISSIONS, _EXIST, tokens=False),
-    _setting("override settings", api.OVERRIDE_SETTINGS, "yes"),
-    _setting("merge strategies", api.MERGE_STRATEGIES, "no: set by hand", _none("the branch is not there")),
-    _setting("watchers", api.WATCHERS, "no"),
-    _setting("forks", api.FORKS, "no"),
+    _setting("branch restrictions", api.BRANCH_RESTRICTIONS, _RESTRICTED),
+    _setting("branching model", api.BRANCHING_MODEL, _BY_SETTINGS),
+    _setting("branching model settings", api.BRANCHING_MODEL_SETTINGS, _set(writes.BRANCHING_MODEL_SETTINGS)),
+    _setting("default reviewers", api.DEFAULT_REVIEWERS, _set(writes.DEFAULT_REVIEWERS)),
+    _setting("deploy keys", api.DEPLOY_KEYS, _set(writes.DEPLOY_KEYS)),
+    _setting("webhooks", api.HOOKS, _called(writes.HOOKS)),
+    _setting("users' permissions", api.USER_PERMISSIONS, _granted(writes.USER_PERMISSIONS), tokens=False),
+    _setting("groups' permissions", api.GROUP_PERMISSIONS, _granted(writes.GROUP_PERMISSIONS), tokens=False),
+    _setting("override settings", api.OVERRIDE_SETTINGS, _set(writes.OVERRIDE_SETTINGS)),
     _setting(
-        "pipelines configuration", api.PIPELINES_CONFIG, "yes", _none("pipelines were never switched on")
+        "merge strategies", api.MERGE_STRATEGIES,
+        Stays("set by hand"), _none("the branch is not there"),
     ),
-    _setting("variables", api.VARIABLES, _BUT_SECRETS, _OFF),
-    _setting("schedules", api.SCHEDULES, "yes", _OFF),
-    _setting("schedule executions", api.SCHEDULE_EXECUTIONS, "no", _OFF),
-    _setting("known hosts", api.KNOWN_HOSTS, "yes", _OFF),
-    _setting("ssh key pair", api.KEY_PAIR, "no: the private key is never shown", _none("none was made")),
-    _setting("caches", api.CACHES, "no: they are made anew", _OFF),
-    _setting("runners", api.RUNNERS, "no: a runner is registered anew", _OFF),
+    _setting("watchers", api.WATCHERS, Stays("everybody watches for themselves")),
+    _setting("forks", api.FORKS, Stays("a fork is a repository of its own")),
+    _setting(
+        "pipelines configuration", api.PIPELINES_CONFIG, _AS_IT_WAS, _none("pipelines were never switched on")
+    ),
+    _setting("variables", api.VARIABLES, _for_builds(writes.VARIABLES), _OFF),
+    _setting("schedules", api.SCHEDULES, _for_builds(writes.SCHEDULES, "enabled at the end"), _OFF),
+    _setting("schedule executions", api.SCHEDULE_EXECUTIONS, Stays(), _OFF),
+    _setting("known hosts", api.KNOWN_HOSTS, _for_builds(writes.KNOWN_HOSTS), _OFF),
+    _setting(
+        "ssh key pair", api.KEY_PAIR,
+        Stays("the private key is never shown", is_lacking=True), _none("none was made"),
+    ),
+    _setting("caches", api.CACHES, Stays("they are made anew"), _OFF),
+    _setting("runners", api.RUNNERS, _REGISTERED, _OFF),
     Row(
         "environments", "settings", "repository", api.ENVIRONMENTS, "environments/<uuid>.json", "slowly",
-        "yes", **_OFF,
+        _for_builds(writes.ENVIRONMENTS), **_OFF,
     ),
     Row(
         "environment variables", "settings", "repository", api.ENVIRONMENT_VARIABLES,
-        "in the environment", "slowly", _BUT_SECRETS,
+        "in the environment", "slowly", _for_builds(writes.ENVIRONMENT_VARIABLES),
     ),
     Row(
         "deployments", "settings", "repository", api.DEPLOYMENTS, "deployments/<uuid>.json", "slowly",
-        "no", **_OFF,
+        Stays(), **_OFF,
     ),
     Row(
-        "downloads", "downloads", "repository", api.DOWNLOADS, "downloads.json", "slowly", "yes"
+        "downloads", "downloads", "repository", api.DOWNLOADS, "downloads.json", "slowly",
+        _set(writes.DOWNLOADS)
     ),
     Row(
-        "downloaded files", "downloads", "repository", api.DOWNLOAD, "files/", "slowly", "yes",
+        "downloaded files", "downloads", "repository", api.DOWNLOAD, "files/", "slowly",
+        InOtherForm("yes"),
     ),
     Row(
         "pull requests", "pull_requests", "repository", api.PULL_REQUESTS,
         "pull-requests/<n/100>/<n>.json", "cursor and sweep",
-        "open ones as new pull requests; the others as an archive",
+        InOtherForm("open ones as new pull requests; the others as an archive"),
     ),
     _inside(
         "pull request comments", "pull_requests", api.PULL_REQUEST_COMMENTS, "pull request",
-        "cursor and sweep", "as new comments",
+        "cursor and sweep", InOtherForm("as new comments"),
     ),
     _inside(
         "pull request tasks", "pull_requests", api.PULL_REQUEST_TASKS, "pull request", "cursor and sweep",
-        "as new tasks",
+        InOtherForm("as new tasks"),
     ),
     _inside(
         "pull request activity and approvals", "pull_requests", api.PULL_REQUESTS_ACTIVITY, "pull request",
-        "cursor and sweep", "no",
+        "cursor and sweep", Stays(),
     ),
     _inside(
         "pull request statuses", "pull_requests", api.PULL_REQUEST_STATUSES, "pull request", "when idle",
-        "as statuses of the commit",
+        InOtherForm("as statuses of the commit"),
     ),
     _inside(
         "pull request commits", "pull_requests", api.PULL_REQUEST_COMMITS, "pull request",
-        "where git lacks it", "no", _none("its fork is gone"),
+        "where git lacks it", Stays(), _none("its fork is gone"),
     ),
     Row(
         "pull request patch", "pull_requests", "repository", api.PATCH, "files/", "where git lacks it",
-        "by git am", **_none("its fork is gone"),
+        InOtherForm("by git am"), **_none("its fork is gone"),
     ),
     Row(
         "issues", "issues", "repository", api.ISSUES, "issues/<n/100>/<n>.json", "cursor and sweep",
-        "no", ACCESS_TOKENS, **_TRACKER,
+        Stays(), ACCESS_TOKENS, **_TRACKER,
     ),
-    _inside("issue comments", "issues", api.ISSUE_COMMENTS, "issue", "cursor and sweep", "no"),
-    _inside("issue changes", "issues", api.ISSUE_CHANGES, "issue", "cursor and sweep", "no"),
-    _inside("issue attachments", "issues", api.ISSUE_ATTACHMENTS, "issue", "cursor and sweep", "no"),
-    _setting("milestones", api.MILESTONES, "no", _TRACKER, part="issues"),
-    _setting("versions", api.VERSIONS, "no", _TRACKER, part="issues"),
-    _setting("components", api.COMPONENTS, "no", _TRACKER, part="issues"),
+    _inside("issue comments", "issues", api.ISSUE_COMMENTS, "issue", "cursor and sweep", Stays()),
+    _inside("issue changes", "issues", api.ISSUE_CHANGES, "issue", "cursor and sweep", Stays()),
+    _inside("issue attachments", "issues", api.ISSUE_ATTACHMENTS, "issue", "cursor and sweep", Stays()),
+    _setting("milestones", api.MILESTONES, Stays(), _TRACKER, part="issues"),
+    _setting("versions", api.VERSIONS, Stays(), _TRACKER, part="issues"),
+    _setting("components", api.COMPONENTS, Stays(), _TRACKER, part="issues"),
     Row(
         "pipelines", "pipelines", "repository", api.PIPELINES, "pipelines/<n/100>/<n>.json",
-        "until done", "no", **_OFF,
+        "until done", Stays("only the next build number is set"), **_OFF,
     ),
-    _inside("pipeline steps", "pipelines", api.PIPELINE_STEPS, "pipeline", "until done", "no"),
+    _inside("pipeline steps", "pipelines", api.PIPELINE_STEPS, "pipeline", "until done", Stays()),
     Row(
         "test reports", "pipelines", "repository", api.TEST_REPORT, "in the pipeline", "until done",
-        "no", **_none("the step has none"),
+        Stays(), **_none("the step has none"),
     ),
     Row(
         "step logs", "pipeline_logs", "repository", api.STEP_LOG, "files/", "until done",
-        "no", **_none("there was none, or it has expired"),
+        Stays(), **_none("there was none, or it has expired"),
     ),
     Row(
         "service logs", "pipeline_logs", "repository", api.SERVICE_LOG, "files/", "until done",
-        "no", **_none("there was none, or it has expired"),
+        Stays(), **_none("there was none, or it has expired"),
     ),
     Row(
         "commit comments", "commit_comments", "repository", api.COMMIT_COMMENTS,
-        "commit-comments/<ab>/<hash>.json", "when idle", "as new comments", **_COMMIT,
+        "commit-comments/<ab>/<hash>.json", "when idle", InOtherForm("as new comments"), **_COMMIT,
     ),
     Row(
         "code insights", "commit_comments", "repository", api.COMMIT_REPORTS,
-        "commit-comments/<ab>/<hash>.json", "when idle", "as reports", **_COMMIT,
+        "commit-comments/<ab>/<hash>.json", "when idle", InOtherForm("as reports"), **_COMMIT,
     ),
     Row(
         "commit approvals", "commit_comments", "repository", api.COMMIT,
-        "commit-comments/<ab>/<hash>.json", "when idle", "no", **_COMMIT,
+        "commit-comments/<ab>/<hash>.json", "when idle", Stays(), **_COMMIT,
     ),
     Row(
         "commit statuses", "commit_comments", "repository", api.COMMIT_STATUSES,
-        "commit-comments/<ab>/<hash>.json", "when idle", "as statuses", **_COMMIT,
+        "commit-comments/<ab>/<hash>.json", "when idle", InOtherForm("as statuses"), **_COMMIT,
     ),
 )  # fmt: skip
 

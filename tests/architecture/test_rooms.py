@@ -33,7 +33,9 @@ WINGS = {
         {"processes"}, {"objects", "failures"},
     ),
     "store": ({"writing"}, {"reading"}, {"format"}),
-    "bitbucket": ({"lists", "recording"}, {"client"}, {"fields", "people"}, {"endpoints", "failures"}),
+    "bitbucket": (
+        {"lists", "recording"}, {"client"}, {"fields", "people", "writes"}, {"endpoints", "failures"},
+    ),
     "collect": (
         {"workspace", "repository"}, {"kinds"}, {"outcomes", "listing"}, {"catalogue", "context"},
         {"failures", "marks", "state"}, {"put_back", "ranges", "times"},
