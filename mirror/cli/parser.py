@@ -239,11 +239,16 @@ def _add_restore(commands: _Commands) -> None:
         "restore to a folder, or to another git server",
         "restore acme/website --to ./website",
         "restore acme --to ./everything --at 2026-11-01",
-        "restore acme/website --to https://git.example.org/website.git",
+        "restore acme/website --to ./website --refs refs/heads/main",
+        "restore acme/website --to https://git.example.org/website.git --with-archive refs/heads/archive",
+        "restore acme --to https://git.example.org/acme/{repository}.git",
     )
     _selectors(restore, "1")
     restore.add_argument(
-        "--to", metavar="DIR|GIT-URL", required=True, help="an empty folder, or the URL of a git repository"
+        "--to",
+        metavar="DIR|GIT-URL",
+        required=True,
+        help="an empty folder, or the URL of a git repository; {repository} in it stands for each one's name",
     )
     _at(restore)
     restore.add_argument(
@@ -252,7 +257,12 @@ def _add_restore(commands: _Commands) -> None:
     )  # fmt: skip
     restore.add_argument(
         "--refs", metavar="GLOB", action="append", default=[],
-        help="push only these refs, by full name ('refs/heads/*'); may be repeated",
+        help="only these refs of the code, by full name ('refs/heads/*'); may be repeated",
+    )  # fmt: skip
+    restore.add_argument(
+        "--with-archive", metavar="PREFIX",
+        help="to a git server: push heads of pull requests and former values of refs, too, below this prefix"
+        " (refs/heads/archive)",
     )  # fmt: skip
     restore.add_argument(
         "--overwrite",

@@ -50,6 +50,8 @@ class ExtractOptions:
     overwrite: bool = False
     # Mirrors that the snapshot must have.
     needed: frozenset[str] = frozenset()
+    # Which refs of a mirror: by its name, from all of the snapshot. May raise UsageError.
+    choose: Callable[[str, MirrorRefs], MirrorRefs] = lambda _, recorded: recorded
 
 
 @dataclass
@@ -173,7 +175,11 @@ def _wanted(
     for lacking in sorted(options.needed - refs.keys()):
         text = f"the snapshot {when.snapshot.id} has no {lacking}, which could not be read then"
         done.problems.append((3, f"{folder.full_name}: {text}"))
-    return {mirror: one for mirror, one in refs.items() if mirror.partition("/")[0] in options.parts}
+    return {
+        mirror: options.choose(mirror, one)
+        for mirror, one in refs.items()
+        if mirror.partition("/")[0] in options.parts
+    }
 
 
 def _copy(

@@ -4,6 +4,7 @@ Reads only the store, so any copy of it works. Overwrites nothing without `--ove
 it restored.
 """
 
-from mirror.restore.restore import CODE, PARTS, Item, Report, run
+from mirror.restore.report import Item, Report
+from mirror.restore.restore import CODE, PARTS, run
 
 __all__ = ["CODE", "PARTS", "Item", "Report", "run"]

@@ -1,13 +1,9 @@
-"""The parts of a restore to a git server around the push: selecting refs, LFS objects, and the report."""
+"""The parts of a restore to a git server around the push: LFS objects, and the report."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
-from mirror.errors import UsageError
 from mirror.git.failures import GitFailed
 from mirror.git.wire.push import PushJob, PushResult
 from mirror.git.workers.pool import WorkerPool
@@ -17,23 +13,6 @@ from mirror.store.reading.reader import RepositoryFolder
 
 # The number of refs refused for the same reason that are named.
 NAMED_MAX = 20
-
-
-def choose_refs(refs: Mapping[bytes, str], globs: Sequence[str]) -> dict[bytes, str]:
-    """The refs whose full name (`refs/heads/main`) matches one of `globs`, where `*` includes slashes;
-    without globs all refs. Raises UsageError for a glob that matches none."""
-    if not globs:
-        return dict(refs)
-    chosen: dict[bytes, str] = {}
-    for glob in globs:
-        found = {name: value for name, value in refs.items() if fnmatchcase(os.fsdecode(name), glob)}
-        if not found:
-            raise UsageError(
-                f"--refs {glob}: the snapshot has no ref of such a name",
-                hint="name refs in full, as in --refs 'refs/heads/*'; mirror show … refs.json lists them",
-            )
-        chosen |= found
-    return chosen
 
 
 async def send_objects(

@@ -40,6 +40,7 @@ async def run_restore(context: Context) -> int:
             login=login,
             network=network,
             refs=options.refs,
+            archive=options.with_archive,
             progress=progress,
             environment=context.environment,
         )
@@ -96,6 +97,8 @@ def _show_content(out: Output, item: Item) -> None:
     objects = f", {counted(item.lfs_objects, 'LFS objects')}" if item.lfs_objects else ""
     refs, documents = counted(item.refs, "refs"), counted(item.documents, "documents")
     out.line(f"  {refs}, {documents}{others}{objects}")
+    if item.archived:
+        out.line(f"  of these refs, {item.archived} are heads of pull requests and former values")
 
 
 def _lacks(item: Item) -> list[str]:
