@@ -11,6 +11,7 @@
     Refused (12)                   401: the credential itself
     RateLimited (75)               the requests of this hour are used up
     ServerTrouble (75)             5xx, resets and timeouts that persisted
+    └── MaybeMade                  the same after a POST: nobody knows whether it was carried out
 
 None of them means "there are none".
 """
@@ -32,6 +33,7 @@ __all__ = [
     "Denied",
     "Gone",
     "ListShort",
+    "MaybeMade",
     "NotFound",
     "RateLimited",
     "Refused",
@@ -64,6 +66,11 @@ class Denied(ApiError):
         if self.status not in (401, 403) or self.said is None or _OF_PLACE.search(self.said):
             return False
         return bool(self.required) or not names_scope or _OF_KIND.search(self.said) is not None
+
+    @property
+    def is_for_users_only(self) -> bool:
+        """Whether it says that this kind of credential cannot do it."""
+        return self.said is not None and "authentication mechanism" in self.said
 
     @property
     def says_switched_off(self) -> bool:
@@ -104,9 +111,11 @@ class EntriesLost(BadAnswer):
 
 
 class Refused(CredentialRefused):
-    """The credential itself was refused. `said` is the server's own message, after a colon."""
+    """The credential itself was refused. `said` is the server's own message, after a colon, and `endpoint`
+    what was requested."""
 
     said: str = ""
+    endpoint: str = ""
 
 
 class RateLimited(TryLater):
@@ -117,3 +126,8 @@ class RateLimited(TryLater):
 
 class ServerTrouble(TryLater):
     """The server or the network failed, also on retries."""
+
+
+class MaybeMade(ServerTrouble):
+    """A request that makes something may or may not have been carried out. Look for the thing before it is
+    requested again."""

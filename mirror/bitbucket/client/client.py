@@ -11,7 +11,6 @@ import copy
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
 from urllib.parse import quote, urlencode
 
@@ -19,21 +18,23 @@ import httpx
 
 from mirror.auth.signin import SignIn, SignInTrouble
 from mirror.bitbucket.client import responses
+from mirror.bitbucket.client.answer import Answer
 from mirror.bitbucket.client.budget import Budget, Priority
+from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.client.credential_choice import TRIES_MAX, CredentialChoice, Request
 from mirror.bitbucket.client.downloads import FILE_BYTES_MAX, Download, Opened
 from mirror.bitbucket.client.responses import NETWORK_ERRORS, Failure
 from mirror.bitbucket.client.sender import Received, ResponseLimits, Sender
 from mirror.bitbucket.client.unauthorized import UnauthorizedCheck, place_of
 from mirror.bitbucket.endpoints import REPOSITORY, WORKSPACE, Endpoint, Query
-from mirror.bitbucket.failures import BadAnswer, plain
+from mirror.bitbucket.failures import BadAnswer, Denied, plain
 from mirror.errors import CredentialRefused, MirrorError
 from mirror.http.headers import rate_limit_from_headers
 from mirror.http.network import Network
 from mirror.http.origins import REDIRECTS_MAX
 from mirror.http.scope import Scope
 from mirror.logs import get_logger
-from mirror.model import Clock, Json, JsonObject, NotCanonical, loads
+from mirror.model import Clock, Json, NotCanonical, loads
 
 __all__ = ["REDIRECTS_MAX", "TRIES_MAX", "Answer", "Client"]
 
@@ -46,27 +47,6 @@ _CREDENTIAL_TYPES = {
 }
 
 _log = get_logger("bitbucket")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One response: its JSON, its headers (lower-case names), its URL, and the sign-in that requested it."""
-
-    data: Json
-    headers: Mapping[str, str] = field(repr=False)
-    url: str = ""
-    sign_in: SignIn | None = field(default=None, repr=False, compare=False)
-
-    def object(self, what: str) -> JsonObject:
-        """The JSON as an object. Raises BadAnswer for anything else and for an empty object: no resource is
-        empty, and it must not replace a stored document."""
-        if not isinstance(self.data, dict):
-            raise BadAnswer(f"{what}: the answer is not an object", endpoint=what)
-        if not self.data:
-            raise BadAnswer(f"{what}: the answer is an empty object", endpoint=what)
-        if self.data.get("type") == "error":
-            raise BadAnswer(f"{what}: the answer is an error, although its status is 200", endpoint=what)
-        return self.data
 
 
 class Client:
@@ -220,13 +200,34 @@ class Client:
         """Request the JSON at `url`, which must be below the API's root; with the sign-in `by` if given.
         Raises the errors of `mirror.bitbucket.failures`."""
         self.check_own(url, endpoint)
-        request = self._new_request(endpoint, url, by or self._only)
+        return await self._complete(self._new_request(endpoint, url, by or self._only))
+
+    async def send(self, change: Change, endpoint: Endpoint, **parts: str | int) -> Answer:
+        """Send a change to an endpoint, whose own query is for reading and left out. `data` of the answer is
+        None where the server says nothing.
+
+        A POST is sent again only where nothing can have been made: the connection was refused, the rate
+        limit was used up, or the server asks for it. Raises MaybeMade where it may have been carried out,
+        and the other errors of `mirror.bitbucket.failures`.
+        """
+        request = self._new_request(endpoint, self.api_url + endpoint.path(**parts), self._only)
+        request.change = change
+        try:
+            return await self._complete(request)
+        except Denied as error:
+            if error.is_for_users_only:
+                error.hint = "add a user's API token to the credentials: it takes this from a user alone"
+            raise
+
+    async def _complete(self, request: Request) -> Answer:
+        """Send a request until it succeeds. Raises its error where no attempt is left."""
         while True:
             sign_in = await self._choose(request)
             answer = await self._ask(sign_in, request)
             if isinstance(answer, Answer):
                 self._choice.note_success(request)
-                self._unauthorized.note_success(sign_in, request)
+                if request.change is None:
+                    self._unauthorized.note_success(sign_in, request)
                 return answer
             await self._failed(request, sign_in, answer)
 
@@ -276,14 +277,17 @@ class Client:
             async with self._sender.slots, self._open(sign_in, request) as received:
                 body = await self._sender.read(received.response, endpoint)
         except NETWORK_ERRORS as error:
-            return responses.failure_of_exception(endpoint, error)
+            return _of(request, responses.failure_of_exception(endpoint, error), error)
         except CredentialRefused as error:
             return Failure(error)
+        response = received.response
         failure = self._failure_of(sign_in, endpoint, received, body)
+        if request.change is not None and response.is_success and not responses.is_html(response):
+            return Answer(_json_or_none(body), dict(response.headers), str(response.url), sign_in)
         if failure is not None:
-            return failure
+            return _of(request, failure)
         try:
-            return Answer(loads(body), dict(received.response.headers), str(received.response.url), sign_in)
+            return Answer(loads(body), dict(response.headers), str(response.url), sign_in)
         except NotCanonical as error:
             # Usually an interrupted connection; if it persists, it is the document itself.
             text = f"{endpoint.name}: {plain(error)}"
@@ -397,6 +401,19 @@ class Client:
             self._page_sizes[endpoint.name] = smaller
             _log.info("bitbucket.page_size_refused", endpoint=endpoint.name, refused=refused)
         return smaller
+
+
+def _of(request: Request, failure: Failure, error: Exception | None = None) -> Failure:
+    """What a failure means for this request: of a change more than of one that reads."""
+    return failure if request.change is None else responses.failure_of_change(request.change, failure, error)
+
+
+def _json_or_none(body: bytes) -> Json:
+    """The JSON that a change was answered with. It succeeded all the same where there is none."""
+    try:
+        return loads(body)
+    except NotCanonical:
+        return None
 
 
 def _is_file(received: Received) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from mirror.auth.signin import SignIn
 from mirror.bitbucket.client.budget import HOUR, Budget, Priority
+from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.client.responses import Failure
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import Denied, NotFound, RateLimited
@@ -25,10 +26,14 @@ __all__ = ["TRIES_MAX", "WAIT_MAX", "CredentialChoice", "Request"]
 _log = get_logger("bitbucket")
 
 
+# The kinds of credential that act for a user. Bitbucket takes some changes from these alone.
+OF_USERS = frozenset({"api_token", "app_password"})
+
+
 @dataclass
 class Request:
     """The state of one request. `only` limits it to one sign-in; `priority`, `since` and `until` are for the
-    budget."""
+    budget; `change` is what it sends, None where it reads."""
 
     endpoint: Endpoint
     url: str
@@ -36,6 +41,7 @@ class Request:
     only: SignIn | None = None
     priority: Priority = Priority.FIRST
     until: float | None = None
+    change: Change | None = None
     tries: int = 0
     refusals: int = 0
     failed: dict[int, tuple[SignIn, MirrorError]] = field(default_factory=dict)
@@ -80,11 +86,16 @@ class CredentialChoice:
         """The sign-ins that may make this request."""
         return [request.only] if request.only is not None else self.sign_ins
 
-    def _rank(self, one: SignIn, request: Request) -> tuple[bool, int]:
+    def _rank(self, one: SignIn, request: Request) -> tuple[bool, bool, int]:
+        needs_user = request.change is not None and request.change.needs_user
         blind = any(
             (id(one), what) in self._without_access for what in (request.endpoint.name, _place(request.url))
         )
-        return blind, -self.budget.left(one.identity, request.endpoint.group)
+        return (
+            needs_user and one.kind not in OF_USERS,
+            blind,
+            -self.budget.left(one.identity, request.endpoint.group),
+        )
 
     async def final_error(
         self, request: Request, can_see: Callable[[SignIn], Awaitable[bool]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,12 +12,14 @@ import httpx
 
 from mirror.auth.flows import SignInTrouble
 from mirror.auth.signin import when_refused
+from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import (
     ApiError,
     BadAnswer,
     Denied,
     Gone,
+    MaybeMade,
     NotFound,
     RateLimited,
     Refused,
@@ -31,6 +34,10 @@ from mirror.http.rates import TooSlow
 from mirror.http.retries import is_retryable
 from mirror.model import JsonObject, NotCanonical, loads
 
+# Transport errors before anything was sent.
+_NOTHING_SENT = (SignInTrouble, httpx.ConnectError, httpx.ConnectTimeout)
+# The words of a 401 that is about the credential.
+_OF_SIGN_IN = re.compile(r"token|credential|auth|expired|sign|log.?in|password|access", re.IGNORECASE)
 # Transport errors. A retry may succeed.
 NETWORK_ERRORS = (httpx.TransportError, httpx.DecodingError, TooSlow, SignInTrouble)
 
@@ -69,7 +76,7 @@ def failure_of_response(
         if expires is not None and expires < now.date():
             text += f"; most likely because it expired on {expires}, according to the configuration"
         refused = Refused(text, hint=when_refused(kind))
-        refused.said = detail
+        refused.said, refused.endpoint = detail, name
         return Failure(refused)
     if status in (404, 410) and is_html(response):
         # A page of the web front end. The API would answer in JSON, so this says nothing about the resource.
@@ -123,6 +130,28 @@ def failure_of_exception(endpoint: Endpoint, error: Exception) -> Failure:
     trouble.__cause__ = error
     # With a hint a person must act first: a retry cannot help.
     return Failure(trouble, retryable=hint is None)
+
+
+def failure_of_change(change: Change, failure: Failure, error: Exception | None) -> Failure:
+    """What a failure means for a request that changes something. `error` is that of the connection.
+
+    A 401 that gives a reason other than the sign-in is a refusal of the change. A POST that failed after it
+    was sent may have been carried out, unless the server says when to send it again.
+    """
+    found = failure.error
+    if isinstance(found, Refused) and found.said and not _OF_SIGN_IN.search(found.said):
+        refusal = ApiError(f"{found.endpoint}: answered 401{found.said}", status=401, endpoint=found.endpoint)
+        return Failure(refusal)
+    if change.method != "POST" or isinstance(
+        error, SignInTrouble | httpx.ConnectError | httpx.ConnectTimeout
+    ):
+        return failure
+    is_unclear = failure.retryable and isinstance(found, ServerTrouble | BadAnswer) and failure.wait is None
+    if not is_unclear:
+        return failure
+    maybe = MaybeMade(f"{found.message}; whether it was carried out is not known", hint=found.hint)
+    maybe.__cause__ = found
+    return Failure(maybe)
 
 
 def is_json(response: httpx.Response) -> bool:

@@ -13,15 +13,17 @@ import httpx
 
 from mirror.auth.signin import SignIn
 from mirror.bitbucket.client.budget import Budget
+from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.client.credential_choice import Request
 from mirror.bitbucket.client.decoding import ACCEPT_ENCODING, chunks
 from mirror.bitbucket.client.redirects import redirect_target
-from mirror.bitbucket.endpoints import BYTES, Endpoint
+from mirror.bitbucket.endpoints import BYTES, JSON, Endpoint
 from mirror.bitbucket.failures import BadAnswer
 from mirror.http.network import Network
 from mirror.http.origins import REDIRECTS_MAX
 from mirror.http.scope import Scope
 from mirror.http.transports import NetworkTransport
+from mirror.model import Json, dumps
 
 SILENCE = 60.0
 KEEP_ALIVE_SECONDS = 60.0
@@ -36,6 +38,16 @@ class ResponseLimits:
     seconds: float = 300.0
 
 
+def _form_text(value: Json) -> str:
+    """A value as a field of a form."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def has_files(change: Change | None) -> bool:
+    """Whether a change sends files."""
+    return change is not None and bool(change.files)
+
+
 @dataclass(frozen=True)
 class Received:
     """A response, and whether it is from the API itself, not from a storage that the API redirected to."""
@@ -45,7 +57,7 @@ class Received:
 
 
 class Sender:
-    """Sends GET requests. At most `concurrency` are open at a time: hold one of `slots` for each.
+    """Sends requests. At most `concurrency` are open at a time: hold one of `slots` for each.
 
     `requests` counts the requests to the API so far. `http` is the client for requests about sign-in.
     """
@@ -112,9 +124,11 @@ class Sender:
             is_own = is_own and self._scope.contains(url)
             if is_own and number:
                 await self.wait_for_budget(sign_in, request)
-            response = await self._send(sign_in, endpoint, url, headers or {}, is_own=is_own)
+            response = await self._send(sign_in, request, url, headers or {}, is_own=is_own)
             try:
                 target = redirect_target(response, endpoint.name)
+                if target is not None and request.change is not None:
+                    self._check_resendable(response, target, endpoint)
                 if target is None:
                     yield Received(response, is_own)
                     return
@@ -123,19 +137,28 @@ class Sender:
                 await response.aclose()
         raise BadAnswer(f"{endpoint.name}: more than {REDIRECTS_MAX} redirects", endpoint=endpoint.name)
 
+    def _check_resendable(self, response: httpx.Response, target: str, endpoint: Endpoint) -> None:
+        """Raise BadAnswer unless a change is to be sent once more, as it is, to a URL of the API."""
+        if response.status_code not in (307, 308) or not self._scope.contains(target):
+            text = f"{endpoint.name}: a change was redirected ({response.status_code}), which is not followed"
+            hint = "if the repository was renamed, use its present name"
+            raise BadAnswer(text, status=response.status_code, endpoint=endpoint.name, hint=hint)
+
     async def _send(
-        self, sign_in: SignIn, endpoint: Endpoint, url: str, more: Mapping[str, str], *, is_own: bool
+        self, sign_in: SignIn, asked: Request, url: str, more: Mapping[str, str], *, is_own: bool
     ) -> httpx.Response:
+        endpoint = asked.endpoint
         headers = {"Accept": endpoint.accept, **more}
         if endpoint.accept == BYTES:
             headers["Accept-Encoding"] = "identity"  # a compressed transfer cannot be resumed
         try:
-            request = self.http.build_request("GET", url, headers=headers)
+            request = self._build(url, headers, asked.change)
         except (httpx.InvalidURL, ValueError):
             raise BadAnswer(f"{endpoint.name}: malformed URL", endpoint=endpoint.name) from None
         self.requests += is_own
         try:
-            async with asyncio.timeout(self._limits.seconds):
+            # A file may take its time on the way; silence ends it all the same.
+            async with asyncio.timeout(None if has_files(asked.change) else self._limits.seconds):
                 response = await self.http.send(
                     request, auth=sign_in.auth if is_own else None, stream=True, follow_redirects=False
                 )
@@ -152,6 +175,19 @@ class Sender:
             self.requests += repeated
             self._budget.count(sign_in.identity, endpoint.group, repeated)
         return response
+
+    def _build(self, url: str, headers: dict[str, str], change: Change | None) -> httpx.Request:
+        if change is None:
+            return self.http.build_request("GET", url, headers=headers)
+        if not change.files:
+            headers["Content-Type"] = JSON
+            return self.http.build_request(change.method, url, headers=headers, content=dumps(change.body))
+        for one in change.files:
+            one.stream.seek(0)
+        fields = change.body if isinstance(change.body, dict) else {}
+        form = {name: _form_text(value) for name, value in fields.items()}
+        files = [(one.field, (one.name, one.stream)) for one in change.files]
+        return self.http.build_request(change.method, url, headers=headers, data=form, files=files)
 
     async def read(self, response: httpx.Response, endpoint: Endpoint) -> bytes:
         """The whole body of a document. Raises BadAnswer, TooSlow and httpx.DecodingError."""
