@@ -91,3 +91,8 @@ def entry_gone(entry: JsonObject, since: str) -> JsonObject:
 def entry_unmarked(entry: JsonObject) -> JsonObject:
     """An entry of a list without such a mark."""
     return {key: value for key, value in entry.items() if key != _ENTRY_KEY}
+
+
+def entry_is_gone(entry: JsonObject) -> bool:
+    """Whether an entry of a list is marked as gone."""
+    return _ENTRY_KEY in entry

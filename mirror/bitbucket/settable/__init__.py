@@ -6,5 +6,7 @@ restored copy cannot share their gaps.
 """
 
 from mirror.bitbucket.settable.fields import settable_fields
+from mirror.bitbucket.settable.plain import plain_fields, value_at
+from mirror.bitbucket.settable.things import THINGS, UNSEEN, UNSEEN_FIELDS, Thing
 
-__all__ = ["settable_fields"]
+__all__ = ["THINGS", "UNSEEN", "UNSEEN_FIELDS", "Thing", "plain_fields", "settable_fields", "value_at"]

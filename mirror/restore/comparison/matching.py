@@ -1,0 +1,127 @@
+"""Pairing the things of two snapshots by their natural keys, and comparing each pair."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mirror.bitbucket.settable import Thing, plain_fields
+from mirror.collect.marks import entry_is_gone
+from mirror.model import Json, JsonObject, dumps
+from mirror.restore.comparison.differences import Comparison, Difference, How
+
+GONE = "upstream did not have it any more"
+THERE_BEFORE = "the target may have had it before, and a restore deletes nothing"
+NEVER_READ = "the backup of the original never read it"
+_Explain = Callable[[Difference], str | None]
+
+
+def _nothing(_: Difference) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Match:
+    """How two snapshots are compared, and what was found so far.
+
+    `place` is the name of the original. `people` maps uuids of accounts of the original to those of the copy.
+    `allows_more`: what the copy alone has may have been there before. `explain` gives the reason for a
+    difference that the plan of the restore reports, or None.
+    """
+
+    place: str
+    result: Comparison
+    people: Mapping[str, str] = field(default_factory=dict)
+    allows_more: bool = False
+    explain: _Explain = _nothing
+
+    def note(self, document: str, thing: str, name: str, how: How, **more: Json) -> None:
+        """Note a difference; `more` are the other fields of `Difference`."""
+        made = Difference(self.place, document, thing, name, how, **more)
+        if made.why is None and how is How.MORE and self.allows_more:
+            made = Difference(self.place, document, thing, name, how, why=THERE_BEFORE)
+        if made.why is None:
+            why = self.explain(made)
+            made = made if why is None else Difference(**{**made.__dict__, "why": why})
+        self.result.add(made)
+
+    def things(self, document: str, thing: Thing, original: Json, copy: Json) -> None:
+        """Compare two lists of things of one kind."""
+        if original is None:
+            if copy:
+                self.result.known[thing.name, "all", NEVER_READ] += 1
+            return
+        if copy is None and original:
+            self.note(document, thing.name, "", How.MISSING)
+            return
+        gone = [one for one in _objects(original) if entry_is_gone(one)]
+        pairs = self.pair(thing, [one for one in _objects(original) if one not in gone], _objects(copy))
+        for old, new in pairs:
+            name = name_of(thing, old or new or {}, self.people if old else {})
+            if old is None:
+                if new is not None and not self._is_one_of(thing, new, gone):
+                    self.note(document, thing.name, name, How.MORE)
+            elif new is None:
+                self.note(document, thing.name, name, How.MISSING)
+            else:
+                self.fields(document, thing, name, old, new)
+
+    def _is_one_of(self, thing: Thing, new: JsonObject, gone: Sequence[JsonObject]) -> bool:
+        return key_of(thing, new, {}) in [key_of(thing, one, self.people) for one in gone]
+
+    def pair(
+        self, thing: Thing, original: Sequence[JsonObject], copy: Sequence[JsonObject]
+    ) -> list[tuple[JsonObject | None, JsonObject | None]]:
+        """Things of equal keys, in the order of the original; None where one side lacks it. Of several with
+        one key the first belongs to the first."""
+        waiting: dict[bytes, list[JsonObject]] = defaultdict(list)
+        for one in copy:
+            waiting[key_of(thing, one, {})].append(one)
+        pairs: list[tuple[JsonObject | None, JsonObject | None]] = []
+        for one in original:
+            found = waiting[key_of(thing, one, self.people)]
+            pairs.append((one, found.pop(0) if found else None))
+        return [*pairs, *((None, one) for several in waiting.values() for one in several)]
+
+    def fields(
+        self,
+        document: str,
+        thing: Thing,
+        name: str,
+        original: JsonObject,
+        copy: JsonObject,
+        *,
+        instead: Mapping[str, tuple[Json, Json]] | None = None,
+    ) -> None:
+        """Compare two things field by field. `instead` are values of dotted fields that are compared in place
+        of those which the things have."""
+        self.result.things += 1
+        before, after = plain_fields(original, self.people), plain_fields(copy)
+        for one, (old, new) in (instead or {}).items():
+            for fields, value in ((before, old), (after, new)):
+                for known in [key for key in fields if key == one or key.startswith(f"{one}.")]:
+                    del fields[known]
+                if value is not None:
+                    fields[one] = value
+        for one in sorted(before.keys() | after.keys()):
+            old, new = before.get(one), after.get(one)
+            if old != new:
+                why = thing.may_differ(one)
+                self.note(document, thing.name, name, How.DIFFERS, field=one, original=old, copy=new, why=why)
+
+
+def key_of(thing: Thing, data: JsonObject, people: Mapping[str, str]) -> bytes:
+    """The natural key of a thing, to be compared."""
+    fields = plain_fields(data, people)
+    return dumps([fields.get(one) for one in thing.key])
+
+
+def name_of(thing: Thing, data: JsonObject, people: Mapping[str, str]) -> str:
+    """The natural key of a thing, for people."""
+    fields = plain_fields(data, people)
+    return " ".join(str(fields[one]) for one in thing.key if fields.get(one) not in (None, ""))
+
+
+def _objects(value: Json) -> list[JsonObject]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
