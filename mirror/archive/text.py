@@ -18,12 +18,12 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 
+from mirror.bitbucket.readable.mentions import replace_mentions
 from mirror.bitbucket.readable.values import Text
 
 SCHEMES = frozenset({"http", "https", "mailto"})
 # Longer texts are shown as they are: what renders markup takes long over hostile ones.
 MARKUP_MAX = 64 * 1024
-_MENTION = re.compile(r"@\{([^{}\s]{1,100}|\{[^{}\s]{1,100}\})\}")
 _TAG = re.compile(r"<[a-zA-Z/!?]")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$^])")
@@ -34,7 +34,7 @@ _DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
 
 def with_names(text: Text) -> str:
     """The text with a name in the place of each mention's id."""
-    return _MENTION.sub(lambda found: "@" + text.people.get(found[1].strip("{}"), found[1]), text.raw)
+    return replace_mentions(text, lambda name: f"@{name}")
 
 
 def clean(text: str) -> str:

@@ -78,6 +78,13 @@ PULL_REQUEST_TASKS = Endpoint("pull request tasks", _PR + "/tasks", *_PULL, 100)
 PULL_REQUEST_ACTIVITY = Endpoint("pull request activity", _PR + "/activity", *_PULL, 50)
 PULL_REQUEST_STATUSES = Endpoint("pull request statuses", _PR + "/statuses", *_PULL, 100)
 PULL_REQUEST_COMMITS = Endpoint("pull request commits", _PR + "/commits", *_PULL, 100)
+# What a restore sends. Whoever may read a pull request may also comment on it.
+_OPEN = ("pullrequest:write", "write:pullrequest:bitbucket")
+NEW_PULL_REQUEST = Endpoint("new pull request", _R + "/pullrequests", *_OPEN)
+CHANGED_PULL_REQUEST = Endpoint("change of a pull request", _PR, *_OPEN)
+PULL_REQUEST_COMMENT = Endpoint("pull request comment", _PR + "/comments/{comment}", *_PULL)
+RESOLUTION = Endpoint("resolution of a comment", _PR + "/comments/{comment}/resolve", *_PULL)
+PULL_REQUEST_TASK = Endpoint("pull request task", _PR + "/tasks/{task}", *_PULL)
 
 ISSUES = Endpoint("issues", _R + "/issues", *_ISSUES, 100)
 ISSUE_COMMENTS = Endpoint("issue comments", _ISSUE + "/comments", *_ISSUES, 100)
@@ -114,6 +121,8 @@ COMMIT_REPORTS = Endpoint("code insights", _R + "/commit/{commit}/reports", *_RE
 REPORT_ANNOTATIONS = Endpoint(
     "code insights' annotations", _R + "/commit/{commit}/reports/{report}/annotations", *_REPO, 100
 )
+COMMIT_COMMENT = Endpoint("commit comment", _R + "/commit/{commit}/comments/{comment}", *_REPO)
+COMMIT_REPORT = Endpoint("code insights report", _R + "/commit/{commit}/reports/{report}", *_REPO)
 
 MILESTONES = Endpoint("milestones", _R + "/milestones", *_ISSUES, 100)
 VERSIONS = Endpoint("versions", _R + "/versions", *_ISSUES, 100)

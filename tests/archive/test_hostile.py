@@ -193,8 +193,10 @@ def test_hostile_markup_does_not_take_forever(text: str) -> None:
 
 
 def test_mentions_become_names() -> None:
-    text = Text("@{557058:abc} and @{someone} look", {"557058:abc": "Ann <b>Archer</b>"})
-    assert str(to_html(text)) == "<p>@Ann &lt;b&gt;Archer&lt;/b&gt; and @someone look</p>\n"
+    gone = "5b10a2844c20165700ede21f"
+    text = Text(f"@{{557058:abc}} and @{{{gone}}} in @{{/path}}", {"557058:abc": "Ann <b>Archer</b>"})
+    shown = f"<p>@Ann &lt;b&gt;Archer&lt;/b&gt; and @{gone} in @{{/path}}</p>\n"
+    assert str(to_html(text)) == shown
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ from functools import cache
 
 from mirror.collect.catalogue import CATALOGUE
 from mirror.errors import UsageError
+from mirror.restore.plan.commits import steps_of_commits
+from mirror.restore.plan.history import steps_of_history
+from mirror.restore.plan.pull_requests import steps_of_pull_requests
 from mirror.restore.plan.repository import (
     PROJECT,
     REFS,
@@ -24,7 +27,9 @@ Planner = Callable[[Source, Target, Options], Iterator[Step | Loss]]
 
 # What makes the steps of a workspace itself, and of each repository.
 OF_WORKSPACE: tuple[Planner, ...] = ()
-OF_REPOSITORY: tuple[Planner, ...] = (steps_of_repository,)
+OF_REPOSITORY: tuple[Planner, ...] = (
+    steps_of_repository, steps_of_pull_requests, steps_of_commits, steps_of_history
+)  # fmt: skip
 # These are made, or found, whatever parts were asked for: the others are inside them.
 _GROUND = frozenset({PROJECT, REPOSITORY})
 

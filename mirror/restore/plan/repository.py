@@ -136,13 +136,18 @@ def _push(source: Source, word: str, label: str, refs: Mapping[bytes, str], stag
     )
 
 
+def has_lfs(source: Source) -> bool:
+    """Whether the code may need LFS objects."""
+    return isinstance(source.folder, RepositoryFolder) and source.folder.metadata.lfs(source.snapshot) != {}
+
+
 def _objects(source: Source, tips: Iterable[str]) -> Iterator[Step | Loss]:
     """The LFS objects, and those that the store never had."""
     assert isinstance(source.folder, RepositoryFolder)
-    listed = source.folder.metadata.lfs(source.snapshot)
     hashes = tuple(sorted(set(tips)))
-    if listed == {} or not hashes:
+    if not has_lfs(source) or not hashes:
         return
+    listed = source.folder.metadata.lfs(source.snapshot)
     absent = [oid for oid, (_, is_held) in (listed or {}).items() if not is_held]
     if absent:
         label = f"{len(absent)} LFS objects"

@@ -81,14 +81,26 @@ class SendObjects:
 
 
 @dataclass(frozen=True)
+class PushPages:
+    """Pages that show what cannot be made anew are pushed to this branch, unless somebody else made it."""
+
+    branch: str
+
+
+@dataclass(frozen=True)
 class Retry:
     """After a refusal with this status the request is sent once more, with `value` in the place of `field`
-    (dotted); None: without the field. `told` is what the report says then."""
+    (dotted); None: without the field. `told` is what the report says then.
+
+    `named` are entries of a list, each by the text that names it: those that the refusal names are left out
+    first, as often as it names others; the whole field only where it names none.
+    """
 
     status: int
     field: str
     told: str
     value: Json = None
+    named: tuple[tuple[str, Json], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,7 @@ class Step:
     key: str
     kind: str
     label: str
-    action: Call | Push | SendObjects
+    action: Call | Push | SendObjects | PushPages
     stage: Stage
     after: tuple[str, ...] = ()
     find: Find | None = None

@@ -1,0 +1,27 @@
+"""What has happened cannot be made anew: it is told, and shown by pages on a branch where that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mirror.restore.plan.pull_requests import KIND, numbered
+from mirror.restore.plan.source import Options, Source, Target
+from mirror.restore.plan.steps import Loss, PushPages, Stage, Step, Why
+
+_WIKI = "mirror restore --only wiki --to URL pushes it to a git server"
+
+
+def steps_of_history(source: Source, _target: Target, options: Options) -> Iterator[Step | Loss]:
+    """Issues, pipelines and the wiki as losses, and the step that pushes pages of all of it. Raises
+    StoreDamaged."""
+    for folder in ("issues", "pipelines"):
+        count = len(numbered(source, folder))
+        if count:
+            label = f"{count} {folder} of {source.name}"
+            yield Loss(source.key(folder), folder, label, Why.ARCHIVED)
+    if "wiki" in source.mirrors:
+        yield Loss(source.key("wiki"), "wiki", f"the wiki of {source.name}", Why.NEVER, _WIKI)
+    if options.archive is not None:
+        label = f"pages of {source.name} on the branch {options.archive}"
+        after = (source.key("repository"), source.key("branches"))
+        yield Step(source.key("pages"), KIND, label, PushPages(options.archive), Stage.OTHER_REFS, after)

@@ -1,0 +1,83 @@
+"""What people wrote, as a restore sends it again: with who wrote it and when, without mentions.
+
+The server would name whoever restores as the author, and tell everybody who is mentioned. So each text begins
+with a line that says whose it is, by which a later restore finds it, and names stand where mentions stood.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mirror.bitbucket.readable.mentions import replace_mentions
+from mirror.bitbucket.readable.values import Text
+from mirror.model import time_from_text
+
+# Bitbucket publishes no limits. Comments are known to be refused above this by its sibling for data centers;
+# descriptions of more than this were taken. A text that Bitbucket held is never cut below its own length.
+COMMENT_MAX = 32_768
+DESCRIPTION_MAX = 250_000
+_CUT = "\n\n*The text goes on in the backup.*"
+_NAME_MAX = 200
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$^!])")
+_TICKS = re.compile("`+")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text that is sent. `lost` is the number of characters that it lacks."""
+
+    text: str
+    lost: int = 0
+
+
+def written(line: str, text: Text, most: int, *, apart: str = "\n\n") -> Written:
+    """The text below `line`, or `apart` from it in another way. It is cut where it is longer than `most`
+    characters and than it was."""
+    whole = line + (apart + without_mentions(text) if text else "")
+    most = max(most, len(text.raw))
+    if len(whole) <= most:
+        return Written(whole)
+    kept = max(len(line), most - len(_CUT))
+    return Written(whole[:kept] + _CUT, len(whole) - kept)
+
+
+def without_mentions(text: Text) -> str:
+    """The text with people's names in the place of mentions: nobody is told."""
+    return replace_mentions(text, named)
+
+
+def named(name: str) -> str:
+    """A name as Markdown that means nothing but itself, and mentions nobody."""
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in name[:_NAME_MAX]).split())
+    return _SPECIAL.sub(r"\\\1", line).replace("@", "(at)") or "somebody"
+
+
+def code(text: str) -> str:
+    """A short text, such as a path, as code in Markdown."""
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    ticks = "`" * (max(map(len, _TICKS.findall(line)), default=0) + 1)
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{ticks}{space}{line}{space}{ticks}"
+
+
+def day(time: str) -> str:
+    """The day (UTC) of a time, in ISO 8601; what is no time is named as it is."""
+    try:
+        return time_from_text(time).strftime("%Y-%m-%d")
+    except ValueError:
+        return named(time) if time else "an unknown day"
+
+
+def minute(time: str) -> str:
+    """The day and minute (UTC) of a time; what is no time is named as it is."""
+    try:
+        return time_from_text(time).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return named(time) if time else "at an unknown time"
+
+
+def listed(names: list[str]) -> str:
+    """Several names in a sentence."""
+    several = [named(one) for one in names]
+    return " and ".join([", ".join(several[:-1]), several[-1]] if len(several) > 1 else several)
