@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mirror.auth.credentials import AccessToken, ApiToken, Credential
 from mirror.auth.secrets import SecretSource
 from mirror.config import shape
 from mirror.config.across import SECRET_KEYS, Place, contradictions, dotted, expiries
+from mirror.config.plain import SOURCE_REMEDY, read_mapping, read_text
 from mirror.config.settings import (
     BitbucketUrls,
     Brake,
@@ -43,51 +43,23 @@ NOT_BUILT = {
     "notify", "ping", "web",
     "schedule.drill",
 }  # fmt: skip
-SOURCE_REMEDY = "name its source: {file: …}, {env: …}, {credential: …} or {command: …}"
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, Limits, Runs,
     shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
     shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
 )  # fmt: skip
-# What the YAML library raises for a malformed value, or one with a wrong tag.
-_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
 def load(path: Path) -> Config:
     """The configuration in the file at `path`. Raises ConfigError with all faults."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-        raise ConfigError(
-            str(path), [Fault(None, "", problem, "check the path, or give another with -c")]
-        ) from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ConfigError(str(path), [Fault(line, "", "is not UTF-8 text", "save it as UTF-8")]) from None
+    text = read_text(path, "check the path, or give another with -c")
     return load_text(text, str(path), folder=path.absolute().parent, source=path)
 
 
 def load_text(text: str, name: str, *, folder: Path, source: Path | None = None) -> Config:
     """The configuration in `text`; relative paths are below `folder`. Raises ConfigError."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else None
-        # Names are omitted: one may be a secret in the wrong place.
-        problem = str(getattr(error, "problem", None) or "cannot be parsed")
-        problem = re.sub(r"(alias|anchor|handle) ['\"].*", r"\1", problem)
-        raise ConfigError(name, [Fault(line, "", f"is not YAML: {problem}", "correct it there")]) from None
-    if root is None:
-        raise ConfigError(name, [Fault(None, "", "is empty", "begin with config.example.yaml")])
-    if not isinstance(root, MappingNode):
-        raise ConfigError(name, [Fault(1, "", "is not a mapping of keys", "begin with `store: …`")])
-    lines: dict[Place, int] = {}
-    faults: list[Fault] = []
-    data = _plain(root, (), lines, faults)
+    plain = read_mapping(text, name, empty="begin with config.example.yaml", begin="begin with `store: …`")
+    data, lines, faults = plain.data, plain.lines, list(plain.faults)
     faults += _secrets_in_plain(data, (), lines)
     known = {fault.key for fault in faults}
     try:
@@ -125,40 +97,6 @@ def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], 
     names: Sequence[str | None] = workspaces or [None]
     entries = tuple(WorkspaceConfig(name, (credential,)) for name in names)
     return Config(store, BitbucketUrls(), entries)
-
-
-def _plain(
-    node: Node, place: Place, lines: dict[Place, int], faults: list[Fault], around: tuple[Node, ...] = ()
-) -> Any:
-    """The plain value of a YAML node. Collects the `lines` of all places, and `faults` such as repeated keys.
-    `around` are the nodes that contain it: an alias may refer to one of them."""
-    lines.setdefault(place, node.start_mark.line + 1)
-    if any(node is one for one in around):
-        faults.append(
-            Fault(lines[place], dotted(place), "is an alias of a value that contains it", "write it out")
-        )
-        return None
-    around = (*around, node)
-    if isinstance(node, MappingNode):
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value) if isinstance(key_node, ScalarNode) else "?"
-            inner = (*place, key)
-            if key in result:
-                line = key_node.start_mark.line + 1
-                faults.append(Fault(line, dotted(inner), "is repeated", "keep one of them"))
-            lines[inner] = key_node.start_mark.line + 1
-            result[key] = _plain(value_node, inner, lines, faults, around)
-        return result
-    if isinstance(node, SequenceNode):
-        return [_plain(item, (*place, index), lines, faults, around) for index, item in enumerate(node.value)]
-    try:
-        return yaml.SafeLoader("").construct_object(node) if isinstance(node, ScalarNode) else None
-    except _UNREADABLE:  # their messages repeat the value
-        remedy = SOURCE_REMEDY if SECRET_KEYS & set(place) else "correct it"
-        problem = "cannot be read: it is no valid date or number, or has a tag"
-        faults.append(Fault(node.start_mark.line + 1, dotted(place), problem, remedy))
-        return None
 
 
 def _secrets_in_plain(data: Any, place: Place, lines: Mapping[Place, int]) -> list[Fault]:
