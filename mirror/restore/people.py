@@ -1,0 +1,55 @@
+"""Who is who, and who is there: the people file, and the members of the workspace at the target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mirror.bitbucket import endpoints
+from mirror.bitbucket.client.client import Client
+from mirror.bitbucket.failures import ApiError
+from mirror.bitbucket.lists import all_of
+from mirror.config.plain import read_mapping, read_text
+from mirror.errors import ConfigError, Fault
+from mirror.model import is_uuid, value_at
+
+_REMEDY = "check the path of --people"
+_BEGIN = "write a line with the uuid of then and the uuid of now, each in quotes"
+_UUID = "write a uuid, with its braces in quotes or without them"
+
+
+def load(path: Path) -> dict[str, str]:
+    """The people file at `path`: by the uuid of then, the uuid of now, in braces and lower case. Raises
+    ConfigError with all faults."""
+    plain = read_mapping(read_text(path, _REMEDY), str(path), empty=_BEGIN, begin=_BEGIN)
+    faults, found = list(plain.faults), {}
+    first: dict[str, str] = {}
+    for key, value in plain.data.items():
+        line = plain.lines.get((key,))
+        then, now = _uuid(key), _uuid(value)
+        if then is None:
+            faults.append(Fault(line, key, "is no uuid", _UUID))
+        elif now is None:
+            faults.append(Fault(line, key, "has no uuid for its value", _UUID))
+        elif first.setdefault(then, key) != key:
+            faults.append(Fault(line, key, f"is the same person as {first[then]}", "keep one of them"))
+        else:
+            found[then] = now
+    if faults:
+        raise ConfigError(str(path), sorted(set(faults), key=lambda fault: (fault.line or 0, fault.key)))
+    return found
+
+
+def _uuid(text: object) -> str | None:
+    braced = "{" + str(text).strip("{}").lower() + "}"
+    return braced if isinstance(text, str) and is_uuid(braced) else None
+
+
+async def members(client: Client, workspace: str) -> frozenset[str] | None:
+    """The uuids of the members of a workspace, in braces and lower case; None where they cannot be read.
+    One request for each hundred."""
+    try:
+        found = await all_of(client, endpoints.MEMBERS, None, workspace=workspace)
+    except ApiError:
+        return None
+    uuids = (value_at(one, "user.uuid") for one in found)
+    return frozenset(uuid.lower() for uuid in uuids if isinstance(uuid, str))
