@@ -207,6 +207,9 @@ PROJECT_GROUPS = Endpoint(
 SNIPPETS = Endpoint("snippets", _SNIPPETS, *_SNIPPET, 100)
 SNIPPET = Endpoint("snippet", _SNIPPETS + "/{snippet}", *_SNIPPET)
 SNIPPET_COMMENTS = Endpoint("snippet comments", _SNIPPETS + "/{snippet}/comments", *_SNIPPET, 100)
+SNIPPET_COMMENT = Endpoint(
+    "snippet comment", _SNIPPETS + "/{snippet}/comments/{comment}", "snippet", "write:snippet:bitbucket"
+)
 SNIPPET_COMMITS = Endpoint("snippet commits", _SNIPPETS + "/{snippet}/commits", *_SNIPPET, 100)
 SNIPPET_FILE = Endpoint("snippet file", _SNIPPETS + "/{snippet}/{node}/files/{name}", *_SNIPPET, accept=BYTES)
 # Redirects to the newest revision of the file.

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from mirror.bitbucket import endpoints as api
 from mirror.bitbucket.endpoints import Endpoint
-from mirror.model import Json, JsonObject
+from mirror.model import Json, JsonObject, value_at
 
 _ADMIN = ("repository:admin", "admin:repository:bitbucket")
 _PROJECT = ("project:admin", "admin:project:bitbucket")
@@ -26,7 +26,6 @@ _VARIABLES = ("pipeline:variable", "admin:pipeline:bitbucket")
 _SCHEDULES = ("pipeline:write", "read:pipeline:bitbucket, write:pipeline:bitbucket")
 _ENVIRONMENTS = ("pipeline", "admin:pipeline:bitbucket")
 _SNIPPETS = ("snippet:write", "read:snippet:bitbucket, write:snippet:bitbucket")
-_TALK = ("snippet", "read:snippet:bitbucket, write:snippet:bitbucket")
 _CONTENT = ("repository:write", "write:repository:bitbucket")
 
 # The only restrictions that exempt anybody. They need both lists; no other takes one.
@@ -104,10 +103,22 @@ class Write:
     needs_user: bool = False
     form: Callable[[JsonObject], JsonObject] = dict
 
+    def name(self, shown: JsonObject) -> str:
+        """What people call the thing: its key, or the name of the person that it is about."""
+        if self.person is not None:
+            return name_of(value_at(shown, self.person))
+        return " ".join(str(one) for name in self.key if (one := value_at(shown, name)) not in (None, ""))
+
     @property
     def changes(self) -> Change | None:
         """How one that exists is changed; None where nothing can."""
         return self.change or (Change(self.endpoint) if self.method == "PUT" and not self.is_fixed else None)
+
+
+def name_of(account: Json) -> str:
+    """What people call an account or a group."""
+    names = (value_at(account, one) for one in ("display_name", "nickname", "name", "uuid", "slug"))
+    return next((one for one in names if isinstance(one, str) and one), "somebody")
 
 
 def _to(read: Endpoint, scopes: tuple[str, str], more: str = "") -> Endpoint:
@@ -292,7 +303,3 @@ DOWNLOADS = Write(_to(api.DOWNLOADS, _CONTENT), "POST", (), ("name",))
 SNIPPETS = replace(
     _made(api.SNIPPETS, _SNIPPETS, ("title", "is_private", "scm"), ("title",)), id="id", needs_user=True
 )
-SNIPPET_COMMENTS = Write(
-    _to(api.SNIPPET_COMMENTS, _TALK), "POST", ("content.raw", "parent.id"), id="id", is_fixed=True,
-    needs_user=True,
-)  # fmt: skip

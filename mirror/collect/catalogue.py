@@ -369,3 +369,8 @@ def rows(part: str | None = None, *, level: Level | None = None) -> tuple[Row, .
 def row_of(part: str, level: Level = "repository") -> Row:
     """The row of the list that a part is read from."""
     return next(iter(rows(part, level=level)))
+
+
+def row_of_kind(kind: str) -> Row:
+    """The row of a kind. Raises StopIteration where there is none."""
+    return next(row for row in CATALOGUE if row.kind == kind)

@@ -13,6 +13,8 @@ from mirror.errors import MirrorError
 from mirror.model import Json, JsonObject, PartState
 
 _KEY = "_parts"
+# The document with the marks of the kinds of settings.
+SETTINGS = "settings/_parts.json"
 # The mark of an entry of a list that is kept in one document.
 _ENTRY_KEY = "_gone"
 

@@ -12,7 +12,7 @@ import pytest
 
 from mirror.collect.context import BATCH, Context
 from mirror.collect.failures import REFUSALS_MAX
-from mirror.collect.kinds.settings import MARKS
+from mirror.collect.marks import SETTINGS as MARKS
 from mirror.config import load
 from mirror.model import Run, RunEntry, Selector
 from mirror.simulator import Fault, Simulator, Switches, World

@@ -16,6 +16,7 @@ from mirror.bitbucket.failures import Denied, EntriesLost
 from mirror.bitbucket.lists import all_of
 from mirror.collect.catalogue import Row
 from mirror.collect.context import Context
+from mirror.collect.marks import SETTINGS as MARKS
 from mirror.collect.marks import Marks
 from mirror.collect.outcomes import part_after
 from mirror.collect.state import KindState
@@ -27,7 +28,6 @@ EVERY = timedelta(days=7)
 IDLE_EVERY = timedelta(days=1)
 # Priority of asking again for what was refused or failed.
 RETRY = Priority.CLOSED
-MARKS = "settings/_parts.json"
 PROFILE = "repository.json"
 _ATTEMPT = "settings"
 

@@ -20,15 +20,16 @@ from mirror.restore.plan.repository import (
     steps_of_repository,
     takes_ref,
 )
+from mirror.restore.plan.settings import steps_of_settings, steps_of_workspace
 from mirror.restore.plan.source import Options, Source, Target
 from mirror.restore.plan.steps import Loss, Plan, Step, Why
 
 Planner = Callable[[Source, Target, Options], Iterator[Step | Loss]]
 
 # What makes the steps of a workspace itself, and of each repository.
-OF_WORKSPACE: tuple[Planner, ...] = ()
+OF_WORKSPACE: tuple[Planner, ...] = (steps_of_workspace,)
 OF_REPOSITORY: tuple[Planner, ...] = (
-    steps_of_repository, steps_of_pull_requests, steps_of_commits, steps_of_history
+    steps_of_repository, steps_of_settings, steps_of_pull_requests, steps_of_commits, steps_of_history
 )  # fmt: skip
 # These are made, or found, whatever parts were asked for: the others are inside them.
 _GROUND = frozenset({PROJECT, REPOSITORY})
@@ -43,10 +44,10 @@ def make_plan(
     Raises StoreDamaged, and UsageError where `options` match nothing.
     """
     sources = [source for source, _ in repositories]
-    check_globs(sources, options)
+    _check_globs(sources, options)
     made: list[Step | Loss] = []
     for one in [workspace, *sources] if workspace is not None else sources:
-        made += not_whole(one)
+        made += _not_whole(one)
     made += steps_of_projects(workspace, sources, target)
     if workspace is not None:
         for planner in OF_WORKSPACE:
@@ -54,11 +55,11 @@ def make_plan(
     for source, its_target in repositories:
         for planner in OF_REPOSITORY:
             made += planner(source, its_target, options)
-    chosen = [one for one in made if is_wanted(one, options.only)]
+    chosen = [one for one in made if _is_wanted(one, options.only)]
     return Plan(in_order(chosen), tuple(one for one in chosen if isinstance(one, Loss)))
 
 
-def check_globs(repositories: Sequence[Source], options: Options) -> None:
+def _check_globs(repositories: Sequence[Source], options: Options) -> None:
     """Raise UsageError where a glob matches no ref of any repository."""
     for glob in options.refs:
         one = replace(options, refs=(glob,))
@@ -80,7 +81,7 @@ def in_order(made: Iterable[Step | Loss]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def not_whole(source: Source) -> Iterator[Loss]:
+def _not_whole(source: Source) -> Iterator[Loss]:
     """The parts that the snapshot has not, or not whole."""
     for name, part in source.snapshot.parts.items():
         if not part.is_settled:
@@ -88,8 +89,7 @@ def not_whole(source: Source) -> Iterator[Loss]:
             yield Loss(source.key("part", name), name, label, Why.LACKING, part.summary or "")
 
 
-def is_wanted(one: Step | Loss, only: frozenset[str]) -> bool:
-    """Whether a step or loss belongs to the parts that were asked for."""
+def _is_wanted(one: Step | Loss, only: frozenset[str]) -> bool:
     return not only or one.kind in _GROUND or part_of(one.kind) in only
 
 
