@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from mirror.config import load
+from mirror.git.workers import pool
 from mirror.http import network
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
 from tests.counts import COUNTS
 from tests.e2e.helpers import write_config
+from tests.forked_workers import WorkerServer
 from tests.place import Place
 
 
@@ -22,6 +24,23 @@ from tests.place import Place
 def _impatient_git(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the real waits before git tries again."""
     monkeypatch.setattr(network, "PAUSE", 0.01)
+
+
+_START_PROCESS = pool.start_process
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_workers() -> Iterator[None]:
+    """Fork worker processes instead of starting an interpreter for each."""
+    with WorkerServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "start_process", server.start)
+        yield
+
+
+@pytest.fixture
+def started_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start worker processes as the program does, for tests of just that."""
+    monkeypatch.setattr(pool, "start_process", _START_PROCESS)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from mirror.git.workers.pool import WorkerPool
 from tests.git.backend import GitBackend, git, need_git
 from tests.git.crafted import files, receive
 
-pytestmark = pytest.mark.git
+pytestmark = [pytest.mark.git, pytest.mark.usefixtures("started_workers")]
 
 
 @pytest.fixture(scope="module")

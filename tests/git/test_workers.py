@@ -14,7 +14,7 @@ from mirror.git.pack.limits import DEFAULT_LIMITS, MEMORY, PackLimits
 from mirror.git.workers.pool import WorkerPool
 from tests.git.backend import GitBackend, git, need_git
 
-pytestmark = pytest.mark.git
+pytestmark = [pytest.mark.git, pytest.mark.usefixtures("started_workers")]
 
 
 @pytest.fixture

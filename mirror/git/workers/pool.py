@@ -37,6 +37,25 @@ _FOR_GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_NO
 LONG_AFTER = 60.0
 
 
+async def start_process(
+    descriptor: int, environment: Mapping[str, str], memory: int
+) -> asyncio.subprocess.Process:
+    """Start a worker process that serves the socket `descriptor` and may use `memory` bytes for packs."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "mirror.git.workers.main",
+        str(descriptor),
+        str(os.getpid()),
+        str(memory),
+        pass_fds=[descriptor],
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        env=dict(environment),
+    )
+
+
 class _Worker:
     def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
         self.process = process
@@ -44,25 +63,11 @@ class _Worker:
 
     @classmethod
     async def start(cls, environment: Mapping[str, str], memory: int) -> _Worker:
+        passed_on = {name: environment[name] for name in _PASSED_ON if name in environment}
+        own = {**passed_on, **_FOR_GIT, "PYTHONPATH": str(Path(mirror.__file__).parents[1])}
         ours, theirs = socket.socketpair()
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "mirror.git.workers.main",
-                str(theirs.fileno()),
-                str(os.getpid()),
-                str(memory),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                env={
-                    **{name: environment[name] for name in _PASSED_ON if name in environment},
-                    **_FOR_GIT,
-                    "PYTHONPATH": str(Path(mirror.__file__).parents[1]),
-                },
-            )
+            process = await start_process(theirs.fileno(), own, memory)
         except BaseException:
             ours.close()
             raise
