@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from mirror.errors import UsageError
@@ -14,8 +15,8 @@ from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, Store, is_own_document, qualified_ref
 
 
-def _folder(store: Store, selector: Selector) -> AnyFolder:
-    """The folder that a selector matches: a repository's, or a workspace's."""
+def folder_of(store: Store, selector: Selector) -> AnyFolder:
+    """The folder that a selector matches: a repository's, or a workspace's. Raises UsageError."""
     if selector.repository is not None:
         return store.repository(selector)
     found = store.workspaces([selector])
@@ -27,7 +28,7 @@ def _folder(store: Store, selector: Selector) -> AnyFolder:
 def snapshots(path: Path, selector: Selector) -> tuple[str, list[Snapshot]]:
     """The full name of the selected folder, and its snapshots, the oldest first."""
     with Store.open(path) as store:
-        folder = _folder(store, selector)
+        folder = folder_of(store, selector)
         return folder.full_name, read_consistently(folder, folder.metadata.snapshots)
 
 
@@ -54,7 +55,7 @@ def document_path(path: str) -> str:
 def show(path: Path, selector: Selector, document: str, *, at: str = "latest") -> Shown:
     """One document at a snapshot. Raises UsageError where there is none."""
     with Store.open(path) as store:
-        folder = _folder(store, selector)
+        folder = folder_of(store, selector)
         return read_consistently(folder, lambda: _shown(folder, document, at))
 
 
@@ -90,23 +91,54 @@ class Change:
         return {**self.__dict__, "fields": list(self.fields)}
 
 
+_OPPOSITE = {"added": "removed", "removed": "added"}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: a snapshot by its id, or `upstream`, and when it was so."""
+
+    snapshot: str
+    taken: datetime
+
+    def to_json(self) -> JsonObject:
+        """The JSON in results."""
+        return {"snapshot": self.snapshot, "taken": time_text(self.taken)}
+
+
+def side_of(when: At) -> Side:
+    """The side that is a snapshot."""
+    return Side(when.snapshot.id, when.taken)
+
+
 @dataclass(frozen=True)
 class Difference:
-    """The differences of two snapshots."""
+    """The differences of two snapshots, or of one and upstream."""
 
     name: str
-    old: At
-    new: At
+    old: Side
+    new: Side
     refs: tuple[Change, ...]
     documents: tuple[Change, ...]
+
+    def reversed(self) -> Difference:
+        """The same, seen from the other side."""
+
+        def turned(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+            return tuple(
+                replace(one, kind=_OPPOSITE.get(one.kind, one.kind), old=one.new, new=one.old)
+                for one in changes
+            )
+
+        return Difference(self.name, self.new, self.old, turned(self.refs), turned(self.documents))
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
         return {
             "schema": 1,
             "name": self.name,
-            "old": {"snapshot": self.old.snapshot.id, "taken": time_text(self.old.taken)},
-            "new": {"snapshot": self.new.snapshot.id, "taken": time_text(self.new.taken)},
+            "old": self.old.to_json(),
+            "new": self.new.to_json(),
             "refs": [change.to_json() for change in self.refs],
             "documents": [change.to_json() for change in self.documents],
         }
@@ -115,7 +147,7 @@ class Difference:
 def diff(path: Path, selector: Selector, old: str, new: str) -> Difference:
     """Compare two snapshots of one repository or workspace."""
     with Store.open(path) as store:
-        folder = _folder(store, selector)
+        folder = folder_of(store, selector)
         return read_consistently(folder, lambda: _difference(folder, old, new))
 
 
@@ -126,28 +158,31 @@ def _difference(folder: AnyFolder, old: str, new: str) -> Difference:
         if is_own_document(name):
             continue
         kind = "added" if one is None else "removed" if two is None else "changed"
-        fields = _fields(folder, before, after, name) if kind == "changed" else ()
+        fields: tuple[str, ...] = ()
+        if kind == "changed":
+            fields = fields_of(*(folder.metadata.read(side.snapshot, name) for side in (before, after)))
         documents.append(Change(name, kind, fields=fields))
-    refs = _ref_changes(folder, before, after)
-    return Difference(folder.full_name, before, after, refs, tuple(documents))
+    refs = changes_of(*(_refs_at(folder, side) for side in (before, after)))
+    return Difference(folder.full_name, side_of(before), side_of(after), refs, tuple(documents))
 
 
-def _fields(folder: AnyFolder, before: At, after: At, name: str) -> tuple[str, ...]:
-    old = folder.metadata.read(before.snapshot, name)
-    new = folder.metadata.read(after.snapshot, name)
+def fields_of(old: Json | None, new: Json | None) -> tuple[str, ...]:
+    """The top-level fields in which two documents differ."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return ()
     return tuple(key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
 
 
-def _ref_changes(folder: AnyFolder, before: At, after: At) -> tuple[Change, ...]:
-    def values(when: At) -> Mapping[bytes, str]:
-        found: dict[bytes, str] = {}
-        for mirror, one in folder.metadata.mirrors(when.snapshot).items():
-            found |= {qualified_ref(mirror, name): value for name, value in one.refs.refs.items()}
-        return found
+def _refs_at(folder: AnyFolder, when: At) -> dict[bytes, str]:
+    """The refs of every mirror at a snapshot, by their qualified names."""
+    found: dict[bytes, str] = {}
+    for mirror, one in folder.metadata.mirrors(when.snapshot).items():
+        found |= {qualified_ref(mirror, name): value for name, value in one.refs.refs.items()}
+    return found
 
-    old, new = values(before), values(after)
+
+def changes_of(old: Mapping[bytes, str], new: Mapping[bytes, str]) -> tuple[Change, ...]:
+    """The refs that differ, by name."""
     changes = []
     for name in sorted(old.keys() | new.keys()):
         one, two = old.get(name), new.get(name)

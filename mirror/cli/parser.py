@@ -207,10 +207,15 @@ def _add_reading(commands: _Commands) -> None:
     show.add_argument("path", metavar="PATH", help="a document, such as pull-requests/12, or a folder")
     _at(show)
     diff = commands.add(
-        "diff", "list what changed between two snapshots", "diff acme/website 2026-11-01 latest"
+        "diff",
+        "list what changed between two snapshots, or between one and upstream",
+        "diff acme/website 2026-11-01 latest",
+        "diff acme/website latest upstream",
     )
     _selectors(diff, "1")
-    diff.add_argument("old", metavar="A", help="a snapshot id, an ISO time, or latest")
+    diff.add_argument(
+        "old", metavar="A", help="a snapshot id, an ISO time, latest, or upstream: what is there now"
+    )
     diff.add_argument("new", metavar="B", help="the same")
     export = commands.add(
         "export",

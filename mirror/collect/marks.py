@@ -81,6 +81,20 @@ class Marks:
             self._marks.pop(name, None)
 
 
+def without_gaps(document: JsonObject) -> JsonObject:
+    """A document without the marks of what could not be read."""
+    marks = Marks.of(document)
+    marks.remove(*(name for name in marks.to_json() if marks.is_gap(name)))
+    return marks.on(document)
+
+
+def newly_gone(before: JsonObject, after: JsonObject) -> bool:
+    """Whether a document differs in nothing but a new mark that upstream does not have it."""
+    old, new = Marks.of(before), Marks.of(after)
+    more = [name for name in new.to_json() if new.is_gone(name) and not old.is_gone(name)]
+    return bool(more) and old.on(before) == old.on(after)
+
+
 def _gone(since: str) -> JsonObject:
     return {"state": str(PartState.GONE), "since": since}
 

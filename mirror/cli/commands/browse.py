@@ -11,9 +11,11 @@ from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
 from mirror.cli.terminal.labels import counted, label, label_first_word
 from mirror.cli.terminal.output import Output, size
-from mirror.errors import worst
+from mirror.errors import UsageError, worst
 from mirror.model import dumps, time_text
 
+# What stands for upstream beside a snapshot's id.
+UPSTREAM = "upstream"
 # How many rewritten or removed refs are listed.
 REFS_MAX = 5
 # How many stale repositories are listed.
@@ -175,12 +177,18 @@ def _escaped(text: str) -> str:
 async def run_diff(context: Context) -> int:
     """`mirror diff`."""
     options = context.options
+    if UPSTREAM in (options.old, options.new):
+        return await _run_diff_upstream(context)
     found = await asyncio.to_thread(
         browse.diff, context.store(), context.selector(), options.old, options.new
     )
-    out = context.out
-    out.document(found.to_json())
-    out.line(f"{found.name}: {found.old.snapshot.id} → {found.new.snapshot.id}")
+    context.out.document(found.to_json())
+    _show_difference(context.out, found)
+    return 0
+
+
+def _show_difference(out: Output, found: browse.Difference) -> None:
+    out.line(f"{found.name}: {found.old.snapshot} → {found.new.snapshot}")
     for change in found.refs:
         old, new = (change.old or "-")[:12], (change.new or "-")[:12]
         out.line(f"  {change.kind:<8} {change.what}  {old} → {new}")
@@ -189,7 +197,33 @@ async def run_diff(context: Context) -> int:
         out.line(f"  {change.kind:<8} {change.what}{fields}")
     if not found.refs and not found.documents:
         out.line("  nothing differs")
-    return 0
+
+
+async def _run_diff_upstream(context: Context) -> int:
+    """`mirror diff` with what upstream has now as one side."""
+    from mirror.browse.upstream import diff_upstream
+
+    options, out = context.options, context.out
+    if options.old == options.new:
+        raise UsageError("upstream is compared with a snapshot", hint="name one, such as latest, as A or B")
+    is_reversed = options.old == UPSTREAM
+    with context.progress() as progress:
+        found = await diff_upstream(
+            context.config(),
+            context.selector(),
+            options.new if is_reversed else options.old,
+            store=context.store(),
+            clock=context.clock,
+            environment=context.environment,
+            progress=progress,
+            is_reversed=is_reversed,
+        )
+    out.document(found.to_json())
+    _show_difference(out, found.difference)
+    for part, reason in found.unread.items():
+        out.line(f"  could not be read: {label(part)}: {reason}", style="yellow")
+    out.line(f"  not compared: {', '.join(found.left_out)}")
+    return found.exit_code
 
 
 async def run_export(context: Context) -> int:
