@@ -101,7 +101,8 @@ class _Thing:
         if not write.key and all(value in ([], {}) for value in body.values()):
             return None
         for name, value in self._at_first.items():
-            body = with_value(body, name, value)
+            if value_at(body, name) is not None:
+                body = with_value(body, name, value)
         if write.hidden is not None and self._is_hidden():
             if self._key in place.options.secrets:
                 body = with_value(body, write.hidden.field, Secret(self._key))

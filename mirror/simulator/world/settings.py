@@ -125,6 +125,10 @@ def fill_repository_settings(repository: SimRepository) -> None:
                     "type": "pipeline_schedule", "uuid": braced("schedule", owner), "enabled": True,
                     "cron_pattern": "0 0 3 * * ? *", "created_on": "2026-03-02T09:00:00Z",
                     "updated_on": "2026-03-02T09:00:00Z",
+                    "target": {
+                        "type": "pipeline_ref_target", "ref_type": "branch", "ref_name": "main",
+                        "selector": {"type": "custom", "pattern": "nightly"},
+                    },
                 }
             ],
             "known_hosts": [
