@@ -44,10 +44,10 @@ def make_plan(
     Raises StoreDamaged, and UsageError where `options` match nothing.
     """
     sources = [source for source, _ in repositories]
-    _check_globs(sources, options)
+    check_globs(sources, options)
     made: list[Step | Loss] = []
     for one in [workspace, *sources] if workspace is not None else sources:
-        made += _not_whole(one)
+        made += not_whole(one)
     made += steps_of_projects(workspace, sources, target)
     if workspace is not None:
         for planner in OF_WORKSPACE:
@@ -55,11 +55,11 @@ def make_plan(
     for source, its_target in repositories:
         for planner in OF_REPOSITORY:
             made += planner(source, its_target, options)
-    chosen = [one for one in made if _is_wanted(one, options.only)]
+    chosen = [one for one in made if is_wanted(one, options.only)]
     return Plan(in_order(chosen), tuple(one for one in chosen if isinstance(one, Loss)))
 
 
-def _check_globs(repositories: Sequence[Source], options: Options) -> None:
+def check_globs(repositories: Sequence[Source], options: Options) -> None:
     """Raise UsageError where a glob matches no ref of any repository."""
     for glob in options.refs:
         one = replace(options, refs=(glob,))
@@ -81,7 +81,7 @@ def in_order(made: Iterable[Step | Loss]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _not_whole(source: Source) -> Iterator[Loss]:
+def not_whole(source: Source) -> Iterator[Loss]:
     """The parts that the snapshot has not, or not whole."""
     for name, part in source.snapshot.parts.items():
         if not part.is_settled:
@@ -89,7 +89,8 @@ def _not_whole(source: Source) -> Iterator[Loss]:
             yield Loss(source.key("part", name), name, label, Why.LACKING, part.summary or "")
 
 
-def _is_wanted(one: Step | Loss, only: frozenset[str]) -> bool:
+def is_wanted(one: Step | Loss, only: frozenset[str]) -> bool:
+    """Whether a step or loss belongs to the parts that were asked for."""
     return not only or one.kind in _GROUND or part_of(one.kind) in only
 
 

@@ -72,14 +72,14 @@ def steps_of_repository(source: Source, target: Target, options: Options) -> Ite
         yield Loss(source.key("parent"), REPOSITORY, "that it is a fork", Why.NEVER, text)
     refs = pushable(source)
     chosen = {name: value for name, value in refs.items() if takes_ref(options, name)}
-    yield from _left_out(source, refs, chosen)
+    yield from left_out(source, refs, chosen)
     usual = {name: value for name, value in chosen.items() if name.startswith((_HEADS, _TAGS))}
     others = {name: value for name, value in chosen.items() if name not in usual}
-    yield from _objects(source, chosen.values())
+    yield from lfs_objects(source, chosen.values())
     if usual:
-        yield _push(source, "branches", "branches and tags", usual, Stage.BRANCHES)
+        yield push_of(source, "branches", "branches and tags", usual, Stage.BRANCHES)
     if others:
-        yield _push(source, "other-refs", "other refs", others, Stage.OTHER_REFS)
+        yield push_of(source, "other-refs", "other refs", others, Stage.OTHER_REFS)
     yield from _main_branch(source, repository, target, usual)
 
 
@@ -129,7 +129,8 @@ def slug_of(name: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-")
 
 
-def _push(source: Source, word: str, label: str, refs: Mapping[bytes, str], stage: Stage) -> Step:
+def push_of(source: Source, word: str, label: str, refs: Mapping[bytes, str], stage: Stage) -> Step:
+    """The step that pushes refs of the code; its key ends with `word`."""
     after = (source.key("repository"), source.key("lfs-objects"))
     return Step(
         source.key(word), REFS, f"{len(refs)} {label} of {source.name}", Push("code", refs), stage, after
@@ -141,7 +142,7 @@ def has_lfs(source: Source) -> bool:
     return isinstance(source.folder, RepositoryFolder) and source.folder.metadata.lfs(source.snapshot) != {}
 
 
-def _objects(source: Source, tips: Iterable[str]) -> Iterator[Step | Loss]:
+def lfs_objects(source: Source, tips: Iterable[str]) -> Iterator[Step | Loss]:
     """The LFS objects, and those that the store never had."""
     assert isinstance(source.folder, RepositoryFolder)
     hashes = tuple(sorted(set(tips)))
@@ -157,7 +158,8 @@ def _objects(source: Source, tips: Iterable[str]) -> Iterator[Step | Loss]:
     yield Step(key, REFS, f"LFS objects of {source.name}", SendObjects(hashes), Stage.LFS_OBJECTS, after)
 
 
-def _left_out(source: Source, refs: Mapping[bytes, str], chosen: Mapping[bytes, str]) -> Iterator[Loss]:
+def left_out(source: Source, refs: Mapping[bytes, str], chosen: Mapping[bytes, str]) -> Iterator[Loss]:
+    """What is said of the refs that are not among the `chosen` ones."""
     left = sorted(name_to_json(name) for name in refs.keys() - chosen.keys())
     if left:
         yield Loss(source.key("refs-left-out"), REFS, f"{len(left)} refs", Why.CHOSEN, f"such as {left[0]}")
@@ -166,18 +168,11 @@ def _left_out(source: Source, refs: Mapping[bytes, str], chosen: Mapping[bytes, 
 def _main_branch(
     source: Source, repository: Repository, target: Target, refs: Mapping[bytes, str]
 ) -> Iterator[Step | Loss]:
-    main = repository.profile.get("mainbranch")
-    name = main.get("name") if isinstance(main, dict) else None
-    if not isinstance(name, str):
-        head = source.head
-        name = None
-        if head is not None and head.kind == "symref":
-            name = name_to_json(head.value.removeprefix(_HEADS))
+    name = main_branch(source, repository)
     if name is None or not refs:
         return
-    if _HEADS + name.encode("utf-8", "surrogateescape") not in refs:
-        text = f"{name} is not among the branches"
-        yield Loss(source.key("main-branch"), REFS, "the main branch", Why.LACKING, text)
+    if not has_branch(refs, name):
+        yield no_main_branch(source, name)
         return
     yield Step(
         source.key("main-branch"), REFS, f"the main branch {name}",
@@ -187,3 +182,26 @@ def _main_branch(
         find=Find(api.REPOSITORY, target.parts),
         wanted={"mainbranch.name": name},
     )  # fmt: skip
+
+
+def main_branch(source: Source, repository: Repository) -> str | None:
+    """The name of the main branch; where the profile does not have it, the branch that HEAD names."""
+    main = repository.profile.get("mainbranch")
+    name = main.get("name") if isinstance(main, dict) else None
+    if isinstance(name, str):
+        return name
+    head = source.head
+    return (
+        name_to_json(head.value.removeprefix(_HEADS)) if head is not None and head.kind == "symref" else None
+    )
+
+
+def has_branch(refs: Mapping[bytes, str], name: str) -> bool:
+    """Whether a branch is among the refs."""
+    return _HEADS + name.encode("utf-8", "surrogateescape") in refs
+
+
+def no_main_branch(source: Source, name: str) -> Loss:
+    """What is said where the main branch is not among the refs."""
+    text = f"{name} is not among the branches"
+    return Loss(source.key("main-branch"), REFS, "the main branch", Why.LACKING, text)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from mirror.bitbucket.endpoints import Endpoint
 from mirror.collect.put_back import Stage as Stage
+from mirror.http.requests import Endpoint
 from mirror.model import Json
 
 
@@ -42,7 +42,7 @@ class Call:
     """One request that makes or changes something. A body of None is sent as `{}`; anywhere in it `Made` and
     `Secret` may stand for a value."""
 
-    method: Literal["POST", "PUT"]
+    method: Literal["POST", "PUT", "PATCH"]
     endpoint: Endpoint
     parts: Mapping[str, str | int | Made]
     body: object = None
