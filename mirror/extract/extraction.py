@@ -159,7 +159,7 @@ def _make(folder: AnyFolder, when: At, target: Path, options: ExtractOptions) ->
                 _add_objects(folder, when, job, options, done)
         except _NoMirror:
             continue
-        done.refs[mirror] = len(one.refs.refs)
+        done.refs[mirror] = len(job.refs.refs)
     return done
 
 
@@ -190,7 +190,8 @@ def _copy(
     options: ExtractOptions,
     done: Extracted,
 ) -> CopyJob:
-    """Copy a mirror; raises _NoMirror where it is damaged."""
+    """Copy a mirror; returns the job with the refs that came. Raises _NoMirror where it is so damaged that
+    none did."""
     source = folder.mirror(mirror)
     job = CopyJob(str(source), str(place), recorded.refs, dict(recorded.pins), options.form.work_trees)
     result: CopyResult = options.do(job, lambda text: options.report(folder.full_name, f"{mirror}: {text}"))
@@ -199,8 +200,14 @@ def _copy(
         file = f"{where}/{problem.file}" if problem.file else where
         what = f" {problem.object}" if problem.object else ""
         done.problems.append((4, f"{folder.full_name}: {file} is damaged:{what} {problem.problem}"))
-    if result.damage:
+    if result.made is None:
         raise _NoMirror
+    for ref, lack in sorted(result.lacking.items())[:_LEFT_OUT_TOLD]:
+        text = f"{mirror} comes without {name_to_json(ref)}, because {lack}"
+        done.problems.append((4, f"{folder.full_name}: {text}"))
+    more = len(result.lacking) - _LEFT_OUT_TOLD
+    if more > 0:
+        done.problems.append((4, f"{folder.full_name}: {mirror} comes without {more} more refs"))
     for one in result.left_out[:_LEFT_OUT_TOLD]:
         path = name_to_json(one.path) or "the top folder"
         done.problems.append((3, f"{folder.full_name}: {mirror}/{path} is not laid out: {one.reason}"))
@@ -210,7 +217,7 @@ def _copy(
     if result.left_out:
         text = f"git has them all the same: clone {place.name}, or list them there with git ls-tree -r HEAD"
         done.problems.append((3, f"{folder.full_name}: {text}"))
-    return job
+    return result.made
 
 
 def _add_objects(

@@ -10,7 +10,7 @@ import pytest
 from mirror import browse, restore
 from mirror.git.mirrors.clone import CopyJob, copy
 from mirror.git.refs import read_refs
-from mirror.model import Selector
+from mirror.model import Head, Refs, Selector
 from tests.e2e.helpers import json_of, mirror
 from tests.extract.made import BINARY, LFS_OBJECT, LOG, Made, blob, commit, flip, pointer_to, sha256, tree
 from tests.git.backend import git
@@ -124,13 +124,57 @@ async def test_a_copy_is_right_or_told_as_damaged(made: Made, tmp_path: Path) ->
             flip(file, at)
             result = copy(CopyJob(str(code), str(tmp_path / "copy"), refs, work_tree=True))
             told += bool(result.damage)
-            if not result.damage:
+            if result.made is not None:
+                assert not result.lacking
                 assert [(tmp_path / "copy" / f"{n:02}").read_bytes() for n in range(12)] == texts
                 assert git("fsck", "--full", "--no-dangling", cwd=tmp_path / "copy") == ""
                 shutil.rmtree(tmp_path / "copy")
             assert not (tmp_path / "copy").exists()
             flip(file, at)
     assert told > 70
+
+
+@pytest.mark.parametrize(
+    ("way", "harm"), [("restore", "flipped"), ("export", "flipped"), ("restore", "lost")]
+)
+async def test_refs_without_damage_come_back_and_the_others_are_named(
+    made: Made, tmp_path: Path, way: str, harm: str
+) -> None:
+    code = (await made.add("api", 1)).path / "code.git"
+    main = git("rev-parse", "refs/heads/main", cwd=code).strip()
+    texts = [b"line %d of a text\n" % number * 50 for number in range(3)]
+    blobs = [blob(code, text) for text in texts]
+    tips = [commit(code, tree(code, (b"100644", b"a", one)), main, message=one) for one in blobs]
+    later = commit(code, tree(code, (b"100644", b"a", blobs[0])), tips[1], message="after the damage")
+    refs = {b"refs/heads/main": main, b"refs/heads/good": tips[0], b"refs/heads/bad": tips[1],
+            b"refs/heads/worse": later}  # fmt: skip
+    head = Refs(refs, Head("symref", b"refs/heads/good"))
+    await made.add("api", 1, refs=refs, pins={1: tips[2], 2: later}, head=head)
+    pack = made.pack("api")
+    if harm == "lost":
+        data = pack.read_bytes()
+        pack.unlink()
+        pack.with_suffix(".idx").unlink()
+        git("unpack-objects", "-q", cwd=code, stdin=data)
+        (code / "objects" / blobs[1][:2] / blobs[1][2:]).unlink()
+    else:
+        lines = git("verify-pack", "-v", str(pack), cwd=code).splitlines()
+        [offset] = [int(line.split()[4]) for line in lines if line.startswith(blobs[1])]
+        flip(pack, offset + 5)
+    [problems] = [(await taken_out(made, way, tmp_path / "out"))["acme/api"]]
+    assert {number for number, _ in problems} == {4}
+    named = [text for _, text in problems if "comes without" in text]
+    for ref in ("refs/heads/bad", "refs/heads/worse", "refs/mirror/pull-requests/2/from"):
+        assert any(f"without {ref}, because {blobs[1]}" in text for text in named), problems
+    assert len(named) == 3
+    back = code_of(tmp_path / "out", "api")
+    assert back is not None and git("fsck", "--full", "--no-dangling", cwd=back) == ""
+    names = git("for-each-ref", "--format=%(objectname) %(refname)", cwd=back).splitlines()
+    assert names == [f"{tips[0]} refs/heads/good", f"{main} refs/heads/main",
+                     f"{tips[2]} refs/mirror/pull-requests/1/from"]  # fmt: skip
+    assert git("cat-file", "blob", "refs/heads/good:a", cwd=back).encode() == texts[0]
+    if way == "export":
+        assert (back / "a").read_bytes() == texts[0]
 
 
 async def test_a_damaged_lfs_object_is_left_out_and_named(made: Made, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import contextlib
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirror.fs.durable import sync_folder, write_file
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.fsck import CheckJob, ObjectProblem, check
+from mirror.git.mirrors.salvage import salvage
 from mirror.git.mirrors.worktree import LeftOut, check_out
 from mirror.git.pack.limits import PackLimits
 from mirror.git.pack.names import pack_stems
@@ -82,15 +83,20 @@ class CopyJob:
 
 @dataclass(frozen=True)
 class CopyResult:
-    """`damage`: what is wrong with the mirror; if anything, there is no copy. `left_out`: files of HEAD that
-    cannot be checked out; the repository has them."""
+    """`damage`: what is wrong with the mirror. `lacking`: the refs that the copy does not have because of it,
+    each with the object that it needs. `made`: the job with the refs that the copy has; None where no ref is
+    whole, and there is no copy. `left_out`: files of HEAD that cannot be checked out; the repository has
+    them."""
 
+    made: CopyJob | None
     damage: tuple[ObjectProblem, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    lacking: Mapping[bytes, str] = field(default_factory=dict)
 
 
 def copy(job: CopyJob, *, progress: OnProgress = no_progress) -> CopyResult:
-    """Do `job`: copy, then read back every object, link and ref.
+    """Do `job`: copy, then read back every object, link and ref. Of a damaged mirror come the refs whose
+    objects are all there.
 
     Raises GitFailed where the mirror changes faster than it can be copied, and OSError where the target's
     disk fails.
@@ -110,15 +116,35 @@ def copy(job: CopyJob, *, progress: OnProgress = no_progress) -> CopyResult:
                 problems = [*_halves(before), *problems]
         if not problems:
             _write_refs(target, job)
-            return CopyResult(left_out=_files(job, progress))
+            return CopyResult(job, left_out=_files(job, progress))
         if _listing(mirror) == before:
-            _remove(Path(job.target))
-            return CopyResult(tuple(problems))
+            return _salvage(job, tuple(problems), progress)
     _remove(Path(job.target))
     raise GitFailed(
         f"{mirror.name}: its packs change faster than they can be copied",
         hint="try again when no prune or backup is running",
     )
+
+
+def _salvage(job: CopyJob, damage: tuple[ObjectProblem, ...], progress: OnProgress) -> CopyResult:
+    """Copy the refs whose objects are all there."""
+    _make(job.git_folder, job)
+    lacks = salvage(Path(job.mirror), job.git_folder, job.tips, progress=progress)
+    lacking = {name: lacks[value] for name, value in job.values.items() if value in lacks}
+    head = job.refs.head
+    if head is not None and head.kind == "detached" and head.value.decode("ascii") in lacks:
+        head = None
+    refs = {name: value for name, value in job.refs.refs.items() if value not in lacks}
+    pinned = {number: value for number, value in job.pinned.items() if value not in lacks}
+    made = replace(job, refs=Refs(refs, head), pinned=pinned)
+    whole = check(CheckJob(str(job.git_folder), made.tips, in_store=False), progress=progress)
+    again = tuple(one for one in whole.problems if one.severity == "damage")
+    if again or not made.values:
+        _remove(Path(job.target))
+        return CopyResult(None, (*damage, *again))
+    write_head(job.git_folder, head or Head("unborn", b"refs/heads/main"))
+    _write_refs(job.git_folder, made)
+    return CopyResult(made, damage, _files(made, progress), lacking)
 
 
 def copy_at(mirror: Path, target: Path, refs: Refs, *, progress: OnProgress = no_progress) -> None:

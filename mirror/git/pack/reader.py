@@ -152,11 +152,16 @@ class PackFile(EntryReader):
             if self.offsets[base] != base_offset:
                 raise PackDamaged(f"the delta base offset of the entry at {offset} does not start an entry")
         elif base_oid:
-            rank = self.index.find(base_oid)
-            if rank is None:
+            found = self.find(base_oid)
+            if found is None:
                 raise PackDamaged(f"the delta base of the entry at {offset} is not in the pack")
-            base = self._place_of(rank)
+            base = found
         return type_num, size, base, start
+
+    def find(self, oid: bytes) -> int | None:
+        """The entry of an object; None where it is not in the pack."""
+        rank = self.index.find(oid)
+        return None if rank is None else self._place_of(rank)
 
     def _place_of(self, rank: int) -> int:
         """The entry of the object at `rank` in the index."""
