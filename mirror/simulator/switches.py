@@ -157,6 +157,10 @@ class Switches:
 
     # A reply to a missing comment is a server error, not a bad request.
     unknown_parents_are_500: bool = True
+    # A comment on a file that neither side of the diff has is refused; otherwise it counts as outdated.
+    comments_need_their_file: bool = False
+    # Longer comments than 32,768 characters are refused, as by the version for data centers.
+    long_comments_refused: bool = False
     # A second pull request between the same branches changes the first one; otherwise it is refused.
     same_pull_request_is_updated: bool = True
     # An invalid reviewer makes the request fail; otherwise the reviewer is left out.

@@ -114,6 +114,18 @@ async def test_comments_have_places_and_answers(tmp_path: Path) -> None:
         assert (await ask(one, who)).json()["deleted"] is True
 
 
+async def test_comments_that_may_be_refused(tmp_path: Path) -> None:
+    long = {"content": {"raw": "x" * 32_769}}
+    lost = {"content": {"raw": "Hm."}, "inline": {"path": "nowhere.txt", "to": 1}}
+    for status, strict in ((201, False), (400, True)):
+        switches = {"long_comments_refused": strict, "comments_need_their_file": strict}
+        ask, who, pull = await opened(tmp_path / str(status), **switches)
+        for body in (long, lost):
+            assert (await ask.write("POST", f"{pull}/comments", body, who)).status_code == status
+        good = {**lost, "inline": {"path": "new.txt", "to": 1}}
+        assert (await ask.write("POST", f"{pull}/comments", good, who)).status_code == 201
+
+
 async def test_pending_comments_are_shown_to_their_author_alone(tmp_path: Path) -> None:
     ask, who, pull = await opened(tmp_path)
     made = await ask.write("POST", f"{pull}/comments", {"content": {"raw": "Draft"}, "pending": True}, who)
@@ -124,14 +136,19 @@ async def test_pending_comments_are_shown_to_their_author_alone(tmp_path: Path) 
 
 async def test_a_thread_is_resolved_once(tmp_path: Path) -> None:
     ask, who, pull = await opened(tmp_path)
-    made = await ask.write("POST", f"{pull}/comments", {"content": {"raw": "Why?"}}, who)
+    body = {"content": {"raw": "Why?"}, "inline": {"path": "new.txt", "to": 1}}
+    made = await ask.write("POST", f"{pull}/comments", body, who)
     place = f"{pull}/comments/{made.json()['id']}/resolve"
+    reply = {"content": {"raw": "So."}, "parent": {"id": made.json()["id"]}}
+    for no_thread in (reply, {"content": {"raw": "In general"}}):
+        other = (await ask.write("POST", f"{pull}/comments", no_thread, who)).json()["id"]
+        assert (await ask.write("POST", f"{pull}/comments/{other}/resolve", {}, who)).status_code == 403
     assert (await ask.write("POST", place, None, who)).status_code == 400
     json: dict[str, Any] = {"headers": {"Content-Type": "application/json"}}
     assert (await ask.write("POST", place, None, who, **json)).status_code == 400
     assert (await ask.write("POST", place, {}, who)).json()["type"] == "comment_resolution"
     assert (await ask.write("POST", place, {}, who)).status_code == 409
-    [shown] = await ask.entries(f"{pull}/comments", who)
+    shown = (await ask.entries(f"{pull}/comments", who))[0]
     assert shown["resolution"]["user"]["uuid"] == ask.world.users["ann@acme.example"].uuid
     assert (await ask.write("DELETE", place, None, who)).status_code == 204
     assert (await ask.write("DELETE", place, None, who)).status_code == 404
@@ -143,11 +160,13 @@ async def test_tasks(tmp_path: Path) -> None:
     body = {"content": {"raw": "Explain"}, "comment": {"id": comment}, "pending": False}
     made = (await ask.write("POST", f"{pull}/tasks", body, who)).json()
     assert (made["state"], made["comment"]["id"]) == ("UNRESOLVED", comment)
-    for bad in ({}, {**body, "state": "RESOLVED"}, {**body, "comment": {"id": 999_999}}):
+    blank = {"content": {"raw": " "}}
+    for bad in ({}, blank, {**body, "state": "RESOLVED"}, {**body, "comment": {"id": 999_999}}):
         assert (await ask.write("POST", f"{pull}/tasks", bad, who)).status_code == 400
     one = f"{pull}/tasks/{made['id']}"
     changed = await ask.write("PUT", one, {"state": "RESOLVED"}, who)
     assert (changed.json()["state"], changed.json()["content"]["raw"]) == ("RESOLVED", "Explain")
+    assert (await ask.write("PUT", one, blank, who)).status_code == 400
     assert (await ask.write("PUT", one, {"state": "DONE"}, who)).status_code == 400
     assert (await ask.write("DELETE", one, None, who)).status_code == 204
 
@@ -189,6 +208,10 @@ async def test_what_is_said_about_commits(tmp_path: Path) -> None:
     assert made.status_code == 201
     answer = {"content": {"raw": "Yes?"}, "parent": {"id": made.json()["id"]}}
     assert (await ask.write("POST", f"{commit}/comments", answer, who)).status_code == 201
+    lost = {"content": {"raw": "Lost."}, "parent": {"id": 999_999}}
+    assert (await ask.write("POST", f"{commit}/comments", lost, who)).status_code == 404
+    elsewhere = f"{SITE}/commit/{website.branch('main')}/comments"
+    assert (await ask.write("POST", elsewhere, answer, who)).status_code == 400
     shown = await ask.entries(f"{commit}/comments", who)
     assert [one["inline"]["to"] for one in shown] == [1, 1]
     assert shown[1]["parent"]["id"] == shown[0]["id"]
@@ -242,6 +265,8 @@ async def test_reports_and_annotations(tmp_path: Path) -> None:
         "path": "new.txt", "line": 2, "result": "FAILED", "details": "Very", "link": "https://x.example/",
     }  # fmt: skip
     assert (await ask.write("POST", f"{place}/annotations", [], who)).status_code == 400
+    too_much = {**report, "data": [{"title": "X", "value": 1}] * 11}
+    assert (await ask.write("PUT", place, too_much, who)).status_code == 400
     assert (await ask.write("POST", f"{place}/annotations", [finding], who)).status_code == 200
     [seen] = await ask.entries(f"{commit}/reports/{shown['uuid']}/annotations", who)
     assert {name: seen[name] for name in finding} == finding

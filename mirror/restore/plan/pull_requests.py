@@ -143,7 +143,7 @@ class _PullRequest:
             Call("POST", endpoints.NEW_PULL_REQUEST, self._target.parts, body), Stage.PULL_REQUESTS,
             tuple(after), self._find(ends),
             change=Call("PUT", endpoints.CHANGED_PULL_REQUEST, self._parts, change),
-            wanted={name: change[name] for name in ("title", "description", "close_source_branch", "draft")}
+            wanted={name: value for name, value in change.items() if name != "destination"}
             | {"destination.branch.name": ends.destination},
             retries=(Retry(400, "reviewers", _NO_REVIEWERS, named=tuple(reviewers)),) if reviewers else (),
             excuses=(Excuse(400, "no changes", Why.ARCHIVED, _NOTHING),),

@@ -9,8 +9,9 @@ from mirror.simulator.api.render_repositories import core_time
 from mirror.simulator.api.routes_settings import commit_hash, report_named
 from mirror.simulator.api.routing import Hidden
 from mirror.simulator.responses import json_response
+from mirror.simulator.world.discussions import Comment
 from mirror.simulator.world.repository import SimRepository
-from mirror.simulator.writes.pull_requests import COMMENT, inline_of, own_comment, parent_of, raw_of
+from mirror.simulator.writes.pull_requests import COMMENT, inline_of, own_comment, parent_id, raw_of
 from mirror.simulator.writes.repositories import R
 from mirror.simulator.writes.routing import Document, Write, WriteRoute, created, nothing
 from mirror.simulator.writes.schemas import AnyValue, Array, Boolean, Integer, Object, Schema, String
@@ -35,10 +36,12 @@ REPORT = Object(
                         ("BOOLEAN", "DATE", "DURATION", "LINK", "NUMBER", "PERCENTAGE", "TEXT")
                     ),
                 }
-            )
+            ),
+            most=10,
         ),
     }
 )  # fmt: skip
+_ANNOTATIONS_MAX = 1000
 ANNOTATION = Object(
     {
         "external_id": String(), "annotation_type": String(("VULNERABILITY", "CODE_SMELL", "BUG")),
@@ -59,12 +62,25 @@ def _commit(call: Write) -> tuple[SimRepository, str]:
 
 def _create_comment(call: Write) -> Response:
     repository, value = _commit(call)
-    text, found = raw_of(call), repository.commit_comments.get(value, [])
-    parent = parent_of(call, found)
+    text, parent = raw_of(call), _parent_of(call, repository, value)
     made = repository.comment_on_commit(value, text, author=call.actor)
     made.parent = parent.id if parent is not None else None
     made.inline = parent.inline if parent is not None else inline_of(call)
     return created(call.render.commit_comment(made, repository, value))
+
+
+def _parent_of(call: Write, repository: SimRepository, commit: str) -> Comment | None:
+    """The comment that a new one replies to; it must be on the same commit."""
+    wanted = parent_id(call)
+    for place, comments in repository.commit_comments.items():
+        for one in comments:
+            if one.id == wanted and place != commit:
+                raise BadRequest("parent: The parent comment is not attached to the same node.")
+            if one.id == wanted:
+                return one
+    if wanted is not None:
+        raise Hidden("Parent comment not found")
+    return None
 
 
 def _update_comment(call: Write) -> Response:
@@ -181,6 +197,8 @@ def _annotate(call: Write, report: Document, key: str, given: Document) -> Docum
     blank = {"type": "report_annotation", "uuid": new_uuid(), "external_id": key, "created_on": now}
     new = {**(old or blank), **_fields_of(ANNOTATION, given), "updated_on": now}
     report["annotations"] = [*(one for one in report["annotations"] if one is not old), new]
+    if len(report["annotations"]) > _ANNOTATIONS_MAX:
+        raise BadRequest(f"A report can contain up to {_ANNOTATIONS_MAX} annotations.")
     return new
 
 

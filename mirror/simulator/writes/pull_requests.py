@@ -19,6 +19,7 @@ from mirror.simulator.writes.repositories import R
 from mirror.simulator.writes.routing import Document, Refused, Write, WriteRoute, created, nothing
 from mirror.simulator.writes.schemas import Array, Boolean, Integer, Object, Schema, String
 
+_COMMENT_MAX = 32_768
 _LINES: dict[str, Schema] = {name: Integer(1) for name in ("from", "to", "start_from", "start_to")}
 CONTENT = Object(
     {"raw": String(), "markup": String(("markdown", "creole", "plaintext")), "html": String()}, closed=True
@@ -221,6 +222,8 @@ def raw_of(call: Write) -> str:
     text: str = call.given["content"].get("raw") or ""
     if not text.strip():
         raise BadRequest("content.raw: required key not provided")
+    if call.switches.long_comments_refused and len(text) > _COMMENT_MAX:
+        raise BadRequest(f"content.raw: ensure this value has at most {_COMMENT_MAX} characters")
     return text
 
 
@@ -232,13 +235,17 @@ def inline_of(call: Write) -> Document | None:
     return {"from": None, "to": None, **{name: one for name, one in given.items() if one is not None}}
 
 
+def parent_id(call: Write) -> int | None:
+    """The id of the comment that this one replies to."""
+    found: int | None = call.given.get("parent", {}).get("id")
+    return found
+
+
 def parent_of(call: Write, comments: list[Comment]) -> Comment | None:
-    """The comment that this one replies to."""
-    given = call.given.get("parent", {}).get("id")
-    if given is None:
-        return None
-    found = next((one for one in comments if one.id == given), None)
-    if found is None:
+    """The comment of `comments` that this one replies to."""
+    wanted = parent_id(call)
+    found = next((one for one in comments if one.id == wanted), None)
+    if wanted is not None and found is None:
         raise Refused(500 if call.switches.unknown_parents_are_500 else 400, "Something went wrong")
     return found
 
@@ -247,6 +254,10 @@ def _create_comment(call: Write) -> Response:
     pull, text = call.pull_request(), raw_of(call)
     parent = parent_of(call, pull.comments)
     inline = parent.inline if parent is not None else inline_of(call)
+    if inline is not None and parent is None and call.switches.comments_need_their_file:
+        sides = (pull.origin, pull.source_hash), (pull.repository, pull.destination_hash)
+        if not any(inline["path"] in where.files(value) for where, value in sides):
+            raise BadRequest("inline.path: The file is not in the diff.")
     made = pull.comment(text, author=call.actor, parent=parent, inline=inline)
     made.pending = call.given.get("pending", False)
     return created(call.render.comment(made, pull))
@@ -285,6 +296,8 @@ def _delete_comment(call: Write) -> Response:
 def _resolve(call: Write) -> Response:
     pull = call.pull_request()
     found = _comment(call, pull.comments)
+    if found.parent is not None or found.inline is None:
+        raise Forbidden("Only top-level comments on the diff can be resolved.")
     if found.resolved is not None:
         raise Refused(409, "The comment has already been resolved.")
     pull.resolve(found, by=call.actor)
@@ -310,9 +323,16 @@ def _create_task(call: Write) -> Response:
     comment = next((one for one in pull.comments if one.id == wanted), None)
     if wanted is not None and comment is None:
         raise BadRequest("comment: There is no such comment.")
-    made = pull.add_task(call.given["content"]["raw"], author=call.actor, comment=comment)
+    made = pull.add_task(_task_text(call.given["content"]), author=call.actor, comment=comment)
     made.pending = call.given.get("pending", False)
     return created(call.render.task(made, pull))
+
+
+def _task_text(content: Document) -> str:
+    text: str = content["raw"]
+    if not text.strip():
+        raise BadRequest("content.raw: the task content is blank")
+    return text
 
 
 def _task(call: Write, pull: PullRequest) -> Task:
@@ -325,7 +345,8 @@ def _task(call: Write, pull: PullRequest) -> Task:
 def _update_task(call: Write) -> Response:
     pull = call.pull_request()
     found = _task(call, pull)
-    found.text = call.given.get("content", {}).get("raw", found.text)
+    if "content" in call.given:
+        found.text = _task_text(call.given["content"])
     found.resolved = call.given.get("state", "RESOLVED" if found.resolved else "UNRESOLVED") == "RESOLVED"
     found.edited = call.world.now()
     return json_response(call.render.task(found, pull))
