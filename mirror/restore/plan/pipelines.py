@@ -2,12 +2,13 @@
 
 Bitbucket may take variables, environments and schedules only where pipelines are enabled, and enabled ones
 build whatever comes: so they are enabled for these, disabled before pull requests are opened, and at the end
-as they were. Schedules are made disabled.
+as they were; where nothing is opened they stay enabled. Schedules are made disabled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from mirror.bitbucket.writes import BUILD_NUMBER, SCHEDULES
 from mirror.collect.catalogue import Row, row_of_kind
@@ -27,15 +28,21 @@ _FOR_BUILDS = (
 
 
 def _configuration(row: Row, place: Place) -> Steps:
-    source = place.source
-    shown = source.object(row.document)
-    has_things = any(source.paths(one) or source.document(one) for one in _FOR_BUILDS)
-    if has_things:
+    source, shown = place.source, place.source.object(row.document)
+    is_enabled = shown.get("enabled") is True
+    has_settings = any(source.paths(one) or source.document(one) for one in _FOR_BUILDS)
+    has_pull_requests = bool(source.paths("pull-requests"))
+    is_early = has_settings and is_enabled and not has_pull_requests
+    if has_settings and not is_early:
         yield _switch(row, place, "for-settings", Stage.PIPELINES_ENABLED, is_enabled=True)
-        if source.paths("pull-requests"):
-            yield _switch(row, place, "for-pull-requests", Stage.PIPELINES_DISABLED, is_enabled=False)
+    if has_settings and has_pull_requests:
+        yield _switch(row, place, "for-pull-requests", Stage.PIPELINES_DISABLED, is_enabled=False)
     if shown:
-        yield from steps_of_thing(row, shown, place)
+        for one in steps_of_thing(row, shown, place):
+            if isinstance(one, Step) and is_early:
+                yield replace(one, stage=Stage.PIPELINES_ENABLED)
+            else:
+                yield one
     yield from _build_number(row, place)
 
 

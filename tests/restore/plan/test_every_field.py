@@ -19,10 +19,11 @@ from mirror.bitbucket.writes import Write
 from mirror.collect import catalogue
 from mirror.collect.catalogue import CATALOGUE, Row
 from mirror.collect.put_back import Sent
-from mirror.model import Json, value_at
+from mirror.model import Json, Repository, value_at
 from mirror.restore.plan import settings
+from mirror.restore.plan.repository import steps_of_projects, steps_of_repository
 from mirror.restore.plan.source import Options, Target
-from mirror.restore.plan.steps import Loss, Step, Why
+from mirror.restore.plan.steps import Call, Loss, Step, Why
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.settings import branch_restriction, environment, hook, variable
 from tests.restore.plan.driving import Driver
@@ -288,3 +289,58 @@ def test_every_settable_field_is_somebodys() -> None:
         "PUT /repositories/{}/{}/pipelines_config/build_number",  # no endpoint shows it
         "PUT /repositories/{}/{}/pipelines_config/ssh/key_pair",  # nobody shows the private key
     }
+
+
+# -- projects and repositories
+
+REPOSITORY_FIELDS = FIELDS["PUT /repositories/{}/{}"]
+PROJECT_FIELDS = FIELDS["POST /workspaces/{}/projects"]
+PROFILE: dict[str, Any] = {
+    "scm": "git", "name": "Website", "description": "The shop", "is_private": False, "language": "python",
+    "fork_policy": "no_forks", "mainbranch": {"name": "topic"}, "project": {"key": "WEB"},
+}  # fmt: skip
+PROJECT = {"key": "WEB", "name": "Web", "description": "Shops", "is_private": False}
+
+
+@dataclass(frozen=True)
+class Profiled(Stored):
+    """A snapshot of a repository with a profile."""
+
+    @property
+    def repository(self) -> Repository:
+        return Repository("{u}", "acme", "website", "WEB", PROFILE)
+
+
+def _places_lacking(*without: str) -> set[str]:
+    """The fields of projects and repositories that no planned request sends as they were; those `without`
+    are left out of what is planned."""
+    base: dict[str, Any] = {**vars(given()), "branches": {"main": "a" * 40, "topic": "b" * 40}}
+    website = Profiled(**base)
+    acme = Stored(**{**base, "name": "~workspace", "documents": {"projects/web.json": {"project": PROJECT}}})
+    target = Target("spare", "website")
+    made = [
+        *steps_of_projects(acme, [website], target),
+        *steps_of_repository(website, target, Options()),
+    ]
+    sent: dict[str, list[Any]] = {"projects": [], "repository profile": [], "refs": []}
+    for one in made:
+        if isinstance(one, Step) and isinstance(one.action, Call):
+            sent[one.kind].append({k: v for k, v in cast("Any", one.action.body).items() if k not in without})
+    several = (
+        (PROJECT, PROJECT_FIELDS, ("projects",)),
+        (PROFILE, REPOSITORY_FIELDS, ("repository profile", "refs")),
+    )
+    return {
+        name
+        for shown, fields, kinds in several
+        for name in fields
+        if value_at(shown, name) not in [value_at(body, name) for kind in kinds for body in sent[kind]]
+    }
+
+
+def test_every_field_of_projects_and_repositories_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is not given has no mirror in which LFS objects could be.
+    monkeypatch.setattr("mirror.restore.plan.repository.lfs_objects", lambda _source, _tips: iter(()))
+    assert _places_lacking() == set()
+    for name in {*PROJECT_FIELDS, *REPOSITORY_FIELDS}:
+        assert name in _places_lacking(name.partition(".")[0])

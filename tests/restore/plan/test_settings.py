@@ -155,7 +155,7 @@ def test_events_of_issues_may_be_refused() -> None:
 
 
 def test_pipelines_are_enabled_for_their_settings_alone() -> None:
-    documents = {
+    documents: dict[str, Json] = {
         "settings/pipelines-configuration.json": {"enabled": True},
         "settings/variables.json": [{"key": "A", "value": "b", "secured": False}],
         "pull-requests/0/1.json": {}, "pipelines/0/7.json": {}, "pipelines/0/12.json": {},
@@ -170,6 +170,15 @@ def test_pipelines_are_enabled_for_their_settings_alone() -> None:
     assert passing == [f"website/pipelines-configuration/for-{one}" for one in ("settings", "pull-requests")]
     assert [one.status for one in made["website/build-number"].excuses] == [400]
     assert steps(steps_of_settings(given({}), TARGET, Options())) == {}
+    # Where nothing is opened, one request is enough.
+    del documents["pull-requests/0/1.json"]
+    made = steps(steps_of_settings(given(documents), TARGET, Options()))
+    assert [one.stage for one in made.values() if sent(one) == {"enabled": True}] == [Stage.PIPELINES_ENABLED]
+    # They were off, and had settings all the same.
+    documents["settings/pipelines-configuration.json"] = {"enabled": False}
+    made = steps(steps_of_settings(given(documents), TARGET, Options()))
+    found = sorted((one.stage, sent(one)["enabled"]) for one in made.values() if "enabled" in sent(one))
+    assert found == [(Stage.PIPELINES_ENABLED, True), (Stage.PIPELINES_AS_THEY_WERE, False)]
 
 
 def test_schedules_are_enabled_in_the_end() -> None:
