@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mirror.errors import UsageError
-from mirror.extract import read_consistently
+from mirror.extract import GitFile, git_file, read_consistently
 from mirror.model import Json, JsonObject, Selector, Snapshot, name_to_json, time_text
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, Store, is_own_document, qualified_ref
@@ -57,6 +57,12 @@ def show(path: Path, selector: Selector, document: str, *, at: str = "latest") -
     with Store.open(path) as store:
         folder = folder_of(store, selector)
         return read_consistently(folder, lambda: _shown(folder, document, at))
+
+
+def show_file(path: Path, selector: Selector, place: str, *, at: str = "latest") -> GitFile:
+    """A file of the code or the wiki at a snapshot: `REF:PATH`, see `git_file`."""
+    with Store.open(path) as store:
+        return git_file(folder_of(store, selector), at, place)
 
 
 def _shown(folder: AnyFolder, document: str, at: str) -> Shown:

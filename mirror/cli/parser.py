@@ -199,12 +199,18 @@ def _add_reading(commands: _Commands) -> None:
     _selectors(commands.add("snapshots", "list snapshots", "snapshots acme/website"), "1")
     show = commands.add(
         "show",
-        "print one document of a snapshot",
+        "print one document or one file of a snapshot",
         "show acme/website pull-requests/12",
+        "show acme/website settings/variables",
+        "show acme/website main:src/app.py --at 2026-11-01 > app.py",
         "show acme/website /",
     )
     _selectors(show, "1")
-    show.add_argument("path", metavar="PATH", help="a document, such as pull-requests/12, or a folder")
+    show.add_argument(
+        "path",
+        metavar="PATH",
+        help="a document, such as pull-requests/12, or a folder of them; or REF:PATH in the code",
+    )
     _at(show)
     diff = commands.add(
         "diff",

@@ -9,6 +9,7 @@ from mirror.extract.consistency import read_consistently, version_of
 from mirror.extract.destination import EXPORTING, RESTORING, check_place, not_empty
 from mirror.extract.extraction import CODE, Extracted, ExtractOptions, Form, extract
 from mirror.extract.files import copy_objects, lfs_reached
+from mirror.extract.git_file import GitFile, git_file
 
 __all__ = [
     "CODE",
@@ -19,10 +20,12 @@ __all__ = [
     "ExtractOptions",
     "Extracted",
     "Form",
+    "GitFile",
     "check_place",
     "choose",
     "copy_objects",
     "extract",
+    "git_file",
     "lfs_reached",
     "not_empty",
     "places_of",

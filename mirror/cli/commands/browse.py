@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -149,6 +150,8 @@ def _held(part: str, kind: str, number: int) -> str:
 async def run_show(context: Context) -> int:
     """`mirror show`."""
     options = context.options
+    if ":" in options.path:
+        return await _show_file(context)
     found = await asyncio.to_thread(
         browse.show, context.store(), context.selector(), options.path, at=options.at
     )
@@ -167,6 +170,40 @@ async def run_show(context: Context) -> int:
     else:
         context.out.raw(text if not context.out.is_terminal else _escaped(text))
     return 0
+
+
+async def _show_file(context: Context) -> int:
+    """`mirror show SELECTOR REF:PATH`."""
+    options, out = context.options, context.out
+    found = await asyncio.to_thread(
+        browse.show_file, context.store(), context.selector(), options.path, at=options.at
+    )
+    head = {
+        "name": found.full_name, "snapshot": found.when.snapshot.id, "ref": found.ref, "commit": found.commit,
+        "path": found.path,
+    }  # fmt: skip
+    if found.names is not None:
+        out.document({**head, "names": list(found.names)})
+        for name in found.names:
+            out.line(name)
+    elif out.as_json:
+        content = base64.b64encode(b"".join(found.chunks())).decode("ascii")
+        out.document({**head, "is_lfs": found.is_lfs, "base64": content})
+    elif out.is_terminal:
+        _show_on_terminal(out, b"".join(found.chunks()))
+    else:
+        for chunk in found.chunks():
+            out.raw_bytes(chunk)
+    return 0
+
+
+def _show_on_terminal(out: Output, content: bytes) -> None:
+    """Text for a terminal. Raises UsageError for anything else."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError("this is no text for a terminal", hint="write it to a file: … > FILE") from None
+    out.raw("".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text))
 
 
 def _escaped(text: str) -> str:

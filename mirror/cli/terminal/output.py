@@ -70,6 +70,10 @@ class Output:
         """Text unchanged, for documents and scripts."""
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
+    def raw_bytes(self, data: bytes) -> None:
+        """Bytes unchanged: a file."""
+        sys.stdout.buffer.write(data)
+
     def flush(self) -> None:
         """Flush stdout, for a command that goes on running."""
         sys.stdout.flush()

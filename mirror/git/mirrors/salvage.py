@@ -6,17 +6,12 @@ deltas, so it is larger than those of the mirror; `git gc` makes it small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
-from functools import partial
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
-from dulwich.objects import ObjectID
-
-from mirror.git.objects import TYPE_NAMES, hash_object, read, read_loose
-from mirror.git.pack.index import PackIndex
-from mirror.git.pack.names import packs_in
-from mirror.git.pack.reader import PackFile
+from mirror.git.mirrors.intact import IntactObjects
+from mirror.git.objects import read
 from mirror.git.pack.writer import PackWriter
 from mirror.git.walk import all_links
 from mirror.git.workers.job import OnProgress, no_progress
@@ -35,8 +30,8 @@ def salvage(
     """
     writer = PackWriter(target / "objects")
     try:
-        with ExitStack() as stack:
-            salvaging = _Salvage(_Objects(mirror / "objects", stack), writer, progress)
+        with closing(IntactObjects(mirror)) as objects:
+            salvaging = _Salvage(objects, writer, progress)
             lacks = {tip: lack for tip in tips if (lack := salvaging.follow(tip)) is not None}
         writer.publish()
     finally:
@@ -44,54 +39,10 @@ def salvage(
     return lacks
 
 
-class _Objects:
-    """The objects of a damaged repository, read from whatever has them undamaged."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder = folder
-        self._packs: list[PackFile] = []
-        for pack in packs_in(folder / "pack"):
-            try:
-                index = stack.enter_context(closing(PackIndex(pack.with_suffix(".idx"))))
-                self._packs.append(stack.enter_context(closing(PackFile(pack, index))))
-            except Exception:  # noqa: BLE001, S112 - damage raises anything; another pack may have the objects
-                continue
-
-    def get_raw(self, name: ObjectID, /) -> tuple[int, bytes]:
-        """See RawObjects. Raises ValueError where only damaged copies of the object are there."""
-        oid, is_there = bytes.fromhex(name.decode("ascii")), False
-        for copy in self._copies(oid):
-            is_there = True
-            try:
-                kind, content = copy()
-            except Exception:  # noqa: BLE001, S112 - damage raises anything
-                continue
-            if kind in TYPE_NAMES and hash_object(kind, content) == oid:
-                return kind, content
-        if is_there:
-            raise ValueError("is damaged")
-        raise KeyError(name)
-
-    def _copies(self, oid: bytes) -> Iterator[Callable[[], tuple[int, bytes]]]:
-        """What reads each copy of an object."""
-        name = oid.hex()
-        loose = self._folder / name[:2] / name[2:]
-        if loose.exists():
-            yield partial(read_loose, loose)
-        for pack in self._packs:
-            at = pack.find(oid)
-            if at is not None:
-                yield partial(_in_pack, pack, at)
-
-
-def _in_pack(pack: PackFile, at: int) -> tuple[int, bytes]:
-    return pack.type_of(at), bytes(pack.content(at))
-
-
 class _Salvage:
     """Writes whole objects, and remembers of every object that it met what it lacks (None: nothing)."""
 
-    def __init__(self, objects: _Objects, writer: PackWriter, progress: OnProgress) -> None:
+    def __init__(self, objects: IntactObjects, writer: PackWriter, progress: OnProgress) -> None:
         self._objects, self._writer, self._progress = objects, writer, progress
         self._lacks: dict[bytes, str | None] = {}
 
