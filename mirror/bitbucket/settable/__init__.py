@@ -6,7 +6,15 @@ restored copy cannot share their gaps.
 """
 
 from mirror.bitbucket.settable.fields import settable_fields
-from mirror.bitbucket.settable.plain import plain_fields, value_at
+from mirror.bitbucket.settable.plain import ACCOUNT, plain_fields
 from mirror.bitbucket.settable.things import THINGS, UNSEEN, UNSEEN_FIELDS, Thing
 
-__all__ = ["THINGS", "UNSEEN", "UNSEEN_FIELDS", "Thing", "plain_fields", "settable_fields", "value_at"]
+__all__ = [
+    "ACCOUNT",
+    "THINGS",
+    "UNSEEN",
+    "UNSEEN_FIELDS",
+    "Thing",
+    "plain_fields",
+    "settable_fields",
+]

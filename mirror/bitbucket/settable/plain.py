@@ -4,10 +4,11 @@ thing is."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from mirror.model import Json, JsonObject, dumps
 
+# What an account begins with in `plain_fields`, before its uuid.
+ACCOUNT = "account "
 _LINKS = "links"
 # Lists whose order says nothing.
 _UNORDERED = frozenset({"users", "groups", "events", "branch_types", "reviewers"})
@@ -55,11 +56,4 @@ def is_account(value: Json) -> bool:
 def account_of(value: JsonObject, people: Mapping[str, str]) -> str:
     """What an account is in `plain_fields`."""
     uuid = value.get("uuid")
-    return f"account {people.get(uuid, uuid)}" if isinstance(uuid, str) else "account without a uuid"
-
-
-def value_at(data: Json, name: str) -> Any:
-    """The value of a dotted field, or None."""
-    for word in name.split("."):
-        data = data.get(word) if isinstance(data, dict) else None
-    return data
+    return ACCOUNT + people.get(uuid, uuid) if isinstance(uuid, str) else f"{ACCOUNT}without a uuid"

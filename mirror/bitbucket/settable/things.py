@@ -92,7 +92,13 @@ BRANCHING_MODEL = Thing("branching model", (f"PUT {_R}/branching-model/settings"
 PROJECT_BRANCHING_MODEL = Thing(
     "project branching model", (f"PUT {_P}/branching-model/settings",), never=_MODEL_NEVER
 )
-DEFAULT_REVIEWER = Thing("default reviewer", key=("uuid",), by_address=("uuid",))
+DEFAULT_REVIEWER = Thing(
+    "default reviewer", key=("uuid",), by_address=("uuid",),
+    never=dict.fromkeys(
+        ("account_id", "display_name", "nickname", "kind", "account_status", "type"),
+        "it is the account's own",
+    ),
+)  # fmt: skip
 PROJECT_DEFAULT_REVIEWER = Thing(
     "project default reviewer", key=("user",), by_address=("user",), never={"reviewer_type": _FOLLOWS}
 )

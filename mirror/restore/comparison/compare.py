@@ -26,12 +26,11 @@ from mirror.restore.comparison.documents import (
     Nest,
     reason,
 )
-from mirror.restore.comparison.git import compare_code, compare_refs
+from mirror.restore.comparison.git import compare_code
 from mirror.restore.comparison.matching import GONE, Match, key_of, name_of
 from mirror.restore.comparison.sides import Side, object_at
-from mirror.store.reading.reader import MirrorRefs
 
-# Compared by their own content or history.
+_NEW_COMMIT = "its files are sent as one new commit, and the backup has its history"
 _DOWNLOADS = "downloads.json"
 _CONTENT = "_content"
 
@@ -182,11 +181,11 @@ def _snippets(match: Match, original: Side, copy: Side) -> None:
             match.note(path, "file", one, How.MORE)
         compare_texts(
             match, path, all_things.SNIPPET_COMMENT, old.get("comments"), new.get("comments"),
-            (original, copy),
+            (original, copy), f"{path}/comment",
         )  # fmt: skip
         before, after = original.mirrors.get(_mirror(path)), copy.mirrors.get(_mirror(same[0]))
-        if before is not None:
-            compare_refs(match, _mirror(path), before, after or MirrorRefs(type(before.refs)({})))
+        if before is not None and (after is None or before.refs.refs != after.refs.refs):
+            match.note(path, "history of the snippet", name, How.MISSING, why=_NEW_COMMIT)
     for path in left:
         match.note(path, nest.thing.name, _name(nest, left[path]), How.MORE)
 

@@ -27,7 +27,8 @@ class How(StrEnum):
 class Difference:
     """One difference. `place` is the full name of the repository (or the workspace), `document` a document of
     its snapshot or a mirror, `name` what the thing is called there, `field` its dotted field; None: the whole
-    thing. `why` says why it may be; None: nothing says so."""
+    thing. `key` is that of the step of a plan which makes it, without the repository, for what a server may
+    refuse. `why` says why it may be; None: nothing says so."""
 
     place: str
     document: str
@@ -37,6 +38,7 @@ class Difference:
     field: str | None = None
     original: Json = None
     copy: Json = None
+    key: str = ""
     why: str | None = None
 
     @property

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mirror.bitbucket import fields
-from mirror.bitbucket.settable import Thing, value_at
+from mirror.bitbucket.settable import ACCOUNT, Thing, plain_fields
 from mirror.bitbucket.settable import things as all_things
 from mirror.collect.marks import Marks
-from mirror.model import Json, JsonObject
+from mirror.model import Json, JsonObject, value_at
 from mirror.restore.comparison.differences import How
 from mirror.restore.comparison.documents import COMMITS, PULL_REQUESTS
 from mirror.restore.comparison.matching import GONE, NEVER_READ, Match
@@ -22,6 +22,9 @@ from mirror.restore.comparison.texts import is_copy, pair_by_attribution
 _HEADS = b"refs/heads/"
 _CLOSED = "nobody can make a pull request that is closed"
 _HISTORY = "it is history, which Bitbucket writes itself"
+_UNPUBLISHED = "its author has not published it"
+_GENERAL = "Bitbucket resolves only threads on the code, and the text tells it"
+_BUILDS = "builds set statuses anew, as the plan tells"
 _OWN = "only whoever approves can do it"
 # What stands beside a pull request, and never comes back.
 _PULL_REQUEST_NEVER = {"activity": _HISTORY, "commits": "git has them", "patch": "git has it"}
@@ -60,7 +63,10 @@ class PullRequests:
                 path = new[0].removeprefix("copy ")
                 self.match.note(path, all_things.PULL_REQUEST.name, _number(new[1]), How.MORE)
             elif new is None:
-                self.match.note(old[0], all_things.PULL_REQUEST.name, _number(old[1]), How.MISSING)
+                number = _number(old[1])
+                self.match.note(
+                    old[0], all_things.PULL_REQUEST.name, number, How.MISSING, key=f"pull-request/{number}"
+                )
             else:
                 self._pair(old[0], old[1], new[1])
 
@@ -108,30 +114,28 @@ class PullRequests:
             )
         elif value_at(before, branch) != source and _branches(self.original).get(source) is None:
             instead[branch] = (source, source)  # the branch was gone, or another's, and was made of its head
-        self.match.fields(path, thing, name, before, after, instead=instead)
+        self.match.fields(path, thing, name, before, after, instead=instead, key=f"pull-request/{name}")
         self._children(path, name, old, new)
 
     def _reviewers(self, old: JsonObject, new: JsonObject) -> tuple[Json, Json]:
         """The reviewers. Nobody can review what they opened, and the copy was opened by whoever restored."""
         author = value_at(new, "author.uuid")
-        people = self.match.people
-        before = [
-            str(people.get(one.get("uuid"), one.get("uuid"))) for one in old.get("reviewers") or [] if one
-        ]
-        after = [str(one.get("uuid")) for one in new.get("reviewers") or [] if one]
-        return sorted(one for one in before if one != author), sorted(after)
+        before, after = _reviewers_of(old, self.match.people), _reviewers_of(new, {})
+        return [one for one in before if one != f"{ACCOUNT}{author}"], after
 
     def _children(self, path: str, name: str, old: JsonObject, new: JsonObject) -> None:
         document = f"{path} ({name})"
         ids = compare_texts(
             self.match, document, all_things.PULL_REQUEST_COMMENT, old.get("comments"), new.get("comments"),
-            (self.original, self.copy),
+            (self.original, self.copy), f"pull-request/{name}/comment",
         )  # fmt: skip
         compare_texts(
             self.match, document, all_things.TASK, old.get("tasks"), new.get("tasks"),
-            (self.original, self.copy), about=ids,
+            (self.original, self.copy), f"pull-request/{name}/task", about=ids,
         )  # fmt: skip
-        self.match.things(document, all_things.COMMIT_STATUS, old.get("statuses"), new.get("statuses"))
+        self.match.things(
+            document, all_things.COMMIT_STATUS, old.get("statuses"), new.get("statuses"), missing=_BUILDS
+        )
         for child in sorted(old.keys() - _PULL_REQUEST_CHILDREN - _PULL_REQUEST_NEVER.keys()):
             self.match.note(document, "part", child, How.MISSING)
 
@@ -146,9 +150,11 @@ def compare_commits(match: Match, original: Side, copy: Side) -> None:
         new = news.pop(path, None) or {name: [] for name in old}
         compare_texts(
             match, path, all_things.COMMIT_COMMENT, old.get("comments"), new.get("comments"),
-            (original, copy),
+            (original, copy), f"commit/{old.get('commit')}/comment",
         )  # fmt: skip
-        match.things(path, all_things.COMMIT_STATUS, old.get("statuses"), new.get("statuses"))
+        match.things(
+            path, all_things.COMMIT_STATUS, old.get("statuses"), new.get("statuses"), missing=_BUILDS
+        )
         _reports(match, path, old.get("reports"), new.get("reports"))
         for one in old.get("participants") or []:
             name = str(value_at(one, "user.uuid"))
@@ -189,33 +195,41 @@ def compare_texts(
     old: Json,
     new: Json,
     sides: tuple[Side, Side],
+    key: str,
     about: Mapping[object, object] | None = None,
 ) -> dict[object, object]:
     """Compare two lists of comments or tasks; returns the ids of the copies by those of the originals.
-    `about` are, likewise, those of the comments that tasks are about."""
+    `about` are, likewise, those of the comments that tasks are about; `key` begins the keys of the steps that
+    make them."""
     if old is None:
         if new:
             match.result.known[thing.name, "all", NEVER_READ] += 1
         return {}
     original, copy = sides
-    kept = [one for one in old if isinstance(one, dict) and fields.is_not_removed(one)]
+    kept = [one for one in old if isinstance(one, dict)]
     made = [one for one in new or [] if isinstance(one, dict) and fields.is_not_removed(one)]
     raw = {id(one): original.text(value_at(one, "content.raw")) or "" for one in kept}
     raw |= {id(one): copy.text(value_at(one, "content.raw")) or "" for one in made}
-    pairs = pair_by_attribution(kept, made, lambda one: raw[id(one)], lambda one: one.get("id"))
+    # The tombstone of a deleted comment has no text of its own that a copy could be known by.
+    pairs = pair_by_attribution(
+        kept, made, lambda one: raw[id(one)], lambda one: one.get("id"),
+        lambda before, _: fields.is_not_removed(before),
+    )  # fmt: skip
     ids: dict[object, object] = {
-        one.get("id"): two.get("id") for one, two in pairs if one is not None and two is not None
+        one.get("id"): None if two is None else two.get("id") for one, two in pairs if one is not None
     }
     known = {**(about or {}), **ids}
-    tombstones = {one.get("id") for one in old if isinstance(one, dict)} - {one.get("id") for one in kept}
     for before, after in pairs:
         if before is None:
             assert after is not None
             match.note(document, thing.name, str(after.get("id")), How.MORE)
         elif after is None:
-            match.note(document, thing.name, str(before.get("id")), How.MISSING)
+            if fields.is_not_removed(before):
+                why = _UNPUBLISHED if before.get("pending") is True else None
+                name = str(before.get("id"))
+                match.note(document, thing.name, name, How.MISSING, key=f"{key}/{name}", why=why)
         else:
-            _text_pair(match, document, thing, before, after, (original, copy), (known, tombstones))
+            _text_pair(match, document, thing, before, after, sides, key, known)
     return ids
 
 
@@ -226,29 +240,42 @@ def _text_pair(
     old: JsonObject,
     new: JsonObject,
     sides: tuple[Side, Side],
-    known: tuple[Mapping[object, object], set[object]],
+    key: str,
+    known: Mapping[object, object],
 ) -> None:
-    ids, tombstones = known
     instead: dict[str, tuple[Json, Json]] = {
         "content.raw": texts_of(*sides, value_at(old, "content.raw"), value_at(new, "content.raw")),
-        "resolution": (_is_resolved(old), _is_resolved(new)),
+        "resolution": (None, None),
+        # An answer stands where the first comment of its thread does.
+        **({"inline": (None, None)} if value_at(old, "parent.id") is not None else {}),
     }
     for name in ("parent.id", "comment.id"):
         wanted, has = value_at(old, name), value_at(new, name)
-        if wanted in tombstones:
-            instead[name] = (None, None)  # what it answers was deleted
-        elif wanted is not None or has is not None:
-            instead[name] = (ids.get(wanted, f"the copy of {wanted}"), has) if wanted else (None, has)
-    match.fields(document, thing, str(old.get("id")), old, new, instead=instead)
-    if _is_resolved(old) != _is_resolved(new):
+        if wanted is None:
+            instead[name] = (None, has)
+        elif known.get(wanted) is None:
+            instead[name] = (None, None)  # it is missing itself, or was deleted
+        else:
+            instead[name] = (known[wanted], has)
+    name = str(old.get("id"))
+    if value_at(old, "inline.outdated") is True and value_at(new, "inline.path") is None:
+        instead["inline"] = (None, None)
+        match.result.known[thing.name, "inline", "the code does not have the place any more"] += 1
+    match.fields(document, thing, name, old, new, instead=instead, key=f"{key}/{name}")
+    _compare_resolution(match, document, thing, old, new)
+
+
+def _compare_resolution(match: Match, document: str, thing: Thing, old: JsonObject, new: JsonObject) -> None:
+    before, after = (one.get("resolution") is not None for one in (old, new))
+    if before != after:
+        is_on_code = old.get("inline") is not None
+        why = (
+            None if is_on_code or after else "Bitbucket resolves only threads on the code; the text tells it"
+        )
         match.note(
-            document, thing.name, str(old.get("id")), How.DIFFERS, field="resolved",
-            original=_is_resolved(old), copy=_is_resolved(new),
+            document, thing.name, str(old.get("id")), How.DIFFERS, field="resolved", original=before,
+            copy=after, why=why,
         )  # fmt: skip
-
-
-def _is_resolved(comment: JsonObject) -> bool:
-    return comment.get("resolution") is not None
 
 
 def texts_of(
@@ -268,6 +295,11 @@ def _documents(side: Side, folder: str) -> Iterator[tuple[str, JsonObject]]:
 def _thing(document: JsonObject) -> JsonObject:
     found = document.get("pull_request")
     return found if isinstance(found, dict) else {}
+
+
+def _reviewers_of(pull: JsonObject, people: Mapping[str, str]) -> list[Json]:
+    found: list[Json] = plain_fields({"reviewers": pull.get("reviewers") or []}, people)["reviewers"]
+    return found
 
 
 def _title(document: JsonObject) -> Json:

@@ -6,18 +6,25 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mirror.bitbucket.settable import Thing, plain_fields
+from mirror.bitbucket.settable import ACCOUNT, Thing, plain_fields
+from mirror.bitbucket.settable import things as all_things
 from mirror.collect.marks import entry_is_gone
 from mirror.model import Json, JsonObject, dumps
 from mirror.restore.comparison.differences import Comparison, Difference, How
 
 GONE = "upstream did not have it any more"
 THERE_BEFORE = "the target may have had it before, and a restore deletes nothing"
+NO_TARGET = "the backup does not say what it builds"
+NOT_GIVEN = "to be entered again: the secrets file does not have it"
+INACTIVE = "hooks come back inactive (see --activate-hooks)"
+NOT_A_MEMBER = "the person is not at the target"
 NEVER_READ = "the backup of the original never read it"
-_Explain = Callable[[Difference], str | None]
+_HOOKS = (all_things.HOOK, all_things.WORKSPACE_HOOK)
+Explain = Callable[[Difference], str | None]
 
 
-def _nothing(_: Difference) -> str | None:
+def explains_nothing(_: Difference) -> str | None:
+    """No difference has a reason."""
     return None
 
 
@@ -26,15 +33,20 @@ class Match:
     """How two snapshots are compared, and what was found so far.
 
     `place` is the name of the original. `people` maps uuids of accounts of the original to those of the copy.
-    `allows_more`: what the copy alone has may have been there before. `explain` gives the reason for a
-    difference that the plan of the restore reports, or None.
+    `members` are the uuids of the members of the copy's workspace; None: nobody knows them.
+    `without_secrets`: secured variables may be missing, because nobody gave their values. `hooks_inactive`:
+    hooks may be inactive, as a restore leaves them. `allows_more`: what the copy alone has may have been
+    there before. `explain` gives the reason for a difference that the report of the restore has, or None.
     """
 
     place: str
     result: Comparison
     people: Mapping[str, str] = field(default_factory=dict)
+    members: frozenset[str] | None = None
+    without_secrets: bool = False
+    hooks_inactive: bool = False
     allows_more: bool = False
-    explain: _Explain = _nothing
+    explain: Explain = explains_nothing
 
     def note(self, document: str, thing: str, name: str, how: How, **more: Json) -> None:
         """Note a difference; `more` are the other fields of `Difference`."""
@@ -46,14 +58,16 @@ class Match:
             made = made if why is None else Difference(**{**made.__dict__, "why": why})
         self.result.add(made)
 
-    def things(self, document: str, thing: Thing, original: Json, copy: Json) -> None:
-        """Compare two lists of things of one kind."""
+    def things(
+        self, document: str, thing: Thing, original: Json, copy: Json, *, missing: str | None = None
+    ) -> None:
+        """Compare two lists of things of one kind. `missing` says why the copy may lack any of them."""
         if original is None:
             if copy:
                 self.result.known[thing.name, "all", NEVER_READ] += 1
             return
         if copy is None and original:
-            self.note(document, thing.name, "", How.MISSING)
+            self.note(document, thing.name, "", How.MISSING, why=missing)
             return
         gone = [one for one in _objects(original) if entry_is_gone(one)]
         pairs = self.pair(thing, [one for one in _objects(original) if one not in gone], _objects(copy))
@@ -63,9 +77,27 @@ class Match:
                 if new is not None and not self._is_one_of(thing, new, gone):
                     self.note(document, thing.name, name, How.MORE)
             elif new is None:
-                self.note(document, thing.name, name, How.MISSING)
+                self.note(
+                    document, thing.name, name, How.MISSING, why=missing or self._why_lacking(thing, old)
+                )
             else:
                 self.fields(document, thing, name, old, new)
+
+    def _why_lacking(self, thing: Thing, old: JsonObject) -> str | None:
+        """Why the copy cannot have a thing: it is secret, an account's that is not there, or the backup does
+        not have enough of it. None where it can."""
+        if thing is all_things.SCHEDULE and not isinstance(old.get("target"), dict):
+            return NO_TARGET
+        if self.without_secrets and old.get("secured") is True:
+            return NOT_GIVEN
+        fields = plain_fields(old, self.people)
+        values = [f"account {fields[one]}" if one == "uuid" else fields.get(one) for one in thing.key]
+        return NOT_A_MEMBER if any(self._is_stranger(one) for one in values) else None
+
+    def _is_stranger(self, value: Json) -> bool:
+        """Whether a value is an account that is no member of the workspace of the copy."""
+        is_account = isinstance(value, str) and value.startswith(ACCOUNT)
+        return is_account and self.members is not None and value.removeprefix(ACCOUNT) not in self.members
 
     def _is_one_of(self, thing: Thing, new: JsonObject, gone: Sequence[JsonObject]) -> bool:
         return key_of(thing, new, {}) in [key_of(thing, one, self.people) for one in gone]
@@ -93,9 +125,10 @@ class Match:
         copy: JsonObject,
         *,
         instead: Mapping[str, tuple[Json, Json]] | None = None,
+        key: str = "",
     ) -> None:
         """Compare two things field by field. `instead` are values of dotted fields that are compared in place
-        of those which the things have."""
+        of those which the things have; `key` is as in `Difference`."""
         self.result.things += 1
         before, after = plain_fields(original, self.people), plain_fields(copy)
         for one, (old, new) in (instead or {}).items():
@@ -107,8 +140,26 @@ class Match:
         for one in sorted(before.keys() | after.keys()):
             old, new = before.get(one), after.get(one)
             if old != new:
-                why = thing.may_differ(one)
-                self.note(document, thing.name, name, How.DIFFERS, field=one, original=old, copy=new, why=why)
+                why = thing.may_differ(one) or self._why_less(old, new)
+                if why is None and self.hooks_inactive and thing in _HOOKS and one == "active" and not new:
+                    why = INACTIVE
+                self.note(
+                    document,
+                    thing.name,
+                    name,
+                    How.DIFFERS,
+                    field=one,
+                    original=old,
+                    copy=new,
+                    key=key,
+                    why=why,
+                )
+
+    def _why_less(self, old: Json, new: Json) -> str | None:
+        """Why a list of accounts may have fewer: those who lack are not there."""
+        if not isinstance(old, list) or not any(self._is_stranger(one) for one in old):
+            return None
+        return NOT_A_MEMBER if [one for one in old if not self._is_stranger(one)] == (new or []) else None
 
 
 def key_of(thing: Thing, data: JsonObject, people: Mapping[str, str]) -> bytes:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from mirror import __version__
 from mirror.bitbucket import fields
-from mirror.bitbucket.settable import value_at
 from mirror.collect.catalogue import rows
 from mirror.collect.marks import Marks, entry_is_gone
 from mirror.git.mirrors.fsck import direct_values
-from mirror.model import Json, JsonObject, PartState, pointers
+from mirror.model import Json, JsonObject, PartState, pointers, value_at
 from mirror.restore.comparison.documents import COMMITS, PULL_REQUESTS, SNIPPETS
 from mirror.restore.comparison.sides import StoredSide, object_at
 from mirror.store.reading.reader import RepositoryFolder

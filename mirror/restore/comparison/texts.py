@@ -1,5 +1,5 @@
-"""Texts that a restore sends again: below a line that says whose they were, and with names in the place of
-mentions."""
+"""Texts that a restore sends again: behind an attribution, which says whose they were, and with names in the
+place of mentions."""
 
 from __future__ import annotations
 
@@ -12,30 +12,26 @@ T = TypeVar("T")
 # `@{account id}` and `@{uuid}`; the braces are part of a uuid.
 _MENTION = re.compile(r"@\{[^{}\s]{6,80}\}")
 _NAME = r".{1,400}?"
+# A line of its own, or the emphasized beginning of the only line.
+_ATTRIBUTION = r"(?:[^\n]+(?:\n+|$)|\*[^\n]*?\*\s+)?"
 _NUMBER = re.compile(r"\d+")
 
 
-def attributed(text: str) -> tuple[str, str]:
-    """The first line of a text, and what stands below it."""
-    line, _, rest = text.partition("\n")
-    return line, rest.lstrip("\n")
-
-
 def is_copy(original: str, copy: str, number: object = None) -> bool:
-    """Whether `copy` has the whole text of `original`: below one line of attribution, which names `number`
-    where that is given, or without one; and with any names in the place of mentions."""
+    """Whether `copy` has the whole text of `original`: behind an attribution, which names `number` where that
+    is given, or without one; and with any names in the place of mentions."""
     if copy == original:
         return True
     if number is not None and not names_original(number, copy):
         return False
     pieces = [re.escape(piece) for piece in _MENTION.split(original.strip())]
-    wanted = re.compile(_NAME.join(pieces), re.DOTALL)
-    return any(wanted.fullmatch(one.strip()) is not None for one in (attributed(copy)[1], copy))
+    return re.fullmatch(_ATTRIBUTION + _NAME.join(pieces), copy.strip(), re.DOTALL) is not None
 
 
 def names_original(number: object, copy: str) -> bool:
-    """Whether the line of attribution of `copy` holds the number of its original."""
-    return str(number) in _NUMBER.findall(attributed(copy)[0])
+    """Whether the attribution of `copy` names its original: the first number in its first line does."""
+    found = _NUMBER.search(copy.partition("\n")[0])
+    return found is not None and found[0] == str(number)
 
 
 def pair_by_attribution(
