@@ -4,10 +4,10 @@ Made from what is known of Bitbucket itself, not from the client: it shares noth
 that it is there to test.
 """
 
-from mirror.simulator.app import LoggedRequest
+from mirror.simulator.app import EVERY_SCOPE, LoggedRequest
 from mirror.simulator.faults import Fault
 from mirror.simulator.server import Simulator
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.world import World
 
-__all__ = ["Fault", "LoggedRequest", "Simulator", "Switches", "World"]
+__all__ = ["EVERY_SCOPE", "Fault", "LoggedRequest", "Simulator", "Switches", "World"]

@@ -52,6 +52,13 @@ CHANGELOG = "https://developer.atlassian.com/cloud/bitbucket/changelog/"
 # Lists across workspaces are retired. A path with an empty segment reaches them, too.
 RETIRED = ("/repositories", "/workspaces", "/user/permissions/repositories", "/user/permissions/workspaces")
 
+# Every scope of users' API tokens that a route needs, and that of issues, which are gone.
+EVERY_SCOPE = (
+    frozenset(one for route in WRITES for one in route.long)
+    | frozenset(route.long or long_name(route.scope) for route in READS if route.scope is not None)
+    | {"read:issue:bitbucket"}
+)
+
 
 @dataclass(frozen=True)
 class LoggedRequest:

@@ -14,19 +14,12 @@ from typing import Any
 
 import httpx
 
-from mirror.simulator import Switches, World
-from mirror.simulator.api.all_routes import READS
+from mirror.simulator import EVERY_SCOPE, Switches, World
 from mirror.simulator.app import App
-from mirror.simulator.authentication import long_name
 from mirror.simulator.world.sample import SCOPES, populate
-from mirror.simulator.writes.routes import WRITES
 
 # Every scope of an API token that any route asks for.
-EVERYTHING = (
-    {one for route in WRITES for one in route.long}
-    | {route.long or long_name(route.scope) for route in READS if route.scope is not None}
-    | {"read:issue:bitbucket"}
-)
+EVERYTHING = EVERY_SCOPE
 API = "http://api.example/2.0"
 START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 

@@ -67,10 +67,13 @@ class BaseWorld:
 
     # -- people
 
-    def add_user(self, name: str, email: str, *, workspaces: Iterable[str] | None = None) -> User:
-        """The user with this address, created where there is none. By default a member of all workspaces."""
+    def add_user(
+        self, name: str, email: str, *, workspaces: Iterable[str] | None = None, uuid: str | None = None
+    ) -> User:
+        """The user with this address, created where there is none. By default a member of all workspaces; the
+        uuid follows from the address."""
         member = None if workspaces is None else frozenset(workspaces)
-        return self.users.setdefault(email, User(name, email, workspaces=member))
+        return self.users.setdefault(email, User(name, email, workspaces=member, given_uuid=uuid))
 
     def actor(self, token: Token) -> User:
         """The account that `token` acts as; adds it to the users."""

@@ -24,11 +24,13 @@ class User:
     kind: str = "user"
     workspaces: frozenset[str] | None = None
     deleted: bool = False
+    # A uuid that was given; None: it follows from the address.
+    given_uuid: str | None = None
 
     @property
     def uuid(self) -> str:
         """The user's uuid."""
-        return braced("user", self.email)
+        return self.given_uuid or braced("user", self.email)
 
     @property
     def account_id(self) -> str:
