@@ -12,7 +12,8 @@ import pytest
 
 from mirror.bitbucket import endpoints
 from mirror.bitbucket.endpoints import Endpoint
-from mirror.bitbucket.settable import settable_fields, value_at
+from mirror.bitbucket.settable import settable_fields
+from mirror.model import value_at
 from mirror.restore.plan.commits import steps_of_commits
 from mirror.restore.plan.pull_requests import steps_of_pull_requests
 from mirror.restore.plan.steps import Call, Made
