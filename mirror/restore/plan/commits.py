@@ -14,6 +14,7 @@ from mirror.model import Json, JsonObject
 from mirror.restore.plan.discussion import Discussion, Where
 from mirror.restore.plan.source import Options, Source, Target
 from mirror.restore.plan.steps import Call, Excuse, Find, Loss, Stage, Step, Why
+from mirror.restore.plan.texts import counted
 
 _COMMENTS = "commit comments"
 _REPORTS = "code insights"
@@ -40,7 +41,7 @@ def steps_of_commits(source: Source, target: Target, _options: Options) -> Itera
         for index, one in enumerate(objects(document, "reports")):
             yield from _report(source, target, commit, one, index)
     if approvals:
-        label = f"{approvals} approvals of commits of {source.name}"
+        label = f"{counted(approvals, 'approval')} of commits of {source.name}"
         yield Loss(source.key("commit-approvals"), "commit approvals", label, Why.NEVER)
     if statuses:
         key, label = source.key("commit-statuses"), f"{statuses} statuses of commits of {source.name}"

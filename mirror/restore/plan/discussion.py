@@ -16,7 +16,7 @@ from mirror.bitbucket.readable.parts import anchor, get, number, objects, people
 from mirror.bitbucket.readable.values import Anchor, Text
 from mirror.model import JsonObject
 from mirror.restore.plan.steps import Call, Excuse, Find, Loss, Made, Retry, Stage, Step, Why
-from mirror.restore.plan.texts import COMMENT_MAX, Written, code, minute, named, written
+from mirror.restore.plan.texts import COMMENT_MAX, Written, code, counted, minute, named, written
 
 Parts = Mapping[str, str | int | Made]
 _LINES = ("from", "to", "start_from", "start_to")
@@ -65,7 +65,7 @@ class Discussion:
                 yield from self._task(task, made)
         drafts = sum(get(one, "pending") is True for one in (*self.comments, *self.tasks))
         if drafts:
-            label = f"{drafts} unpublished comments or tasks of {self.where.label}"
+            label = f"{counted(drafts, 'draft')} of {self.where.label}"
             yield Loss(f"{self.where.key}/drafts", self.where.kind, label, Why.UNPUBLISHED)
 
     # -- comments

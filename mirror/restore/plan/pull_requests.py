@@ -41,12 +41,15 @@ from mirror.restore.plan.steps import (
     Step,
     Why,
 )
-from mirror.restore.plan.texts import DESCRIPTION_MAX, code, day, listed, named, written
+from mirror.restore.plan.texts import DESCRIPTION_MAX, code, counted, day, listed, named, written
 
 KIND = "pull requests"
-_COMMENTS = "pull request comments"
+_COMMENTS, _STATUSES = "pull request comments", "pull request statuses"
 _NUMBERED = re.compile(r"/(\d{1,18})\.json$")
 _NO_REVIEWERS = "some reviewers were refused: they cannot review it at the target"
+# The destination is compared by its name. Whoever restores cannot review what they open, so their names would
+# differ for ever.
+_NOT_COMPARED = frozenset({"destination", "reviewers"})
 _NOTHING = "its branches have the same content at the target"
 
 
@@ -54,19 +57,23 @@ def steps_of_pull_requests(source: Source, target: Target, options: Options) -> 
     """The steps that make the open pull requests of a repository anew. Raises StoreDamaged."""
     branches = Branches(source, options)
     ended: Counter[str] = Counter()
+    statuses = 0
     for number, path in numbered(source, "pull-requests"):
         document = source.object(path)
         pull = document.get("pull_request")
         if was_gone(document, "pull_request"):
             ended["vanished"] += 1
         elif fields.is_open(pull):
+            statuses += len(objects(document, "statuses"))
             yield from _PullRequest(source, target, options, number, document).steps(branches)
         else:
             ended[string(pull, "state").lower()] += 1
-    if ended:
-        several = " and ".join(f"{count} {state}" for state, count in sorted(ended.items()))
-        label = f"{several} pull requests of {source.name}"
-        yield Loss(source.key("pull-requests", "ended"), KIND, label, Why.ARCHIVED)
+    if statuses:
+        key, label = source.key("pull-requests", "statuses"), f"{statuses} build statuses"
+        yield Loss(key, _STATUSES, f"{label} of open pull requests of {source.name}", Why.ARCHIVED)
+    for state, count in sorted(ended.items()):
+        label = f"{counted(count, f'{state} pull request')} of {source.name}"
+        yield Loss(source.key("pull-requests", state), KIND, label, Why.ARCHIVED)
 
 
 def numbered(source: Source, folder: str) -> list[tuple[int, str]]:
@@ -143,7 +150,7 @@ class _PullRequest:
             Call("POST", endpoints.NEW_PULL_REQUEST, self._target.parts, body), Stage.PULL_REQUESTS,
             tuple(after), self._find(ends),
             change=Call("PUT", endpoints.CHANGED_PULL_REQUEST, self._parts, change),
-            wanted={name: value for name, value in change.items() if name != "destination"}
+            wanted={name: value for name, value in change.items() if name not in _NOT_COMPARED}
             | {"destination.branch.name": ends.destination},
             retries=(Retry(400, "reviewers", _NO_REVIEWERS, named=tuple(reviewers)),) if reviewers else (),
             excuses=(Excuse(400, "no changes", Why.ARCHIVED, _NOTHING),),
@@ -191,7 +198,7 @@ class _PullRequest:
         if not isinstance(get(self._pull, "reviewers"), list):
             yield Loss(f"{self._key}/reviewers", KIND, f"the reviewers of {self._label}", Why.LACKING)
         for index, one in enumerate(objects(self._pull, "reviewers")):
-            uuid = self._options.person(string(one, "uuid"))
+            uuid = self._options.person(string(one, "uuid").lower())
             members = self._target.members
             if uuid and (members is None or uuid in members):
                 yield person(one), uuid

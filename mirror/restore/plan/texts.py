@@ -77,6 +77,11 @@ def minute(time: str) -> str:
         return named(time) if time else "at an unknown time"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 pipeline`, `2 pipelines`; of several words the last one is counted."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def listed(names: list[str]) -> str:
     """Several names in a sentence."""
     several = [named(one) for one in names]

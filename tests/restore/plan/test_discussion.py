@@ -110,7 +110,7 @@ def test_drafts_are_left_out_and_told() -> None:
     made = _of(comment(1, pending=True), comment(2), tasks=({"id": 3, "pending": True},))
     assert list(steps(made)) == ["p/12/comment/2"]
     told = losses(made)["p/12/drafts"]
-    assert told.why is Why.UNPUBLISHED and "2 unpublished" in told.label
+    assert told.why is Why.UNPUBLISHED and told.label == "2 drafts of pull request 12"
 
 
 def test_tasks_belong_to_their_comments_and_keep_their_state() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from mirror.bitbucket import endpoints
 from mirror.collect.put_back import Stage
+from mirror.errors import UsageError
 from mirror.restore.plan.history import steps_of_history
 from mirror.restore.plan.pull_requests import steps_of_pull_requests
 from mirror.restore.plan.source import Options, Target
@@ -63,7 +64,7 @@ def test_an_open_one_is_made_anew() -> None:
     assert made.change == Call("PUT", endpoints.CHANGED_PULL_REQUEST, parts, change)
     assert made.after == ("website/repository", "website/branches")
     assert {**change, "destination.branch.name": "main"}.items() >= made.wanted.items()
-    assert len(made.wanted) == len(change)
+    assert len(made.wanted) == len(change) - 1  # without the reviewers
     told = "its branches have the same content at the target"
     assert made.excuses == (Excuse(400, "no changes", Why.ARCHIVED, told),)
 
@@ -163,8 +164,15 @@ def test_what_has_ended_is_told_once() -> None:
     }
     planned = _planned(given(documents))
     assert list(steps(planned)) == ["website/pull-request/7"]
+    told = losses(planned).values()
+    labels = [one.label for one in told if one.why is Why.ARCHIVED]
+    assert labels == ["1 declined pull request of website", "2 merged pull requests of website"]
+
+
+def test_builds_are_told() -> None:
+    planned = _planned(given({"pull-requests/0/12.json": document(statuses=[{}, {}])}))
     [told] = losses(planned).values()
-    assert told.why is Why.ARCHIVED and "1 declined and 2 merged pull requests" in told.label
+    assert told.label == "2 build statuses of open pull requests of website"
 
 
 def test_gaps_in_the_backup_are_told() -> None:
@@ -185,9 +193,11 @@ def test_other_history_is_told_and_may_become_pages() -> None:
     source = given({"issues/0/1.json": {}, "pipelines/0/1.json": {}, "pipelines/0/2.json": {}})
     planned = list(steps_of_history(source, TARGET, Options(archive="mirror-archive")))
     assert [one.label for one in losses(planned).values()] == [
-        "1 issues of website",
+        "1 issue of website",
         "2 pipelines of website",
     ]
     [step] = steps(planned).values()
     assert step.action == PushPages("mirror-archive") and step.after[0] == "website/repository"
     assert not steps(steps_of_history(source, TARGET, EVERYTHING))
+    with pytest.raises(UsageError, match="no branch can have this name"):
+        list(steps_of_history(source, TARGET, Options(archive="a..b")))
