@@ -26,7 +26,7 @@ _REPORT = (
 _ANNOTATION = (
     "external_id", "annotation_type", "path", "line", "summary", "details", "result", "severity", "link",
 )  # fmt: skip
-_NO_COMMIT = (Excuse(404, why=Why.LACKING, told="the target does not have the commit"),)
+_NO_COMMIT = (Excuse(404, "commit not found", Why.ARCHIVED, "the target does not have the commit"),)
 
 
 def steps_of_commits(source: Source, target: Target, _options: Options) -> Iterator[Step | Loss]:

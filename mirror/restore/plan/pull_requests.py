@@ -123,7 +123,8 @@ class _PullRequest:
         yield Step(f"{self._key}/branch", KIND, label, Push("code", refs), Stage.PULL_REQUESTS, after)
 
     def _itself(self, ends: Ends) -> Iterator[Step | Loss]:
-        original = text_of(self._pull, people_in(self._document), "description")
+        people = people_in(self._document)
+        original = text_of(self._pull, people, "description") or text_of(self._pull, people, "summary")
         text = written(self._line(ends), original, DESCRIPTION_MAX)
         if text.lost:
             label = f"the end of the description of {self._label}"

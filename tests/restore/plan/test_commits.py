@@ -37,7 +37,8 @@ def test_comments_of_commits_have_replies_and_places() -> None:
     assert isinstance(first.action, Call)
     assert first.action.endpoint is endpoints.COMMIT_COMMENTS and first.action.parts == PARTS
     assert isinstance(first.change, Call) and first.change.endpoint is endpoints.COMMIT_COMMENT
-    assert first.excuses[0].status == 404 and first.excuses[0].why is Why.LACKING
+    [excuse] = first.excuses
+    assert (excuse.status, excuse.text, excuse.why) == (404, "commit not found", Why.ARCHIVED)
     assert body(reply)["parent"] == {"id": Made(key, "id")}
     assert "website/branches" in first.after
 

@@ -69,6 +69,13 @@ def test_an_open_one_is_made_anew() -> None:
     assert made.excuses == (Excuse(400, "no changes", Why.ARCHIVED, told),)
 
 
+def test_a_description_may_be_a_summary() -> None:
+    shown = pull(summary={"raw": "In short."})
+    del shown["description"]
+    [made] = _planned(_one(shown))
+    assert isinstance(made, Step) and body(made)["description"].endswith("\n\nIn short.")
+
+
 def test_it_is_found_by_its_number_and_then_by_its_branches() -> None:
     [made] = _planned(_one(pull()))
     assert isinstance(made, Step) and made.find is not None and made.find.marker is not None
