@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, TryLater
 
 
 @dataclass(frozen=True)
@@ -28,3 +28,8 @@ class RequestFailed(MirrorError):
         super().__init__(message, hint=hint)
         self.status = status
         self.endpoint = endpoint
+
+
+class MaybeMade(TryLater):
+    """A request that makes something may or may not have been carried out. Look for the thing before it is
+    requested again."""

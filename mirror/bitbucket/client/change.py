@@ -23,7 +23,7 @@ class Change:
     """What a request that changes something sends: JSON, or with `files` a form that has the values of `body`
     as fields. `needs_user`: it goes to the credential of a user first."""
 
-    method: Literal["POST", "PUT"]
+    method: Literal["POST", "PUT", "PATCH"]
     body: JsonObject | list[Json] = dataclass_field(default_factory=dict, repr=False)
     files: tuple[FilePart, ...] = ()
     needs_user: bool = False

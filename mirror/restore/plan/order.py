@@ -15,6 +15,7 @@ from mirror.restore.plan.repository import (
     PROJECT,
     REFS,
     REPOSITORY,
+    project_key,
     pushable,
     steps_of_projects,
     steps_of_repository,
@@ -22,7 +23,8 @@ from mirror.restore.plan.repository import (
 )
 from mirror.restore.plan.settings import steps_of_settings, steps_of_workspace
 from mirror.restore.plan.source import Options, Source, Target
-from mirror.restore.plan.steps import Loss, Plan, Step, Why
+from mirror.restore.plan.steps import Call, Loss, Made, Plan, Step, Why
+from mirror.store.reading.reader import StoreDamaged
 
 Planner = Callable[[Source, Target, Options], Iterator[Step | Loss]]
 
@@ -31,6 +33,9 @@ OF_WORKSPACE: tuple[Planner, ...] = (steps_of_workspace,)
 OF_REPOSITORY: tuple[Planner, ...] = (
     steps_of_repository, steps_of_settings, steps_of_pull_requests, steps_of_commits, steps_of_history
 )  # fmt: skip
+# What `--only` names: parts of snapshots, and everything but the code.
+PARTS = frozenset({"code", "settings", "downloads", "pull_requests", "commit_comments", "snippets"})
+METADATA = "metadata"
 # These are made, or found, whatever parts were asked for: the others are inside them.
 _GROUND = frozenset({PROJECT, REPOSITORY})
 
@@ -41,22 +46,29 @@ def make_plan(
     """The plan of a restore to the workspace of `target`. `workspace` is its own snapshot, None where single
     repositories are restored; each repository comes with its own target.
 
-    Raises StoreDamaged, and UsageError where `options` match nothing.
+    A repository whose snapshot is damaged has a problem in place of steps. Raises StoreDamaged where the
+    workspace's own snapshot is damaged, and UsageError where `options` match nothing.
     """
-    sources = [source for source, _ in repositories]
-    check_globs(sources, options)
     made: list[Step | Loss] = []
-    for one in [workspace, *sources] if workspace is not None else sources:
-        made += not_whole(one)
-    made += steps_of_projects(workspace, sources, target)
     if workspace is not None:
+        made += not_whole(workspace)
         for planner in OF_WORKSPACE:
             made += planner(workspace, target, options)
+    intact: list[Source] = []
+    problems: list[tuple[int, str]] = []
     for source, its_target in repositories:
-        for planner in OF_REPOSITORY:
-            made += planner(source, its_target, options)
+        try:
+            inside = [one for planner in OF_REPOSITORY for one in planner(source, its_target, options)]
+        except StoreDamaged as damage:
+            problems.append((damage.exit_code, f"{source.snapshot.full_name}: {damage.message}"))
+        else:
+            intact.append(source)
+            made += [*not_whole(source), *inside]
+    check_globs(intact, options)
+    made += steps_of_projects(workspace, intact, target)
     chosen = [one for one in made if is_wanted(one, options.only)]
-    return Plan(in_order(chosen), tuple(one for one in chosen if isinstance(one, Loss)))
+    losses = tuple(one for one in chosen if isinstance(one, Loss))
+    return Plan(in_order(chosen), losses, tuple(problems))
 
 
 def check_globs(repositories: Sequence[Source], options: Options) -> None:
@@ -94,6 +106,17 @@ def is_wanted(one: Step | Loss, only: frozenset[str]) -> bool:
     return not only or one.kind in _GROUND or part_of(one.kind) in only
 
 
+def parts_named(names: frozenset[str]) -> frozenset[str]:
+    """The parts that `--only` means by these names. Raises UsageError for what does not go to a forge."""
+    named = {name.replace("-", "_") for name in names}
+    if METADATA in named:
+        named = named - {METADATA} | PARTS - {"code", "snippets"}
+    if unknown := sorted(named - PARTS):
+        parts = ", ".join(sorted(one.replace("_", "-") for one in {*PARTS, METADATA}))
+        raise UsageError(f"--only {', '.join(unknown)}: there it should be some of {parts}")
+    return frozenset(named)
+
+
 def part_of(kind: str) -> str:
     """The part that a kind belongs to, as `--only` names it."""
     return _parts().get(kind, kind)
@@ -102,3 +125,15 @@ def part_of(kind: str) -> str:
 @cache
 def _parts() -> dict[str, str]:
     return {**{row.kind: row.part for row in CATALOGUE}, REFS: "code"}
+
+
+def container_of(step: Step) -> frozenset[str]:
+    """The keys of the steps that make what the thing of a step is inside of: its repository or project, and
+    whatever else its path names. None for what is of the workspace itself."""
+    parts = step.action.parts if isinstance(step.action, Call) else {}
+    around = {one.step for one in parts.values() if isinstance(one, Made)}
+    if "repository" in parts:
+        around.add(f"{step.key.partition('/')[0]}/repository")
+    elif "project" in parts:
+        around.add(project_key(str(parts["project"])))
+    return frozenset(around - {step.key})

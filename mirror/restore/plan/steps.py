@@ -124,6 +124,7 @@ class Why(StrEnum):
     LACKING = "the backup does not have it"
     ARCHIVED = "only the archive has it"
     UNPUBLISHED = "its author has not published it"
+    SAME = "another one is the same"
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in the order in which they are carried out, and what does not come back."""
+    """The steps in the order in which they are carried out, and what does not come back. `problems` are the
+    damages for which there are no steps, each with its exit code."""
 
     steps: tuple[Step, ...]
     losses: tuple[Loss, ...]
+    problems: tuple[tuple[int, str], ...] = ()

@@ -1,0 +1,286 @@
+"""Carries a plan out against the target. See `Executor`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from mirror.errors import CredentialRefused, MirrorError, TryLater
+from mirror.http.requests import RequestFailed
+from mirror.model import Clock, Json, JsonObject, Progress
+from mirror.restore.carry.api import Api
+from mirror.restore.carry.git import Git
+from mirror.restore.carry.journal import Is, Journal, Noted
+from mirror.restore.carry.lookup import Lookup
+from mirror.restore.carry.report import Entry, Outcome
+from mirror.restore.carry.sending import Sending, Sent, Unresolved
+from mirror.restore.carry.values import agrees, get, resolved, stand_ins
+from mirror.restore.plan.order import container_of
+from mirror.restore.plan.source import Source
+from mirror.restore.plan.steps import Call, Find, Loss, Made, Plan, Secret, Stage, Step
+
+# A request that was on its way when the program was killed is over after so many seconds.
+SETTLED_AFTER = 2.0
+_NOT_THERE = frozenset({Outcome.REFUSED, Outcome.NOT_TRIED, Outcome.UNKNOWN})
+# Fields of answers that are kept whether or not a later step needs them: what a thing is known by.
+_ALWAYS_KEPT = ("uuid", "id")
+
+
+class Executor:
+    """Carries out the steps of a plan, stage by stage; the steps of one repository one after the other.
+
+    What this restore made is written without looking first. Everything else is looked for by its natural
+    key, is never made twice, and is changed only with `overwrite`. `entries` has what came of each step that
+    was reached, `losses` what turned out not to come back, `stopped` what ended it early.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        api: Api,
+        git: Git,
+        journals: Mapping[str, Journal],
+        sources: Mapping[str, Source],
+        secrets: Mapping[str, str],
+        overwrite: bool,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.losses: list[Loss] = []
+        self.stopped: MirrorError | None = None
+        self._plan = plan
+        self._steps = {step.key: step for step in plan.steps}
+        self._git = git
+        self._journals = journals
+        self._secrets = secrets
+        self._overwrite = overwrite
+        self._clock = clock
+        self._progress = progress
+        self._made: set[str] = set()
+        self._answers: dict[str, Mapping[str, Json]] = {}
+        self._lookup = Lookup(api, self._value_of)
+        self._sending = Sending(api, self._lookup, sources, self._value_of, self._note)
+        self._kept = _fields_needed(plan.steps)
+
+    async def run(self) -> None:
+        """Carry out the plan, as far as the target allows. Raises OSError where the journal cannot be
+        written."""
+        try:
+            await self._forget_what_is_gone()
+        except (CredentialRefused, TryLater) as error:
+            self.stopped = error
+        for stage, steps in groupby(self._plan.steps, key=lambda step: step.stage):
+            lanes: dict[str, list[Step]] = defaultdict(list)
+            for step in steps:
+                lanes[step.key.partition("/")[0]].append(step)
+            async with asyncio.TaskGroup() as group:
+                for lane in lanes.values():
+                    group.create_task(self._carry_all(stage, lane))
+        self._progress.report("restore", "done")
+
+    async def _carry_all(self, stage: Stage, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if self.stopped is not None:
+                return
+            label = stage.name.lower().replace("_", " ")
+            self._progress.report("restore", label, len(self.entries), len(self._plan.steps))
+            try:
+                self.entries[step.key] = await self._carry(step)
+            except (CredentialRefused, TryLater) as error:
+                self.stopped = error
+
+    async def _forget_what_is_gone(self) -> None:
+        """What the journal says was made inside a repository or project that is no longer there, was not."""
+        for step in self._plan.steps:
+            journal = self._journal_of(step.key)
+            noted = journal.noted(step.key)
+            if step.stage > Stage.REPOSITORY or noted is None or noted.state is not Is.MADE:
+                continue
+            found = None if step.find is None else await self._lookup.find(step.find)
+            if found is not None and found.get("uuid") == noted.answer.get("uuid"):
+                continue
+            inside = f"{step.key.partition('/')[0]}/" if step.stage is Stage.REPOSITORY else step.key
+            for key in [one for one in journal.steps if one.startswith(inside)]:
+                journal.note(key, Is.OPEN, self._now())
+
+    async def _carry(self, step: Step) -> Entry:
+        """Carry out one step. Raises CredentialRefused and TryLater, which end the restore."""
+        lacking = self._lacking(step)
+        if lacking is not None:
+            return lacking
+        try:
+            if not isinstance(step.action, Call):
+                return await self._git.carry(step)
+            return await self._call(step, step.action)
+        except Unresolved as error:
+            return Entry.of(step, Outcome.REFUSED, error.message)
+        except (CredentialRefused, TryLater):
+            raise
+        except MirrorError as error:
+            status = error.status if isinstance(error, RequestFailed) else 0
+            code = 0 if isinstance(error, RequestFailed) else error.exit_code
+            return Entry.of(step, Outcome.REFUSED, _with_hint(error), status=status, code=code)
+
+    def _lacking(self, step: Step) -> Entry | None:
+        """The entry of a step that cannot be tried, because what it needs is not there."""
+        for key in step.after:
+            entry = self.entries.get(key)
+            if entry is None or not isinstance(self._steps[key].action, Call):
+                continue  # of many refs, most may be there
+            if entry.outcome in _NOT_THERE:
+                return Entry.of(step, Outcome.NOT_TRIED, f"because {entry.label} is not there")
+            if entry.outcome is Outcome.LOST:
+                why = next(loss.why for loss in self.losses if loss.key == key)
+                self.losses.append(Loss(step.key, step.kind, step.label, why, f"it goes with {entry.label}"))
+                return Entry.of(step, Outcome.LOST)
+        return None
+
+    async def _call(self, step: Step, call: Call) -> Entry:
+        noted = self._journal_of(step.key).noted(step.key)
+        if noted is not None and noted.state is not Is.SENDING:
+            self._answers[step.key] = noted.answer
+            if noted.state is Is.CHANGED:
+                return Entry.of(step, Outcome.CHANGED)
+            self._made.add(step.key)
+            return Entry.of(step, Outcome.MADE)
+        is_ours = self._is_inside_what_was_made(step)
+        if noted is not None or not is_ours:
+            if noted is not None:
+                await self._settle(noted)
+            if step.find is None:
+                if noted is not None and call.method == "POST":
+                    return Entry.of(step, Outcome.UNKNOWN, "the restore was interrupted while it was sent")
+                if call.method == "PUT" and not is_ours and not self._overwrite:
+                    return Entry.of(
+                        step, Outcome.DIFFERS, "what is there now cannot be read (see --overwrite)"
+                    )
+            else:
+                found = await self._lookup.find(step.find, again=noted is not None)
+                if found is not None:
+                    return await self._met(step, found, is_ours=is_ours, was_sent=noted is not None)
+        return await self._send(step, call, Outcome.MADE, is_ours=is_ours)
+
+    async def _settle(self, noted: Noted) -> None:
+        """Wait until a request that an earlier process sent must have been carried out."""
+        left = noted.at + SETTLED_AFTER - self._now()
+        if 0 < left <= SETTLED_AFTER:
+            await self._clock.sleep(left)
+
+    async def _met(self, step: Step, found: JsonObject, *, is_ours: bool, was_sent: bool = False) -> Entry:
+        """The entry of a step whose thing is there. It is changed where it differs and may be changed.
+        `was_sent`: an earlier process sent it, and so made it, as it was wanted."""
+        self._answers[step.key] = found
+        if was_sent:
+            self._made.add(step.key)
+            self._note_answer(step, Is.MADE, found)
+            return Entry.of(step, Outcome.MADE)
+        differing = self._differing(step, found)
+        change = _change_of(step)
+        if differing and change is not None and (self._overwrite or is_ours):
+            return await self._send(step, change, Outcome.CHANGED, is_ours=is_ours)
+        if not differing or step.is_passing:
+            return Entry.of(step, Outcome.FOUND)
+        text = f"it is there with another value of {', '.join(differing)} (see --overwrite)"
+        return Entry.of(step, Outcome.DIFFERS, text)
+
+    def _differing(self, step: Step, found: JsonObject) -> list[str]:
+        """The fields that are compared and are not as wanted. What is secret cannot be compared."""
+        return [
+            name
+            for name, value in step.wanted.items()
+            if not any(isinstance(one, Secret) for one in stand_ins(value))
+            and not agrees(resolved(value, self._value_of), get(found, name))
+        ]
+
+    async def _send(self, step: Step, call: Call, outcome: Outcome, *, is_ours: bool) -> Entry:
+        """Send a request, and its retries; `outcome` is what it means where it succeeds."""
+        sent: Sent = await self._sending.send(step, call, is_change=outcome is Outcome.CHANGED)
+        told = "; ".join(sent.told)
+        if sent.exists is not None and outcome is not Outcome.CHANGED:
+            return await self._met(step, sent.exists, is_ours=is_ours)
+        if sent.excuse is not None and sent.excuse.why is not None:
+            self.losses.append(Loss(step.key, step.kind, step.label, sent.excuse.why, sent.excuse.told))
+            return Entry.of(step, Outcome.LOST)
+        if sent.excuse is not None:
+            return Entry.of(step, Outcome.FOUND, sent.excuse.told)
+        if sent.refusal is not None:
+            status = sent.refusal.status if isinstance(sent.refusal, RequestFailed) else 0
+            return Entry.of(step, sent.outcome, _with_hint(sent.refusal), status=status)
+        if outcome is Outcome.MADE:
+            self._made.add(step.key)
+        answer = {**self._answers.get(step.key, {}), **sent.answer}
+        if step.find is not None and any(get(answer, one) is None for one in self._kept.get(step.key, ())):
+            answer |= await self._lookup.find(step.find, again=True) or {}
+        self._answers[step.key] = answer
+        self._note_answer(step, Is.CHANGED if outcome is Outcome.CHANGED else Is.MADE, answer)
+        return Entry.of(step, outcome, told)
+
+    # -- what was made
+
+    def _is_inside_what_was_made(self, step: Step) -> bool:
+        """Whether this restore made what the thing is inside of, so that only it can be there already."""
+        around = container_of(step)
+        return bool(around) and around <= self._made
+
+    def _value_of(self, one: Made | Secret) -> Json:
+        """What stands for something else in a plan. Raises Unresolved where that is not known."""
+        if isinstance(one, Secret):
+            if one.key not in self._secrets:
+                raise Unresolved(f"the secrets file has no {one.key}")
+            return self._secrets[one.key]
+        value = get(self._answers.get(one.step, {}), one.field)
+        if value is None:
+            value = self._answers.get(one.step, {}).get(one.field)  # as the journal keeps it
+        if value is None:
+            raise Unresolved(f"the {one.field} of {one.step} is not known")
+        return value
+
+    def _journal_of(self, key: str) -> Journal:
+        return self._journals[key.partition("/")[0]]
+
+    def _note(self, step: Step, state: Is) -> None:
+        self._journal_of(step.key).note(step.key, state, self._now())
+
+    def _note_answer(self, step: Step, state: Is, answer: Mapping[str, Json]) -> None:
+        fields = {*_ALWAYS_KEPT, *self._kept.get(step.key, ())}
+        kept = {one: value for one in sorted(fields) if (value := get(answer, one)) is not None}
+        self._journal_of(step.key).note(step.key, state, self._now(), kept)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+def _change_of(step: Step) -> Call | None:
+    """How what exists is changed."""
+    if step.change is not None:
+        return step.change
+    return step.action if isinstance(step.action, Call) and step.action.method == "PUT" else None
+
+
+def _with_hint(error: MirrorError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def _fields_needed(steps: Sequence[Step]) -> dict[str, set[str]]:
+    """The fields of each step's answer that other steps stand upon."""
+    needed: dict[str, set[str]] = defaultdict(set)
+    for step in steps:
+        for call in (step.action, step.change):
+            if isinstance(call, Call):
+                for one in stand_ins([call.parts, call.body]):
+                    if isinstance(one, Made):
+                        needed[one.step].add(one.field)
+        find: Find | None = step.find
+        while find is not None:
+            for one in stand_ins([find.parts, find.key]):
+                if isinstance(one, Made):
+                    needed[one.step].add(one.field)
+            find = find.otherwise
+        for one in stand_ins(step.wanted):
+            if isinstance(one, Made):
+                needed[one.step].add(one.field)
+    return needed

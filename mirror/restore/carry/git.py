@@ -1,0 +1,94 @@
+"""The steps that git carries out: LFS objects, then refs, as far as the target accepts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mirror.git.failures import GitFailed
+from mirror.git.wire.client import GitLogin
+from mirror.git.wire.push import PushJob, PushResult
+from mirror.git.workers.pool import WorkerPool
+from mirror.model import Progress, name_to_json
+from mirror.restore import lfs, server
+from mirror.restore.carry.api import Api
+from mirror.restore.carry.report import Entry, Outcome
+from mirror.restore.plan.source import Source, Target
+from mirror.restore.plan.steps import Push, SendObjects, Step
+from mirror.store.reading.folders import RepositoryFolder
+
+
+@dataclass(frozen=True)
+class Git:
+    """What a git step needs: the sources and targets by the first part of its key, and the API that says
+    where the server is."""
+
+    sources: Mapping[str, Source]
+    targets: Mapping[str, Target]
+    api: Api
+    pool: WorkerPool
+    progress: Progress
+    overwrite: bool = False
+
+    async def carry(self, step: Step) -> Entry:
+        """Carry out a push or the sending of LFS objects. Raises CredentialRefused and TryLater where there
+        is no login; what the git server refuses is in the entry."""
+        name = step.key.partition("/")[0]
+        login, url = await self.api.git_login(), self.api.git_url(self.targets[name])
+        if isinstance(step.action, SendObjects):
+            return await self._send_objects(step, step.action, self.sources[name], url, login)
+        assert isinstance(step.action, Push)
+        mirror = self.sources[name].folder.mirror(step.action.mirror)
+        job = PushJob(str(mirror), url, login, step.action.refs, self.overwrite)
+        return _entry_of_push(step, *await self._push(step, job))
+
+    async def _push(self, step: Step, job: PushJob) -> tuple[PushResult, tuple[bytes, ...]]:
+        """Push, leaving out the refs that the target has with another value; returns these, too."""
+
+        def told(text: str) -> None:
+            self.progress.report(step.key.partition("/")[0], f"push: {text}")
+
+        result = await self.pool.run(job, progress=told)
+        others = result.would_overwrite
+        if not others or job.overwrite:
+            return result, ()
+        left = {name: value for name, value in job.refs.items() if name not in others}
+        return await self.pool.run(replace(job, refs=left), progress=told), others
+
+    async def _send_objects(
+        self, step: Step, action: SendObjects, source: Source, url: str, login: GitLogin | None
+    ) -> Entry:
+        folder = source.folder
+        assert isinstance(folder, RepositoryFolder)
+        try:
+            oids = await lfs.reached_by(folder, action.tips, self.pool)
+        except GitFailed as error:  # the code may be complete all the same
+            return Entry.of(step, Outcome.REFUSED, error.message, code=4)
+        if not oids:
+            return Entry.of(step, Outcome.FOUND)
+        sent = await lfs.to_url(
+            folder, source.snapshot, oids, action.tips, url, login, self.pool,
+            lambda text: self.progress.report(source.name, f"lfs: {text}"),
+        )  # fmt: skip
+        return _entry(step, sent.problems, "")
+
+
+def _entry_of_push(step: Step, result: PushResult, others: tuple[bytes, ...]) -> Entry:
+    problems = server.problems_of(result, overwrite=True)
+    if others and not problems:
+        first = name_to_json(others[0])
+        text = f"{len(others)} of these refs are there with another value, such as {first} (see --overwrite)"
+        return Entry.of(step, Outcome.DIFFERS, text)
+    if others:
+        problems.append((3, f"{len(others)} refs are there with another value (see --overwrite)"))
+    if not problems and not result.pushed:
+        return Entry.of(step, Outcome.FOUND)
+    return _entry(step, tuple(problems), "")
+
+
+def _entry(step: Step, problems: tuple[tuple[int, str], ...], told: str) -> Entry:
+    if not problems:
+        return Entry.of(step, Outcome.MADE, told)
+    codes = [code for code, _ in problems if code not in (0, 3)]
+    text = "; ".join(text for _, text in problems)
+    return Entry.of(step, Outcome.REFUSED, text, code=min(codes, default=0))

@@ -1,0 +1,67 @@
+"""Looking for what exists at the target, by natural keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+from mirror.model import Json, JsonObject
+from mirror.restore.carry.api import Api
+from mirror.restore.carry.values import agrees, get, resolved
+from mirror.restore.plan.steps import Find, Made, Secret
+
+_Place = tuple[str, str, tuple[tuple[str, str], ...]]
+
+
+class Lookup:
+    """What exists at the target. Each list is requested once and kept, with what this restore adds to it.
+
+    `resolve` gives what stands in a plan for something else.
+    """
+
+    def __init__(self, api: Api, resolve: Callable[[Made | Secret], Json]) -> None:
+        self._api = api
+        self._resolve = resolve
+        self._kept: dict[_Place, list[JsonObject]] = {}
+        self._locks: defaultdict[_Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def find(self, wanted: Find, *, again: bool = False) -> JsonObject | None:
+        """What has the natural key, or None. `again`: request the list even where it is kept.
+
+        Raises as `Api.entries`.
+        """
+        found = next((one for one in await self._entries(wanted, again) if self._matches(wanted, one)), None)
+        if found is None and wanted.otherwise is not None:
+            return await self.find(wanted.otherwise, again=again)
+        return found
+
+    def note(self, wanted: Find, made: JsonObject) -> None:
+        """Add what was made to its list, where that is kept."""
+        kept = self._kept.get(self._place(wanted))
+        if kept is not None:
+            kept.append(made)
+
+    def forget(self, wanted: Find) -> None:
+        """Request the list anew next time: something in it was changed."""
+        self._kept.pop(self._place(wanted), None)
+
+    async def _entries(self, wanted: Find, again: bool) -> list[JsonObject]:
+        place = self._place(wanted)
+        async with self._locks[place]:
+            if again or place not in self._kept:
+                self._kept[place] = await self._api.entries(wanted.endpoint, dict(place[2]))
+            return self._kept[place]
+
+    def _place(self, wanted: Find) -> _Place:
+        parts = {name: str(resolved(value, self._resolve)) for name, value in wanted.parts.items()}
+        return wanted.endpoint.name, wanted.endpoint.template, tuple(sorted(parts.items()))
+
+    def _matches(self, wanted: Find, entry: JsonObject) -> bool:
+        if wanted.marker is not None:
+            field, begins = wanted.marker
+            text = get(entry, field)
+            if not isinstance(text, str) or not text.startswith(begins):
+                return False
+        key = resolved(wanted.key, self._resolve)
+        return all(agrees(value, get(entry, field)) for field, value in key.items())

@@ -1,0 +1,159 @@
+"""Sending one step's request: noted before and after, sent again only as its plan allows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import BinaryIO, cast
+
+from mirror.bitbucket.client.change import FilePart
+from mirror.errors import DamageFound, MirrorError
+from mirror.http.requests import MaybeMade, RequestFailed
+from mirror.model import Json, JsonObject
+from mirror.restore.carry.api import Api, Request
+from mirror.restore.carry.journal import Is
+from mirror.restore.carry.lookup import Lookup
+from mirror.restore.carry.report import Outcome
+from mirror.restore.carry.values import get, put, resolved
+from mirror.restore.plan.source import Source
+from mirror.restore.plan.steps import Call, Excuse, Made, Retry, Secret, Step
+
+# Files up to this size are held in memory until they are sent, larger ones on the disk.
+_IN_MEMORY = 8 << 20
+_CHUNK = 1 << 20
+
+
+class Unresolved(MirrorError):
+    """Something that stands in a request is not known: nothing was sent."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of a request: its answer; or `exists`, what is there already; or why it was refused
+    (`outcome` is then REFUSED or UNKNOWN), perhaps with an excuse. `told` is what was left out of it."""
+
+    answer: JsonObject = field(default_factory=dict)
+    exists: JsonObject | None = None
+    refusal: MirrorError | None = None
+    excuse: Excuse | None = None
+    outcome: Outcome = Outcome.REFUSED
+    told: tuple[str, ...] = ()
+
+
+class Sending:
+    """Sends the requests of steps. `value_of` gives what stands for something else in them, and `note` writes
+    to the journal how a step stands."""
+
+    def __init__(
+        self,
+        api: Api,
+        lookup: Lookup,
+        sources: Mapping[str, Source],
+        value_of: Callable[[Made | Secret], Json],
+        note: Callable[[Step, Is], None],
+    ) -> None:
+        self._api = api
+        self._lookup = lookup
+        self._sources = sources
+        self._value_of = value_of
+        self._note = note
+
+    async def send(self, step: Step, call: Call, *, is_change: bool) -> Sent:
+        """Send `call`, which is the step's own request or its change. Raises Unresolved and DamageFound
+        before anything is sent, and what ends a restore."""
+        body = resolved(call.body or {}, self._value_of)
+        parts = {name: resolved(value, self._value_of) for name, value in call.parts.items()}
+        retries = list(step.retries)
+        told: list[str] = []
+        has_looked = False
+        with self._files(step, call) as files:
+            while True:
+                request = Request(call.method, call.endpoint, parts, body, files, step.needs_user)
+                self._note(step, Is.CHANGING if is_change else Is.SENDING)
+                try:
+                    answer = await self._api.send(request)
+                except MaybeMade as error:
+                    if step.find is None:
+                        return Sent(refusal=error, outcome=Outcome.UNKNOWN)
+                    found = await self._lookup.find(step.find, again=True)
+                    if found is not None:
+                        return Sent(found, told=_once(told))
+                    if has_looked:  # twice without a trace: it is refused in its own way
+                        self._note(step, Is.OPEN)
+                        return Sent(refusal=error)
+                    has_looked = True
+                except RequestFailed as error:
+                    self._note(step, Is.OPEN)
+                    retry = next((one for one in retries if _helps(one, error, body)), None)
+                    if retry is None:
+                        return await self._refused(step, error, is_change=is_change)
+                    body, is_used_up = _without(retry, error, body)
+                    if is_used_up:
+                        retries.remove(retry)
+                    told.append(retry.told)
+                else:
+                    made = answer if isinstance(answer, dict) else {}
+                    self._remember(step, made, is_change=is_change)
+                    return Sent(made, told=_once(told))
+
+    def _remember(self, step: Step, made: JsonObject, *, is_change: bool) -> None:
+        if step.find is None:
+            return
+        if made and not is_change:
+            self._lookup.note(step.find, made)
+        else:
+            self._lookup.forget(step.find)
+
+    async def _refused(self, step: Step, error: RequestFailed, *, is_change: bool) -> Sent:
+        message = error.message.lower()
+        for excuse in step.excuses:
+            if excuse.status == error.status and excuse.text.lower() in message:
+                return Sent(excuse=excuse)
+        if step.find is not None and not is_change and _says_it_exists(error):
+            found = await self._lookup.find(step.find, again=True)
+            if found is not None:
+                return Sent(exists=found)
+        return Sent(refusal=error)
+
+    @contextmanager
+    def _files(self, step: Step, call: Call) -> Iterator[tuple[FilePart, ...]]:
+        """The files of a request, each checked to its end before anything is sent."""
+        source = self._sources.get(step.key.partition("/")[0])
+        with ExitStack() as held:
+            parts = []
+            for one in call.files:
+                stored = None if source is None else source.stored(one.sha256)
+                if stored is None:
+                    raise DamageFound(f"the file {one.sha256} of {step.label} is missing in the store")
+                stream = held.enter_context(tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
+                with held.enter_context(stored.open()) as plain:
+                    while chunk := plain.read(_CHUNK):
+                        stream.write(chunk)
+                parts.append(FilePart(one.field, one.name, cast("BinaryIO", stream)))
+            yield tuple(parts)
+
+
+def _once(texts: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def _says_it_exists(error: RequestFailed) -> bool:
+    return error.status == 409 or (error.status == 400 and "already exists" in error.message.lower())
+
+
+def _helps(retry: Retry, error: RequestFailed, body: Json) -> bool:
+    """Whether something may be left out or replaced after a refusal, and the request has it."""
+    return retry.status == error.status and get(body, retry.field) is not None
+
+
+def _without(retry: Retry, error: RequestFailed, body: Json) -> tuple[Json, bool]:
+    """The body without what a refusal names, else without the field; and whether the retry is used up."""
+    several = get(body, retry.field)
+    if isinstance(several, list):
+        bad = [value for text, value in retry.named if text and text in error.message and value in several]
+        left = [one for one in several if one not in bad]
+        if bad and left:
+            return put(body, retry.field, left), False
+    return put(body, retry.field, retry.value), True

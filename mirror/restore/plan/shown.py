@@ -1,0 +1,117 @@
+"""A plan, and what does not come back, as lines for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mirror.errors import worst
+from mirror.model import JsonObject, name_to_json
+from mirror.restore.plan.estimate import LIMIT, Estimate
+from mirror.restore.plan.steps import Call, Loss, Plan, Push, PushPages, SendObjects, Step
+
+# How many losses of one kind are named one by one.
+NAMED_MAX = 5
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a restore would do at `target`, and what that costs."""
+
+    target: str
+    plan: Plan
+    cost: Estimate
+
+    @property
+    def exit_codes(self) -> tuple[int, ...]:
+        """Every exit code that applies."""
+        return tuple(sorted({code for code, _ in self.plan.problems}))
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the dry run."""
+        return worst(self.exit_codes)
+
+    def to_json(self) -> JsonObject:
+        """The JSON that `--json` prints."""
+        return {
+            "schema": 1,
+            "dry_run": True,
+            "target": self.target,
+            "exit_code": self.exit_code,
+            "exit_codes": list(self.exit_codes),
+            "requests": self.cost.requests,
+            "git_operations": self.cost.git,
+            "seconds": self.cost.seconds,
+            "steps": [_step_to_json(step) for step in self.plan.steps],
+            "losses": losses_to_json(self.plan.losses),
+            "problems": [{"code": code, "text": text} for code, text in self.plan.problems],
+        }
+
+    def lines(self) -> list[str]:
+        """The plan for people, without its headline."""
+        lines = [f"  {_request_of(step)}  {step.label}" for step in self.plan.steps]
+        lines += [f"  problem: {text}" for _, text in self.plan.problems]
+        lines += loss_lines(self.plan.losses)
+        cost = self.cost
+        time = _duration(cost.seconds)
+        lines.append(f"  {cost.requests} requests and {cost.git} git operations: about {time} at the usual")
+        lines.append(
+            f"  limit of {LIMIT:,} requests an hour, and the time that the objects take on their way"
+        )
+        return lines
+
+
+def losses_to_json(losses: Iterable[Loss]) -> list[JsonObject]:
+    """The JSON of what does not come back."""
+    return [
+        {
+            "key": one.key, "kind": one.kind, "label": one.label, "why": str(one.why),
+            "detail": one.detail or None,
+        }
+        for one in losses
+    ]  # fmt: skip
+
+
+def loss_lines(losses: Iterable[Loss]) -> list[str]:
+    """What does not come back, for people: by reason, and of many of a kind the first ones."""
+    by_reason: dict[str, dict[str, list[Loss]]] = {}
+    for one in losses:
+        by_reason.setdefault(str(one.why), {}).setdefault(one.kind, []).append(one)
+    lines: list[str] = []
+    for why, by_kind in by_reason.items():
+        lines.append(f"  does not come back ({why}):")
+        for kind, several in by_kind.items():
+            lines += [
+                f"    {one.label}{': ' if one.detail else ''}{one.detail}" for one in several[:NAMED_MAX]
+            ]
+            if len(several) > NAMED_MAX:
+                lines.append(f"    and {len(several) - NAMED_MAX} more of {kind}")
+    return lines
+
+
+def _step_to_json(step: Step) -> JsonObject:
+    action = step.action
+    refs = sorted(name_to_json(name) for name in action.refs) if isinstance(action, Push) else None
+    return {
+        "key": step.key, "kind": step.kind, "label": step.label, "stage": step.stage.name.lower(),
+        "after": list(step.after), "request": _request_of(step).strip(), "refs": refs,
+        "natural_key": None if step.find is None else {str(k): str(v) for k, v in step.find.key.items()},
+    }  # fmt: skip
+
+
+def _request_of(step: Step) -> str:
+    match step.action:
+        case Call(method=method, endpoint=endpoint):
+            return f"{method:<4} {endpoint.name}"
+        case SendObjects():
+            return "LFS  objects"
+        case Push() | PushPages():
+            return "git  push"
+
+
+def _duration(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} seconds"
+    hours, minutes = seconds // 3600, seconds % 3600 // 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} minutes"
