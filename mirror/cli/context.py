@@ -53,6 +53,15 @@ class Context:
             )
         return from_environment(self.environment, named, self.options.store.absolute())
 
+    def config_for(self, workspace: str) -> Config:
+        """The configuration; where there is no file, one for this workspace and the credential in
+        BITBUCKET_TOKEN. Raises ConfigError and UsageError."""
+        from mirror.config import from_environment
+
+        if self.config_path() is not None:
+            return self.config()
+        return from_environment(self.environment, [workspace], self.store())
+
     def expiring(self, config: Config | None) -> list[str]:
         """Warnings about tokens that expire within 30 days or have expired."""
         if config is None:

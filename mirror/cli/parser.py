@@ -76,14 +76,18 @@ def _lock_wait(parser: argparse.ArgumentParser) -> None:
     )
 
 
+# Parts that a restore to a forge can be limited to, beside those of a restore to a folder.
+_FORGE_PARTS = frozenset({"settings", "downloads", "pull-requests", "commit-comments"})
+
+
 def _parts(text: str) -> frozenset[str]:
     from mirror.restore import PARTS
 
     if text == ALL_PARTS:
         return PARTS
     parts = frozenset(part.strip() for part in text.split(",") if part.strip())
-    if not parts or not parts <= PARTS:
-        raise argparse.ArgumentTypeError(f"{text!r} should be some of {', '.join(sorted(PARTS))}")
+    if not parts or not parts <= (every := PARTS | _FORGE_PARTS):
+        raise argparse.ArgumentTypeError(f"{text!r} should be some of {', '.join(sorted(every))}")
     return parts
 
 
@@ -247,8 +251,9 @@ def _at(parser: argparse.ArgumentParser) -> None:
 def _add_restore(commands: _Commands) -> None:
     restore = commands.add(
         "restore",
-        "restore to a folder, or to another git server",
+        "restore to a folder, into Bitbucket, or to another git server",
         "restore acme/website --to ./website",
+        "restore acme --to bitbucket:acme-restored --dry-run",
         "restore acme --to ./everything --at 2026-11-01",
         "restore acme/website --to ./website --refs refs/heads/main",
         "restore acme/website --to https://git.example.org/website.git --with-archive refs/heads/archive",
@@ -257,14 +262,16 @@ def _add_restore(commands: _Commands) -> None:
     _selectors(restore, "1")
     restore.add_argument(
         "--to",
-        metavar="DIR|GIT-URL",
+        metavar="DIR|GIT-URL|bitbucket:WORKSPACE[/REPOSITORY]",
         required=True,
-        help="an empty folder, or the URL of a git repository; {repository} in it stands for each one's name",
+        help="an empty folder; the URL of a git repository, where {repository} stands for each one's name;"
+        " or a workspace of Bitbucket, with a new name for one repository",
     )
     _at(restore)
     restore.add_argument(
         "--only", metavar="PARTS", type=_parts, default=ALL_PARTS,
-        help="any of code, metadata, wiki, snippets (default: all)",
+        help="any of code, metadata, wiki, snippets (default: all); into Bitbucket also settings, downloads,"
+        " pull-requests, commit-comments",
     )  # fmt: skip
     restore.add_argument(
         "--refs", metavar="GLOB", action="append", default=[],
@@ -280,6 +287,13 @@ def _add_restore(commands: _Commands) -> None:
         action="store_true",
         help="replace what the target has; in a folder, what an earlier restore wrote",
     )
+    restore.add_argument(
+        "--activate-hooks", action="store_true", help="into Bitbucket: webhooks are as active as they were"
+    )
+    restore.add_argument(
+        "--archive", metavar="BRANCH", nargs="?", const="mirror-archive",
+        help="into Bitbucket: push pages of what cannot be made anew to this branch (mirror-archive)",
+    )  # fmt: skip
     restore.add_argument("--dry-run", action="store_true", help="print what would be restored; write nothing")
     restore.add_argument("-y", "--yes", action="store_true", help="do not ask before overwriting")
 

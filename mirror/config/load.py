@@ -96,7 +96,7 @@ def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], 
         credential = ApiToken(email, source)
     names: Sequence[str | None] = workspaces or [None]
     entries = tuple(WorkspaceConfig(name, (credential,)) for name in names)
-    return Config(store, BitbucketUrls(), entries)
+    return Config(store, BitbucketUrls(), entries, credentials=(credential,))
 
 
 def _secrets_in_plain(data: Any, place: Place, lines: Mapping[Place, int]) -> list[Fault]:

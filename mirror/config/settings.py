@@ -31,6 +31,7 @@ from mirror.auth.credentials import Credential
 from mirror.auth.secrets import SecretSource
 from mirror.config import values
 from mirror.config.values import ByteSize, Cron, Every, Trigger, duration_text
+from mirror.errors import UsageError
 from mirror.http.network import CONNECT_TIMEOUT, IpVersion
 from mirror.retention import Policy
 
@@ -336,7 +337,8 @@ class Runs:
 
 @dataclass(frozen=True)
 class Config:
-    """The whole configuration. `source` is its file, if it has one."""
+    """The whole configuration. `source` is its file, if it has one. `credentials` are those of workspaces
+    without their own."""
 
     store: Path
     bitbucket: BitbucketUrls
@@ -347,3 +349,20 @@ class Config:
     runs: Runs = field(default_factory=Runs)
     source: Path | None = None
     expiries: tuple[Expiry, ...] = ()
+    credentials: tuple[Credential, ...] = ()
+
+    def signing_in_to(self, workspace: str) -> WorkspaceConfig:
+        """How to sign in to a workspace, backed up or not: as its own entry says, else with the credentials
+        for all. Raises UsageError where there are none."""
+        for one in self.workspaces:
+            if one.workspace is not None and one.workspace.lower() == workspace.lower():
+                return one
+        every = self.credentials or next(
+            (one.credentials for one in self.workspaces if one.workspace is None), ()
+        )
+        if not every:
+            raise UsageError(
+                f"{self.source or 'the configuration'} has no credential for the workspace {workspace}",
+                hint=f"add `credential:` at the top, or an entry `workspace: {workspace}` with its own",
+            )
+        return WorkspaceConfig(workspace, every)

@@ -290,6 +290,7 @@ class ConfigShape(_Shape):
             network=self.network,
             runs=self.runs,
             source=source,
+            credentials=default,
         )
 
 

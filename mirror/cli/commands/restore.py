@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -16,12 +17,18 @@ from mirror.http.network import Network, from_environment
 from mirror.http.origins import origin
 from mirror.logs import register_secret
 from mirror.restore import Item, Report
+from mirror.restore.into import SCHEME
 from mirror.restore.restore import is_url
 
 
 async def run_restore(context: Context) -> int:
     """`mirror restore`."""
     options = context.options
+    if options.to.startswith(SCHEME):
+        from mirror.cli.commands.restore_into import run_into
+
+        return await run_into(context)
+    _check_options(options)
     store = context.store()
     url = is_url(options.to)
     if options.overwrite and not options.dry_run and not options.yes:
@@ -47,6 +54,17 @@ async def run_restore(context: Context) -> int:
     context.out.document(report.to_json())
     _show_restore(context, report)
     return report.exit_code
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise UsageError for what only a restore into Bitbucket takes."""
+    lost = sorted(options.only - restore.PARTS)
+    if lost:
+        raise UsageError(f"--only {','.join(lost)} is for a restore into Bitbucket", hint="--to bitbucket:…")
+    for name in ("activate_hooks", "archive"):
+        if getattr(options, name):
+            word = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{word} is for a restore into Bitbucket", hint="--to bitbucket:…")
 
 
 def _verb(report: Report, item: Item) -> str:
