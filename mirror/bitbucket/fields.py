@@ -340,11 +340,6 @@ def has_uuid(data: Json) -> bool:
     return is_uuid(_get(data, "uuid"))
 
 
-def member_uuid(data: Json) -> str | None:
-    """The uuid of the person of a membership."""
-    return _text(data, "user", "uuid")
-
-
 def is_done(data: Json) -> bool:
     """Whether a pipeline or a step is finished."""
     return _text(data, "state", "name") == _DONE

@@ -290,6 +290,15 @@ def _add_restore(commands: _Commands) -> None:
     restore.add_argument(
         "--activate-hooks", action="store_true", help="into Bitbucket: webhooks are as active as they were"
     )
+    secrets = restore.add_argument(
+        "--secrets", metavar="FILE", type=Path,
+        help="into Bitbucket: YAML with the source of each secret, by the keys that --dry-run lists",
+    )  # fmt: skip
+    people = restore.add_argument(
+        "--people", metavar="FILE", type=Path,
+        help="into Bitbucket: YAML with the uuid of now for the uuid of then of whoever has another account",
+    )  # fmt: skip
+    secrets.complete = people.complete = shtab.FILE  # type: ignore[attr-defined]
     restore.add_argument(
         "--archive", metavar="BRANCH", nargs="?", const="mirror-archive",
         help="into Bitbucket: push pages of what cannot be made anew to this branch (mirror-archive)",

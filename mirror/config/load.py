@@ -192,6 +192,8 @@ def in_force(config: Config) -> dict[str, Any]:
     data: dict[str, Any] = _notation(config)
     for name in ("source", "expiries"):
         data.pop(name)
+    if not config.credentials:
+        data.pop("credentials")
     return data
 
 

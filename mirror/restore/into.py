@@ -8,28 +8,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror import extract
+from mirror.auth.secrets import Secret
 from mirror.bitbucket import endpoints, fields
 from mirror.bitbucket.client.client import Client
-from mirror.bitbucket.failures import Denied, NotFound
-from mirror.bitbucket.lists import all_of
+from mirror.bitbucket.failures import NotFound
 from mirror.errors import UsageError
 from mirror.git.workers.pool import WorkerPool
 from mirror.http.network import Network
 from mirror.model import Clock, NoProgress, Progress, Selector, Workspace
+from mirror.restore import people
 from mirror.restore.carry.api import BitbucketApi
 from mirror.restore.carry.executor import Executor
 from mirror.restore.carry.git import Git
-from mirror.restore.carry.journal import Journal
+from mirror.restore.carry.journal import Journal, alone
 from mirror.restore.carry.report import Report
 from mirror.restore.plan.estimate import estimate
 from mirror.restore.plan.order import make_plan
 from mirror.restore.plan.shown import Planned
 from mirror.restore.plan.source import Options, Source, Target
 from mirror.restore.plan.steps import Plan
+from mirror.restore.restore import BITBUCKET
+from mirror.restore.secrets import SecretsFile, secret_keys
 from mirror.store.reading.reader import At, RepositoryFolder, Store, WorkspaceFolder
-from mirror.store.writing.locks import hold
 
-SCHEME = "bitbucket:"
 # How many git operations run at a time.
 WORKERS = 2
 _JOURNAL = ".jsonl"
@@ -45,11 +46,11 @@ class Place:
     @classmethod
     def parse(cls, text: str) -> Place:
         """Read `bitbucket:WORKSPACE[/REPOSITORY]`. Raises UsageError."""
-        workspace, slash, repository = text.removeprefix(SCHEME).partition("/")
+        workspace, slash, repository = text.removeprefix(BITBUCKET).partition("/")
         names = [workspace, repository] if slash else [workspace]
-        if not text.startswith(SCHEME) or not all(fields.is_slug(name) for name in names):
+        if not text.startswith(BITBUCKET) or not all(fields.is_slug(name) for name in names):
             raise UsageError(
-                f"--to {text}: a workspace, or workspace/repository, is named after {SCHEME}",
+                f"--to {text}: a workspace, or workspace/repository, is named after {BITBUCKET}",
                 hint="as in --to bitbucket:acme, or --to bitbucket:acme/website; names as URLs have them",
             )
         if slash and repository != repository.lower():
@@ -57,21 +58,21 @@ class Place:
         return cls(workspace, repository if slash else None)
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self.workspace}" + (f"/{self.repository}" if self.repository else "")
+        return f"{BITBUCKET}{self.workspace}" + (f"/{self.repository}" if self.repository else "")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to restore. `git_url` is the root of git URLs, `state` the folder of journals. `secrets` are the
-    values that the secrets file gives, by their keys."""
+    """How to restore. `git_url` is the root of git URLs, `state` the folder of journals. `secrets` is the
+    secrets file; `options` have its keys."""
 
     git_url: str
     state: Path
     at: str = "latest"
     options: Options = field(default_factory=Options)
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: SecretsFile | None = None
     dry_run: bool = False
-    environment: Mapping[str, str] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     network: Network | None = None
 
 
@@ -104,25 +105,26 @@ async def run(
     began = clock.monotonic()
     with Store.open(path) as store:
         target = await _target(client, place)
-        members = await _members(client, place)
+        members = await people.members(client, place.workspace)
         chosen = _choose(store, selector, place, settings.at, members)
         everywhere = Target(place.workspace, members=members)
         plan = make_plan(chosen.workspace, chosen.repositories, everywhere, settings.options)
+        if settings.secrets is not None:
+            settings.secrets.check(secret_keys(plan))
         problems = (*chosen.problems, *plan.problems)
         if settings.dry_run:
             plan = Plan(plan.steps, plan.losses, problems)
             return Planned(str(place), plan, estimate(plan))
+        known = settings.secrets
+        values = {} if known is None else await known.read(settings.environment)
         async with AsyncExitStack() as held:
             folder = _state_of(settings.state, target)
-            what = f"a restore into {place.workspace}"
-            await held.enter_async_context(
-                hold(folder / "lock", what=what, command="restore", wait=0, clock=clock)
-            )
+            held.enter_context(alone(folder, f"a restore into {place.workspace}"))
             pool = await held.enter_async_context(
                 WorkerPool(WORKERS, environment=settings.environment, network=settings.network)
             )
             journals = _journals(folder, target, chosen)
-            executor = _executor(plan, chosen, settings, journals, client, pool, clock, progress)
+            executor = _executor(plan, chosen, settings, values, journals, client, pool, clock, progress)
             await executor.run()
             losses = (*plan.losses, *executor.losses)
             seconds = clock.monotonic() - began
@@ -140,6 +142,7 @@ def _executor(
     plan: Plan,
     chosen: _Chosen,
     settings: Settings,
+    secrets: Mapping[str, Secret],
     journals: Mapping[str, Journal],
     client: Client,
     pool: WorkerPool,
@@ -154,7 +157,7 @@ def _executor(
     if chosen.workspace is not None:
         sources[chosen.workspace.name] = chosen.workspace
     return Executor(
-        plan, api=api, git=git, journals=journals, sources=sources, secrets=settings.secrets,
+        plan, api=api, git=git, journals=journals, sources=sources, secrets=secrets,
         overwrite=overwrite, clock=clock, progress=progress,
     )  # fmt: skip
 
@@ -171,15 +174,6 @@ async def _target(client: Client, place: Place) -> Workspace:
     return fields.workspace(answer.object("workspace"))
 
 
-async def _members(client: Client, place: Place) -> frozenset[str] | None:
-    """The uuids of the workspace's members; None where the credential may not see them."""
-    try:
-        several = await all_of(client, endpoints.MEMBERS, None, workspace=place.workspace)
-    except (Denied, NotFound):
-        return None
-    return frozenset(uuid for one in several if (uuid := fields.member_uuid(one)) is not None)
-
-
 def _choose(
     store: Store, selector: Selector, place: Place, at: str, members: frozenset[str] | None
 ) -> _Chosen:
@@ -189,7 +183,7 @@ def _choose(
     if place.repository is not None and len(folders) != 1:
         raise UsageError(
             f"{selector} matches {len(folders)} repositories, and {place} can take one",
-            hint=f"name one repository, or restore to {SCHEME}{place.workspace}",
+            hint=f"name one repository, or restore to {BITBUCKET}{place.workspace}",
         )
     problems = [problem for damage in damages for problem in extract.unreadable(damage)[1]]
     sources: dict[str, Source] = {}

@@ -26,6 +26,8 @@ from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, MirrorRefs, RepositoryFolder, Store
 
 T = TypeVar("T")
+# What a target in Bitbucket begins with; see `mirror.restore.into`.
+BITBUCKET = "bitbucket:"
 PARTS = frozenset({"code", "metadata", "wiki", "snippets"})
 CODE = "code.git"
 _OF_REPOSITORY = frozenset({"code", "metadata", "wiki"})
@@ -156,11 +158,6 @@ class _FolderOptions:
 
 def is_url(target: str) -> bool:
     """Whether a target is a git URL. Raises UsageError for URLs that are not supported."""
-    if target.startswith("bitbucket:"):
-        raise UsageError(
-            "restoring into Bitbucket is not built in this version",
-            hint="restore to a folder, or push to the URL of an empty repository",
-        )
     if "://" in target:
         parts = _parts_of(target)
         if parts.scheme not in ("http", "https", "file"):

@@ -249,6 +249,10 @@ def needs(module: str) -> dict[str, str]:
     return found
 
 
+# It lies outside the store.
+JOURNAL = "mirror.restore.carry.journal"
+
+
 def module_of(path: Path) -> str:
     """`mirror.room.module` for a source file."""
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -261,7 +265,8 @@ def test_what_only_reads_imports_nothing_that_writes(reader: str) -> None:
         if is_in(module_of(path), [reader]):
             found = needs(module_of(path))
             for name, importer in found.items():
-                assert not is_in(name, WRITES), f"{path} needs {name}, which {importer} imports"
+                is_journal = (name, importer) == ("mirror.fs.durable", JOURNAL)
+                assert is_journal or not is_in(name, WRITES), f"{path} needs {name}, which {importer} imports"
             for line, name in names_of(path):
                 if name in GIT_WRITES:
                     used.add((room_of(path), name))

@@ -17,14 +17,13 @@ from mirror.http.network import Network, from_environment
 from mirror.http.origins import origin
 from mirror.logs import register_secret
 from mirror.restore import Item, Report
-from mirror.restore.into import SCHEME
-from mirror.restore.restore import is_url
+from mirror.restore.restore import BITBUCKET, is_url
 
 
 async def run_restore(context: Context) -> int:
     """`mirror restore`."""
     options = context.options
-    if options.to.startswith(SCHEME):
+    if options.to.startswith(BITBUCKET):
         from mirror.cli.commands.restore_into import run_into
 
         return await run_into(context)
@@ -61,7 +60,7 @@ def _check_options(options: argparse.Namespace) -> None:
     lost = sorted(options.only - restore.PARTS)
     if lost:
         raise UsageError(f"--only {','.join(lost)} is for a restore into Bitbucket", hint="--to bitbucket:…")
-    for name in ("activate_hooks", "archive"):
+    for name in ("activate_hooks", "archive", "secrets", "people"):
         if getattr(options, name):
             word = f"--{name.replace('_', '-')}"
             raise UsageError(f"{word} is for a restore into Bitbucket", hint="--to bitbucket:…")

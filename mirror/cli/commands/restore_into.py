@@ -8,9 +8,11 @@ from mirror.errors import MirrorError, UsageError
 from mirror.restore import PARTS, into
 from mirror.restore.carry.journal import state_folder
 from mirror.restore.carry.report import Report
+from mirror.restore.people import load as load_people
 from mirror.restore.plan.order import parts_named
 from mirror.restore.plan.shown import Planned
 from mirror.restore.plan.source import Options
+from mirror.restore.secrets import load as load_secrets
 
 
 async def run_into(context: Context) -> int:
@@ -25,6 +27,8 @@ async def run_into(context: Context) -> int:
     store = context.store()
     config = context.config_for(place.workspace)
     entry = config.signing_in_to(place.workspace)
+    secrets = load_secrets(options.secrets) if options.secrets is not None else None
+    people = load_people(options.people) if options.people is not None else {}
     if options.overwrite and not options.dry_run and not options.yes:
         confirm(f"Change what is different in the workspace {place.workspace}?")
     settings = into.Settings(
@@ -36,8 +40,11 @@ async def run_into(context: Context) -> int:
             refs=tuple(options.refs),
             overwrite=options.overwrite,
             activate_hooks=options.activate_hooks,
+            people=people,
+            secrets=secrets.keys if secrets is not None else frozenset(),
             archive=options.archive,
         ),
+        secrets=secrets,
         dry_run=options.dry_run,
         environment=context.environment,
         network=await network_of(config, context.environment),

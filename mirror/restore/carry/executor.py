@@ -7,16 +7,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+from mirror.auth.secrets import Secret as SecretValue
 from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.http.requests import RequestFailed
-from mirror.model import Clock, Json, JsonObject, Progress
+from mirror.model import Clock, Json, JsonObject, Progress, value_at
 from mirror.restore.carry.api import Api
 from mirror.restore.carry.git import Git
 from mirror.restore.carry.journal import Is, Journal, Noted
 from mirror.restore.carry.lookup import Lookup
 from mirror.restore.carry.report import Entry, Outcome
 from mirror.restore.carry.sending import Sending, Sent, Unresolved
-from mirror.restore.carry.values import agrees, get, resolved, stand_ins
+from mirror.restore.carry.values import agrees, resolved, stand_ins
 from mirror.restore.plan.order import container_of
 from mirror.restore.plan.source import Source
 from mirror.restore.plan.steps import Call, Find, Loss, Made, Plan, Secret, Stage, Step
@@ -44,7 +45,7 @@ class Executor:
         git: Git,
         journals: Mapping[str, Journal],
         sources: Mapping[str, Source],
-        secrets: Mapping[str, str],
+        secrets: Mapping[str, SecretValue],
         overwrite: bool,
         clock: Clock,
         progress: Progress,
@@ -193,7 +194,7 @@ class Executor:
             name
             for name, value in step.wanted.items()
             if not any(isinstance(one, Secret) for one in stand_ins(value))
-            and not agrees(resolved(value, self._value_of), get(found, name))
+            and not agrees(resolved(value, self._value_of), value_at(found, name))
         ]
 
     async def _send(self, step: Step, call: Call, outcome: Outcome, *, is_ours: bool) -> Entry:
@@ -213,7 +214,9 @@ class Executor:
         if outcome is Outcome.MADE:
             self._made.add(step.key)
         answer = {**self._answers.get(step.key, {}), **sent.answer}
-        if step.find is not None and any(get(answer, one) is None for one in self._kept.get(step.key, ())):
+        if step.find is not None and any(
+            value_at(answer, one) is None for one in self._kept.get(step.key, ())
+        ):
             answer |= await self._lookup.find(step.find, again=True) or {}
         self._answers[step.key] = answer
         self._note_answer(step, Is.CHANGED if outcome is Outcome.CHANGED else Is.MADE, answer)
@@ -231,8 +234,8 @@ class Executor:
         if isinstance(one, Secret):
             if one.key not in self._secrets:
                 raise Unresolved(f"the secrets file has no {one.key}")
-            return self._secrets[one.key]
-        value = get(self._answers.get(one.step, {}), one.field)
+            return self._secrets[one.key].reveal()
+        value = value_at(self._answers.get(one.step, {}), one.field)
         if value is None:
             value = self._answers.get(one.step, {}).get(one.field)  # as the journal keeps it
         if value is None:
@@ -247,7 +250,7 @@ class Executor:
 
     def _note_answer(self, step: Step, state: Is, answer: Mapping[str, Json]) -> None:
         fields = {*_ALWAYS_KEPT, *self._kept.get(step.key, ())}
-        kept = {one: value for one in sorted(fields) if (value := get(answer, one)) is not None}
+        kept = {one: value for one in sorted(fields) if (value := value_at(answer, one)) is not None}
         self._journal_of(step.key).note(step.key, state, self._now(), kept)
 
     def _now(self) -> float:

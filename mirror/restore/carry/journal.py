@@ -7,14 +7,17 @@ holds a secret: only ids that later steps need.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import Locked, MirrorError, UsageError
 from mirror.fs.durable import sync_folder, sync_stream
 from mirror.model import Json, JsonObject
 
@@ -66,6 +69,20 @@ def state_folder(environment: Mapping[str, str]) -> Path:
             hint="set XDG_STATE_HOME to a folder that you can write to",
         )
     return Path(home) / ".local" / "state" / "mirror" / "restores"
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock on the journals in `folder`, which the kernel releases when the process ends. Raises
+    Locked where another restore has it; `what` names it."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Locked(f"{what} is running already", hint="wait until it ends; it goes on by itself") from None
+    finally:
+        os.close(descriptor)
 
 
 class Journal:

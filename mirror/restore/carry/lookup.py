@@ -6,9 +6,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-from mirror.model import Json, JsonObject
+from mirror.model import Json, JsonObject, value_at
 from mirror.restore.carry.api import Api
-from mirror.restore.carry.values import agrees, get, resolved
+from mirror.restore.carry.values import agrees, resolved
 from mirror.restore.plan.steps import Find, Made, Secret
 
 _Place = tuple[str, str, tuple[tuple[str, str], ...]]
@@ -60,8 +60,8 @@ class Lookup:
     def _matches(self, wanted: Find, entry: JsonObject) -> bool:
         if wanted.marker is not None:
             field, begins = wanted.marker
-            text = get(entry, field)
+            text = value_at(entry, field)
             if not isinstance(text, str) or not text.startswith(begins):
                 return False
         key = resolved(wanted.key, self._resolve)
-        return all(agrees(value, get(entry, field)) for field, value in key.items())
+        return all(agrees(value, value_at(entry, field)) for field, value in key.items())

@@ -11,12 +11,12 @@ from typing import BinaryIO, cast
 from mirror.bitbucket.client.change import FilePart
 from mirror.errors import DamageFound, MirrorError
 from mirror.http.requests import MaybeMade, RequestFailed
-from mirror.model import Json, JsonObject
+from mirror.model import Json, JsonObject, value_at
 from mirror.restore.carry.api import Api, Request
 from mirror.restore.carry.journal import Is
 from mirror.restore.carry.lookup import Lookup
 from mirror.restore.carry.report import Outcome
-from mirror.restore.carry.values import get, put, resolved
+from mirror.restore.carry.values import put, resolved
 from mirror.restore.plan.source import Source
 from mirror.restore.plan.steps import Call, Excuse, Made, Retry, Secret, Step
 
@@ -145,12 +145,12 @@ def _says_it_exists(error: RequestFailed) -> bool:
 
 def _helps(retry: Retry, error: RequestFailed, body: Json) -> bool:
     """Whether something may be left out or replaced after a refusal, and the request has it."""
-    return retry.status == error.status and get(body, retry.field) is not None
+    return retry.status == error.status and value_at(body, retry.field) is not None
 
 
 def _without(retry: Retry, error: RequestFailed, body: Json) -> tuple[Json, bool]:
     """The body without what a refusal names, else without the field; and whether the retry is used up."""
-    several = get(body, retry.field)
+    several = value_at(body, retry.field)
     if isinstance(several, list):
         bad = [value for text, value in retry.named if text and text in error.message and value in several]
         left = [one for one in several if one not in bad]

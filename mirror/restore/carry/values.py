@@ -9,13 +9,6 @@ from mirror.model import Json
 from mirror.restore.plan.steps import Made, Secret
 
 
-def get(value: Json, field: str) -> Json:
-    """What a dotted field of an answer holds; None where there is none."""
-    for name in field.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
 def put(value: Json, field: str, new: Json) -> Json:
     """A copy of `value` with `new` in a dotted field; None takes the field away."""
     name, _, rest = field.partition(".")
