@@ -202,7 +202,10 @@ _NO_USER = (
     NotThere(404, "user"), NotThere(400, "does not have access"), NotThere(400, "not a member"),
 )  # fmt: skip
 _NO_GROUP = (NotThere(404, "group"),)
-_NO_LONGER = Again(400, "events", "without the events of issues", _without_issues)
+# Trackers are gone: their events may be unknown, and no access token has their scope.
+_NO_LONGER = tuple(
+    Again(status, "events", "without the events of issues", _without_issues) for status in (400, 403)
+)
 _MODEL = (
     "branch_types", "development.name", "development.use_mainbranch", "production.enabled",
     "production.name", "production.use_mainbranch", "default_branch_deletion",
@@ -216,7 +219,7 @@ _HOOK_KEY = ("url", "description")
 
 
 def _hooks(read: Endpoint) -> Write:
-    return replace(_made(read, _HOOKS, _HOOK, _HOOK_KEY), hidden=_SECRET, again=(_NO_LONGER,))
+    return replace(_made(read, _HOOKS, _HOOK, _HOOK_KEY), hidden=_SECRET, again=_NO_LONGER)
 
 
 def _variables(read: Endpoint) -> Write:
