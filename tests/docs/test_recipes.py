@@ -93,7 +93,7 @@ class World:
             "WHEN": "latest",
             "/tmp/": f"{out}/",
             STORED: f"{log[:2]}/{log}",
-            "https://git.example.org/website.git": f"file://{out}/server.git",
+            "https://git.example.org/": f"file://{out}/host/",
         }
         code = re.sub("|".join(map(re.escape, changes)), lambda found: changes[found[0]], code)
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
@@ -125,7 +125,7 @@ def _afresh(world: World) -> None:
     """Start each recipe in an empty folder that has an empty repository of a git server."""
     shutil.rmtree(world.folder / "tmp", ignore_errors=True)
     (world.folder / "tmp").mkdir()
-    git("init", "-q", "--bare", str(world.folder / "tmp" / "server.git"))
+    git("init", "-q", "--bare", str(world.folder / "tmp" / "host" / "website.git"))
 
 
 @pytest.mark.parametrize(("page", "number"), all_recipes())
