@@ -148,6 +148,7 @@ MERGE_STRATEGIES = Endpoint(
     "merge strategies", _R + "/refs/branches/{branch}", *_REPO,
     query={"fields": "name,merge_strategies,default_merge_strategy"},
 )  # fmt: skip
+BRANCH = Endpoint("branch", _R + "/refs/branches/{branch}", *_REPO)
 WATCHERS = Endpoint("watchers", _R + "/watchers", *_REPO, 100)
 FORKS = Endpoint("forks", _R + "/forks", *_REPO, 100)
 DOWNLOADS = Endpoint("downloads", _R + "/downloads", *_REPO, 100)

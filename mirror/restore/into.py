@@ -21,6 +21,7 @@ from mirror.restore.carry.api import BitbucketApi
 from mirror.restore.carry.executor import Executor
 from mirror.restore.carry.git import Git
 from mirror.restore.carry.journal import Journal, alone
+from mirror.restore.carry.pages import MakePages, Pages
 from mirror.restore.carry.report import Report
 from mirror.restore.plan.estimate import estimate
 from mirror.restore.plan.order import make_plan
@@ -64,7 +65,7 @@ class Place:
 @dataclass(frozen=True)
 class Settings:
     """How to restore. `git_url` is the root of git URLs, `state` the folder of journals. `secrets` is the
-    secrets file; `options` have its keys."""
+    secrets file; `options` have its keys. `pages` makes what `options.archive` is for."""
 
     git_url: str
     state: Path
@@ -72,6 +73,7 @@ class Settings:
     options: Options = field(default_factory=Options)
     secrets: SecretsFile | None = None
     dry_run: bool = False
+    pages: MakePages | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     network: Network | None = None
 
@@ -153,7 +155,8 @@ def _executor(
     targets = {source.name: target for source, target in chosen.repositories}
     api = BitbucketApi(client, settings.git_url)
     overwrite = settings.options.overwrite
-    git = Git(sources, targets, api, pool, progress, overwrite)
+    pages = None if settings.pages is None else Pages(settings.pages, api, pool)
+    git = Git(sources, targets, api, pool, progress, overwrite, pages)
     if chosen.workspace is not None:
         sources[chosen.workspace.name] = chosen.workspace
     return Executor(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 from mirror.cli.context import Context
 from mirror.cli.terminal.confirm import confirm
 from mirror.errors import MirrorError, UsageError
+from mirror.model import Selector
 from mirror.restore import PARTS, into
 from mirror.restore.carry.journal import state_folder
 from mirror.restore.carry.report import Report
 from mirror.restore.people import load as load_people
 from mirror.restore.plan.order import parts_named
 from mirror.restore.plan.shown import Planned
-from mirror.restore.plan.source import Options
+from mirror.restore.plan.source import Options, Source
 from mirror.restore.secrets import load as load_secrets
+from mirror.store.reading.reader import RepositoryFolder
 
 
 async def run_into(context: Context) -> int:
@@ -45,6 +50,7 @@ async def run_into(context: Context) -> int:
             archive=options.archive,
         ),
         secrets=secrets,
+        pages=partial(make_pages, store),
         dry_run=options.dry_run,
         environment=context.environment,
         network=await network_of(config, context.environment),
@@ -63,6 +69,16 @@ async def run_into(context: Context) -> int:
     context.out.document(found.to_json())
     _show(context, found)
     return found.exit_code
+
+
+def make_pages(store: Path, source: Source, folder: Path) -> list[tuple[int, str]]:
+    """Write the pages of a repository, as of the snapshot that is restored, to a new folder."""
+    from mirror.archive import archive
+
+    assert isinstance(source.folder, RepositoryFolder)
+    selector = Selector(source.folder.workspace_folder, source.folder.folder)
+    done = archive(store, selector, folder, "markdown", at=source.snapshot.id)
+    return [problem for one in done for problem in one.problems]
 
 
 def _show(context: Context, found: Report | Planned) -> None:

@@ -12,16 +12,17 @@ from mirror.git.workers.pool import WorkerPool
 from mirror.model import Progress, name_to_json
 from mirror.restore import lfs, server
 from mirror.restore.carry.api import Api
+from mirror.restore.carry.pages import Pages
 from mirror.restore.carry.report import Entry, Outcome
 from mirror.restore.plan.source import Source, Target
-from mirror.restore.plan.steps import Push, SendObjects, Step
+from mirror.restore.plan.steps import Push, PushPages, SendObjects, Step
 from mirror.store.reading.folders import RepositoryFolder
 
 
 @dataclass(frozen=True)
 class Git:
-    """What a git step needs: the sources and targets by the first part of its key, and the API that says
-    where the server is."""
+    """What a git step needs: the sources and targets by the first part of its key, the API that says where
+    the server is, and what makes pages, if anything does."""
 
     sources: Mapping[str, Source]
     targets: Mapping[str, Target]
@@ -29,14 +30,18 @@ class Git:
     pool: WorkerPool
     progress: Progress
     overwrite: bool = False
+    pages: Pages | None = None
 
     async def carry(self, step: Step) -> Entry:
-        """Carry out a push or the sending of LFS objects. Raises CredentialRefused and TryLater where there
-        is no login; what the git server refuses is in the entry."""
+        """Carry out a push, be it of pages, or the sending of LFS objects. Raises CredentialRefused and
+        TryLater where there is no login; what the git server refuses is in the entry."""
         name = step.key.partition("/")[0]
         login, url = await self.api.git_login(), self.api.git_url(self.targets[name])
         if isinstance(step.action, SendObjects):
             return await self._send_objects(step, step.action, self.sources[name], url, login)
+        if isinstance(step.action, PushPages):
+            assert self.pages is not None
+            return await self.pages.carry(step, self.sources[name], url, self.targets[name], login)
         assert isinstance(step.action, Push)
         mirror = self.sources[name].folder.mirror(step.action.mirror)
         job = PushJob(str(mirror), url, login, step.action.refs, self.overwrite)
