@@ -25,6 +25,11 @@ class Ends:
     destination: str
     pushed: str | None = None
 
+    @property
+    def ref(self) -> bytes:
+        """The full name of the source branch."""
+        return _ref(self.source)
+
 
 @dataclass(frozen=True)
 class NoEnds:

@@ -45,6 +45,7 @@ from mirror.restore.plan.texts import DESCRIPTION_MAX, code, counted, day, liste
 
 KIND = "pull requests"
 _COMMENTS, _STATUSES = "pull request comments", "pull request statuses"
+_ACTIVITY = "pull request activity and approvals"
 _NUMBERED = re.compile(r"/(\d{1,18})\.json$")
 _NO_REVIEWERS = "some reviewers were refused: they cannot review it at the target"
 # The destination is compared by its name. Whoever restores cannot review what they open, so their names would
@@ -57,7 +58,7 @@ def steps_of_pull_requests(source: Source, target: Target, options: Options) -> 
     """The steps that make the open pull requests of a repository anew. Raises StoreDamaged."""
     branches = Branches(source, options)
     ended: Counter[str] = Counter()
-    statuses = 0
+    statuses = events = 0
     for number, path in numbered(source, "pull-requests"):
         document = source.object(path)
         pull = document.get("pull_request")
@@ -65,9 +66,13 @@ def steps_of_pull_requests(source: Source, target: Target, options: Options) -> 
             ended["vanished"] += 1
         elif fields.is_open(pull):
             statuses += len(objects(document, "statuses"))
+            events += len(objects(document, "activity"))
             yield from _PullRequest(source, target, options, number, document).steps(branches)
         else:
             ended[string(pull, "state").lower()] += 1
+    if events:
+        key, label = source.key("pull-requests", "activity"), f"{counted(events, 'event')} in the history"
+        yield Loss(key, _ACTIVITY, f"{label} of open pull requests of {source.name}", Why.NEVER)
     if statuses:
         key, label = source.key("pull-requests", "statuses"), f"{statuses} build statuses"
         yield Loss(key, _STATUSES, f"{label} of open pull requests of {source.name}", Why.ARCHIVED)
@@ -118,7 +123,7 @@ class _PullRequest:
             after_it = (self._source.key("repository"),)
             key, words = f"{self._key}/objects", f"LFS objects of {label}"
             yield Step(key, KIND, words, send, Stage.LFS_OBJECTS, after_it)
-        refs = {b"refs/heads/" + ends.source.encode(): ends.pushed}
+        refs = {ends.ref: ends.pushed}
         after = (self._source.key("repository"), f"{self._key}/objects")
         yield Step(f"{self._key}/branch", KIND, label, Push("code", refs), Stage.PULL_REQUESTS, after)
 

@@ -176,10 +176,11 @@ def test_what_has_ended_is_told_once() -> None:
     assert labels == ["1 declined pull request of website", "2 merged pull requests of website"]
 
 
-def test_builds_are_told() -> None:
-    planned = _planned(given({"pull-requests/0/12.json": document(statuses=[{}, {}])}))
-    [told] = losses(planned).values()
-    assert told.label == "2 build statuses of open pull requests of website"
+def test_builds_and_history_are_told() -> None:
+    planned = _planned(given({"pull-requests/0/12.json": document(statuses=[{}, {}], activity=[{}])}))
+    history, builds = losses(planned).values()
+    assert history.label == "1 event in the history of open pull requests of website"
+    assert builds.label == "2 build statuses of open pull requests of website"
 
 
 def test_gaps_in_the_backup_are_told() -> None:
