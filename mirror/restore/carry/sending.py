@@ -89,10 +89,10 @@ class Sending:
                     retry = next((one for one in retries if _helps(one, error, body)), None)
                     if retry is None:
                         return await self._refused(step, error, is_change=is_change)
-                    body, is_used_up = _without(retry, error, body)
+                    body, is_used_up, names = _without(retry, error, body)
                     if is_used_up:
                         retries.remove(retry)
-                    told.append(retry.told)
+                    told.append(f"{retry.told}: {', '.join(names)}" if names else retry.told)
                 else:
                     made = answer if isinstance(answer, dict) else {}
                     self._remember(step, made, is_change=is_change)
@@ -148,12 +148,15 @@ def _helps(retry: Retry, error: RequestFailed, body: Json) -> bool:
     return retry.status == error.status and value_at(body, retry.field) is not None
 
 
-def _without(retry: Retry, error: RequestFailed, body: Json) -> tuple[Json, bool]:
-    """The body without what a refusal names, else without the field; and whether the retry is used up."""
+def _without(retry: Retry, error: RequestFailed, body: Json) -> tuple[Json, bool, list[str]]:
+    """The body without what a refusal names, else without the field; whether the retry is used up; and the
+    names of what was left out."""
     several = value_at(body, retry.field)
-    if isinstance(several, list):
-        bad = [value for text, value in retry.named if text and text in error.message and value in several]
-        left = [one for one in several if one not in bad]
-        if bad and left:
-            return put(body, retry.field, left), False
-    return put(body, retry.field, retry.value), True
+    if not isinstance(several, list):
+        return put(body, retry.field, retry.value), True, []
+    sent = [(name, value) for name, value in retry.named if value in several]
+    bad = [(name, value) for name, value in sent if name and name in error.message]
+    left = [one for one in several if one not in [value for _, value in bad]]
+    if bad and left:
+        return put(body, retry.field, left), False, [name for name, _ in bad]
+    return put(body, retry.field, retry.value), True, [name for name, _ in sent]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mirror.bitbucket import endpoints
+from mirror.bitbucket.failures import plain
 from mirror.bitbucket.readable.parts import get, objects, string
 from mirror.model import Json, JsonObject
 from mirror.restore.plan.discussion import Discussion, Where
@@ -44,7 +45,10 @@ def steps_of_commits(source: Source, target: Target, _options: Options) -> Itera
         label = f"{counted(approvals, 'approval')} of commits of {source.name}"
         yield Loss(source.key("commit-approvals"), "commit approvals", label, Why.NEVER)
     if statuses:
-        key, label = source.key("commit-statuses"), f"{statuses} statuses of commits of {source.name}"
+        key, label = (
+            source.key("commit-statuses"),
+            f"{counted(statuses, 'status')} of commits of {source.name}",
+        )
         yield Loss(key, "commit statuses", label, Why.ARCHIVED, "builds set them anew")
 
 
@@ -63,7 +67,7 @@ def _report(
     given = get(entry, "report")
     identifier = string(given, "external_id") or string(given, "uuid").strip("{}") or str(index)
     key = source.key("commit", commit, "report", identifier)
-    label = f"report {string(given, 'title')} on commit {commit[:12]} of {source.name}"
+    label = f"report {plain(string(given, 'title'))} on commit {commit[:12]} of {source.name}"
     body = {**_settable(given, _REPORT), "external_id": identifier}
     parts = {**target.parts, "commit": commit}
     place = {**parts, "report": identifier}
@@ -80,7 +84,7 @@ def _report(
         first = {"external_id": some[0]["external_id"]}
         post = Call("POST", endpoints.REPORT_ANNOTATIONS, place, some)
         yield Step(
-            f"{key}/annotations/{start}", _REPORTS, f"{len(some)} annotations of {label}", post,
+            f"{key}/annotations/{start}", _REPORTS, f"{counted(len(some), 'annotation')} of {label}", post,
             Stage.COMMENTS, (key,), Find(endpoints.REPORT_ANNOTATIONS, place, first), change=post,
             wanted=some[0],
         )  # fmt: skip

@@ -47,7 +47,7 @@ KIND = "pull requests"
 _COMMENTS, _STATUSES = "pull request comments", "pull request statuses"
 _ACTIVITY = "pull request activity and approvals"
 _NUMBERED = re.compile(r"/(\d{1,18})\.json$")
-_NO_REVIEWERS = "some reviewers were refused: they cannot review it at the target"
+_NO_REVIEWERS = "Bitbucket refuses these reviewers"
 # The destination is compared by its name. Whoever restores cannot review what they open, so their names would
 # differ for ever.
 _NOT_COMPARED = frozenset({"destination", "reviewers"})
@@ -74,7 +74,7 @@ def steps_of_pull_requests(source: Source, target: Target, options: Options) -> 
         key, label = source.key("pull-requests", "activity"), f"{counted(events, 'event')} in the history"
         yield Loss(key, _ACTIVITY, f"{label} of open pull requests of {source.name}", Why.NEVER)
     if statuses:
-        key, label = source.key("pull-requests", "statuses"), f"{statuses} build statuses"
+        key, label = source.key("pull-requests", "statuses"), counted(statuses, "build status")
         yield Loss(key, _STATUSES, f"{label} of open pull requests of {source.name}", Why.ARCHIVED)
     for state, count in sorted(ended.items()):
         label = f"{counted(count, f'{state} pull request')} of {source.name}"
@@ -139,7 +139,7 @@ class _PullRequest:
             if isinstance(one, Loss):
                 yield one
             else:
-                reviewers.append((one[0], {"uuid": one[1]}))
+                reviewers.append((plain(one[0]), {"uuid": one[1]}))
         change: JsonObject = {
             "title": string(self._pull, "title") or self._label,
             "description": text.text,

@@ -78,8 +78,8 @@ def minute(time: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 pipeline`, `2 pipelines`; of several words the last one is counted."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """`1 pipeline`, `2 pipelines`, `2 statuses`; of several words the last one is counted."""
+    return f"{number} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
 def listed(names: list[str]) -> str:

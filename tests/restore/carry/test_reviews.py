@@ -91,7 +91,7 @@ def _is_the_review(pull: PullRequest, report: Report) -> None:
     assert [one.name for one in pull.reviewers] == ["Ann Archer", "Eve Eng"]
     assert "Sue Sales, reviewer of pull request 3 of api" in [one.label for one in report.losses]
     [opened] = [one for one in report.entries if one.key == "api/pull-request/3"]
-    assert "some reviewers were refused" in opened.message
+    assert opened.message == "Bitbucket refuses these reviewers: Rita Restores"
     said = {one.text.partition("\n\n")[2]: one for one in pull.comments}
     thread, reply, last = said["Why three, Bob Baker?"], said[REPLY], said["I see."]
     place = {"path": "src/list.txt", "from": None, "to": 5, "start_to": 3}
@@ -112,7 +112,7 @@ def _are_the_others(api: SimRepository, report: Report) -> None:
     assert (short.source, api.files(short.source_hash)["short.txt"]) == ("short-lived", b"short\n")
     labels = [one.label for one in report.losses]
     assert "1 declined pull request of api" in labels and "1 pipeline of api" in labels
-    assert "1 statuses of commits of api" in labels
+    assert "1 status of commits of api" in labels
 
 
 def _is_what_was_said_of_the_commit(api: SimRepository) -> None:
