@@ -86,7 +86,8 @@ def _parts(text: str) -> frozenset[str]:
     if text == ALL_PARTS:
         return PARTS
     parts = frozenset(part.strip() for part in text.split(",") if part.strip())
-    if not parts or not parts <= (every := PARTS | _FORGE_PARTS):
+    several = {part for part in parts if "/" not in part.strip("/")}  # a thing has a slash inside
+    if not parts or not several <= (every := PARTS | _FORGE_PARTS):
         raise argparse.ArgumentTypeError(f"{text!r} should be some of {', '.join(sorted(every))}")
     return parts
 
@@ -254,6 +255,7 @@ def _add_restore(commands: _Commands) -> None:
         "restore to a folder, into Bitbucket, or to another git server",
         "restore acme/website --to ./website",
         "restore acme --to bitbucket:acme-restored --dry-run",
+        "restore acme/website --to bitbucket:acme --only pull-requests/12,settings/variables/REGION",
         "restore acme --to ./everything --at 2026-11-01",
         "restore acme/website --to ./website --refs refs/heads/main",
         "restore acme/website --to https://git.example.org/website.git --with-archive refs/heads/archive",
@@ -271,7 +273,7 @@ def _add_restore(commands: _Commands) -> None:
     restore.add_argument(
         "--only", metavar="PARTS", type=_parts, default=ALL_PARTS,
         help="any of code, metadata, wiki, snippets (default: all); into Bitbucket also settings, downloads,"
-        " pull-requests, commit-comments",
+        " pull-requests, commit-comments, or one thing: settings/variables, pull-requests/12",
     )  # fmt: skip
     restore.add_argument(
         "--refs", metavar="GLOB", action="append", default=[],

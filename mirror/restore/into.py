@@ -111,7 +111,7 @@ async def run(
         chosen = _choose(store, selector, place, settings.at, members)
         everywhere = Target(place.workspace, members=members)
         plan = make_plan(chosen.workspace, chosen.repositories, everywhere, settings.options)
-        if settings.secrets is not None:
+        if settings.secrets is not None and not settings.options.only:  # else it may have more
             settings.secrets.check(secret_keys(plan))
         problems = (*chosen.problems, *plan.problems)
         if settings.dry_run:

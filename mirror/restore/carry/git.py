@@ -44,8 +44,10 @@ class Git:
             return await self.pages.carry(step, self.sources[name], url, self.targets[name], login)
         assert isinstance(step.action, Push)
         mirror = self.sources[name].folder.mirror(step.action.mirror)
-        job = PushJob(str(mirror), url, login, step.action.refs, self.overwrite)
-        return _entry_of_push(step, *await self._push(step, job))
+        overwrite = self.overwrite and not step.is_passing
+        job = PushJob(str(mirror), url, login, step.action.refs, overwrite)
+        result, others = await self._push(step, job)
+        return _entry_of_push(step, result, () if step.is_passing else others)
 
     async def _push(self, step: Step, job: PushJob) -> tuple[PushResult, tuple[bytes, ...]]:
         """Push, leaving out the refs that the target has with another value; returns these, too."""

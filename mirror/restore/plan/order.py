@@ -21,6 +21,7 @@ from mirror.restore.plan.repository import (
     steps_of_repository,
     takes_ref,
 )
+from mirror.restore.plan.selection import choose_things, thing_named
 from mirror.restore.plan.settings import steps_of_settings, steps_of_workspace
 from mirror.restore.plan.source import Options, Source, Target
 from mirror.restore.plan.steps import Call, Loss, Made, Plan, Step, Why
@@ -66,7 +67,7 @@ def make_plan(
             made += [*not_whole(source), *inside]
     check_globs(intact, options)
     made += steps_of_projects(workspace, intact, target)
-    chosen = [one for one in made if is_wanted(one, options.only)]
+    chosen = wanted(made, options.only)
     losses = tuple(one for one in chosen if isinstance(one, Loss))
     return Plan(in_order(chosen), losses, tuple(problems))
 
@@ -101,20 +102,35 @@ def not_whole(source: Source) -> Iterator[Loss]:
             yield Loss(source.key("part", name), name, label, Why.LACKING, part.summary or "")
 
 
-def is_wanted(one: Step | Loss, only: frozenset[str]) -> bool:
+def wanted(made: Sequence[Step | Loss], only: frozenset[str]) -> list[Step | Loss]:
+    """The steps and losses that `only` asks for: all of the parts that it names, and single things. Raises
+    UsageError where it names a thing that is not there."""
+    things = frozenset(name for name in only if "/" in name)
+    parts = only - things
+    found = [one for one in made if (parts or not things) and is_wanted(one, parts)]
+    if things:
+        seen = {one.key for one in found}
+        more = choose_things(made, things, part_of, lambda one: one.kind in _GROUND)
+        found += [one for one in more if one.key not in seen]
+    return found
+
+
+def is_wanted(one: Step | Loss, parts: frozenset[str]) -> bool:
     """Whether a step or loss belongs to the parts that were asked for."""
-    return not only or one.kind in _GROUND or part_of(one.kind) in only
+    return not parts or one.kind in _GROUND or part_of(one.kind) in parts
 
 
 def parts_named(names: frozenset[str]) -> frozenset[str]:
-    """The parts that `--only` means by these names. Raises UsageError for what does not go to a forge."""
-    named = {name.replace("-", "_") for name in names}
+    """The parts and the single things that `--only` means by these names. Raises UsageError for a part that
+    does not go to a forge."""
+    things = {thing_named(name) for name in names if "/" in name}
+    named = {name.replace("-", "_") for name in names if "/" not in name}
     if METADATA in named:
         named = named - {METADATA} | PARTS - {"code", "snippets"}
     if unknown := sorted(named - PARTS):
         parts = ", ".join(sorted(one.replace("_", "-") for one in {*PARTS, METADATA}))
         raise UsageError(f"--only {', '.join(unknown)}: there it should be some of {parts}")
-    return frozenset(named)
+    return frozenset(named | things)
 
 
 def part_of(kind: str) -> str:

@@ -42,10 +42,17 @@ def choose_things(
         step = todo.pop()
         needed = {key for key in step.after if key in steps and is_ground(steps[key])} | set(_answers(step))
         for key in needed & steps.keys() - chosen.keys():
-            chosen[key] = steps[key]
+            # It is made where it is not there; where it is, nothing of it is compared or changed.
+            chosen[key] = replace(steps[key], wanted={}, change=None)
             todo.append(steps[key])
-    several = [one for one in made if one.key in chosen]
+    several = [chosen[one.key] for one in made if one.key in chosen]
     return list(_with_own_branches(several, steps))
+
+
+def thing_named(text: str) -> str:
+    """How `choose_things` knows a thing that a person names: part and kind have dashes for underscores."""
+    part, kind, *name = text.split("/", 2)
+    return "/".join((part.replace("_", "-"), kind.replace("_", "-"), *name))
 
 
 def _words(one: _Made) -> str:
@@ -131,7 +138,9 @@ def _with_own_branches(chosen: Sequence[_Made], steps: Mapping[str, Step]) -> It
             yield replace(objects, key=f"{one.key}/branches-objects", action=send, label=label)
             after = (*after, f"{one.key}/branches-objects")
         label = f"the branches of {one.label}"
-        yield replace(every, key=key, action=replace(every.action, refs=refs), label=label, after=after)
+        yield replace(
+            every, key=key, action=replace(every.action, refs=refs), label=label, after=after, is_passing=True
+        )
         yield replace(one, after=(*one.after, key))
 
 

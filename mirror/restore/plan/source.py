@@ -134,10 +134,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for. `only` are parts of snapshots (`code`, `settings`, `pull_requests`, …), empty for
-    all. `refs` are globs of full names. `people` maps uuids of then to uuids of now. `secrets` are the keys
-    that the secrets file has; a plan never sees a value. `archive` is the branch for pages of what cannot
-    be made anew."""
+    """What was asked for. `only` are parts of snapshots (`code`, `settings`, `pull_requests`, …) and single
+    things (`settings/variables`, `pull-requests/17`), empty for all. `refs` are globs of full names. `people`
+    maps uuids of then to uuids of now. `secrets` are the keys that the secrets file has; a plan never sees a
+    value. `archive` is the branch for pages of what cannot be made anew."""
 
     only: frozenset[str] = frozenset()
     refs: tuple[str, ...] = ()
