@@ -16,7 +16,7 @@ from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
 from tests.counts import COUNTS
 from tests.e2e.helpers import write_config
-from tests.forked_workers import WorkerServer
+from tests.forks import FORKS
 from tests.place import Place
 
 
@@ -32,9 +32,10 @@ _START_PROCESS = pool.start_process
 @pytest.fixture(scope="session", autouse=True)
 def _forked_workers() -> Iterator[None]:
     """Fork worker processes instead of starting an interpreter for each."""
-    with WorkerServer() as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "start_process", server.start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "start_process", FORKS.start_worker)
         yield
+    FORKS.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
-"""A backup in a process of its own, with a clock that several processes share and that only waiting moves:
-`python -m tests.collect.rated CONFIG CLOCK [DOCUMENTS]`. An hour of the rate limit takes no real time, and a
-test can kill the process."""
+"""A backup in a process of its own, with a clock that several processes share and that only waiting moves. An
+hour of the rate limit takes no real time, and a test can kill the process."""
 
 from __future__ import annotations
 
@@ -44,11 +43,8 @@ class SharedClock:
 
 
 def main() -> int:
+    """Back up, with the arguments CONFIG, CLOCK and DOCUMENTS; returns the exit code."""
     config, clock = load(Path(sys.argv[1])), SharedClock(Path(sys.argv[2]))
     limits = CheckpointLimits(documents=int(sys.argv[3]))
     run = backup.run(config, clock=clock, environment=os.environ, checkpoint_limits=limits)
     return asyncio.run(run).exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

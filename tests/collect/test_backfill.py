@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,6 +21,7 @@ from mirror.store.reading.reader import Store
 from tests.collect.rated import SharedClock
 from tests.counts import told
 from tests.e2e.helpers import write_config
+from tests.forks import FORKS, Program
 
 SEED = int(os.environ.get("MIRROR_SEED", "20261124"))
 SOAK = os.environ.get("MIRROR_SOAK") == "1"
@@ -83,17 +82,15 @@ class Runner:
         self.config = write_config(folder, simulator, token, more=more)
         self.store = folder / store
 
-    def start(self) -> subprocess.Popen[bytes]:
-        words = [
-            sys.executable,
-            "-m",
-            "tests.collect.rated",
-            str(self.config),
-            str(self.clock),
-            str(DOCUMENTS),
-        ]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def start(self) -> Program:
+        words = [str(self.config), str(self.clock), str(DOCUMENTS)]
+        with Path(os.devnull).open("r+b") as null:
+            return FORKS.start(
+                "tests.collect.rated:main",
+                words,
+                environment={"PATH": os.environ["PATH"]},
+                streams=[null.fileno()] * 3,
+            )
 
     def killed_after(self, requests: int) -> bool:
         """Whether it was killed before its end."""

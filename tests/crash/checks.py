@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import re
@@ -77,6 +78,11 @@ def content(store: Path, erased: str = "") -> dict[str, str]:
     return found
 
 
+# The stores of a scene do not change.
+_snapshots_of_scene = functools.cache(snapshots)
+_content_of_scene = functools.cache(content)
+
+
 def _hashes(refs: Any) -> Iterator[str]:
     code = refs["code"]
     assert "sharded" not in code, "too many refs for this check"
@@ -137,9 +143,11 @@ def _lives(pid: int, control: Control) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         environment = Path(f"/proc/{pid}/environ").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z" and os.fsencode(control.path) in environment
+    # Started below the shim, or forked by the zygote. Another process may have the number by now.
+    return state != "Z" and (os.fsencode(control.path) in environment or b"tests.crash.zygote" in words)
 
 
 def check_untouched(scene: Scene, before: Snapshots, store: Path) -> None:
@@ -147,7 +155,7 @@ def check_untouched(scene: Scene, before: Snapshots, store: Path) -> None:
     erased = scene.action.erases
     now, meant = (
         snapshots(store, erased),
-        snapshots(scene.done / STORE, erased) if scene.action.lets_go else {},
+        _snapshots_of_scene(scene.done / STORE, erased) if scene.action.lets_go else {},
     )
     for folder, tags in before.items():
         for tag, tree in tags.items():
@@ -178,7 +186,7 @@ def _verify(scene: Scene, place: Path, store: Path, when: str) -> None:
 def check_complete(scene: Scene, store: Path) -> None:
     """The store has the result of the action without an accident."""
     erased = scene.action.erases
-    expected, found = content(scene.done / STORE, erased), content(store, erased)
+    expected, found = _content_of_scene(scene.done / STORE, erased), content(store, erased)
     assert found.keys() == expected.keys(), f"folders {found.keys() ^ expected.keys()}"
     for folder, listing in expected.items():
         assert found[folder] == listing, f"{folder} differs from what a run to the end gives"
@@ -187,7 +195,7 @@ def check_complete(scene: Scene, store: Path) -> None:
 def check_after(scene: Scene, place: Path, control: Control | None, ended: Ended | None) -> None:
     """Check everything that must be true after the accident, and again after the next run."""
     store = place / STORE
-    before = snapshots(scene.base / STORE, scene.action.erases)
+    before = _snapshots_of_scene(scene.base / STORE, scene.action.erases)
     check_free(store, control)
     check_untouched(scene, before, store)
     check_kept(store)
@@ -205,7 +213,7 @@ def check_after(scene: Scene, place: Path, control: Control | None, ended: Ended
     check_complete(scene, store)
     if scene.action.lets_go:
         erased = scene.action.erases
-        assert snapshots(store, erased) == snapshots(scene.done / STORE, erased), (
+        assert snapshots(store, erased) == _snapshots_of_scene(scene.done / STORE, erased), (
             "what was to go did not, or more went"
         )
     check_kept(store)

@@ -1,14 +1,16 @@
 """A process that has imported the program once and forks for every run, so that a start costs almost nothing.
 
-A run is the command itself, `mirror.cli.main`, in a process of its own below the shim. Orders come as JSON
-lines on stdin: argv, cwd, env, control (the shim's, or null), settings (arguments that functions get in that
-process), output. Answers: first the process id, then how the process ended.
+A run is the command itself, `mirror.cli.main`, in a process of its own below the shim. It forks its
+workers, too, except in a soak. Orders come as JSON lines on stdin: argv, cwd, env, watched (the shim's
+variables, where it watches), settings (arguments that functions get in that process), starts_workers,
+output. Answers: how the process ended.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import importlib
 import json
 import os
@@ -23,7 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.crash.points import SOAK
 from tests.crash.shim import CONTROL, ROOT, Control, library
+from tests.forks import Worker, fork_worker, import_all
 
 TIMEOUT = 90.0
 # The dotted name of a function where it was imported, and the arguments that it gets.
@@ -80,8 +84,9 @@ class Zygote:
             "argv": list(argv),
             "cwd": str(folder),
             "env": {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})},
-            "control": str(control.path) if control is not None else None,
+            "watched": control.environment() if control is not None else {},
             "settings": dict(settings or {}),
+            "starts_workers": SOAK,
             "output": str(output),
         }
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -117,9 +122,17 @@ def _set_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     setattr(where, function, functools.partial(getattr(where, function), **given))
 
 
+async def _fork_worker(
+    watched: Mapping[str, str], descriptor: int, environment: Mapping[str, str], memory: int
+) -> Worker:
+    """Fork a worker. The programs that it starts are watched as well."""
+    return await fork_worker(descriptor, {**environment, **watched}, memory)
+
+
 def _run(order: Mapping[str, Any]) -> None:
     """In the forked process: become the command."""
     from mirror.cli import main
+    from mirror.git.workers import pool
 
     for number, suffix in ((0, ""), (1, ".out"), (2, ".err")):
         path = order["output"] + suffix if suffix else os.devnull
@@ -131,9 +144,11 @@ def _run(order: Mapping[str, Any]) -> None:
     os.chdir(order["cwd"])
     for name, arguments in order["settings"].items():
         _set_arguments(name, arguments)
-    if order["control"] is not None:
-        os.environ[CONTROL] = order["control"]
-        assert ctypes.CDLL(None).crash_arm(os.fsencode(order["control"])) == 0
+    if not order["starts_workers"]:
+        pool.start_process = functools.partial(_fork_worker, order["watched"])  # type: ignore[assignment]
+    if order["watched"]:
+        os.environ[CONTROL] = order["watched"][CONTROL]
+        assert ctypes.CDLL(None).crash_arm(os.fsencode(order["watched"][CONTROL])) == 0
     code = main(order["argv"])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -142,10 +157,8 @@ def _run(order: Mapping[str, Any]) -> None:
 
 def serve() -> None:
     """Read and execute orders until stdin ends."""
-    import mirror.backup.backup  # modules that the commands import only when they run
-    import mirror.cli.main
-    import mirror.verify.verify  # noqa: F401
-
+    import_all()
+    gc.freeze()
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         order = json.loads(line)

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from mirror.simulator import Simulator
 from mirror.store.writing.writer import create_or_open
+from tests.forks import FORKS
 
 # Before every clock of the tests.
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -20,7 +22,26 @@ MADE = datetime(2026, 1, 1, tzinfo=UTC)
 def mirror(
     *words: str, env: dict[str, str] | None = None, cwd: Path | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `mirror` in a process of its own, with a clean environment."""
+    """Run `mirror` in a process of its own, with a clean environment. The process is forked."""
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})}
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as errors:
+        given.write(stdin.encode())
+        given.seek(0)
+        streams = [one.fileno() for one in (given, out, errors)]
+        running = FORKS.start("mirror.cli:main", words, environment=environment, folder=cwd, streams=streams)
+        try:
+            code = running.wait(100)
+        finally:
+            running.kill()
+        out.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(words, code, out.read().decode(), errors.read().decode())
+
+
+def start_mirror(
+    *words: str, env: dict[str, str] | None = None, cwd: Path | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run `mirror` as `mirror` does, but start the installed command for it."""
     return subprocess.run(
         [sys.executable, "-m", "mirror", *words],
         capture_output=True,
