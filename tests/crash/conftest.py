@@ -1,4 +1,4 @@
-"""Only one scene exists at a time; tests of the same action share it."""
+"""Only one scene exists at a time; tests of the same action run one after another and share it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.crash.actions import Scene, scene
 from tests.git.backend import need_git
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """The scene of the action that the test is parametrized with (indirectly)."""
     need_git()

@@ -6,8 +6,9 @@ import os
 import random
 import shutil
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,16 +23,21 @@ ONLY = os.environ.get("MIRROR_CRASH_ONLY", "")
 LOSSES_MAX = 5
 
 
-def chosen(name: str, all_: Sequence[_T], short: int) -> list[_T]:
-    """All points in a soak; otherwise `short` of them (or MIRROR_POINTS), selected by the seed. With
-    MIRROR_CRASH_ONLY, that one."""
+def chosen(name: str, all_: Sequence[_T], short: int, kind: Callable[[_T], Hashable]) -> list[_T]:
+    """All points in a soak; otherwise `short` of them (or MIRROR_POINTS), selected by the seed: one of each
+    kind, then a second one, and so on. With MIRROR_CRASH_ONLY, that one."""
     short = int(os.environ.get("MIRROR_POINTS", short))
     if ONLY:
         return [one for one in all_ if f"{name}/{one}" == ONLY]
     if SOAK or len(all_) <= short:
         return list(all_)
-    places = sorted(random.Random(f"{SEED} {name}").sample(range(len(all_)), short))
-    return [all_[place] for place in places]
+    rng = random.Random(f"{SEED} {name}")
+    of_kind: dict[Hashable, list[int]] = {}
+    for place in rng.sample(range(len(all_)), len(all_)):
+        of_kind.setdefault(kind(all_[place]), []).append(place)
+    turns = zip_longest(*rng.sample(list(of_kind.values()), len(of_kind)))
+    places = [place for turn in turns for place in turn if place is not None]
+    return [all_[place] for place in sorted(places[:short])]
 
 
 class Tally:

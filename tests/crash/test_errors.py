@@ -11,7 +11,7 @@ from tests.crash.points import SOAK, Tally, chosen
 from tests.crash.shim import FAILING, Mode, Order
 
 SMALL = [name for name in ACTIONS if not name.startswith("large")]
-SHORT = 6
+SHORT = 4
 
 
 def orders(stage: Scene) -> list[Order]:
@@ -25,12 +25,17 @@ def orders(stage: Scene) -> list[Order]:
     ]
 
 
+def kind(order: Order) -> tuple[str, Mode]:
+    """The error, and whether it stays."""
+    return order.error, order.mode
+
+
 @pytest.mark.git
 @pytest.mark.timeout(6 * 3600 if SOAK else 1800)
 @pytest.mark.parametrize("stage", SMALL, indirect=True)
 def test_the_disk_refuses(stage: Scene) -> None:
     tally = Tally(stage.name, "refuses")
-    for order in chosen(stage.name, orders(stage), SHORT):
+    for order in chosen(stage.name, orders(stage), SHORT, kind):
         with attempt(stage, tally, order) as (ended, control):
             assert "Traceback" not in ended.stderr, ended.stderr[-3000:]
             assert ended.code in (0, 1, 3, 4, 75), f"{ended.code}: {ended.stdout} {ended.stderr}"

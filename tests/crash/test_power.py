@@ -16,7 +16,7 @@ from tests.crash.shim import Control, Mode, Order
 from tests.crash.zygote import Ended
 
 SMALL = [name for name in ACTIONS if not name.startswith("large")]
-SHORT = 4
+SHORT = 3
 
 
 def recorded(stage: Scene) -> tuple[Path, list[list[str]], Path]:
@@ -30,6 +30,11 @@ def recorded(stage: Scene) -> tuple[Path, list[list[str]], Path]:
         return place, list(effects(control.log)), control.blobs
 
 
+def outcome_of(point: str) -> str:
+    """What happens to everything that was not durable."""
+    return point.partition(":")[0]
+
+
 @pytest.mark.git
 @pytest.mark.timeout(6 * 3600 if SOAK else 1800)
 @pytest.mark.parametrize("stage", SMALL, indirect=True)
@@ -37,7 +42,7 @@ def test_the_power_fails(stage: Scene) -> None:
     root, rows, blobs = recorded(stage)
     tally = Tally(stage.name, "power")
     points = [f"{outcome}:{at}" for at in range(1, len(rows)) for outcome in Outcome]
-    points = chosen(stage.name, points, SHORT) + [f"{outcome}:{len(rows)}" for outcome in Outcome]
+    points = chosen(stage.name, points, SHORT, outcome_of) + [f"{outcome}:{len(rows)}" for outcome in Outcome]
     for point in points:
         outcome, _, at = point.partition(":")
         with tally.point(point, stage.folder / "disk") as facts:
