@@ -125,14 +125,8 @@ def _is_what_was_said_of_the_commit(api: SimRepository) -> None:
     assert [one["external_id"] for one in report["annotations"]] == ["f1"]
 
 
-STRICT = Switches(
-    unknown_parents_are_500=False, same_pull_request_is_updated=False, comments_need_their_file=True,
-    long_comments_refused=True, unknown_fields_refused=True,
-)  # fmt: skip
-
-
-async def test_a_strict_server_refuses_a_place_and_no_more(tmp_path: Path, store: Path) -> None:
-    with upstream(tmp_path, STRICT) as target:
+async def test_another_server_refuses_a_place_and_no_more(tmp_path: Path, store: Path) -> None:
+    with upstream(tmp_path, Switches.inverted()) as target:
         report, api = await restored(target, store)
     assert report.exit_code == 0, report.lines()
     [lost] = [one for one in titled(api, TITLE).comments if "Never was." in one.text]
