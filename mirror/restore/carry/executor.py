@@ -130,9 +130,11 @@ class Executor:
         """The entry of a step that cannot be tried, because what it needs is not there."""
         for key in step.after:
             entry = self.entries.get(key)
-            if entry is None or not isinstance(self._steps[key].action, Call):
-                continue  # of many refs, most may be there
-            if entry.outcome in _NOT_THERE:
+            if entry is None:
+                continue
+            # Of many refs that were pushed, most may be there.
+            is_partial = entry.outcome is Outcome.REFUSED and not isinstance(self._steps[key].action, Call)
+            if entry.outcome in _NOT_THERE and not is_partial:
                 return Entry.of(step, Outcome.NOT_TRIED, f"because {entry.label} is not there")
             if entry.outcome is Outcome.LOST:
                 why = next(loss.why for loss in self.losses if loss.key == key)
@@ -156,9 +158,8 @@ class Executor:
                 if noted is not None and call.method == "POST":
                     return Entry.of(step, Outcome.UNKNOWN, "the restore was interrupted while it was sent")
                 if call.method == "PUT" and not is_ours and not self._overwrite:
-                    return Entry.of(
-                        step, Outcome.DIFFERS, "what is there now cannot be read (see --overwrite)"
-                    )
+                    text = "what is there now cannot be read, and was left (see --overwrite)"
+                    return Entry.of(step, Outcome.FOUND, text)
             else:
                 found = await self._lookup.find(step.find, again=noted is not None)
                 if found is not None:

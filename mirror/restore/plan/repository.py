@@ -178,7 +178,7 @@ def _main_branch(
         source.key("main-branch"), REFS, f"the main branch {name}",
         Call("PUT", api.REPOSITORY, target.parts, {"mainbranch": {"name": name}}),
         Stage.MAIN_BRANCH,
-        after=(source.key("branches"),),
+        after=(source.key("repository"), source.key("branches")),
         find=Find(api.REPOSITORY, target.parts),
         wanted={"mainbranch.name": name},
     )  # fmt: skip

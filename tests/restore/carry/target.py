@@ -27,6 +27,14 @@ WORKSPACE, EMAIL = "spare", "rita@spare.example"
 PEOPLE = {"Ann Archer": "ann@acme.example", "Bob Baker": "bob@acme.example", "Eve Eng": "eve@acme.example"}
 
 
+class Hasty(SystemClock):
+    """The real clock, for those who do not wait for real."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep a hundredth of it."""
+        await super().sleep(seconds / 100)
+
+
 @dataclass
 class Upstream:
     """A simulated Bitbucket with one empty workspace, and who restores into it."""
@@ -68,7 +76,7 @@ class Upstream:
             config.bitbucket.git_url, self.folder / "state", options=options or Options(),
             environment=os.environ, **more,
         )  # fmt: skip
-        clock = SystemClock()
+        clock = Hasty()
         async with client_of(
             config, config.workspaces[0], clock=clock, environment=self.environment
         ) as client:
