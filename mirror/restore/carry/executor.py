@@ -22,8 +22,8 @@ from mirror.restore.plan.order import container_of
 from mirror.restore.plan.source import Source
 from mirror.restore.plan.steps import Call, Find, Loss, Made, Plan, Secret, Stage, Step
 
-# A request that was on its way when the program was killed is over after so many seconds.
-SETTLED_AFTER = 2.0
+# A request that was on its way when the program was killed is over after a second.
+SETTLED_AFTER = 1.0
 _NOT_THERE = frozenset({Outcome.REFUSED, Outcome.NOT_TRIED, Outcome.UNKNOWN})
 # Fields of answers that are kept whether or not a later step needs them: what a thing is known by.
 _ALWAYS_KEPT = ("uuid", "id")
