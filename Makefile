@@ -33,10 +33,10 @@ $(READY): requirements/dev.lock pyproject.toml
 
 # The lock files contain versions and hashes, and no registry. Needs uv.
 lock:
-	$(PYTHON) -m uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes \
+	$(PYTHON) -m uv pip compile pyproject.toml --extra notify --quiet --upgrade --universal --generate-hashes \
 	  --python-version 3.11 --no-header --no-emit-index-url --no-annotate -o requirements/run.lock
-	$(PYTHON) -m uv pip compile pyproject.toml requirements/build.in --group pyproject.toml:dev --quiet --upgrade \
-	  --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
+	$(PYTHON) -m uv pip compile pyproject.toml requirements/build.in --extra notify --group pyproject.toml:dev \
+	  --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
 	  -o requirements/dev.lock
 
 man: $(READY)

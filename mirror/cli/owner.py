@@ -53,13 +53,18 @@ def become_owner(store: Path, command: str, *, needed: Iterable[Path] = ()) -> N
 def secret_files(config: Config) -> list[Path]:
     """The existing files with the secrets of `config`."""
     sources = [
+        *(config.notify.urls if config.notify is not None else ()),
+        *((config.ping.url,) if config.ping is not None else ()),
+    ]
+    sources += [
         value
         for workspace in config.workspaces
         for credential in workspace.credentials
         for value in (getattr(credential, field.name) for field in dataclasses.fields(credential))
-        if isinstance(value, SecretSource) and value.kind == "file"
+        if isinstance(value, SecretSource)
     ]
-    return [path for path in (Path(str(source.value)) for source in sources) if path.exists()]
+    files = [Path(str(source.value)) for source in sources if source.kind == "file"]
+    return [path for path in files if path.exists()]
 
 
 def _can_run() -> bool:

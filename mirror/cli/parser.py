@@ -355,7 +355,11 @@ def _add_service(commands: _Commands) -> None:
         "doctor",
         "check the set-up; list what cannot be backed up, and why",
         "doctor",
+        "doctor --notify",
         "doctor --record ./answers",
+    )
+    doctor.add_argument(
+        "--notify", action="store_true", help="also send a test notice to each address of notify"
     )
     doctor.add_argument(
         "--record",

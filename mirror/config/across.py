@@ -8,7 +8,11 @@ from mirror.config import shape
 from mirror.config.settings import Expiry, SecretShape
 from mirror.errors import Fault
 
-SECRET_KEYS = {"token", "client_secret", "password", "shared_secret", "proxy_password"}
+# Keys whose value is a secret, or (SECRET_LISTS) a list of secrets: the file names only their sources.
+SECRET_LISTS = {"urls"}
+SECRET_KEYS = {
+    "token", "client_secret", "password", "shared_secret", "proxy_password", "url", *SECRET_LISTS
+}  # fmt: skip
 Place = tuple[str | int, ...]
 
 

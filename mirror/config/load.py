@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from mirror.auth.credentials import AccessToken, ApiToken, Credential
 from mirror.auth.secrets import SecretSource
 from mirror.config import shape
-from mirror.config.across import SECRET_KEYS, Place, contradictions, dotted, expiries
+from mirror.config.across import SECRET_KEYS, SECRET_LISTS, Place, contradictions, dotted, expiries
 from mirror.config.plain import SOURCE_REMEDY, read_mapping, read_text
 from mirror.config.settings import (
     BitbucketUrls,
@@ -28,7 +29,9 @@ from mirror.config.settings import (
     Every,
     Limits,
     NetworkConfig,
+    NotifyConfig,
     Parts,
+    PingConfig,
     Retention,
     Runs,
     Schedule,
@@ -40,13 +43,13 @@ from mirror.errors import ConfigError, Fault, UsageError
 
 # Designed, but not implemented yet: refused with that reason, never silently ignored.
 NOT_BUILT = {
-    "notify", "ping", "web",
+    "web",
     "schedule.drill",
 }  # fmt: skip
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, Limits, Runs,
     shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
-    shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
+    NotifyConfig, PingConfig, shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
 )  # fmt: skip
 
 
@@ -99,13 +102,19 @@ def from_environment(environment: Mapping[str, str], workspaces: Sequence[str], 
     return Config(store, BitbucketUrls(), entries, credentials=(credential,))
 
 
-def _secrets_in_plain(data: Any, place: Place, lines: Mapping[Place, int]) -> list[Fault]:
-    """Faults for secrets in the file itself, which never repeat them."""
+def _secrets_in_plain(
+    data: Any, place: Place, lines: Mapping[Place, int], *, are_secrets: bool = False
+) -> list[Fault]:
+    """Faults for secrets in the file itself, which never repeat them. `are_secrets`: all values of `data`
+    are, whatever their keys."""
     found: list[Fault] = []
     if isinstance(data, dict):
         for key, value in data.items():
             inner = (*place, key)
-            if key in SECRET_KEYS and not isinstance(value, dict | type(None)):
+            if key in SECRET_LISTS and isinstance(value, list):
+                for index, item in enumerate(value):
+                    found += _secrets_in_plain({index: item}, inner, lines, are_secrets=True)
+            elif (are_secrets or key in SECRET_KEYS) and not isinstance(value, dict | type(None)):
                 found.append(
                     Fault(
                         lines.get(inner),
@@ -164,7 +173,7 @@ def _message(one: Any, place: Place, data: Any) -> tuple[str, str]:
         return "is missing", "add it; config.example.yaml shows how"
     if kind == "union_tag_not_found":
         return "has no kind", "add one of the kinds that config.example.yaml shows"
-    if kind in ("union_tag_invalid", "literal_error"):
+    if kind in ("union_tag_invalid", "literal_error", "enum"):
         expected = str(one.get("ctx", {}).get("expected_tags") or one.get("ctx", {}).get("expected", ""))
         # The value is not repeated: it may be a secret in the wrong place.
         value = functools.reduce(lambda inside, part: inside[part], place, data)
@@ -219,6 +228,6 @@ def _scalar(value: Any) -> Any:
         return value.text
     if isinstance(value, timedelta):
         return duration_text(value)
-    if isinstance(value, Path | ByteSize):
+    if isinstance(value, Path | ByteSize | StrEnum):
         return str(value)
     return value.isoformat() if isinstance(value, date) else value

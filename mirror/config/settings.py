@@ -33,11 +33,13 @@ from mirror.config import values
 from mirror.config.values import ByteSize, Cron, Every, Trigger, duration_text
 from mirror.errors import UsageError
 from mirror.http.network import CONNECT_TIMEOUT, IpVersion
+from mirror.notify.conditions import Event
 from mirror.retention import Policy
 
 __all__ = [
     "BitbucketUrls", "Brake", "ByteSize", "Config", "Cron", "Every", "Expiry", "Limits", "NetworkConfig",
-    "Parts", "Retention", "Runs", "Schedule", "Trigger", "WorkspaceConfig", "duration_text",
+    "NotifyConfig", "Parts", "PingConfig", "Retention", "Runs", "Schedule", "Trigger", "WorkspaceConfig",
+    "duration_text",
 ]  # fmt: skip
 
 # Scalars are strict: YAML has typed them already. Values of the final type are accepted as well.
@@ -67,6 +69,13 @@ def _share(value: object, info: ValidationInfo) -> float:
 def _checked_path(text: str) -> str:
     values.path(text, Path())
     return text
+
+
+def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """At least one item; `min_length` would also complain of it beside a fault of the only item."""
+    if not items:
+        raise ValueError("should have at least one item")
+    return items
 
 
 def folder_of(info: ValidationInfo) -> Path:
@@ -335,6 +344,29 @@ class Runs:
     )
 
 
+@section(frozen=True, config=RULES)
+class NotifyConfig:
+    """Notices by Apprise, which the extra `mirror[notify]` installs."""
+
+    urls: Annotated[tuple[Secret, ...], AfterValidator(_some)] = Field(
+        description="Where to send them: the sources of Apprise's addresses, which contain secrets.",
+        json_schema_extra={"minItems": 1},
+    )
+    on: Annotated[tuple[Event, ...], AfterValidator(_some)] = Field(
+        default=tuple(Event),
+        description="What to tell. Left out: all of it.",
+        examples=[["failure"]],
+        json_schema_extra={"minItems": 1},
+    )
+
+
+@section(frozen=True, config=RULES)
+class PingConfig:
+    """Pings of a monitoring service in the style of healthchecks, for each backup of everything."""
+
+    url: Secret = Field(description="The source of the ping URL, which is a secret.")
+
+
 @dataclass(frozen=True)
 class Config:
     """The whole configuration. `source` is its file, if it has one. `credentials` are those of workspaces
@@ -347,6 +379,8 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     runs: Runs = field(default_factory=Runs)
+    notify: NotifyConfig | None = None
+    ping: PingConfig | None = None
     source: Path | None = None
     expiries: tuple[Expiry, ...] = ()
     credentials: tuple[Credential, ...] = ()

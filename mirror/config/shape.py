@@ -43,7 +43,9 @@ from mirror.config.settings import (
     Limits,
     LocalPath,
     NetworkConfig,
+    NotifyConfig,
     Parts,
+    PingConfig,
     Retention,
     Runs,
     Schedule,
@@ -253,6 +255,8 @@ class ConfigShape(_Shape):
     brake: Brake = Field(default_factory=Brake, description="The mass-loss brake.")
     limits: Limits = Field(default_factory=Limits, description="How much at a time.")
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="How servers are reached.")
+    notify: NotifyConfig | None = Field(None, description="Who is told what. Left out: nobody.")
+    ping: PingConfig | None = Field(None, description="Which monitoring service is pinged.")
 
     @model_validator(mode="after")
     def _one_way(self) -> ConfigShape:
@@ -289,6 +293,8 @@ class ConfigShape(_Shape):
             limits=self.limits,
             network=self.network,
             runs=self.runs,
+            notify=self.notify,
+            ping=self.ping,
             source=source,
             credentials=default,
         )

@@ -11,6 +11,7 @@ from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.failures import BadAnswer
 from mirror.config import Config
 from mirror.connect import client_with, network_of, sign_ins_of
+from mirror.connect.notices import check_notices
 from mirror.daemon.schedule import triggers
 from mirror.errors import CredentialRefused, MirrorError, TryLater, UsageError
 from mirror.http.network import Network
@@ -22,8 +23,8 @@ RESPONSE_SECONDS = 5.0
 
 
 async def check(config: Config, *, clock: Clock, environment: Mapping[str, str], budget: Budget) -> list[str]:
-    """Raise a MirrorError where the configuration cannot work: no schedule, no store, no secret, a refused
-    credential.
+    """Raise a MirrorError where the configuration cannot work: no schedule, no store, no secret, no way to
+    send notices, a refused credential.
 
     Returns why credentials could not be checked, where Bitbucket cannot be reached.
     """
@@ -34,6 +35,7 @@ async def check(config: Config, *, clock: Clock, environment: Mapping[str, str],
         )
     with open_store(config.store, command="mirror daemon"):
         pass
+    await check_notices(config, environment)
     network = await network_of(config, environment)
     signed: dict[tuple[str, str | None], SignIn] = {}
     for workspace in config.workspaces:

@@ -6,31 +6,41 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from mirror import backup, prune, verify
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import WARN_DAYS, Config, expiring
+from mirror.connect.notices import Notices
 from mirror.daemon.lanes import Lane
 from mirror.daemon.notify import Notifier
+from mirror.daemon.overdue import overdue_report
 from mirror.daemon.preflight import check
 from mirror.daemon.schedule import Kind, describe, first_run, make_trigger, triggers
 from mirror.errors import Cancelled, ConfigError, MirrorError, NoStore
 from mirror.logs import get_logger
 from mirror.model import Clock, Run, time_from_text, time_text
+from mirror.notify.conditions import Report
 from mirror.store.reading.reader import Store
 from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
 
 # The time that the service requests from systemd to stop. A run usually stops within moments.
 STOP_SECONDS = 60.0
+# How long it waits then for notices that are being sent.
+NOTICES_STOP_SECONDS = 5.0
+# How often it looks, in minutes, for what is overdue, and for notices that must be repeated.
+LOOK_MINUTES = 10
+# The id of that job beside those of the schedule.
+_LOOK = "notices"
 
 _log = get_logger("daemon")
 
@@ -69,6 +79,15 @@ class _Service:
         }
         self._running: dict[Kind, datetime] = {}
         self._last_backup: datetime | None = None
+        self._ended: dict[Kind, datetime] = {}
+        self._since = clock.now()
+        self._notices = Notices(
+            config,
+            clock=clock,
+            environment=environment,
+            host=socket.gethostname(),
+            standing=self._overdue,
+        )
         # By key of the configuration, the days ahead of its last expiry warning.
         self._warned: dict[str, int] = {}
         self._stop = asyncio.Event()
@@ -131,6 +150,7 @@ class _Service:
         # Each run writes its record first.
         stopping = [asyncio.ensure_future(lane.stop()) for lane in self._lanes.values()]
         await asyncio.wait(stopping, timeout=STOP_SECONDS)
+        await self._notices.finish(NOTICES_STOP_SECONDS)
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         _log.info("daemon.stopped")
@@ -149,6 +169,7 @@ class _Service:
         schedule = self.config.schedule
         began = _last_began(self.config.store)
         self._last_backup = began.get("backup")
+        self._ended = {**began, **self._ended}
         for kind, trigger in triggers(self.config):
             if trigger is None:
                 continue
@@ -165,8 +186,19 @@ class _Service:
                 misfire_grace_time=None,
                 **({"next_run_time": first} if first is not None else {}),
             )
+        if self.config.notify is not None:
+            self._scheduler.add_job(self._look, "interval", minutes=LOOK_MINUTES, id=_LOOK, coalesce=True)
         self._warn_of_expiry()
         self._report_state()
+
+    async def _look(self) -> None:
+        """Called by the scheduler: tell people what is overdue, and repeat what is still not well."""
+        self._notices.tell(again=[kind for kind, _ in triggers(self.config)])
+
+    def _overdue(self) -> Report:
+        return overdue_report(
+            self.config, self._clock.now(), since=self._since, ended=self._ended, running=self._running
+        )
 
     async def _due(self, kind: Kind) -> None:
         """Called by the scheduler when a job is due; its lane runs it."""
@@ -179,14 +211,18 @@ class _Service:
             self._last_backup = self._running[kind]
         self._warn_of_expiry()
         self._report_state()
+        self._notices.began(kind)
+        result: Run | Exception
         try:
-            run = await self._work(kind, self.config)
+            run = result = await self._work(kind, self.config)
         except (Cancelled, asyncio.CancelledError):
             _log.info(f"daemon.{kind}_stopped")
             raise asyncio.CancelledError from None
         except MirrorError as error:
+            result = error
             _log.error(f"daemon.{kind}_failed", reason=error.message, hint=error.hint)
-        except Exception:  # noqa: BLE001 - a service survives unexpected errors, and logs them
+        except Exception as error:  # noqa: BLE001 - a service survives unexpected errors, and logs them
+            result = error
             _log.exception(f"daemon.{kind}_failed")
         else:
             log = _log.info if run.exit_code == 0 else _log.error
@@ -198,6 +234,8 @@ class _Service:
             )
         finally:
             del self._running[kind]
+        self._ended[kind] = self._clock.now()
+        self._notices.ended(kind, result)
         self._report_state()
 
     async def _work(self, kind: Kind, config: Config) -> Run:
@@ -242,6 +280,7 @@ class _Service:
             _log.error("daemon.reload_refused", fault=str(error), hint=hint)
         else:
             self.config = config
+            self._notices.use(config)
             self._warn_unreachable(unreachable)
             self._budget.allow(reserve=config.limits.api_reserve, limit=config.limits.api_limit)
             self._plan()
@@ -262,7 +301,7 @@ class _Service:
         """Report to systemd what runs, or what runs next."""
         running = [f"{kind} running since {time_text(since)}" for kind, since in self._running.items()]
         if not running:
-            jobs: list[Any] = self._scheduler.get_jobs()
+            jobs: list[Any] = [job for job in self._scheduler.get_jobs() if job.id != _LOOK]
             following = min((job.next_run_time for job in jobs if job.next_run_time), default=None)
             last = self._last_backup
             running = ["idle"]
@@ -282,11 +321,11 @@ class _Service:
                 await asyncio.sleep(seconds)
 
 
-def _last_began(store: Path) -> dict[str, datetime]:
+def _last_began(store: Path) -> dict[Kind, datetime]:
     """By kind, when the last run that was not stopped began."""
     try:
         with Store.open(store) as opened:
             began = opened.history().began
     except NoStore:
         return {}
-    return {kind: time_from_text(text) for kind, text in began.items()}
+    return {kind: time_from_text(began[kind]) for kind in get_args(Kind) if kind in began}

@@ -10,6 +10,7 @@ from mirror.config.settings import Config
 from mirror.doctor.access import workspace_checks
 from mirror.doctor.checks import Report
 from mirror.doctor.machine import maintenance_check, network_checks, store_checks
+from mirror.doctor.notices import notice_checks
 from mirror.model import Clock
 
 
@@ -18,11 +19,14 @@ async def run(
     *,
     clock: Clock,
     environment: Mapping[str, str],
+    test_notices: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Report:
-    """Check everything that `config` needs. Findings are reported, never raised."""
+    """Check everything that `config` needs. Findings are reported, never raised. `test_notices` sends a test
+    notice to each address."""
     checks = [*store_checks(config.store), maintenance_check(environment)]
     checks += await network_checks(config, environment)
+    checks += await notice_checks(config, environment, test=test_notices)
     for workspace in config.workspaces:
         checks += await workspace_checks(config, workspace, clock, environment, transport)
     return Report(tuple(checks))

@@ -86,6 +86,19 @@ class Network:
         _load(context, "network.ca_file", self.ca_file, None)
         return context
 
+    def authority_files(self) -> list[Path]:
+        """The files of trusted certificates, for libraries that take nothing else. Empty where only the
+        system's are trusted."""
+        if not (self.ca_file or self.system_ca_file or self.system_ca_folder):
+            return []
+        if self.system_ca_folder:
+            found = sorted(path for path in Path(self.system_ca_folder).glob("*") if path.is_file())
+        elif self.system_ca_file:
+            found = [Path(self.system_ca_file)]
+        else:
+            found = [_systems_file()]
+        return [*found, *([Path(self.ca_file)] if self.ca_file else [])]
+
     def check(self) -> None:
         """Raise UsageError where the certificates cannot be used."""
         if self.ca_file or self.system_ca_file or self.system_ca_folder:
@@ -125,9 +138,17 @@ def _load_systems(context: ssl.SSLContext) -> None:
     if has_file or has_folder:
         context.load_verify_locations(str(file) if has_file else None, str(folder) if has_folder else None)
         return
+    context.load_verify_locations(_systems_file())
+
+
+def _systems_file() -> Path:
+    """The file of the system's certificates; where it has none, that of the certifi package."""
+    file = Path(ssl.get_default_verify_paths().openssl_cafile)
+    if file.is_file():
+        return file
     import certifi
 
-    context.load_verify_locations(certifi.where())
+    return Path(certifi.where())
 
 
 def _load(context: ssl.SSLContext, name: str, file: str | None, folder: str | None) -> None:

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "mirror"
 FLOORS = {
     "errors": 1, "logs": 1,
     "model": 2, "fs": 2, "http": 2,
-    "git": 3, "auth": 3, "retention": 3,
+    "git": 3, "auth": 3, "retention": 3, "notify": 3,
     "store": 4, "config": 4, "bitbucket": 4,
     "discovery": 5, "collect": 5, "connect": 5, "extract": 5, "reclaim": 5,
     "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6, "archive": 6,
@@ -295,7 +295,8 @@ def test_stored_files_and_mirrors_are_taken_out_one_way() -> None:
 def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
     homes = {
         "apscheduler": {"daemon"},
-        "httpx": {"http", "auth", "bitbucket", "connect", "backup", "doctor", "cli", "daemon"},
+        "httpx": {"http", "auth", "bitbucket", "connect", "backup", "doctor", "cli", "daemon", "notify"},
+        "apprise": {"notify"},
         "urllib3": {"http", "git"},
         "certifi": {"http"},
         "yaml": {"config"},
@@ -325,6 +326,7 @@ WORLD = {
 _WATCH = "a worker process is an edge of its own; what needs the time there takes a Watch"
 WORLD_EXCEPTIONS: dict[tuple[str, str], str] = {
     ("git/workers/main.py", "time.monotonic"): "a process of its own, with nobody to hand it a clock",
+    ("notify/apprise_process.py", "os.environ"): "a process of its own; Apprise reads proxies from there",
     **{("git/workers/clock.py", name): _WATCH for name in ("time.monotonic", "time.time", "time.sleep")},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mirror.auth.secrets import SecretSource
 from mirror.config import Config, Cron, Every, expiring, from_environment, json_schema, load, load_text, show
 from mirror.config.settings import Brake
 from mirror.errors import ConfigError, UsageError
+from mirror.notify.conditions import Event
 from mirror.retention import Policy
 
 CREDENTIAL = "credential: {kind: workspace_access_token, token: {file: t}}"
@@ -49,7 +51,7 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
     found = faults(
         "store: x\n"
         "stor: y\n"
-        "notify: {on: [failure]}\n"
+        "web: {listen: '127.0.0.1:9321'}\n"
         "workspaces:\n"
         "  - workspace: acme\n"
         "    credential: {kind: api_token, token: {env: T}}\n"
@@ -60,13 +62,13 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
         "bitbucket: {api_url: 'http://api.example.org', git_url: 'https://me:pw@x.org'}\n"
     )
     assert {key: line for key, (line, _, _) in found.items()} == {
-        "stor": 2, "notify": 3, "workspaces[0].credential.email": 6, "workspaces[0].parts.issues": 7,
+        "stor": 2, "web": 3, "workspaces[0].credential.email": 6, "workspaces[0].parts.issues": 7,
         "workspaces[0].include": 8, "schedule.backup": 9, "schedule.verify": 9,
         "schedule.timezone": 9, "limits.git_workers": 10, "limits.silence_timeout": 10,
         "bitbucket.api_url": 11, "bitbucket.git_url": 11,
     }  # fmt: skip
     assert "did you mean store?" in found["stor"][2]
-    assert "not available" in found["notify"][1]
+    assert "not available" in found["web"][1]
     assert all(remedy for _, _, remedy in found.values())
 
 
@@ -327,6 +329,39 @@ def test_triggers_are_cron_or_intervals() -> None:
     config = read(GOOD + "schedule: {backup: every 4h, verify: '30 3 * * sun'}\n")
     assert config.schedule.backup == Every(timedelta(hours=4))
     assert config.schedule.verify == Cron("30 3 * * sun")
+
+
+def test_notices_and_pings() -> None:
+    config = read(GOOD + "notify: {urls: [{file: chat}, {env: MAIL}]}\nping: {url: {file: ping}}\n")
+    assert config.notify is not None and config.ping is not None
+    assert config.notify.urls == (SecretSource("file", "/etc/mirror/chat"), SecretSource("env", "MAIL"))
+    assert config.notify.on == tuple(Event)
+    assert config.ping.url == SecretSource("file", "/etc/mirror/ping")
+    assert read(show(config)) == replace(config, source=None, expiries=())
+    assert read(GOOD).notify is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ("notify: {urls: ['mailto://me:S3CRET@x.org']}", "notify.urls[0]", "contains a secret"),
+        ("notify: {urls: [{env: A}, S3CRET]}", "notify.urls[1]", "contains a secret"),
+        ("notify: {urls: S3CRET}", "notify.urls", "contains a secret"),
+        ("notify: {urls: [{S3CRET: x}]}", "notify.urls[0]", "source of the secret"),
+        ("notify: {urls: []}", "notify.urls", "source of the secret"),
+        ("notify: {on: [failure]}", "notify.urls", "is missing"),
+        ("notify: {urls: [{env: A}], on: [failures]}", "notify.on[0]", "did you mean failure?"),
+        ("notify: {urls: [{env: A}], on: []}", "notify.on", "at least one"),
+        ("ping: {url: 'https://hc-ping.com/S3CRET'}", "ping.url", "contains a secret"),
+        ("ping: {url: {file: a, env: b}}", "ping.url", "source of the secret"),
+        ("ping: {}", "ping.url", "is missing"),
+    ],
+)
+def test_faults_of_notices_name_the_key_and_never_the_secret(text: str, key: str, words: str) -> None:
+    found = faults(GOOD + text + "\n")
+    assert list(found) == [key]
+    told = " ".join(map(str, found[key]))
+    assert words in told and "S3CRET" not in told
 
 
 def test_the_example_loads_and_names_every_option() -> None:

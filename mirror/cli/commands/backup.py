@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mirror import browse
 from mirror.cli.commands.browse import show_out_of_reach
+from mirror.cli.commands.notices import notices
 from mirror.cli.context import Context
 from mirror.cli.terminal.exit_codes import meaning_of
 from mirror.cli.terminal.labels import label_first_word
@@ -28,27 +29,29 @@ async def run_backup(context: Context) -> int:
 
     options = context.options
     config = context.config()
-    if not options.init:
-        Store.open(config.store).close()
-    elif not options.dry_run:
+    if options.init and not options.dry_run:
         make_store(context, config.store)
     if not options.dry_run:
         become_owner(config.store, "backup", needed=secret_files(config))
-    with context.progress() as progress:
-        try:
-            run = await backup.run(
-                config,
-                context.selectors(),
-                clock=context.clock,
-                environment=context.environment,
-                full=options.full,
-                dry_run=options.dry_run,
-                lock_wait=options.lock_wait,
-                progress=progress,
-            )
-        except backup.RunCancelled as cancelled:
-            run = cancelled.run
-    _show(context, run, config)
+    async with notices(context, config, "backup") as ended:
+        if not options.init:
+            Store.open(config.store).close()
+        with context.progress() as progress:
+            try:
+                run = await backup.run(
+                    config,
+                    context.selectors(),
+                    clock=context.clock,
+                    environment=context.environment,
+                    full=options.full,
+                    dry_run=options.dry_run,
+                    lock_wait=options.lock_wait,
+                    progress=progress,
+                )
+                ended(run)
+            except backup.RunCancelled as cancelled:
+                run = cancelled.run
+        _show(context, run, config)
     return run.exit_code
 
 

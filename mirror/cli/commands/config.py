@@ -22,6 +22,10 @@ async def run_config(context: Context) -> int:
         if not context.out.as_json:
             context.out.raw(config.show(loaded))
         return 0
+    if loaded.notify is not None:
+        from mirror.notify.delivery import check_installed
+
+        check_installed()
     near = config.expiring(loaded, context.clock.now().date())
     if expired := [fault for left, fault in near if left < 0]:
         raise ConfigError(str(loaded.source or "the configuration"), expired)

@@ -22,7 +22,12 @@ async def run_doctor(context: Context) -> int:
             out.line(f"missing: {name}: {reason}", style="yellow")
         out.line(f"{len(done.written)} redacted responses. Read them before you share them.")
         return done.exit_code
-    report = await doctor.run(loaded, clock=context.clock, environment=context.environment)
+    report = await doctor.run(
+        loaded,
+        clock=context.clock,
+        environment=context.environment,
+        test_notices=context.options.notify,
+    )
     out.document(report.to_json())
     for check in report.checks:
         style = {"ok": "green", "warn": "yellow", "fail": "red"}[check.state]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mirror import prune
 from mirror.browse.documents import document_path
+from mirror.cli.commands.notices import notices
 from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
 from mirror.cli.system import person
@@ -20,21 +21,23 @@ async def run_prune(context: Context) -> int:
     options = context.options
     config = context.config()
     become_owner(config.store, "prune")
-    with context.progress() as progress:
-        try:
-            run = await prune.prune(
-                config,
-                context.selectors(),
-                clock=context.clock,
-                environment=context.environment,
-                dry_run=options.dry_run,
-                lock_wait=options.lock_wait,
-                progress=progress,
-            )
-        except prune.RunCancelled as cancelled:
-            run = cancelled.run
-    context.out.document({**run.to_json(previous=None), "schema": 1})
-    _show_prune(context, run)
+    async with notices(context, config, "prune") as ended:
+        with context.progress() as progress:
+            try:
+                run = await prune.prune(
+                    config,
+                    context.selectors(),
+                    clock=context.clock,
+                    environment=context.environment,
+                    dry_run=options.dry_run,
+                    lock_wait=options.lock_wait,
+                    progress=progress,
+                )
+                ended(run)
+            except prune.RunCancelled as cancelled:
+                run = cancelled.run
+        context.out.document({**run.to_json(previous=None), "schema": 1})
+        _show_prune(context, run)
     return run.exit_code
 
 

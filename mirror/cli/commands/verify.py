@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mirror.cli.commands.notices import notices
 from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
 from mirror.cli.terminal.labels import counted
@@ -20,10 +21,24 @@ _log = get_logger("cli")
 
 async def run_verify(context: Context) -> int:
     """`mirror verify`."""
+    store = context.store()
+    become_owner(store, "verify")
+    config = context.config_if_any()
+    # The configuration may be that of another store, of which this one is a copy.
+    told = config if config is not None and config.store == store else None
+    async with notices(context, told, "verify") as ended:
+        run = await _verify(context, store)
+        ended(run)
+        context.out.document({**run.to_json(previous=None), "schema": 1})
+        _show(context.out, run)
+    return run.exit_code
+
+
+async def _verify(context: Context, store: Path) -> Run:
+    """Verify, and record the run in the store if it can be written."""
     from mirror import verify
 
-    store, options = context.store(), context.options
-    become_owner(store, "verify")
+    options = context.options
     journal = _journal(context, store)
     with context.progress() as progress:
         run = await verify.run(
@@ -43,9 +58,7 @@ async def run_verify(context: Context) -> int:
             journal.finish()
     except (MirrorError, OSError) as error:
         _log.warning("verify.not_recorded", reason=str(error))
-    context.out.document({**run.to_json(previous=None), "schema": 1})
-    _show(context.out, run)
-    return run.exit_code
+    return run
 
 
 def _journal(context: Context, store: Path) -> VerifyJournal | None:

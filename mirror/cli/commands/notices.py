@@ -1,0 +1,55 @@
+"""Notices and pings about a run by hand."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from mirror.cli.context import Context
+from mirror.model import Run, RunKind
+
+if TYPE_CHECKING:
+    from mirror.config import Config
+
+# A command that is stopped waits so long, in seconds, for what is being sent.
+STOPPED_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def notices(
+    context: Context, config: Config | None, kind: RunKind
+) -> AsyncIterator[Callable[[Run], None]]:
+    """Tell people about the run in this block, as `config` says; without one nobody is told.
+
+    Yields a function to call with the finished run. Leaving the block waits, in bounded time, until
+    everything is sent.
+    """
+    if (
+        config is None
+        or (config.notify is None and config.ping is None)
+        or getattr(context.options, "dry_run", False)
+    ):
+        yield lambda _: None
+        return
+    from mirror.connect.notices import FINISH_SECONDS, Notices
+
+    selectors = context.selectors()
+    telling = Notices(config, clock=context.clock, environment=context.environment, host=socket.gethostname())
+    telling.began(kind, selectors)
+    wait = STOPPED_SECONDS
+
+    def ended(run: Run) -> None:
+        nonlocal wait
+        wait = FINISH_SECONDS
+        telling.ended(kind, run, selectors)
+
+    try:
+        yield ended
+    except Exception as error:
+        telling.ended(kind, error, selectors)
+        wait = FINISH_SECONDS
+        raise
+    finally:
+        await telling.finish(wait)
