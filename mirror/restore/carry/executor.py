@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from mirror.auth.secrets import Secret as SecretValue
+from mirror.bitbucket.fields import identity
 from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.http.requests import RequestFailed
 from mirror.model import Clock, Json, JsonObject, Progress, value_at
@@ -63,8 +64,10 @@ class Executor:
         self._progress = progress
         self._made: set[str] = set()
         self._answers: dict[str, Mapping[str, Json]] = {}
+        # By endpoint and identity of a thing: the steps that it is of.
+        self._holders: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._lookup = Lookup(api, self._value_of)
-        self._sending = Sending(api, self._lookup, sources, self._value_of, self._note)
+        self._sending = Sending(api, self._lookup, sources, self._value_of, self._look, self._note)
         self._kept = _fields_needed(plan.steps)
 
     async def run(self) -> None:
@@ -145,7 +148,7 @@ class Executor:
     async def _call(self, step: Step, call: Call) -> Entry:
         noted = self._journal_of(step.key).noted(step.key)
         if noted is not None and noted.state is not Is.SENDING:
-            self._answers[step.key] = noted.answer
+            self._hold(step, noted.answer)
             if noted.state is Is.CHANGED:
                 return Entry.of(step, Outcome.CHANGED)
             self._made.add(step.key)
@@ -161,7 +164,7 @@ class Executor:
                     text = "what is there now cannot be read, and was left (see --overwrite)"
                     return Entry.of(step, Outcome.FOUND, text)
             else:
-                found = await self._lookup.find(step.find, again=noted is not None)
+                found = await self._look(step, again=noted is not None)
                 if found is not None:
                     return await self._met(step, found, is_ours=is_ours, was_sent=noted is not None)
         return await self._send(step, call, Outcome.MADE, is_ours=is_ours)
@@ -174,15 +177,17 @@ class Executor:
 
     async def _met(self, step: Step, found: JsonObject, *, is_ours: bool, was_sent: bool = False) -> Entry:
         """The entry of a step whose thing is there. It is changed where it differs and may be changed.
-        `was_sent`: an earlier process sent it, and so made it, as it was wanted."""
-        self._answers[step.key] = found
-        if was_sent:
+        `was_sent`: an earlier process was about to send it. What is there is that, or, where it differs,
+        what the server has by default."""
+        self._hold(step, found)
+        differing, change = self._differing(step, found), _change_of(step)
+        if was_sent and not (differing and change):
             self._made.add(step.key)
             self._note_answer(step, Is.MADE, found)
             return Entry.of(step, Outcome.MADE)
-        differing = self._differing(step, found)
-        change = _change_of(step)
-        if differing and change is not None and (self._overwrite or is_ours):
+        # What is secret cannot be compared: it is set again.
+        is_open = bool(differing) or (change is not None and _has_secret(change))
+        if is_open and change is not None and (self._overwrite or is_ours or was_sent):
             return await self._send(step, change, Outcome.CHANGED, is_ours=is_ours)
         if not differing or step.is_passing:
             return Entry.of(step, Outcome.FOUND)
@@ -218,12 +223,33 @@ class Executor:
         if step.find is not None and any(
             value_at(answer, one) is None for one in self._kept.get(step.key, ())
         ):
-            answer |= await self._lookup.find(step.find, again=True) or {}
-        self._answers[step.key] = answer
+            answer |= await self._look(step) or {}
+        self._hold(step, answer)
         self._note_answer(step, Is.CHANGED if outcome is Outcome.CHANGED else Is.MADE, answer)
         return Entry.of(step, outcome, told)
 
-    # -- what was made
+    # -- what was made, and whose it is
+
+    async def _look(self, step: Step, *, again: bool = True) -> JsonObject | None:
+        """What is there of the thing of a step, unless it is another's. Raises as `Api.entries`."""
+        if step.find is None:
+            return None
+
+        def is_free(wanted: Find, entry: JsonObject) -> bool:
+            name = identity(entry)
+            if name is None or (not wanted.key and wanted.marker is None):
+                return True  # a single thing, which several steps may set
+            holders = self._holders.get((wanted.endpoint.template, name), set())
+            return not holders or step.key in holders or not holders.isdisjoint(step.after)
+
+        return await self._lookup.find(step.find, again=again, is_free=is_free)
+
+    def _hold(self, step: Step, answer: Mapping[str, Json]) -> None:
+        """Note what came of a step: two of one natural key are two things."""
+        self._answers[step.key] = answer
+        name = identity(dict(answer))
+        if step.find is not None and name is not None:
+            self._holders[step.find.endpoint.template, name].add(step.key)
 
     def _is_inside_what_was_made(self, step: Step) -> bool:
         """Whether this restore made what the thing is inside of, so that only it can be there already."""
@@ -263,6 +289,10 @@ def _change_of(step: Step) -> Call | None:
     if step.change is not None:
         return step.change
     return step.action if isinstance(step.action, Call) and step.action.method == "PUT" else None
+
+
+def _has_secret(call: Call) -> bool:
+    return any(isinstance(one, Secret) for one in stand_ins(call.body))
 
 
 def _with_hint(error: MirrorError) -> str:

@@ -6,12 +6,17 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
+from mirror.bitbucket.fields import created_on
 from mirror.model import Json, JsonObject, value_at
 from mirror.restore.carry.api import Api
 from mirror.restore.carry.values import agrees, resolved
 from mirror.restore.plan.steps import Find, Made, Secret
 
 _Place = tuple[str, str, tuple[tuple[str, str], ...]]
+
+
+def _any(_wanted: Find, _entry: JsonObject) -> bool:
+    return True
 
 
 class Lookup:
@@ -26,15 +31,21 @@ class Lookup:
         self._kept: dict[_Place, list[JsonObject]] = {}
         self._locks: defaultdict[_Place, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def find(self, wanted: Find, *, again: bool = False) -> JsonObject | None:
-        """What has the natural key, or None. `again`: request the list even where it is kept.
+    async def find(
+        self, wanted: Find, *, again: bool = False, is_free: Callable[[Find, JsonObject], bool] = _any
+    ) -> JsonObject | None:
+        """What has the natural key and is free, or None; of several the oldest, because things are made in
+        the order of a plan. `again`: request the list even where it is kept.
 
         Raises as `Api.entries`.
         """
-        found = next((one for one in await self._entries(wanted, again) if self._matches(wanted, one)), None)
-        if found is None and wanted.otherwise is not None:
-            return await self.find(wanted.otherwise, again=again)
-        return found
+        entries = await self._entries(wanted, again)
+        several = [one for one in entries if self._matches(wanted, one) and is_free(wanted, one)]
+        if several:
+            return min(several, key=lambda one: created_on(one) or "")
+        if wanted.otherwise is not None:
+            return await self.find(wanted.otherwise, again=again, is_free=is_free)
+        return None
 
     def note(self, wanted: Find, made: JsonObject) -> None:
         """Add what was made to its list, where that is kept."""

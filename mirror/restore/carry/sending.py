@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
@@ -43,8 +43,8 @@ class Sent:
 
 
 class Sending:
-    """Sends the requests of steps. `value_of` gives what stands for something else in them, and `note` writes
-    to the journal how a step stands."""
+    """Sends the requests of steps. `value_of` gives what stands for something else in them, `look` looks anew
+    for the thing of a step, and `note` writes to the journal how a step stands."""
 
     def __init__(
         self,
@@ -52,12 +52,14 @@ class Sending:
         lookup: Lookup,
         sources: Mapping[str, Source],
         value_of: Callable[[Made | Secret], Json],
+        look: Callable[[Step], Awaitable[JsonObject | None]],
         note: Callable[[Step, Is], None],
     ) -> None:
         self._api = api
         self._lookup = lookup
         self._sources = sources
         self._value_of = value_of
+        self._look = look
         self._note = note
 
     async def send(self, step: Step, call: Call, *, is_change: bool) -> Sent:
@@ -77,7 +79,7 @@ class Sending:
                 except MaybeMade as error:
                     if step.find is None:
                         return Sent(refusal=error, outcome=Outcome.UNKNOWN)
-                    found = await self._lookup.find(step.find, again=True)
+                    found = await self._look(step)
                     if found is not None:
                         return Sent(found, told=_once(told))
                     if has_looked:  # twice without a trace: it is refused in its own way
@@ -86,7 +88,7 @@ class Sending:
                     has_looked = True
                 except RequestFailed as error:
                     self._note(step, Is.OPEN)
-                    retry = next((one for one in retries if _helps(one, error, body)), None)
+                    retry = _retry_after(error, retries, body)
                     if retry is None:
                         return await self._refused(step, error, is_change=is_change)
                     body, is_used_up, names = _without(retry, error, body)
@@ -112,7 +114,7 @@ class Sending:
             if excuse.status == error.status and excuse.text.lower() in message:
                 return Sent(excuse=excuse)
         if step.find is not None and not is_change and _says_it_exists(error):
-            found = await self._lookup.find(step.find, again=True)
+            found = await self._look(step)
             if found is not None:
                 return Sent(exists=found)
         return Sent(refusal=error)
@@ -143,9 +145,20 @@ def _says_it_exists(error: RequestFailed) -> bool:
     return error.status == 409 or (error.status == 400 and "already exists" in error.message.lower())
 
 
-def _helps(retry: Retry, error: RequestFailed, body: Json) -> bool:
-    """Whether something may be left out or replaced after a refusal, and the request has it."""
-    return retry.status == error.status and value_at(body, retry.field) is not None
+def _retry_after(error: RequestFailed, retries: Sequence[Retry], body: Json) -> Retry | None:
+    """The retry that helps after a refusal: one with an entry that the refusal names, else the first whose
+    field the request has; None where none does."""
+    several = [one for one in retries if one.status == error.status and value_at(body, one.field) is not None]
+    named = (one for one in several if _named(one, error, value_at(body, one.field)))
+    return next(named, several[0] if several else None)
+
+
+def _named(retry: Retry, error: RequestFailed, sent: Json) -> list[tuple[str, Json]]:
+    """The entries of a list that a refusal names, each with the text that it has."""
+    several = sent if isinstance(sent, list) else []
+    return [
+        (text, value) for text, value in retry.named if text and text in error.message and value in several
+    ]
 
 
 def _without(retry: Retry, error: RequestFailed, body: Json) -> tuple[Json, bool, list[str]]:
@@ -154,9 +167,9 @@ def _without(retry: Retry, error: RequestFailed, body: Json) -> tuple[Json, bool
     several = value_at(body, retry.field)
     if not isinstance(several, list):
         return put(body, retry.field, retry.value), True, []
-    sent = [(name, value) for name, value in retry.named if value in several]
-    bad = [(name, value) for name, value in sent if name and name in error.message]
+    bad = _named(retry, error, several)
     left = [one for one in several if one not in [value for _, value in bad]]
     if bad and left:
         return put(body, retry.field, left), False, [name for name, _ in bad]
-    return put(body, retry.field, retry.value), True, [name for name, _ in sent]
+    named = [next((name for name, value in retry.named if value == one), "") for one in several]
+    return put(body, retry.field, retry.value), True, [name for name in named if name]
