@@ -96,6 +96,7 @@ def _entry_of_push(step: Step, result: PushResult, others: tuple[bytes, ...]) ->
 def _entry(step: Step, problems: tuple[tuple[int, str], ...], told: str) -> Entry:
     if not problems:
         return Entry.of(step, Outcome.MADE, told)
-    codes = [code for code, _ in problems if code not in (0, 3)]
+    # What the target refuses is owed, and no failure of the program.
+    codes = [code for code, _ in problems if code not in (0, 1, 3)]
     text = "; ".join(text for _, text in problems)
     return Entry.of(step, Outcome.REFUSED, text, code=min(codes, default=0))

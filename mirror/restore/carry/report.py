@@ -25,6 +25,12 @@ class Outcome(StrEnum):
     LOST = "lost"  # it does not come back, and that is nobody's failure
 
 
+# For people, what so many steps came to. What is lost is listed by itself.
+_COUNTED = {
+    Outcome.MADE: "made", Outcome.CHANGED: "changed", Outcome.FOUND: "already there",
+    Outcome.DIFFERS: "there and different", Outcome.REFUSED: "refused",
+    Outcome.UNKNOWN: "not known to be there", Outcome.NOT_TRIED: "not tried",
+}  # fmt: skip
 # A restore with one of these is incomplete.
 OWED = frozenset({Outcome.DIFFERS, Outcome.REFUSED, Outcome.UNKNOWN, Outcome.NOT_TRIED})
 
@@ -111,7 +117,9 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people, without its headline."""
-        lines = [f"  {number} {outcome}" for outcome, number in sorted(self.counts.items())]
+        counts = self.counts
+        texts = [f"{counts[one]} {text}" for one, text in _COUNTED.items() if counts.get(one)]
+        lines = [f"  {', '.join(texts)}"] if texts else []
         lines += [f"  problem: {text}" for _, text in self.problems]
         for one in self.owed:
             status = f" ({one.status})" if one.status else ""
