@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mirror.errors import worst
 from mirror.model import JsonObject, name_to_json
 from mirror.restore.plan.estimate import LIMIT, Estimate
-from mirror.restore.plan.steps import Call, Loss, Plan, Push, PushPages, SendObjects, Step
+from mirror.restore.plan.steps import Call, Loss, Plan, Push, PushPages, SendObjects, Step, Why
 
 # How many losses of one kind are named one by one.
 NAMED_MAX = 5
@@ -75,10 +75,11 @@ def losses_to_json(losses: Iterable[Loss]) -> list[JsonObject]:
 
 def loss_lines(losses: Iterable[Loss]) -> list[str]:
     """What does not come back, for people: by reason, and of many of a kind the first ones."""
-    by_reason: dict[str, dict[str, list[Loss]]] = {}
+    by_reason: dict[Why, dict[str, list[Loss]]] = {}
     for one in losses:
-        by_reason.setdefault(str(one.why), {}).setdefault(one.kind, []).append(one)
-    lines: list[str] = []
+        by_reason.setdefault(one.why, {}).setdefault(one.kind, []).append(one)
+    secrets = [one for several in by_reason.pop(Why.SECRET, {}).values() for one in several]
+    lines = _secret_lines(secrets)
     for why, by_kind in by_reason.items():
         lines.append(f"  does not come back ({why}):")
         for kind, several in by_kind.items():
@@ -88,6 +89,14 @@ def loss_lines(losses: Iterable[Loss]) -> list[str]:
             if len(several) > NAMED_MAX:
                 lines.append(f"    and {len(several) - NAMED_MAX} more of {kind}")
     return lines
+
+
+def _secret_lines(secrets: list[Loss]) -> list[str]:
+    """The secrets that are lacking, each as the secrets file names it."""
+    if not secrets:
+        return []
+    lines = ["  to be entered again, or read from a --secrets file, which names them so:"]
+    return lines + [f"    {one.key}{f' ({one.detail})' if one.detail else ''}" for one in secrets]
 
 
 def _step_to_json(step: Step) -> JsonObject:
