@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from mirror.model import Json, JsonObject
@@ -69,3 +69,35 @@ def names_of(document: Json, person: str) -> set[str]:
                 found.update(value[key] for key in _NAMES if isinstance(value.get(key), str))
             todo.extend(value.values())
     return found
+
+
+def accounts_in(document: Json) -> dict[str, str]:
+    """The users in a document: uuid to name."""
+    found: dict[str, str] = {}
+    for value in _objects(document):
+        uuid = value.get("uuid")
+        if is_person(value) and isinstance(uuid, str):
+            found.setdefault(uuid, str(value.get("display_name") or uuid))
+    return found
+
+
+def groups_in(document: Json) -> dict[str, str]:
+    """The groups in a document: slug to name."""
+    found: dict[str, str] = {}
+    for value in _objects(document):
+        slug = value.get("slug")
+        if value.get("type") == "group" and isinstance(slug, str):
+            found.setdefault(slug, str(value.get("name") or slug))
+    return found
+
+
+def _objects(document: Json) -> Iterator[JsonObject]:
+    """Every object in a document, at any depth."""
+    todo = [document]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, list):
+            todo.extend(value)
+        elif isinstance(value, dict):
+            yield value
+            todo.extend(value.values())

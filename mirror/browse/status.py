@@ -86,6 +86,7 @@ class Status:
     last_verify: JsonObject | None
     damage: tuple[str, ...] = ()
     last_prune: JsonObject | None = None
+    last_drill: JsonObject | None = None
     workspaces: tuple[WorkspaceStatus, ...] = ()
     # Losses that tripped a mass-loss brake and are not accepted yet.
     losses: tuple[str, ...] = ()
@@ -99,6 +100,7 @@ class Status:
             "last_good_backup": time_text(self.last_good_backup) if self.last_good_backup else None,
             "last_verify": self.last_verify,
             "last_prune": self.last_prune,
+            "last_drill": self.last_drill,
             "losses": list(self.losses),
             "damage": list(self.damage),
             "workspaces": [one.to_json() for one in self.workspaces],
@@ -141,6 +143,7 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
             last_good_backup=None if history.last_good is None else time_from_text(history.last_good),
             last_verify=history.last.get("verify"),
             last_prune=history.last.get("prune"),
+            last_drill=history.last.get("drill"),
             workspaces=tuple(
                 _workspace(one, history, selectors, damage) for one in store.workspaces(selectors, note)
             ),

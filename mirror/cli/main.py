@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "init": "init.run_init",
     "backup": "backup.run_backup",
     "verify": "verify.run_verify",
+    "drill": "drill.run_drill",
     "restore": "restore.run_restore",
     "prune": "prune.run_prune",
     "accept-loss": "prune.run_accept_loss",

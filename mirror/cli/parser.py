@@ -192,6 +192,14 @@ def _add_backup(commands: _Commands) -> None:
         help="verify only this share of the store, the part verified longest ago (1/30)",
     )  # fmt: skip
     verify.add_argument("--resume", action="store_true", help="continue a verification that was interrupted")
+    drill = commands.add(
+        "drill",
+        "rehearse a restore: into a simulated Bitbucket, backed up again and compared",
+        "drill",
+        "drill acme/website",
+        "drill --store /mnt/copy   # any copy, even on a read-only disk",
+    )
+    _selectors(drill, "*")
 
 
 def _add_reading(commands: _Commands) -> None:
@@ -304,6 +312,10 @@ def _add_restore(commands: _Commands) -> None:
     restore.add_argument(
         "--archive", metavar="BRANCH", nargs="?", const="mirror-archive",
         help="into Bitbucket: push pages of what cannot be made anew to this branch (mirror-archive)",
+    )  # fmt: skip
+    restore.add_argument(
+        "--check", action="store_true",
+        help="into Bitbucket: change nothing; compare the target with the backup (0: equal, 4: not)",
     )  # fmt: skip
     restore.add_argument("--dry-run", action="store_true", help="print what would be restored; write nothing")
     restore.add_argument("-y", "--yes", action="store_true", help="do not ask before overwriting")

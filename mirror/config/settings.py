@@ -238,6 +238,11 @@ class Schedule:
     prune: When | None = Field(
         default=None, description="When to remove what retention does not keep.", examples=["0 5 * * *"]
     )
+    drill: When | None = Field(
+        default=None,
+        description="When to rehearse a restore on a simulated Bitbucket.",
+        examples=["0 6 1 * *"],
+    )
     timezone: Annotated[StrictStr, AfterValidator(values.zone)] = Field(
         default="UTC", description="The time zone of cron fields."
     )

@@ -12,13 +12,18 @@ from apscheduler.triggers.interval import IntervalTrigger
 from mirror.config import Config, Every, Trigger
 from mirror.config.crontab import Crontab, parse
 
-Kind = Literal["backup", "verify", "prune"]
+Kind = Literal["backup", "verify", "prune", "drill"]
 
 
 def triggers(config: Config) -> tuple[tuple[Kind, Trigger | None], ...]:
     """Each kind of run with its trigger; None: never."""
     schedule = config.schedule
-    return ("backup", schedule.backup), ("verify", schedule.verify), ("prune", schedule.prune)
+    return (
+        ("backup", schedule.backup),
+        ("verify", schedule.verify),
+        ("prune", schedule.prune),
+        ("drill", schedule.drill),
+    )
 
 
 class CronTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler ships no types

@@ -70,12 +70,13 @@ class _Service:
         self._notifier = Notifier(environment)
         self._budget = Budget(clock, reserve=config.limits.api_reserve, limit=config.limits.api_limit)
         # Jobs that write run one after the other: they would only wait for each other's locks.
-        # Verification takes no lock and runs concurrently.
+        # Verification and drills take no lock and run concurrently.
         writing = asyncio.Lock()
         self._lanes: dict[Kind, Lane] = {
             "backup": Lane(partial(self._job, "backup"), writing),
             "prune": Lane(partial(self._job, "prune"), writing),
             "verify": Lane(partial(self._job, "verify"), asyncio.Lock()),
+            "drill": Lane(partial(self._job, "drill"), asyncio.Lock()),
         }
         self._running: dict[Kind, datetime] = {}
         self._last_backup: datetime | None = None
@@ -176,7 +177,7 @@ class _Service:
             last = began.get(kind)
             first = first_run(trigger, schedule.timezone, now=now, last=last)
             if kind != "backup" and last is None and schedule.backup is not None:
-                first = None  # a new store has nothing to verify or prune yet
+                first = None  # a new store has nothing to verify, prune or rehearse yet
             self._scheduler.add_job(
                 self._due,
                 make_trigger(trigger, schedule.timezone, start=first or now),
@@ -244,6 +245,8 @@ class _Service:
             return await backup.run(config, clock=clock, environment=environment, budget=self._budget)
         if kind == "prune":
             return await prune.prune(config, clock=clock, environment=environment)
+        if kind == "drill":
+            return await self._drill(config)
         return await self._verify(config)
 
     async def _verify(self, config: Config) -> Run:
@@ -255,6 +258,16 @@ class _Service:
             store.write_run(run)
         journal.finish()
         return run
+
+    async def _drill(self, config: Config) -> Run:
+        from mirror import drill  # with the simulated Bitbucket, which nothing else here needs
+
+        done = await drill.run(
+            config.store, clock=self._clock, environment=self._environment, limits=config.limits
+        )
+        with open_store(config.store, command="mirror daemon") as store:
+            store.write_run(done.run)
+        return done.run
 
     def _on_reload(self) -> None:
         task = asyncio.ensure_future(self._reload())

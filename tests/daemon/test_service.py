@@ -235,12 +235,12 @@ def test_where_bitbucket_cannot_be_reached_it_is_ready_and_says_so(tmp_path: Pat
             service.process.wait()
 
 
-def test_a_verification_runs_beside_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_and_drill_run_beside_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[str] = []
 
     async def work(kind: str, config: Config) -> Run:
         began.append(kind)
-        if kind == "verify":
+        if kind == "drill":
             both.set()
         await asyncio.sleep(60)
         raise AssertionError
@@ -248,11 +248,11 @@ def test_a_verification_runs_beside_a_backup(tmp_path: Path, monkeypatch: pytest
     async def story() -> None:
         service = _Service(config, lambda: config, FakeClock(), {})
         monkeypatch.setattr(service, "_work", work)
-        for kind in ("backup", "prune", "verify"):
+        for kind in ("backup", "prune", "verify", "drill"):
             await service._due(kind)
         await asyncio.wait_for(both.wait(), 5)
         await service._end()
-        assert began == ["backup", "verify"]
+        assert began == ["backup", "verify", "drill"]
 
     both = asyncio.Event()
     config = load_text(BASE + "schedule: {backup: every 4h}\n", "config.yaml", folder=tmp_path)

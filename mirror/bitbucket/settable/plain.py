@@ -18,8 +18,8 @@ _ACCOUNTS = frozenset({"user", "app_user", "team"})
 def plain_fields(data: JsonObject, people: Mapping[str, str] | None = None) -> dict[str, Json]:
     """The dotted fields of a thing, without those that are null and without addresses.
 
-    An account is its uuid, after `people` (uuid to uuid), a group its slug. Marks of the store, which begin
-    with `_`, are left out.
+    An account is its uuid, after `people` (uuid to uuid, in lower case); a group is its slug. Marks of the
+    store, which begin with `_`, are left out.
     """
     return dict(_fields(data, people or {}, ""))
 
@@ -56,4 +56,6 @@ def is_account(value: Json) -> bool:
 def account_of(value: JsonObject, people: Mapping[str, str]) -> str:
     """What an account is in `plain_fields`."""
     uuid = value.get("uuid")
-    return ACCOUNT + people.get(uuid, uuid) if isinstance(uuid, str) else f"{ACCOUNT}without a uuid"
+    if not isinstance(uuid, str):
+        return f"{ACCOUNT}without a uuid"
+    return ACCOUNT + people.get(uuid.lower(), uuid.lower())

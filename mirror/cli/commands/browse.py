@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from mirror import browse
 from mirror.browse import RepositoryStatus, Status
@@ -13,7 +13,7 @@ from mirror.cli.context import Context
 from mirror.cli.terminal.labels import counted, label, label_first_word
 from mirror.cli.terminal.output import Output, size
 from mirror.errors import UsageError, worst
-from mirror.model import dumps, time_text
+from mirror.model import JsonObject, dumps, time_from_text, time_text
 
 # What stands for upstream beside a snapshot's id.
 UPSTREAM = "upstream"
@@ -59,6 +59,7 @@ async def run_status(context: Context) -> int:
     last = {"backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune}
     for title, run in ((f"Last {kind}", run) for kind, run in last.items()):
         out.line(f"{title}: {run['started']} (exit code {run['exit_code']})" if run else f"{title}: never")
+    out.line(_last_drill(found.last_drill, context.clock.now()))
     for text in found.losses:
         out.line(f"loss: {text}; nothing is pruned there until mirror accept-loss", style="red")
     for text in found.damage:
@@ -69,6 +70,16 @@ async def run_status(context: Context) -> int:
         out.line(f"too old: and {len(late) - STALE_MAX} more", style="red")
     out.warnings(warnings)
     return worst(codes)
+
+
+def _last_drill(run: JsonObject | None, now: datetime) -> str:
+    """The last rehearsed restore: when, how long ago, and what came of it."""
+    if run is None:
+        return "Last drill: never; mirror drill rehearses a restore"
+    days = (now - time_from_text(run["ended"])).days
+    ago = "today" if days < 1 else "yesterday" if days == 1 else f"{days} days ago"
+    result = "; ".join(run["problems"][:1]) or "everything that can come back came back"
+    return f"Last drill: {run['started']}, {ago} (exit code {run['exit_code']}): {result}"
 
 
 def _stale(context: Context, found: Status) -> list[str]:

@@ -24,6 +24,10 @@ async def run_restore(context: Context) -> int:
     """`mirror restore`."""
     options = context.options
     if options.to.startswith(BITBUCKET):
+        if options.check:
+            from mirror.cli.commands.restore_check import run_check
+
+            return await run_check(context)
         from mirror.cli.commands.restore_into import run_into
 
         return await run_into(context)
@@ -60,7 +64,7 @@ def _check_options(options: argparse.Namespace) -> None:
     lost = sorted(options.only - restore.PARTS)
     if lost:
         raise UsageError(f"--only {','.join(lost)} is for a restore into Bitbucket", hint="--to bitbucket:…")
-    for name in ("activate_hooks", "archive", "secrets", "people"):
+    for name in ("activate_hooks", "archive", "check", "secrets", "people"):
         if getattr(options, name):
             word = f"--{name.replace('_', '-')}"
             raise UsageError(f"{word} is for a restore into Bitbucket", hint="--to bitbucket:…")

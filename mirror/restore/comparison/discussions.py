@@ -119,7 +119,7 @@ class PullRequests:
 
     def _reviewers(self, old: JsonObject, new: JsonObject) -> tuple[Json, Json]:
         """The reviewers. Nobody can review what they opened, and the copy was opened by whoever restored."""
-        author = value_at(new, "author.uuid")
+        author = str(value_at(new, "author.uuid")).lower()
         before, after = _reviewers_of(old, self.match.people), _reviewers_of(new, {})
         return [one for one in before if one != f"{ACCOUNT}{author}"], after
 

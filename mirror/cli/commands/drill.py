@@ -1,0 +1,78 @@
+"""`mirror drill`."""
+
+from __future__ import annotations
+
+from mirror.cli.context import Context
+from mirror.cli.owner import become_owner
+from mirror.cli.terminal.labels import counted
+from mirror.config.settings import Limits
+from mirror.drill import Drilled
+from mirror.errors import MirrorError
+from mirror.logs import get_logger
+from mirror.store.writing.writer import open_store
+
+# How many findings are listed.
+SHOWN_MAX = 100
+_log = get_logger("cli")
+
+
+async def run_drill(context: Context) -> int:
+    """`mirror drill`."""
+    from mirror import drill
+
+    store = context.store()
+    become_owner(store, "drill")
+    config = context.config_if_any()
+    with context.progress() as progress:
+        done = await drill.run(
+            store,
+            context.selectors(),
+            clock=context.clock,
+            environment=context.environment,
+            limits=config.limits if config is not None else Limits(),
+            progress=progress,
+        )
+    unrecorded = None
+    try:
+        with open_store(store, command="mirror drill") as writer:
+            writer.write_run(done.run)
+    except (MirrorError, OSError) as error:  # a read-only copy can be rehearsed, too
+        unrecorded = str(error)
+        _log.warning("drill.not_recorded", reason=unrecorded)
+    record = {**done.run.to_json(previous=None), "schema": 1}
+    context.out.document({**record, **done.result.to_json(), "recorded": unrecorded is None})
+    _show(context, done, unrecorded)
+    return done.run.exit_code
+
+
+def _show(context: Context, done: Drilled, unrecorded: str | None) -> None:
+    out, result, seconds = context.out, done.result, done.result.seconds
+    lines = result.lines()
+    for line in lines[:SHOWN_MAX]:
+        out.line(f"finding: {line}", style="red")
+    if len(lines) > SHOWN_MAX:
+        out.line(f"and {len(lines) - SHOWN_MAX} more findings; --json lists all")
+    for problem in done.run.problems:
+        out.line(f"problem: {problem.text}", style="yellow")
+    reasons: dict[str, list[str]] = {}
+    for (why, kind), count in sorted(result.losses.items()):
+        reasons.setdefault(why, []).append(f"{count} of {kind}")
+    for why, kinds in reasons.items():
+        out.line(f"does not come back ({why}): {', '.join(kinds)}")
+    compared = ", ".join(counted(number, name) for name, number in result.comparison.counts.items())
+    verdict = (
+        "everything that can come back came back" if done.run.exit_code == 0 else f"{len(lines)} finding(s)"
+    )
+    out.line(f"Rehearsed: {compared}: {verdict}.")
+    out.line(
+        f"The restore took {seconds.restore:.0f} s here. Bitbucket's limits would make it about"
+        f" {_time(seconds.real)} with {counted(seconds.requests, 'requests')}."
+    )
+    if unrecorded is not None:
+        out.line(f"This drill was not recorded: {unrecorded}", style="yellow")
+
+
+def _time(seconds: float) -> str:
+    """A time for people."""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(1, minutes)} min"

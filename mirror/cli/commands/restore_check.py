@@ -1,0 +1,54 @@
+"""`mirror restore --to bitbucket:… --check`."""
+
+from __future__ import annotations
+
+from mirror.cli.context import Context
+from mirror.cli.terminal.labels import counted
+from mirror.drill.check import Checked, Target, check
+from mirror.errors import UsageError
+from mirror.restore import PARTS, people
+from mirror.restore.into import Place
+
+# How many differences are listed.
+SHOWN_MAX = 200
+
+
+async def run_check(context: Context) -> int:
+    """Compare a workspace of Bitbucket, or one repository, with what was backed up; change nothing."""
+    options = context.options
+    if options.refs or options.only != PARTS or options.overwrite:
+        raise UsageError(
+            "--check compares everything and changes nothing",
+            hint="leave out --only, --refs and --overwrite",
+        )
+    place = Place.parse(options.to)
+    known = people.load(options.people) if options.people is not None else {}
+    target = Target(
+        place.workspace, place.repository, known, options.secrets is not None, options.activate_hooks
+    )
+    with context.progress() as progress:
+        found = await check(
+            context.store(), context.selector(), target, context.config_for(place.workspace),
+            at=options.at, clock=context.clock, environment=context.environment, progress=progress,
+        )  # fmt: skip
+    context.out.document(found.to_json())
+    _show(context, found)
+    return found.exit_code
+
+
+def _show(context: Context, found: Checked) -> None:
+    out, result = context.out, found.comparison
+    for one in result.found[:SHOWN_MAX]:
+        out.line(one.line, style="red")
+    if len(result.found) > SHOWN_MAX:
+        out.line(f"and {len(result.found) - SHOWN_MAX} more differences; --json lists all")
+    for problem in found.problems:
+        out.line(f"problem: {problem.text}", style="yellow")
+    reasons: dict[str, int] = {}
+    for one in result.lost:
+        reasons[str(one.why)] = reasons.get(str(one.why), 0) + 1
+    for why, count in sorted(reasons.items()):
+        out.line(f"not compared, or not there as expected: {counted(count, 'things')}: {why}")
+    compared = ", ".join(counted(number, name) for name, number in result.counts.items())
+    verdict = "equal" if result.is_equal else counted(len(result.found), "differences")
+    out.line(f"Compared {context.options.selector} with {found.target}: {compared}: {verdict}.")

@@ -1,0 +1,80 @@
+"""Comparing the snapshots of a store with a backup of their restored copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mirror.bitbucket.people import accounts_in
+from mirror.restore.comparison.compare import compare_repository, compare_workspace
+from mirror.restore.comparison.differences import Comparison, How
+from mirror.restore.comparison.matching import Explain, Match, explains_nothing
+from mirror.restore.comparison.sides import StoredSide
+from mirror.store.reading.folders import AnyFolder
+from mirror.store.reading.reader import RepositoryFolder, Store
+
+MEMBERS = "settings/members.json"
+
+
+@dataclass(frozen=True)
+class Original:
+    """One snapshot that was restored. `slug` is what the copy is called; None for a workspace's own."""
+
+    side: StoredSide
+    slug: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """How originals are compared with their copies; the fields are those of `Match`."""
+
+    people: Mapping[str, str] = field(default_factory=dict)
+    without_secrets: bool = False
+    hooks_inactive: bool = False
+    allows_more: bool = False
+    explain: Explain = explains_nothing
+
+
+def compare(originals: Sequence[Original], copies: Store, how: Comparing) -> Comparison:
+    """Compare each original with its copy in the store `copies`, which is a backup of one workspace.
+
+    Raises StoreDamaged.
+    """
+    result = Comparison()
+    members = _members(copies)
+    for original in originals:
+        match = Match(
+            original.side.name, result, how.people, members, how.without_secrets, how.hooks_inactive,
+            how.allows_more, how.explain,
+        )  # fmt: skip
+        copy = _copy_of(original, copies)
+        if copy is None:
+            kind = "workspace" if original.slug is None else "repository"
+            match.note("", kind, original.slug or "", How.MISSING)
+        elif original.slug is None:
+            compare_workspace(match, original.side, copy)
+        else:
+            compare_repository(match, original.side, copy)
+    return result
+
+
+def _copy_of(original: Original, copies: Store) -> StoredSide | None:
+    folders: Sequence[AnyFolder] = (
+        copies.workspaces() if original.slug is None else _named(copies.repositories(), original.slug)
+    )
+    latest = folders[0].metadata.latest() if folders else None
+    return None if latest is None else StoredSide(folders[0], latest)
+
+
+def _named(repositories: Sequence[RepositoryFolder], slug: str) -> list[RepositoryFolder]:
+    return [one for one in repositories if one.slug.lower() == slug.lower()]
+
+
+def _members(copies: Store) -> frozenset[str] | None:
+    """The uuids of the members of the workspace of the copies; None where the backup could not read them."""
+    for folder in copies.workspaces():
+        latest = folder.metadata.latest()
+        document = None if latest is None else folder.metadata.read(latest, MEMBERS)
+        if document is not None:
+            return frozenset(uuid.lower() for uuid in accounts_in(document))
+    return None

@@ -1,0 +1,138 @@
+"""A rehearsed restore. See `run`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror import backup
+from mirror.config.settings import Limits
+from mirror.drill.comparing import Comparing, compare
+from mirror.drill.originals import Chosen, choose
+from mirror.drill.restoring import Restored, restore_into
+from mirror.drill.results import DrillResult, Seconds
+from mirror.drill.temporary import size_of, temporary_folder
+from mirror.drill.upstream import Upstream, simulated
+from mirror.errors import MirrorError
+from mirror.extract import problem_of
+from mirror.logs import get_logger
+from mirror.model import Clock, NoProgress, Problem, Progress, Run, Selector, snapshot_id
+from mirror.store.reading.folders import AnyFolder
+from mirror.store.reading.reader import Store
+from mirror.store.writing.writer import create_or_open
+
+# So many findings are logged; the record has as many, and the result has all.
+LOGGED_MAX = 50
+_log = get_logger("drill")
+
+
+@dataclass(frozen=True)
+class Drilled:
+    """A finished drill: its record, which the caller stores, and everything that was found."""
+
+    run: Run
+    result: DrillResult
+
+
+@dataclass(frozen=True)
+class _Drill:
+    store: Store
+    clock: Clock
+    environment: Mapping[str, str]
+    limits: Limits
+    progress: Progress
+
+
+async def run(
+    path: Path,
+    selectors: Sequence[Selector] = (),
+    *,
+    clock: Clock,
+    environment: Mapping[str, str],
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> Drilled:
+    """Restore the latest snapshots of the store at `path`, or those that `selectors` mean, into an empty
+    Bitbucket that is simulated on this machine; back that up, and compare the two.
+
+    One workspace after the other, below `$TMPDIR`. The snapshots are also compared with themselves, which
+    finds what collecting lost. Writes nothing to the store: the caller stores the record. Raises NoStore,
+    UsageError and StoreDamaged; NoRoom where the temporary folder is too small. All else is in the result.
+    """
+    started = clock.now()
+    result = DrillResult()
+    with Store.open(path) as store:
+        drill = _Drill(store, clock, environment, limits or Limits(), progress or NoProgress())
+        chosen = choose(store, selectors)
+        if not any(one.originals for one in chosen):
+            result.problems.append(Problem(3, "there is nothing to rehearse yet: no snapshot was taken"))
+        for one in chosen:
+            result.contradictions += await asyncio.to_thread(one.contradictions)
+            result.problems += one.problems
+            if one.originals:
+                await _workspace(drill, one, result)
+    identifier = f"{snapshot_id(started).lower()}-{secrets.token_hex(3)}"
+    done = result.run(identifier, [str(one) for one in selectors], started, clock.now())
+    for line in result.lines()[:LOGGED_MAX]:
+        _log.error("drill.finding", finding=line)
+    _log.info("drill.finished", run=done.id, exit_code=done.exit_code, **result.seconds.to_json())
+    return Drilled(done, result)
+
+
+async def _workspace(drill: _Drill, chosen: Chosen, result: DrillResult) -> None:
+    """Rehearse one workspace. What goes wrong in it is in the result."""
+    size = await asyncio.to_thread(size_of, [one.root / one.place for one in _outermost(chosen)])
+    with temporary_folder(drill.environment, size) as folder:
+        members = await asyncio.to_thread(chosen.members)
+        with simulated(folder, chosen.slug, members, drill.environment, drill.limits) as upstream:
+            try:
+                restored = await _restore(drill, chosen, upstream, folder)
+                result.seconds.add(restored.seconds)
+                result.losses.update((str(one.why), one.kind) for one in restored.losses)
+                result.problems += restored.problems
+                await _compare(drill, chosen, upstream, restored, result)
+            except MirrorError as error:
+                code, text = problem_of(error)
+                result.problems.append(Problem(code, f"{chosen.slug}: {text}", hint=error.hint))
+
+
+def _outermost(chosen: Chosen) -> Sequence[AnyFolder]:
+    """The folders whose sizes add up: that of a workspace has its repositories inside."""
+    return [chosen.home] if chosen.home is not None else chosen.folders
+
+
+async def _restore(drill: _Drill, chosen: Chosen, upstream: Upstream, folder: Path) -> Restored:
+    drill.progress.report(chosen.slug, "restoring into a simulated Bitbucket")
+    begun = drill.clock.monotonic()
+    restored = await restore_into(
+        drill.store.path, chosen, upstream, folder, clock=drill.clock, progress=drill.progress
+    )
+    restored.seconds.restore = drill.clock.monotonic() - begun
+    return restored
+
+
+async def _compare(
+    drill: _Drill, chosen: Chosen, upstream: Upstream, restored: Restored, result: DrillResult
+) -> None:
+    drill.progress.report(chosen.slug, "backing up the copy")
+    seconds, begun = Seconds(), drill.clock.monotonic()
+    create_or_open(upstream.config.store, now=drill.clock.now()).close()
+    done = await backup.run(upstream.config, clock=drill.clock, environment=upstream.environment)
+    seconds.backup = drill.clock.monotonic() - begun
+    result.problems += [
+        Problem(one.code, f"the backup of the copy: {one.text}", one.part)
+        for one in (*done.problems, *(two for entry in done.entries for two in entry.problems))
+    ]
+    drill.progress.report(chosen.slug, "comparing")
+    begun = drill.clock.monotonic()
+    with Store.open(upstream.config.store) as copies:
+        found = await asyncio.to_thread(
+            compare, chosen.originals, copies, Comparing(explain=restored.explain)
+        )
+        result.comparison.include(found)
+    seconds.compare = drill.clock.monotonic() - begun
+    result.seconds.add(seconds)
+    drill.progress.report(chosen.slug, "done")
