@@ -161,6 +161,8 @@ class Switches:
     comments_need_their_file: bool = False
     # Longer comments than 32,768 characters are refused, as by the version for data centers.
     long_comments_refused: bool = False
+    # A change of a pull request takes away its reviewers, and that its branch closes, where it omits them.
+    changes_clear_what_they_omit: bool = True
     # A second pull request between the same branches changes the first one; otherwise it is refused.
     same_pull_request_is_updated: bool = True
     # An invalid reviewer makes the request fail; otherwise the reviewer is left out.

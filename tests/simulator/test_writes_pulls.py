@@ -48,6 +48,19 @@ async def test_a_pull_request_is_what_was_asked_for(tmp_path: Path) -> None:
     assert (await ask.write("PUT", f"{PULLS}/1", change, who)).status_code == 400
 
 
+async def test_a_change_may_take_away_what_it_omits(tmp_path: Path) -> None:
+    for clears in (True, False):
+        ask, who, pull = await opened(tmp_path / str(clears), changes_clear_what_they_omit=clears)
+        bob = {"uuid": ask.world.users["bob@acme.example"].uuid}
+        whole = {"title": "T", "reviewers": [bob], "close_source_branch": True, "draft": True}
+        assert (await ask.write("PUT", pull, whole, who)).status_code == 200
+        shown = (await ask.write("PUT", pull, {"title": "U"}, who)).json()
+        assert (shown["title"], shown["draft"]) == ("U", True)
+        assert (len(shown["reviewers"]), shown["close_source_branch"]) == (
+            (0, False) if clears else (1, True)
+        )
+
+
 async def test_pull_requests_that_cannot_be(tmp_path: Path) -> None:
     ask, who, first = await opened(tmp_path / "a")
     ann, sue = ask.world.users["ann@acme.example"], ask.world.add_user("Sue", "sue@x.example", workspaces=[])

@@ -41,15 +41,14 @@ from mirror.restore.plan.steps import (
     Step,
     Why,
 )
-from mirror.restore.plan.texts import DESCRIPTION_MAX, code, counted, day, listed, named, written
+from mirror.restore.plan.texts import DESCRIPTION_MAX, Written, code, counted, day, listed, named, written
 
 KIND = "pull requests"
 _COMMENTS, _STATUSES = "pull request comments", "pull request statuses"
 _ACTIVITY = "pull request activity and approvals"
 _NUMBERED = re.compile(r"/(\d{1,18})\.json$")
 _NO_REVIEWERS = "Bitbucket refuses these reviewers"
-# The destination is compared by its name. Whoever restores cannot review what they open, so their names would
-# differ for ever.
+# The destination is compared by its name, and the reviewers by a step of their own.
 _NOT_COMPARED = frozenset({"destination", "reviewers"})
 _NOTHING = "its branches have the same content at the target"
 
@@ -108,10 +107,15 @@ class _PullRequest:
         if isinstance(ends, NoEnds):
             yield Loss(self._key, KIND, self._label, ends.why, ends.detail)
             return
+        text = self._text(ends)
+        reviewers = [one for one in self._reviewers() if not isinstance(one, Loss)]
+        body = self._body(ends, text.text, [uuid for _, uuid in reviewers])
         yield from self._branch(ends)
-        yield from self._itself(ends)
-        yield from self._gaps()
+        yield self._opening(ends, body)
+        yield from self._losses(text)
         yield from Discussion.of(self._where(), self._document).steps()
+        if reviewers:
+            yield self._asking(body, reviewers)
 
     def _branch(self, ends: Ends) -> Iterator[Step]:
         """What makes its source branch, where the repository does not have it."""
@@ -127,39 +131,49 @@ class _PullRequest:
         after = (self._source.key("repository"), f"{self._key}/objects")
         yield Step(f"{self._key}/branch", KIND, label, Push("code", refs), Stage.PULL_REQUESTS, after)
 
-    def _itself(self, ends: Ends) -> Iterator[Step | Loss]:
+    def _text(self, ends: Ends) -> Written:
         people = people_in(self._document)
         original = text_of(self._pull, people, "description") or text_of(self._pull, people, "summary")
-        text = written(self._line(ends), original, DESCRIPTION_MAX)
-        if text.lost:
-            label = f"the end of the description of {self._label}"
-            yield Loss(f"{self._key}/text", KIND, label, Why.ARCHIVED, f"{text.lost} characters")
-        reviewers: list[tuple[str, Json]] = []
-        for one in self._reviewers():
-            if isinstance(one, Loss):
-                yield one
-            else:
-                reviewers.append((plain(one[0]), {"uuid": one[1]}))
-        change: JsonObject = {
+        return written(self._line(ends), original, DESCRIPTION_MAX)
+
+    def _body(self, ends: Ends, text: str, reviewers: list[str]) -> JsonObject:
+        """Everything that a change may set: Bitbucket takes away reviewers, and more, that a change omits."""
+        return {
             "title": string(self._pull, "title") or self._label,
-            "description": text.text,
+            "description": text,
             "destination": {"branch": {"name": ends.destination}},
-            "reviewers": [value for _, value in reviewers],
+            "reviewers": [{"uuid": uuid} for uuid in reviewers],
             "close_source_branch": get(self._pull, "close_source_branch") is True,
             "draft": get(self._pull, "draft") is True,
         }
-        body = {**change, "source": {"branch": {"name": ends.source}}}
+
+    def _opening(self, ends: Ends, body: JsonObject) -> Step:
+        """Opens it, without reviewers: they are asked once the discussion is there, and get no mail about
+        each comment."""
+        opened = {name: value for name, value in body.items() if name != "reviewers"}
+        opened["source"] = {"branch": {"name": ends.source}}
         after = [self._source.key("repository"), self._source.key("branches")]
         after += [f"{self._key}/branch"] if ends.pushed is not None else []
-        yield Step(
+        return Step(
             self._key, KIND, f"{self._label}: {plain(string(self._pull, 'title'))}",
-            Call("POST", endpoints.NEW_PULL_REQUEST, self._target.parts, body), Stage.PULL_REQUESTS,
+            Call("POST", endpoints.NEW_PULL_REQUEST, self._target.parts, opened), Stage.PULL_REQUESTS,
             tuple(after), self._find(ends),
-            change=Call("PUT", endpoints.CHANGED_PULL_REQUEST, self._parts, change),
-            wanted={name: value for name, value in change.items() if name not in _NOT_COMPARED}
+            change=Call("PUT", endpoints.CHANGED_PULL_REQUEST, self._parts, body),
+            wanted={name: value for name, value in body.items() if name not in _NOT_COMPARED}
             | {"destination.branch.name": ends.destination},
-            retries=(Retry(400, "reviewers", _NO_REVIEWERS, named=tuple(reviewers)),) if reviewers else (),
+            retries=(Retry(400, "reviewers", _NO_REVIEWERS),),
             excuses=(Excuse(400, "no changes", Why.ARCHIVED, _NOTHING),),
+        )  # fmt: skip
+
+    def _asking(self, body: JsonObject, reviewers: list[tuple[str, str]]) -> Step:
+        """Asks the reviewers. Those of one that is there already are nobody's fault: whoever restores cannot
+        review what they open."""
+        named_ = tuple((plain(name), {"uuid": uuid}) for name, uuid in reviewers)
+        return Step(
+            f"{self._key}/reviewers", KIND, f"the reviewers of {self._label}",
+            Call("PUT", endpoints.CHANGED_PULL_REQUEST, self._parts, body), Stage.COMMENTS, (self._key,),
+            Find(endpoints.PULL_REQUEST, self._parts), wanted={"reviewers": body["reviewers"]},
+            retries=(Retry(400, "reviewers", _NO_REVIEWERS, named=named_),), is_passing=True,
         )  # fmt: skip
 
     def _find(self, ends: Ends) -> Find:
@@ -200,7 +214,7 @@ class _PullRequest:
         return f"{line}*"
 
     def _reviewers(self) -> Iterator[tuple[str, str] | Loss]:
-        """The names and the uuids at the target of the reviewers, and those who are not there."""
+        """The names of the reviewers, with their uuids at the target, and those who are not there."""
         if not isinstance(get(self._pull, "reviewers"), list):
             yield Loss(f"{self._key}/reviewers", KIND, f"the reviewers of {self._label}", Why.LACKING)
         for index, one in enumerate(objects(self._pull, "reviewers")):
@@ -212,8 +226,13 @@ class _PullRequest:
                 label = f"{plain(person(one))}, reviewer of {self._label}"
                 yield Loss(f"{self._key}/reviewer/{uuid or index}", KIND, label, Why.PERSON)
 
-    def _gaps(self) -> Iterator[Loss]:
-        """The discussion that the backup does not have, or not as it was."""
+    def _losses(self, text: Written) -> Iterator[Loss]:
+        """The people who are not there, the end of a text that was cut, and the discussion that the backup
+        does not have, or not as it was."""
+        yield from (one for one in self._reviewers() if isinstance(one, Loss))
+        if text.lost:
+            label = f"the end of the description of {self._label}"
+            yield Loss(f"{self._key}/text", KIND, label, Why.ARCHIVED, f"{text.lost} characters")
         for child, why in lacking(self._document, "comments", "tasks").items():
             if child in ("comments", "tasks"):
                 yield Loss(f"{self._key}/{child}", _COMMENTS, f"{child} of {self._label}", Why.LACKING, why)

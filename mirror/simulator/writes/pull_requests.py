@@ -148,6 +148,8 @@ def _change(call: Write, pull: PullRequest) -> None:
     value = repository.branch(destination)
     if value is None and destination != pull.destination:
         raise BadRequest(f"branch not found: {destination}")
+    if call.switches.changes_clear_what_they_omit:
+        given = {"reviewers": [], "close_source_branch": False, **given}
     if "reviewers" in given:
         pull.reviewers = _reviewers(call, repository, pull.author)
     if destination != pull.destination and value is not None:

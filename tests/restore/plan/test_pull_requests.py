@@ -48,7 +48,7 @@ def test_an_open_one_is_made_anew() -> None:
         {"user": BOB, "role": "REVIEWER", "state": "approved", "approved": True},
         {"user": ANN, "role": "PARTICIPANT", "state": "changes_requested"},
     ]
-    [made] = _planned(_one(pull(draft=True, reviewers=[BOB], participants=people)))
+    made, asking = _planned(_one(pull(draft=True, reviewers=[BOB], participants=people)))
     assert isinstance(made, Step) and made.key == KEY and made.stage is Stage.PULL_REQUESTS
     text = (
         "*Pull request 12 of acme/website, by Ann Archer, 2026-03-02; approved by Bob Baker; "
@@ -59,12 +59,17 @@ def test_an_open_one_is_made_anew() -> None:
         "reviewers": [{"uuid": "{bob}"}], "close_source_branch": True, "draft": True,
     }  # fmt: skip
     assert isinstance(made.action, Call) and made.action.endpoint is endpoints.NEW_PULL_REQUEST
-    assert body(made) == {**change, "source": {"branch": {"name": "topic"}}}
+    opened = {name: value for name, value in change.items() if name != "reviewers"}
+    assert body(made) == {**opened, "source": {"branch": {"name": "topic"}}}
     parts: dict[str, str | int | Made] = {**TARGET.parts, "id": Made(KEY, "id")}
     assert made.change == Call("PUT", endpoints.CHANGED_PULL_REQUEST, parts, change)
     assert made.after == ("website/repository", "website/branches")
     assert {**change, "destination.branch.name": "main"}.items() >= made.wanted.items()
     assert len(made.wanted) == len(change) - 1  # without the reviewers
+    # Reviewers come last, and get no mail about each comment.
+    assert isinstance(asking, Step) and asking.stage is Stage.COMMENTS and asking.after == (KEY,)
+    assert asking.action == made.change and asking.wanted == {"reviewers": [{"uuid": "{bob}"}]}
+    assert asking.is_passing and asking.find == Find(endpoints.PULL_REQUEST, parts)
     told = "its branches have the same content at the target"
     assert made.excuses == (Excuse(400, "no changes", Why.ARCHIVED, told),)
 
@@ -95,7 +100,7 @@ def test_reviewers_are_those_of_the_target() -> None:
     source = _one(pull(reviewers=[ANN, BOB, eve, nobody]))
     target = Target("spare", "site", frozenset({"{bob}", "{neo}"}))
     planned = _planned(source, Options(people={"{ann}": "{neo}"}), target)
-    step = steps(planned)[KEY]
+    step = steps(planned)[f"{KEY}/reviewers"]
     assert body(step)["reviewers"] == [{"uuid": "{neo}"}, {"uuid": "{bob}"}]
     told = losses(planned)
     assert [one.why for one in told.values()] == [Why.PERSON, Why.PERSON]
