@@ -44,6 +44,10 @@ WINGS = {
         {"backup"}, {"visits", "conclusion"}, {"workspace", "repository", "stored"}, {"turn", "absence"},
         {"entries", "git", "api_refused"}, {"brake", "failures"}, {"context"}, {"results"},
     ),
+    "restore": (
+        {"into"}, {"carry", "restore", "secrets"}, {"comparison", "plan", "pushing"},
+        {"people", "refs", "report", "server"}, {"lfs"},
+    ),
     "cli": ({"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"terminal", "system"}),
     "simulator": (
         {"server"}, {"app"}, {"writes"}, {"api", "git"}, {"rate_limits"},
