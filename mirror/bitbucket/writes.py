@@ -83,7 +83,7 @@ class Write:
 
     `who` is the account (its uuid) or group (its slug) in the path, `person` the place of that account: the
     thing is about a person. `people` is a list of accounts in the body. `branches` are objects that name a
-    branch, which must exist.
+    branch, which must exist. `title` is what people call a thing, where that is not its key.
     """
 
     endpoint: Endpoint
@@ -101,12 +101,15 @@ class Write:
     again: tuple[Again, ...] = ()
     not_there: tuple[NotThere, ...] = ()
     needs_user: bool = False
+    title: str = ""
     form: Callable[[JsonObject], JsonObject] = dict
 
     def name(self, shown: JsonObject) -> str:
-        """What people call the thing: its key, or the name of the person that it is about."""
+        """What people call the thing: its title, its key, or the name of the person that it is about."""
         if self.person is not None:
             return name_of(value_at(shown, self.person))
+        if self.title and value_at(shown, self.title):
+            return str(value_at(shown, self.title))
         return " ".join(str(one) for name in self.key if (one := value_at(shown, name)) not in (None, ""))
 
     @property
@@ -198,10 +201,12 @@ def _nobody(_several: Any) -> Json:
 
 # -- the kinds
 
+# Texts that the names of the endpoints do not have: those stand in messages, too.
 _NO_USER = (
-    NotThere(404, "user"), NotThere(400, "does not have access"), NotThere(400, "not a member"),
+    NotThere(404, "no user"), NotThere(404, "no such user"), NotThere(404, "user not found"),
+    NotThere(400, "does not have access"), NotThere(400, "not a member"),
 )  # fmt: skip
-_NO_GROUP = (NotThere(404, "group"),)
+_NO_GROUP = (NotThere(404, "no group"), NotThere(404, "no such group"), NotThere(404, "group not found"))
 # Trackers are gone: their events may be unknown, and no access token has their scope.
 _NO_LONGER = tuple(
     Again(status, "events", "without the events of issues", _without_issues) for status in (400, 403)
@@ -248,7 +253,7 @@ PROJECT_REVIEWERS = _reviewers(api.PROJECT_REVIEWERS, _PROJECT, "user")
 PROJECT_MODEL_SETTINGS = replace(_set(api.PROJECT_MODEL_SETTINGS, _PROJECT, _MODEL), form=_model)
 PROJECT_KEYS = Write(
     _to(api.PROJECT_KEYS, _PROJECT_KEYS), "POST", ("key", "label", "comment"), ("key",), is_fixed=True,
-    needs_user=True, form=_key,
+    needs_user=True, title="label", form=_key,
 )  # fmt: skip
 PROJECT_USERS = _permission(api.PROJECT_USERS, _PROJECT_PERMISSIONS, person=True)
 PROJECT_GROUPS = _permission(api.PROJECT_GROUPS, _PROJECT_PERMISSIONS, person=False)
@@ -271,7 +276,7 @@ BRANCH_RESTRICTIONS = replace(
 )  # fmt: skip
 DEPLOY_KEYS = replace(
     _made(api.DEPLOY_KEYS, _KEYS, ("key", "label", "comment"), ("key",)),
-    id="id", needs_user=True, form=_key,
+    id="id", needs_user=True, title="label", form=_key,
 )  # fmt: skip
 HOOKS = _hooks(api.HOOKS)
 USER_PERMISSIONS = _permission(api.USER_PERMISSIONS, _PERMISSIONS, person=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from mirror.auth.secrets import Secret as SecretValue
@@ -186,12 +187,16 @@ class Executor:
             self._note_answer(step, Is.MADE, found)
             return Entry.of(step, Outcome.MADE)
         # What is secret cannot be compared: it is set again.
-        is_open = bool(differing) or (change is not None and _has_secret(change))
+        fixed = [name for name in differing if name in step.fixed]
+        is_open = fixed != differing or (change is not None and _has_secret(change))
         if is_open and change is not None and (self._overwrite or is_ours or was_sent):
-            return await self._send(step, change, Outcome.CHANGED, is_ours=is_ours)
+            entry = await self._send(step, change, Outcome.CHANGED, is_ours=is_ours)
+            told = [entry.message, f"another value of {', '.join(fixed)} stays" if fixed else ""]
+            return replace(entry, message="; ".join(one for one in told if one))
         if not differing or step.is_passing:
             return Entry.of(step, Outcome.FOUND)
-        text = f"it is there with another value of {', '.join(differing)} (see --overwrite)"
+        hint = "which no request changes" if fixed == differing else "(see --overwrite)"
+        text = f"it is there with another value of {', '.join(differing)} {hint}"
         return Entry.of(step, Outcome.DIFFERS, text)
 
     def _differing(self, step: Step, found: JsonObject) -> list[str]:

@@ -124,7 +124,6 @@ class Why(StrEnum):
     LACKING = "the backup does not have it"
     ARCHIVED = "only the archive has it"
     UNPUBLISHED = "its author has not published it"
-    SAME = "another one is the same"
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,8 @@ class Step:
     done. `wanted` are the fields (dotted) that are compared where the thing exists; `change` is sent where
     they differ and it may be overwritten, or where this restore made what has it by default.
     `needs_user`: Bitbucket takes it from a user's credential only. `is_passing`: the step only prepares
-    others; where it finds something else that it may not change, nothing is told or owed.
+    others; where it finds something else that it may not change, nothing is told or owed. `fixed` are wanted
+    fields that `change` does not set.
     """
 
     key: str
@@ -152,6 +152,7 @@ class Step:
     excuses: tuple[Excuse, ...] = ()
     needs_user: bool = False
     is_passing: bool = False
+    fixed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

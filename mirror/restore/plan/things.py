@@ -111,16 +111,19 @@ class _Thing:
                 if write.hidden.is_needed:
                     return None
         parts = {**place.parts, "who": str(value_at(self._shown, write.who))} if write.who else place.parts
+        change, wanted = self._change(parts, body, formed), self._wanted(formed)
+        names = write.change.fields if write.change is not None else None
         return Step(
             self._key, self._row.kind, self._label,
             Call(write.method, write.endpoint, parts, body or None),
             _sent_by(self._row).stage, place.after,
             Find(self._row.endpoint, place.parts, self._natural()),
-            self._change(parts, body, formed),
-            self._wanted(formed),
+            change,
+            wanted,
             tuple(self._retries(body)),
             tuple(Excuse(one.status, one.text, Why.PERSON) for one in write.not_there),
             write.needs_user,
+            fixed=tuple(name for name in wanted if names is not None and name not in names),
         )  # fmt: skip
 
     def _lose(self, why: Why, detail: str = "", *, of: str = "") -> None:
