@@ -47,7 +47,7 @@ def _reviewed(api: SimRepository) -> None:
     pull.comment("Which tab?", author=ann, parent=removed)
     pull.delete_comment(removed)
     pull.delete_comment(pull.comment("Nothing.", author=ann))
-    pull.comment("In general: fine.", author=ann)
+    pull.comment("In general: fine." + " Very." * 6_000, author=ann)
     pull.add_task("Explain three", author=ann, comment=thread)
     pull.add_task("Ship it", author=eve)
     pull.tasks[0].resolved = True

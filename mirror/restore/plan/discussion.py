@@ -90,10 +90,10 @@ class Discussion:
             Call("POST", where.several, where.parts, body), Stage.COMMENTS, after, find,
             change=Call("PUT", where.single, single, {"content": body["content"]}),
             wanted={"content.raw": text.text},
-            retries=(Retry(400, "inline", _NO_PLACE),) if "inline" in body else (),
+            retries=text.retries("content.raw")
+            + ((Retry(400, "inline", _NO_PLACE),) if "inline" in body else ()),
             excuses=where.excuses,
         )  # fmt: skip
-        yield from _cut(key, where.kind, f"comment {identifier} on {where.label}", text)
         if "inline" in body and isinstance(get(comment, "resolution"), dict):
             yield self._resolution(key, identifier, find, single)
 
@@ -142,9 +142,8 @@ class Discussion:
             key, _TASKS, label, Call("POST", endpoints.PULL_REQUEST_TASKS, where.parts, body), Stage.COMMENTS,
             after, find,
             change=Call("PUT", endpoints.PULL_REQUEST_TASK, single, {"content": body["content"]}),
-            wanted={"content.raw": text.text},
+            wanted={"content.raw": text.text}, retries=text.retries("content.raw"),
         )  # fmt: skip
-        yield from _cut(key, _TASKS, label, text)
         if string(task, "state") == "RESOLVED":
             done = Find(find.endpoint, find.parts, {"state": "RESOLVED"}, marker)
             resolve = Call("PUT", endpoints.PULL_REQUEST_TASK, single, {"state": "RESOLVED"})
@@ -195,8 +194,3 @@ def _place(place: Anchor) -> str:
 
 def _one_space(text: Text) -> Text:
     return Text(text.raw.strip(), text.people)
-
-
-def _cut(key: str, kind: str, label: str, text: Written) -> Iterator[Loss]:
-    if text.lost:
-        yield Loss(f"{key}/text", kind, f"the end of {label}", Why.ARCHIVED, f"{text.lost} characters")

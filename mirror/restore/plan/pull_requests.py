@@ -109,13 +109,13 @@ class _PullRequest:
             return
         text = self._text(ends)
         reviewers = [one for one in self._reviewers() if not isinstance(one, Loss)]
-        body = self._body(ends, text.text, [uuid for _, uuid in reviewers])
+        body = self._body(ends, text, [uuid for _, uuid in reviewers])
         yield from self._branch(ends)
-        yield self._opening(ends, body)
-        yield from self._losses(text)
+        yield self._opening(ends, body, text)
+        yield from self._losses()
         yield from Discussion.of(self._where(), self._document).steps()
         if reviewers:
-            yield self._asking(body, reviewers)
+            yield self._asking(body, text, reviewers)
 
     def _branch(self, ends: Ends) -> Iterator[Step]:
         """What makes its source branch, where the repository does not have it."""
@@ -136,18 +136,18 @@ class _PullRequest:
         original = text_of(self._pull, people, "description") or text_of(self._pull, people, "summary")
         return written(self._line(ends), original, DESCRIPTION_MAX)
 
-    def _body(self, ends: Ends, text: str, reviewers: list[str]) -> JsonObject:
+    def _body(self, ends: Ends, text: Written, reviewers: list[str]) -> JsonObject:
         """Everything that a change may set: Bitbucket takes away reviewers, and more, that a change omits."""
         return {
             "title": string(self._pull, "title") or self._label,
-            "description": text,
+            "description": text.text,
             "destination": {"branch": {"name": ends.destination}},
             "reviewers": [{"uuid": uuid} for uuid in reviewers],
             "close_source_branch": get(self._pull, "close_source_branch") is True,
             "draft": get(self._pull, "draft") is True,
         }
 
-    def _opening(self, ends: Ends, body: JsonObject) -> Step:
+    def _opening(self, ends: Ends, body: JsonObject, text: Written) -> Step:
         """Opens it, without reviewers: they are asked once the discussion is there, and get no mail about
         each comment."""
         opened = {name: value for name, value in body.items() if name != "reviewers"}
@@ -161,11 +161,11 @@ class _PullRequest:
             change=Call("PUT", endpoints.CHANGED_PULL_REQUEST, self._parts, body),
             wanted={name: value for name, value in body.items() if name not in _NOT_COMPARED}
             | {"destination.branch.name": ends.destination},
-            retries=(Retry(400, "reviewers", _NO_REVIEWERS),),
+            retries=(*text.retries("description"), Retry(400, "reviewers", _NO_REVIEWERS)),
             excuses=(Excuse(400, "no changes", Why.ARCHIVED, _NOTHING),),
         )  # fmt: skip
 
-    def _asking(self, body: JsonObject, reviewers: list[tuple[str, str]]) -> Step:
+    def _asking(self, body: JsonObject, text: Written, reviewers: list[tuple[str, str]]) -> Step:
         """Asks the reviewers. Those of one that is there already are nobody's fault: whoever restores cannot
         review what they open."""
         named_ = tuple((plain(name), {"uuid": uuid}) for name, uuid in reviewers)
@@ -173,7 +173,10 @@ class _PullRequest:
             f"{self._key}/reviewers", KIND, f"the reviewers of {self._label}",
             Call("PUT", endpoints.CHANGED_PULL_REQUEST, self._parts, body), Stage.COMMENTS, (self._key,),
             Find(endpoints.PULL_REQUEST, self._parts), wanted={"reviewers": body["reviewers"]},
-            retries=(Retry(400, "reviewers", _NO_REVIEWERS, named=named_),), is_passing=True,
+            retries=(
+                *text.retries("description"), Retry(400, "reviewers", _NO_REVIEWERS, named=named_)
+            ),
+            is_passing=True,
         )  # fmt: skip
 
     def _find(self, ends: Ends) -> Find:
@@ -226,13 +229,9 @@ class _PullRequest:
                 label = f"{plain(person(one))}, reviewer of {self._label}"
                 yield Loss(f"{self._key}/reviewer/{uuid or index}", KIND, label, Why.PERSON)
 
-    def _losses(self, text: Written) -> Iterator[Loss]:
-        """The people who are not there, the end of a text that was cut, and the discussion that the backup
-        does not have, or not as it was."""
+    def _losses(self) -> Iterator[Loss]:
+        """The people who are not there, and the discussion that the backup lacks or has as it was before."""
         yield from (one for one in self._reviewers() if isinstance(one, Loss))
-        if text.lost:
-            label = f"the end of the description of {self._label}"
-            yield Loss(f"{self._key}/text", KIND, label, Why.ARCHIVED, f"{text.lost} characters")
         for child, why in lacking(self._document, "comments", "tasks").items():
             if child in ("comments", "tasks"):
                 yield Loss(f"{self._key}/{child}", _COMMENTS, f"{child} of {self._label}", Why.LACKING, why)

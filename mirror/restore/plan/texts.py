@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from mirror.bitbucket.readable.mentions import replace_mentions
 from mirror.bitbucket.readable.values import Text
 from mirror.model import time_from_text
+from mirror.restore.plan.steps import Retry
 
-# Bitbucket publishes no limits. Comments are known to be refused above this by its sibling for data centers;
-# descriptions of more than this were taken. A text that Bitbucket held is never cut below its own length.
+# Bitbucket publishes no limits. Its sibling for data centers refuses longer comments; descriptions of so many
+# characters were taken. A longer text is sent all the same, and cut only where it is refused.
 COMMENT_MAX = 32_768
 DESCRIPTION_MAX = 250_000
+_TOLD = "its end was refused, because it is too long: the backup has it"
 _CUT = "\n\n*The text goes on in the backup.*"
 _NAME_MAX = 200
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$^!])")
@@ -25,21 +27,22 @@ _TICKS = re.compile("`+")
 
 @dataclass(frozen=True)
 class Written:
-    """A text that is sent. `lost` is the number of characters that it lacks."""
+    """A text that is sent, and `cut`, what is sent where the text is too long."""
 
     text: str
-    lost: int = 0
+    cut: str | None = None
+
+    def retries(self, field: str) -> tuple[Retry, ...]:
+        """How the request is sent again, whose `field` has the text."""
+        return () if self.cut is None else (Retry(400, field, _TOLD, self.cut),)
 
 
 def written(line: str, text: Text, most: int, *, apart: str = "\n\n") -> Written:
-    """The text below `line`, or `apart` from it in another way. It is cut where it is longer than `most`
-    characters and than it was."""
+    """The text below `line`, or `apart` from it in another way; above `most` characters it may be cut."""
     whole = line + (apart + without_mentions(text) if text else "")
-    most = max(most, len(text.raw))
     if len(whole) <= most:
         return Written(whole)
-    kept = max(len(line), most - len(_CUT))
-    return Written(whole[:kept] + _CUT, len(whole) - kept)
+    return Written(whole, whole[: most - len(_CUT)] + _CUT)
 
 
 def without_mentions(text: Text) -> str:

@@ -131,6 +131,9 @@ async def test_another_server_refuses_a_place_and_no_more(tmp_path: Path, store:
     assert report.exit_code == 0, report.lines()
     [lost] = [one for one in titled(api, TITLE).comments if "Never was." in one.text]
     assert lost.inline is None and "on `src/none.txt`, line 1*" in lost.text
+    [long] = [one for one in titled(api, TITLE).comments if "In general" in one.text]
+    assert len(long.text) == 32_768 and long.text.endswith("*The text goes on in the backup.*")
+    assert "its end was refused, because it is too long" in "\n".join(report.lines())
     assert "its place in the code was refused" in "\n".join(report.lines())
 
 

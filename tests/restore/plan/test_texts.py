@@ -48,12 +48,13 @@ def test_times_are_of_utc() -> None:
     assert day("*soon*") == r"\*soon\*" and minute("") == "at an unknown time"
 
 
-def test_a_long_text_is_cut_and_the_rest_is_counted() -> None:
+def test_a_long_text_is_cut_where_it_is_refused() -> None:
     short = written("*A*", Text("x" * 90), 100)
-    assert (short.text, short.lost) == ("*A*\n\n" + "x" * 90, 0)
+    assert (short.text, short.cut, short.retries("f")) == ("*A*\n\n" + "x" * 90, None, ())
     long = written("*A*", Text("x" * 98), 100)
-    assert len(long.text) == 100 and long.text.endswith("x\n\n*The text goes on in the backup.*")
-    assert long.lost == 103 - (100 - len("\n\n*The text goes on in the backup.*"))
-    # Bitbucket held as much, so it takes as much.
-    assert len(written("*A*", Text("x" * 500), 100).text) == 500
+    assert long.text == "*A*\n\n" + "x" * 98
+    assert long.cut is not None and len(long.cut) == 100
+    assert long.cut.endswith("x\n\n*The text goes on in the backup.*")
+    [retry] = long.retries("content.raw")
+    assert (retry.status, retry.field, retry.value) == (400, "content.raw", long.cut)
     assert written("*A*", Text("  \n"), 100).text == "*A*"
