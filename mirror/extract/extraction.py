@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -195,29 +195,36 @@ def _copy(
     source = folder.mirror(mirror)
     job = CopyJob(str(source), str(place), recorded.refs, dict(recorded.pins), options.form.work_trees)
     result: CopyResult = options.do(job, lambda text: options.report(folder.full_name, f"{mirror}: {text}"))
-    where = folder.relative(source)
+    texts = (*_damage(mirror, folder.relative(source), result), *_not_laid_out(mirror, place.name, result))
+    done.problems += [(code, f"{folder.full_name}: {text}") for code, text in texts]
+    if result.made is None:
+        raise _NoMirror
+    return result.made
+
+
+def _damage(mirror: str, where: str, result: CopyResult) -> Iterator[tuple[int, str]]:
+    """What is damaged in a mirror, which is at `where` in the store, and which refs do not come for it."""
     for problem in result.damage:
         file = f"{where}/{problem.file}" if problem.file else where
         what = f" {problem.object}" if problem.object else ""
-        done.problems.append((4, f"{folder.full_name}: {file} is damaged:{what} {problem.problem}"))
-    if result.made is None:
-        raise _NoMirror
+        yield 4, f"{file} is damaged:{what} {problem.problem}"
     for ref, lack in sorted(result.lacking.items())[:_LEFT_OUT_TOLD]:
-        text = f"{mirror} comes without {name_to_json(ref)}, because {lack}"
-        done.problems.append((4, f"{folder.full_name}: {text}"))
+        yield 4, f"{mirror} comes without {name_to_json(ref)}, because {lack}"
     more = len(result.lacking) - _LEFT_OUT_TOLD
     if more > 0:
-        done.problems.append((4, f"{folder.full_name}: {mirror} comes without {more} more refs"))
+        yield 4, f"{mirror} comes without {more} more refs"
+
+
+def _not_laid_out(mirror: str, name: str, result: CopyResult) -> Iterator[tuple[int, str]]:
+    """The files that the clone called `name` has and its work tree cannot have."""
     for one in result.left_out[:_LEFT_OUT_TOLD]:
         path = name_to_json(one.path) or "the top folder"
-        done.problems.append((3, f"{folder.full_name}: {mirror}/{path} is not laid out: {one.reason}"))
+        yield 3, f"{mirror}/{path} is not laid out: {one.reason}"
     more = len(result.left_out) - _LEFT_OUT_TOLD
     if more > 0:
-        done.problems.append((3, f"{folder.full_name}: {more} more files of {mirror} are not laid out"))
+        yield 3, f"{more} more files of {mirror} are not laid out"
     if result.left_out:
-        text = f"git has them all the same: clone {place.name}, or list them there with git ls-tree -r HEAD"
-        done.problems.append((3, f"{folder.full_name}: {text}"))
-    return result.made
+        yield 3, f"git has them all the same: clone {name}, or list them there with git ls-tree -r HEAD"
 
 
 def _add_objects(
