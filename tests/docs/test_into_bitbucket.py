@@ -16,7 +16,7 @@ import pytest
 from mirror.config import load
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
-from tests.docs.test_recipes import DOCS, INTO_BITBUCKET, recipes
+from tests.docs.test_recipes import DOCS, is_into_bitbucket, recipes
 from tests.e2e.helpers import write_config
 from tests.place import Place
 from tests.restore.carry.target import EMAIL, WORKSPACE, Upstream, upstream
@@ -83,8 +83,8 @@ def accident(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accident]:
 
 
 def test_each_recipe_works_and_the_restore_can_be_repeated(accident: Accident) -> None:
-    found = [code for code in recipes("restore.md") if INTO_BITBUCKET in code]
-    assert len(found) >= 4
+    found = [code for code in recipes("restore.md") if is_into_bitbucket(code)]
+    assert len(found) >= 4 and any("mirror drill" in code for code in found)
     # What restores one thing belongs beside a repository that is there.
     for code in sorted(found, key=lambda code: "--only" in code):
         before = len(accident.target.requests)

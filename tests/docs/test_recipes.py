@@ -28,8 +28,8 @@ NAMES = [
     b"refs/heads/latin-\xe9\xa0", b"refs/heads/$HOME;`date`", b"refs/tags/%s-\xff", b"refs/heads/-n",
     b"refs/changes/1", b"refs/heads/a&b|c>d",
 ]  # fmt: skip
-# Recipes with this word are run by `test_into_bitbucket`.
-INTO_BITBUCKET = "bitbucket:"
+# Recipes with one of these words are run by `test_into_bitbucket`, on a whole workspace.
+INTO_BITBUCKET = ("bitbucket:", "mirror drill")
 # The names of the pages' examples.
 STORED = "4d/4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
 SNAPSHOT, FOLDER, WORKSPACE = "20261123T020000Z", "website~5e6f7a8b", "acme~1a2b3c4d"
@@ -40,13 +40,17 @@ def recipes(page: str) -> list[str]:
     return [code for kind, code in BLOCK.findall((DOCS / page).read_text()) if kind == "sh"]
 
 
+def is_into_bitbucket(code: str) -> bool:
+    return any(word in code for word in INTO_BITBUCKET)
+
+
 def all_recipes() -> list[tuple[str, int]]:
     """Every recipe but those into Bitbucket, by page and number."""
     return [
         (page.name, number)
         for page in sorted(DOCS.glob("*.md"))
         for number, code in enumerate(recipes(page.name))
-        if INTO_BITBUCKET not in code
+        if not is_into_bitbucket(code)
     ]
 
 
