@@ -22,6 +22,7 @@ from mirror.git.pack.limits import PackLimits
 from mirror.git.wire.client import GitLogin
 from mirror.git.workers.clock import Watch
 from mirror.git.workers.job import Clock, OnProgress, no_progress
+from mirror.http import network
 
 _NOT_REQUESTED = "not requested, because of an earlier failure"
 
@@ -42,7 +43,7 @@ class LfsJob:
     login: GitLogin | None = None
     silence_timeout: float = 300.0
     width: int = 4
-    pause: float = 1.0
+    pause: float = field(default_factory=lambda: network.PAUSE)
 
     def do(self, progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> LfsResult:
         """See `download_missing`."""
@@ -75,7 +76,7 @@ class LfsPushJob:
     dry_run: bool = False
     silence_timeout: float = 300.0
     width: int = 4
-    pause: float = 1.0
+    pause: float = field(default_factory=lambda: network.PAUSE)
 
     def do(self, progress: OnProgress, _clock: Clock, _limits: PackLimits, /) -> LfsPushResult:
         """See `upload_missing`."""
