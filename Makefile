@@ -9,7 +9,7 @@ demo: $(READY)
 	@$(VENV)/bin/mirror demo
 
 test: check
-	$(VENV)/bin/pytest -n 2
+	$(VENV)/bin/pytest -n 2 --dist worksteal
 
 # The crash and history suites at every step: takes hours. Prints how much it tried, and appends it to soak.jsonl.
 soak: $(READY)

@@ -26,6 +26,15 @@ def _impatient_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "PAUSE", 0.01)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _plain_environment() -> Iterator[None]:
+    """Leave the machine's own certificates out: every run of every test would load them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 _START_PROCESS = pool.start_process
 
 
@@ -55,8 +64,24 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield Place(tmp_path, simulator, load(write_config(tmp_path, simulator, token)))
 
 
+MEMORY = Path("/dev/shm")
+MEMORY_MIN = 4 << 30
+
+
+def _has_room_in_memory() -> bool:
+    """Whether a memory file system has MEMORY_MIN bytes left, and lets programs be executed."""
+    if not os.access(MEMORY, os.W_OK):
+        return False
+    found = os.statvfs(MEMORY)
+    return found.f_bavail * found.f_frsize >= MEMORY_MIN and not found.f_flag & os.ST_NOEXEC
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Let all processes of a run write their counts to one file."""
+    """Keep the tests' folders in memory, unless TMPDIR names a place: they are fsynced all the time. Let all
+    processes of a run write their counts to one file."""
+    if "TMPDIR" not in os.environ and _has_room_in_memory():
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
     if not hasattr(config, "workerinput") and COUNTS not in os.environ:
         descriptor, os.environ[COUNTS] = tempfile.mkstemp(prefix="mirror-counts-")
         os.close(descriptor)
