@@ -111,7 +111,7 @@ async def test_a_pipe_or_a_device_is_refused_at_once(
     for name in ("pipe", "zero"):
         source = SecretSource(kind, name if kind == "credential" else str(tmp_path / name))
         with pytest.raises(UsageError, match="a pipe or a device"):
-            await asyncio.wait_for(read_secret(source, environment=environment), 5)
+            await asyncio.wait_for(read_secret(source, environment=environment), 60)
 
 
 async def test_a_directory_is_not_a_secret_file(tmp_path: Path) -> None:

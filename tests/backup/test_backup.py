@@ -459,7 +459,7 @@ def test_a_stopped_run_says_so_and_keeps_what_it_finished(tmp_path: Path, number
     token = world.add_workspace_access_token("acme", SCOPES)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with Simulator(world) as simulator:
-        simulator.order(Fault("GET /acme/website.git/*", "slow", seconds=30, times=5))
+        simulator.order(Fault("GET /acme/website.git/*", "slow", seconds=600, times=5))
         config = str(write_config(tmp_path, simulator, token))
         running = subprocess.Popen(
             [sys.executable, "-m", "mirror", "backup", "-c", config],
@@ -470,12 +470,12 @@ def test_a_stopped_run_says_so_and_keeps_what_it_finished(tmp_path: Path, number
             start_new_session=True,
         )
         runs = tmp_path / "store" / "workspaces"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not list(runs.glob("*/repositories/api~*/state.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)
         os.killpg(running.pid, number)
-        out, _ = running.communicate(timeout=20)
+        out, _ = running.communicate(timeout=60)
     assert running.returncode == 130, out
     assert "acme/website" in out
     assert "pending" in out

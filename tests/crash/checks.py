@@ -20,7 +20,7 @@ from tests.crash.zygote import Ended
 
 _LEFTOVER = re.compile(r"\.tmp$|\.tmp-|\.new$|^tmp_pack_|^tmp_obj_|^incoming-|^tmp-|\.lock$")
 _HARMLESS = re.compile(r"^(dangling|unreachable|notice:|Checking|Verifying) ?")
-SECONDS = 5.0
+SECONDS = 30.0
 
 Snapshots = dict[str, dict[str, str]]
 

@@ -459,7 +459,7 @@ async def test_killed_in_the_middle_of_an_object_nothing_is_asked_for_twice(tmp_
             process.wait()
         left = part.stat().st_size
         simulator.requests.clear()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:  # the workers die with their parent, and so does the lock
             done = mirror("backup", "-c", str(config), "--json")
             if done.returncode != 11 or time.monotonic() > deadline:

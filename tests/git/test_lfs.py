@@ -172,8 +172,8 @@ def test_what_was_rewritten_is_held_too(scene: Scene) -> None:
 def test_a_download_that_breaks_off_is_resumed(scene: Scene, kind: Any) -> None:
     [oid] = scene.commit(content(1, 900_000))
     scene.fetch()
-    scene.simulator.order(Fault(MEDIA, kind, times=3, after=200_000, seconds=4.0))
-    result = scene.download_missing(silence_timeout=0.5)
+    scene.simulator.order(Fault(MEDIA, kind, times=3, after=200_000, seconds=20.0))
+    result = scene.download_missing(silence_timeout=1.0 if kind == "stall" else 30.0)
     assert result.missing == {}
     assert scene.held() == {oid}
     if kind == "cut_pack" and scene.simulator.switches.lfs_ranges:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mirror.git.failures import GitUnreachable
 from mirror.git.mirrors.fetch import FetchJob
 from mirror.git.pack.limits import DEFAULT_LIMITS, MEMORY, PackLimits
 from mirror.git.workers.pool import WorkerPool
@@ -36,7 +35,7 @@ async def test_giants_do_not_hold_up_dwarfs(repository: Path, tmp_path: Path) ->
             giants = [
                 asyncio.create_task(
                     pool.run(
-                        FetchJob(str(tmp_path / f"giant-{n}.git"), f"{slow.url}/up.git", silence_timeout=8)
+                        FetchJob(str(tmp_path / f"giant-{n}.git"), f"{slow.url}/up.git", silence_timeout=60)
                     )
                 )
                 for n in range(3)
@@ -48,8 +47,9 @@ async def test_giants_do_not_hold_up_dwarfs(repository: Path, tmp_path: Path) ->
             done = await asyncio.gather(*dwarfs)
             assert [one.received_objects for one in done] == [2] * 6
             assert not any(giant.done() for giant in giants[:2])
-            ends = await asyncio.gather(*giants, return_exceptions=True)
-            assert all(isinstance(end, GitUnreachable) for end in ends)
+            for giant in giants:
+                giant.cancel()
+            await asyncio.gather(*giants, return_exceptions=True)
 
 
 def test_memory_bounds_what_is_held() -> None:

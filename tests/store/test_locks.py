@@ -36,7 +36,7 @@ def hold(path: Path) -> subprocess.Popen[str]:
 
 
 def end(child: subprocess.Popen[str]) -> None:
-    child.communicate(timeout=10)
+    child.communicate(timeout=60)
 
 
 async def test_the_lock_file_says_who_holds_it(tmp_path: Path) -> None:
