@@ -36,6 +36,7 @@ from mirror.config.settings import (
     Runs,
     Schedule,
     SecretShape,
+    WebConfig,
     WorkspaceConfig,
     duration_text,
 )
@@ -43,13 +44,14 @@ from mirror.errors import ConfigError, Fault, UsageError
 
 # Designed, but not implemented yet: refused with that reason, never silently ignored.
 NOT_BUILT = {
-    "web",
+    "web.listen", "web.token", "web.trusted_proxies",
     "schedule.drill",
 }  # fmt: skip
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, Limits, Runs,
     shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
-    NotifyConfig, PingConfig, shape.OAuthConsumerShape, shape.AppPasswordShape, shape.ConnectJwtShape,
+    NotifyConfig, PingConfig, WebConfig, shape.OAuthConsumerShape, shape.AppPasswordShape,
+    shape.ConnectJwtShape,
 )  # fmt: skip
 
 

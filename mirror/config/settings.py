@@ -38,8 +38,8 @@ from mirror.retention import Policy
 
 __all__ = [
     "BitbucketUrls", "Brake", "ByteSize", "Config", "Cron", "Every", "Expiry", "Limits", "NetworkConfig",
-    "NotifyConfig", "Parts", "PingConfig", "Retention", "Runs", "Schedule", "Trigger", "WorkspaceConfig",
-    "duration_text",
+    "NotifyConfig", "Parts", "PingConfig", "Retention", "Runs", "Schedule", "Trigger", "WebConfig",
+    "WorkspaceConfig", "duration_text",
 ]  # fmt: skip
 
 # Scalars are strict: YAML has typed them already. Values of the final type are accepted as well.
@@ -372,6 +372,16 @@ class PingConfig:
     url: Secret = Field(description="The source of the ping URL, which is a secret.")
 
 
+@section(frozen=True, config=RULES)
+class WebConfig:
+    """Metrics for Prometheus."""
+
+    textfile: LocalPath = Field(
+        description="The file for node_exporter's textfile collector, rewritten after each run.",
+        examples=["/var/lib/node_exporter/mirror.prom"],
+    )
+
+
 @dataclass(frozen=True)
 class Config:
     """The whole configuration. `source` is its file, if it has one. `credentials` are those of workspaces
@@ -386,6 +396,7 @@ class Config:
     runs: Runs = field(default_factory=Runs)
     notify: NotifyConfig | None = None
     ping: PingConfig | None = None
+    web: WebConfig | None = None
     source: Path | None = None
     expiries: tuple[Expiry, ...] = ()
     credentials: tuple[Credential, ...] = ()

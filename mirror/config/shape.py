@@ -51,6 +51,7 @@ from mirror.config.settings import (
     Schedule,
     Secret,
     Text,
+    WebConfig,
     WorkspaceConfig,
 )
 from mirror.retention import Policy
@@ -257,6 +258,7 @@ class ConfigShape(_Shape):
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="How servers are reached.")
     notify: NotifyConfig | None = Field(None, description="Who is told what. Left out: nobody.")
     ping: PingConfig | None = Field(None, description="Which monitoring service is pinged.")
+    web: WebConfig | None = Field(None, description="Where metrics are written.")
 
     @model_validator(mode="after")
     def _one_way(self) -> ConfigShape:
@@ -295,6 +297,7 @@ class ConfigShape(_Shape):
             runs=self.runs,
             notify=self.notify,
             ping=self.ping,
+            web=self.web,
             source=source,
             credentials=default,
         )

@@ -18,6 +18,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from mirror import backup, prune, verify
 from mirror.bitbucket.client.budget import Budget
+from mirror.browse.figures import figures
 from mirror.config import WARN_DAYS, Config, expiring
 from mirror.connect.notices import Notices
 from mirror.daemon.lanes import Lane
@@ -27,6 +28,7 @@ from mirror.daemon.preflight import check
 from mirror.daemon.schedule import Kind, describe, first_run, make_trigger, triggers
 from mirror.errors import Cancelled, ConfigError, MirrorError, NoStore
 from mirror.logs import get_logger
+from mirror.metrics import textfile
 from mirror.model import Clock, Run, time_from_text, time_text
 from mirror.notify.conditions import Report
 from mirror.store.reading.reader import Store
@@ -238,6 +240,7 @@ class _Service:
         self._ended[kind] = self._clock.now()
         self._notices.ended(kind, result)
         self._report_state()
+        await _write_metrics(self.config)
 
     async def _work(self, kind: Kind, config: Config) -> Run:
         clock, environment = self._clock, self._environment
@@ -332,6 +335,12 @@ class _Service:
             while True:
                 self._notifier.send(WATCHDOG=1)
                 await asyncio.sleep(seconds)
+
+
+async def _write_metrics(config: Config) -> None:
+    """Write the textfile, if one is configured, in a thread: it reads the whole store's status."""
+    if config.web is not None:
+        await asyncio.to_thread(textfile.update, config.web.textfile, lambda: figures(config))
 
 
 def _last_began(store: Path) -> dict[Kind, datetime]:

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "mirror"
 FLOORS = {
     "errors": 1, "logs": 1,
     "model": 2, "fs": 2, "http": 2,
-    "git": 3, "auth": 3, "retention": 3, "notify": 3,
+    "git": 3, "auth": 3, "retention": 3, "notify": 3, "metrics": 3,
     "store": 4, "config": 4, "bitbucket": 4,
     "discovery": 5, "collect": 5, "connect": 5, "extract": 5, "reclaim": 5,
     "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6, "archive": 6,
@@ -301,6 +301,7 @@ def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
         "apscheduler": {"daemon"},
         "httpx": {"http", "auth", "bitbucket", "connect", "backup", "doctor", "cli", "daemon", "notify"},
         "apprise": {"notify"},
+        "prometheus_client": {"metrics"},
         "urllib3": {"http", "git"},
         "certifi": {"http"},
         "yaml": {"config"},

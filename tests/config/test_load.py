@@ -51,7 +51,7 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
     found = faults(
         "store: x\n"
         "stor: y\n"
-        "web: {listen: '127.0.0.1:9321'}\n"
+        "web: {textfile: m.prom, listen: '127.0.0.1:9321'}\n"
         "workspaces:\n"
         "  - workspace: acme\n"
         "    credential: {kind: api_token, token: {env: T}}\n"
@@ -62,13 +62,13 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
         "bitbucket: {api_url: 'http://api.example.org', git_url: 'https://me:pw@x.org'}\n"
     )
     assert {key: line for key, (line, _, _) in found.items()} == {
-        "stor": 2, "web": 3, "workspaces[0].credential.email": 6, "workspaces[0].parts.issues": 7,
+        "stor": 2, "web.listen": 3, "workspaces[0].credential.email": 6, "workspaces[0].parts.issues": 7,
         "workspaces[0].include": 8, "schedule.backup": 9, "schedule.verify": 9,
         "schedule.timezone": 9, "limits.git_workers": 10, "limits.silence_timeout": 10,
         "bitbucket.api_url": 11, "bitbucket.git_url": 11,
     }  # fmt: skip
     assert "did you mean store?" in found["stor"][2]
-    assert "not available" in found["web"][1]
+    assert "not available" in found["web.listen"][1]
     assert all(remedy for _, _, remedy in found.values())
 
 

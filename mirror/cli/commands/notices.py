@@ -1,4 +1,4 @@
-"""Notices and pings about a run by hand."""
+"""Notices and pings about a run by hand, and the metrics after it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ STOPPED_SECONDS = 1.0
 async def notices(
     context: Context, config: Config | None, kind: RunKind
 ) -> AsyncIterator[Callable[[Run], None]]:
-    """Tell people about the run in this block, as `config` says; without one nobody is told.
+    """Tell people about the run in this block, as `config` says; without one nobody is told. Then write the
+    metrics.
 
     Yields a function to call with the finished run. Leaving the block waits, in bounded time, until
     everything is sent.
     """
-    if (
-        config is None
-        or (config.notify is None and config.ping is None)
-        or getattr(context.options, "dry_run", False)
-    ):
+    tries_only = getattr(context.options, "dry_run", False)
+    if config is None or tries_only or (config.notify, config.ping, config.web) == (None, None, None):
         yield lambda _: None
         return
     from mirror.connect.notices import FINISH_SECONDS, Notices
@@ -52,4 +50,9 @@ async def notices(
         wait = FINISH_SECONDS
         raise
     finally:
+        if config.web is not None:
+            from mirror.browse.figures import figures
+            from mirror.metrics import textfile
+
+            textfile.update(config.web.textfile, lambda: figures(config))
         await telling.finish(wait)

@@ -1,0 +1,1 @@
+"""Metrics of a store in the format of Prometheus."""

@@ -1,0 +1,45 @@
+"""The file for the textfile collector of Prometheus's node_exporter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mirror.errors import MirrorError
+from mirror.fs.durable import AtomicFile
+from mirror.logs import get_logger
+from mirror.metrics.definitions import METRICS, Sample
+
+# Everybody may read it: node_exporter runs as a user of its own, and the file has no secret.
+MODE = 0o644
+
+_log = get_logger("metrics")
+
+
+def update(path: Path, collect: Callable[[], Iterable[Sample]]) -> None:
+    """Replace the file at `path` by the samples that `collect` returns, in one step.
+
+    Never raises: where they cannot be collected or written, the old file stays, and the log says why.
+    """
+    try:
+        text = exposition(collect())
+        with AtomicFile(path.parent, path.name) as new:
+            os.fchmod(new.stream.fileno(), MODE)
+            new.stream.write(text)
+            new.publish(path)
+    except (MirrorError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        _log.error("metrics.not_written", file=str(path), reason=reason)
+
+
+def exposition(samples: Iterable[Sample]) -> bytes:
+    """The samples in Prometheus's text format."""
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+    registry = CollectorRegistry()
+    gauges = {one: Gauge(one.name, one.text, one.labels, registry=registry) for one in METRICS}
+    for sample in samples:
+        gauge = gauges[sample.metric]
+        (gauge.labels(*sample.labels) if sample.labels else gauge).set(sample.value)
+    return bytes(generate_latest(registry))
