@@ -53,6 +53,8 @@ _SHAPES = (
     NotifyConfig, PingConfig, WebConfig, shape.OAuthConsumerShape, shape.AppPasswordShape,
     shape.ConnectJwtShape,
 )  # fmt: skip
+# What pydantic calls an unknown key: of a model, and of a dataclass.
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def load(path: Path) -> Config:
@@ -153,7 +155,7 @@ def _real_place(place: Sequence[str | int], data: Any, kind: str) -> Place:
         if inside:
             here = here[part]
             real.append(part)
-        elif last and kind in ("missing", "extra_forbidden"):
+        elif last and kind in ("missing", *_UNKNOWN):
             real.append(part)
     return tuple(real)
 
@@ -161,9 +163,9 @@ def _real_place(place: Sequence[str | int], data: Any, kind: str) -> Place:
 def _message(one: Any, place: Place, data: Any) -> tuple[str, str]:
     kind = one["type"]
     key = str(place[-1]) if place else ""
-    if kind == "extra_forbidden" and SECRET_KEYS & set(place[:-1]):
+    if kind in _UNKNOWN and SECRET_KEYS & set(place[:-1]):
         return "does not name the source of the secret", SOURCE_REMEDY
-    if kind == "extra_forbidden":
+    if kind in _UNKNOWN:
         if {key, ".".join(str(part) for part in place[-2:])} & NOT_BUILT:
             return "is planned, but not available in this version", "remove it"
         near = difflib.get_close_matches(key, _all_keys(), 1, 0.7)

@@ -331,6 +331,19 @@ def test_triggers_are_cron_or_intervals() -> None:
     assert config.schedule.verify == Cron("30 3 * * sun")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("limits: {git_worker: 2}", "did you mean git_workers?"),
+        ("schedule: {nonsense: 2}", "is not a known key"),
+        ("web: {textfile: a, token: {env: T}}", "not available in this version"),
+    ],
+)
+def test_an_unknown_key_of_a_section_is_told_as_one(text: str, words: str) -> None:
+    [(_, problem, remedy)] = faults(GOOD + text + "\n").values()
+    assert words in f"{problem} {remedy}"
+
+
 def test_notices_and_pings() -> None:
     config = read(GOOD + "notify: {urls: [{file: chat}, {env: MAIL}]}\nping: {url: {file: ping}}\n")
     assert config.notify is not None and config.ping is not None
