@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mirror import backup
 from mirror.config.settings import Config, Parts
-from mirror.drill.comparing import Comparing, Original, compare
+from mirror.drill.comparing import Comparing, Original, ask_about_commits, compare
 from mirror.drill.originals import choose
 from mirror.drill.temporary import size_of, temporary_folder
 from mirror.errors import UsageError, worst
@@ -97,6 +97,8 @@ async def check(
                 target.people, not target.has_secrets, not target.activates_hooks, allows_more=True
             )
             with Store.open(wanted.store) as copies:
+                commits = await ask_about_commits(wanted, environment, clock, originals, copies)
+                how = replace(how, commits=commits)
                 found = await asyncio.to_thread(compare, originals, copies, how)
             told.report(str(target), "done")
     return Checked(str(target), found, tuple(problems))

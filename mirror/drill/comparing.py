@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from mirror.bitbucket.people import accounts_in
+from mirror.config.settings import Config
+from mirror.connect import client_of
+from mirror.drill.commits import read_commits
+from mirror.model import Clock, Json
 from mirror.restore.comparison.compare import compare_repository, compare_workspace
 from mirror.restore.comparison.differences import Comparison, How
 from mirror.restore.comparison.matching import Explain, Match, explains_nothing
@@ -33,6 +38,8 @@ class Comparing:
     hooks_inactive: bool = False
     allows_more: bool = False
     explain: Explain = explains_nothing
+    # By the name of a copy, what is said about commits that its backup did not ask about.
+    commits: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
 
 
 def compare(originals: Sequence[Original], copies: Store, how: Comparing) -> Comparison:
@@ -47,7 +54,7 @@ def compare(originals: Sequence[Original], copies: Store, how: Comparing) -> Com
             original.side.name, result, how.people, members, how.without_secrets, how.hooks_inactive,
             how.allows_more, how.explain,
         )  # fmt: skip
-        copy = _copy_of(original, copies)
+        copy = copy_of(original, copies, how.commits.get(original.slug or "", {}))
         if copy is None:
             kind = "workspace" if original.slug is None else "repository"
             match.note("", kind, original.slug or "", How.MISSING)
@@ -58,12 +65,36 @@ def compare(originals: Sequence[Original], copies: Store, how: Comparing) -> Com
     return result
 
 
-def _copy_of(original: Original, copies: Store) -> StoredSide | None:
+async def ask_about_commits(
+    config: Config,
+    environment: Mapping[str, str],
+    clock: Clock,
+    originals: Sequence[Original],
+    copies: Store,
+) -> dict[str, dict[str, Json]]:
+    """What is said about commits of the copies that their backup did not ask about; by the name of the copy.
+    `config` is that of the backup, of one workspace. Raises the errors of `mirror.bitbucket.failures`."""
+    [entry] = config.workspaces
+    found = {}
+    async with client_of(config, entry, clock=clock, environment=environment) as client:
+        for original in originals:
+            copy = copy_of(original, copies)
+            if original.slug is not None and copy is not None and entry.workspace is not None:
+                found[original.slug] = await read_commits(
+                    client, original.side, copy, entry.workspace, original.slug
+                )
+    return found
+
+
+def copy_of(
+    original: Original, copies: Store, more: Mapping[str, Json] = MappingProxyType({})
+) -> StoredSide | None:
+    """The copy of an original in the store `copies`, with `more` documents; None where it has none."""
     folders: Sequence[AnyFolder] = (
         copies.workspaces() if original.slug is None else _named(copies.repositories(), original.slug)
     )
     latest = folders[0].metadata.latest() if folders else None
-    return None if latest is None else StoredSide(folders[0], latest)
+    return None if latest is None else StoredSide(folders[0], latest, more)
 
 
 def _named(repositories: Sequence[RepositoryFolder], slug: str) -> list[RepositoryFolder]:

@@ -54,12 +54,17 @@ class Held:
     documents: dict[str, Json]
     mirrors: Mapping[str, MirrorRefs]
     lfs: Mapping[str, tuple[int, bool]] | None
+    unread: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, side: Side) -> Held:
         """A copy of a side, with all its documents."""
         documents = {path: deepcopy(side.document(path)) for path in side.paths()}
         return cls(side.name, documents, side.mirrors, side.lfs)
+
+    def has_read(self, part: str) -> bool:
+        """See `Side`."""
+        return part not in self.unread
 
     def document(self, path: str) -> Json | None:
         """See `Side`."""

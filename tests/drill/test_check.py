@@ -75,6 +75,8 @@ async def test_each_difference_is_told(real: tuple[Simulator, Config], tmp_path:
     lines = [one.line for one in done.comparison.found]
     assert "acme/website settings/variables.json: variable REGION: value differs" in lines
     assert any("ref refs/heads/main: hash differs" in line for line in lines)
+    # What is said about the commit that is no head any more is asked for, and is there.
+    assert len(lines) == 2, lines
     assert "us-east-1" not in str(done.to_json())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tarfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,18 @@ def test_what_collecting_lost_passes_verify_and_not_a_drill(store: Path) -> None
     assert any("settings/webhooks.json: the snapshot says that webhooks were read" in line for line in lines)
     assert any("the activity names the comment 5, which is missing" in line for line in lines)
     assert len(lines) == 3
+
+
+def test_stores_of_earlier_versions_agree_with_themselves(tmp_path: Path) -> None:
+    kept = sorted((Path(__file__).parents[1] / "stores").glob("*.tar.gz"))
+    assert len(kept) > 4
+    for archive in kept:
+        with tarfile.open(archive) as opened:
+            opened.extractall(tmp_path / archive.name, filter="data")
+        [found] = (tmp_path / archive.name).rglob("store.json")
+        with Store.open(found.parent) as store:
+            for chosen in choose(store, []):
+                assert [one.line for one in chosen.contradictions()] == [], archive.name
 
 
 def test_a_repository_that_was_never_backed_up_is_told(store: Path) -> None:

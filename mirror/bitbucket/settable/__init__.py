@@ -6,11 +6,12 @@ restored copy cannot share their gaps.
 """
 
 from mirror.bitbucket.settable.fields import settable_fields
-from mirror.bitbucket.settable.plain import ACCOUNT, plain_fields
+from mirror.bitbucket.settable.plain import ACCOUNT, NO_UUID, plain_fields
 from mirror.bitbucket.settable.things import THINGS, UNSEEN, UNSEEN_FIELDS, Thing
 
 __all__ = [
     "ACCOUNT",
+    "NO_UUID",
     "THINGS",
     "UNSEEN",
     "UNSEEN_FIELDS",

@@ -9,6 +9,8 @@ from mirror.model import Json, JsonObject, dumps
 
 # What an account begins with in `plain_fields`, before its uuid.
 ACCOUNT = "account "
+# What stands for the uuid of an account that was deleted or erased.
+NO_UUID = "without a uuid"
 _LINKS = "links"
 # Lists whose order says nothing.
 _UNORDERED = frozenset({"users", "groups", "events", "branch_types", "reviewers"})
@@ -57,5 +59,5 @@ def account_of(value: JsonObject, people: Mapping[str, str]) -> str:
     """What an account is in `plain_fields`."""
     uuid = value.get("uuid")
     if not isinstance(uuid, str):
-        return f"{ACCOUNT}without a uuid"
+        return ACCOUNT + NO_UUID
     return ACCOUNT + people.get(uuid.lower(), uuid.lower())

@@ -27,7 +27,7 @@ from mirror.restore.comparison.documents import (
     reason,
 )
 from mirror.restore.comparison.git import compare_code
-from mirror.restore.comparison.matching import GONE, Match, key_of, name_of
+from mirror.restore.comparison.matching import ERASED, GONE, NEVER_READ, Match, is_erased, key_of, name_of
 from mirror.restore.comparison.sides import Side, object_at
 
 _NEW_COMMIT = "its files are sent as one new commit, and the backup has its history"
@@ -81,9 +81,13 @@ def _unknown(
 def _whole(match: Match, path: str, thing: Thing, original: Json, copy: Json) -> None:
     """Compare a document that is one thing."""
     if original is None:
-        # Where pipelines were never switched on, the copy may say that they are off.
-        if isinstance(copy, dict) and copy.get("enabled") is not False and thing is not all_things.REPOSITORY:
+        # Everything else is always there, and was not read then. Pipelines may never have been on.
+        if thing is all_things.PIPELINES_CONFIG and isinstance(copy, dict) and copy.get("enabled") is True:
             match.note(path, thing.name, "", How.MORE)
+        elif copy is not None:
+            match.result.known[thing.name, "all", NEVER_READ] += 1
+    elif is_erased(original):
+        match.note(path, thing.name, "", How.MISSING, why=ERASED)
     elif not isinstance(copy, dict):
         match.note(path, thing.name, "", How.MISSING)
     elif isinstance(original, dict):
@@ -96,6 +100,9 @@ def _whole(match: Match, path: str, thing: Thing, original: Json, copy: Json) ->
 def _nest(match: Match, folder: str, nest: Nest, original: Side, copy: Side) -> None:
     """Compare documents that hold a thing and what belongs to it."""
     olds, news = _documents(original, folder), _documents(copy, folder)
+    if not olds and not original.has_read("settings"):
+        match.result.known[nest.thing.name, "all", NEVER_READ] += 1
+        return
     gone = [path for path, one in olds.items() if Marks.of(one).is_gone(nest.key)]
     for path in gone:
         match.note(path, nest.thing.name, _name(nest, olds[path]), How.MISSING, why=GONE)
@@ -160,6 +167,9 @@ def _files(match: Match, document: str, original: Mapping[str, Json], copy: Mapp
 def _snippets(match: Match, original: Side, copy: Side) -> None:
     nest = Nest("snippet", all_things.SNIPPET)
     olds, news = _documents(original, SNIPPETS), _documents(copy, SNIPPETS)
+    if not olds and not original.has_read("snippets"):
+        match.result.known[nest.thing.name, "all", NEVER_READ] += 1
+        return
     left = dict(news)
     for path, old in olds.items():
         name = _name(nest, old)
@@ -195,7 +205,9 @@ def _mirror(path: str) -> str:
 
 
 def _documents(side: Side, folder: str) -> dict[str, JsonObject]:
-    return {path: object_at(side, path) for path in side.paths() if path.startswith(f"{folder}/")}
+    """The documents in a folder, but those that were erased."""
+    found = {path: object_at(side, path) for path in side.paths() if path.startswith(f"{folder}/")}
+    return {path: one for path, one in found.items() if not is_erased(one)}
 
 
 def _object(document: JsonObject, key: str) -> JsonObject:

@@ -15,7 +15,7 @@ from mirror.collect.marks import Marks
 from mirror.model import Json, JsonObject, value_at
 from mirror.restore.comparison.differences import How
 from mirror.restore.comparison.documents import COMMITS, PULL_REQUESTS
-from mirror.restore.comparison.matching import GONE, NEVER_READ, Match
+from mirror.restore.comparison.matching import GONE, NEVER_READ, Match, is_erased
 from mirror.restore.comparison.sides import Side, object_at
 from mirror.restore.comparison.texts import is_copy, pair_by_attribution
 
@@ -155,7 +155,7 @@ def compare_commits(match: Match, original: Side, copy: Side) -> None:
         match.things(
             path, all_things.COMMIT_STATUS, old.get("statuses"), new.get("statuses"), missing=_BUILDS
         )
-        _reports(match, path, old.get("reports"), new.get("reports"))
+        _reports(match, path, old.get("reports"), new.get("reports"), f"commit/{old.get('commit')}/report")
         for one in old.get("participants") or []:
             name = str(value_at(one, "user.uuid"))
             match.note(path, "approval", name, How.MISSING, why=_OWN)
@@ -169,18 +169,18 @@ def compare_commits(match: Match, original: Side, copy: Side) -> None:
                 match.note(path, child, "", How.MORE)
 
 
-def _reports(match: Match, path: str, old: Json, new: Json) -> None:
+def _reports(match: Match, path: str, old: Json, new: Json, key: str) -> None:
     before, after = _reports_of(old), _reports_of(new)
     match.things(
         path, all_things.REPORT, None if old is None else [one["report"] for one in before],
-        None if new is None else [one["report"] for one in after],
+        None if new is None else [one["report"] for one in after], key=key,
     )  # fmt: skip
     for one in before:
-        key = value_at(one, "report.external_id")
-        same = next((two for two in after if value_at(two, "report.external_id") == key), None)
+        name = value_at(one, "report.external_id")
+        same = next((two for two in after if value_at(two, "report.external_id") == name), None)
         if same is not None:
             match.things(
-                f"{path} ({key})", all_things.ANNOTATION, one.get("annotations"), same.get("annotations")
+                f"{path} ({name})", all_things.ANNOTATION, one.get("annotations"), same.get("annotations")
             )
 
 
@@ -288,8 +288,8 @@ def texts_of(
 
 def _documents(side: Side, folder: str) -> Iterator[tuple[str, JsonObject]]:
     for path in side.paths():
-        if path.startswith(f"{folder}/"):
-            yield path, object_at(side, path)
+        if path.startswith(f"{folder}/") and not is_erased(document := object_at(side, path)):
+            yield path, document
 
 
 def _thing(document: JsonObject) -> JsonObject:

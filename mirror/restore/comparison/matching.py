@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mirror.bitbucket.settable import ACCOUNT, Thing, plain_fields
+from mirror.bitbucket.settable import ACCOUNT, NO_UUID, Thing, plain_fields
 from mirror.bitbucket.settable import things as all_things
 from mirror.collect.marks import entry_is_gone
 from mirror.model import Json, JsonObject, dumps
@@ -18,7 +18,12 @@ NO_TARGET = "the backup does not say what it builds"
 NOT_GIVEN = "to be entered again: the secrets file does not have it"
 INACTIVE = "hooks come back inactive (see --activate-hooks)"
 NOT_A_MEMBER = "the person is not at the target"
+ERASED = "it was erased on purpose"
+TAKES_NOBODY = "restrictions of this kind take neither users nor groups"
 NEVER_READ = "the backup of the original never read it"
+# Bitbucket takes users and groups for these kinds of restrictions alone.
+_WITH_EXEMPTIONS = frozenset({"push", "restrict_merges"})
+_EXEMPT = ("users", "groups")
 _HOOKS = (all_things.HOOK, all_things.WORKSPACE_HOOK)
 Explain = Callable[[Difference], str | None]
 
@@ -59,9 +64,20 @@ class Match:
         self.result.add(made)
 
     def things(
-        self, document: str, thing: Thing, original: Json, copy: Json, *, missing: str | None = None
+        self,
+        document: str,
+        thing: Thing,
+        original: Json,
+        copy: Json,
+        *,
+        missing: str | None = None,
+        key: str = "",
     ) -> None:
-        """Compare two lists of things of one kind. `missing` says why the copy may lack any of them."""
+        """Compare two lists of things of one kind. `missing` says why the copy may lack any of them; `key`
+        begins the keys of the steps that make them."""
+        if is_erased(original):
+            self.note(document, thing.name, "", How.MISSING, why=ERASED)
+            return
         if original is None:
             if copy:
                 self.result.known[thing.name, "all", NEVER_READ] += 1
@@ -77,9 +93,9 @@ class Match:
                 if new is not None and not self._is_one_of(thing, new, gone):
                     self.note(document, thing.name, name, How.MORE)
             elif new is None:
-                self.note(
-                    document, thing.name, name, How.MISSING, why=missing or self._why_lacking(thing, old)
-                )
+                why = missing or self._why_lacking(thing, old)
+                step = f"{key}/{name}" if key else ""
+                self.note(document, thing.name, name, How.MISSING, key=step, why=why)
             else:
                 self.fields(document, thing, name, old, new)
 
@@ -96,8 +112,10 @@ class Match:
 
     def _is_stranger(self, value: Json) -> bool:
         """Whether a value is an account that is no member of the workspace of the copy."""
-        is_account = isinstance(value, str) and value.startswith(ACCOUNT)
-        return is_account and self.members is not None and value.removeprefix(ACCOUNT) not in self.members
+        if not isinstance(value, str) or not value.startswith(ACCOUNT):
+            return False
+        uuid = value.removeprefix(ACCOUNT)
+        return uuid == NO_UUID or (self.members is not None and uuid not in self.members)
 
     def _is_one_of(self, thing: Thing, new: JsonObject, gone: Sequence[JsonObject]) -> bool:
         return key_of(thing, new, {}) in [key_of(thing, one, self.people) for one in gone]
@@ -141,6 +159,8 @@ class Match:
             old, new = before.get(one), after.get(one)
             if old != new:
                 why = thing.may_differ(one) or self._why_less(old, new)
+                if thing is all_things.BRANCH_RESTRICTION and one in _EXEMPT and not new:
+                    why = why or (None if before.get("kind") in _WITH_EXEMPTIONS else TAKES_NOBODY)
                 if why is None and self.hooks_inactive and thing in _HOOKS and one == "active" and not new:
                     why = INACTIVE
                 self.note(
@@ -160,6 +180,11 @@ class Match:
         if not isinstance(old, list) or not any(self._is_stranger(one) for one in old):
             return None
         return NOT_A_MEMBER if [one for one in old if not self._is_stranger(one)] == (new or []) else None
+
+
+def is_erased(document: Json) -> bool:
+    """Whether a document was erased on purpose: what stands in its place says when, and why."""
+    return isinstance(document, dict) and document.keys() == {"erased"}
 
 
 def key_of(thing: Thing, data: JsonObject, people: Mapping[str, str]) -> bytes:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from mirror.model import Json, JsonObject, Snapshot
+from mirror.model import Json, JsonObject, PartState, Snapshot
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import MirrorRefs
+
+_UNREAD = frozenset({PartState.SKIPPED, PartState.DENIED, PartState.UNAVAILABLE})
 
 
 class Side(Protocol):
@@ -30,6 +32,10 @@ class Side(Protocol):
         """By sha256 the size of each LFS object, and whether it is held; None where nobody looked."""
         ...
 
+    def has_read(self, part: str) -> bool:
+        """Whether the snapshot has this part, whole or not."""
+        ...
+
     def document(self, path: str) -> Json | None:
         """A document, or None."""
         ...
@@ -45,10 +51,11 @@ class Side(Protocol):
 
 @dataclass(frozen=True)
 class StoredSide:
-    """A side that is in a store."""
+    """A side that is in a store. `more` are documents that it has besides, by their paths."""
 
     folder: AnyFolder = field(repr=False)
     snapshot: Snapshot
+    more: Mapping[str, Json] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -65,13 +72,18 @@ class StoredSide:
         """See `Side`."""
         return self.folder.metadata.lfs(self.snapshot)
 
+    def has_read(self, part: str) -> bool:
+        """See `Side`."""
+        found = self.snapshot.parts.get(part)
+        return found is not None and found.state not in _UNREAD
+
     def document(self, path: str) -> Json | None:
         """See `Side`."""
-        return self.folder.metadata.read(self.snapshot, path)
+        return self.more[path] if path in self.more else self.folder.metadata.read(self.snapshot, path)
 
     def paths(self) -> list[str]:
         """See `Side`."""
-        return self.folder.metadata.paths(self.snapshot)
+        return sorted({*self.folder.metadata.paths(self.snapshot), *self.more})
 
     def text(self, value: Json) -> str | None:
         """See `Side`."""

@@ -386,3 +386,28 @@ def test_a_check_knows_what_a_restore_leaves() -> None:
         match = Match("acme/website", result, without_secrets=is_check, hooks_inactive=is_check)
         compare_repository(match, _sides()[0], website)
         assert result.is_equal is is_check
+
+
+def test_what_was_erased_or_never_read_is_no_difference() -> None:
+    """As in stores of older versions, which read less."""
+    original, (website, acme) = deepcopy(_sides()[0]), _copies()
+    home = deepcopy(_sides()[1])
+    for path in ("repository.json", HEAD, "settings/variables.json"):
+        original.documents[path] = {"erased": {"at": "2026-11-23T06:00:00Z", "reason": "An example"}}
+    del website.documents[HEAD]
+    del original.documents["settings/override-settings.json"]
+    original.documents["settings/branch-restrictions.json"][1]["users"] = [{"type": "user", "uuid": "{ann}"}]
+    original.documents["settings/branch-restrictions.json"][0]["users"].append(
+        {"type": "user", "erased": True}
+    )
+    for path in [one for one in home.paths() if one.startswith(("projects/", "snippets/"))]:
+        del home.documents[path]
+    home.unread = frozenset({"settings", "snippets"})
+    result = Comparison()
+    compare_repository(Match(original.name, result), original, website)
+    compare_workspace(Match(home.name, result), home, acme)
+    assert [one.line for one in result.found] == []
+    assert ("override settings", "all", "the backup of the original never read it") in result.known
+    home.unread = frozenset()
+    compare_workspace(Match(home.name, result), home, acme)
+    assert not result.is_equal, "what a whole snapshot does not have was not there"

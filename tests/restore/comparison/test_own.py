@@ -90,7 +90,7 @@ def test_what_collecting_lost_is_found(sides: tuple[StoredSide, StoredSide], nam
     if change is not None:
         document = deepcopy(sides[0].document(path))
         change(document)
-    found = _lines(Changed(sides[0].folder, sides[0].snapshot, {path: document}))
+    found = _lines(Changed(sides[0].folder, sides[0].snapshot, others={path: document}))
     assert any(text in line for line in found), found
 
 
@@ -98,7 +98,7 @@ def test_a_snippets_file_that_is_listed_must_be_there(sides: tuple[StoredSide, S
     [path] = [one for one in sides[1].paths() if one.startswith("snippets/")]
     document: Any = deepcopy(sides[1].document(path))
     document["files"] = {}
-    found = _lines(Changed(sides[1].folder, sides[1].snapshot, {path: document}))
+    found = _lines(Changed(sides[1].folder, sides[1].snapshot, others={path: document}))
     assert found == [f"acme {path}: the file deploy.sh is missing, and nothing says so"]
 
 
@@ -107,7 +107,7 @@ def test_what_is_marked_as_unread_is_no_finding(sides: tuple[StoredSide, StoredS
     document |= {"comments": None, "_parts": {"comments": {"state": "partial"}}}
     others: Document = {PULL_REQUEST: document, "settings/webhooks.json": None}
     others["settings/_parts.json"] = {"webhooks": {"state": "denied"}}
-    assert _lines(Changed(sides[0].folder, sides[0].snapshot, others)) == []
+    assert _lines(Changed(sides[0].folder, sides[0].snapshot, others=others)) == []
 
 
 def test_refs_are_held_against_the_mirror(sides: tuple[StoredSide, StoredSide]) -> None:
