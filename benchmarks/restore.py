@@ -34,7 +34,7 @@ def serve(folder: Path, count: int) -> None:
     world = World(folder, limit=10**9)
     world.limits["git"] = 10**9
     fill(world, count)
-    world.add_workspace(TARGET)
+    world.add_workspace(TARGET).groups["developers"] = "Developers"
     rita = world.add_user("Rita Restores", EMAIL)
     token = world.add_api_token(rita, EVERYTHING)
     with Simulator(world) as simulator:

@@ -16,7 +16,7 @@ from mirror.model import Clock, Json, JsonObject, Progress, value_at
 from mirror.restore.carry.api import Api
 from mirror.restore.carry.git import Git
 from mirror.restore.carry.journal import Is, Journal, Noted
-from mirror.restore.carry.lookup import Lookup
+from mirror.restore.carry.lookup import Lookup, Place
 from mirror.restore.carry.report import Entry, Outcome
 from mirror.restore.carry.sending import Sending, Sent, Unresolved
 from mirror.restore.carry.values import agrees, resolved, stand_ins
@@ -65,8 +65,8 @@ class Executor:
         self._progress = progress
         self._made: set[str] = set()
         self._answers: dict[str, Mapping[str, Json]] = {}
-        # By endpoint and identity of a thing: the steps that it is of.
-        self._holders: dict[tuple[str, str], set[str]] = defaultdict(set)
+        # By the list that a thing is in, and its identity there: the steps that it is of.
+        self._holders: dict[tuple[Place, str], set[str]] = defaultdict(set)
         self._lookup = Lookup(api, self._value_of)
         self._sending = Sending(api, self._lookup, sources, self._value_of, self._look, self._note)
         self._kept = _fields_needed(plan.steps)
@@ -179,10 +179,10 @@ class Executor:
     async def _met(self, step: Step, found: JsonObject, *, is_ours: bool, was_sent: bool = False) -> Entry:
         """The entry of a step whose thing is there. It is changed where it differs and may be changed.
         `was_sent`: an earlier process was about to send it. What is there is that, or, where it differs,
-        what the server has by default."""
+        what the server has by default, which no repository and no project is."""
         self._hold(step, found)
         differing, change = self._differing(step, found), _change_of(step)
-        if was_sent and not (differing and change):
+        if was_sent and (not (differing and change) or step.stage <= Stage.REPOSITORY):
             self._made.add(step.key)
             self._note_answer(step, Is.MADE, found)
             return Entry.of(step, Outcome.MADE)
@@ -244,7 +244,7 @@ class Executor:
             name = identity(entry)
             if name is None or (not wanted.key and wanted.marker is None):
                 return True  # a single thing, which several steps may set
-            holders = self._holders.get((wanted.endpoint.template, name), set())
+            holders = self._holders.get((self._lookup.place_of(wanted), name), set())
             return not holders or step.key in holders or not holders.isdisjoint(step.after)
 
         return await self._lookup.find(step.find, again=again, is_free=is_free)
@@ -254,7 +254,7 @@ class Executor:
         self._answers[step.key] = answer
         name = identity(dict(answer))
         if step.find is not None and name is not None:
-            self._holders[step.find.endpoint.template, name].add(step.key)
+            self._holders[self._lookup.place_of(step.find), name].add(step.key)
 
     def _is_inside_what_was_made(self, step: Step) -> bool:
         """Whether this restore made what the thing is inside of, so that only it can be there already."""

@@ -12,7 +12,8 @@ from mirror.restore.carry.api import Api
 from mirror.restore.carry.values import agrees, resolved
 from mirror.restore.plan.steps import Find, Made, Secret
 
-_Place = tuple[str, str, tuple[tuple[str, str], ...]]
+# A list, or a single thing: the name and path of its endpoint, and the values in that.
+Place = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
 def _any(_wanted: Find, _entry: JsonObject) -> bool:
@@ -28,8 +29,8 @@ class Lookup:
     def __init__(self, api: Api, resolve: Callable[[Made | Secret], Json]) -> None:
         self._api = api
         self._resolve = resolve
-        self._kept: dict[_Place, list[JsonObject]] = {}
-        self._locks: defaultdict[_Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._kept: dict[Place, list[JsonObject]] = {}
+        self._locks: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def find(
         self, wanted: Find, *, again: bool = False, is_free: Callable[[Find, JsonObject], bool] = _any
@@ -49,22 +50,23 @@ class Lookup:
 
     def note(self, wanted: Find, made: JsonObject) -> None:
         """Add what was made to its list, where that is kept."""
-        kept = self._kept.get(self._place(wanted))
+        kept = self._kept.get(self.place_of(wanted))
         if kept is not None:
             kept.append(made)
 
     def forget(self, wanted: Find) -> None:
         """Request the list anew next time: something in it was changed."""
-        self._kept.pop(self._place(wanted), None)
+        self._kept.pop(self.place_of(wanted), None)
 
     async def _entries(self, wanted: Find, again: bool) -> list[JsonObject]:
-        place = self._place(wanted)
+        place = self.place_of(wanted)
         async with self._locks[place]:
             if again or place not in self._kept:
                 self._kept[place] = await self._api.entries(wanted.endpoint, dict(place[2]))
             return self._kept[place]
 
-    def _place(self, wanted: Find) -> _Place:
+    def place_of(self, wanted: Find) -> Place:
+        """Where to look. Raises Unresolved where that is not known."""
         parts = {name: str(resolved(value, self._resolve)) for name, value in wanted.parts.items()}
         return wanted.endpoint.name, wanted.endpoint.template, tuple(sorted(parts.items()))
 

@@ -93,6 +93,6 @@ def upstream(folder: Path, switches: Switches | None = None) -> Iterator[Upstrea
     for name, email in PEOPLE.items():
         world.add_user(name, email)
     rita = world.add_user("Rita Restores", EMAIL)
-    world.add_workspace(WORKSPACE)
+    world.add_workspace(WORKSPACE).groups["developers"] = "Developers"
     with Simulator(world, switches=switches or Switches()) as simulator:
         yield Upstream(simulator, folder, {"RITA": world.add_api_token(rita, EVERYTHING)})
