@@ -124,6 +124,7 @@ class Why(StrEnum):
     LACKING = "the backup does not have it"
     ARCHIVED = "only the archive has it"
     UNPUBLISHED = "its author has not published it"
+    SAME = "another one is the same"
 
 
 @dataclass(frozen=True)

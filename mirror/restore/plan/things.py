@@ -20,7 +20,8 @@ _HEADS = b"refs/heads/"
 @dataclass(frozen=True)
 class Place:
     """Where the things of a plan belong: the parts of their paths, the words that begin their keys after the
-    name of the source, and the steps that they wait for. `taken` are the keys that were given so far."""
+    name of the source, and the steps that they wait for. `taken` are the keys that were given so far, and
+    `people` those whom a thing is about, by its kind and the words."""
 
     source: Source
     target: Target
@@ -29,6 +30,7 @@ class Place:
     after: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     taken: set[str] = field(default_factory=set)
+    people: set[tuple[str, ...]] = field(default_factory=set)
 
     @property
     def owner(self) -> str:
@@ -154,6 +156,11 @@ class _Thing:
             if uuid is None:
                 self._lose(Why.PERSON)
                 return False
+            person = (self._row.kind, *self._place.words, uuid)
+            if person in self._place.people:  # several people of then are one of now
+                self._lose(Why.SAME)
+                return False
+            self._place.people.add(person)
             self._shown = with_value(self._shown, name, uuid)
         several = value_at(self._shown, write.people) if write.people is not None else None
         if write.people is not None and isinstance(several, list):

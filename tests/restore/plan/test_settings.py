@@ -66,6 +66,18 @@ def test_people_of_then_are_the_people_of_now() -> None:
     assert step.key == f"website/users-permissions/{ANN.upper()}"
 
 
+def test_two_people_of_then_may_be_one_of_now() -> None:
+    write = {"permission": "write", "user": user(ANN)}
+    made = planned(
+        "users' permissions",
+        write,
+        {"permission": "read", "user": user(BOB)},
+        options=Options(people={BOB: ANN}),
+    )
+    assert sent(only(made)) == {"permission": "write"}
+    assert [one.why for one in losses(made).values()] == [Why.SAME]
+
+
 def test_without_the_list_of_members_the_server_decides() -> None:
     step = only(planned("default reviewers", user(BOB)))
     assert {one.why for one in step.excuses} == {Why.PERSON}
