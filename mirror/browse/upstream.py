@@ -7,7 +7,7 @@ request of git. What is asked for, and what is made of the answers, is what a ba
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,9 +48,10 @@ from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, ErasureFilter, RepositoryFolder, Store
 
 UPSTREAM = "upstream"
+_NOT_ASKED = (PartState.SKIPPED, PartState.UNAVAILABLE)
 _PRIORITIES = (Priority.OPEN, Priority.CLOSED, Priority.OLD, Priority.IDLE)
-# What is not compared: it only grows, or takes a whole fetch to see.
-_LEFT_OUT = ("pipelines", "commit comments", "Git LFS", "wiki")
+# What is not compared, beside pipelines and commit comments, which only grow: it takes a fetch to see.
+_LEFT_OUT = ("lfs", "wiki")
 _LEFT_OUT_OF_WORKSPACE = ("repositories", "snippets' repositories")
 
 
@@ -169,8 +170,7 @@ class _Comparison:
         await collecting.update_activity(context, wanted)
         for priority in _PRIORITIES:
             await collecting.fetch_children(context, wanted, priority)
-        self._left_out = _LEFT_OUT
-        self._note(context, collecting.parts(context, wanted, unread))
+        self._note(context, collecting.parts(context, wanted, unread), _LEFT_OUT)
         await self._compare_refs(repository, f"{git_url.rstrip('/')}/{repository.full_name}.git")
 
     async def compare_workspace(self, entry: WorkspaceConfig) -> None:
@@ -179,8 +179,7 @@ class _Comparison:
         parts = await collect_workspace(
             context, with_settings=entry.parts.settings, with_snippets=entry.parts.snippets
         )
-        self._left_out = _LEFT_OUT_OF_WORKSPACE
-        self._note(context, parts)
+        self._note(context, parts, _LEFT_OUT_OF_WORKSPACE)
 
     def result(self, *, is_reversed: bool) -> AgainstUpstream:
         """The differences from the snapshot to upstream, or the other way around."""
@@ -221,13 +220,15 @@ class _Comparison:
         state = _state_since(self._when.snapshot, self._run.clock)
         return Context(self._run, repository, self._draft, state, lambda _: None, self._until)
 
-    def _note(self, context: Context, parts: Mapping[str, Part]) -> None:
-        """Note which parts could not be read."""
+    def _note(self, context: Context, parts: Mapping[str, Part], left_out: Sequence[str]) -> None:
+        """Note which parts could not be read, and which were not asked for."""
         codes = context.failures.exit_codes
         for name, part in parts.items():
             if not part.is_settled and name not in self._run.accepted_missing:
                 self._unread[name] = f"{part.state}: {part.reason or 'no reason given'}"
                 self._codes.append(codes.get(name, 3))
+        never = [name for name, part in parts.items() if part.state in _NOT_ASKED]
+        self._left_out = (*never, *left_out)
 
     async def _compare_refs(self, repository: Repository, url: str) -> None:
         """List the refs of the code, and compare them with the snapshot's."""

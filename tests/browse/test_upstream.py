@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 async def compare(place: Place, selector: str = "acme/website", **options: Any) -> AgainstUpstream:
     return await diff_upstream(
-        place.config, Selector.parse(selector), options.pop("at", "latest"), store=place.config.store,
+        options.pop("config", place.config), Selector.parse(selector), "latest", store=place.config.store,
         clock=place.clock, environment=os.environ, progress=NoProgress(), **options,
     )  # fmt: skip
 
@@ -52,7 +53,8 @@ async def test_nothing_differs_right_after_a_backup(place: Place) -> None:
     for selector in ("acme/api", "acme/billing", "acme"):
         found = await compare(place, selector)
         assert (found.difference.refs, found.difference.documents, found.unread) == ((), (), {}), selector
-        assert found.exit_code == 0 and found.left_out
+        assert found.exit_code == 0
+        assert ("repositories" if selector == "acme" else "pipelines") in found.left_out
 
 
 async def test_what_changed_upstream_is_listed_and_nothing_is_written(place: Place) -> None:
@@ -91,6 +93,14 @@ async def test_what_could_not_be_read_is_said(place: Place) -> None:
         place.simulator.faults.clear()
     assert set(found.unread) == {"settings", "code"} and found.exit_code in (3, 75), found.unread
     assert found.difference.documents == ()
+
+
+async def test_what_the_configuration_leaves_out_is_not_called_equal(place: Place) -> None:
+    [entry] = place.config.workspaces
+    narrow = replace(entry, parts=replace(entry.parts, pull_requests=False))
+    config = replace(place.config, workspaces=(narrow,))
+    found = await compare(place, "acme/api", config=config)
+    assert {"pull_requests", "pipelines", "commit_comments", "lfs", "wiki"} <= set(found.left_out)
 
 
 async def test_another_repository_of_that_name_is_refused(place: Place) -> None:

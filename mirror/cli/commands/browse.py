@@ -270,7 +270,7 @@ async def _run_diff_upstream(context: Context) -> int:
     _show_difference(out, found.difference)
     for part, reason in found.unread.items():
         out.line(f"  could not be read: {label(part)}: {reason}", style="yellow")
-    out.line(f"  not compared: {', '.join(found.left_out)}")
+    out.line(f"  not compared: {', '.join(map(label, found.left_out))}")
     return found.exit_code
 
 
