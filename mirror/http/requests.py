@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from typing import BinaryIO
 from urllib.parse import quote
 
 from mirror.errors import MirrorError, TryLater
@@ -19,6 +21,15 @@ class Endpoint:
     def path(self, **parts: str | int) -> str:
         """The path below the API's root, every part encoded (`{uuid}` becomes `%7Buuid%7D`)."""
         return self.template.format(**{name: quote(str(part), safe="") for name, part in parts.items()})
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A file in a multipart body: the name of the field, the file's own, and its bytes, from the start."""
+
+    field: str
+    name: str
+    stream: BinaryIO = dataclass_field(repr=False)
 
 
 class RequestFailed(MirrorError):

@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from mirror.auth.credentials import ApiToken
-from mirror.bitbucket.client.change import Change, FilePart
+from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.endpoints import DOWNLOADS, HOOKS, PULL_REQUESTS, SCHEDULES, WORKSPACE
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, MaybeMade
 from mirror.errors import CredentialRefused
+from mirror.http.requests import FilePart
 from tests.auth.helpers import signed, variable
 from tests.bitbucket.helpers import API, Server, client_for, token
 

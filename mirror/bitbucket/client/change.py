@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import BinaryIO, Literal
+from typing import Literal
 
+from mirror.http.requests import FilePart
 from mirror.model import Json, JsonObject
-
-
-@dataclass(frozen=True)
-class FilePart:
-    """A file in a multipart body: the name of the field, the file's own, and its bytes, from the start."""
-
-    field: str
-    name: str
-    stream: BinaryIO = dataclass_field(repr=False)
 
 
 @dataclass(frozen=True)

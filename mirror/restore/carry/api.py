@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from mirror.bitbucket import failures
-from mirror.bitbucket.client.change import Change, FilePart
+from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.endpoints import Endpoint as BitbucketEndpoint
 from mirror.bitbucket.lists import all_of
 from mirror.git.wire.client import GitLogin
-from mirror.http.requests import Endpoint, MaybeMade, RequestFailed
+from mirror.http.requests import Endpoint, FilePart, MaybeMade, RequestFailed
 from mirror.model import Json, JsonObject
 from mirror.restore.plan.source import Target
 
@@ -50,8 +50,8 @@ class Api(Protocol):
     async def git_login(self) -> GitLogin | None:
         """User name and password for git."""
 
-    def git_url(self, target: Target) -> str:
-        """The URL of a repository for git."""
+    async def git_url(self, target: Target, mirror: str) -> str:
+        """The URL for git of a repository's `code`, `wiki` or other mirror. It can be pushed to."""
 
 
 class BitbucketApi:
@@ -101,8 +101,9 @@ class BitbucketApi:
         found = await self._client.git_login()
         return None if found is None else GitLogin(*found)
 
-    def git_url(self, target: Target) -> str:
-        """As `Api`."""
+    async def git_url(self, target: Target, mirror: str) -> str:
+        """As `Api`. A workspace has room for the code of repositories only."""
+        del mirror
         return f"{self._git_url}/{target.workspace}/{target.repository}.git"
 
 

@@ -106,7 +106,7 @@ class Executor:
             if step.stage > Stage.REPOSITORY or noted is None or noted.state is not Is.MADE:
                 continue
             found = None if step.find is None else await self._lookup.find(step.find)
-            if found is not None and found.get("uuid") == noted.answer.get("uuid"):
+            if found is not None and _is_same(found, noted.answer):
                 continue
             inside = f"{step.key.partition('/')[0]}/" if step.stage is Stage.REPOSITORY else step.key
             for key in [one for one in journal.steps if one.startswith(inside)]:
@@ -161,7 +161,7 @@ class Executor:
             if step.find is None:
                 if noted is not None and call.method == "POST":
                     return Entry.of(step, Outcome.UNKNOWN, "the restore was interrupted while it was sent")
-                if call.method == "PUT" and not is_ours and not self._overwrite:
+                if call.method != "POST" and not is_ours and not self._overwrite:
                     text = "what is there now cannot be read, and was left (see --overwrite)"
                     return Entry.of(step, Outcome.FOUND, text)
             else:
@@ -293,7 +293,13 @@ def _change_of(step: Step) -> Call | None:
     """How what exists is changed."""
     if step.change is not None:
         return step.change
-    return step.action if isinstance(step.action, Call) and step.action.method == "PUT" else None
+    return step.action if isinstance(step.action, Call) and step.action.method != "POST" else None
+
+
+def _is_same(found: JsonObject, noted: Mapping[str, Json]) -> bool:
+    """Whether what was found is what was made: by its uuid, or by its id where the forge has no uuids."""
+    name = "uuid" if "uuid" in noted else "id"
+    return found.get(name) == noted.get(name)
 
 
 def _has_secret(call: Call) -> bool:

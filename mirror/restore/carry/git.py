@@ -36,7 +36,9 @@ class Git:
         """Carry out a push, be it of pages, or the sending of LFS objects. Raises CredentialRefused and
         TryLater where there is no login; what the git server refuses is in the entry."""
         name = step.key.partition("/")[0]
-        login, url = await self.api.git_login(), self.api.git_url(self.targets[name])
+        mirror_name = step.action.mirror if isinstance(step.action, Push) else "code"
+        login = await self.api.git_login()
+        url = await self.api.git_url(self.targets[name], mirror_name)
         if isinstance(step.action, SendObjects):
             return await self._send_objects(step, step.action, self.sources[name], url, login)
         if isinstance(step.action, PushPages):

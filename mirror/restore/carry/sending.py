@@ -8,9 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
-from mirror.bitbucket.client.change import FilePart
 from mirror.errors import DamageFound, MirrorError
-from mirror.http.requests import MaybeMade, RequestFailed
+from mirror.http.requests import FilePart, MaybeMade, RequestFailed
 from mirror.model import Json, JsonObject, value_at
 from mirror.restore.carry.api import Api, Request
 from mirror.restore.carry.journal import Is

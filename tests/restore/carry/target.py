@@ -73,7 +73,7 @@ class Upstream:
         """Restore in this process."""
         config = self.config(store, *credentials)
         settings = into.Settings(
-            config.bitbucket.git_url, self.folder / "state", options=options or Options(),
+            git_url=config.bitbucket.git_url, state=self.folder / "state", options=options or Options(),
             environment=os.environ, **more,
         )  # fmt: skip
         clock = Hasty()
