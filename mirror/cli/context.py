@@ -15,6 +15,7 @@ from mirror.model import Selector
 
 if TYPE_CHECKING:
     from mirror.config import Config
+    from mirror.http.network import Network
 
 PLACES = ("config.yaml", "/etc/mirror/config.yaml")
 
@@ -61,6 +62,16 @@ class Context:
         if self.config_path() is not None:
             return self.config()
         return from_environment(self.environment, [workspace], self.store())
+
+    async def network(self) -> Network:
+        """The network settings: the configuration's where there is one, else the environment's. Raises
+        UsageError."""
+        from mirror.connect import network_of
+        from mirror.http.network import from_environment
+
+        if self.config_path() is None:
+            return from_environment(self.environment)
+        return await network_of(self.config(), self.environment)
 
     def expiring(self, config: Config | None) -> list[str]:
         """Warnings about tokens that expire within 30 days or have expired."""

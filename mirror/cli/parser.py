@@ -77,7 +77,7 @@ def _lock_wait(parser: argparse.ArgumentParser) -> None:
 
 
 # Parts that a restore to a forge can be limited to, beside those of a restore to a folder.
-_FORGE_PARTS = frozenset({"settings", "downloads", "pull-requests", "commit-comments"})
+_FORGE_PARTS = frozenset({"settings", "downloads", "issues", "pull-requests", "commit-comments"})
 
 
 def _parts(text: str) -> frozenset[str]:
@@ -260,10 +260,11 @@ def _at(parser: argparse.ArgumentParser) -> None:
 def _add_restore(commands: _Commands) -> None:
     restore = commands.add(
         "restore",
-        "restore to a folder, into Bitbucket, or to another git server",
+        "restore to a folder, into Bitbucket or Forgejo, or to another git server",
         "restore acme/website --to ./website",
         "restore acme --to bitbucket:acme-restored --dry-run",
         "restore acme/website --to bitbucket:acme --only pull-requests/12,settings/variables/REGION",
+        "restore acme --to forgejo:https://git.example.org/acme",
         "restore acme --to ./everything --at 2026-11-01",
         "restore acme/website --to ./website --refs refs/heads/main",
         "restore acme/website --to https://git.example.org/website.git --with-archive refs/heads/archive",
@@ -272,16 +273,18 @@ def _add_restore(commands: _Commands) -> None:
     _selectors(restore, "1")
     restore.add_argument(
         "--to",
-        metavar="DIR|GIT-URL|bitbucket:WORKSPACE[/REPOSITORY]",
+        metavar="DIR|GIT-URL|bitbucket:WORKSPACE[/REPOSITORY]|forgejo:URL/OWNER[/REPOSITORY]",
         required=True,
         help="an empty folder; the URL of a git repository, where {repository} stands for each one's name;"
-        " or a workspace of Bitbucket, with a new name for one repository",
+        " a workspace of Bitbucket, or an organisation or user of a Forgejo, with a new name for one"
+        " repository",
     )
     _at(restore)
     restore.add_argument(
         "--only", metavar="PARTS", type=_parts, default=ALL_PARTS,
-        help="any of code, metadata, wiki, snippets (default: all); into Bitbucket also settings, downloads,"
-        " pull-requests, commit-comments, or one thing: settings/variables, pull-requests/12",
+        help="any of code, metadata, wiki, snippets (default: all); to a forge also settings, downloads,"
+        " issues, pull-requests, commit-comments; into Bitbucket also one thing: settings/variables,"
+        " pull-requests/12",
     )  # fmt: skip
     restore.add_argument(
         "--refs", metavar="GLOB", action="append", default=[],
@@ -298,15 +301,15 @@ def _add_restore(commands: _Commands) -> None:
         help="replace what the target has; in a folder, what an earlier restore wrote",
     )
     restore.add_argument(
-        "--activate-hooks", action="store_true", help="into Bitbucket: webhooks are as active as they were"
+        "--activate-hooks", action="store_true", help="to a forge: webhooks are as active as they were"
     )
     secrets = restore.add_argument(
         "--secrets", metavar="FILE", type=Path,
-        help="into Bitbucket: YAML with the source of each secret, by the keys that --dry-run lists",
+        help="to a forge: YAML with the source of each secret, by the keys that --dry-run lists",
     )  # fmt: skip
     people = restore.add_argument(
         "--people", metavar="FILE", type=Path,
-        help="into Bitbucket: YAML with the uuid of now for the uuid of then of whoever has another account",
+        help="to a forge: YAML with the uuid of now (to Forgejo: the user name) for the uuid of then",
     )  # fmt: skip
     secrets.complete = people.complete = shtab.FILE  # type: ignore[attr-defined]
     restore.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mirror.bitbucket import endpoints
@@ -10,26 +11,41 @@ from mirror.bitbucket.failures import ApiError
 from mirror.bitbucket.lists import all_of
 from mirror.config.plain import read_mapping, read_text
 from mirror.errors import ConfigError, Fault
+from mirror.forgejo.fields import is_name
 from mirror.model import is_uuid, value_at
 
 _REMEDY = "check the path of --people"
 _BEGIN = "write a line with the uuid of then and the uuid of now, each in quotes"
 _UUID = "write a uuid, with its braces in quotes or without them"
+_BEGIN_NAMES = "write a line with the uuid of then in quotes, and the user name of now"
+_USER_NAME = "write a user name as the forge shows it, such as ann"
 
 
 def load(path: Path) -> dict[str, str]:
     """The people file at `path`: by the uuid of then, the uuid of now, in braces and lower case. Raises
     ConfigError with all faults."""
-    plain = read_mapping(read_text(path, _REMEDY), str(path), empty=_BEGIN, begin=_BEGIN)
+    return _load(path, _uuid, _BEGIN, "has no uuid for its value", _UUID)
+
+
+def load_names(path: Path) -> dict[str, str]:
+    """The people file at `path` for a forge that knows people by their user names: these, by the uuid of
+    then in braces and lower case. Raises ConfigError with all faults."""
+    return _load(path, _name, _BEGIN_NAMES, "has no user name for its value", _USER_NAME)
+
+
+def _load(
+    path: Path, now_of: Callable[[object], str | None], begin: str, problem: str, remedy: str
+) -> dict[str, str]:
+    plain = read_mapping(read_text(path, _REMEDY), str(path), empty=begin, begin=begin)
     faults, found = list(plain.faults), {}
     first: dict[str, str] = {}
     for key, value in plain.data.items():
         line = plain.lines.get((key,))
-        then, now = _uuid(key), _uuid(value)
+        then, now = _uuid(key), now_of(value)
         if then is None:
             faults.append(Fault(line, key, "is no uuid", _UUID))
         elif now is None:
-            faults.append(Fault(line, key, "has no uuid for its value", _UUID))
+            faults.append(Fault(line, key, problem, remedy))
         elif first.setdefault(then, key) != key:
             faults.append(Fault(line, key, f"is the same person as {first[then]}", "keep one of them"))
         else:
@@ -37,6 +53,10 @@ def load(path: Path) -> dict[str, str]:
     if faults:
         raise ConfigError(str(path), sorted(set(faults), key=lambda fault: (fault.line or 0, fault.key)))
     return found
+
+
+def _name(text: object) -> str | None:
+    return text if isinstance(text, str) and is_name(text) else None
 
 
 def _uuid(text: object) -> str | None:

@@ -28,6 +28,8 @@ from mirror.store.reading.reader import At, MirrorRefs, RepositoryFolder, Store
 T = TypeVar("T")
 # What a target in Bitbucket begins with; see `mirror.restore.into`.
 BITBUCKET = "bitbucket:"
+# And one in a Forgejo; see `mirror.restore.into_forgejo`.
+FORGEJO = "forgejo:"
 PARTS = frozenset({"code", "metadata", "wiki", "snippets"})
 CODE = "code.git"
 _OF_REPOSITORY = frozenset({"code", "metadata", "wiki"})

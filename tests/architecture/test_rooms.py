@@ -17,7 +17,7 @@ FLOORS = {
     "errors": 1, "logs": 1,
     "model": 2, "fs": 2, "http": 2,
     "git": 3, "auth": 3, "retention": 3, "notify": 3, "metrics": 3,
-    "store": 4, "config": 4, "bitbucket": 4,
+    "store": 4, "config": 4, "bitbucket": 4, "forgejo": 4,
     "discovery": 5, "collect": 5, "connect": 5, "extract": 5, "reclaim": 5,
     "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6, "archive": 6,
     "doctor": 7, "drill": 7,
@@ -299,7 +299,18 @@ def test_stored_files_and_mirrors_are_taken_out_one_way() -> None:
 def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
     homes = {
         "apscheduler": {"daemon"},
-        "httpx": {"http", "auth", "bitbucket", "connect", "backup", "doctor", "cli", "daemon", "notify"},
+        "httpx": {
+            "http",
+            "auth",
+            "bitbucket",
+            "forgejo",
+            "connect",
+            "backup",
+            "doctor",
+            "cli",
+            "daemon",
+            "notify",
+        },
         "apprise": {"notify"},
         "prometheus_client": {"metrics"},
         "urllib3": {"http", "git"},

@@ -30,8 +30,8 @@ class FakeForgejo:
 
     Switches: `page_most`, the largest page; `refuse`, which may answer an operation with a status and a
     message; `silent_after`, the number of writes after which one is done and its connection dropped without
-    an answer; `busy`, how many of the next requests are refused (429) first. `asked` are the names of all
-    operations so far.
+    an answer, as that of every later request is then (`is_down`); `busy`, how many of the next requests are
+    refused (429) first. `asked` are the names of all operations so far.
     """
 
     def __init__(self, root: Path, *, token: str = "f0r9ej0-t0ken-word", login: str = "restorer") -> None:
@@ -40,6 +40,7 @@ class FakeForgejo:
         self.page_most = 50
         self.refuse: Callable[[str, dict[str, Any]], tuple[int, str] | None] | None = None
         self.silent_after: int | None = None
+        self.is_down = False
         self.busy = 0
         self.violations: list[str] = []
         self.asked: list[str] = []
@@ -76,6 +77,9 @@ class FakeForgejo:
     def _answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> bool:
         """Answer what is not git's own; returns whether it did."""
         path = urlsplit(handler.path).path
+        if self.is_down:
+            handler.close_connection = True
+            return True
         if path.startswith(API):
             with self._lock:
                 self._answer_api(handler, body)
@@ -86,7 +90,9 @@ class FakeForgejo:
             else:
                 self._answer_lfs(handler, path, body)
             return True
-        place = self._git.root / path.strip("/").partition(".git/")[0]
+        # As Forgejo does: neither names of owners nor of repositories tell case apart.
+        handler.path = handler.path.replace(path, path.lower())
+        place = self._git.root / path.lower().strip("/").partition(".git/")[0]
         if path.endswith("/info/refs") and not place.with_name(place.name + ".git").exists():
             # What Forgejo sends for a wiki without a page: the head of an advertisement, and nothing more.
             data = b"001f# service=git-receive-pack\n0000"
@@ -118,7 +124,7 @@ class FakeForgejo:
         if handler.command != "GET":
             self._writes += 1
             if self.silent_after is not None and self._writes > self.silent_after:
-                self.silent_after = None
+                self.silent_after, self.is_down = None, True
                 handler.close_connection = True
                 return
         self._send(handler, status, answer, headers)

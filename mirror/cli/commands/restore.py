@@ -13,11 +13,12 @@ from mirror.cli.terminal.labels import counted, label
 from mirror.cli.terminal.output import Output
 from mirror.errors import UsageError
 from mirror.git.wire.client import GitLogin
-from mirror.http.network import Network, from_environment
 from mirror.http.origins import origin
 from mirror.logs import register_secret
 from mirror.restore import Item, Report
-from mirror.restore.restore import BITBUCKET, is_url
+from mirror.restore.restore import BITBUCKET, FORGEJO, is_url
+
+_FORGES = "--to bitbucket:WORKSPACE, or --to forgejo:URL/OWNER"
 
 
 async def run_restore(context: Context) -> int:
@@ -31,13 +32,17 @@ async def run_restore(context: Context) -> int:
         from mirror.cli.commands.restore_into import run_into
 
         return await run_into(context)
+    if options.to.startswith(FORGEJO):
+        from mirror.cli.commands.restore_forgejo import run_forgejo
+
+        return await run_forgejo(context)
     _check_options(options)
     store = context.store()
     url = is_url(options.to)
     if options.overwrite and not options.dry_run and not options.yes:
         confirm(f"Replace what an earlier restore wrote to {options.to}?")
     login = await _login(context, options.to) if url else None
-    network = await _network(context) if url else None
+    network = await context.network() if url else None
     with context.progress() as progress:
         report = await restore.run(
             store,
@@ -60,14 +65,14 @@ async def run_restore(context: Context) -> int:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """Raise UsageError for what only a restore into Bitbucket takes."""
+    """Raise UsageError for what only a restore to a forge takes."""
     lost = sorted(options.only - restore.PARTS)
     if lost:
-        raise UsageError(f"--only {','.join(lost)} is for a restore into Bitbucket", hint="--to bitbucket:…")
+        raise UsageError(f"--only {','.join(lost)} is for a restore to a forge", hint=_FORGES)
     for name in ("activate_hooks", "archive", "check", "secrets", "people"):
         if getattr(options, name):
             word = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{word} is for a restore into Bitbucket", hint="--to bitbucket:…")
+            raise UsageError(f"{word} is for a restore to a forge", hint=_FORGES)
 
 
 def _verb(report: Report, item: Item) -> str:
@@ -158,12 +163,3 @@ async def _login(context: Context, url: str) -> GitLogin | None:
     from mirror.connect import git_login
 
     return await git_login(config, entry, clock=context.clock, environment=context.environment)
-
-
-async def _network(context: Context) -> Network:
-    """The network settings: the configuration's where there is one, else the environment's."""
-    if context.config_path() is None:
-        return from_environment(context.environment)
-    from mirror.connect import network_of
-
-    return await network_of(context.config(), context.environment)

@@ -67,7 +67,7 @@ async def run_into(context: Context) -> int:
                 progress=progress,
             )  # fmt: skip
     context.out.document(found.to_json())
-    _show(context, found)
+    show(context, found)
     return found.exit_code
 
 
@@ -81,7 +81,8 @@ def make_pages(store: Path, source: Source, folder: Path) -> list[tuple[int, str
     return [problem for one in done for problem in one.problems]
 
 
-def _show(context: Context, found: Report | Planned) -> None:
+def show(context: Context, found: Report | Planned) -> None:
+    """Print a report of a restore to a forge, or the plan of it."""
     selector, out = context.options.selector, context.out
     if isinstance(found, Planned):
         out.line(f"Would restore {selector} to {found.target}", style="green")

@@ -35,6 +35,8 @@ OF_REPOSITORY: tuple[Planner, ...] = (
     steps_of_repository, steps_of_settings, steps_of_pull_requests, steps_of_commits, steps_of_history
 )  # fmt: skip
 # What `--only` names: parts of snapshots, and everything but the code.
+# These are git repositories, and no metadata.
+_GIT = frozenset({"code", "wiki", "snippets"})
 PARTS = frozenset({"code", "settings", "downloads", "pull_requests", "commit_comments", "snippets"})
 METADATA = "metadata"
 # These are made, or found, whatever parts were asked for: the others are inside them.
@@ -120,15 +122,15 @@ def is_wanted(one: Step | Loss, parts: frozenset[str]) -> bool:
     return not parts or one.kind in _GROUND or part_of(one.kind) in parts
 
 
-def parts_named(names: frozenset[str]) -> frozenset[str]:
-    """The parts and the single things that `--only` means by these names. Raises UsageError for a part that
-    does not go to a forge."""
+def parts_named(names: frozenset[str], every: frozenset[str] = PARTS) -> frozenset[str]:
+    """The parts and the single things that `--only` means by these names, of all parts that a forge takes
+    (`every`). Raises UsageError for a part that it does not take."""
     things = {thing_named(name) for name in names if "/" in name}
     named = {name.replace("-", "_") for name in names if "/" not in name}
     if METADATA in named:
-        named = named - {METADATA} | PARTS - {"code", "snippets"}
-    if unknown := sorted(named - PARTS):
-        parts = ", ".join(sorted(one.replace("_", "-") for one in {*PARTS, METADATA}))
+        named = named - {METADATA} | every - _GIT
+    if unknown := sorted(named - every):
+        parts = ", ".join(sorted(one.replace("_", "-") for one in {*every, METADATA}))
         raise UsageError(f"--only {', '.join(unknown)}: there it should be some of {parts}")
     return frozenset(named | things)
 

@@ -125,6 +125,7 @@ class Why(StrEnum):
     ARCHIVED = "only the archive has it"
     UNPUBLISHED = "its author has not published it"
     SAME = "another one is the same"
+    UNKNOWN_THERE = "the other forge has nothing like it"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The plan of a restore to a Forgejo: the same words as for Bitbucket, other requests."""
