@@ -45,7 +45,8 @@ WINGS = {
         {"entries", "git", "api_refused"}, {"brake", "failures"}, {"context"}, {"results"},
     ),
     "restore": (
-        {"into"}, {"carry", "restore", "secrets"}, {"comparison", "plan", "pushing"},
+        {"into", "into_forgejo"}, {"session"}, {"carry", "restore", "secrets"},
+        {"comparison", "plan", "pushing"},
         {"people", "refs", "report", "server"}, {"lfs"},
     ),
     "cli": ({"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"terminal", "system"}),
