@@ -12,7 +12,7 @@ from typing import Any
 from mirror.auth.credentials import ApiToken, Credential, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
 from mirror.cli.system import SystemClock
-from mirror.config.settings import BitbucketUrls, Config, NetworkConfig, WorkspaceConfig
+from mirror.config.settings import BitbucketUrls, Config, Limits, NetworkConfig, WorkspaceConfig
 from mirror.connect import client_of
 from mirror.model import Selector
 from mirror.restore import into
@@ -58,7 +58,8 @@ class Upstream:
         urls = BitbucketUrls(self.simulator.api_url, self.simulator.git_url, self.simulator.oauth_url)
         several = credentials or (ApiToken(EMAIL, SecretSource("env", "RITA")),)
         entry = WorkspaceConfig(WORKSPACE, several)
-        return Config(store, urls, (entry,), network=NetworkConfig(proxy="none"))
+        limits = Limits(api_limit=1_000_000)
+        return Config(store, urls, (entry,), limits=limits, network=NetworkConfig(proxy="none"))
 
     def token(self, *scopes: str) -> Credential:
         """An access token of the workspace."""

@@ -44,6 +44,7 @@ def command(target: Upstream, store: Store) -> list[str]:
         f"store: {store.path}\n"
         f"bitbucket: {{api_url: '{simulator.api_url}', git_url: '{simulator.git_url}'}}\n"
         f"credential: {{kind: api_token, email: {EMAIL}, token: {{env: RITA}}}}\n"
+        "limits: {api_limit: 1000000}\n"
     )
     to, [workspace] = f"bitbucket:{WORKSPACE}", [one.slug for one in store.workspaces()]
     return [sys.executable, "-m", "mirror", "restore", workspace, "--to", to, "-c", str(path), "-q"]
@@ -122,6 +123,7 @@ def back_up(config: Config, environment: dict[str, str]) -> Store:
     return Store.open(config.store)
 
 
+@pytest.mark.timeout(3000)
 def test_killed_at_any_moment_it_makes_nothing_twice(original: Store, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
