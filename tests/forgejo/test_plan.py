@@ -146,3 +146,17 @@ def test_events_that_forgejo_lacks_are_told(source: Source) -> None:
         "website/webhooks/https://x.example/a", ["push", "issues"], True
     )  # fmt: skip
     assert [one.detail for one in made if isinstance(one, Loss)] == ["repo:transfer", "repo:transfer"]
+
+
+def test_one_pull_request_comes_alone_with_its_branches(source: Source) -> None:
+    begin = "website/pull-request/"
+    every = {
+        step.key for step in make_plan([(source, TARGET)], Options()).steps if step.key.startswith(begin)
+    }
+    numbers = sorted({key.split("/")[2] for key in every})
+    assert len(numbers) > 1
+    plan = make_plan([(source, TARGET)], Options(only=frozenset({f"pull-requests/{numbers[0]}"})))
+    keys = {step.key for step in plan.steps}
+    assert f"{begin}{numbers[0]}" in keys and "website/repository" in keys
+    assert {key.split("/")[2] for key in keys if key.startswith(begin)} == {numbers[0]}
+    assert "website/branches" not in keys

@@ -1,5 +1,5 @@
-"""Chooses single things of a plan, for `--only settings/variables`, `settings/variables/KEY` and
-`pull-requests/17`. What they are made inside of comes along; nothing else does."""
+"""Chooses single things of a plan, for `--only settings/variables`, `settings/variables/KEY`,
+`pull-requests/17` and `issues/3`. What they are made inside of comes along; nothing else does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from mirror.errors import UsageError
 from mirror.model import value_at
 from mirror.restore.plan.steps import Call, Loss, Made, Push, SendObjects, Step
 
-_PULL_REQUEST, _PULL_REQUESTS = "pull-request", "pull-requests"
+_PULL_REQUEST = "pull-request"
+# The parts whose things have a number, each with what its keys begin with.
+_NUMBERED = {"pull-requests": _PULL_REQUEST, "issues": "issue"}
+# Where a request has the names of the branches of a pull request.
+_BRANCHES = ("source.branch.name", "destination.branch.name", "head", "base")
 # How many of those that could be chosen an error names.
 _NAMED_MAX = 20
 _HEADS = b"refs/heads/"
@@ -23,9 +27,9 @@ def choose_things(
     part_of: Callable[[str], str],
     is_ground: Callable[[_Made], bool],
 ) -> list[_Made]:
-    """Those of `made` that `things` name, each `part/kind`, `part/kind/name` or `pull-requests/<number>`,
-    with the steps that they need: whose answers stand in them, and those that make what they are inside of
-    (`is_ground`). Of the branches, a pull request takes only its own along.
+    """Those of `made` that `things` name, each `part/kind`, `part/kind/name` or `pull-requests/<number>`
+    (`issues/<number>`), with the steps that they need: whose answers stand in them, and those that make what
+    they are inside of (`is_ground`). Of the branches, a pull request takes only its own along.
 
     What does not come back is chosen, too: so the plan says why. Raises UsageError, which names what could be
     chosen, for one that names nothing.
@@ -62,8 +66,8 @@ def _words(one: _Made) -> str:
 
 def _is(one: _Made, thing: str, part_of: Callable[[str], str]) -> bool:
     part, _, name = thing.partition("/")
-    if part == _PULL_REQUESTS:
-        name = f"{_PULL_REQUEST}/{name}"
+    if part in _NUMBERED:
+        name = f"{_NUMBERED[part]}/{name}"
     elif part_of(one.kind).replace("_", "-") != part:
         return False
     return f"{_words(one)}/".startswith(f"{name}/")
@@ -74,9 +78,9 @@ def _nothing(thing: str, made: Sequence[_Made], part_of: Callable[[str], str]) -
     part, _, name = thing.partition("/")
     kind = name.partition("/")[0]
     steps = [one for one in made if isinstance(one, Step)]
-    if part == _PULL_REQUESTS:
-        of_kind = [f"{part}/{number}" for number in _numbers(steps)]
-        reason = "the snapshot has no open pull request of that number; only open ones can be made anew"
+    if part in _NUMBERED:
+        of_kind = [f"{part}/{number}" for number in _numbers(steps, _NUMBERED[part])]
+        reason = "none of that number can be made anew (of pull requests only open ones can, in Bitbucket)"
         return UsageError(f"--only {thing}: {reason}", hint=_listed(of_kind))
     known = [_words(one) for one in steps if part_of(one.kind).replace("_", "-") == part]
     same_kind = [f"{part}/{words}" for words in known if words.startswith(f"{kind}/")]
@@ -86,9 +90,9 @@ def _nothing(thing: str, made: Sequence[_Made], part_of: Callable[[str], str]) -
     )
 
 
-def _numbers(steps: Iterable[Step]) -> list[str]:
+def _numbers(steps: Iterable[Step], begin: str) -> list[str]:
     found = (_words(one).split("/") for one in steps)
-    numbers = {words[1] for words in found if words[0] == _PULL_REQUEST and len(words) > 1}
+    numbers = {words[1] for words in found if words[0] == begin and len(words) > 1}
     return sorted(numbers, key=lambda one: (len(one), one))
 
 
@@ -150,7 +154,7 @@ def _branches_of(step: Step) -> frozenset[bytes]:
     if words[0] != _PULL_REQUEST or len(words) != 2 or not isinstance(step.action, Call):
         return frozenset()
     body = step.action.body
-    names = [value_at(body, f"{end}.branch.name") for end in ("source", "destination")]
+    names = [value_at(body, name) for name in _BRANCHES]
     return frozenset(
         _HEADS + name.encode("utf-8", "surrogateescape") for name in names if isinstance(name, str)
     )

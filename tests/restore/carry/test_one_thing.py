@@ -43,5 +43,5 @@ async def test_one_thing_comes_back_alone(tmp_path: Path, stored: Store, sources
         again = await restored(target, stored, f"pull-requests/{pull['id']}")
         assert Outcome.MADE not in again.values() and set(again) == set(first)
         assert len(website.pull_requests) == 1
-        with pytest.raises(UsageError, match="only open ones"):
+        with pytest.raises(UsageError, match="only open ones can"):
             await restored(target, stored, "pull-requests/999")

@@ -79,7 +79,7 @@ def test_a_pull_request_takes_its_discussion_and_its_own_branches_along() -> Non
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        ("pull-requests/99", "only open ones"), ("settings/nothing", "settings/variables"),
+        ("pull-requests/99", "only open ones can"), ("settings/nothing", "settings/variables"),
         ("settings/variables/NONE", "settings/variables/"), ("nothing/x", "--dry-run"),
     ],
 )  # fmt: skip

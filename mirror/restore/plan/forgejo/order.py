@@ -18,7 +18,7 @@ from mirror.restore.plan.forgejo.settings import (
     steps_of_restrictions,
 )
 from mirror.restore.plan.forgejo.target import ForgejoTarget
-from mirror.restore.plan.order import check_globs, in_order, is_wanted, not_whole
+from mirror.restore.plan.order import check_globs, in_order, not_whole, wanted
 from mirror.restore.plan.source import Options, Source
 from mirror.restore.plan.steps import Loss, Plan, Step
 from mirror.store.reading.folders import RepositoryFolder
@@ -37,7 +37,7 @@ def make_plan(repositories: Sequence[tuple[Source, ForgejoTarget]], options: Opt
     """
     check_globs([source for source, _ in repositories], options)
     made = [one for source, target in repositories for one in _steps_of(source, target, options)]
-    chosen = [one for one in made if is_wanted(one, options.only)]
+    chosen = wanted(made, options.only)
     return Plan(in_order(chosen), tuple(one for one in chosen if isinstance(one, Loss)))
 
 
