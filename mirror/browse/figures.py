@@ -36,6 +36,7 @@ def figures(config: Config) -> Iterator[Sample]:
 def _of_runs(found: Status) -> Iterator[Sample]:
     runs: dict[str, JsonObject | None] = {
         "backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune,
+        "drill": found.last_drill,
     }  # fmt: skip
     for kind, run in runs.items():
         if run is not None:

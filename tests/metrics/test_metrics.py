@@ -48,6 +48,7 @@ STATUS = Status(
     RUN, AT, None,
     workspaces=(WorkspaceStatus("acme", "s", {}, {}, AT),),
     losses=("a", "b"),
+    last_drill={**RUN, "exit_code": 4},
 )  # fmt: skip
 
 
@@ -85,6 +86,7 @@ def test_the_textfile_says_what_the_status_says(
     assert found["mirror_repository_snapshots", "acme", "same"] == 7  # not those of the one that is gone
     assert found["mirror_run_exit_code", "backup"] == 3
     assert found["mirror_run_duration_seconds", "backup"] == 600
+    assert found["mirror_run_exit_code", "drill"] == 4
     assert ("mirror_run_exit_code", "verify") not in found
     assert found[("mirror_brake_losses",)] == 2
     expires = datetime.combine(date(2026, 12, 31), datetime.min.time(), UTC).timestamp()
@@ -129,16 +131,17 @@ def test_rules_and_dashboard_name_only_metrics_that_exist() -> None:
     assert set(re.findall(r"\$labels\.(\w+)", str(rules))) <= labels
 
 
-def test_a_command_by_hand_writes_it(config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["verify", "drill"])
+def test_a_command_by_hand_writes_it(config: Config, tmp_path: Path, kind: str) -> None:
     create_or_open(config.store, now=MADE).close()
     path = tmp_path / "config.yaml"
     path.write_text(
         "store: store\ncredential: {kind: workspace_access_token, token: {env: T}}\n"
         "web: {textfile: mirror.prom}\n"
     )
-    assert mirror("verify", "-c", str(path)).returncode == 0
+    done = mirror(kind, "-c", str(path))
     found = read((tmp_path / "mirror.prom").read_text())
-    assert found["mirror_run_exit_code", "verify"] == 0
+    assert found["mirror_run_exit_code", kind] == done.returncode
 
 
 async def test_the_daemon_writes_it_after_each_run(

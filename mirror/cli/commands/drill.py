@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from mirror.cli.commands.notices import config_about, notices
 from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
 from mirror.cli.terminal.labels import counted
@@ -18,10 +21,21 @@ _log = get_logger("cli")
 
 async def run_drill(context: Context) -> int:
     """`mirror drill`."""
-    from mirror import drill
-
     store = context.store()
     become_owner(store, "drill")
+    async with notices(context, config_about(context, store), "drill") as ended:
+        done, unrecorded = await _drill(context, store)
+        ended(done.run)
+        record = {**done.run.to_json(previous=None), "schema": 1}
+        context.out.document({**record, **done.result.to_json(), "recorded": unrecorded is None})
+        _show(context, done, unrecorded)
+    return done.run.exit_code
+
+
+async def _drill(context: Context, store: Path) -> tuple[Drilled, str | None]:
+    """Drill, and record the run in the store; returns why it could not be recorded, or None."""
+    from mirror import drill
+
     config = context.config_if_any()
     with context.progress() as progress:
         done = await drill.run(
@@ -32,17 +46,13 @@ async def run_drill(context: Context) -> int:
             limits=config.limits if config is not None else Limits(),
             progress=progress,
         )
-    unrecorded = None
     try:
         with open_store(store, command="mirror drill") as writer:
             writer.write_run(done.run)
     except (MirrorError, OSError) as error:  # a read-only copy can be rehearsed, too
-        unrecorded = str(error)
-        _log.warning("drill.not_recorded", reason=unrecorded)
-    record = {**done.run.to_json(previous=None), "schema": 1}
-    context.out.document({**record, **done.result.to_json(), "recorded": unrecorded is None})
-    _show(context, done, unrecorded)
-    return done.run.exit_code
+        _log.warning("drill.not_recorded", reason=str(error))
+        return done, str(error)
+    return done, None
 
 
 def _show(context: Context, done: Drilled, unrecorded: str | None) -> None:

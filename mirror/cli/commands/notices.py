@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror.cli.context import Context
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 # A command that is stopped waits so long, in seconds, for what is being sent.
 STOPPED_SECONDS = 1.0
+
+
+def config_about(context: Context, store: Path) -> Config | None:
+    """The configuration for a run over `store`; None where it is about another store, of which this one may
+    be a copy."""
+    config = context.config_if_any()
+    return config if config is not None and config.store == store else None
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mirror.cli.commands.notices import notices
+from mirror.cli.commands.notices import config_about, notices
 from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
 from mirror.cli.terminal.labels import counted
@@ -23,10 +23,7 @@ async def run_verify(context: Context) -> int:
     """`mirror verify`."""
     store = context.store()
     become_owner(store, "verify")
-    config = context.config_if_any()
-    # The configuration may be that of another store, of which this one is a copy.
-    told = config if config is not None and config.store == store else None
-    async with notices(context, told, "verify") as ended:
+    async with notices(context, config_about(context, store), "verify") as ended:
         run = await _verify(context, store)
         ended(run)
         context.out.document({**run.to_json(previous=None), "schema": 1})
