@@ -96,7 +96,6 @@ async def test_settings_come_back_once(
     tmp_path: Path, whole: Path, switches: Switches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with upstream(tmp_path, switches) as target:
-        target.workspace.groups["developers"] = "Developers"
         more = await _options(target, whole, monkeypatch)
         report = _report(await target.restore(whole, **more))
         # The group that is not there is told, and costs nothing else.
@@ -144,6 +143,7 @@ async def test_each_refusal_costs_its_own(
     with upstream(tmp_path, replace(SURE, issue_events_refused=True)) as target:
         target.simulator.world.sizes["schedules"] = 1
         target.workspace.seats = 0
+        target.workspace.groups.clear()
         more = await _options(target, whole, monkeypatch)
         report = _report(await target.restore(whole, **more))
         refused = {one.kind: one.status for one in report.entries if one.outcome is Outcome.REFUSED}
@@ -158,7 +158,6 @@ async def test_each_refusal_costs_its_own(
 
 async def test_access_tokens_bring_what_they_may(tmp_path: Path, whole: Path) -> None:
     with upstream(tmp_path, SURE) as target:
-        target.workspace.groups["developers"] = "Developers"
         scopes = {scope for route in WRITES for scope in route.scopes if "snippet" not in scope}
         report = _report(await target.restore(whole, credentials=(target.token(*scopes, "account"),)))
         refused = {one.kind for one in report.entries if one.outcome is Outcome.REFUSED}
@@ -173,7 +172,7 @@ async def test_secrets_are_renewed_where_that_is_asked_for(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with upstream(tmp_path, SURE) as target:
-        target.workspace.groups.update(developers="Developers", gone="Gone")
+        target.workspace.groups["gone"] = "Gone"
         more = await _options(target, whole, monkeypatch)
         await target.restore(whole, **more)
         monkeypatch.setenv("GIVEN", "hunter3")
@@ -202,7 +201,7 @@ async def test_what_was_about_to_be_set_is_set(
         return await send(api, request)
 
     with upstream(tmp_path, UNSURE) as target:
-        target.workspace.groups.update(developers="Developers", gone="Gone")
+        target.workspace.groups["gone"] = "Gone"
         more = await _options(target, whole, monkeypatch)
         for name in ("branching model settings", "override settings", "environments"):
             last[:] = [name]
