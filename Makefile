@@ -11,10 +11,12 @@ demo: $(READY)
 test: check
 	$(VENV)/bin/pytest -n 2 --dist worksteal
 
-# The crash and history suites at every step: takes hours. Prints how much it tried, and appends it to soak.jsonl.
+# The crash and history suites at every step, and others longer: takes hours. Prints how much it tried, and
+# appends it to soak.jsonl.
 soak: $(READY)
 	MIRROR_SOAK=1 MIRROR_COUNTS=$(CURDIR)/soak.jsonl $(VENV)/bin/pytest -n 2 \
-	  tests/crash tests/histories tests/verify/test_sweep.py
+	  tests/crash tests/histories tests/verify/test_sweep.py \
+	  tests/collect/test_backfill.py tests/collect/test_truth.py
 
 check: $(READY)
 	$(VENV)/bin/ruff check .
