@@ -8,16 +8,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirror import backup
+from mirror.bitbucket import fields
+from mirror.bitbucket.endpoints import REPOSITORIES
+from mirror.bitbucket.failures import NotFound
+from mirror.bitbucket.lists import all_of
 from mirror.config.settings import Config, Parts
+from mirror.connect import client_of
 from mirror.drill.comparing import Comparing, Original, ask_about_commits, compare
 from mirror.drill.originals import choose
 from mirror.drill.temporary import size_of, temporary_folder
 from mirror.errors import UsageError, worst
-from mirror.model import Clock, JsonObject, NoProgress, Problem, Progress, Selector
-from mirror.restore.comparison.differences import Comparison
+from mirror.model import Clock, JsonObject, NoProgress, Outcome, Problem, Progress, Run, Selector
+from mirror.restore.comparison.differences import Comparison, How
+from mirror.restore.comparison.matching import Match
 from mirror.store.reading.reader import Store
 from mirror.store.writing.writer import create_or_open
 
+_FAILED = frozenset({Outcome.FAILED, Outcome.LOCKED, Outcome.PENDING, Outcome.UNREACHED})
 # History does not come back, so that nobody needs to read it from the target.
 _PARTS = Parts(issues=False, pipelines=False, pipeline_logs=False, wiki=False)
 
@@ -81,17 +88,23 @@ async def check(
     """Back up `target` into a temporary store, which only reads, and compare it with what `selector` means of
     the store at `path`. `config` has the credential for the workspace of the target.
 
-    Raises NoStore, StoreDamaged, NoRoom, and UsageError where the selector or the target means nothing.
+    What cannot be read of the target is a problem and no difference. Raises NoStore, StoreDamaged, NoRoom,
+    UsageError where the selector or the target means nothing, and CredentialRefused and TryLater where the
+    target cannot be asked for.
     """
     told = progress or NoProgress()
     with Store.open(path) as store:
         originals = _originals(store, selector, target, at)
+        there = await _slugs(config, target, clock, environment)
+        if not any(one.slug in there for one in originals):
+            return Checked(str(target), _all_missing(originals), _without_repositories(originals))
         size = await asyncio.to_thread(size_of, [_place(one) for one in originals])
         with temporary_folder(environment, size) as folder:
-            wanted = _config(config, target, originals, folder)
+            wanted = _config(config, target, there, originals, folder)
             create_or_open(wanted.store, now=clock.now()).close()
             done = await backup.run(wanted, clock=clock, environment=environment, progress=told)
             problems = [*done.problems, *(one for entry in done.entries for one in entry.problems)]
+            originals = [one for one in originals if not _is_unread(done, one)]
             told.report(str(target), "comparing")
             how = Comparing(
                 target.people, not target.has_secrets, not target.activates_hooks, allows_more=True
@@ -125,10 +138,54 @@ def _originals(store: Store, selector: Selector, target: Target, at: str) -> lis
     return [Original(repositories[0].side, target.repository)]
 
 
-def _config(config: Config, target: Target, originals: list[Original], folder: Path) -> Config:
-    """The configuration of the backup of the target: the one repository, or those of the originals."""
+async def _slugs(
+    config: Config, target: Target, clock: Clock, environment: Mapping[str, str]
+) -> frozenset[str]:
+    """The repositories that the workspace of the target has. Raises UsageError where there is no such
+    workspace."""
     entry = config.signing_in_to(target.workspace)
-    slugs = tuple(one.slug for one in originals if one.slug is not None)
+    async with client_of(config, entry, clock=clock, environment=environment) as client:
+        try:
+            listed = await all_of(client, REPOSITORIES, None, workspace=target.workspace)
+        except NotFound as error:
+            raise UsageError(
+                f"there is no workspace {target.workspace}, or the credential does not see it",
+                hint="name the workspace that was restored to",
+            ) from error
+    return frozenset(fields.repository(one, workspace=target.workspace).slug.lower() for one in listed)
+
+
+def _all_missing(originals: list[Original]) -> Comparison:
+    result = Comparison()
+    for one in originals:
+        if one.slug is not None:
+            Match(one.side.name, result).note("", "repository", one.slug, How.MISSING)
+    return result
+
+
+def _without_repositories(originals: list[Original]) -> tuple[Problem, ...]:
+    """What is not compared where the target has none of the repositories."""
+    text = "what belongs to the workspace itself was not compared, as none of the repositories is there"
+    return (Problem(3, text),) if any(one.slug is None for one in originals) else ()
+
+
+def _is_unread(done: Run, original: Original) -> bool:
+    """Whether the backup of the target failed for the copy of an original; its problems say why."""
+    kind = "workspace" if original.slug is None else "repository"
+    return any(
+        one.kind == kind
+        and one.outcome in _FAILED
+        and original.slug in (None, one.full_name.partition("/")[2].lower())
+        for one in done.entries
+    )
+
+
+def _config(
+    config: Config, target: Target, there: frozenset[str], originals: list[Original], folder: Path
+) -> Config:
+    """The configuration of the backup of the target: of the originals' repositories that are there."""
+    entry = config.signing_in_to(target.workspace)
+    slugs = tuple(one.slug for one in originals if one.slug is not None and one.slug in there)
     wanted = replace(
         entry, workspace=target.workspace, include=slugs, exclude=(), parts=_PARTS, accept_missing=()
     )

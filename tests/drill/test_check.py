@@ -80,6 +80,25 @@ async def test_each_difference_is_told(real: tuple[Simulator, Config], tmp_path:
     assert "us-east-1" not in str(done.to_json())
 
 
+async def test_what_is_not_there_is_missing(real: tuple[Simulator, Config], tmp_path: Path) -> None:
+    """Also where nothing of it is there, or one repository of several."""
+    simulator, config = real
+    workspace = simulator.world.add_workspace("empty")
+    [acme] = config.workspaces
+    config = replace(config, credentials=acme.credentials)
+    done = await _check(config, Selector("acme"), Target("empty"), tmp_path)
+    assert done.exit_code == 4 and len(done.comparison.found) == 4
+    assert [one.code for one in done.problems] == [3], "the workspace itself was not compared, and is told"
+    workspace.add_repository("handbook", project="DOCS", description="Nothing written yet")
+    done = await _check(config, Selector("acme", "handbook"), Target("empty"), tmp_path)
+    assert [one.line for one in done.comparison.found] == []
+    done = await _check(config, Selector("acme", "[bh]*"), Target("empty"), tmp_path)
+    lines = [one.line for one in done.comparison.found]
+    assert lines == ["acme/billing: repository billing is missing in the copy"]
+    with pytest.raises(UsageError, match="there is no workspace nowhere"):
+        await _check(config, WEBSITE, Target("nowhere", "website"), tmp_path)
+
+
 async def test_a_target_without_a_credential_is_refused(
     real: tuple[Simulator, Config], tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ class How(StrEnum):
 
     DIFFERS = "differs"
     MISSING = "is missing in the copy"
+    UNREAD = "is not in the backup of the copy"  # which may have been refused
     MORE = "is in the copy alone"
 
 
@@ -50,7 +51,8 @@ class Difference:
             word = self.field.rpartition(".")[2]
             values = "" if word in _UNSHOWN else f": {_shown(self.original)}, in the copy {_shown(self.copy)}"
         reason = f" ({self.why})" if self.why else ""
-        return f"{self.place} {self.document}: {what} {self.how}{values}{reason}"
+        where = f"{self.place} {self.document}".strip()
+        return f"{where}: {what} {self.how}{values}{reason}"
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""

@@ -83,7 +83,7 @@ class Match:
                 self.result.known[thing.name, "all", NEVER_READ] += 1
             return
         if copy is None and original:
-            self.note(document, thing.name, "", How.MISSING, why=missing)
+            self.note(document, thing.name, "", How.UNREAD, why=missing)
             return
         gone = [one for one in _objects(original) if entry_is_gone(one)]
         pairs = self.pair(thing, [one for one in _objects(original) if one not in gone], _objects(copy))

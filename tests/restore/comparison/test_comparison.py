@@ -276,7 +276,8 @@ FAULTS: dict[str, tuple[Callable[[Held, Held], object], str]] = {
         _without("settings/override-settings.json"), "override settings is missing in the copy",
     ),
     "a list could not be read again": (
-        _without("settings/variables.json"), "settings/variables.json: variable is missing in the copy",
+        _without("settings/variables.json"),
+        "settings/variables.json: variable is not in the backup of the copy",
     ),
 }  # fmt: skip
 
