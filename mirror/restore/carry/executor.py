@@ -34,7 +34,8 @@ _ALWAYS_KEPT = ("uuid", "id")
 class Executor:
     """Carries out the steps of a plan, stage by stage; the steps of one repository one after the other.
 
-    What this restore made is written without looking first. Everything else is looked for by its natural
+    What is inside a thing that this restore made is written without looking first, unless it goes on after
+    an interruption: somebody may have been there meanwhile. Everything else is looked for by its natural
     key, is never made twice, and is changed only with `overwrite`. `entries` has what came of each step that
     was reached, `losses` what turned out not to come back, `stopped` what ended it early.
     """
@@ -63,6 +64,7 @@ class Executor:
         self._overwrite = overwrite
         self._clock = clock
         self._progress = progress
+        self._goes_on = {name for name, journal in journals.items() if journal.steps}
         self._made: set[str] = set()
         self._answers: dict[str, Mapping[str, Json]] = {}
         # By the list that a thing is in, and its identity there: the steps that it is of.
@@ -155,7 +157,7 @@ class Executor:
             self._made.add(step.key)
             return Entry.of(step, Outcome.MADE)
         is_ours = self._is_inside_what_was_made(step)
-        if noted is not None or not is_ours:
+        if noted is not None or not is_ours or step.key.partition("/")[0] in self._goes_on:
             if noted is not None:
                 await self._settle(noted)
             if step.find is None:

@@ -13,6 +13,7 @@ from mirror.restore.into import Place
 from mirror.restore.plan.shown import Planned
 from mirror.restore.plan.source import Options
 from mirror.simulator.faults import Fault
+from mirror.simulator.world.settings import hook
 from mirror.store.reading.reader import Store
 from tests.restore.carry.target import Upstream, upstream
 
@@ -130,6 +131,18 @@ async def test_a_lost_network_ends_it_and_it_goes_on_later(target: Upstream, sto
     target.simulator.faults.clear()
     report = await restored(target, stored, WEBSITE)
     assert report.exit_code == 0, report.lines()
+
+
+async def test_what_was_made_by_hand_meanwhile_is_met(target: Upstream, stored: Store) -> None:
+    hooks = Fault("POST /2.0/repositories/spare/website/hooks", status=403, times=9)
+    target.simulator.order(hooks)
+    report = await restored(target, stored, WEBSITE)
+    assert report.exit_code == 3 and journals(target)
+    target.simulator.faults.clear()
+    website = target.workspace.repositories["website"]
+    website.settings["hooks"] = [hook("https://ci.acme.example/hook", website.uuid)]
+    report = await restored(target, stored, WEBSITE)
+    assert report.exit_code == 0 and len(website.settings["hooks"]) == 1, report.lines()
 
 
 async def test_what_was_deleted_meanwhile_is_made_again(target: Upstream, stored: Store) -> None:
