@@ -95,7 +95,7 @@ async def run(
         ]
         plan = make_plan(pairs, settings.options)
         identity = f"{place.url}/{place.owner.lower()}"
-        goal = Goal(str(place), identity, quote(identity, safe=""), place.owner)
+        goal = Goal(str(place), identity, quote(identity, safe=""), place.owner, limit=None)
         api = ForgejoApi(client, GitLogin(login, token.reveal()))
         return await plan_or_carry_out(plan, chosen, goal, settings, api, clock, progress or NoProgress())
 

@@ -18,7 +18,7 @@ from mirror.restore.carry.git import Git
 from mirror.restore.carry.journal import Journal, alone
 from mirror.restore.carry.pages import MakePages, Pages
 from mirror.restore.carry.report import Report
-from mirror.restore.plan.estimate import estimate
+from mirror.restore.plan.estimate import LIMIT, estimate
 from mirror.restore.plan.shown import Planned
 from mirror.restore.plan.source import Options, Source, Target
 from mirror.restore.plan.steps import Plan
@@ -65,12 +65,14 @@ class Chosen:
 @dataclass(frozen=True)
 class Goal:
     """A target: what it is called in messages (`text`), what its journals belong to (`identity`), the folder
-    of these (`folder`), and the workspace or owner of its repositories."""
+    of these (`folder`), the workspace or owner of its repositories, and its usual limit of requests an hour,
+    where one is known."""
 
     text: str
     identity: str
     folder: str
     owner: str
+    limit: int | None = LIMIT
 
 
 def choose(
@@ -132,7 +134,7 @@ async def plan_or_carry_out(
     if settings.secrets is not None and not settings.options.only:  # else it may have more
         settings.secrets.check(secret_keys(plan))
     if settings.dry_run:
-        return Planned(goal.text, plan, estimate(plan))
+        return Planned(goal.text, plan, estimate(plan, goal.limit))
     values = {} if settings.secrets is None else await settings.secrets.read(settings.environment)
     overwrite = settings.options.overwrite
     async with AsyncExitStack() as held:

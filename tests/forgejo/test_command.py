@@ -42,6 +42,7 @@ def test_the_recipe_of_the_docs(stored: Store, forge: FakeForgejo, tmp_path: Pat
     assert planned.returncode == 0, planned.stderr
     assert f"Would restore acme/website to forgejo:{forge.url}/acme" in planned.stdout
     assert "POST issues" in planned.stdout
+    assert "requests an hour" not in planned.stdout
     assert forge.writes() == []
     done = mirror(*follow(restoring), "--json", env=environment)
     assert done.returncode == INCOMPLETE, done.stderr

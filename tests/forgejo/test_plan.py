@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from mirror.bitbucket.readable.values import Anchor, Comment, Text
-from mirror.model import Json
+from mirror.model import Json, JsonObject
 from mirror.restore.plan.forgejo import settings, texts
 from mirror.restore.plan.forgejo.order import make_plan
 from mirror.restore.plan.forgejo.target import ForgejoTarget
 from mirror.restore.plan.source import Options, Source
 from mirror.restore.plan.steps import Call, Loss, Step, Why
-from mirror.store.reading.reader import Store
+from mirror.store.reading.reader import Store, StoreDamaged
 
 TARGET = ForgejoTarget("acme", "website", is_organisation=True)
 
@@ -84,6 +84,17 @@ def test_one_of_two_open_ones_of_the_same_branches_is_an_issue(source: Source) -
     endpoints = {one.key: one.action.endpoint.template for one in plan.steps if isinstance(one.action, Call)}
     assert endpoints["website/pull-request/3"].endswith("/pulls")
     assert endpoints["website/pull-request/4"].endswith("/issues")
+
+
+def test_a_damaged_repository_is_told_and_the_others_come(source: Source) -> None:
+    class Damaged(Source):
+        def object(self, path: str) -> JsonObject:
+            raise StoreDamaged(path, "is damaged")
+
+    damaged = Damaged(source.folder, source.snapshot, "damaged")
+    plan = make_plan([(damaged, TARGET), (source, TARGET)], Options())
+    assert [code for code, _ in plan.problems] == [4]
+    assert {one.key.partition("/")[0] for one in plan.steps} == {"website"}
 
 
 def test_restrictions_on_one_pattern_are_one_rule(source: Source) -> None:

@@ -139,3 +139,14 @@ def test_faulty_people_are_told_at_once(tmp_path: Path) -> None:
         (5, "", "has a list or a mapping in the place of a key"),
         (6, bare.upper(), f"is the same person as {THEN}"),
     ]
+
+
+def test_a_forge_may_know_people_by_their_names(tmp_path: Path) -> None:
+    path = tmp_path / "people.yaml"
+    path.write_text('"{11111111-0000-4000-8000-00000000000A}": ann\n')
+    assert people.load_names(path) == {"{11111111-0000-4000-8000-00000000000a}": "ann"}
+    path.write_text('"{11111111-0000-4000-8000-00000000000A}": "ann archer"\n')
+    with pytest.raises(ConfigError) as caught:
+        people.load_names(path)
+    [fault] = caught.value.faults
+    assert (fault.line, fault.problem) == (1, "has no user name for its value")

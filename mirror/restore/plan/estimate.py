@@ -20,14 +20,16 @@ ALWAYS = 2
 @dataclass(frozen=True)
 class Estimate:
     """`requests` to the API, `git` operations, which have a limit of their own, and `seconds` in all, without
-    the time that the objects need on their way."""
+    the time that the objects need on their way. `limit` is that of requests an hour, None where none is
+    known."""
 
     requests: int
     git: int
     seconds: int
+    limit: int | None = LIMIT
 
 
-def estimate(plan: Plan, limit: int = LIMIT) -> Estimate:
+def estimate(plan: Plan, limit: int | None = LIMIT) -> Estimate:
     """What a plan costs where nothing of it exists and nothing is refused."""
     groups: Counter[str] = Counter({"api": ALWAYS})
     looked_at: set[str] = set()
@@ -41,8 +43,8 @@ def estimate(plan: Plan, limit: int = LIMIT) -> Estimate:
             looked_at.add(place)
             groups[_group(step.find)] += 1
     requests = sum(groups.values())
-    windows = max((count - 1) // limit for count in groups.values())
-    return Estimate(requests, git, round(windows * HOUR + requests * SECONDS_EACH))
+    windows = max((count - 1) // limit for count in groups.values()) if limit is not None else 0
+    return Estimate(requests, git, round(windows * HOUR + requests * SECONDS_EACH), limit)
 
 
 def _group(one: Call | Find) -> str:

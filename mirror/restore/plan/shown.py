@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mirror.errors import worst
 from mirror.model import JsonObject, name_to_json
-from mirror.restore.plan.estimate import LIMIT, Estimate
+from mirror.restore.plan.estimate import Estimate
 from mirror.restore.plan.steps import Call, Loss, Plan, Push, PushPages, SendObjects, Step, Why
 
 # How many losses of one kind are named one by one.
@@ -55,10 +55,9 @@ class Planned:
         lines += loss_lines(self.plan.losses)
         cost = self.cost
         time = _duration(cost.seconds)
-        lines.append(f"  {cost.requests} requests and {cost.git} git operations: about {time} at the usual")
-        lines.append(
-            f"  limit of {LIMIT:,} requests an hour, and the time that the objects take on their way"
-        )
+        limit = "" if cost.limit is None else f" at the usual {cost.limit:,} requests an hour"
+        lines.append(f"  {cost.requests} requests and {cost.git} git operations: about {time}{limit},")
+        lines.append("  and the time that the objects take on their way")
         return lines
 
 

@@ -22,6 +22,7 @@ from mirror.restore.plan.order import check_globs, in_order, not_whole, wanted
 from mirror.restore.plan.source import Options, Source
 from mirror.restore.plan.steps import Loss, Plan, Step
 from mirror.store.reading.folders import RepositoryFolder
+from mirror.store.reading.reader import StoreDamaged
 
 # What of a repository can be brought there.
 PARTS = frozenset({"code", "wiki", "settings", "downloads", "issues", "pull_requests"})
@@ -33,12 +34,24 @@ def make_plan(repositories: Sequence[tuple[Source, ForgejoTarget]], options: Opt
 
     Issues come first and pull requests after them, each in their order: Forgejo counts both together, so an
     issue keeps its number where none before it is missing.
-    Raises StoreDamaged, and UsageError where `options` match nothing.
+    A repository whose snapshot is damaged has a problem in place of steps. Raises UsageError where `options`
+    match nothing.
     """
-    check_globs([source for source, _ in repositories], options)
-    made = [one for source, target in repositories for one in _steps_of(source, target, options)]
+    made: list[Step | Loss] = []
+    intact: list[Source] = []
+    problems: list[tuple[int, str]] = []
+    for source, target in repositories:
+        try:
+            inside = list(_steps_of(source, target, options))
+        except StoreDamaged as damage:
+            problems.append((damage.exit_code, f"{source.snapshot.full_name}: {damage.message}"))
+        else:
+            intact.append(source)
+            made += inside
+    check_globs(intact, options)
     chosen = wanted(made, options.only)
-    return Plan(in_order(chosen), tuple(one for one in chosen if isinstance(one, Loss)))
+    losses = tuple(one for one in chosen if isinstance(one, Loss))
+    return Plan(in_order(chosen), losses, tuple(problems))
 
 
 def _steps_of(source: Source, target: ForgejoTarget, options: Options) -> Iterator[Step | Loss]:
