@@ -283,8 +283,7 @@ def _add_restore(commands: _Commands) -> None:
     restore.add_argument(
         "--only", metavar="PARTS", type=_parts, default=ALL_PARTS,
         help="any of code, metadata, wiki, snippets (default: all); to a forge also settings, downloads,"
-        " issues, pull-requests, commit-comments; into Bitbucket also one thing: settings/variables,"
-        " pull-requests/12",
+        " issues, pull-requests, commit-comments, or one thing: settings/variables, pull-requests/12",
     )  # fmt: skip
     restore.add_argument(
         "--refs", metavar="GLOB", action="append", default=[],

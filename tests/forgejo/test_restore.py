@@ -213,6 +213,14 @@ async def test_a_user_gets_the_repository_under_a_new_name(restore: Restore) -> 
     assert restore.things("issues") == []
 
 
+async def test_one_pull_request_comes_alone(restore: Restore) -> None:
+    restore.options = Options(only=frozenset({"pull-requests/3"}))
+    assert (await restore.run()).exit_code == 0
+    [pull] = restore.things("issues")
+    assert (pull["_pull"]["head"]["ref"], pull["number"]) == ("feature/blog", 1)
+    assert set(restore.refs()) == {"refs/heads/feature/blog", "refs/heads/main"}
+
+
 async def test_a_busy_server_is_asked_again(restore: Restore) -> None:
     restore.forge.busy = 3
     restore.options = Options(only=frozenset({"settings"}))

@@ -36,8 +36,6 @@ async def run_forgejo(context: Context) -> int:
         raise UsageError(
             "--check compares with Bitbucket only", hint="omit --check; run the same command again"
         )
-    if things := sorted(one for one in options.only if "/" in one):
-        raise UsageError(f"--only {things[0]}: to a Forgejo go whole parts", hint="name the part alone")
     store = context.store()
     secrets = load_secrets(options.secrets) if options.secrets is not None else None
     token = await _token(context)
