@@ -94,4 +94,11 @@ async def _target(client: Client, place: Place) -> Workspace:
             f"there is no workspace {place.workspace}, or the credential does not see it",
             hint="a workspace is made on the website by whoever pays for it; then restore into it",
         ) from error
-    return fields.workspace(answer.object("workspace"))
+    found = fields.workspace(answer.object("workspace"))
+    # A renamed workspace is found by its old name, which whoever gave it may have meant for another one.
+    if place.workspace.lower() != found.slug.lower():
+        raise UsageError(
+            f"the workspace {place.workspace} is called {found.slug} now",
+            hint=f"use --to {BITBUCKET}{found.slug} if it is the one that you mean",
+        )
+    return found

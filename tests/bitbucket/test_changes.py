@@ -64,6 +64,8 @@ async def test_files_are_sent_as_a_form() -> None:
 
 LOST: list[Any] = [
     lambda: said(500, "oops"),
+    lambda: said(408, "too slow"),
+    lambda: said(504, "the gateway gave up", headers={"Retry-After": "3"}),
     lambda: httpx.Response(502, html="<h1>Bad gateway</h1>"),
     lambda: httpx.Response(200, html="<h1>Back soon</h1>"),
     lambda: httpx.ReadTimeout("slow"),

@@ -45,11 +45,12 @@ NETWORK_ERRORS = (httpx.TransportError, httpx.DecodingError, TooSlow, SignInTrou
 @dataclass(frozen=True)
 class Failure:
     """Why a response is a failure. `retryable`: a retry may succeed, after `wait` seconds if the server asks
-    for a delay."""
+    for a delay. `status` is that of a server's trouble."""
 
     error: MirrorError
     retryable: bool = False
     wait: float | None = None
+    status: int = 0
 
 
 def failure_of_response(
@@ -93,9 +94,8 @@ def failure_of_response(
         return Failure(RateLimited(f"{name}: too many requests{detail}"), retryable=True, wait=wait)
     if status >= 500:
         wait = retry_after(response.headers.get("retry-after"), now)
-        return Failure(
-            ServerTrouble(f"{name}: the server answered {status}{detail}"), retryable=True, wait=wait
-        )
+        trouble = ServerTrouble(f"{name}: the server answered {status}{detail}")
+        return Failure(trouble, retryable=True, wait=wait, status=status)
     return Failure(
         ApiError(f"{name}: answered {status}{detail}", status=status, endpoint=name),
         retryable=is_retryable(status),
@@ -136,7 +136,8 @@ def failure_of_change(change: Change, failure: Failure, error: Exception | None)
     """What a failure means for a request that changes something. `error` is that of the connection.
 
     A 401 that gives a reason other than the sign-in is a refusal of the change. A POST that failed after it
-    was sent may have been carried out, unless the server says when to send it again.
+    was sent may have been carried out, unless a server that is unavailable (503) says when to send it again:
+    a gateway may ask for a delay as well, and has passed the request on.
     """
     found = failure.error
     if isinstance(found, Refused) and found.said and not _OF_SIGN_IN.search(found.said):
@@ -146,8 +147,11 @@ def failure_of_change(change: Change, failure: Failure, error: Exception | None)
         error, SignInTrouble | httpx.ConnectError | httpx.ConnectTimeout
     ):
         return failure
-    is_unclear = failure.retryable and isinstance(found, ServerTrouble | BadAnswer) and failure.wait is None
-    if not is_unclear:
+    is_asked_again = failure.status == 503 and failure.wait is not None
+    is_lost = isinstance(found, ServerTrouble | BadAnswer) or (
+        isinstance(found, ApiError) and found.status == 408
+    )
+    if not (failure.retryable and is_lost) or is_asked_again:
         return failure
     maybe = MaybeMade(f"{found.message}; whether it was carried out is not known", hint=found.hint)
     maybe.__cause__ = found

@@ -12,6 +12,7 @@ from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.endpoints import Endpoint as BitbucketEndpoint
 from mirror.bitbucket.lists import all_of
 from mirror.git.wire.client import GitLogin
+from mirror.http.origins import REDIRECTS
 from mirror.http.requests import Endpoint, FilePart, MaybeMade, RequestFailed
 from mirror.model import Json, JsonObject
 from mirror.restore.plan.source import Target
@@ -89,7 +90,7 @@ class BitbucketApi:
         except failures.MaybeMade as error:
             raise MaybeMade(error.message, hint=error.hint) from error
         except failures.BadAnswer as error:
-            if request.method != "POST":
+            if request.method != "POST" or error.status in REDIRECTS:
                 raise
             raise MaybeMade(error.message, hint=error.hint) from error
         except failures.ServerTrouble as error:

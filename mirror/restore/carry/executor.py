@@ -11,6 +11,7 @@ from itertools import groupby
 from mirror.auth.secrets import Secret as SecretValue
 from mirror.bitbucket.fields import identity
 from mirror.errors import CredentialRefused, MirrorError, TryLater
+from mirror.git.failures import GitNotFound
 from mirror.http.requests import RequestFailed
 from mirror.model import Clock, Json, JsonObject, Progress, value_at
 from mirror.restore.carry.api import Api
@@ -18,7 +19,7 @@ from mirror.restore.carry.git import Git
 from mirror.restore.carry.journal import Is, Journal, Noted
 from mirror.restore.carry.lookup import Lookup, Place
 from mirror.restore.carry.report import Entry, Outcome
-from mirror.restore.carry.sending import Sending, Sent, Unresolved
+from mirror.restore.carry.sending import WAITS, Sending, Sent, Unresolved
 from mirror.restore.carry.values import agrees, resolved, stand_ins
 from mirror.restore.plan.order import container_of
 from mirror.restore.plan.source import Source
@@ -26,6 +27,8 @@ from mirror.restore.plan.steps import Call, Find, Loss, Made, Plan, Secret, Stag
 
 # A request that was on its way when the program was killed is over after a second.
 SETTLED_AFTER = 1.0
+# How long a server may answer 404 for what it has just made, in seconds.
+NEW_FOR = 60.0
 _NOT_THERE = frozenset({Outcome.REFUSED, Outcome.NOT_TRIED, Outcome.UNKNOWN})
 # Fields of answers that are kept whether or not a later step needs them: what a thing is known by.
 _ALWAYS_KEPT = ("uuid", "id")
@@ -66,11 +69,15 @@ class Executor:
         self._progress = progress
         self._goes_on = {name for name, journal in journals.items() if journal.steps}
         self._made: set[str] = set()
+        # When this process made a repository or project, in monotonic seconds.
+        self._made_at: dict[str, float] = {}
         self._answers: dict[str, Mapping[str, Json]] = {}
         # By the list that a thing is in, and its identity there: the steps that it is of.
         self._holders: dict[tuple[Place, str], set[str]] = defaultdict(set)
         self._lookup = Lookup(api, self._value_of)
-        self._sending = Sending(api, self._lookup, sources, self._value_of, self._look, self._note)
+        self._sending = Sending(
+            api, self._lookup, sources, self._value_of, self._look, self._note, self._is_new, clock.sleep
+        )
         self._kept = _fields_needed(plan.steps)
 
     async def run(self) -> None:
@@ -78,7 +85,7 @@ class Executor:
         written."""
         try:
             await self._forget_what_is_gone()
-        except (CredentialRefused, TryLater) as error:
+        except MirrorError as error:  # without an answer nobody knows what the journal is worth
             self.stopped = error
         for stage, steps in groupby(self._plan.steps, key=lambda step: step.stage):
             lanes: dict[str, list[Step]] = defaultdict(list)
@@ -103,15 +110,19 @@ class Executor:
     async def _forget_what_is_gone(self) -> None:
         """What the journal says was made inside a repository or project that is no longer there, was not."""
         for step in self._plan.steps:
+            if step.stage > Stage.REPOSITORY:
+                continue
             journal = self._journal_of(step.key)
             noted = journal.noted(step.key)
-            if step.stage > Stage.REPOSITORY or noted is None or noted.state is not Is.MADE:
+            if noted is None or noted.state is not Is.MADE:
+                noted = journal.noted(_met_key(step))
+            if noted is None:
                 continue
             found = None if step.find is None else await self._lookup.find(step.find)
             if found is not None and _is_same(found, noted.answer):
                 continue
-            inside = f"{step.key.partition('/')[0]}/" if step.stage is Stage.REPOSITORY else step.key
-            for key in [one for one in journal.steps if one.startswith(inside)]:
+            inside = step.key.partition("/")[0] if step.stage is Stage.REPOSITORY else step.key
+            for key in [one for one in journal.steps if one == inside or one.startswith(f"{inside}/")]:
                 journal.note(key, Is.OPEN, self._now())
 
     async def _carry(self, step: Step) -> Entry:
@@ -121,7 +132,7 @@ class Executor:
             return lacking
         try:
             if not isinstance(step.action, Call):
-                return await self._git.carry(step)
+                return await self._by_git(step)
             return await self._call(step, step.action)
         except Unresolved as error:
             return Entry.of(step, Outcome.REFUSED, error.message)
@@ -131,6 +142,16 @@ class Executor:
             status = error.status if isinstance(error, RequestFailed) else 0
             code = 0 if isinstance(error, RequestFailed) else error.exit_code
             return Entry.of(step, Outcome.REFUSED, _with_hint(error), status=status, code=code)
+
+    async def _by_git(self, step: Step) -> Entry:
+        for seconds in WAITS:
+            try:
+                return await self._git.carry(step)
+            except GitNotFound:
+                if not self._is_new(step):
+                    raise
+            await self._clock.sleep(seconds)
+        return await self._git.carry(step)
 
     def _lacking(self, step: Step) -> Entry | None:
         """The entry of a step that cannot be tried, because what it needs is not there."""
@@ -183,6 +204,8 @@ class Executor:
         `was_sent`: an earlier process was about to send it. What is there is that, or, where it differs,
         what the server has by default, which no repository and no project is."""
         self._hold(step, found)
+        if step.stage <= Stage.REPOSITORY and _is_known(found):
+            self._journal_of(step.key).note(_met_key(step), Is.MADE, self._now(), _known_by(found))
         differing, change = self._differing(step, found), _change_of(step)
         if was_sent and (not (differing and change) or step.stage <= Stage.REPOSITORY):
             self._made.add(step.key)
@@ -224,16 +247,29 @@ class Executor:
         if sent.refusal is not None:
             status = sent.refusal.status if isinstance(sent.refusal, RequestFailed) else 0
             return Entry.of(step, sent.outcome, _with_hint(sent.refusal), status=status)
+        answer = {**self._answers.get(step.key, {}), **sent.answer}
+        if not self._has_what_is_needed(step, answer):
+            found = await self._look(step) or await self._sending.look_patiently(step)
+            if found is None and outcome is Outcome.MADE:
+                # The journal leaves it open, so that a later run looks for it once more.
+                return Entry.of(step, Outcome.UNKNOWN, _not_found(answer))
+            answer |= found or {}
         if outcome is Outcome.MADE:
             self._made.add(step.key)
-        answer = {**self._answers.get(step.key, {}), **sent.answer}
-        if step.find is not None and any(
-            value_at(answer, one) is None for one in self._kept.get(step.key, ())
-        ):
-            answer |= await self._look(step) or {}
+            self._made_at[step.key] = self._clock.monotonic()
         self._hold(step, answer)
         self._note_answer(step, Is.CHANGED if outcome is Outcome.CHANGED else Is.MADE, answer)
         return Entry.of(step, outcome, told)
+
+    def _has_what_is_needed(self, step: Step, answer: JsonObject) -> bool:
+        """Whether an answer says what later steps need, and, of a repository or project, which one it is."""
+        if step.find is None:
+            return True
+        if any(value_at(answer, one) is None for one in self._kept.get(step.key, ())):
+            return False
+        return step.stage > Stage.REPOSITORY or (
+            _is_known(answer) and self._lookup.matches(step.find, answer)
+        )
 
     # -- what was made, and whose it is
 
@@ -262,6 +298,12 @@ class Executor:
         """Whether this restore made what the thing is inside of, so that only it can be there already."""
         around = container_of(step)
         return bool(around) and around <= self._made
+
+    def _is_new(self, step: Step) -> bool:
+        """Whether the server may not know everywhere yet what the thing of a step is inside of."""
+        since = self._clock.monotonic() - NEW_FOR
+        around = {*container_of(step), *step.after}
+        return any(self._made_at.get(key, since) > since for key in around)
 
     def _value_of(self, one: Made | Secret) -> Json:
         """What stands for something else in a plan. Raises Unresolved where that is not known."""
@@ -298,10 +340,30 @@ def _change_of(step: Step) -> Call | None:
     return step.action if isinstance(step.action, Call) and step.action.method != "POST" else None
 
 
+def _met_key(step: Step) -> str:
+    """Under which key the journal keeps which repository or project was met, so that a later run sees where
+    another one has taken its place."""
+    return f"{step.key}/met"
+
+
+def _known_by(answer: Mapping[str, Json]) -> JsonObject:
+    return {name: answer[name] for name in _ALWAYS_KEPT if answer.get(name) is not None}
+
+
+def _is_known(answer: Mapping[str, Json]) -> bool:
+    return bool(_known_by(answer))
+
+
 def _is_same(found: JsonObject, noted: Mapping[str, Json]) -> bool:
     """Whether what was found is what was made: by its uuid, or by its id where the forge has no uuids."""
     name = "uuid" if "uuid" in noted else "id"
-    return found.get(name) == noted.get(name)
+    return noted.get(name) is not None and found.get(name) == noted[name]
+
+
+def _not_found(answer: JsonObject) -> str:
+    name = answer.get("full_name") or answer.get("name")
+    made = f", and says that it made {name}" if isinstance(name, str) else ""
+    return f"the server accepted it{made}, but it is not found there"
 
 
 def _has_secret(call: Call) -> bool:

@@ -41,7 +41,7 @@ class Lookup:
         Raises as `Api.entries`.
         """
         entries = await self._entries(wanted, again)
-        several = [one for one in entries if self._matches(wanted, one) and is_free(wanted, one)]
+        several = [one for one in entries if self.matches(wanted, one) and is_free(wanted, one)]
         if several:
             return min(several, key=lambda one: created_on(one) or "")
         if wanted.otherwise is not None:
@@ -70,7 +70,8 @@ class Lookup:
         parts = {name: str(resolved(value, self._resolve)) for name, value in wanted.parts.items()}
         return wanted.endpoint.name, wanted.endpoint.template, tuple(sorted(parts.items()))
 
-    def _matches(self, wanted: Find, entry: JsonObject) -> bool:
+    def matches(self, wanted: Find, entry: JsonObject) -> bool:
+        """Whether something has the natural key. Raises Unresolved where that is not known."""
         if wanted.marker is not None:
             field, begins = wanted.marker
             text = value_at(entry, field)

@@ -22,6 +22,9 @@ from mirror.restore.plan.steps import Call, Excuse, Made, Retry, Secret, Step
 # Files up to this size are held in memory until they are sent, larger ones on the disk.
 _IN_MEMORY = 8 << 20
 _CHUNK = 1 << 20
+# A gateway gives up before the server behind it does, and what was made may not be found at once: the seconds
+# before each look for it.
+WAITS = (1.0, 3.0, 9.0)
 
 
 class Unresolved(MirrorError):
@@ -43,7 +46,8 @@ class Sent:
 
 class Sending:
     """Sends the requests of steps. `value_of` gives what stands for something else in them, `look` looks anew
-    for the thing of a step, and `note` writes to the journal how a step stands."""
+    for the thing of a step, `note` writes to the journal how a step stands, `is_new` says whether what it is
+    inside of was made just now, and `sleep` waits."""
 
     def __init__(
         self,
@@ -53,6 +57,8 @@ class Sending:
         value_of: Callable[[Made | Secret], Json],
         look: Callable[[Step], Awaitable[JsonObject | None]],
         note: Callable[[Step, Is], None],
+        is_new: Callable[[Step], bool],
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._api = api
         self._lookup = lookup
@@ -60,6 +66,8 @@ class Sending:
         self._value_of = value_of
         self._look = look
         self._note = note
+        self._is_new = is_new
+        self._sleep = sleep
 
     async def send(self, step: Step, call: Call, *, is_change: bool) -> Sent:
         """Send `call`, which is the step's own request or its change. Raises Unresolved and DamageFound
@@ -68,7 +76,8 @@ class Sending:
         parts = {name: resolved(value, self._value_of) for name, value in call.parts.items()}
         retries = list(step.retries)
         told: list[str] = []
-        has_looked = False
+        is_again = False
+        waits = list(WAITS)
         with self._files(step, call) as files:
             while True:
                 request = Request(call.method, call.endpoint, parts, body, files, step.needs_user)
@@ -76,17 +85,22 @@ class Sending:
                 try:
                     answer = await self._api.send(request)
                 except MaybeMade as error:
-                    if step.find is None:
-                        return Sent(refusal=error, outcome=Outcome.UNKNOWN)
-                    found = await self._look(step)
-                    if found is not None:
-                        return Sent(found, told=_once(told))
-                    if has_looked:  # twice without a trace: it is refused in its own way
-                        self._note(step, Is.OPEN)
+                    # To change the same thing in the same way once more does no harm.
+                    if not is_change:
+                        if step.find is None:
+                            return Sent(refusal=error, outcome=Outcome.UNKNOWN)
+                        found = await self.look_patiently(step, WAITS[:1] if is_again else WAITS)
+                        if found is not None:
+                            return Sent(found, told=_once(told))
+                    if is_again:  # twice without a trace; a later run looks first, because of the journal
                         return Sent(refusal=error)
-                    has_looked = True
+                    is_again = True
                 except RequestFailed as error:
                     self._note(step, Is.OPEN)
+                    is_excused = _excuse_of(step, error) is not None
+                    if error.status == 404 and waits and not is_excused and self._is_new(step):
+                        await self._sleep(waits.pop(0))
+                        continue
                     retry = _retry_after(error, retries, body)
                     if retry is None:
                         return await self._refused(step, error, is_change=is_change)
@@ -99,6 +113,15 @@ class Sending:
                     self._remember(step, made, is_change=is_change)
                     return Sent(made, told=_once(told))
 
+    async def look_patiently(self, step: Step, waits: Sequence[float] = WAITS) -> JsonObject | None:
+        """What is there of the thing of a step that was made, or may have been."""
+        for seconds in waits:
+            await self._sleep(seconds)
+            found = await self._look(step)
+            if found is not None:
+                return found
+        return None
+
     def _remember(self, step: Step, made: JsonObject, *, is_change: bool) -> None:
         if step.find is None:
             return
@@ -108,10 +131,9 @@ class Sending:
             self._lookup.forget(step.find)
 
     async def _refused(self, step: Step, error: RequestFailed, *, is_change: bool) -> Sent:
-        message = error.message.lower()
-        for excuse in step.excuses:
-            if excuse.status == error.status and excuse.text.lower() in message:
-                return Sent(excuse=excuse)
+        excuse = _excuse_of(step, error)
+        if excuse is not None:
+            return Sent(excuse=excuse)
         if step.find is not None and not is_change and _says_it_exists(error):
             found = await self._look(step)
             if found is not None:
@@ -138,6 +160,12 @@ class Sending:
 
 def _once(texts: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
+
+
+def _excuse_of(step: Step, error: RequestFailed) -> Excuse | None:
+    message = error.message.lower()
+    several = (one for one in step.excuses if one.status == error.status and one.text.lower() in message)
+    return next(several, None)
 
 
 def _says_it_exists(error: RequestFailed) -> bool:

@@ -112,13 +112,15 @@ def _repository(source: Source, repository: Repository, target: Target) -> Step:
     changes = {
         name: value for name, value in body.items() if name != "scm" and (name != "name" or keeps_slug)
     }
-    at_once = Find(api.REPOSITORIES, {"workspace": target.workspace}, {"slug": target.repository})
+    # By its name: where a repository was renamed, its old address leads to another one.
+    by_name: dict[str, Json] = {"slug": target.repository}
+    at_once = Find(api.REPOSITORIES, {"workspace": target.workspace}, by_name)
     return Step(
         source.key("repository"), REPOSITORY, f"the repository {target.repository}",
         Call("POST", api.REPOSITORY, target.parts, body),
         Stage.REPOSITORY,
         after=after,
-        find=Find(api.REPOSITORY, target.parts) if target.is_only else at_once,
+        find=Find(api.REPOSITORY, target.parts, by_name) if target.is_only else at_once,
         change=Call("PUT", api.REPOSITORY, target.parts, changes),
         wanted=wanted if keeps_slug else {one: value for one, value in wanted.items() if one != "name"},
     )  # fmt: skip
