@@ -15,10 +15,13 @@ def value_at(document: Json, name: str) -> Json:
 
 
 def with_value(document: JsonObject, name: str, value: Json) -> JsonObject:
-    """The document with this value in a field, which is made where there is none."""
+    """The document with this value in a field, which is made where there is none. None takes
+    the field away."""
     word, _, rest = name.partition(".")
     inner = document.get(word)
     new = with_value(inner if isinstance(inner, dict) else {}, rest, value) if rest else value
+    if new is None:
+        return {key: one for key, one in document.items() if key != word}
     return {**document, word: new}
 
 

@@ -9,16 +9,15 @@ The secrets themselves are never in it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mirror.auth.secrets import Secret, SecretSource, read_secret
 from mirror.config.plain import SOURCE_REMEDY, read_mapping, read_text, secret_source
 from mirror.errors import ConfigError, Fault, UsageError
 from mirror.restore.plan import steps
-from mirror.restore.plan.steps import Call, Plan, Why
+from mirror.restore.plan.steps import Call, Plan, Why, stand_ins
 
 _REMEDY = "check the path of --secrets"
 _BEGIN = "write a line such as `website/variables/API_KEY: {file: api-key}`; --dry-run lists the keys"
@@ -88,19 +87,9 @@ def load(path: Path) -> SecretsFile:
 
 def secret_keys(plan: Plan) -> frozenset[str]:
     """The keys of all secrets that a plan sends, or could send if the secrets file had them."""
-    sent = {key for step in plan.steps if isinstance(step.action, Call) for key in _keys_in(step.action.body)}
+    bodies = [step.action.body for step in plan.steps if isinstance(step.action, Call)]
+    sent = {one.key for one in stand_ins(bodies) if isinstance(one, steps.Secret)}
     return frozenset(sent | {loss.key for loss in plan.losses if loss.why is Why.SECRET})
-
-
-def _keys_in(body: Any) -> Iterator[str]:
-    if isinstance(body, steps.Secret):
-        yield body.key
-    elif isinstance(body, Mapping):
-        for value in body.values():
-            yield from _keys_in(value)
-    elif isinstance(body, list | tuple):
-        for value in body:
-            yield from _keys_in(value)
 
 
 def _shown(key: str) -> str:

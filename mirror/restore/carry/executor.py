@@ -20,10 +20,10 @@ from mirror.restore.carry.journal import Is, Journal, Noted
 from mirror.restore.carry.lookup import Lookup, Place
 from mirror.restore.carry.report import Entry, Outcome
 from mirror.restore.carry.sending import WAITS, Sending, Sent, Unresolved
-from mirror.restore.carry.values import agrees, resolved, stand_ins
+from mirror.restore.carry.values import agrees, resolved
 from mirror.restore.plan.order import container_of
 from mirror.restore.plan.source import Source
-from mirror.restore.plan.steps import Call, Find, Loss, Made, Plan, Secret, Stage, Step
+from mirror.restore.plan.steps import Call, Find, Loss, Made, Plan, Secret, Stage, Step, stand_ins
 
 # A request that was on its way when the program was killed is over after a second.
 SETTLED_AFTER = 1.0

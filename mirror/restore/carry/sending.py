@@ -10,12 +10,12 @@ from typing import BinaryIO, cast
 
 from mirror.errors import DamageFound, MirrorError
 from mirror.http.requests import FilePart, MaybeMade, RequestFailed
-from mirror.model import Json, JsonObject, value_at
+from mirror.model import Json, JsonObject, value_at, with_value
 from mirror.restore.carry.api import Api, Request
 from mirror.restore.carry.journal import Is
 from mirror.restore.carry.lookup import Lookup
 from mirror.restore.carry.report import Outcome
-from mirror.restore.carry.values import put, resolved
+from mirror.restore.carry.values import resolved
 from mirror.restore.plan.source import Source
 from mirror.restore.plan.steps import Call, Excuse, Made, Retry, Secret, Step
 
@@ -193,10 +193,10 @@ def _without(retry: Retry, error: RequestFailed, body: Json) -> tuple[Json, bool
     names of what was left out."""
     several = value_at(body, retry.field)
     if not isinstance(several, list):
-        return put(body, retry.field, retry.value), True, []
+        return with_value(body, retry.field, retry.value), True, []
     bad = _named(retry, error, several)
     left = [one for one in several if one not in [value for _, value in bad]]
     if bad and left:
-        return put(body, retry.field, left), False, [name for name, _ in bad]
+        return with_value(body, retry.field, left), False, [name for name, _ in bad]
     named = [next((name for name, value in retry.named if value == one), "") for one in several]
-    return put(body, retry.field, retry.value), True, [name for name in named if name]
+    return with_value(body, retry.field, retry.value), True, [name for name in named if name]

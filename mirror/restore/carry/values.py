@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mirror.model import Json
 from mirror.restore.plan.steps import Made, Secret
-
-
-def put(value: Json, field: str, new: Json) -> Json:
-    """A copy of `value` with `new` in a dotted field; None takes the field away."""
-    name, _, rest = field.partition(".")
-    copy = dict(value) if isinstance(value, Mapping) else {}
-    found = put(copy.get(name), rest, new) if rest else new
-    if found is None:
-        copy.pop(name, None)
-    else:
-        copy[name] = found
-    return copy
-
-
-def stand_ins(value: object) -> Iterator[Made | Secret]:
-    """Everything in a value of a plan that stands for something else."""
-    if isinstance(value, Made | Secret):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from stand_ins(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from stand_ins(one)
 
 
 def resolved(value: object, resolve: Callable[[Made | Secret], Json]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -25,6 +25,18 @@ class Secret:
     """Stands in a body for a value that the secrets file gives under `key`. A plan never holds the value."""
 
     key: str
+
+
+def stand_ins(value: object) -> Iterator[Made | Secret]:
+    """Everything in a value of a plan that stands for something else."""
+    if isinstance(value, Made | Secret):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from stand_ins(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from stand_ins(one)
 
 
 @dataclass(frozen=True)

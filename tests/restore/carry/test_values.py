@@ -1,4 +1,4 @@
-"""What stands in a plan for something else, and when the target has what was wanted."""
+"""Values of a plan: what stands in them for something else, and when the target has what was wanted."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mirror.restore.carry.values import agrees, put, resolved, stand_ins
-from mirror.restore.plan.steps import Made, Secret
+from mirror.restore.carry.values import agrees, resolved
+from mirror.restore.plan.steps import Made, Secret, stand_ins
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,3 @@ def test_stand_ins_are_found_and_resolved() -> None:
     assert list(stand_ins(value)) == [made, secret, made]
     known = {made: 7, secret: "hush"}
     assert resolved(value, known.__getitem__) == {"parent": {"id": 7}, "list": ["hush", "plain"], "pair": [7]}
-
-
-def test_a_field_is_replaced_or_taken_away() -> None:
-    body = {"a": {"b": 1, "c": 2}, "d": 3}
-    assert put(body, "a.b", 9) == {"a": {"b": 9, "c": 2}, "d": 3}
-    assert put(body, "a.b", None) == {"a": {"c": 2}, "d": 3}
-    assert put(body, "d", None) == {"a": {"b": 1, "c": 2}} and body["d"] == 3
