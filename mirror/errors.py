@@ -19,6 +19,7 @@ into exit codes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -117,3 +118,21 @@ def worst(codes: Iterable[int]) -> int:
     """The exit code of a process to which all of `codes` apply. An unknown code counts as a failure."""
     present = {code if code in PRECEDENCE else 1 for code in codes}
     return next((code for code in PRECEDENCE if code in present), 0)
+
+
+class Result(ABC):
+    """A result that ends the process with an exit code."""
+
+    @property
+    @abstractmethod
+    def exit_codes(self) -> tuple[int, ...]:
+        """Every exit code that applies; empty when all is well."""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the process."""
+        return worst(self.exit_codes)
+
+    def codes_to_json(self) -> dict[str, int | list[int]]:
+        """Both, as `--json` prints them."""
+        return {"exit_code": self.exit_code, "exit_codes": list(self.exit_codes)}

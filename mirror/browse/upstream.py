@@ -26,7 +26,7 @@ from mirror.collect.state import State
 from mirror.collect.workspace import collect_workspace
 from mirror.config.settings import Config, WorkspaceConfig
 from mirror.connect import client_of
-from mirror.errors import MirrorError, UsageError, worst
+from mirror.errors import MirrorError, Result, UsageError
 from mirror.extract import read_consistently
 from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors.update_refs import accept
@@ -56,7 +56,7 @@ _LEFT_OUT_OF_WORKSPACE = ("repositories", "snippets' repositories")
 
 
 @dataclass(frozen=True)
-class AgainstUpstream:
+class AgainstUpstream(Result):
     """The differences of a snapshot and upstream. `unread`: what could not be read, with the reason, and the
     exit code of each. `left_out`: what is not compared."""
 
@@ -65,16 +65,11 @@ class AgainstUpstream:
     exit_codes: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code: 0 where everything could be read."""
-        return worst(self.exit_codes)
-
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
         return {
             **self.difference.to_json(), "unread": dict(self.unread), "left_out": list(self.left_out),
-            "exit_code": self.exit_code, "exit_codes": list(self.exit_codes),
+            **self.codes_to_json(),
         }  # fmt: skip
 
 

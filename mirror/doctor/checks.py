@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mirror.errors import MirrorError, TryLater, worst
+from mirror.errors import MirrorError, Result, TryLater
 from mirror.model import JsonObject
 
 State = Literal["ok", "warn", "fail"]
@@ -27,7 +27,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Result):
     """The results of all checks."""
 
     checks: tuple[Check, ...]
@@ -37,17 +37,11 @@ class Report:
         """The exit codes of the failed checks."""
         return tuple(sorted({check.code for check in self.checks if check.state == "fail"}))
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the command."""
-        return worst(self.exit_codes)
-
     def to_json(self) -> JsonObject:
         """As `--json` prints it."""
         return {
             "schema": 1,
-            "exit_code": self.exit_code,
-            "exit_codes": list(self.exit_codes),
+            **self.codes_to_json(),
             "checks": [check.to_json() for check in self.checks],
         }
 

@@ -17,7 +17,7 @@ from mirror.connect import client_of
 from mirror.drill.comparing import Comparing, Original, ask_about_commits, compare
 from mirror.drill.originals import choose
 from mirror.drill.temporary import size_of, temporary_folder
-from mirror.errors import UsageError, worst
+from mirror.errors import Result, UsageError
 from mirror.model import Clock, JsonObject, NoProgress, Outcome, Problem, Progress, Run, Selector
 from mirror.restore.comparison.differences import Comparison, How
 from mirror.restore.comparison.matching import Match
@@ -30,7 +30,7 @@ _PARTS = Parts(issues=False, pipelines=False, pipeline_logs=False, wiki=False)
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(Result):
     """What a check found. `problems` are those of reading the target, each with an exit code."""
 
     target: str
@@ -43,18 +43,12 @@ class Checked:
         codes = {one.code for one in self.problems}
         return tuple(sorted(codes if self.comparison.is_equal else codes | {4}))
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the check."""
-        return worst(self.exit_codes)
-
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
         return {
             "schema": 1,
             "target": self.target,
-            "exit_code": self.exit_code,
-            "exit_codes": list(self.exit_codes),
+            **self.codes_to_json(),
             **self.comparison.to_json(),
             "problems": [one.to_json() for one in self.problems],
         }
@@ -92,7 +86,7 @@ async def check(
     UsageError where the selector or the target means nothing, and CredentialRefused and TryLater where the
     target cannot be asked for.
     """
-    told = progress or NoProgress()
+    progress = progress or NoProgress()
     with Store.open(path) as store:
         originals = _originals(store, selector, target, at)
         there = await _slugs(config, target, clock, environment)
@@ -102,10 +96,9 @@ async def check(
         with temporary_folder(environment, size) as folder:
             wanted = _config(config, target, there, originals, folder)
             create_or_open(wanted.store, now=clock.now()).close()
-            done = await backup.run(wanted, clock=clock, environment=environment, progress=told)
-            problems = [*done.problems, *(one for entry in done.entries for one in entry.problems)]
+            done = await backup.run(wanted, clock=clock, environment=environment, progress=progress)
             originals = [one for one in originals if not _is_unread(done, one)]
-            told.report(str(target), "comparing")
+            progress.report(str(target), "comparing")
             how = Comparing(
                 target.people, not target.has_secrets, not target.activates_hooks, allows_more=True
             )
@@ -113,8 +106,8 @@ async def check(
                 commits = await ask_about_commits(wanted, environment, clock, originals, copies)
                 how = replace(how, commits=commits)
                 found = await asyncio.to_thread(compare, originals, copies, how)
-            told.report(str(target), "done")
-    return Checked(str(target), found, tuple(problems))
+            progress.report(str(target), "done")
+    return Checked(str(target), found, done.all_problems)
 
 
 def _place(one: Original) -> Path:

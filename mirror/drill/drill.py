@@ -123,8 +123,7 @@ async def _compare(
     done = await backup.run(upstream.config, clock=drill.clock, environment=upstream.environment)
     seconds.backup = drill.clock.monotonic() - begun
     result.problems += [
-        Problem(one.code, f"the backup of the copy: {one.text}", one.part)
-        for one in (*done.problems, *(two for entry in done.entries for two in entry.problems))
+        Problem(one.code, f"the backup of the copy: {one.text}", one.part) for one in done.all_problems
     ]
     drill.progress.report(chosen.slug, "comparing")
     begun = drill.clock.monotonic()

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from mirror.errors import worst
+from mirror.errors import Result, worst
 from mirror.model.canonical import JsonObject
 from mirror.model.repositories import RefChange, name_to_json
 from mirror.model.snapshots import Part, time_from_text, time_text
@@ -103,7 +103,7 @@ class RunEntry:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Result):
     """One run. `id` is its lower-case UTC start and a short random part.
 
     `problems` are those of the run itself (no credential, no listing); those of a repository
@@ -121,22 +121,20 @@ class Run:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def all_problems(self) -> tuple[Problem, ...]:
+        """Those of the run itself, then those of each entry."""
+        return (*self.problems, *(problem for entry in self.entries for problem in entry.problems))
+
+    @property
     def exit_codes(self) -> tuple[int, ...]:
         """Every exit code that applies, the one that counts first; empty when all is well."""
-        codes = {problem.code for problem in self.problems}
-        for entry in self.entries:
-            codes.update(problem.code for problem in entry.problems)
+        codes = {problem.code for problem in self.all_problems}
         ordered = []
         while codes:
             first = worst(codes)
             ordered.append(first)
             codes = {code for code in codes if code != first and worst((code,)) != first}
         return tuple(ordered)
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the run."""
-        return worst(self.exit_codes)
 
     def to_json(self, *, previous: str | None) -> JsonObject:
         """The run record; `previous` is the sha256 of the record before."""
@@ -147,8 +145,7 @@ class Run:
             "started": time_text(self.started),
             "ended": time_text(self.ended),
             "program": self.program,
-            "exit_code": self.exit_code,
-            "exit_codes": list(self.exit_codes),
+            **self.codes_to_json(),
             "previous": previous,
             "entries": [entry.to_json() for entry in self.entries],
             "problems": [problem.to_json() for problem in self.problems],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mirror.errors import MirrorError, worst
+from mirror.errors import MirrorError, Result
 from mirror.extract import problem_of
 from mirror.extract import unreadable as unreadable_folder
 from mirror.model import JsonObject, Snapshot, time_text
@@ -54,7 +54,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Result):
     """The result of a restore."""
 
     items: tuple[Item, ...]
@@ -65,18 +65,12 @@ class Report:
         """Every exit code that applies."""
         return tuple(sorted({code for item in self.items for code, _ in item.problems}))
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the restore."""
-        return worst(self.exit_codes)
-
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
         return {
             "schema": 1,
             "dry_run": self.dry_run,
-            "exit_code": self.exit_code,
-            "exit_codes": list(self.exit_codes),
+            **self.codes_to_json(),
             "items": [item.to_json() for item in self.items],
         }
 

@@ -96,8 +96,7 @@ def _show_problems(out: Output, run: Run) -> None:
     out.line(f"{len(texts)} problem{'' if len(texts) == 1 else 's'}:", style="bold")
     for text in texts:
         out.line(f"  {text}")
-    problems = [*run.problems, *(problem for entry in run.entries for problem in entry.problems)]
-    for hint in dict.fromkeys(problem.hint for problem in problems if problem.hint):
+    for hint in dict.fromkeys(problem.hint for problem in run.all_problems if problem.hint):
         out.line(f"  → {hint}")
 
 

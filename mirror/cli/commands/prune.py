@@ -89,8 +89,7 @@ def _show_problems(context: Context, run: Run) -> None:
     texts = [*texts, *(f"{one.full_name}: {problem.text}" for one in run.entries for problem in one.problems)]
     for text in texts:
         context.out.line(f"  problem: {text}", style="yellow")
-    problems = [*run.problems, *(problem for one in run.entries for problem in one.problems)]
-    for hint in dict.fromkeys(problem.hint for problem in problems if problem.hint):
+    for hint in dict.fromkeys(problem.hint for problem in run.all_problems if problem.hint):
         context.out.line(f"  → {hint}")
 
 

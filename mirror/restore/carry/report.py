@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mirror.errors import MirrorError, worst
+from mirror.errors import MirrorError, Result
 from mirror.model import JsonObject
 from mirror.restore.plan.shown import loss_lines, losses_to_json
 from mirror.restore.plan.steps import Loss, Step
@@ -61,7 +61,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Result):
     """The result of a restore into Bitbucket.
 
     `problems` are those of repositories that could not be planned, each with an exit code. `stopped` is what
@@ -94,18 +94,12 @@ class Report:
         codes |= {self.stopped.exit_code} if self.stopped is not None else set()
         return tuple(sorted(codes))
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the restore."""
-        return worst(self.exit_codes)
-
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
         return {
             "schema": 1,
             "target": self.target,
-            "exit_code": self.exit_code,
-            "exit_codes": list(self.exit_codes),
+            **self.codes_to_json(),
             "stopped": None if self.stopped is None else self.stopped.message,
             "requests": self.requests,
             "seconds": round(self.seconds, 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mirror.errors import worst
+from mirror.errors import Result
 from mirror.model import JsonObject, name_to_json
 from mirror.restore.plan.estimate import Estimate
 from mirror.restore.plan.steps import Call, Loss, Plan, Push, PushPages, SendObjects, Step, Why
@@ -15,7 +15,7 @@ NAMED_MAX = 5
 
 
 @dataclass(frozen=True)
-class Planned:
+class Planned(Result):
     """What a restore would do at `target`, and what that costs."""
 
     target: str
@@ -27,19 +27,13 @@ class Planned:
         """Every exit code that applies."""
         return tuple(sorted({code for code, _ in self.plan.problems}))
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the dry run."""
-        return worst(self.exit_codes)
-
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
         return {
             "schema": 1,
             "dry_run": True,
             "target": self.target,
-            "exit_code": self.exit_code,
-            "exit_codes": list(self.exit_codes),
+            **self.codes_to_json(),
             "requests": self.cost.requests,
             "git_operations": self.cost.git,
             "seconds": self.cost.seconds,
