@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple, TypeVar
 
 from mirror.collect.catalogue import CATALOGUE
 from mirror.errors import UsageError
@@ -27,6 +28,7 @@ from mirror.restore.plan.source import Options, Source, Target
 from mirror.restore.plan.steps import Call, Loss, Made, Plan, Step, Why
 from mirror.store.reading.reader import StoreDamaged
 
+T = TypeVar("T")
 Planner = Callable[[Source, Target, Options], Iterator[Step | Loss]]
 
 # What makes the steps of a workspace itself, and of each repository.
@@ -57,18 +59,46 @@ def make_plan(
         made += not_whole(workspace)
         for planner in OF_WORKSPACE:
             made += planner(workspace, target, options)
-    intact: list[Source] = []
-    problems: list[tuple[int, str]] = []
-    for source, its_target in repositories:
+    found = plan_each(repositories, _steps_of, options)
+    made += [*found.made, *steps_of_projects(workspace, found.intact, target)]
+    return plan_of(made, found.problems, options)
+
+
+def _steps_of(source: Source, target: Target, options: Options) -> Iterator[Step | Loss]:
+    for planner in OF_REPOSITORY:
+        yield from planner(source, target, options)
+
+
+class Repositories(NamedTuple):
+    """What the planners made of the `intact` repositories, and the problems of the damaged ones."""
+
+    made: list[Step | Loss]
+    intact: list[Source]
+    problems: list[tuple[int, str]]
+
+
+def plan_each(
+    repositories: Sequence[tuple[Source, T]],
+    steps_of: Callable[[Source, T, Options], Iterator[Step | Loss]],
+    options: Options,
+) -> Repositories:
+    """Plan each repository for its own target. Raises UsageError where a glob of `options` matches no ref of
+    any of them."""
+    found = Repositories([], [], [])
+    for source, target in repositories:
         try:
-            inside = [one for planner in OF_REPOSITORY for one in planner(source, its_target, options)]
+            inside = [*not_whole(source), *steps_of(source, target, options)]
         except StoreDamaged as damage:
-            problems.append((damage.exit_code, f"{source.snapshot.full_name}: {damage.message}"))
+            found.problems.append((damage.exit_code, f"{source.snapshot.full_name}: {damage.message}"))
         else:
-            intact.append(source)
-            made += [*not_whole(source), *inside]
-    check_globs(intact, options)
-    made += steps_of_projects(workspace, intact, target)
+            found.intact.append(source)
+            found.made.extend(inside)
+    check_globs(found.intact, options)
+    return found
+
+
+def plan_of(made: Sequence[Step | Loss], problems: Sequence[tuple[int, str]], options: Options) -> Plan:
+    """The plan of what `options` ask for. Raises UsageError where they name a thing that is not there."""
     chosen = wanted(made, options.only)
     losses = tuple(one for one in chosen if isinstance(one, Loss))
     return Plan(in_order(chosen), losses, tuple(problems))

@@ -18,11 +18,10 @@ from mirror.restore.plan.forgejo.settings import (
     steps_of_restrictions,
 )
 from mirror.restore.plan.forgejo.target import ForgejoTarget
-from mirror.restore.plan.order import check_globs, in_order, not_whole, wanted
+from mirror.restore.plan.order import plan_each, plan_of
 from mirror.restore.plan.source import Options, Source
 from mirror.restore.plan.steps import Loss, Plan, Step
 from mirror.store.reading.folders import RepositoryFolder
-from mirror.store.reading.reader import StoreDamaged
 
 # What of a repository can be brought there.
 PARTS = frozenset({"code", "wiki", "settings", "downloads", "issues", "pull_requests"})
@@ -37,26 +36,12 @@ def make_plan(repositories: Sequence[tuple[Source, ForgejoTarget]], options: Opt
     A repository whose snapshot is damaged has a problem in place of steps. Raises UsageError where `options`
     match nothing.
     """
-    made: list[Step | Loss] = []
-    intact: list[Source] = []
-    problems: list[tuple[int, str]] = []
-    for source, target in repositories:
-        try:
-            inside = list(_steps_of(source, target, options))
-        except StoreDamaged as damage:
-            problems.append((damage.exit_code, f"{source.snapshot.full_name}: {damage.message}"))
-        else:
-            intact.append(source)
-            made += inside
-    check_globs(intact, options)
-    chosen = wanted(made, options.only)
-    losses = tuple(one for one in chosen if isinstance(one, Loss))
-    return Plan(in_order(chosen), losses, tuple(problems))
+    found = plan_each(repositories, _steps_of, options)
+    return plan_of(found.made, found.problems, options)
 
 
 def _steps_of(source: Source, target: ForgejoTarget, options: Options) -> Iterator[Step | Loss]:
     assert isinstance(source.folder, RepositoryFolder)
-    yield from not_whole(source)
     yield from steps_of_repository(source, target, options)
     labels = Labels(source, target)
     yield from steps_of_issues(source, target, options, labels)
