@@ -19,8 +19,14 @@ class Endpoint:
     template: str
 
     def path(self, **parts: str | int) -> str:
-        """The path below the API's root, every part encoded (`{uuid}` becomes `%7Buuid%7D`)."""
-        return self.template.format(**{name: quote(str(part), safe="") for name, part in parts.items()})
+        """The path below the API's root, every part encoded (`{uuid}` becomes `%7Buuid%7D`). Raises
+        RequestFailed where a part is no Unicode text."""
+        try:
+            quoted = {name: quote(str(part), safe="") for name, part in parts.items()}
+        except UnicodeEncodeError:
+            text = f"{self.name}: a name that no address can have"
+            raise RequestFailed(text, endpoint=self.name) from None
+        return self.template.format(**quoted)
 
 
 @dataclass(frozen=True)

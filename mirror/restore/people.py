@@ -65,11 +65,11 @@ def _uuid(text: object) -> str | None:
 
 
 async def members(client: Client, workspace: str) -> frozenset[str] | None:
-    """The uuids of the members of a workspace, in braces and lower case; None where they cannot be read.
-    One request for each hundred."""
+    """The uuids of the members of a workspace, in braces and lower case; None where they cannot be read, or
+    where there is none: whoever asks is one. One request for each hundred."""
     try:
         found = await all_of(client, endpoints.MEMBERS, None, workspace=workspace)
     except ApiError:
         return None
     uuids = (value_at(one, "user.uuid") for one in found)
-    return frozenset(uuid.lower() for uuid in uuids if isinstance(uuid, str))
+    return frozenset(uuid.lower() for uuid in uuids if isinstance(uuid, str)) or None

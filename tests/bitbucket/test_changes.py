@@ -14,7 +14,7 @@ from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.endpoints import DOWNLOADS, HOOKS, PULL_REQUESTS, SCHEDULES, WORKSPACE
 from mirror.bitbucket.failures import ApiError, BadAnswer, Denied, MaybeMade
 from mirror.errors import CredentialRefused
-from mirror.http.requests import FilePart
+from mirror.http.requests import FilePart, RequestFailed
 from tests.auth.helpers import signed, variable
 from tests.bitbucket.helpers import API, Server, client_for, token
 
@@ -180,3 +180,9 @@ async def test_a_change_may_be_sent_to_another_place_of_the_api() -> None:
         with pytest.raises(BadAnswer, match="redirected"):
             await client.send(MAKE, WORKSPACE, workspace="acme")
     assert len(away.asked) == 1
+
+
+async def test_a_name_that_no_address_can_have_is_refused() -> None:
+    async with client_for(Server([made])) as client:
+        with pytest.raises(RequestFailed, match="no address can have"):
+            await client.send(MAKE, HOOKS, workspace="acme", repository="\udcff")

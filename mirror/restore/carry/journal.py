@@ -26,11 +26,11 @@ _SUM = 16
 
 
 class JournalDamaged(MirrorError):
-    """A journal that cannot be trusted. Nothing was sent."""
+    """A journal that cannot be trusted, or read. Nothing was sent."""
 
     def __init__(self, path: Path, line: int, why: str) -> None:
         super().__init__(
-            f"{path}, line {line}: the journal of an earlier restore is damaged: {why}",
+            f"{path}, line {line}: the journal of an earlier restore is of no use: {why}",
             hint="remove the file: what that restore made is then found at the target, and not made again",
         )
 
@@ -107,6 +107,8 @@ class Journal:
         try:
             data = json.loads(text)
             if number == 1:
+                if data.get("journal", VERSION) != VERSION:
+                    raise JournalDamaged(self.path, number, "another version of this program wrote it")
                 if data != self._identity:
                     raise JournalDamaged(self.path, number, "it belongs to another restore")
                 return
@@ -141,11 +143,14 @@ class Journal:
         text = b"" if self._size else _line(self._identity)
         text += _line(data)
         is_new = not self.path.exists()
-        with self.path.open("xb" if is_new else "r+b") as stream:
-            stream.seek(self._size)
-            stream.truncate()
-            stream.write(text)
-            sync_stream(stream)
+        try:
+            with self.path.open("xb" if is_new else "r+b") as stream:
+                stream.seek(self._size)
+                stream.truncate()
+                stream.write(text)
+                sync_stream(stream)
+        except OSError as error:  # that of a full disk names no file
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         if is_new:
             sync_folder(self.path.parent)
         self._size += len(text)

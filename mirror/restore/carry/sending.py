@@ -22,6 +22,8 @@ from mirror.restore.plan.steps import Call, Excuse, Made, Retry, Secret, Step
 # Files up to this size are held in memory until they are sent, larger ones on the disk.
 _IN_MEMORY = 8 << 20
 _CHUNK = 1 << 20
+# A request may be refused so because the thing is there, in words of any language.
+_MAY_EXIST = (400, 409, 422)
 # A gateway gives up before the server behind it does, and what was made may not be found at once: the seconds
 # before each look for it.
 WAITS = (1.0, 3.0, 9.0)
@@ -45,9 +47,12 @@ class Sent:
 
 
 class Sending:
-    """Sends the requests of steps. `value_of` gives what stands for something else in them, `look` looks anew
-    for the thing of a step, `note` writes to the journal how a step stands, `is_new` says whether what it is
-    inside of was made just now, and `sleep` waits."""
+    """Sends the requests of steps.
+
+    `value_of` gives what stands for something else in them. `look` looks for the thing of a step, anew unless
+    `again` is false. `note` writes to the journal how a step stands. `is_new` says whether what it is inside
+    of was made just now. `sleep` waits so many seconds.
+    """
 
     def __init__(
         self,
@@ -55,7 +60,7 @@ class Sending:
         lookup: Lookup,
         sources: Mapping[str, Source],
         value_of: Callable[[Made | Secret], Json],
-        look: Callable[[Step], Awaitable[JsonObject | None]],
+        look: Callable[..., Awaitable[JsonObject | None]],
         note: Callable[[Step, Is], None],
         is_new: Callable[[Step], bool],
         sleep: Callable[[float], Awaitable[None]],
@@ -134,8 +139,8 @@ class Sending:
         excuse = _excuse_of(step, error)
         if excuse is not None:
             return Sent(excuse=excuse)
-        if step.find is not None and not is_change and _says_it_exists(error):
-            found = await self._look(step)
+        if step.find is not None and not is_change and error.status in _MAY_EXIST:
+            found = await self._look(step, again=_says_it_exists(error))
             if found is not None:
                 return Sent(exists=found)
         return Sent(refusal=error)
@@ -169,7 +174,7 @@ def _excuse_of(step: Step, error: RequestFailed) -> Excuse | None:
 
 
 def _says_it_exists(error: RequestFailed) -> bool:
-    return error.status == 409 or (error.status == 400 and "already exists" in error.message.lower())
+    return error.status == 409 or "already exists" in error.message.lower()
 
 
 def _retry_after(error: RequestFailed, retries: Sequence[Retry], body: Json) -> Retry | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,28 @@ def test_where_journals_are() -> None:
     assert state_folder({**home, "STATE_DIRECTORY": "/var/lib/mirror:/x"}) == Path("/var/lib/mirror/restores")
     with pytest.raises(UsageError, match="no place for the journal"):
         state_folder({})
+
+
+def test_what_another_version_wrote_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jsonl"
+    monkeypatch.setattr("mirror.restore.carry.journal.VERSION", 2)
+    _written(path)
+    monkeypatch.undo()
+    with pytest.raises(JournalDamaged, match="another version of this program wrote it") as caught:
+        Journal(path, OURS)
+    assert "damaged" not in caught.value.message
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_stream: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "a.jsonl"
+    journal = _written(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("mirror.restore.carry.journal.sync_stream", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            journal.note("web/hook/a", Is.MADE, 5.0)
+    assert caught.value.filename == str(path)

@@ -12,6 +12,7 @@ import pytest
 from mirror.errors import UsageError
 from mirror.logs import register_secret
 from mirror.restore.carry.report import Outcome, Report
+from mirror.restore.plan.steps import Why
 from mirror.simulator.faults import Fault
 from mirror.store.reading.reader import Store
 from tests.restore.carry.target import Upstream, upstream
@@ -205,3 +206,33 @@ async def test_a_server_repeats_a_secret_in_its_refusal(target: Upstream, stored
     report = await restored(target, stored)
     assert "is too weak" in json.dumps(report.to_json())
     assert "hunter2" not in json.dumps(report.to_json()) and "hunter2" not in str(report)
+
+
+async def test_a_server_says_in_its_own_words_that_it_is_there(
+    target: Upstream, stored: Store, with_manners: Callable[[Manners], None]
+) -> None:
+    """What it makes by itself is found, whatever it answers to those who make it."""
+
+    async def manners(request: httpx.Request, onward: Onward) -> httpx.Response | None:
+        if request.method != "POST" or not request.url.path.endswith("/hooks"):
+            return None
+        await onward(request)
+        return answer(400, {"type": "error", "error": {"message": "Ein solcher Haken ist schon da"}})
+
+    with_manners(manners)
+    report = await restored(target, stored)
+    assert report.exit_code == 0, report.lines()
+    assert len(target.workspace.repositories["website"].settings["hooks"]) == 1
+
+
+async def test_an_empty_list_of_members_leaves_nobody_out(
+    target: Upstream, stored: Store, with_manners: Callable[[Manners], None]
+) -> None:
+    """Whoever restores is a member, so the list does not show all."""
+
+    async def manners(request: httpx.Request, _onward: Onward) -> httpx.Response | None:
+        return answer(200, {"values": []}) if request.url.path.endswith("/spare/members") else None
+
+    with_manners(manners)
+    report = await restored(target, stored)
+    assert not [one for one in report.losses if one.why is Why.PERSON], report.lines()
