@@ -21,7 +21,7 @@ def check_place(place: Path, *, overwrite: bool = False, hint: str) -> None:
     """Raise UsageError where nothing may be written to `place`: it is a file, the root of the file system,
     or, without `overwrite`, not empty. `lost+found` does not count."""
     if place.exists() and not place.is_dir():
-        raise UsageError(f"{place} is not a folder; nothing was written")
+        raise UsageError(f"{place} is a file; nothing was written", hint="name a new or an empty folder")
     if place.resolve() == Path(place.anchor):
         raise UsageError("nothing is restored to the root of the file system", hint="name a folder below it")
     if not overwrite and place.is_dir() and not is_empty(place):

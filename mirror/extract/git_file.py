@@ -103,7 +103,7 @@ def _read(folder: AnyFolder, mirror: str, commit: str, ref: str, path: str) -> A
         near = _near(name_to_json(error.name), [name.rstrip("/") for name in names])
         hint = f"did you mean {' or '.join(near)}?" if near else None
         if names and not near:
-            hint = f"the last folder that is there has {', '.join(names[:_NAMED_MAX])}"
+            hint = f"the folder has {', '.join(names[:_NAMED_MAX])}"
         raise UsageError(f"{folder.full_name}: {ref}:{path}: {error}", hint=hint) from None
     except KeyError as error:
         lacks = (

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -30,6 +31,8 @@ T = TypeVar("T")
 BITBUCKET = "bitbucket:"
 # And one in a Forgejo; see `mirror.restore.into_forgejo`.
 FORGEJO = "forgejo:"
+# How alike a word must be to one of these to be meant.
+_NEAR = 0.8
 PARTS = frozenset({"code", "metadata", "wiki", "snippets"})
 CODE = "code.git"
 _OF_REPOSITORY = frozenset({"code", "metadata", "wiki"})
@@ -173,7 +176,12 @@ def is_url(target: str) -> bool:
                 hint="set MIRROR_GIT_USERNAME and MIRROR_GIT_PASSWORD instead",
             )
         return True
-    if ":" in target.partition("/")[0] and not Path(target).exists():
+    host = target.partition("/")[0]
+    if ":" in host and not Path(target).exists():
+        word = host.partition(":")[0]
+        near = get_close_matches(f"{word}:", [BITBUCKET, FORGEJO], 1, _NEAR)
+        if near and "." not in word and "@" not in word:  # bitbucket.org:… is a host
+            raise UsageError(f"--to {word}: is no kind of target", hint=f"did you mean {near[0]}?")
         raise UsageError(
             "pushing over ssh is not built in this version",
             hint="restore to a folder, then there: git push --mirror URL",

@@ -138,7 +138,7 @@ def test_the_command_tells_each_difference(
         str(config),
     ]
     assert main(words) == 0
-    assert "Compared acme/handbook with acme/handbook: " in capsys.readouterr().out
+    assert "Compared acme/handbook with bitbucket:acme/handbook: " in capsys.readouterr().out
     handbook = simulator.world.workspaces["acme"].repositories["handbook"]
     before, handbook.description = handbook.description, "Another"
     try:

@@ -94,7 +94,7 @@ def test_the_command_records_and_status_shows(
     assert main(["drill", "acme/handbook", "--store", str(store), "-q"]) == 0
     out = capsys.readouterr().out
     assert "everything that can come back came back" in out
-    assert "Bitbucket's limits would make it about 1 min with" in out
+    assert "into Bitbucket, within its limits, it would take less than a minute with" in out
     last = browse.status(store).last_drill
     assert last is not None and last["exit_code"] == 0
     assert main(["status", "--store", str(store), "-q"]) == 0

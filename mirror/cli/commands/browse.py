@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 
 from mirror import browse
 from mirror.browse import RepositoryStatus, Status
@@ -227,6 +228,9 @@ async def run_diff(context: Context) -> int:
     options = context.options
     if UPSTREAM in (options.old, options.new):
         return await _run_diff_upstream(context)
+    for word in (options.old, options.new):
+        if get_close_matches(word.lower(), [UPSTREAM], 1):
+            raise UsageError(f"{word!r} names no snapshot", hint=f"did you mean {UPSTREAM}?")
     found = await asyncio.to_thread(
         browse.diff, context.store(), context.selector(), options.old, options.new
     )

@@ -66,7 +66,7 @@ def _show(context: Context, done: Drilled, unrecorded: str | None) -> None:
         out.line(f"problem: {problem.text}", style="yellow")
     reasons: dict[str, list[str]] = {}
     for (why, kind), count in sorted(result.losses.items()):
-        reasons.setdefault(why, []).append(f"{count} of {kind}")
+        reasons.setdefault(why, []).append(f"{kind} ({count})")
     for why, kinds in reasons.items():
         out.line(f"does not come back ({why}): {', '.join(kinds)}")
     compared = ", ".join(counted(number, name) for name, number in result.comparison.counts.items())
@@ -75,7 +75,7 @@ def _show(context: Context, done: Drilled, unrecorded: str | None) -> None:
     )
     out.line(f"Rehearsed: {compared}: {verdict}.")
     out.line(
-        f"The restore took {seconds.restore:.0f} s here. Bitbucket's limits would make it about"
+        f"The restore took {seconds.restore:.0f} s here; into Bitbucket, within its limits, it would take"
         f" {_time(seconds.real)} with {counted(seconds.requests, 'requests')}."
     )
     if unrecorded is not None:
@@ -85,4 +85,6 @@ def _show(context: Context, done: Drilled, unrecorded: str | None) -> None:
 def _time(seconds: float) -> str:
     """A time for people."""
     minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(1, minutes)} min"
+    if minutes < 1:
+        return "less than a minute"
+    return f"about {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"about {minutes} min"

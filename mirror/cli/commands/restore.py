@@ -18,7 +18,10 @@ from mirror.logs import register_secret
 from mirror.restore import Item, Report
 from mirror.restore.restore import BITBUCKET, FORGEJO, is_url
 
-_FORGES = "--to bitbucket:WORKSPACE, or --to forgejo:URL/OWNER"
+_INTO_BITBUCKET = "name it with --to bitbucket:WORKSPACE"
+_FORGES = f"{_INTO_BITBUCKET}, or --to forgejo:URL/OWNER"
+# What is for Bitbucket and no other forge.
+_BITBUCKET_ONLY = frozenset({"archive", "check"})
 
 
 async def run_restore(context: Context) -> int:
@@ -68,10 +71,15 @@ def _check_options(options: argparse.Namespace) -> None:
     """Raise UsageError for what only a restore to a forge takes."""
     lost = sorted(options.only - restore.PARTS)
     if lost:
-        raise UsageError(f"--only {','.join(lost)} is for a restore to a forge", hint=_FORGES)
+        raise UsageError(
+            f"--only {','.join(lost)} is for a restore to a forge",
+            hint=f"{_FORGES}; in a folder, --only metadata has it",
+        )
     for name in ("activate_hooks", "archive", "check", "secrets", "people"):
         if getattr(options, name):
             word = f"--{name.replace('_', '-')}"
+            if name in _BITBUCKET_ONLY:
+                raise UsageError(f"{word} is for a restore into Bitbucket", hint=_INTO_BITBUCKET)
             raise UsageError(f"{word} is for a restore to a forge", hint=_FORGES)
 
 
@@ -121,8 +129,9 @@ def _show_content(out: Output, item: Item) -> None:
     out.line(f"  as of snapshot {item.snapshot} (taken {item.taken}{confirmed}{different})")
     others = "".join(f", {counted(count, 'refs')} of {name}" for name, count in item.mirrors.items())
     objects = f", {counted(item.lfs_objects, 'LFS objects')}" if item.lfs_objects else ""
-    refs, documents = counted(item.refs, "refs"), counted(item.documents, "documents")
-    out.line(f"  {refs}, {documents}{others}{objects}")
+    # A push sends no documents.
+    documents = f", {counted(item.documents, 'documents')}" if item.push is None else ""
+    out.line(f"  {counted(item.refs, 'refs')}{documents}{others}{objects}")
     if item.archived:
         out.line(f"  of these refs, {item.archived} are heads of pull requests and former values")
 

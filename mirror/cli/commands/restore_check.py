@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mirror.cli.context import Context
 from mirror.cli.terminal.labels import counted
 from mirror.drill.check import Checked, Target, check
 from mirror.errors import UsageError
 from mirror.restore import PARTS, people
+from mirror.restore.comparison.differences import Difference
 from mirror.restore.into import Place
+from mirror.restore.restore import BITBUCKET
 
 # How many differences are listed.
 SHOWN_MAX = 200
+# How many things of each known reason are named.
+KNOWN_MAX = 5
 
 
 async def run_check(context: Context) -> int:
@@ -44,11 +50,23 @@ def _show(context: Context, found: Checked) -> None:
         out.line(f"and {len(result.found) - SHOWN_MAX} more differences; --json lists all")
     for problem in found.problems:
         out.line(f"problem: {problem.text}", style="yellow")
-    reasons: dict[str, int] = {}
-    for one in result.lost:
-        reasons[str(one.why)] = reasons.get(str(one.why), 0) + 1
-    for why, count in sorted(reasons.items()):
-        out.line(f"not compared, or not there as expected: {counted(count, 'things')}: {why}")
+    for line in _known(result.lost):
+        out.line(line)
     compared = ", ".join(counted(number, name) for name, number in result.counts.items())
     verdict = "equal" if result.is_equal else counted(len(result.found), "differences")
-    out.line(f"Compared {context.options.selector} with {found.target}: {compared}: {verdict}.")
+    out.line(f"Compared {context.options.selector} with {BITBUCKET}{found.target}: {compared}: {verdict}.")
+
+
+def _known(lost: Sequence[Difference]) -> list[str]:
+    """What differs for a known reason: by reason, and of many the first ones."""
+    reasons: dict[str, list[str]] = {}
+    for one in lost:
+        name = f": {one.thing} {one.name}" if one.name else ""
+        what = f"  {one.place} {one.document}".rstrip() + name
+        reasons.setdefault(f"{one.how.removeprefix('is ')} ({one.why}):", []).append(what)
+    lines = []
+    for reason, several in sorted(reasons.items()):
+        lines += [reason, *several[:KNOWN_MAX]]
+        if len(several) > KNOWN_MAX:
+            lines.append(f"  and {len(several) - KNOWN_MAX} more; --json lists all")
+    return lines

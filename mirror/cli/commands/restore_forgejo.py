@@ -34,7 +34,8 @@ async def run_forgejo(context: Context) -> int:
         )
     if options.check:
         raise UsageError(
-            "--check compares with Bitbucket only", hint="omit --check; run the same command again"
+            "--check compares with Bitbucket only",
+            hint="without --check, a restore makes what is missing there, and tells what differs",
         )
     store = context.store()
     secrets = load_secrets(options.secrets) if options.secrets is not None else None

@@ -11,7 +11,7 @@ from mirror.errors import MirrorError, UsageError
 from mirror.model import Selector
 from mirror.restore import PARTS, into
 from mirror.restore.carry.journal import state_folder
-from mirror.restore.carry.report import Report
+from mirror.restore.carry.report import Outcome, Report
 from mirror.restore.people import load as load_people
 from mirror.restore.plan.order import parts_named
 from mirror.restore.plan.shown import Planned
@@ -96,7 +96,14 @@ def show(context: Context, found: Report | Planned) -> None:
     if found.stopped is not None:
         _show_lines(context, _stopped(found.stopped))
     elif not whole:
-        out.line("  to do: repair what was refused, and run the same command again: it goes on from there")
+        out.line(f"  to do: {_remedy(found)}")
+
+
+def _remedy(found: Report) -> str:
+    """What to do about a restore that is incomplete."""
+    if not found.problems and all(one.outcome is Outcome.DIFFERS for one in found.owed):
+        return "what differs was left; to change it, run the same command with --overwrite"
+    return "repair what was refused, and run the same command again: it goes on from there"
 
 
 def _stopped(error: MirrorError) -> list[str]:

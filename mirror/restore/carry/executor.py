@@ -221,7 +221,7 @@ class Executor:
         if not differing or step.is_passing:
             return Entry.of(step, Outcome.FOUND)
         hint = "which no request changes" if fixed == differing else "(see --overwrite)"
-        text = f"it is there with another value of {', '.join(differing)} {hint}"
+        text = f"it is there, and differs in {', '.join(differing)} {hint}"
         return Entry.of(step, Outcome.DIFFERS, text)
 
     def _differing(self, step: Step, found: JsonObject) -> list[str]:

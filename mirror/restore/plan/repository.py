@@ -177,7 +177,7 @@ def _main_branch(
         yield no_main_branch(source, name)
         return
     yield Step(
-        source.key("main-branch"), REFS, f"the main branch {name}",
+        source.key("main-branch"), REFS, f"the main branch {name} of {source.name}",
         Call("PUT", api.REPOSITORY, target.parts, {"mainbranch": {"name": name}}),
         Stage.MAIN_BRANCH,
         after=(source.key("repository"), source.key("branches")),

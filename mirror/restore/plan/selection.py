@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
 
 from mirror.errors import UsageError
 from mirror.model import value_at
@@ -82,6 +83,9 @@ def _nothing(thing: str, made: Sequence[_Made], part_of: Callable[[str], str]) -
         of_kind = [f"{part}/{number}" for number in _numbers(steps, _NUMBERED[part])]
         reason = "none of that number can be made anew (of pull requests only open ones can, in Bitbucket)"
         return UsageError(f"--only {thing}: {reason}", hint=_listed(of_kind))
+    parts = {part_of(one.kind).replace("_", "-") for one in steps}
+    if part not in parts and (near := get_close_matches(part, {*parts, *_NUMBERED}, 1)):
+        return UsageError(f"--only {thing}: there is no {part}", hint=f"did you mean {near[0]}/{name}?")
     known = [_words(one) for one in steps if part_of(one.kind).replace("_", "-") == part]
     same_kind = [f"{part}/{words}" for words in known if words.startswith(f"{kind}/")]
     kinds = dict.fromkeys(f"{part}/{words.partition('/')[0]}" for words in known)

@@ -12,6 +12,8 @@ from mirror.restore.plan.steps import Call, Loss, Plan, Push, PushPages, SendObj
 
 # How many losses of one kind are named one by one.
 NAMED_MAX = 5
+# How wide the column of requests is at most: longer ones push their label to the right.
+REQUEST_WIDTH = 30
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,18 @@ class Planned(Result):
 
     def lines(self) -> list[str]:
         """The plan for people, without its headline."""
-        lines = [f"  {_request_of(step)}  {step.label}" for step in self.plan.steps]
+        calls = [_request_of(step) for step in self.plan.steps]
+        width = min(max(map(len, calls), default=0), REQUEST_WIDTH)
+        lines = [
+            f"  {call:<{width}}  {step.label}" for call, step in zip(calls, self.plan.steps, strict=True)
+        ]
         lines += [f"  problem: {text}" for _, text in self.plan.problems]
         lines += loss_lines(self.plan.losses)
         cost = self.cost
-        time = _duration(cost.seconds)
-        limit = "" if cost.limit is None else f" at the usual {cost.limit:,} requests an hour"
-        lines.append(f"  {cost.requests} requests and {cost.git} git operations: about {time}{limit},")
-        lines.append("  and the time that the objects take on their way")
+        requests, git = _counted(cost.requests, "request"), _counted(cost.git, "git operation")
+        within = "" if cost.limit is None else f" within the usual {cost.limit:,} requests an hour,"
+        lines.append(f"  where nothing of it is there yet: {requests} and {git},")
+        lines.append(f"  about {_duration(cost.seconds)}{within} and the time that the objects take")
         return lines
 
 
@@ -110,6 +116,10 @@ def _request_of(step: Step) -> str:
             return "LFS  objects"
         case Push() | PushPages():
             return "git  push"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _duration(seconds: int) -> str:

@@ -81,6 +81,7 @@ def test_a_pull_request_takes_its_discussion_and_its_own_branches_along() -> Non
     [
         ("pull-requests/99", "only open ones can"), ("settings/nothing", "settings/variables"),
         ("settings/variables/NONE", "settings/variables/"), ("nothing/x", "--dry-run"),
+        ("pull-request/12", "did you mean pull-requests/12?"),
     ],
 )  # fmt: skip
 def test_an_error_names_what_could_be_chosen(website: list[MADE], thing: str, words: str) -> None:
