@@ -98,7 +98,8 @@ def test_the_command_records_and_status_shows(
     last = browse.status(store).last_drill
     assert last is not None and last["exit_code"] == 0
     assert main(["status", "--store", str(store), "-q"]) == 0
-    assert "today (exit code 0): everything that can come back came back" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "today, of acme/handbook only (exit code 0): everything that can come back came back" in out
     assert list((tmp_path / "temporary").iterdir()) == []
 
 

@@ -59,7 +59,8 @@ async def run_status(context: Context) -> int:
     out.line()
     last = {"backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune}
     for title, run in ((f"Last {kind}", run) for kind, run in last.items()):
-        out.line(f"{title}: {run['started']} (exit code {run['exit_code']})" if run else f"{title}: never")
+        text = f"{run['started']}{_of_some(run)} (exit code {run['exit_code']})" if run else "never"
+        out.line(f"{title}: {text}")
     out.line(_last_drill(found.last_drill, context.clock.now()))
     for text in found.losses:
         out.line(f"loss: {text}; nothing is pruned there until mirror accept-loss", style="red")
@@ -80,7 +81,13 @@ def _last_drill(run: JsonObject | None, now: datetime) -> str:
     days = (now - time_from_text(run["ended"])).days
     ago = "today" if days < 1 else "yesterday" if days == 1 else f"{days} days ago"
     result = "; ".join(run["problems"][:1]) or "everything that can come back came back"
-    return f"Last drill: {run['started']}, {ago} (exit code {run['exit_code']}): {result}"
+    return f"Last drill: {run['started']}, {ago}{_of_some(run)} (exit code {run['exit_code']}): {result}"
+
+
+def _of_some(run: JsonObject) -> str:
+    """What a run was of, where it was not of everything."""
+    selectors = run.get("selectors", [])
+    return f", of {', '.join(selectors)} only" if selectors else ""
 
 
 def _stale(context: Context, found: Status) -> list[str]:

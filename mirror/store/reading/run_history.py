@@ -277,8 +277,10 @@ class RunHistory:
 
 
 def summary(record: RunRecord) -> JsonObject:
-    """The summary of a run for `status`."""
+    """The summary of a run for `status`; with `selectors` where it was of some only."""
+    selectors = record.data.get("facts", {}).get("selectors")
     return {
+        **({"selectors": selectors} if selectors else {}),
         "run": record.id,
         "started": record.data["started"],
         "ended": record.data["ended"],
