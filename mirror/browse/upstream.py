@@ -19,6 +19,7 @@ from mirror.bitbucket.people import without_people
 from mirror.browse.documents import Change, Difference, Side, changes_of, fields_of, folder_of, side_of
 from mirror.browse.overlay import Overlay
 from mirror.collect import repository as collecting
+from mirror.collect.catalogue import Level, Row, rows
 from mirror.collect.context import CheckpointLimits, Context
 from mirror.collect.marks import SETTINGS, Marks, newly_gone, without_gaps
 from mirror.collect.repository import Wanted
@@ -49,6 +50,8 @@ from mirror.store.reading.reader import At, ErasureFilter, RepositoryFolder, Sto
 
 UPSTREAM = "upstream"
 _NOT_ASKED = (PartState.SKIPPED, PartState.UNAVAILABLE)
+# The parts of whose documents a snapshot can say that there were no more.
+_WHOLE = (PartState.COMPLETE, PartState.GONE)
 _PRIORITIES = (Priority.OPEN, Priority.CLOSED, Priority.OLD, Priority.IDLE)
 # What is not compared, beside pipelines and commit comments, which only grow: it takes a fetch to see.
 _LEFT_OUT = ("lfs", "wiki")
@@ -57,8 +60,8 @@ _LEFT_OUT_OF_WORKSPACE = ("repositories", "snippets' repositories")
 
 @dataclass(frozen=True)
 class AgainstUpstream(Result):
-    """The differences of a snapshot and upstream. `unread`: what could not be read, with the reason, and the
-    exit code of each. `left_out`: what is not compared."""
+    """The differences of a snapshot and upstream. `unread`: what could not be read, now or by the snapshot,
+    with the reason, and the exit code of each. `left_out`: what is not compared."""
 
     difference: Difference
     unread: Mapping[str, str] = field(default_factory=dict)
@@ -190,7 +193,7 @@ class _Comparison:
         """The change of a document; None where it differs only in what could not be read."""
         before, after = self._draft.before(path), self._draft.get(path)
         if before is None:
-            return Change(path, "added")
+            return Change(path, "added") if self._was_read(path) else None
         if isinstance(before, dict) and isinstance(after, dict):
             if path == SETTINGS:
                 before, after = (without_gaps(Marks(one).on({})) for one in (before, after))
@@ -198,6 +201,16 @@ class _Comparison:
                 return Change(path, "removed")
             before, after = without_gaps(before), without_gaps(after)
         return Change(path, "changed", fields=fields_of(before, after)) if before != after else None
+
+    def _was_read(self, path: str) -> bool:
+        """Whether the snapshot says that there was no document at `path`: it may not have been read."""
+        level: Level = "repository" if isinstance(self._folder, RepositoryFolder) else "workspace"
+        row = _row_of(path, level)
+        if row is None:
+            return True
+        marks, part = Marks(self._draft.before(SETTINGS)), self._when.snapshot.parts.get(row.part)
+        is_whole = part is not None and part.state in _WHOLE
+        return is_whole and (row.name not in marks or marks.is_gone(row.name))
 
     async def _identified(self, folder: RepositoryFolder) -> Repository:
         """The repository as upstream has it. Raises MirrorError where the name means another one by now."""
@@ -217,30 +230,55 @@ class _Comparison:
 
     def _note(self, context: Context, parts: Mapping[str, Part], left_out: Sequence[str]) -> None:
         """Note which parts could not be read, and which were not asked for."""
-        codes = context.failures.exit_codes
+        codes, accepted = context.failures.exit_codes, self._run.accepted_missing
+        never: list[str] = []
         for name, part in parts.items():
-            if not part.is_settled and name not in self._run.accepted_missing:
+            held = self._when.snapshot.parts.get(name)
+            states = {part.state, PartState.SKIPPED if held is None else held.state}
+            if not states.isdisjoint(_NOT_ASKED) or (name in accepted and not part.is_settled):
+                never.append(name)
+            elif not part.is_settled:
                 self._unread[name] = f"{part.state}: {part.reason or 'no reason given'}"
                 self._codes.append(codes.get(name, 3))
-        never = [name for name, part in parts.items() if part.state in _NOT_ASKED]
+            elif held is not None and not held.is_settled:
+                self._lacks(name, held)
         self._left_out = (*never, *left_out)
+
+    def _lacks(self, name: str, held: Part | None) -> None:
+        """Note that the snapshot does not have a part whole, so that what upstream has more may be old."""
+        reason = held.summary if held is not None else None
+        self._unread[name] = f"the snapshot does not have it whole ({reason or 'it was not read'})"
+        self._codes.append(3)
 
     async def _compare_refs(self, repository: Repository, url: str) -> None:
         """List the refs of the code, and compare them with the snapshot's."""
         known = self._folder.metadata.mirrors(self._when.snapshot).get("code")
+        held = self._when.snapshot.parts.get("code")
+        if known is None or (held is not None and not held.is_settled):
+            self._lacks("code", held)
+        if known is None:
+            return
         try:
             listed = await _list_refs(self._run.client, url)
         except MirrorError as error:
             self._unread["code"] = error.message
             self._codes.append(error.exit_code if error.exit_code == 12 else 3)
             return
-        before = known.refs.refs if known is not None else {}
+        before = known.refs.refs
         found, refused = accept(listed, self._erased.refs, before)
         if refused:
             self._unread["code"] = f"{len(refused)} refs have names that no mirror can hold"
             self._codes.append(3)
         self._refs = changes_of(before, found.refs)
         self._run.progress.report(repository.full_name, f"{len(found.refs)} refs")
+
+
+def _row_of(path: str, level: Level) -> Row | None:
+    """The row of the catalogue that a document is read from; None for one that is written about others."""
+    several, folder = rows(level=level), path.partition("/")[0]
+    exact = (row for row in several if row.document == path)
+    below = (row for row in several if row.document.startswith(f"{folder}/<"))
+    return next(exact, None) or next(below, None)
 
 
 async def _list_refs(client: Client, url: str) -> Refs:

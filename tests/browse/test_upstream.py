@@ -95,6 +95,37 @@ async def test_what_could_not_be_read_is_said(place: Place) -> None:
     assert found.difference.documents == ()
 
 
+async def test_what_the_snapshot_does_not_have_is_not_called_new(tmp_path: Path) -> None:
+    world = World(tmp_path / "upstream")
+    populate(world)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        config = load(write_config(tmp_path, simulator, token))
+        [entry] = config.workspaces
+        place = Place(tmp_path, simulator, replace(config, workspaces=(replace(entry, include=("api",)),)))
+        world.clock = place.clock.now
+        for route in ("* */api.git/*", "GET */api/pullrequests*", "GET */api/branch-restrictions*"):
+            simulator.order(Fault(route, status=500, times=999))
+        await place.run()
+        simulator.faults.clear()
+        place.clock.elapsed += 3600
+        found = await compare(place, "acme/api", is_reversed=True)
+        assert (found.difference.refs, found.difference.documents) == ((), ())
+        assert set(found.unread) == {"code", "pull_requests", "settings"} and found.exit_code == 3
+        assert "the snapshot does not have it whole (partial: " in found.unread["code"]
+
+
+async def test_what_is_accepted_as_missing_is_not_called_equal(place: Place) -> None:
+    [entry] = place.config.workspaces
+    accepting = replace(place.config, workspaces=(replace(entry, accept_missing=("settings",)),))
+    place.simulator.order(Fault("GET */api/branch-restrictions*", status=500, times=99))
+    try:
+        found = await compare(place, "acme/api", config=accepting)
+    finally:
+        place.simulator.faults.clear()
+    assert (found.unread, found.exit_code) == ({}, 0) and "settings" in found.left_out
+
+
 async def test_what_the_configuration_leaves_out_is_not_called_equal(place: Place) -> None:
     [entry] = place.config.workspaces
     narrow = replace(entry, parts=replace(entry.parts, pull_requests=False))
