@@ -31,6 +31,7 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 SECONDS = 300.0
 # A list with more pages than this has no end.
 PAGES_MAX = 100_000
+_COUNT_DIGITS_MAX = 18
 HINT_TOKEN = "give FORGEJO_TOKEN a token that is valid there; docs/restore.md names the scopes it needs"  # noqa: S105
 HINT_REDIRECT = "name the server's own URL, as the address bar of a browser shows it"
 
@@ -86,21 +87,25 @@ class Client:
     async def entries(self, endpoint: Endpoint, **parts: str | int) -> list[JsonObject]:
         """Every entry of a list, or the one thing at an endpoint. Raises as `get`.
 
-        A server may serve fewer entries a page than were asked for, so a short page is not the last one.
+        A server may serve fewer entries a page than were asked for, so a short page is not the last one. One
+        that serves the same page for ever has RequestFailed: what is there is not known then.
         """
         if not endpoint.is_paged:
             data = await self.get(endpoint, **parts)
             return [one for one in (data if isinstance(data, list) else [data]) if isinstance(one, dict)]
         found: list[JsonObject] = []
+        last: Json = None
         for page in itertools.count(1):
             query = {**endpoint.query, "page": str(page), "limit": str(PAGE_SIZE)}
             data, headers = await self._ask(endpoint, self._url(endpoint, query, parts))
             if not isinstance(data, list):
                 raise RequestFailed(f"{endpoint.name}: the answer is not a list", endpoint=endpoint.name)
             found += [one for one in data if isinstance(one, dict)]
-            total = headers.get("x-total-count", "")
-            if not data or page == PAGES_MAX or (total.isdecimal() and len(found) >= int(total)):
+            if not data or _is_total(headers.get("x-total-count", ""), len(found)):
                 break
+            if data == last or page == PAGES_MAX:
+                raise RequestFailed(f"{endpoint.name}: the list has no end", endpoint=endpoint.name)
+            last = data
         return found
 
     async def send(
@@ -167,6 +172,11 @@ class Client:
         finally:
             await response.aclose()
         return response, bytes(data)
+
+
+def _is_total(text: str, count: int) -> bool:
+    """Whether a list has no more than these entries, by what the server counts."""
+    return text.isdecimal() and len(text) <= _COUNT_DIGITS_MAX and count >= int(text)
 
 
 def _decoded(endpoint: Endpoint, method: str, body: bytes) -> Json:

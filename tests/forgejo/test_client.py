@@ -81,6 +81,15 @@ async def test_a_list_is_read_to_its_end_however_short_its_pages_are() -> None:
     assert len(counted.asked) == 1
 
 
+async def test_a_list_without_an_end_is_refused() -> None:
+    for headers in ({}, {"X-Total-Count": "9" * 5000}):
+        server = Server(httpx.Response(200, json=[{"number": 1}], headers=headers))
+        async with client_of(server) as client:
+            with pytest.raises(RequestFailed, match="issues: the list has no end"):
+                await client.entries(endpoints.ISSUES, **PLACE)
+        assert len(server.asked) == 2
+
+
 async def test_a_redirect_is_not_followed() -> None:
     server = Server(httpx.Response(301, headers={"Location": "https://elsewhere.example.org/"}))
     with pytest.raises(RequestFailed, match="repository: answered 301") as caught:
