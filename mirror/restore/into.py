@@ -39,7 +39,10 @@ class Place:
                 hint="as in --to bitbucket:acme, or --to bitbucket:acme/website; names as URLs have them",
             )
         if slash and repository != repository.lower():
-            raise UsageError(f"--to {text}: the name of a repository in a URL has no capitals")
+            raise UsageError(
+                f"--to {text}: the name of a repository in a URL has no capitals",
+                hint=f"write --to {BITBUCKET}{workspace}/{repository.lower()}",
+            )
         return cls(workspace, repository if slash else None)
 
     def __str__(self) -> str:
@@ -92,7 +95,7 @@ async def _target(client: Client, place: Place) -> Workspace:
     except NotFound as error:
         raise UsageError(
             f"there is no workspace {place.workspace}, or the credential does not see it",
-            hint="a workspace is made on the website by whoever pays for it; then restore into it",
+            hint="check the name, and whose credential it is; a new workspace is made on the website",
         ) from error
     found = fields.workspace(answer.object("workspace"))
     # A renamed workspace is found by its old name, which whoever gave it may have meant for another one.

@@ -295,7 +295,7 @@ class HttpClient(AbstractHttpGitClient):
                 hint="run `mirror doctor` to see which credential, and whether it has expired",
             )
         if status == 403:
-            raise GitForbidden(f"{server} does not let this credential read the repository (403){message}")
+            raise GitForbidden(f"{server} refuses this credential access to the repository (403){message}")
         if status in (404, 410):
             raise GitNotFound(f"{server} has no such repository, or hides it ({status}){message}")
         if status == 413:
