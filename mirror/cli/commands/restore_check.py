@@ -44,12 +44,10 @@ async def run_check(context: Context) -> int:
 
 def _show(context: Context, found: Checked) -> None:
     out, result = context.out, found.comparison
-    for one in result.found[:SHOWN_MAX]:
-        out.line(one.line, style="red")
+    out.lines((one.line for one in result.found[:SHOWN_MAX]), style="red")
     if len(result.found) > SHOWN_MAX:
         out.line(f"and {len(result.found) - SHOWN_MAX} more differences; --json lists all")
-    for problem in found.problems:
-        out.line(f"problem: {problem.text}", style="yellow")
+    out.lines((f"problem: {problem.text}" for problem in found.problems), style="yellow")
     for line in _known(result.lost):
         out.line(line)
     compared = ", ".join(counted(number, name) for name, number in result.counts.items())

@@ -86,15 +86,15 @@ def show(context: Context, found: Report | Planned) -> None:
     selector, out = context.options.selector, context.out
     if isinstance(found, Planned):
         out.line(f"Would restore {selector} to {found.target}", style="green")
-        _show_lines(context, found.lines())
+        out.lines(found.lines())
         return
     whole = found.exit_code == 0
     verb = "Restored" if whole else "Stopped restoring" if found.stopped is not None else "Restored in part"
     out.line(f"{verb} {selector} to {found.target}", style="green" if whole else "yellow")
-    _show_lines(context, found.lines())
+    out.lines(found.lines())
     out.line(f"  {found.requests} requests, {found.seconds:.1f} s")
     if found.stopped is not None:
-        _show_lines(context, _stopped(found.stopped))
+        out.lines(_stopped(found.stopped))
     elif not whole:
         out.line(f"  to do: {_remedy(found)}")
 
@@ -109,8 +109,3 @@ def _remedy(found: Report) -> str:
 def _stopped(error: MirrorError) -> list[str]:
     hint = f" ({error.hint})" if error.hint else ""
     return [f"  stopped: {error.message}{hint}", "  to do: run the same command again: it goes on from there"]
-
-
-def _show_lines(context: Context, lines: list[str]) -> None:
-    for line in lines:
-        context.out.line(line)

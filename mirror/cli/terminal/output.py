@@ -61,6 +61,12 @@ class Output:
 
         self._console.print(Text(plain(text), style=style))
 
+    def lines(self, texts: Iterable[str], style: str = "") -> None:
+        """Lines for people. A name in one of them may have line ends, with which it would look like another
+        line."""
+        for text in texts:
+            self.line(" ".join(text.splitlines()), style=style)
+
     def warnings(self, texts: Iterable[str]) -> None:
         """Warnings for people, one line each."""
         for text in texts:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from mirror.cli import main
+from mirror.cli.terminal.output import Output
+from mirror.restore.carry.report import Report
+from mirror.restore.plan.steps import Loss, Why
 from mirror.store.reading.reader import Store
 from tests.restore.carry.target import EMAIL, Upstream, upstream
 
@@ -64,8 +67,8 @@ def test_the_plan_and_the_report(config: Path, target: Upstream, capsys: pytest.
         (("acme", "--to", "bitbucket:spare/a/b"), 2, "workspace/repository"),
         (("acme", "--to", "bitbucket:spare", "--only", "wiki"), 2, "it should be some of"),
         (("acme", "--to", "bitbucket:spare", "--with-archive", "refs/x"), 2, "--with-archive"),
-        (("acme", "--to", "./folder", "--activate-hooks"), 2, "for a restore into Bitbucket"),
-        (("acme", "--to", "./folder", "--only", "settings"), 2, "for a restore into Bitbucket"),
+        (("acme", "--to", "./folder", "--activate-hooks"), 2, "for a restore to a forge"),
+        (("acme", "--to", "./folder", "--only", "settings"), 2, "for a restore to a forge"),
         (("acme/none", "--to", "bitbucket:spare"), 2, "none"),
         (("acme", "--to", "bitbucket:spare", "--secrets", "/nonexistent"), 2, "--secrets"),
         (("acme", "--to", "bitbucket:spare", "--refs", "refs/heads/none"), 2, "no ref of such a name"),
@@ -84,3 +87,11 @@ def test_what_is_refused_at_once(
     assert call(config, *words) == code
     assert text in capsys.readouterr().err
     assert [one for one in target.requests if one[0] != "GET"] == asked
+
+
+def test_a_name_with_line_ends_forges_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every line of a plan and of a report goes this way, and names come from whoever was backed up."""
+    hook = Loss("web/hooks/a", "webhooks", "hook a\n  0 refused\u2028Restored\r\nall", Why.NEVER)
+    out = Output(as_json=False, no_colour=True)
+    out.lines(Report("bitbucket:spare", (), (hook,)).lines())
+    assert len(capsys.readouterr().out.splitlines()) == 2
