@@ -8,8 +8,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from mirror.errors import MirrorError
 
@@ -39,13 +40,25 @@ def temporary_folder(environment: Mapping[str, str], size: int) -> Iterator[Path
             f"{base} has {free >> 20} MiB free, and this drill needs about {needed >> 20} MiB",
             hint="set TMPDIR to a folder with more room, or drill fewer repositories at a time",
         )
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    folder, lock = _locked_folder(base)
     try:
-        with (folder / _LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked_folder(base: Path) -> tuple[Path, BinaryIO]:
+    """A new folder below `base`, with its lock held. Another drill that begins now may take one whose lock is
+    not held yet for that of a killed drill, and remove it: then there is another one."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        with contextlib.suppress(FileNotFoundError), ExitStack() as held:
+            lock = held.enter_context((folder / _LOCK).open("wb"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat()):
+                held.pop_all()
+                return folder, lock
 
 
 def _sweep(base: Path) -> None:
@@ -54,7 +67,7 @@ def _sweep(base: Path) -> None:
         with contextlib.suppress(OSError):
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
-            with (folder / _LOCK).open("r+b") as lock:
+            with (folder / _LOCK).open("ab") as lock:  # one that was killed at once has no lock yet
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -32,6 +33,32 @@ def test_what_a_killed_drill_left_is_removed_and_a_running_one_stays(tmp_path: P
         with temporary_folder({"TMPDIR": str(tmp_path)}, 0):
             pass
     assert sorted(one.name for one in tmp_path.iterdir()) == ["mine", "mirror-drill-b"]
+
+
+def test_what_a_drill_left_that_was_killed_at_its_begin_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "mirror-drill-a").mkdir()
+    with temporary_folder({"TMPDIR": str(tmp_path)}, 0):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_drill_that_begins_with_another_keeps_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment, begun = {"TMPDIR": str(tmp_path)}, list[bool]()
+
+    def flock(lock: IO[bytes], how: int) -> None:
+        if how == fcntl.LOCK_EX and not begun:
+            begun.append(True)
+            with temporary_folder(environment, 0):
+                pass
+        take(lock, how)
+
+    take = fcntl.flock
+    monkeypatch.setattr("mirror.drill.temporary.fcntl.flock", flock)
+    with temporary_folder(environment, 0) as folder:
+        assert (folder / "lock").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path) -> None:
