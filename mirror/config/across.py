@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mirror.config import shape
-from mirror.config.settings import Expiry, SecretShape
+from mirror.config.settings import Expiry
+from mirror.config.types import SecretShape
 from mirror.errors import Fault
 
 # Keys whose value is a secret, or (SECRET_LISTS) a list of secrets: the file names only their sources.

@@ -35,11 +35,11 @@ from mirror.config.settings import (
     Retention,
     Runs,
     Schedule,
-    SecretShape,
     WebConfig,
     WorkspaceConfig,
     duration_text,
 )
+from mirror.config.types import SecretShape
 from mirror.errors import ConfigError, Fault, UsageError
 
 # Designed, but not implemented yet: refused with that reason, never silently ignored.

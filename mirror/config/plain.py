@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mirror.auth.secrets import SecretSource
 from mirror.config.across import SECRET_KEYS, Place, dotted
-from mirror.config.settings import SecretShape
+from mirror.config.types import SecretShape
 from mirror.errors import ConfigError, Fault
 
 SOURCE_REMEDY = "name its source: {file: …}, {env: …}, {credential: …} or {command: …}"

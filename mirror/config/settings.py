@@ -6,30 +6,32 @@ JSON Schema shows. `shape` describes what the file writes differently: its root,
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    ValidationInfo,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 from pydantic.dataclasses import dataclass as section
 
 from mirror.auth.credentials import Credential
-from mirror.auth.secrets import SecretSource
 from mirror.config import values
+from mirror.config.types import (
+    RULES,
+    ApiUrl,
+    Duration,
+    KeepFor,
+    LocalPath,
+    Secret,
+    Share,
+    Size,
+    Text,
+    Url,
+    When,
+    Workers,
+    cores,
+    some,
+)
 from mirror.config.values import ByteSize, Cron, Every, Trigger, duration_text
 from mirror.errors import UsageError
 from mirror.http.network import CONNECT_TIMEOUT, IpVersion
@@ -41,106 +43,6 @@ __all__ = [
     "NotifyConfig", "Parts", "PingConfig", "Retention", "Runs", "Schedule", "Trigger", "WebConfig",
     "WorkspaceConfig", "duration_text",
 ]  # fmt: skip
-
-# Scalars are strict: YAML has typed them already. Values of the final type are accepted as well.
-RULES = ConfigDict(extra="forbid", hide_input_in_errors=True)
-Text = Annotated[StrictStr, Field(min_length=1)]
-Url = Annotated[StrictStr, AfterValidator(values.url)]
-ApiUrl = Annotated[StrictStr, AfterValidator(values.api_url)]
-Duration = Annotated[timedelta, BeforeValidator(values.duration, json_schema_input_type=str)]
-# How long something is kept: `m`, which other tools read as months, is refused.
-KeepFor = Annotated[timedelta, BeforeValidator(values.keep_for, json_schema_input_type=str)]
-
-
-def _path(value: Any, handler: Any, info: ValidationInfo) -> Path:
-    """A path of the file, below the folder that the validation context names; or a Path as it is."""
-    return value if isinstance(value, Path) else values.path(handler(value), folder_of(info))
-
-
-def _secret(value: Any, handler: Any, info: ValidationInfo) -> SecretSource:
-    return value if isinstance(value, SecretSource) else handler(value).source(folder_of(info))
-
-
-def _share(value: object, info: ValidationInfo) -> float:
-    """A share as the file has it; from the program itself a fraction of 1."""
-    return value if isinstance(value, float) and info.context is None else values.share(value)
-
-
-def _checked_path(text: str) -> str:
-    values.path(text, Path())
-    return text
-
-
-def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    """At least one item; `min_length` would also complain of it beside a fault of the only item."""
-    if not items:
-        raise ValueError("should have at least one item")
-    return items
-
-
-def folder_of(info: ValidationInfo) -> Path:
-    """The folder that relative paths are below: the validation context."""
-    return info.context if isinstance(info.context, Path) else Path()
-
-
-class SecretShape(BaseModel):
-    """Where a secret is: exactly one of these. The secret itself is never in this file."""
-
-    model_config = RULES
-
-    file: Annotated[Text, AfterValidator(_checked_path)] | None = Field(
-        None, description="A file with the secret; not readable by everybody."
-    )
-    env: Text | None = Field(None, description="An environment variable with the secret.")
-    credential: Text | None = Field(
-        None, description="A systemd credential (LoadCredential=) with the secret."
-    )
-    command: Annotated[list[Text], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] | None = (
-        Field(None, description="A program, with its arguments, that prints the secret.", min_length=1)
-    )
-
-    @model_validator(mode="after")
-    def _one(self) -> SecretShape:
-        if sum(value is not None for value in (self.file, self.env, self.credential, self.command)) != 1:
-            raise ValueError("should name exactly one of file, env, credential and command")
-        return self
-
-    def source(self, folder: Path) -> SecretSource:
-        """The source of the secret; a relative file is below `folder`."""
-        if self.file is not None:
-            return SecretSource("file", str(values.path(self.file, folder)))
-        if self.env is not None:
-            return SecretSource("env", self.env)
-        if self.credential is not None:
-            return SecretSource("credential", self.credential)
-        return SecretSource("command", tuple(self.command or ()))
-
-
-if TYPE_CHECKING:
-    LocalPath = Path
-    Secret = SecretSource
-    Share = float
-    Size = ByteSize
-    When = Trigger
-    Workers = int
-else:
-    LocalPath = Annotated[Text, WrapValidator(_path)]
-    Secret = Annotated[SecretShape, WrapValidator(_secret)]
-    Share = Annotated[float, BeforeValidator(_share, json_schema_input_type=str)]
-    Size = Annotated[Any, BeforeValidator(values.byte_size, json_schema_input_type=str)]
-    When = Annotated[Any, BeforeValidator(values.trigger, json_schema_input_type=str)]
-    Workers = Annotated[
-        StrictInt,
-        Field(ge=1, le=64),
-        BeforeValidator(
-            lambda v: _cores() if v is None else v,
-            json_schema_input_type=Annotated[int, Field(ge=1, le=64)] | None,
-        ),
-    ]
-
-
-def _cores() -> int:
-    return max(2, min(8, len(os.sched_getaffinity(0))))
 
 
 @section(frozen=True, config=RULES)
@@ -254,7 +156,7 @@ class Limits:
 
     api_concurrency: StrictInt = Field(default=8, ge=1, le=64, description="Concurrent API requests.")
     git_workers: Workers = Field(
-        default_factory=_cores,
+        default_factory=cores,
         description="Git worker processes. Left out: one for each core, between two and eight.",
     )
     git_memory: StrictInt = Field(
@@ -353,11 +255,11 @@ class Runs:
 class NotifyConfig:
     """Notices by Apprise, which the extra `mirror[notify]` installs."""
 
-    urls: Annotated[tuple[Secret, ...], AfterValidator(_some)] = Field(
+    urls: Annotated[tuple[Secret, ...], AfterValidator(some)] = Field(
         description="Where to send them: the sources of Apprise's addresses, which contain secrets.",
         json_schema_extra={"minItems": 1},
     )
-    on: Annotated[tuple[Event, ...], AfterValidator(_some)] = Field(
+    on: Annotated[tuple[Event, ...], AfterValidator(some)] = Field(
         default=tuple(Event),
         description="What to tell. Left out: all of it.",
         examples=[["failure"]],

@@ -35,13 +35,10 @@ from mirror.auth.credentials import (
 from mirror.config import values
 from mirror.config.settings import (
     INCLUDE_ALL,
-    RULES,
     BitbucketUrls,
     Brake,
     Config,
-    KeepFor,
     Limits,
-    LocalPath,
     NetworkConfig,
     NotifyConfig,
     Parts,
@@ -49,11 +46,10 @@ from mirror.config.settings import (
     Retention,
     Runs,
     Schedule,
-    Secret,
-    Text,
     WebConfig,
     WorkspaceConfig,
 )
+from mirror.config.types import RULES, KeepFor, LocalPath, Secret, Text
 from mirror.retention import Policy
 
 _EXPIRES = "The day on which the token expires, so that every run can warn from 30 days ahead."

@@ -16,13 +16,14 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from mirror.auth.signin import SignIn, SignInTrouble
+from mirror.auth.signin import SignIn
 from mirror.bitbucket.client import responses
 from mirror.bitbucket.client.answer import Answer
 from mirror.bitbucket.client.budget import Budget, Priority
 from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.client.credential_choice import TRIES_MAX, CredentialChoice, Request
 from mirror.bitbucket.client.downloads import FILE_BYTES_MAX, Download, Opened
+from mirror.bitbucket.client.git_logins import git_logins
 from mirror.bitbucket.client.responses import NETWORK_ERRORS, Failure
 from mirror.bitbucket.client.sender import Received, ResponseLimits, Sender
 from mirror.bitbucket.client.unauthorized import UnauthorizedCheck, place_of
@@ -38,7 +39,6 @@ from mirror.model import Clock, Json, NotCanonical, loads
 
 __all__ = ["REDIRECTS_MAX", "TRIES_MAX", "Answer", "Client"]
 
-GIT_LOGIN_TRIES = 3
 # The kinds of access tokens in `X-Credential-Type`, which differ in what they can see.
 _CREDENTIAL_TYPES = {
     "workspace_access_token": "workspace_access_token",
@@ -159,24 +159,8 @@ class Client:
 
         Raises CredentialRefused where there is none, and TryLater where the sign-in server fails.
         """
-        found: list[tuple[str, str]] = []
-        refusals: list[MirrorError] = []
-        for one in sorted(self.sign_ins, key=lambda one: self._choice.refusal(one) is not None):
-            try:
-                found.append(await self._git_login(one))
-            except (CredentialRefused, SignInTrouble) as error:
-                refusals.append(error)
-        if refusals and not found:
-            raise next((one for one in refusals if isinstance(one, SignInTrouble)), refusals[0])
-        return found
-
-    async def _git_login(self, sign_in: SignIn) -> tuple[str, str]:
-        for attempt in range(1, GIT_LOGIN_TRIES):
-            try:
-                return await sign_in.git_login(self._sender.http)
-            except (CredentialRefused, SignInTrouble):
-                await self.clock.sleep(float(attempt))
-        return await sign_in.git_login(self._sender.http)
+        ordered = sorted(self.sign_ins, key=lambda one: self._choice.refusal(one) is not None)
+        return await git_logins(ordered, self._sender.http, self.clock)
 
     @property
     def refusals(self) -> list[tuple[SignIn, CredentialRefused]]:
@@ -375,7 +359,7 @@ class Client:
                 try:
                     await held.enter_async_context(self._sender.slots)
                     received = await held.enter_async_context(self._open(sign_in, request, headers))
-                    if _is_file(received):
+                    if received.is_file:
                         self._choice.note_success(request)
                         return Opened(received.response, held.pop_all())
                     body = await self._sender.read(received.response, request.endpoint)
@@ -414,11 +398,3 @@ def _json_or_none(body: bytes) -> Json:
         return loads(body)
     except NotCanonical:
         return None
-
-
-def _is_file(received: Received) -> bool:
-    """Whether a response is a file, or the rest of one. A web page from the API itself is a failure of its
-    front end, unless it is an attachment, as for a snippet's file; in a storage it may be the file."""
-    response = received.response
-    is_page = responses.is_html(response) and not responses.is_attachment(response)
-    return response.status_code in (200, 206) and not (received.is_from_api and is_page)

@@ -143,9 +143,7 @@ def failure_of_change(change: Change, failure: Failure, error: Exception | None)
     if isinstance(found, Refused) and found.said and not _OF_SIGN_IN.search(found.said):
         refusal = ApiError(f"{found.endpoint}: answered 401{found.said}", status=401, endpoint=found.endpoint)
         return Failure(refusal)
-    if change.method != "POST" or isinstance(
-        error, SignInTrouble | httpx.ConnectError | httpx.ConnectTimeout
-    ):
+    if change.method != "POST" or isinstance(error, _NOTHING_SENT):
         return failure
     is_asked_again = failure.status == 503 and failure.wait is not None
     is_lost = isinstance(found, ServerTrouble | BadAnswer) or (

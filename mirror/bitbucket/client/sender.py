@@ -12,6 +12,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpx
 
 from mirror.auth.signin import SignIn
+from mirror.bitbucket.client import responses
 from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.client.credential_choice import Request
@@ -54,6 +55,13 @@ class Received:
 
     response: httpx.Response
     is_from_api: bool
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, or the rest of one. A web page from the API itself is a failure of its front
+        end, unless it is an attachment, as for a snippet's file; in a storage it may be the file."""
+        is_page = responses.is_html(self.response) and not responses.is_attachment(self.response)
+        return self.response.status_code in (200, 206) and not (self.is_from_api and is_page)
 
 
 class Sender:
