@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -13,6 +12,7 @@ from typing import NoReturn
 import shtab
 
 from mirror import __version__
+from mirror.cli import arguments
 from mirror.errors import UsageError
 
 EXIT_STATUS = """\
@@ -21,7 +21,6 @@ exit status:
   rest is listed · 4 verification found damage · 5 mass-loss brake · 10 no store there · 11 locked
   12 credential refused · 75 try again later (rate limit, network) · 130 cancelled
 """
-ALL_PARTS = "all"
 SELECTOR = (
     "workspace, workspace/repository, or a glob of either (quoted); where two share a name, the folder name"
 )
@@ -45,51 +44,14 @@ def _selectors(parser: argparse.ArgumentParser, number: str) -> None:
         parser.add_argument("selectors", metavar="SELECTOR", nargs="*", help=SELECTOR + " (default: all)")
 
 
-def _seconds(text: str) -> float:
-    from mirror.config import duration
-
-    try:
-        return 0.0 if text == "0" else duration(text).total_seconds()
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
-
-
-def _share(text: str) -> Fraction:
-    try:
-        share = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        share = Fraction(0)
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} should be a share such as 1/30")
-    return share
-
-
-def _port(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} should be a port, up to 65535")
-    return int(text)
-
-
 def _lock_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--lock-wait", metavar="TIME", type=_seconds, default=0.0, help="how long to wait for a lock (10m)"
+        "--lock-wait",
+        metavar="TIME",
+        type=arguments.seconds,
+        default=0.0,
+        help="how long to wait for a lock (10m)",
     )
-
-
-# Parts that a restore to a forge can be limited to, beside those of a restore to a folder.
-_FORGE_PARTS = frozenset({"settings", "downloads", "issues", "pull-requests", "commit-comments"})
-
-
-def _parts(text: str) -> frozenset[str]:
-    from mirror.restore import PARTS
-
-    if text == ALL_PARTS:
-        return PARTS
-    parts = frozenset(part.strip() for part in text.split(",") if part.strip())
-    several = {part for part in parts if "/" not in part.strip("/")}  # a thing has a slash inside
-    if not parts or not several <= (every := PARTS | _FORGE_PARTS):
-        raise argparse.ArgumentTypeError(f"{text!r} should be some of {', '.join(sorted(every))}")
-    return parts
 
 
 def _globals() -> argparse.ArgumentParser:
@@ -188,7 +150,7 @@ def _add_backup(commands: _Commands) -> None:
         help="refs: snapshots, refs and records; objects: every byte too (default)",
     )  # fmt: skip
     verify.add_argument(
-        "--share", metavar="1/N", type=_share, default=Fraction(1),
+        "--share", metavar="1/N", type=arguments.share, default=Fraction(1),
         help="verify only this share of the store, the part verified longest ago (1/30)",
     )  # fmt: skip
     verify.add_argument("--resume", action="store_true", help="continue a verification that was interrupted")
@@ -206,7 +168,7 @@ def _add_reading(commands: _Commands) -> None:
     status = commands.add("status", "show the state of each repository", "status", "status --max-age 26h")
     _selectors(status, "*")
     status.add_argument(
-        "--max-age", metavar="TIME", type=_seconds,
+        "--max-age", metavar="TIME", type=arguments.seconds,
         help="exit with 3 unless each has a complete snapshot this recent (26h); for health checks",
     )  # fmt: skip
     _selectors(commands.add("snapshots", "list snapshots", "snapshots acme/website"), "1")
@@ -281,7 +243,7 @@ def _add_restore(commands: _Commands) -> None:
     )
     _at(restore)
     restore.add_argument(
-        "--only", metavar="PARTS", type=_parts, default=ALL_PARTS,
+        "--only", metavar="PARTS", type=arguments.parts, default=arguments.ALL_PARTS,
         help="any of code, metadata, wiki, snippets (default: all); to a forge also settings, downloads,"
         " issues, pull-requests, commit-comments, or one thing: settings/variables, pull-requests/12",
     )  # fmt: skip
@@ -299,6 +261,12 @@ def _add_restore(commands: _Commands) -> None:
         action="store_true",
         help="replace what the target has; in a folder, what an earlier restore wrote",
     )
+    _add_restore_to_forge(restore)
+    restore.add_argument("--dry-run", action="store_true", help="print what would be restored; write nothing")
+    restore.add_argument("-y", "--yes", action="store_true", help="do not ask before overwriting")
+
+
+def _add_restore_to_forge(restore: argparse.ArgumentParser) -> None:
     restore.add_argument(
         "--activate-hooks", action="store_true", help="to a forge: webhooks are as active as they were"
     )
@@ -319,8 +287,6 @@ def _add_restore(commands: _Commands) -> None:
         "--check", action="store_true",
         help="into Bitbucket: change nothing; compare the target with the backup (0: equal, 4: not)",
     )  # fmt: skip
-    restore.add_argument("--dry-run", action="store_true", help="print what would be restored; write nothing")
-    restore.add_argument("-y", "--yes", action="store_true", help="do not ask before overwriting")
 
 
 def _add_removal(commands: _Commands) -> None:
@@ -388,7 +354,11 @@ def _add_service(commands: _Commands) -> None:
     commands.add("version", "print the version")
     simulator = commands.add("simulator", "run a simulated Bitbucket for trials", "simulator --port 9320")
     simulator.add_argument(
-        "--port", type=_port, default=0, metavar="N", help="the port to listen on (default: any free one)"
+        "--port",
+        type=arguments.port,
+        default=0,
+        metavar="N",
+        help="the port to listen on (default: any free one)",
     )
     simulator.add_argument(
         "--data", metavar="DIR", type=Path, help="keep its data in this folder between starts"

@@ -49,7 +49,10 @@ WINGS = {
         {"comparison", "plan", "pushing"},
         {"people", "refs", "report", "server"}, {"lfs"},
     ),
-    "cli": ({"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"terminal", "system"}),
+    "cli": (
+        {"main", "manual"}, {"commands"}, {"context", "owner", "parser"},
+        {"arguments", "terminal", "system"},
+    ),
     "simulator": (
         {"server"}, {"app"}, {"writes"}, {"api", "git"}, {"rate_limits"},
         {"faults", "authentication", "storage"},

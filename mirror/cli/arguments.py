@@ -1,0 +1,54 @@
+"""What the texts of options mean. Each function raises ArgumentTypeError, which argparse reports."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from fractions import Fraction
+
+ALL_PARTS = "all"
+
+
+def seconds(text: str) -> float:
+    """A duration such as `10m`, in seconds."""
+    from mirror.config import duration
+
+    try:
+        return 0.0 if text == "0" else duration(text).total_seconds()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
+def share(text: str) -> Fraction:
+    """A share such as `1/30`."""
+    try:
+        found = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        found = Fraction(0)
+    if not 0 < found <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a share such as 1/30")
+    return found
+
+
+def port(text: str) -> int:
+    """A port."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a port, up to 65535")
+    return int(text)
+
+
+# Parts that a restore to a forge can be limited to, beside those of a restore to a folder.
+_FORGE_PARTS = frozenset({"settings", "downloads", "issues", "pull-requests", "commit-comments"})
+
+
+def parts(text: str) -> frozenset[str]:
+    """Parts of snapshots, and single things in them (`settings/variables`), by commas."""
+    from mirror.restore import PARTS
+
+    if text == ALL_PARTS:
+        return PARTS
+    found = frozenset(part.strip() for part in text.split(",") if part.strip())
+    several = {part for part in found if "/" not in part.strip("/")}  # a thing has a slash inside
+    if not found or not several <= (every := PARTS | _FORGE_PARTS):
+        raise argparse.ArgumentTypeError(f"{text!r} should be some of {', '.join(sorted(every))}")
+    return found
