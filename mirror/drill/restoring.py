@@ -17,12 +17,13 @@ from mirror.drill.upstream import Upstream
 from mirror.model import Clock, Problem, Progress, Selector
 from mirror.restore.carry.report import Outcome, Report
 from mirror.restore.comparison.differences import Difference
-from mirror.restore.into import Place, Settings
+from mirror.restore.into import Place
 from mirror.restore.into import run as restore
 from mirror.restore.plan.shown import Planned
 from mirror.restore.plan.source import Options
 from mirror.restore.plan.steps import Loss
 from mirror.restore.secrets import SecretsFile, secret_keys
+from mirror.restore.session import Settings
 
 _TOLD = (Outcome.MADE, Outcome.CHANGED, Outcome.LOST)
 _SECRET = "MIRROR_DRILL_SECRET"  # noqa: S105 - the name of a variable
@@ -121,7 +122,6 @@ class _Run:
     async def _run(self, selector: Selector, secrets: frozenset[str], *, dry_run: bool) -> Report | Planned:
         source = SecretSource("env", _SECRET)
         settings = Settings(
-            git_url=self.upstream.config.bitbucket.git_url,
             state=self.folder / "journals",
             options=Options(activate_hooks=True, secrets=secrets),
             secrets=SecretsFile("", dict.fromkeys(secrets, source), {}),
@@ -130,5 +130,5 @@ class _Run:
         )
         return await restore(
             self.store, selector, Place(self.chosen.slug), settings, client=self.client,
-            clock=self.clock, progress=self.progress,
+            git_url=self.upstream.config.bitbucket.git_url, clock=self.clock, progress=self.progress,
         )  # fmt: skip

@@ -10,14 +10,14 @@ from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.failures import NotFound
 from mirror.errors import UsageError
 from mirror.model import Clock, NoProgress, Progress, Selector, Workspace
-from mirror.restore import people, session
+from mirror.restore import people
 from mirror.restore.carry.api import BitbucketApi
 from mirror.restore.carry.report import Report
 from mirror.restore.plan.order import make_plan
 from mirror.restore.plan.shown import Planned
 from mirror.restore.plan.source import Target
 from mirror.restore.restore import BITBUCKET
-from mirror.restore.session import Goal, choose, plan_or_carry_out
+from mirror.restore.session import Goal, Settings, choose, plan_or_carry_out
 from mirror.store.reading.reader import Store
 
 
@@ -49,13 +49,6 @@ class Place:
         return f"{BITBUCKET}{self.workspace}" + (f"/{self.repository}" if self.repository else "")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings(session.Settings):
-    """How to restore. `git_url` is the root of git URLs."""
-
-    git_url: str
-
-
 async def run(
     path: Path,
     selector: Selector,
@@ -63,10 +56,12 @@ async def run(
     settings: Settings,
     *,
     client: Client,
+    git_url: str,
     clock: Clock,
     progress: Progress | None = None,
 ) -> Report | Planned:
     """Restore what `selector` selects of the store at `path` into Bitbucket; in a dry run, plan it.
+    `git_url` is the root of its git URLs.
 
     Raises UsageError, NoStore and StoreDamaged before anything is sent; Locked where another restore into
     the same workspace is running; CredentialRefused and TryLater where the workspace cannot be asked for.
@@ -84,7 +79,7 @@ async def run(
         everywhere = Target(place.workspace, members=members)
         plan = make_plan(chosen.workspace, repositories, everywhere, settings.options)
         goal = Goal(str(place), workspace.uuid, workspace.uuid.strip("{}"), place.workspace)
-        api = BitbucketApi(client, settings.git_url)
+        api = BitbucketApi(client, git_url)
         return await plan_or_carry_out(plan, chosen, goal, settings, api, clock, progress or NoProgress())
 
 

@@ -19,6 +19,7 @@ from mirror.restore import into
 from mirror.restore.carry.report import Report
 from mirror.restore.plan.shown import Planned
 from mirror.restore.plan.source import Options
+from mirror.restore.session import Settings
 from mirror.simulator import Simulator, Switches, World
 from mirror.simulator.world.world import SimWorkspace
 from tests.simulator.helpers import EVERYTHING
@@ -73,8 +74,8 @@ class Upstream:
     ) -> Report | Planned:  # fmt: skip
         """Restore in this process."""
         config = self.config(store, *credentials)
-        settings = into.Settings(
-            git_url=config.bitbucket.git_url, state=self.folder / "state", options=options or Options(),
+        settings = Settings(
+            state=self.folder / "state", options=options or Options(),
             environment=os.environ, **more,
         )  # fmt: skip
         clock = Hasty()
@@ -82,7 +83,13 @@ class Upstream:
             config, config.workspaces[0], clock=clock, environment=self.environment
         ) as client:
             return await into.run(
-                store, Selector.parse(selector), into.Place.parse(to), settings, client=client, clock=clock
+                store,
+                Selector.parse(selector),
+                into.Place.parse(to),
+                settings,
+                client=client,
+                git_url=config.bitbucket.git_url,
+                clock=clock,
             )
 
 
