@@ -261,7 +261,7 @@ class NotifyConfig:
     )
     on: Annotated[tuple[Event, ...], AfterValidator(some)] = Field(
         default=tuple(Event),
-        description="What to tell. Left out: all of it.",
+        description="The events that have notices. Left out: all of them.",
         examples=[["failure"]],
         json_schema_extra={"minItems": 1},
     )

@@ -252,7 +252,7 @@ class ConfigShape(_Shape):
     brake: Brake = Field(default_factory=Brake, description="The mass-loss brake.")
     limits: Limits = Field(default_factory=Limits, description="How much at a time.")
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="How servers are reached.")
-    notify: NotifyConfig | None = Field(None, description="Who is told what. Left out: nobody.")
+    notify: NotifyConfig | None = Field(None, description="Where notices go. Left out: nowhere.")
     ping: PingConfig | None = Field(None, description="Which monitoring service is pinged.")
     web: WebConfig | None = Field(None, description="Where metrics are written.")
 

@@ -34,7 +34,7 @@ _log = get_logger("notify")
 
 
 class Notices:
-    """Tells people about the runs of this process. `config` may be replaced at any time; `host` names this
+    """Reports the runs of this process to people. `config` may be replaced at any time; `host` names this
     machine in notices. Secrets are read anew for each notice and ping.
 
     `standing` makes a report that belongs into every notice, as that of expiring credentials does.
@@ -100,7 +100,7 @@ class Notices:
         return task
 
     async def _tell(self, notify: NotifyConfig, reports: Sequence[Report], again: Sequence[str]) -> None:
-        async with self._telling:  # the next notice must know what this one tells
+        async with self._telling:  # the next notice must know what this one says
             now, memory = self._clock.now(), self._memory
             every = [*reports, *(memory.read(topic).report(topic) for topic in again)]
             every += [expiring_report(self.config, now.date())]
@@ -109,7 +109,7 @@ class Notices:
             message = compose(verdicts, host=self._host, store=self.config.store)
             sent = message is None or await self._send(notify, message)
             for one in verdicts:
-                memory.write(one.topic, one.told if sent else one.untold)
+                memory.write(one.topic, one.if_sent if sent else one.if_not_sent)
 
     async def _send(self, notify: NotifyConfig, message: Message) -> bool:
         """Send to all addresses; returns whether one of them took it."""
@@ -168,8 +168,8 @@ async def send_test(config: Config, environment: Mapping[str, str], host: str) -
 
 
 def expiring_report(config: Config, today: date) -> Report:
-    """The credentials that expire soon or have expired: told anew with 30, 14, 7 and 1 days left, and once
-    they have."""
+    """The credentials that expire soon or have expired. One has a notice with 30, 14, 7 and 1 days left, and
+    once it has expired."""
     name = str(config.source or "the configuration")
     conditions = []
     for left, fault in expiring(config, today):

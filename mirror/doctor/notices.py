@@ -12,11 +12,10 @@ from mirror.errors import MirrorError
 
 
 async def notice_checks(config: Config, environment: Mapping[str, str], *, test: bool) -> list[Check]:
-    """Whether people can be told, by notices and pings. With `test` each address of `notify` gets a test
-    notice."""
+    """Whether notices and pings can be sent. With `test`, each address of `notify` gets a test notice."""
     if config.notify is None and config.ping is None:
         remedy = "add notify or ping to the configuration: docs/monitoring.md"
-        return [Check("notices", "warn", "nobody is told when a run fails", remedy)]
+        return [Check("notices", "warn", "a run that fails sends neither a notice nor a ping", remedy)]
     try:
         await check_notices(config, environment)
     except MirrorError as error:
@@ -25,7 +24,7 @@ async def notice_checks(config: Config, environment: Mapping[str, str], *, test:
     if config.notify is None:
         return [Check("notices", "ok", ping)]
     events = ", ".join(config.notify.on)
-    text = f"{len(config.notify.urls)} addresses are told of {events}; {ping}"
+    text = f"{len(config.notify.urls)} addresses get notices of {events}; {ping}"
     checks = [Check("notices", "ok", text)]
     if test:
         for index, problem in enumerate(await send_test(config, environment, socket.gethostname())):

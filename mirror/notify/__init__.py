@@ -1,1 +1,1 @@
-"""Tells people about runs: notices, by Apprise in a process of its own, and pings of a monitoring service."""
+"""Reports runs to people: notices, by Apprise in a process of its own, and pings of a monitoring service."""

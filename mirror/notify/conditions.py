@@ -1,4 +1,4 @@
-"""What people are told about: the conditions that a run left, tokens that expire, jobs that are overdue."""
+"""What notices are about: the conditions that a run left, tokens that expire, jobs that are overdue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Event(StrEnum):
     """The kinds of notices, as the configuration names them."""
 
     FAILURE = "failure"  # a run failed, or stored less than it should
-    RECOVERY = "recovery"  # all that was told about is over
+    RECOVERY = "recovery"  # all that notices reported is over
     DAMAGE = "damage"  # something in the store is damaged
     BRAKE = "brake"  # the mass-loss brake is tripped
     EXPIRING = "expiring"  # a credential expires
@@ -36,7 +36,7 @@ class Condition:
 
     `key` identifies it from run to run, while its text may change. `place` is the repository or workspace;
     empty for the run itself. `code` is an exit code, for the order of importance. One that does not `repeat`
-    is told once only, and its end is not told.
+    has one notice only, and its end has none.
     """
 
     key: str
@@ -116,7 +116,7 @@ def _conditions(run: Run) -> Iterator[Condition]:
         yield _of_problem("", problem)
     for entry in run.entries:
         for problem in entry.problems:
-            # A tripped brake is told by the backups that find it.
+            # The backups that find a tripped brake report it.
             if run.kind == "backup" or problem.code != 5:
                 yield _of_problem(entry.full_name, problem)
 

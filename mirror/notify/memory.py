@@ -1,6 +1,6 @@
-"""What people were told already, kept in a small file for each topic: it survives restarts.
+"""Which conditions had a notice, kept in a small file for each topic: it survives restarts.
 
-A cache: if it is lost, everything that is not well is told once more.
+A cache: if it is lost, everything that is not well has one more notice.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _log = get_logger("notify")
 
 @dataclass(frozen=True)
 class Remembered:
-    """A condition, since when there has been one, and when people were told (None: not yet)."""
+    """A condition, since when there has been one, and when its first notice was sent (None: not yet)."""
 
     condition: Condition
     since: datetime
-    told: datetime | None = None
+    notified: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Topic:
     """The conditions of one topic by key, when the last notice about it was sent, and the source of the last
-    report. `is_over`: the conditions are over, and nobody has been told that."""
+    report. `is_over`: the conditions are over, and no notice has said so yet."""
 
     conditions: Mapping[str, Remembered] = field(default_factory=dict)
     noticed: datetime | None = None
@@ -74,7 +74,7 @@ class Memory:
         self._unwritten: dict[str, Topic] = {}
 
     def read(self, topic: str) -> Topic:
-        """What people were told about a topic; nothing where that is unknown."""
+        """The notices about a topic; none where that is unknown."""
         if topic in self._unwritten:
             return self._unwritten[topic]
         try:
@@ -85,19 +85,19 @@ class Memory:
             _log.info("notify.memory_unreadable", topic=topic, reason=type(error).__name__)
             return Topic()
 
-    def write(self, topic: str, told: Topic) -> None:
+    def write(self, topic: str, notices: Topic) -> None:
         """Remember this. Never raises."""
-        if told == self.read(topic):
+        if notices == self.read(topic):
             return
         try:
-            if not told.conditions:
+            if not notices.conditions:
                 self._file(topic).unlink(missing_ok=True)
             else:
-                write_file(self._file(topic), dumps(told.to_json()))
+                write_file(self._file(topic), dumps(notices.to_json()))
             self._unwritten.pop(topic, None)
         except OSError as error:
             _log.info("notify.memory_not_written", topic=topic, reason=error.strerror)
-            self._unwritten[topic] = told
+            self._unwritten[topic] = notices
 
     def _file(self, topic: str) -> Path:
         # A topic may have selectors in its name.
@@ -106,7 +106,7 @@ class Memory:
 
 
 def after(before: Topic, report: Report, now: datetime) -> Topic:
-    """The topic after a report, before anybody is told."""
+    """The topic after a report, before its notice is sent."""
     conditions = {}
     for one in report.conditions:
         known = before.conditions.get(one.key)
@@ -124,7 +124,7 @@ def _to_json(one: Remembered, has_text: bool) -> JsonObject:
         "text": condition.text if has_text else "",
         "repeats": condition.repeats,
         "since": _text(one.since),
-        "told": _text(one.told),
+        "notified": _text(one.notified),
     }
 
 
@@ -133,7 +133,7 @@ def _from_json(data: JsonObject) -> Remembered:
         str(data["key"]), str(data["place"]), Event(data["event"]), int(data["code"]), str(data["text"]),
         bool(data["repeats"]),
     )  # fmt: skip
-    return Remembered(condition, time_from_text(data["since"]), _time(data["told"]))
+    return Remembered(condition, time_from_text(data["since"]), _time(data["notified"]))
 
 
 def _text(time: datetime | None) -> str | None:

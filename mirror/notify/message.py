@@ -36,7 +36,7 @@ class Message:
 
 
 def compose(verdicts: Sequence[Verdict], *, host: str, store: Path) -> Message | None:
-    """One message about all verdicts that have something to tell; None where there is nothing to tell."""
+    """One message about all verdicts that report something; None where none does."""
     bad = [one for one in verdicts if one.kind in ("new", "still")]
     over = [one for one in verdicts if one.kind == "over"]
     if not bad and not over:
@@ -45,7 +45,9 @@ def compose(verdicts: Sequence[Verdict], *, host: str, store: Path) -> Message |
     count = sum(len(one.conditions) for one in bad)
     if count > len(lines):
         lines.append(f"and {count - len(lines)} more")
-    lines += [f"{one.topic} is well again: {len(one.conditions)} told before, all over" for one in over]
+    lines += [
+        f"{one.topic} is well again: all that was reported ({len(one.conditions)}) is over" for one in over
+    ]
     lines += ["", *(one.source for one in (*bad, *over) if one.source)]
     lines += [f"Store {store} on {host}", f"Look with: mirror status --store {store}"]
     title = f"Mirror on {host}: {_headline(bad) if bad else f'{over[0].topic} is well again'}"
@@ -54,14 +56,14 @@ def compose(verdicts: Sequence[Verdict], *, host: str, store: Path) -> Message |
 
 
 def _first(verdicts: Sequence[Verdict]) -> list[Remembered]:
-    """The conditions that are described: nobody was told about the first; then by importance."""
+    """The conditions that are described: first those that are new, then the most important."""
     every = [one for verdict in verdicts for one in verdict.conditions]
-    every.sort(key=lambda one: (one.told is not None, one.condition.rank))
+    every.sort(key=lambda one: (one.notified is not None, one.condition.rank))
     return [one for one in every if one.condition.text][:LINES_MAX]
 
 
 def _line(one: Remembered) -> str:
-    since = f" (since {time_text(one.since)})" if one.told is not None and one.condition.repeats else ""
+    since = f" (since {time_text(one.since)})" if one.notified is not None and one.condition.repeats else ""
     return f"- {one.condition.line}{since}"
 
 
@@ -72,7 +74,7 @@ def _headline(verdicts: Sequence[Verdict]) -> str:
         (_ORDER.index(each.condition.event), verdict.topic)
         for verdict in new or verdicts
         for each in verdict.conditions
-        if each.told is None or not new
+        if each.notified is None or not new
     ]
     position, topic = min(found)
     text = _HEADLINES[_ORDER[position]].format(topic=topic)

@@ -1,4 +1,4 @@
-"""Pings of a monitoring service in the style of healthchecks: it tells people when they stop coming.
+"""Pings of a monitoring service in the style of healthchecks: it raises the alarm when they stop.
 
 `URL/start` says that a run began, `URL` that it ended well, `URL/fail` that it did not.
 """

@@ -45,7 +45,7 @@ class Story:
     def at(self, hours: float, report: Report) -> Verdict:
         """The verdict so many hours after the first."""
         verdict = judge(report, self.topic, now=NOW + timedelta(hours=hours), on=self.on)
-        topic = verdict.untold if self.is_deaf and verdict.kind != "nothing" else verdict.told
+        topic = verdict.if_not_sent if self.is_deaf and verdict.kind != "nothing" else verdict.if_sent
         self.topic = Topic.from_json(topic.to_json())  # what the next process reads
         return verdict
 
@@ -167,7 +167,7 @@ def test_the_brake_is_told_by_backups_only() -> None:
 
 
 def told(report: Report) -> Topic:
-    return judge(report, Topic(), now=NOW, on=ALL).told
+    return judge(report, Topic(), now=NOW, on=ALL).if_sent
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"conditions": [{}], "noticed": 1}', b"\xff"])

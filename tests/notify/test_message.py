@@ -50,7 +50,7 @@ def test_it_has_the_three_most_important_lines_and_where_to_look() -> None:
 
 
 def test_what_lasts_says_since_when() -> None:
-    told = verdict_of(report_of(a=(3, "issues missing"))).told
+    told = verdict_of(report_of(a=(3, "issues missing"))).if_sent
     still = message_of(verdict_of(report_of(a=(3, "issues missing")), told, hours=25))
     assert still.title == "Mirror on backup1: still not well: backup failed"
     assert "- a: issues missing (since 2026-11-23T02:00:00Z)" in still.body

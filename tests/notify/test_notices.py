@@ -144,7 +144,7 @@ def test_expiring_credentials_are_told_four_times_and_once_expired(told: Told) -
     for number in range(45):
         day = date(2026, 11, 25) + timedelta(days=number)
         verdict = judge(expiring_report(config, day), topic, now=datetime(2026, 11, 25, tzinfo=UTC), on=ALL)
-        topic = verdict.told
+        topic = verdict.if_sent
         if verdict.kind != "nothing":
             days.append((date(2026, 12, 31) - day).days)
     assert days == [30, 14, 7, 1, -1]

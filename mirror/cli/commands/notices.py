@@ -29,8 +29,8 @@ def config_about(context: Context, store: Path) -> Config | None:
 async def notices(
     context: Context, config: Config | None, kind: RunKind
 ) -> AsyncIterator[Callable[[Run], None]]:
-    """Tell people about the run in this block, as `config` says; without one nobody is told. Then write the
-    metrics.
+    """Send notices and pings about the run in this block, as `config` says, and write the metrics; without
+    one, neither.
 
     Yields a function to call with the finished run. Leaving the block waits, in bounded time, until
     everything is sent.

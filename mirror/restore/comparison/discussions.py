@@ -23,8 +23,8 @@ _HEADS = b"refs/heads/"
 _CLOSED = "nobody can make a pull request that is closed"
 _HISTORY = "it is history, which Bitbucket writes itself"
 _UNPUBLISHED = "its author has not published it"
-_GENERAL = "Bitbucket resolves only threads on the code, and the text tells it"
-_BUILDS = "builds set statuses anew, as the plan tells"
+_GENERAL = "Bitbucket resolves only threads on the code; the text says that it was resolved"
+_BUILDS = "builds set statuses anew"
 _OWN = "only whoever approves can do it"
 # What stands beside a pull request, and never comes back.
 _PULL_REQUEST_NEVER = {"activity": _HISTORY, "commits": "git has them", "patch": "git has it"}
@@ -269,9 +269,7 @@ def _compare_resolution(match: Match, document: str, thing: Thing, old: JsonObje
     before, after = (one.get("resolution") is not None for one in (old, new))
     if before != after:
         is_on_code = old.get("inline") is not None
-        why = (
-            None if is_on_code or after else "Bitbucket resolves only threads on the code; the text tells it"
-        )
+        why = None if is_on_code or after else _GENERAL
         match.note(
             document, thing.name, str(old.get("id")), How.DIFFERS, field="resolved", original=before,
             copy=after, why=why,
