@@ -64,7 +64,8 @@ class Pages:
             codes = [code for code, _ in problems if code != 3]
             text = "; ".join(text for _, text in problems)
             return Entry.of(step, Outcome.REFUSED, text, code=worst(codes))
-        return Entry.of(step, Outcome.MADE if result.pushed else Outcome.FOUND)
+        outcome = Outcome.MADE if result.pushed else Outcome.FOUND
+        return Entry.of(step, outcome, "they show what cannot be made anew")
 
     async def _commit(self, source: Source, folder: Path, repository: Path) -> FolderCommit:
         snapshot = source.snapshot
