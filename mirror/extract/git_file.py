@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from mirror.store.reading.reader import At, MirrorRefs, RepositoryFolder, StoreD
 
 _CHUNK = 1 << 20
 _NEAR_MAX, _NAMED_MAX = 3, 20
+_PULL_REQUEST = re.compile(r"pull-requests/([0-9]{1,18})")
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,8 @@ def _resolve(full_name: str, when: At, recorded: MirrorRefs, text: str) -> tuple
         if head.kind == "detached":
             return "HEAD", head.value.decode("ascii")
         name = head.value
-    number = text.removeprefix("pull-requests/")
-    if number.isascii() and number.isdigit() and number != text:
-        name = pin_name(int(number))
+    if number := _PULL_REQUEST.fullmatch(text):
+        name = pin_name(int(number[1]))
     for candidate in (name, b"refs/heads/" + name, b"refs/tags/" + name, b"refs/" + name):
         value = refs.get(candidate) or pins.get(candidate)
         if value is not None:

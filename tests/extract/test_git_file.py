@@ -60,7 +60,7 @@ async def test_each_way_to_name_a_file_shows_it(made: Made) -> None:
     [
         ("mian:src/a", "did you mean main"), ("main:src/b", "has a,"), ("main:scr/a", "did you mean src"),
         ("main:src/a/b", "no such file"), ("main:module/x", "submodule"), ("pull-requests/13:a", "refs.json"),
-        ("wiki:main:Home.md", "no wiki"),
+        ("wiki:main:Home.md", "no wiki"), (f"pull-requests/{'9' * 5000}:a", "no ref"),
     ],
 )  # fmt: skip
 async def test_what_is_not_there_is_said_with_what_is(made: Made, place: str, words: str) -> None:
