@@ -28,9 +28,14 @@ def update(path: Path, collect: Callable[[], Iterable[Sample]]) -> None:
             os.fchmod(new.stream.fileno(), MODE)
             new.stream.write(text)
             new.publish(path)
-    except (MirrorError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        _log.error("metrics.not_written", file=str(path), reason=reason)
+    except Exception as error:  # noqa: BLE001 - metrics never fail a run
+        _log.error("metrics.not_written", file=str(path), reason=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MirrorError):
+        return error.message
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
 
 
 def exposition(samples: Iterable[Sample]) -> bytes:

@@ -81,7 +81,7 @@ class Memory:
             return Topic.from_json(loads(self._file(topic).read_bytes()))
         except FileNotFoundError:
             return Topic()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - damage raises anything, and must not silence notices
             _log.info("notify.memory_unreadable", topic=topic, reason=type(error).__name__)
             return Topic()
 

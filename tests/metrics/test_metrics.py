@@ -20,7 +20,7 @@ from mirror.config import Config, load_text
 from mirror.daemon.service import _Service
 from mirror.errors import Locked
 from mirror.metrics import textfile
-from mirror.metrics.definitions import METRICS
+from mirror.metrics.definitions import BACKUP_GOOD, METRICS, Sample
 from mirror.store.reading.run_history import FailureStreak
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
@@ -101,7 +101,8 @@ def test_where_it_cannot_be_written_the_old_one_stays(config: Config, tmp_path: 
     with structlog.testing.capture_logs() as logged:
         textfile.update(path, lambda: figures(config))  # there is no store
         textfile.update(tmp_path / "nowhere" / "mirror.prom", list)
-    assert [line["event"] for line in logged] == 2 * ["metrics.not_written"]
+        textfile.update(path, lambda: [Sample(BACKUP_GOOD, 1, ("one label too many",))])
+    assert [line["event"] for line in logged] == 3 * ["metrics.not_written"]
     assert [one.name for one in tmp_path.iterdir()] == ["mirror.prom"]
     assert path.read_text() == "old"
 

@@ -170,7 +170,16 @@ def told(report: Report) -> Topic:
     return judge(report, Topic(), now=NOW, on=ALL).if_sent
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"conditions": [{}], "noticed": 1}', b"\xff"])
+CODE_TOO_LARGE = (
+    b'{"conditions": [{"key": "", "place": "", "event": "failure", "code": 1e999, "text": "",'
+    b' "repeats": true, "since": "2026-11-20T00:00:00Z", "told": null}],'
+    b' "noticed": null, "source": "", "is_over": false}'
+)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"conditions": [{}], "noticed": 1}', b"\xff", CODE_TOO_LARGE]
+)
 def test_memory_survives_restarts_and_damage(tmp_path: Path, content: bytes) -> None:
     topic = told(report_of(**{name: (3, name) for name in "abcde"}))
     Memory(tmp_path).write("backup", topic)
