@@ -16,7 +16,7 @@ from mirror.drill.restoring import Restored, restore_into
 from mirror.drill.results import DrillResult, Seconds
 from mirror.drill.temporary import size_of, temporary_folder
 from mirror.drill.upstream import Upstream, simulated
-from mirror.errors import MirrorError
+from mirror.errors import Cancelled, MirrorError
 from mirror.extract import problem_of
 from mirror.logs import get_logger
 from mirror.model import Clock, NoProgress, Problem, Progress, Run, Selector, snapshot_id
@@ -60,7 +60,8 @@ async def run(
 
     One workspace after the other, below `$TMPDIR`. The snapshots are also compared with themselves, which
     finds what collecting lost. Writes nothing to the store: the caller stores the record. Raises NoStore,
-    UsageError and StoreDamaged; NoRoom where the temporary folder is too small. All else is in the result.
+    UsageError and StoreDamaged; NoRoom where the temporary folder is too small; Cancelled where it is
+    stopped. All else is in the result.
     """
     started = clock.now()
     result = DrillResult()
@@ -94,6 +95,8 @@ async def _workspace(drill: _Drill, chosen: Chosen, result: DrillResult) -> None
                 result.losses.update((str(one.why), one.kind) for one in restored.losses)
                 result.problems += restored.problems
                 await _compare(drill, chosen, upstream, restored, result)
+            except Cancelled:  # the backup of the copy turns a cancellation into this
+                raise Cancelled("the drill was stopped; nothing of it is kept") from None
             except MirrorError as error:
                 code, text = problem_of(error)
                 result.problems.append(Problem(code, f"{chosen.slug}: {text}", hint=error.hint))

@@ -13,7 +13,8 @@ import pytest
 from mirror import drill
 from mirror.cli.system import SystemClock
 from mirror.drill import Drilled
-from mirror.model import Selector
+from mirror.errors import Cancelled
+from mirror.model import NoProgress, Selector
 from mirror.restore.plan.order import make_plan
 from mirror.restore.plan.steps import Call, Plan, Push, Step
 from mirror.store.reading.reader import Store
@@ -58,6 +59,29 @@ def test_the_record_tells_time_and_losses(whole: Drilled) -> None:
     assert {"pull requests", "pipelines"} <= kinds
     lost = [one.line for one in whole.result.comparison.lost]
     assert any("pull request 1 is missing in the copy (nobody can make" in line for line in lost)
+
+
+class _Stopping(NoProgress):
+    """Stops the task that it is made in as soon as the copy is backed up."""
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+
+    def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
+        if stage == "backing up the copy" and self._task is not None:
+            asyncio.get_running_loop().call_later(0.05, self._task.cancel)
+
+
+def test_one_that_is_stopped_while_it_backs_up_the_copy_ends(tmp_path: Path) -> None:
+    store, environment = whole_store(), {**os.environ, "TMPDIR": str(tmp_path)}
+
+    async def stopped() -> None:
+        selectors = [Selector("acme", "handbook")]
+        await drill.run(store, selectors, clock=SystemClock(), environment=environment, progress=_Stopping())
+
+    with pytest.raises(Cancelled, match="the drill was stopped"):
+        asyncio.run(stopped())
+    assert list(tmp_path.iterdir()) == []
 
 
 def _another_file() -> str:
