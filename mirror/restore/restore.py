@@ -24,7 +24,7 @@ from mirror.restore.pushing import REPOSITORY, WORKSPACE, PushOptions, push, url
 from mirror.restore.refs import check_prefix, only_refs
 from mirror.restore.report import Item, Report, item_of, lacking, lacks_mirror, unreadable
 from mirror.store.reading.folders import AnyFolder
-from mirror.store.reading.reader import At, MirrorRefs, RepositoryFolder, Store
+from mirror.store.reading.reader import At, MirrorRefs, RepositoryFolder, Store, WorkspaceFolder
 
 T = TypeVar("T")
 # What a target in Bitbucket begins with; see `mirror.restore.into`.
@@ -97,22 +97,10 @@ async def run(
             base = Path(target).absolute()
             _check_folder(base, overwrite=overwrite)
             options = _FolderOptions(
-                at, only, tuple(refs), overwrite, dry_run, pool, progress, may_lack=not selector.is_exact
+                at, only, tuple(refs), overwrite, dry_run, pool, progress, several=not selector.is_exact
             )
-            places: list[tuple[AnyFolder, Path]] = [
-                (one, base if selector.is_exact else base / place)
-                for one, place in zip(repositories, extract.places_of(repositories), strict=True)
-            ]
-            places += [(one, base / one.slug / extract.WORKSPACE) for one in homes]
-            items = [unreadable(one) for one in damages]
-            chosen = extract.choose([one for one, _ in places], at)
-            for (folder, place), found in zip(places, chosen, strict=True):
-                items.append(
-                    await _to_folder(options, folder, found, place)
-                    if isinstance(found, At)
-                    else lacking(folder, str(place), found)
-                )
-            return Report(tuple(items), dry_run)
+            restored = await _to_folders(options, base, repositories, homes)
+            return Report((*(unreadable(one) for one in damages), *restored), dry_run)
 
 
 async def _to_server(
@@ -149,7 +137,8 @@ async def _to_server(
 
 @dataclass(frozen=True)
 class _FolderOptions:
-    """The options of a restore to a folder; `may_lack`: some of several repositories may have no wiki."""
+    """The options of a restore to a folder. Of `several` repositories each has its own place below it, and
+    may have no wiki."""
 
     at: str
     only: frozenset[str]
@@ -158,7 +147,7 @@ class _FolderOptions:
     dry_run: bool
     pool: WorkerPool
     progress: Progress
-    may_lack: bool
+    several: bool
 
 
 def is_url(target: str) -> bool:
@@ -205,7 +194,7 @@ def _wanted(options: _FolderOptions, folder: AnyFolder, snapshot: Snapshot) -> d
     """The refs of each wanted mirror of a snapshot, by the mirror's name. Raises UsageError where it lacks
     refs that were named, and MirrorError where it lacks a mirror."""
     known = folder.metadata.mirrors(snapshot)
-    needed = _needed(folder, options.only, may_lack=options.may_lack)
+    needed = _needed(folder, options.only, may_lack=options.several)
     for one in sorted(needed - known.keys()):
         raise lacks_mirror(folder, snapshot, one)
     choose = _choice(options)
@@ -229,6 +218,27 @@ def _needed(folder: AnyFolder, only: frozenset[str], *, may_lack: bool) -> froze
     return frozenset({"wiki"}) if only == {"wiki"} and not may_lack else only & {"code"}
 
 
+async def _to_folders(
+    options: _FolderOptions,
+    base: Path,
+    repositories: Sequence[RepositoryFolder],
+    homes: Sequence[WorkspaceFolder],
+) -> list[Item]:
+    """Restore repositories, and the own content of workspaces, below the folder `base`."""
+    places: list[tuple[AnyFolder, Path]] = [
+        (one, base / place if options.several else base)
+        for one, place in zip(repositories, extract.places_of(repositories), strict=True)
+    ]
+    places += [(one, base / one.slug / extract.WORKSPACE) for one in homes]
+    chosen = extract.choose([one for one, _ in places], options.at)
+    return [
+        await _to_folder(options, folder, found, place)
+        if isinstance(found, At)
+        else lacking(folder, str(place), found)
+        for (folder, place), found in zip(places, chosen, strict=True)
+    ]
+
+
 async def _to_folder(options: _FolderOptions, folder: AnyFolder, when: At, place: Path) -> Item:
     """Restore one repository, or a workspace's own content, to a folder."""
     if options.dry_run:
@@ -248,8 +258,8 @@ async def _to_folder(options: _FolderOptions, folder: AnyFolder, when: At, place
 
         return asyncio.run_coroutine_threadsafe(options.pool.run(job, progress=forward), loop).result()
 
-    needed = _needed(folder, options.only, may_lack=options.may_lack)
-    if options.refs and not options.may_lack:  # names of refs that are not there change nothing
+    needed = _needed(folder, options.only, may_lack=options.several)
+    if options.refs and not options.several:  # names of refs that are not there change nothing
         _wanted(options, folder, when.snapshot)
     wanted = extract.ExtractOptions(
         _FORM, options.only, do, report, options.overwrite, needed, _choice(options)

@@ -86,6 +86,20 @@ def numbered(source: Source, folder: str) -> list[tuple[int, str]]:
     return sorted((int(match[1]), path) for match, path in found if match is not None)
 
 
+def steps_of_branch(source: Source, ends: Ends, key: str, label: str, stage: Stage) -> Iterator[Step]:
+    """What makes the source branch of a pull request, where the repository does not have it. `key` and
+    `label` are those of the pull request."""
+    if ends.pushed is None:
+        return
+    label = f"the branch {plain(ends.source)} of {label}"
+    repository, objects_key = source.key("repository"), f"{key}/objects"
+    if has_lfs(source):
+        send = SendObjects((ends.pushed,))
+        yield Step(objects_key, KIND, f"LFS objects of {label}", send, Stage.LFS_OBJECTS, (repository,))
+    push = Push("code", {ends.ref: ends.pushed})
+    yield Step(f"{key}/branch", KIND, label, push, stage, (repository, objects_key))
+
+
 class _PullRequest:
     """One open pull request."""
 
@@ -110,26 +124,12 @@ class _PullRequest:
         text = self._text(ends)
         reviewers = [one for one in self._reviewers() if not isinstance(one, Loss)]
         body = self._body(ends, text, [uuid for _, uuid in reviewers])
-        yield from self._branch(ends)
+        yield from steps_of_branch(self._source, ends, self._key, self._label, Stage.PULL_REQUESTS)
         yield self._opening(ends, body, text)
         yield from self._losses()
         yield from Discussion.of(self._where(), self._document).steps()
         if reviewers:
             yield self._asking(body, text, reviewers)
-
-    def _branch(self, ends: Ends) -> Iterator[Step]:
-        """What makes its source branch, where the repository does not have it."""
-        if ends.pushed is None:
-            return
-        label = f"the branch {plain(ends.source)} of {self._label}"
-        if has_lfs(self._source):
-            send = SendObjects((ends.pushed,))
-            after_it = (self._source.key("repository"),)
-            key, words = f"{self._key}/objects", f"LFS objects of {label}"
-            yield Step(key, KIND, words, send, Stage.LFS_OBJECTS, after_it)
-        refs = {ends.ref: ends.pushed}
-        after = (self._source.key("repository"), f"{self._key}/objects")
-        yield Step(f"{self._key}/branch", KIND, label, Push("code", refs), Stage.PULL_REQUESTS, after)
 
     def _text(self, ends: Ends) -> Written:
         people = people_in(self._document)

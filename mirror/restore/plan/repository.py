@@ -67,20 +67,37 @@ def steps_of_repository(source: Source, target: Target, options: Options) -> Ite
     repository = source.repository
     assert repository is not None
     yield _repository(source, repository, target)
+    yield from is_fork(source, repository, Why.NEVER)
+    yield from steps_of_refs(source, options)
+    yield from _main_branch(source, repository, target, usual_refs(source, options))
+
+
+def is_fork(source: Source, repository: Repository, why: Why) -> Iterator[Loss]:
+    """The loss that a fork becomes a repository of its own."""
     if isinstance(parent := repository.profile.get("parent"), dict):
         text = f"it was a fork of {parent.get('full_name')}, and becomes a repository of its own"
-        yield Loss(source.key("parent"), REPOSITORY, "that it is a fork", Why.NEVER, text)
-    refs = pushable(source)
+        yield Loss(source.key("parent"), REPOSITORY, "that it is a fork", why, text)
+
+
+def steps_of_refs(source: Source, options: Options) -> Iterator[Step | Loss]:
+    """The LFS objects and the refs that were asked for, and those that are left out."""
+    refs, usual = pushable(source), usual_refs(source, options)
     chosen = {name: value for name, value in refs.items() if takes_ref(options, name)}
-    yield from left_out(source, refs, chosen)
-    usual = {name: value for name, value in chosen.items() if name.startswith((_HEADS, _TAGS))}
-    others = {name: value for name, value in chosen.items() if name not in usual}
-    yield from lfs_objects(source, chosen.values())
+    yield from _left_out(source, refs, chosen)
+    yield from _lfs_objects(source, chosen.values())
     if usual:
-        yield push_of(source, "branches", "branches and tags", usual, Stage.BRANCHES)
-    if others:
-        yield push_of(source, "other-refs", "other refs", others, Stage.OTHER_REFS)
-    yield from _main_branch(source, repository, target, usual)
+        yield _push(source, "branches", "branches and tags", usual, Stage.BRANCHES)
+    if others := {name: value for name, value in chosen.items() if name not in usual}:
+        yield _push(source, "other-refs", "other refs", others, Stage.OTHER_REFS)
+
+
+def usual_refs(source: Source, options: Options) -> dict[bytes, str]:
+    """The branches and tags that were asked for."""
+    return {
+        name: value
+        for name, value in source.refs.items()
+        if name.startswith((_HEADS, _TAGS)) and takes_ref(options, name)
+    }
 
 
 def pushable(source: Source) -> dict[bytes, str]:
@@ -131,7 +148,7 @@ def slug_of(name: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-")
 
 
-def push_of(source: Source, word: str, label: str, refs: Mapping[bytes, str], stage: Stage) -> Step:
+def _push(source: Source, word: str, label: str, refs: Mapping[bytes, str], stage: Stage) -> Step:
     """The step that pushes refs of the code; its key ends with `word`."""
     after = (source.key("repository"), source.key("lfs-objects"))
     return Step(
@@ -144,7 +161,7 @@ def has_lfs(source: Source) -> bool:
     return isinstance(source.folder, RepositoryFolder) and source.folder.metadata.lfs(source.snapshot) != {}
 
 
-def lfs_objects(source: Source, tips: Iterable[str]) -> Iterator[Step | Loss]:
+def _lfs_objects(source: Source, tips: Iterable[str]) -> Iterator[Step | Loss]:
     """The LFS objects, and those that the store never had."""
     assert isinstance(source.folder, RepositoryFolder)
     hashes = tuple(sorted(set(tips)))
@@ -160,7 +177,7 @@ def lfs_objects(source: Source, tips: Iterable[str]) -> Iterator[Step | Loss]:
     yield Step(key, REFS, f"LFS objects of {source.name}", SendObjects(hashes), Stage.LFS_OBJECTS, after)
 
 
-def left_out(source: Source, refs: Mapping[bytes, str], chosen: Mapping[bytes, str]) -> Iterator[Loss]:
+def _left_out(source: Source, refs: Mapping[bytes, str], chosen: Mapping[bytes, str]) -> Iterator[Loss]:
     """What is said of the refs that are not among the `chosen` ones."""
     left = sorted(name_to_json(name) for name in refs.keys() - chosen.keys())
     if left:

@@ -340,7 +340,7 @@ def _places_lacking(*without: str) -> set[str]:
 
 def test_every_field_of_projects_and_repositories_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     # What is not given has no mirror in which LFS objects could be.
-    monkeypatch.setattr("mirror.restore.plan.repository.lfs_objects", lambda _source, _tips: iter(()))
+    monkeypatch.setattr("mirror.restore.plan.repository._lfs_objects", lambda _source, _tips: iter(()))
     assert _places_lacking() == set()
     for name in {*PROJECT_FIELDS, *REPOSITORY_FIELDS}:
         assert name in _places_lacking(name.partition(".")[0])

@@ -22,11 +22,11 @@ from mirror.restore.plan.forgejo.issues import Discussion
 from mirror.restore.plan.forgejo.labels import Labels
 from mirror.restore.plan.forgejo.target import ForgejoTarget
 from mirror.restore.plan.heads import Branches, Ends, NoEnds
-from mirror.restore.plan.pull_requests import numbered
+from mirror.restore.plan.pull_requests import KIND, numbered, steps_of_branch
 from mirror.restore.plan.source import Options, Source, was_gone
-from mirror.restore.plan.steps import Call, Find, Loss, Push, SendObjects, Stage, Step, Why
+from mirror.restore.plan.steps import Call, Find, Loss, Stage, Step, Why
 
-KIND, _COMMENTS = "pull requests", "pull request comments"
+_COMMENTS = "pull request comments"
 
 
 def steps_of_pull_requests(
@@ -78,7 +78,7 @@ class _PullRequest:
     def steps(self, ends: Ends | NoEnds | None, comparer: Comparer | None) -> Iterator[Step | Loss]:
         """What makes it, of its branches; where there are none (`NoEnds`, None: it was closed), an issue."""
         if isinstance(ends, Ends):
-            yield from self._branch(ends)
+            yield from steps_of_branch(self.source, ends, self.key, self.label, Stage.OTHER_REFS)
             yield self._as_pull_request(ends)
         else:
             yield self._as_issue("" if ends is None else ends.detail)
@@ -88,23 +88,6 @@ class _PullRequest:
         yield from discussion.steps(self.pull.threads, code)
         for child, reason in self.pull.lacking.items():
             yield Loss(f"{self.key}/{child}", KIND, f"{child} of {self.label}", Why.LACKING, reason)
-
-    def _branch(self, ends: Ends) -> Iterator[Step]:
-        """What makes its source branch, where the repository does not have it."""
-        if ends.pushed is None:
-            return
-        label = f"the branch {ends.source} of {self.label}"
-        repository, objects = self.source.key("repository"), f"{self.key}/objects"
-        yield Step(
-            objects,
-            KIND,
-            f"LFS objects of {label}",
-            SendObjects((ends.pushed,)),
-            Stage.LFS_OBJECTS,
-            (repository,),
-        )
-        push = Push("code", {b"refs/heads/" + ends.source.encode(): ends.pushed})
-        yield Step(f"{self.key}/branch", KIND, label, push, Stage.OTHER_REFS, (repository, objects))
 
     def _as_pull_request(self, ends: Ends) -> Step:
         pull = self.pull

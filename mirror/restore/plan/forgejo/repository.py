@@ -13,36 +13,26 @@ from mirror.restore.plan.repository import (
     REFS,
     REPOSITORY,
     has_branch,
-    left_out,
-    lfs_objects,
+    is_fork,
     main_branch,
     no_main_branch,
-    push_of,
-    pushable,
-    takes_ref,
+    steps_of_refs,
+    usual_refs,
 )
 from mirror.restore.plan.source import Options, Source
 from mirror.restore.plan.steps import Call, Find, Loss, Push, Stage, Step, Why
 
 WIKI = "wiki"
-_USUAL = (b"refs/heads/", b"refs/tags/")
 
 
 def steps_of_repository(source: Source, target: ForgejoTarget, options: Options) -> Iterator[Step | Loss]:
     """What makes the repository with its refs."""
     repository = source.repository
     assert repository is not None
-    refs = pushable(source)
-    chosen = {name: value for name, value in refs.items() if takes_ref(options, name)}
-    usual = {name: value for name, value in chosen.items() if name.startswith(_USUAL)}
+    usual = usual_refs(source, options)
     main = main_branch(source, repository)
     yield from _repository(source, target, main if main is not None and has_branch(usual, main) else None)
-    yield from left_out(source, refs, chosen)
-    yield from lfs_objects(source, chosen.values())
-    if usual:
-        yield push_of(source, "branches", "branches and tags", usual, Stage.BRANCHES)
-    if others := {name: value for name, value in chosen.items() if name not in usual}:
-        yield push_of(source, "other-refs", "other refs", others, Stage.OTHER_REFS)
+    yield from steps_of_refs(source, options)
     if main is not None and usual:
         yield _main_branch(source, target, main) if has_branch(usual, main) else no_main_branch(source, main)
     yield from _wiki(source, target)
@@ -56,9 +46,7 @@ def _repository(source: Source, target: ForgejoTarget, main: str | None) -> Iter
         label = f"the end of the description of {source.name}"
         text = f"{len(description) - fields.DESCRIPTION_MAX} characters"
         yield Loss(source.key("description"), REPOSITORY, label, Why.UNKNOWN_THERE, text)
-    if isinstance(parent := profile.get("parent"), dict):
-        text = f"it was a fork of {string(parent, 'full_name')}, and becomes a repository of its own"
-        yield Loss(source.key("parent"), REPOSITORY, "that it is a fork", Why.UNKNOWN_THERE, text)
+    yield from is_fork(source, source.repository, Why.UNKNOWN_THERE)
     endpoint, parts = target.new_repository
     # Whoever does not say that it was public gets it private.
     private = get(profile, "is_private") is not False
