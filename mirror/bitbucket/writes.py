@@ -44,12 +44,12 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Again:
-    """After a refusal with this status, what else may be sent: `field` with what `value` makes of it. `told`
+    """After a refusal with this status, what else may be sent: `field` with what `value` makes of it. `note`
     says what is lost by that."""
 
     status: int
     field: str
-    told: str
+    note: str
     value: Callable[[Any], Json]
 
 

@@ -1,4 +1,4 @@
-"""What is said about commits that no branch of a copy ends at: a backup asks about heads only."""
+"""Comments and reports of commits that no branch of a copy ends at: a backup asks about heads only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMPARED = ("comments", "reports")
 async def read_commits(
     client: Client, original: StoredSide, copy: StoredSide, workspace: str, slug: str
 ) -> dict[str, Json]:
-    """The documents of the commits that something is said about in the original, and that the backup of the
+    """The documents of the commits that have comments or reports in the original, and that the backup of the
     copy does not have; by path. Raises what reading a list raises; a commit that is not there has none."""
     there, found = frozenset(copy.paths()), {}
     for path in original.paths():

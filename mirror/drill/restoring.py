@@ -25,25 +25,25 @@ from mirror.restore.plan.steps import Loss
 from mirror.restore.secrets import SecretsFile, secret_keys
 from mirror.restore.session import Settings
 
-_TOLD = (Outcome.MADE, Outcome.CHANGED, Outcome.LOST)
+_NOTED = (Outcome.MADE, Outcome.CHANGED, Outcome.LOST)
 _SECRET = "MIRROR_DRILL_SECRET"  # noqa: S105 - the name of a variable
 
 
 @dataclass
 class Restored:
-    """What came of a restore, besides what the simulated Bitbucket has now. `losses` do not come back,
+    """The result of a restore, besides what the simulated Bitbucket has now. `losses` do not come back,
     `problems` were owed and refused."""
 
     losses: list[Loss] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     seconds: Seconds = field(default_factory=Seconds)
     # By the key of its step, what the server turned out not to take, as nobody could know before.
-    told: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def explain(self, difference: Difference) -> str | None:
-        """What the restore told of a difference that only the server could know of, or None."""
+        """What the restore reported of a difference that only the server could know of, or None."""
         slug = difference.place.partition("/")[2]
-        return self.told.get(f"{slug}/{difference.key}") if difference.key else None
+        return self.notes.get(f"{slug}/{difference.key}") if difference.key else None
 
 
 async def restore_into(
@@ -67,7 +67,7 @@ async def restore_into(
             chosen.read_again(place)  # what is restored is what is compared
             report = await run.restore(selector, keys)
             restored.losses += report.losses
-            restored.told |= _told(report)
+            restored.notes |= _notes(report)
             restored.problems += _problems(report)
     return restored
 
@@ -91,9 +91,9 @@ def _problems(report: Report) -> list[Problem]:
     return found
 
 
-def _told(report: Report) -> dict[str, str]:
+def _notes(report: Report) -> dict[str, str]:
     why = {one.key: one.detail or str(one.why) for one in report.losses}
-    found = {one.key: one.message or why.get(one.key, "") for one in report.entries if one.outcome in _TOLD}
+    found = {one.key: one.message or why.get(one.key, "") for one in report.entries if one.outcome in _NOTED}
     return {key: text for key, text in found.items() if text}
 
 

@@ -1,4 +1,4 @@
-"""What a drill found, as a run record and for people."""
+"""The findings of a drill, as a run record and for people."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Seconds:
 
 @dataclass
 class DrillResult:
-    """The result for all workspaces. `losses` are what the plans say that does not come back: by reason and
-    kind, how many."""
+    """The result for all workspaces. `losses` counts what the plans say that does not come
+    back, by reason and kind."""
 
     comparison: Comparison = field(default_factory=Comparison)
     contradictions: list[Contradiction] = field(default_factory=list)

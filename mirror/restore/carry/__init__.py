@@ -1,1 +1,1 @@
-"""Carrying a plan out: nothing twice, nothing over what exists, and every result told."""
+"""Carrying a plan out: nothing twice, nothing over what exists, and every result reported."""

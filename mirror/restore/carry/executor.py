@@ -38,9 +38,9 @@ class Executor:
     """Carries out the steps of a plan, stage by stage; the steps of one repository one after the other.
 
     What is inside a thing that this restore made is written without looking first, unless it goes on after
-    an interruption: somebody may have been there meanwhile. Everything else is looked for by its natural
-    key, is never made twice, and is changed only with `overwrite`. `entries` has what came of each step that
-    was reached, `losses` what turned out not to come back, `stopped` what ended it early.
+    an interruption: a person may have been there meanwhile. Everything else is looked for by its natural
+    key, is never made twice, and is changed only with `overwrite`. `entries` has the outcome of each step
+    that was reached, `losses` what turned out not to come back, `stopped` what ended it early.
     """
 
     def __init__(
@@ -216,8 +216,8 @@ class Executor:
         is_open = fixed != differing or (change is not None and _has_secret(change))
         if is_open and change is not None and (self._overwrite or is_ours or was_sent):
             entry = await self._send(step, change, Outcome.CHANGED, is_ours=is_ours)
-            told = [entry.message, f"another value of {', '.join(fixed)} stays" if fixed else ""]
-            return replace(entry, message="; ".join(one for one in told if one))
+            notes = [entry.message, f"another value of {', '.join(fixed)} stays" if fixed else ""]
+            return replace(entry, message="; ".join(one for one in notes if one))
         if not differing or step.is_passing:
             return Entry.of(step, Outcome.FOUND)
         hint = "which no request changes" if fixed == differing else "(see --overwrite)"
@@ -236,14 +236,14 @@ class Executor:
     async def _send(self, step: Step, call: Call, outcome: Outcome, *, is_ours: bool) -> Entry:
         """Send a request, and its retries; `outcome` is what it means where it succeeds."""
         sent: Sent = await self._sending.send(step, call, is_change=outcome is Outcome.CHANGED)
-        told = "; ".join(sent.told)
+        note = "; ".join(sent.notes)
         if sent.exists is not None and outcome is not Outcome.CHANGED:
             return await self._met(step, sent.exists, is_ours=is_ours)
         if sent.excuse is not None and sent.excuse.why is not None:
-            self.losses.append(Loss(step.key, step.kind, step.label, sent.excuse.why, sent.excuse.told))
+            self.losses.append(Loss(step.key, step.kind, step.label, sent.excuse.why, sent.excuse.note))
             return Entry.of(step, Outcome.LOST)
         if sent.excuse is not None:
-            return Entry.of(step, Outcome.FOUND, sent.excuse.told)
+            return Entry.of(step, Outcome.FOUND, sent.excuse.note)
         if sent.refusal is not None:
             status = sent.refusal.status if isinstance(sent.refusal, RequestFailed) else 0
             return Entry.of(step, sent.outcome, _with_hint(sent.refusal), status=status)
@@ -259,7 +259,7 @@ class Executor:
             self._made_at[step.key] = self._clock.monotonic()
         self._hold(step, answer)
         self._note_answer(step, Is.CHANGED if outcome is Outcome.CHANGED else Is.MADE, answer)
-        return Entry.of(step, outcome, told)
+        return Entry.of(step, outcome, note)
 
     def _has_what_is_needed(self, step: Step, answer: JsonObject) -> bool:
         """Whether an answer says what later steps need, and, of a repository or project, which one it is."""
@@ -288,7 +288,7 @@ class Executor:
         return await self._lookup.find(step.find, again=again, is_free=is_free)
 
     def _hold(self, step: Step, answer: Mapping[str, Json]) -> None:
-        """Note what came of a step: two of one natural key are two things."""
+        """Note the outcome of a step: two of one natural key are two things."""
         self._answers[step.key] = answer
         name = identity(dict(answer))
         if step.find is not None and name is not None:

@@ -54,15 +54,15 @@ class Git:
     async def _push(self, step: Step, job: PushJob) -> tuple[PushResult, tuple[bytes, ...]]:
         """Push, leaving out the refs that the target has with another value; returns these, too."""
 
-        def told(text: str) -> None:
+        def report(text: str) -> None:
             self.progress.report(step.key.partition("/")[0], f"push: {text}")
 
-        result = await self.pool.run(job, progress=told)
+        result = await self.pool.run(job, progress=report)
         others = result.would_overwrite
         if not others or job.overwrite:
             return result, ()
         left = {name: value for name, value in job.refs.items() if name not in others}
-        return await self.pool.run(replace(job, refs=left), progress=told), others
+        return await self.pool.run(replace(job, refs=left), progress=report), others
 
     async def _send_objects(
         self, step: Step, action: SendObjects, source: Source, url: str, login: GitLogin | None
@@ -95,9 +95,9 @@ def _entry_of_push(step: Step, result: PushResult, others: tuple[bytes, ...]) ->
     return _entry(step, tuple(problems), "")
 
 
-def _entry(step: Step, problems: tuple[tuple[int, str], ...], told: str) -> Entry:
+def _entry(step: Step, problems: tuple[tuple[int, str], ...], note: str) -> Entry:
     if not problems:
-        return Entry.of(step, Outcome.MADE, told)
+        return Entry.of(step, Outcome.MADE, note)
     # What the target refuses is owed, and no failure of the program.
     codes = [code for code, _ in problems if code not in (0, 1, 3)]
     text = "; ".join(text for _, text in problems)

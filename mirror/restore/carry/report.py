@@ -1,4 +1,4 @@
-"""What came of a restore into Bitbucket: each step's outcome, and all that does not come back, with why."""
+"""The report of a restore to a forge: the outcome of each step, and why the rest does not come back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mirror.restore.plan.steps import Loss, Step
 
 
 class Outcome(StrEnum):
-    """What came of a step."""
+    """The outcome of a step."""
 
     MADE = "made"
     FOUND = "found"  # it is there already, as wanted
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
     LOST = "lost"  # it does not come back, and that is nobody's failure
 
 
-# For people, what so many steps came to. What is lost is listed by itself.
+# For people, the outcome of so many steps. What is lost is listed by itself.
 _COUNTED = {
     Outcome.MADE: "made", Outcome.CHANGED: "changed", Outcome.FOUND: "already there",
     Outcome.DIFFERS: "there and different", Outcome.REFUSED: "refused",
@@ -37,7 +37,7 @@ OWED = frozenset({Outcome.DIFFERS, Outcome.REFUSED, Outcome.UNKNOWN, Outcome.NOT
 
 @dataclass(frozen=True)
 class Entry:
-    """One step: what came of it, the status that refused it (0: none did), and what there is to say."""
+    """One step: its outcome, the status that refused it (0: none did), and what there is to say."""
 
     key: str
     kind: str
@@ -62,7 +62,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Report(Result):
-    """The result of a restore into Bitbucket.
+    """The result of a restore to a forge.
 
     `problems` are those of repositories that could not be planned, each with an exit code. `stopped` is what
     ended the restore early; the same command goes on from there. `requests` are those to the API.
@@ -118,6 +118,6 @@ class Report(Result):
         for one in self.owed:
             status = f" ({one.status})" if one.status else ""
             lines.append(f"  {one.outcome}{status}: {one.label}: {one.message}")
-        told = [one for one in self.entries if one.message and one.outcome not in OWED]
-        lines += [f"  note: {one.label}: {one.message}" for one in told]
+        noted = [one for one in self.entries if one.message and one.outcome not in OWED]
+        lines += [f"  note: {one.label}: {one.message}" for one in noted]
         return lines + loss_lines(self.losses)

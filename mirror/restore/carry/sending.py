@@ -35,15 +35,15 @@ class Unresolved(MirrorError):
 
 @dataclass(frozen=True)
 class Sent:
-    """What came of a request: its answer; or `exists`, what is there already; or why it was refused
-    (`outcome` is then REFUSED or UNKNOWN), perhaps with an excuse. `told` is what was left out of it."""
+    """The outcome of a request: its answer; or `exists`, what is there already; or why it was refused
+    (`outcome` is then REFUSED or UNKNOWN), perhaps with an excuse. `notes` say what was left out of it."""
 
     answer: JsonObject = field(default_factory=dict)
     exists: JsonObject | None = None
     refusal: MirrorError | None = None
     excuse: Excuse | None = None
     outcome: Outcome = Outcome.REFUSED
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Sending:
@@ -80,7 +80,7 @@ class Sending:
         body = resolved(call.body or {}, self._value_of)
         parts = {name: resolved(value, self._value_of) for name, value in call.parts.items()}
         retries = list(step.retries)
-        told: list[str] = []
+        notes: list[str] = []
         is_again = False
         waits = list(WAITS)
         with self._files(step, call) as files:
@@ -96,7 +96,7 @@ class Sending:
                             return Sent(refusal=error, outcome=Outcome.UNKNOWN)
                         found = await self.look_patiently(step, WAITS[:1] if is_again else WAITS)
                         if found is not None:
-                            return Sent(found, told=_once(told))
+                            return Sent(found, notes=_once(notes))
                     if is_again:  # twice without a trace; a later run looks first, because of the journal
                         return Sent(refusal=error)
                     is_again = True
@@ -112,11 +112,11 @@ class Sending:
                     body, is_used_up, names = _without(retry, error, body)
                     if is_used_up:
                         retries.remove(retry)
-                    told.append(f"{retry.told}: {', '.join(names)}" if names else retry.told)
+                    notes.append(f"{retry.note}: {', '.join(names)}" if names else retry.note)
                 else:
                     made = answer if isinstance(answer, dict) else {}
                     self._remember(step, made, is_change=is_change)
-                    return Sent(made, told=_once(told))
+                    return Sent(made, notes=_once(notes))
 
     async def look_patiently(self, step: Step, waits: Sequence[float] = WAITS) -> JsonObject | None:
         """What is there of the thing of a step that was made, or may have been."""

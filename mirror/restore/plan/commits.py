@@ -1,7 +1,7 @@
-"""What is said about commits: comments and reports of code insights. Statuses and approvals are told.
+"""Comments on commits, and reports of code insights. Statuses and approvals are losses.
 
-A report is sent under the id that whoever made it gave it, so that the next one replaces it. Annotations go
-by the hundred, as the API takes them. What is said about a commit that the target lacks is told.
+A report is sent under the id that its author gave it, so that the next one replaces it. Annotations go by the
+hundred, as the API takes them. What belongs to a commit that the target lacks is a loss.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NO_COMMIT = (Excuse(404, "commit not found", Why.ARCHIVED, "the target does not
 
 
 def steps_of_commits(source: Source, target: Target, _options: Options) -> Iterator[Step | Loss]:
-    """The steps for what is said about commits. Raises StoreDamaged."""
+    """The steps for the comments and reports of commits. Raises StoreDamaged."""
     statuses = approvals = 0
     for path in source.paths("commit-comments"):
         document = source.object(path)

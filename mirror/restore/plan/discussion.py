@@ -117,7 +117,7 @@ class Discussion:
         return Step(
             f"{key}/resolution", self.where.kind, f"resolution of comment {identifier} on {self.where.label}",
             Call("POST", endpoints.RESOLUTION, single), Stage.COMMENTS, (key,), resolved,
-            excuses=(Excuse(409), Excuse(403, why=Why.NEVER, told="its text says that it is resolved")),
+            excuses=(Excuse(409), Excuse(403, why=Why.NEVER, note="its text says that it is resolved")),
         )  # fmt: skip
 
     def _key(self, identifier: str) -> str:

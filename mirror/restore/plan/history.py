@@ -1,4 +1,4 @@
-"""What has happened cannot be made anew: it is told, and shown by pages on a branch where that is wanted."""
+"""The losses of what has happened, as it cannot be made anew, and the branch with pages of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open pull requests are made anew, with their discussion. What has ended, and other history, is told.
+"""Open pull requests are made anew, with their discussion. What has ended, and other history, is a loss.
 
 The title stays. The description begins with a line that says which pull request it was, whose, of which day,
 and who approved it: Bitbucket gives the new one another number, the day of the restore, and whoever restores

@@ -1,6 +1,6 @@
 """The steps of settings: of a workspace, its projects and a repository. The catalogue's rows say how.
 
-What a row says stays behind is a loss, told once for each kind.
+What stays behind, as its row says, is one loss for each kind.
 """
 
 from __future__ import annotations

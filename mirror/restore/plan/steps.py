@@ -94,7 +94,8 @@ class SendObjects:
 
 @dataclass(frozen=True)
 class PushPages:
-    """Pages that show what cannot be made anew are pushed to this branch, unless somebody else made it."""
+    """Pages that show what cannot be made anew are pushed to this branch, unless its tip is not such
+    pages."""
 
     branch: str
 
@@ -102,7 +103,7 @@ class PushPages:
 @dataclass(frozen=True)
 class Retry:
     """After a refusal with this status the request is sent once more, with `value` in the place of `field`
-    (dotted); None: without the field. `told` is what the report says then.
+    (dotted); None: without the field. `note` is what the report says then.
 
     `named` are entries of a list, each by the text that names it: those that the refusal names are left out
     first, as often as it names others; the whole field only where it names none.
@@ -110,7 +111,7 @@ class Retry:
 
     status: int
     field: str
-    told: str
+    note: str
     value: Json = None
     named: tuple[tuple[str, Json], ...] = ()
 
@@ -118,12 +119,12 @@ class Retry:
 @dataclass(frozen=True)
 class Excuse:
     """A refusal with this status, whose message has this text in any case of letters, is no failure. The
-    thing is told among what does not come back, because of `why`; where that is None it is there already."""
+    thing is a loss because of `why`; where that is None, it is there already. `note` says more."""
 
     status: int
     text: str = ""
     why: Why | None = None
-    told: str = ""
+    note: str = ""
 
 
 class Why(StrEnum):
@@ -149,8 +150,8 @@ class Step:
     done. `wanted` are the fields (dotted) that are compared where the thing exists; `change` is sent where
     they differ and it may be overwritten, or where this restore made what has it by default.
     `needs_user`: Bitbucket takes it from a user's credential only. `is_passing`: the step only prepares
-    others; where it finds something else that it may not change, nothing is told or owed. `fixed` are wanted
-    fields that `change` does not set.
+    others; where it finds something else that it may not change, that is neither noted nor owed. `fixed` are
+    wanted fields that `change` does not set.
     """
 
     key: str

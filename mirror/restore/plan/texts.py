@@ -1,7 +1,8 @@
 """What people wrote, as a restore sends it again: with who wrote it and when, without mentions.
 
-The server would name whoever restores as the author, and tell everybody who is mentioned. So each text begins
-with a line that says whose it is, by which a later restore finds it, and names stand where mentions stood.
+The server would name whoever restores as the author, and send mail to everybody who is mentioned. So each
+text begins with a line that says whose it is, by which a later restore finds it, and names stand where
+mentions stood.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mirror.restore.plan.steps import Retry
 # characters were taken. A longer text is sent all the same, and cut only where it is refused.
 COMMENT_MAX = 32_768
 DESCRIPTION_MAX = 250_000
-_TOLD = "its end was refused, because it is too long: the backup has it"
+_NOTE = "its end was refused, because it is too long: the backup has it"
 _CUT = "\n\n*The text goes on in the backup.*"
 _NAME_MAX = 200
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$^!])")
@@ -34,7 +35,7 @@ class Written:
 
     def retries(self, field: str) -> tuple[Retry, ...]:
         """How the request is sent again, whose `field` has the text."""
-        return () if self.cut is None else (Retry(400, field, _TOLD, self.cut),)
+        return () if self.cut is None else (Retry(400, field, _NOTE, self.cut),)
 
 
 def written(line: str, text: Text, most: int, *, apart: str = "\n\n") -> Written:
@@ -46,7 +47,7 @@ def written(line: str, text: Text, most: int, *, apart: str = "\n\n") -> Written
 
 
 def without_mentions(text: Text) -> str:
-    """The text with people's names in the place of mentions: nobody is told."""
+    """The text with people's names in the place of mentions, so that nobody gets mail."""
     return replace_mentions(text, named)
 
 

@@ -42,7 +42,7 @@ class Place:
         return replace(self, parts={**self.parts, **parts}, after=(after,), words=(*self.words, *words))
 
     def key(self, row: Row, natural: str) -> str:
-        """The key of a thing, which no other has: two of one natural key are told apart by a number."""
+        """The key of a thing, which no other has: a number tells two of one natural key apart."""
         word = row.name.replace("_", "-")
         for level in ("project-", "workspace-", "environment-"):
             word = word.removeprefix(level)
@@ -238,4 +238,4 @@ class _Thing:
                 if isinstance(entry, dict)
                 for text in dict.fromkeys((name_of(whole), *entry.values()))
             ]
-            yield Retry(one.status, one.field, one.told, value, tuple(named))
+            yield Retry(one.status, one.field, one.note, value, tuple(named))

@@ -1,4 +1,4 @@
-"""What a Forgejo has nothing like: it is told, kind by kind."""
+"""The losses of what Forgejo has nothing like: one for each kind."""
 
 from __future__ import annotations
 
