@@ -17,7 +17,7 @@ from mirror.auth.secrets import Secret, SecretSource, read_secret
 from mirror.config.plain import SOURCE_REMEDY, read_mapping, read_text, secret_source
 from mirror.errors import ConfigError, Fault, UsageError
 from mirror.restore.plan import steps
-from mirror.restore.plan.steps import Call, Plan, Why, stand_ins
+from mirror.restore.plan.steps import Plan, Why, stand_ins
 
 _REMEDY = "check the path of --secrets"
 _BEGIN = "write a line such as `website/variables/API_KEY: {file: api-key}`; --dry-run lists the keys"
@@ -87,8 +87,7 @@ def load(path: Path) -> SecretsFile:
 
 def secret_keys(plan: Plan) -> frozenset[str]:
     """The keys of all secrets that a plan sends, or could send if the secrets file had them."""
-    bodies = [step.action.body for step in plan.steps if isinstance(step.action, Call)]
-    sent = {one.key for one in stand_ins(bodies) if isinstance(one, steps.Secret)}
+    sent = {one.key for one in stand_ins(plan.steps) if isinstance(one, steps.Secret)}
     return frozenset(sent | {loss.key for loss in plan.losses if loss.why is Why.SECRET})
 
 

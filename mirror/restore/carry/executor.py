@@ -378,18 +378,7 @@ def _fields_needed(steps: Sequence[Step]) -> dict[str, set[str]]:
     """The fields of each step's answer that other steps stand upon."""
     needed: dict[str, set[str]] = defaultdict(set)
     for step in steps:
-        for call in (step.action, step.change):
-            if isinstance(call, Call):
-                for one in stand_ins([call.parts, call.body]):
-                    if isinstance(one, Made):
-                        needed[one.step].add(one.field)
-        find: Find | None = step.find
-        while find is not None:
-            for one in stand_ins([find.parts, find.key]):
-                if isinstance(one, Made):
-                    needed[one.step].add(one.field)
-            find = find.otherwise
-        for one in stand_ins(step.wanted):
+        for one in stand_ins(step):
             if isinstance(one, Made):
                 needed[one.step].add(one.field)
     return needed

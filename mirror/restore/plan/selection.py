@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 
 from mirror.errors import UsageError
 from mirror.model import value_at
-from mirror.restore.plan.steps import Call, Loss, Made, Push, SendObjects, Step
+from mirror.restore.plan.steps import Call, Loss, Made, Push, SendObjects, Step, stand_ins
 
 _PULL_REQUEST = "pull-request"
 # The parts whose things have a number, each with what its keys begin with.
@@ -45,7 +45,8 @@ def choose_things(
     todo = [one for one in chosen.values() if isinstance(one, Step)]
     while todo:
         step = todo.pop()
-        needed = {key for key in step.after if key in steps and is_ground(steps[key])} | set(_answers(step))
+        needed = {one.step for one in stand_ins(step) if isinstance(one, Made)}
+        needed |= {key for key in step.after if key in steps and is_ground(steps[key])}
         for key in needed & steps.keys() - chosen.keys():
             # It is made where it is not there; where it is, nothing of it is compared or changed.
             chosen[key] = replace(steps[key], wanted={}, change=None)
@@ -106,21 +107,6 @@ def _listed(names: Iterable[str]) -> str | None:
         return "--dry-run without --only lists what there is"
     more = f" and {len(several) - _NAMED_MAX} more" if len(several) > _NAMED_MAX else ""
     return f"there is {', '.join(several[:_NAMED_MAX])}{more}"
-
-
-def _answers(value: object) -> Iterator[str]:
-    """The keys of the steps whose answers stand anywhere in a step."""
-    if isinstance(value, Made):
-        yield value.step
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _answers(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _answers(one)
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from _answers(getattr(value, field.name))
 
 
 def _with_own_branches(chosen: Sequence[_Made], steps: Mapping[str, Step]) -> Iterator[_Made]:

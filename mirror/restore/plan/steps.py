@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Literal
 
@@ -28,7 +28,7 @@ class Secret:
 
 
 def stand_ins(value: object) -> Iterator[Made | Secret]:
-    """Everything in a value of a plan that stands for something else."""
+    """Everything in a step, or in a value of one, that stands for something else."""
     if isinstance(value, Made | Secret):
         yield value
     elif isinstance(value, Mapping):
@@ -37,6 +37,9 @@ def stand_ins(value: object) -> Iterator[Made | Secret]:
     elif isinstance(value, list | tuple):
         for one in value:
             yield from stand_ins(one)
+    elif is_dataclass(value):
+        for name in fields(value):
+            yield from stand_ins(getattr(value, name.name))
 
 
 @dataclass(frozen=True)
