@@ -6,9 +6,9 @@ request of git. What is asked for, and what is made of the answers, is what a ba
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mirror.bitbucket import endpoints, fields
@@ -26,12 +26,10 @@ from mirror.collect.repository import Wanted
 from mirror.collect.state import State
 from mirror.collect.workspace import collect_workspace
 from mirror.config.settings import Config, WorkspaceConfig
-from mirror.connect import client_of
+from mirror.connect import ask_git, client_of
 from mirror.errors import MirrorError, Result, UsageError
 from mirror.extract import read_consistently
-from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.mirrors.update_refs import accept
-from mirror.git.wire.client import GitLogin
 from mirror.git.wire.listing import list_refs
 from mirror.model import (
     Clock,
@@ -39,7 +37,6 @@ from mirror.model import (
     Part,
     PartState,
     Progress,
-    Refs,
     Repository,
     Selector,
     Snapshot,
@@ -259,7 +256,8 @@ class _Comparison:
         if known is None:
             return
         try:
-            listed = await _list_refs(self._run.client, url)
+            client = self._run.client
+            listed = await ask_git(client, partial(list_refs, url, network=client.network))
         except MirrorError as error:
             self._unread["code"] = error.message
             self._codes.append(error.exit_code if error.exit_code == 12 else 3)
@@ -279,20 +277,6 @@ def _row_of(path: str, level: Level) -> Row | None:
     exact = (row for row in several if row.document == path)
     below = (row for row in several if row.document.startswith(f"{folder}/<"))
     return next(exact, None) or next(below, None)
-
-
-async def _list_refs(client: Client, url: str) -> Refs:
-    """The refs that git shows to the first credential that it accepts. Raises the first refusal where it
-    accepts none."""
-    refusal: MirrorError | None = None
-    logins: list[GitLogin | None] = [GitLogin(*one) for one in await client.git_logins()]
-    for login in logins or [None]:
-        try:
-            return await asyncio.to_thread(list_refs, url, login, network=client.network)
-        except (GitUnauthorized, GitForbidden, GitNotFound) as error:
-            refusal = refusal or error
-    assert refusal is not None
-    raise refusal
 
 
 def _state_since(snapshot: Snapshot, clock: Clock) -> State:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import httpx
 
@@ -13,9 +15,13 @@ from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.client import Client
 from mirror.config.settings import Config, WorkspaceConfig
 from mirror.connect.network import network_of
+from mirror.errors import MirrorError
+from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.wire.client import GitLogin
 from mirror.http.network import Network
 from mirror.model import Clock
+
+T = TypeVar("T")
 
 
 async def sign_ins_of(
@@ -96,3 +102,17 @@ async def git_login(
     async with client_of(config, workspace, clock=clock, environment=environment) as client:
         found = await client.git_login()
     return GitLogin(*found) if found is not None else None
+
+
+async def ask_git(client: Client, question: Callable[[GitLogin | None], T]) -> T:
+    """The answer of git to the first credential of `client` that it accepts. Raises the first
+    refusal where it accepts none. `question` blocks; it raises the errors of `mirror.git.failures`."""
+    refusal: MirrorError | None = None
+    logins: list[GitLogin | None] = [GitLogin(*one) for one in await client.git_logins()]
+    for login in logins or [None]:
+        try:
+            return await asyncio.to_thread(question, login)
+        except (GitUnauthorized, GitForbidden, GitNotFound) as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 import httpx
 
@@ -20,11 +21,10 @@ from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
 from mirror.collect.catalogue import CATALOGUE, Meaning, Row, row_of
 from mirror.collect.outcomes import is_out_of_reach
 from mirror.config.settings import Config, Parts, WorkspaceConfig
-from mirror.connect import client_of
+from mirror.connect import ask_git, client_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.doctor.checks import Check, State, failed
 from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater
-from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.lfs import batch_api
 from mirror.git.mirrors.fetch import GitLogin, probe
 from mirror.model import Clock, Repository, Workspace
@@ -272,7 +272,7 @@ async def _git_sign_in(config: Config, client: Client, first: Repository) -> Che
     name = f"{first.workspace}: git"
     url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git"
     try:
-        refs = await _count_refs(client, url)
+        refs = await ask_git(client, partial(probe, url, network=client.network))
     except CredentialRefused as error:
         return failed(
             name,
@@ -284,20 +284,6 @@ async def _git_sign_in(config: Config, client: Client, first: Repository) -> Che
     return Check(name, "ok", f"{first.full_name} can be cloned ({refs} refs)")
 
 
-async def _count_refs(client: Client, url: str) -> int:
-    """The number of refs that git shows to the first credential that it accepts. Raises the first refusal
-    where it accepts none."""
-    refusal: MirrorError | None = None
-    logins: list[GitLogin | None] = [GitLogin(*one) for one in await client.git_logins()]
-    for login in logins or [None]:
-        try:
-            return await asyncio.to_thread(probe, url, login, network=client.network)
-        except (GitUnauthorized, GitForbidden, GitNotFound) as error:
-            refusal = refusal or error
-    assert refusal is not None
-    raise refusal
-
-
 async def _wiki(config: Config, workspace: WorkspaceConfig, client: Client, found: Discovered) -> Check:
     """Whether the first repository's wiki can be cloned. Having none is no fault."""
     first, name = found.repositories[0], f"{found.workspace.slug}: wiki"
@@ -305,7 +291,7 @@ async def _wiki(config: Config, workspace: WorkspaceConfig, client: Client, foun
         return Check(name, "ok", "switched off in the configuration")
     url = f"{config.bitbucket.git_url}/{first.workspace}/{first.slug}.git/wiki"
     try:
-        refs = await _count_refs(client, url)
+        refs = await ask_git(client, partial(probe, url, network=client.network))
     except TryLater as error:
         return failed(name, error)
     except MirrorError:

@@ -14,7 +14,7 @@ from mirror.bitbucket.failures import NotFound
 from mirror.bitbucket.lists import all_of
 from mirror.config.settings import Config, Parts
 from mirror.connect import client_of
-from mirror.drill.comparing import Comparing, Original, ask_about_commits, compare
+from mirror.drill.comparing import Comparing, Original, compare_with_backup
 from mirror.drill.originals import choose
 from mirror.drill.temporary import size_of, temporary_folder
 from mirror.errors import Result, UsageError
@@ -102,10 +102,7 @@ async def check(
             how = Comparing(
                 target.people, not target.has_secrets, not target.activates_hooks, allows_more=True
             )
-            with Store.open(wanted.store) as copies:
-                commits = await ask_about_commits(wanted, environment, clock, originals, copies)
-                how = replace(how, commits=commits)
-                found = await asyncio.to_thread(compare, originals, copies, how)
+            found = await compare_with_backup(wanted, environment, clock, originals, how)
             progress.report(str(target), "done")
     return Checked(str(target), found, done.all_problems)
 

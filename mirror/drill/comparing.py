@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -38,15 +39,33 @@ class Comparing:
     hooks_inactive: bool = False
     allows_more: bool = False
     explain: Explain = explains_nothing
-    # By the name of a copy, what is said about commits that its backup did not ask about.
-    commits: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
 
 
-def compare(originals: Sequence[Original], copies: Store, how: Comparing) -> Comparison:
-    """Compare each original with its copy in the store `copies`, which is a backup of one workspace.
+async def compare_with_backup(
+    config: Config,
+    environment: Mapping[str, str],
+    clock: Clock,
+    originals: Sequence[Original],
+    how: Comparing,
+) -> Comparison:
+    """Compare originals with the backup of their copies. `config` is that of the backup, of one workspace.
 
-    Raises StoreDamaged.
+    Comments and reports of commits that the backup did not ask about are requested now. Raises StoreDamaged
+    and the errors of `mirror.bitbucket.failures`.
     """
+    with Store.open(config.store) as copies:
+        commits = await _ask_about_commits(config, environment, clock, originals, copies)
+        return await asyncio.to_thread(compare, originals, copies, how, commits)
+
+
+def compare(
+    originals: Sequence[Original],
+    copies: Store,
+    how: Comparing,
+    commits: Mapping[str, Mapping[str, Json]] = MappingProxyType({}),
+) -> Comparison:
+    """Compare each original with its copy in the store `copies`, which is a backup of one workspace.
+    `commits` are, by the name of a copy, further documents of it. Raises StoreDamaged."""
     result = Comparison()
     members = _members(copies)
     for original in originals:
@@ -54,7 +73,7 @@ def compare(originals: Sequence[Original], copies: Store, how: Comparing) -> Com
             original.side.name, result, how.people, members, how.without_secrets, how.hooks_inactive,
             how.allows_more, how.explain,
         )  # fmt: skip
-        copy = copy_of(original, copies, how.commits.get(original.slug or "", {}))
+        copy = _copy_of(original, copies, commits.get(original.slug or "", {}))
         if copy is None:
             kind = "workspace" if original.slug is None else "repository"
             match.note("", kind, original.slug or "", How.MISSING)
@@ -65,20 +84,20 @@ def compare(originals: Sequence[Original], copies: Store, how: Comparing) -> Com
     return result
 
 
-async def ask_about_commits(
+async def _ask_about_commits(
     config: Config,
     environment: Mapping[str, str],
     clock: Clock,
     originals: Sequence[Original],
     copies: Store,
 ) -> dict[str, dict[str, Json]]:
-    """What is said about commits of the copies that their backup did not ask about; by the name of the copy.
-    `config` is that of the backup, of one workspace. Raises the errors of `mirror.bitbucket.failures`."""
+    """The documents of commits that the backup of the copies did not ask about; by the name of the copy, then
+    by path."""
     [entry] = config.workspaces
     found = {}
     async with client_of(config, entry, clock=clock, environment=environment) as client:
         for original in originals:
-            copy = copy_of(original, copies)
+            copy = _copy_of(original, copies)
             if original.slug is not None and copy is not None and entry.workspace is not None:
                 found[original.slug] = await read_commits(
                     client, original.side, copy, entry.workspace, original.slug
@@ -86,7 +105,7 @@ async def ask_about_commits(
     return found
 
 
-def copy_of(
+def _copy_of(
     original: Original, copies: Store, more: Mapping[str, Json] = MappingProxyType({})
 ) -> StoredSide | None:
     """The copy of an original in the store `copies`, with `more` documents; None where it has none."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mirror import backup
 from mirror.config.settings import Limits
-from mirror.drill.comparing import Comparing, ask_about_commits, compare
+from mirror.drill.comparing import Comparing, compare_with_backup
 from mirror.drill.originals import Chosen, choose
 from mirror.drill.restoring import Restored, restore_into
 from mirror.drill.results import DrillResult, Seconds
@@ -130,13 +130,10 @@ async def _compare(
     ]
     drill.progress.report(chosen.slug, "comparing")
     begun = drill.clock.monotonic()
-    with Store.open(upstream.config.store) as copies:
-        commits = await ask_about_commits(
-            upstream.config, upstream.environment, drill.clock, chosen.originals, copies
-        )
-        how = Comparing(explain=restored.explain, commits=commits)
-        found = await asyncio.to_thread(compare, chosen.originals, copies, how)
-        result.comparison.include(found)
+    how = Comparing(explain=restored.explain)
+    result.comparison.include(
+        await compare_with_backup(upstream.config, upstream.environment, drill.clock, chosen.originals, how)
+    )
     seconds.compare = drill.clock.monotonic() - begun
     result.seconds.add(seconds)
     drill.progress.report(chosen.slug, "done")
