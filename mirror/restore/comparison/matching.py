@@ -158,22 +158,22 @@ class Match:
         for one in sorted(before.keys() | after.keys()):
             old, new = before.get(one), after.get(one)
             if old != new:
-                why = thing.may_differ(one) or self._why_less(old, new)
-                if thing is all_things.BRANCH_RESTRICTION and one in _EXEMPT and not new:
-                    why = why or (None if before.get("kind") in _WITH_EXEMPTIONS else TAKES_NOBODY)
-                if why is None and self.hooks_inactive and thing in _HOOKS and one == "active" and not new:
-                    why = INACTIVE
+                why = self._why_differs(thing, one, before, new)
                 self.note(
-                    document,
-                    thing.name,
-                    name,
-                    How.DIFFERS,
-                    field=one,
-                    original=old,
-                    copy=new,
-                    key=key,
+                    document, thing.name, name, How.DIFFERS, field=one, original=old, copy=new, key=key,
                     why=why,
-                )
+                )  # fmt: skip
+
+    def _why_differs(self, thing: Thing, name: str, original: Mapping[str, Json], new: Json) -> str | None:
+        """Why the field `name` of a thing may have the value `new` in the copy; None where it may not."""
+        if why := thing.may_differ(name) or self._why_less(original.get(name), new):
+            return why
+        if new:
+            return None
+        takes_nobody = original.get("kind") not in _WITH_EXEMPTIONS
+        if thing is all_things.BRANCH_RESTRICTION and name in _EXEMPT and takes_nobody:
+            return TAKES_NOBODY
+        return INACTIVE if self.hooks_inactive and thing in _HOOKS and name == "active" else None
 
     def _why_less(self, old: Json, new: Json) -> str | None:
         """Why a list of accounts may have fewer: those who lack are not there."""
