@@ -114,6 +114,11 @@ class Cancelled(MirrorError):
     exit_code = 130
 
 
+def worst_first(code: int) -> int:
+    """The place of an exit code in the order of importance. An unknown code counts as a failure."""
+    return PRECEDENCE.index(code if code in PRECEDENCE else 1)
+
+
 def worst(codes: Iterable[int]) -> int:
     """The exit code of a process to which all of `codes` apply. An unknown code counts as a failure."""
     present = {code if code in PRECEDENCE else 1 for code in codes}

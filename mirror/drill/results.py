@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mirror import __version__
+from mirror.errors import worst_first
 from mirror.model import JsonObject, Problem, Run
 from mirror.restore.comparison.differences import Comparison
 from mirror.restore.comparison.own import Contradiction
@@ -54,13 +55,16 @@ class DrillResult:
 
     def run(self, identifier: str, selectors: Sequence[str], started: datetime, ended: datetime) -> Run:
         """The run record."""
-        problems = list(dict.fromkeys(self.problems))
+        problems = []
         if self.comparison.found:
             text = f"{len(self.comparison.found)} difference(s) between the original and its restored copy"
             problems.append(Problem(4, text))
         if self.contradictions:
             text = f"{len(self.contradictions)} thing(s) that a snapshot says it has are not in it"
             problems.append(Problem(4, text))
+        # Of many the record keeps the worst: its exit code is made of them.
+        problems += dict.fromkeys(self.problems)
+        problems.sort(key=lambda one: worst_first(one.code))
         facts = {
             "selectors": list(selectors),
             "compared": dict(self.comparison.counts),

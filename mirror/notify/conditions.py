@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from mirror.errors import PRECEDENCE, MirrorError
+from mirror.errors import MirrorError, worst_first
 from mirror.http.messages import plain
 from mirror.model import Finding, Problem, Run, RunKind, Selector
 
@@ -54,7 +54,7 @@ class Condition:
     @property
     def rank(self) -> int:
         """The position in the order of importance; the lowest comes first."""
-        return PRECEDENCE.index(self.code if self.code in PRECEDENCE else 1)
+        return worst_first(self.code)
 
 
 @dataclass(frozen=True)
