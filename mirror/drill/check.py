@@ -14,13 +14,13 @@ from mirror.bitbucket.failures import NotFound
 from mirror.bitbucket.lists import all_of
 from mirror.config.settings import Config, Parts
 from mirror.connect import client_of
-from mirror.drill.comparing import Comparing, Original, compare_with_backup
+from mirror.drill.comparing import Original, compare_with_backup
 from mirror.drill.originals import choose
 from mirror.drill.temporary import size_of, temporary_folder
 from mirror.errors import Result, UsageError
 from mirror.model import Clock, JsonObject, NoProgress, Outcome, Problem, Progress, Run, Selector
 from mirror.restore.comparison.differences import Comparison, How
-from mirror.restore.comparison.matching import Match
+from mirror.restore.comparison.matching import Match, Rules
 from mirror.store.reading.reader import Store
 from mirror.store.writing.writer import create_or_open
 
@@ -99,10 +99,11 @@ async def check(
             done = await backup.run(wanted, clock=clock, environment=environment, progress=progress)
             originals = [one for one in originals if not _is_unread(done, one)]
             progress.report(str(target), "comparing")
-            how = Comparing(
-                target.people, not target.has_secrets, not target.activates_hooks, allows_more=True
-            )
-            found = await compare_with_backup(wanted, environment, clock, originals, how)
+            rules = Rules(
+                target.people, without_secrets=not target.has_secrets,
+                hooks_inactive=not target.activates_hooks, allows_more=True,
+            )  # fmt: skip
+            found = await compare_with_backup(wanted, environment, clock, originals, rules)
             progress.report(str(target), "done")
     return Checked(str(target), found, done.all_problems)
 

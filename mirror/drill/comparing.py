@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mirror.bitbucket.people import accounts_in
@@ -14,7 +14,7 @@ from mirror.drill.commits import read_commits
 from mirror.model import Clock, Json
 from mirror.restore.comparison.compare import compare_repository, compare_workspace
 from mirror.restore.comparison.differences import Comparison, How
-from mirror.restore.comparison.matching import Explain, Match, explains_nothing
+from mirror.restore.comparison.matching import Match, Rules
 from mirror.restore.comparison.sides import StoredSide
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, Store
@@ -30,23 +30,12 @@ class Original:
     slug: str | None = None
 
 
-@dataclass(frozen=True)
-class Comparing:
-    """How originals are compared with their copies; the fields are those of `Match`."""
-
-    people: Mapping[str, str] = field(default_factory=dict)
-    without_secrets: bool = False
-    hooks_inactive: bool = False
-    allows_more: bool = False
-    explain: Explain = explains_nothing
-
-
 async def compare_with_backup(
     config: Config,
     environment: Mapping[str, str],
     clock: Clock,
     originals: Sequence[Original],
-    how: Comparing,
+    rules: Rules,
 ) -> Comparison:
     """Compare originals with the backup of their copies. `config` is that of the backup, of one workspace.
 
@@ -55,24 +44,21 @@ async def compare_with_backup(
     """
     with Store.open(config.store) as copies:
         commits = await _ask_about_commits(config, environment, clock, originals, copies)
-        return await asyncio.to_thread(compare, originals, copies, how, commits)
+        return await asyncio.to_thread(compare, originals, copies, rules, commits)
 
 
 def compare(
     originals: Sequence[Original],
     copies: Store,
-    how: Comparing,
+    rules: Rules,
     commits: Mapping[str, Mapping[str, Json]] = MappingProxyType({}),
 ) -> Comparison:
     """Compare each original with its copy in the store `copies`, which is a backup of one workspace.
     `commits` are, by the name of a copy, further documents of it. Raises StoreDamaged."""
     result = Comparison()
-    members = _members(copies)
+    rules = replace(rules, members=_members(copies))
     for original in originals:
-        match = Match(
-            original.side.name, result, how.people, members, how.without_secrets, how.hooks_inactive,
-            how.allows_more, how.explain,
-        )  # fmt: skip
+        match = Match(original.side.name, result, rules)
         copy = _copy_of(original, copies, commits.get(original.slug or "", {}))
         if copy is None:
             kind = "workspace" if original.slug is None else "repository"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mirror import backup
 from mirror.config.settings import Limits
-from mirror.drill.comparing import Comparing, compare_with_backup
+from mirror.drill.comparing import compare_with_backup
 from mirror.drill.originals import Chosen, choose
 from mirror.drill.restoring import Restored, restore_into
 from mirror.drill.results import DrillResult, Seconds
@@ -20,6 +20,7 @@ from mirror.errors import Cancelled, MirrorError
 from mirror.extract import problem_of
 from mirror.logs import get_logger
 from mirror.model import Clock, NoProgress, Problem, Progress, Run, Selector, snapshot_id
+from mirror.restore.comparison.matching import Rules
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import Store
 from mirror.store.writing.writer import create_or_open
@@ -130,9 +131,9 @@ async def _compare(
     ]
     drill.progress.report(chosen.slug, "comparing")
     begun = drill.clock.monotonic()
-    how = Comparing(explain=restored.explain)
+    rules = Rules(explain=restored.explain)
     result.comparison.include(
-        await compare_with_backup(upstream.config, upstream.environment, drill.clock, chosen.originals, how)
+        await compare_with_backup(upstream.config, upstream.environment, drill.clock, chosen.originals, rules)
     )
     seconds.compare = drill.clock.monotonic() - begun
     result.seconds.add(seconds)

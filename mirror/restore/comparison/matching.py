@@ -34,18 +34,16 @@ def explains_nothing(_: Difference) -> str | None:
 
 
 @dataclass(frozen=True)
-class Match:
-    """How two snapshots are compared, and what was found so far.
+class Rules:
+    """How a copy is compared with its original.
 
-    `place` is the name of the original. `people` maps uuids of accounts of the original to those of the copy.
-    `members` are the uuids of the members of the copy's workspace; None: nobody knows them.
-    `without_secrets`: secured variables may be missing, because nobody gave their values. `hooks_inactive`:
-    hooks may be inactive, as a restore leaves them. `allows_more`: what the copy alone has may have been
-    there before. `explain` gives the reason for a difference that the report of the restore has, or None.
+    `people` maps uuids of accounts of the original to those of the copy. `members` are the uuids of the
+    members of the copy's workspace; None: nobody knows them. `without_secrets`: secured variables may be
+    missing, because nobody gave their values. `hooks_inactive`: hooks may be inactive, as a restore leaves
+    them. `allows_more`: what the copy alone has may have been there before. `explain` gives the reason for a
+    difference that the report of the restore has, or None.
     """
 
-    place: str
-    result: Comparison
     people: Mapping[str, str] = field(default_factory=dict)
     members: frozenset[str] | None = None
     without_secrets: bool = False
@@ -53,13 +51,27 @@ class Match:
     allows_more: bool = False
     explain: Explain = explains_nothing
 
+
+@dataclass(frozen=True)
+class Match:
+    """A comparison of the original called `place` with its copy; `result` has the findings so far."""
+
+    place: str
+    result: Comparison
+    rules: Rules = field(default_factory=Rules)
+
+    @property
+    def people(self) -> Mapping[str, str]:
+        """As in `Rules`."""
+        return self.rules.people
+
     def note(self, document: str, thing: str, name: str, how: How, **more: Json) -> None:
         """Note a difference; `more` are the other fields of `Difference`."""
         made = Difference(self.place, document, thing, name, how, **more)
-        if made.why is None and how is How.MORE and self.allows_more:
+        if made.why is None and how is How.MORE and self.rules.allows_more:
             made = Difference(self.place, document, thing, name, how, why=THERE_BEFORE)
         if made.why is None:
-            why = self.explain(made)
+            why = self.rules.explain(made)
             made = made if why is None else Difference(**{**made.__dict__, "why": why})
         self.result.add(made)
 
@@ -104,7 +116,7 @@ class Match:
         not have enough of it. None where it can."""
         if thing is all_things.SCHEDULE and not isinstance(old.get("target"), dict):
             return NO_TARGET
-        if self.without_secrets and old.get("secured") is True:
+        if self.rules.without_secrets and old.get("secured") is True:
             return NOT_GIVEN
         fields = plain_fields(old, self.people)
         values = [f"account {fields[one]}" if one == "uuid" else fields.get(one) for one in thing.key]
@@ -115,7 +127,7 @@ class Match:
         if not isinstance(value, str) or not value.startswith(ACCOUNT):
             return False
         uuid = value.removeprefix(ACCOUNT)
-        return uuid == NO_UUID or (self.members is not None and uuid not in self.members)
+        return uuid == NO_UUID or (self.rules.members is not None and uuid not in self.rules.members)
 
     def _is_one_of(self, thing: Thing, new: JsonObject, gone: Sequence[JsonObject]) -> bool:
         return key_of(thing, new, {}) in [key_of(thing, one, self.people) for one in gone]
@@ -173,7 +185,7 @@ class Match:
         takes_nobody = original.get("kind") not in _WITH_EXEMPTIONS
         if thing is all_things.BRANCH_RESTRICTION and name in _EXEMPT and takes_nobody:
             return TAKES_NOBODY
-        return INACTIVE if self.hooks_inactive and thing in _HOOKS and name == "active" else None
+        return INACTIVE if self.rules.hooks_inactive and thing in _HOOKS and name == "active" else None
 
     def _why_less(self, old: Json, new: Json) -> str | None:
         """Why a list of accounts may have fewer: those who lack are not there."""

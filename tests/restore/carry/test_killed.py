@@ -20,7 +20,8 @@ import pytest
 from mirror import backup
 from mirror.cli.system import SystemClock
 from mirror.config import Config
-from mirror.drill.comparing import Comparing, Original, compare
+from mirror.drill.comparing import Original, compare
+from mirror.restore.comparison.matching import Rules
 from mirror.restore.comparison.sides import StoredSide
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.repository import SimRepository
@@ -149,7 +150,7 @@ def test_killed_at_any_moment_it_makes_nothing_twice(original: Store, tmp_path: 
         copies = back_up(killed.config(tmp_path / "copies"), killed.environment)
     sides = [Original(side_of(folder)) for folder in original.workspaces()]
     sides += [Original(side_of(folder), folder.slug) for folder in original.repositories()]
-    found = compare(sides, copies, Comparing(without_secrets=True, hooks_inactive=True))
+    found = compare(sides, copies, Rules(without_secrets=True, hooks_inactive=True))
     assert found.is_equal, [one.line for one in found.found]
     assert found.refs and found.things > 40
 

@@ -30,7 +30,7 @@ from mirror.restore.comparison.documents import (
     WORKSPACE_NEVER,
     reason,
 )
-from mirror.restore.comparison.matching import Match
+from mirror.restore.comparison.matching import Match, Rules
 from mirror.restore.comparison.sides import StoredSide
 from mirror.store.reading.reader import MirrorRefs, Store
 from tests.drill.sample import Held, whole_store
@@ -371,7 +371,7 @@ def test_who_is_not_at_the_target_is_known() -> None:
     website.documents["settings/branch-restrictions.json"][0]["users"] = []
     for members, equal in ((frozenset({"{somebody}"}), True), (None, False)):
         result = Comparison()
-        compare_repository(Match("acme/website", result, members=members), _sides()[0], website)
+        compare_repository(Match("acme/website", result, Rules(members=members)), _sides()[0], website)
         assert result.is_equal is equal
     assert len(result.found) == 2
 
@@ -384,7 +384,7 @@ def test_a_check_knows_what_a_restore_leaves() -> None:
     website.documents["settings/webhooks.json"][0]["active"] = False
     for is_check in (True, False):
         result = Comparison()
-        match = Match("acme/website", result, without_secrets=is_check, hooks_inactive=is_check)
+        match = Match("acme/website", result, Rules(without_secrets=is_check, hooks_inactive=is_check))
         compare_repository(match, _sides()[0], website)
         assert result.is_equal is is_check
 
