@@ -105,8 +105,8 @@ async def git_login(
 
 
 async def ask_git(client: Client, question: Callable[[GitLogin | None], T]) -> T:
-    """The answer of git to the first credential of `client` that it accepts. Raises the first
-    refusal where it accepts none. `question` blocks; it raises the errors of `mirror.git.failures`."""
+    """The answer of git to the first credential of `client` that it accepts. `question` blocks, and raises
+    the errors of `mirror.git.failures`. Raises the first refusal where git accepts none."""
     refusal: MirrorError | None = None
     logins: list[GitLogin | None] = [GitLogin(*one) for one in await client.git_logins()]
     for login in logins or [None]:

@@ -193,7 +193,7 @@ async def _reveal(source: SecretSource, environment: Mapping[str, str]) -> str:
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; what it raises is logged, and is nobody else's trouble."""
+    """Do the work; what it raises is logged, and fails no run."""
     try:
         await work
     except MirrorError as error:

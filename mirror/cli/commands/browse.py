@@ -75,7 +75,7 @@ async def run_status(context: Context) -> int:
 
 
 def _last_drill(run: JsonObject | None, now: datetime) -> str:
-    """The last rehearsed restore: when, how long ago, and what came of it."""
+    """The last rehearsed restore: when, how long ago, and its result."""
     if run is None:
         return "Last drill: never; mirror drill rehearses a restore"
     days = (now - time_from_text(run["ended"])).days

@@ -1,4 +1,4 @@
-"""The journal of a restore: what was sent and what came of it, written before and after each request.
+"""The journal of a restore: what was sent and its outcome, written before and after each request.
 
 One file for each snapshot and target. A line is the first 16 digits of the sha256 of its JSON, a space and
 the JSON. It is fsynced before the program goes on. A last line that is torn was never acted upon. No line

@@ -1,7 +1,7 @@
 """The texts that a restore writes to a Forgejo: who said what, when and where, and then their own words.
 
-Forgejo makes a link of `#12` and `@ann`, tells whoever is called so, and may close the issue. The numbers and
-names here are Bitbucket's; so an invisible sign stands between, except in code.
+Forgejo makes a link of `#12` and `@ann`, mails whoever has that name, and may close the issue. The numbers
+and names here are Bitbucket's; so an invisible sign stands between, except in code.
 """
 
 from __future__ import annotations
