@@ -58,17 +58,8 @@ def people_of(value: JsonObject) -> frozenset[str]:
 def names_of(document: Json, person: str) -> set[str]:
     """All uuids and account ids in a document of the person with the uuid or account id `person`."""
     wanted = person_digest(person)
-    found: set[str] = set()
-    todo = [document]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, list):
-            todo.extend(value)
-        elif isinstance(value, dict):
-            if is_person(value) and wanted in people_of(value):
-                found.update(value[key] for key in _NAMES if isinstance(value.get(key), str))
-            todo.extend(value.values())
-    return found
+    people = (one for one in _objects(document) if is_person(one) and wanted in people_of(one))
+    return {one[key] for one in people for key in _NAMES if isinstance(one.get(key), str)}
 
 
 def accounts_in(document: Json) -> dict[str, str]:
