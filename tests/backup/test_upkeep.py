@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror import browse, doctor
 from mirror.config import load
 from mirror.git.mirrors.maintenance import GRACE, MaintenanceLimits
+from mirror.git.workers.pool import WorkerPool
 from mirror.model import JsonObject, Run
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES
@@ -81,6 +84,13 @@ async def test_what_fails_is_told_and_fails_no_run(place: Place, monkeypatch: py
     assert problem.startswith(f"upkeep of code: {pack.name} is damaged")
     pack.write_bytes(data)
     monkeypatch.setattr("mirror.backup.git.maintenance.SECONDS_MAX", 0)
+    at_once = WorkerPool.run
+
+    async def later(*words: Any, **options: Any) -> Any:
+        await asyncio.sleep(0)  # a job that never waits cannot be stopped
+        return await at_once(*words, **options)
+
+    monkeypatch.setattr(WorkerPool, "run", later)
     run = await place.run()
     assert run.exit_code == 0
     assert told(run) == {"code": {"problem": "it took longer than 0 s and was stopped"}}

@@ -20,9 +20,9 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found: list[Path] = []
     real = os.scandir
 
-    def counted(path: Path) -> object:
-        if Path(path).name == "repositories":
-            found.append(Path(path))
+    def counted(path: Path | int) -> object:
+        if isinstance(path, Path) and path.name == "repositories":
+            found.append(path)
         return real(path)
 
     monkeypatch.setattr("mirror.store.reading.folder_lookup.os.scandir", counted)
