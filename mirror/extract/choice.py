@@ -62,7 +62,7 @@ def snapshot_at(folder: AnyFolder, at: str) -> At:
     StoreDamaged."""
     try:
         return read_consistently(folder, lambda: folder.metadata.at(at))
-    except UsageError:
+    except (UsageError, StoreDamaged):
         gone = next((one for one in folder.erasures() if one.is_everything), None)
         if gone is None:
             raise

@@ -11,6 +11,7 @@ from mirror.errors import UsageError
 from mirror.forgejo import endpoints, fields
 from mirror.forgejo.client import Client
 from mirror.git.wire.client import GitLogin
+from mirror.http.origins import is_loopback, origin
 from mirror.http.requests import RequestFailed
 from mirror.model import Clock, NoProgress, Progress, Selector
 from mirror.restore.carry.forgejo import ForgejoApi
@@ -53,6 +54,11 @@ class Place:
             raise UsageError(
                 "--to forgejo: the URL must hold neither a user name nor a token",
                 hint="give the token in FORGEJO_TOKEN",
+            )
+        if parts.scheme == "http" and not is_loopback(origin(url)):
+            raise UsageError(
+                "--to forgejo: over plain http the token can be read on its way",
+                hint="use https; plain http is accepted for loopback only",
             )
         names = [one for one in parts.path.split("/") if one]
         is_owner = len(names) == 1 or parts.path.endswith("/")

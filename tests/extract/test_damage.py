@@ -209,3 +209,15 @@ async def test_the_command_ends_with_4_and_names_it(made: Made, tmp_path: Path) 
         told = json_of(mirror(way, "acme/api", "--store", str(made.path), "--to", str(tmp_path / f"1{way}"),
                               "--json"))  # fmt: skip
         assert told["exit_code"] == 4 and told["items"][0]["is_there"]
+
+
+async def test_a_snapshot_that_is_listed_and_not_there_is_damage(made: Made, tmp_path: Path) -> None:
+    """A folder that lost its documents is not one that was never backed up."""
+    await made.add("api", 1)
+    [documents] = made.path.rglob("repositories/*/metadata.git")
+    shutil.rmtree(documents)
+    words = ("--store", str(made.path))
+    restored = mirror("restore", "acme/api", "--to", str(tmp_path / "out"), *words)
+    shown = mirror("show", "acme/api", "repository.json", *words)
+    for done in (restored, shown):
+        assert done.returncode == 4 and "of the 1 snapshots in the ledger none is there" in done.stderr

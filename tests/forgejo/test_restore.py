@@ -266,7 +266,7 @@ def test_places(text: str, url: str, owner: str, name: str | None) -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "git.example.org/acme", "https://git.example.org", "https://ann:s3cr3t@x.org/acme", "ssh://x/y",
-             "https://x.org/..", "https://x.org/acme?token=s3cr3t", "https://x:0/acme"],
+             "https://x.org/..", "https://x.org/acme?token=s3cr3t", "https://x:0/acme", "http://x.org/acme"],
 )  # fmt: skip
 def test_wrong_places_are_told_without_their_text(text: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -54,6 +54,16 @@ async def test_a_password_for_git_that_is_not_utf_8_is_refused(place: Place) -> 
     assert done.returncode == 2 and "is not UTF-8 text" in done.stderr and "s3cr3t" not in done.stderr
 
 
+async def test_a_password_goes_over_plain_http_to_this_machine_only(place: Place) -> None:
+    await place.run("acme/website")
+    env = {"MIRROR_GIT_USERNAME": "u", "MIRROR_GIT_PASSWORD": "s3cr3t"}
+    store = str(place.config.store)
+    done = mirror(
+        "restore", "acme/website", "--to", "http://git.example.org/x.git", "--store", store, env=env
+    )
+    assert done.returncode == 2 and "plain http" in done.stderr and "s3cr3t" not in done.stderr
+
+
 def test_only_plain_digits_are_the_number_of_a_document() -> None:
     assert document_path("pull-requests/1234") == "pull-requests/12/1234.json"
     assert document_path("pull-requests/٣") == "pull-requests/٣"

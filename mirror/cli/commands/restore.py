@@ -13,7 +13,7 @@ from mirror.cli.terminal.labels import counted, label
 from mirror.cli.terminal.output import Output
 from mirror.errors import UsageError
 from mirror.git.wire.client import GitLogin
-from mirror.http.origins import origin
+from mirror.http.origins import is_loopback, origin
 from mirror.logs import register_secret
 from mirror.restore import Item, Report
 from mirror.restore.restore import BITBUCKET, FORGEJO, is_url
@@ -157,6 +157,11 @@ async def _login(context: Context, url: str) -> GitLogin | None:
             (username + password).encode("utf-8")
         except UnicodeEncodeError:
             raise UsageError("MIRROR_GIT_USERNAME or MIRROR_GIT_PASSWORD is not UTF-8 text") from None
+        if urlsplit(url).scheme == "http" and not is_loopback(origin(url)):
+            raise UsageError(
+                "over plain http the password can be read on its way",
+                hint="use https; plain http is accepted for loopback only",
+            )
         return GitLogin(username, password)
     path = context.config_path()
     if path is None or urlsplit(url).scheme == "file":

@@ -155,7 +155,7 @@ class SnapshotReader:
         """The snapshot that `text` selects: an id, `latest`, or an ISO time.
 
         A time selects the last snapshot at or before it; a date means the end of that day (UTC). Raises
-        UsageError that names the nearest ones.
+        UsageError that names the nearest ones, and StoreDamaged.
         """
         wanted = text.strip()
         ledger = self._listed()
@@ -167,6 +167,7 @@ class SnapshotReader:
         if not snapshots:
             for damage in damaged.values():
                 raise damage
+            self._check_never_taken()
             raise UsageError("there is no snapshot yet", hint="take one with mirror backup")
         index = choose(snapshots, wanted)
         chosen = snapshots[index]
@@ -179,6 +180,12 @@ class SnapshotReader:
             last_confirmed=self._confirmed(chosen.id),
             next_different=None if following is None else following.time,
         )
+
+    def _check_never_taken(self) -> None:
+        """Raise StoreDamaged where the folder's ledger lists snapshots, which are gone then."""
+        ledger = read_ledger(self._root, self.file.rpartition("/")[0])
+        if ledger is not None and ledger.kept:
+            raise StoreDamaged(self.file, f"of the {len(ledger.kept)} snapshots in the ledger none is there")
 
     def _at_listed(self, ledger: Ledger, wanted: str) -> At:
         """As `at`, by the ledger: only the selected snapshot is read."""
