@@ -14,13 +14,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from mirror import backup, prune
+from mirror import backup, drill, prune
 from mirror.config import Retention, load
 from mirror.model import Selector
 from mirror.retention import Policy
 from mirror.simulator import Simulator, Switches, World
 from mirror.simulator.git.lfs import add_object
 from mirror.simulator.world.sample import SCOPES, accident, populate
+from mirror.store.writing.writer import open_store
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 
@@ -29,8 +30,8 @@ HERE = Path(__file__).parent
 
 async def make(version: str) -> None:
     """Make two backups with an accident between them, and record what upstream had before it, including an
-    LFS object, a wiki and snippets. Then prune snapshots of another repository, and erase one of its
-    documents."""
+    LFS object, a wiki and snippets. Then prune snapshots of another repository, erase one of its documents,
+    and rehearse a restore."""
     folder = Path(tempfile.mkdtemp())
     clock = FakeClock()
     world = World(folder / "upstream", clock=clock.now)
@@ -61,6 +62,9 @@ async def make(version: str) -> None:
             config.store, selector, prune.ErasureTarget("repository.json"), reason="An example", by="nobody",
             clock=clock, environment=os.environ,
         )  # fmt: skip
+    rehearsed = await drill.run(config.store, clock=clock, environment=os.environ)
+    with open_store(config.store, command="mirror drill") as writer:
+        writer.write_run(rehearsed.run)
     (HERE / f"{version}.json").write_text(json.dumps(before, indent=2, sort_keys=True) + "\n")
     with tarfile.open(HERE / f"{version}.tar.gz", "w:gz") as archive:
         archive.add(folder / "store", "store")
