@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror import logs
 from mirror.config import load
 from mirror.git.workers import pool
 from mirror.http import network
@@ -24,6 +25,22 @@ from tests.place import Place
 def _impatient_git(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the real waits before git tries again."""
     monkeypatch.setattr(network, "PAUSE", 0.01)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _secrets_of_a_module() -> Iterator[None]:
+    """Forget the secrets that a module registered: a password such as `secret` is redacted in every text."""
+    before = set(logs._secrets)
+    yield
+    logs._secrets.intersection_update(before)
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_a_test(_secrets_of_a_module: None) -> Iterator[None]:
+    """Forget the secrets that a test registered."""
+    before = set(logs._secrets)
+    yield
+    logs._secrets.intersection_update(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
