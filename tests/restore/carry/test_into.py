@@ -129,8 +129,17 @@ async def test_a_lost_network_ends_it_and_it_goes_on_later(target: Upstream, sto
     report = await restored(target, stored, WEBSITE)
     assert report.exit_code == 75 and report.stopped is not None and journals(target)
     target.simulator.faults.clear()
+    before = len(target.requests)
     report = await restored(target, stored, WEBSITE)
     assert report.exit_code == 0, report.lines()
+    # The journal says what was made: it is neither sent nor looked for again.
+    again = {path.rpartition("website/")[2] for _, path in target.requests[before:]}
+    assert "hooks" in again and not again & {
+        "deploy-keys",
+        "downloads",
+        "default-reviewers",
+        "override-settings",
+    }
 
 
 async def test_what_was_made_by_hand_meanwhile_is_met(target: Upstream, stored: Store) -> None:
