@@ -29,7 +29,7 @@ async def run_forgejo(context: Context) -> int:
     if options.check:
         raise UsageError(
             "--check compares with Bitbucket only",
-            hint="without --check, a restore makes what is missing there, and tells what differs",
+            hint="without --check, a restore makes what is missing there, and lists what differs",
         )
     store = context.store()
     secrets = secrets_of(context)
