@@ -11,6 +11,7 @@ import pytest
 
 from mirror import logs
 from mirror.config import load
+from mirror.git.wire import client
 from mirror.git.workers import pool
 from mirror.http import network
 from mirror.simulator import Simulator, World
@@ -25,6 +26,12 @@ from tests.place import Place
 def _impatient_git(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the real waits before git tries again."""
     monkeypatch.setattr(network, "PAUSE", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def _unknown_servers() -> None:
+    """Forget how the servers of earlier tests listed refs: the system gives their ports to later ones."""
+    client._DIRECT_LISTINGS.clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
