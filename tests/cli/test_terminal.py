@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cli.terminal.labels import counted, label
+from mirror.model.words import counted, label
 from tests.e2e.helpers import mirror
 from tests.place import Place
 

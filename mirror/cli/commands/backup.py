@@ -8,10 +8,9 @@ from mirror import browse
 from mirror.cli.commands.browse import show_out_of_reach
 from mirror.cli.commands.notices import notices
 from mirror.cli.context import Context
-from mirror.cli.terminal.exit_codes import meaning_of
-from mirror.cli.terminal.labels import label_first_word
 from mirror.cli.terminal.output import Output
 from mirror.model import Outcome, Run, RunEntry, name_to_json
+from mirror.model.words import label_first_word, meaning_of, state_label
 from mirror.store.reading.reader import Store
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def _show(context: Context, run: Run, config: Config) -> None:
     elif repositories:
         out.table(
             ("REPOSITORY", "OUTCOME", "SNAPSHOT", "WHAT CHANGED"),
-            [(e.full_name, e.outcome, e.snapshot or "-", _changes(e)) for e in repositories],
+            [(e.full_name, state_label(e.outcome), e.snapshot or "-", _changes(e)) for e in repositories],
         )
     _show_problems(out, run)
     for now, name in run.facts.get("renamed", {}).items():

@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from mirror import browse
 from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
-from mirror.cli.terminal.labels import counted, label, label_first_word
-from mirror.cli.terminal.output import Output, size
+from mirror.cli.terminal.output import Output
 from mirror.errors import UsageError, worst
 from mirror.model import JsonObject, dumps, time_from_text, time_text
+from mirror.model.words import counted, label, label_first_word, size, state_label
 
 # What stands for upstream beside a snapshot's id.
 UPSTREAM = "upstream"
@@ -38,7 +38,7 @@ async def run_status(context: Context) -> int:
         [
             (
                 one.name,
-                one.state,
+                state_label(one.state),
                 one.last_snapshot or "never",
                 time_text(one.last_confirmed) if one.last_confirmed else "never",
                 one.snapshots,

@@ -11,9 +11,8 @@ from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
 from mirror.cli.system import person
 from mirror.cli.terminal.confirm import confirm
-from mirror.cli.terminal.exit_codes import meaning_of
-from mirror.cli.terminal.output import size
 from mirror.model import Outcome, Run, RunEntry
+from mirror.model.words import meaning_of, size, state_label
 
 
 async def run_prune(context: Context) -> int:
@@ -46,7 +45,7 @@ def _show_prune(context: Context, run: Run) -> None:
     for entry in run.entries:
         dropped = list(entry.facts.get("dropped", ()))
         if entry.outcome not in (Outcome.PRUNED, Outcome.KEPT):
-            out.line(f"{entry.full_name}: {entry.outcome}", style="yellow")
+            out.line(f"{entry.full_name}: {state_label(entry.outcome)}", style="yellow")
             continue
         if "reason" in entry.facts:
             out.line(f"{entry.full_name}: nothing is removed: {entry.facts['reason']}", style="yellow")

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from mirror import restore
 from mirror.cli.context import Context
 from mirror.cli.terminal.confirm import confirm
-from mirror.cli.terminal.labels import counted, label
 from mirror.cli.terminal.output import Output
 from mirror.errors import UsageError
 from mirror.git.wire.client import GitLogin
 from mirror.http.origins import is_loopback, origin
 from mirror.logs import register_secret
+from mirror.model.words import counted, label
 from mirror.restore import Item, Report
 from mirror.restore.restore import BITBUCKET, FORGEJO, is_url
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mirror.cli.context import Context
-from mirror.cli.terminal.labels import counted
 from mirror.drill.check import Checked, Target, check
 from mirror.errors import UsageError
+from mirror.model.words import counted
 from mirror.restore import PARTS, people
 from mirror.restore.comparison.differences import Difference
 from mirror.restore.into import Place

@@ -7,11 +7,11 @@ from pathlib import Path
 from mirror.cli.commands.notices import config_about, notices
 from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
-from mirror.cli.terminal.labels import counted
 from mirror.cli.terminal.output import Output
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Run
+from mirror.model.words import counted
 from mirror.store.reading.reader import Store
 from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mirror import logs
-from mirror.cli.terminal.labels import label
+from mirror.model.words import label
 
 if TYPE_CHECKING:  # rich is imported for terminals only: it costs more than most commands
     from rich.console import Console
@@ -136,9 +136,9 @@ class Output:
 _GAP = 2
 _TEXT_LEAST = 24
 _STYLES = {
-    "saved": "green", "confirmed": "green", "ok": "green", "complete": "green",
-    "partial": "yellow", "absent": "yellow", "unreached": "yellow", "warn": "yellow", "locked": "yellow",
-    "pending": "yellow", "failed": "red", "fail": "red", "gone": "yellow",
+    "saved": "green", "unchanged": "green", "ok": "green", "complete": "green",
+    "partial": "yellow", "not listed": "yellow", "in no list": "yellow", "warn": "yellow", "locked": "yellow",
+    "not reached": "yellow", "failed": "red", "fail": "red", "gone": "yellow",
 }  # fmt: skip
 
 
@@ -188,13 +188,3 @@ class TerminalProgress:
             self._tasks[subject] = self._rich.add_task(text, total=None)
         else:
             self._rich.update(self._tasks[subject], description=text)
-
-
-def size(count: int) -> str:
-    """A number of bytes in a readable unit."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError

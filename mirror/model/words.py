@@ -1,0 +1,92 @@
+"""Words for people: labels of the names in snapshots and the configuration, sizes, ages, exit codes.
+
+The terminal and the page say the same thing with the same words.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+_NAME = re.compile(r"[a-z]+(?:_[a-z]+)*")
+_ENDS = {
+    "_to_ask": "still to be requested",
+    "_gone": "gone upstream",
+    "_kept_by_value": "kept by value",
+    "_unknown": "not known yet",
+}
+# States and outcomes that their plain word does not explain.
+_STATES = {
+    "confirmed": "unchanged",
+    "absent": "not listed",
+    "unreached": "in no list",
+    "pending": "not reached",
+}
+_MEANINGS = {
+    0: "all is well",
+    1: "something failed",
+    2: "the configuration or command line needs correcting",
+    3: "incomplete: what was available is stored, the rest is listed above",
+    4: "damage was found",
+    5: "so much is gone upstream that prune stops until mirror accept-loss",
+    10: "there is no store",
+    11: "something was locked by another run",
+    12: "a credential was refused",
+    75: "a rate limit or the network stood in the way: try again later",
+    130: "it was stopped",
+}
+
+
+def label(name: str) -> str:
+    """`pull_requests` → pull requests; any other text is returned unchanged."""
+    if not _NAME.fullmatch(name):
+        return name
+    return " ".join("LFS" if word == "lfs" else word for word in name.split("_"))
+
+
+def label_first_word(text: str, end: str = " ") -> str:
+    """`text` with its first word (up to `end`) replaced by its label."""
+    name, mark, rest = text.partition(end)
+    return f"{label(name)}{mark}{rest}"
+
+
+def counted(number: int, name: str) -> str:
+    """A number with the label of what it counts: 1, `kinds_complete` → 1 kind of settings complete."""
+    if name.startswith("kinds_"):
+        return f"{number} kind{'' if number == 1 else 's'} of settings {label(name[len('kinds_') :])}"
+    end = next((one for one in _ENDS if name.endswith(one)), "")
+    noun = label(name.removesuffix(end))
+    if number == 1:
+        noun = re.sub(r"ies$", "y", noun) if noun.endswith("ies") else noun.removesuffix("s")
+    return f"{number} {noun} {_ENDS[end]}" if end else f"{number} {noun}"
+
+
+def state_label(state: str) -> str:
+    """The word for the outcome of a run or the state of a repository: `confirmed` → unchanged."""
+    return _STATES.get(state, state)
+
+
+def meaning_of(code: int) -> str:
+    """The meaning of an exit code in a few words."""
+    return _MEANINGS.get(code, "something failed")
+
+
+def size(count: int) -> str:
+    """A number of bytes in a readable unit."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def age(time: timedelta) -> str:
+    """How long something lasts or lies back, in its largest unit: 3 min, 5 h, 12 days."""
+    minutes = max(0, int(time.total_seconds())) // 60
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 120:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h" if hours < 48 else f"{hours // 24} days"
