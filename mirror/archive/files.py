@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.archive.text import log_text
@@ -53,34 +54,24 @@ class Log:
     reason: str = ""
 
 
-@dataclass
-class Files:
-    """Copies what `folder` stores to `target`, the folder of a repository's pages."""
+class ShownFiles(ABC):
+    """The stored files of `folder` as pages show them. Where they lead to is up to the subclass."""
 
-    folder: AnyFolder
-    target: Path
-    count: int = 0
-    problems: list[tuple[int, str]] = field(default_factory=list)
-    _dropped: Mapping[str, str] | None = None
+    def __init__(self, folder: AnyFolder) -> None:
+        self.folder = folder
+        self.problems: list[tuple[int, str]] = []
+        self._dropped: Mapping[str, str] | None = None
 
     def copy(self, pointer: Pointer) -> Copy:
-        """The file's copy, made if it is not there. Raises OSError where the target's disk fails."""
+        """What a page links to for a stored file."""
         stored, reason = self._find(pointer)
-        if stored is None:
-            return Copy(pointer.name, pointer.size, reason=reason)
-        name = file_name(stored.sha256, pointer.name)
-        place = self.target / FILES / name
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with place.open("wb") as out, stored.open() as stream:
-                    while chunk := stream.read(_CHUNK):
-                        out.write(chunk)
-            except (DamageFound, FileNotFoundError) as error:
-                place.unlink()
-                return Copy(pointer.name, pointer.size, reason=self._damage(stored, error))
-            self.count += 1
-        return Copy(pointer.name, place.stat().st_size, f"{FILES}/{name}")
+        return (
+            Copy(pointer.name, pointer.size, reason=reason) if stored is None else self.place(stored, pointer)
+        )
+
+    @abstractmethod
+    def place(self, stored: StoredFile, pointer: Pointer) -> Copy:
+        """What a page links to for a file that the store has."""
 
     def log(self, name: str, pointer: Pointer) -> Log:
         """A log's text; a long one's end, and then a copy of all."""
@@ -95,7 +86,7 @@ class Files:
                 while chunk := stream.read(_CHUNK):
                     data = data[-_END_BYTES:] + chunk
         except (DamageFound, FileNotFoundError) as error:
-            return Log(name, reason=self._damage(stored, error))
+            return Log(name, reason=self.damage(stored, error))
         end = data[-_END_BYTES:].partition(b"\n")[2] or data[-_END_BYTES:]
         return Log(name, log_text(end), is_cut=True, copy=self.copy(pointer))
 
@@ -112,10 +103,36 @@ class Files:
         self.problems.append((4, f"{self.folder.full_name}: the file {pointer.sha256} is missing"))
         return None, "missing from the store"
 
-    def _damage(self, stored: StoredFile, error: DamageFound | FileNotFoundError) -> str:
+    def damage(self, stored: StoredFile, error: DamageFound | FileNotFoundError) -> str:
+        """Note the damage of a file; returns the reason to show."""
         text = error.message if isinstance(error, DamageFound) else f"{stored.file} is missing"
         self.problems.append((4, f"{self.folder.full_name}: {text}"))
         return "damaged in the store"
+
+
+class Files(ShownFiles):
+    """Copies what `folder` stores to `target`, the folder of a repository's pages."""
+
+    def __init__(self, folder: AnyFolder, target: Path) -> None:
+        super().__init__(folder)
+        self.target = target
+        self.count = 0
+
+    def place(self, stored: StoredFile, pointer: Pointer) -> Copy:
+        """The file's copy, made if it is not there. Raises OSError where the target's disk fails."""
+        name = file_name(stored.sha256, pointer.name)
+        place = self.target / FILES / name
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with place.open("wb") as out, stored.open() as stream:
+                    while chunk := stream.read(_CHUNK):
+                        out.write(chunk)
+            except (DamageFound, FileNotFoundError) as error:
+                place.unlink()
+                return Copy(pointer.name, pointer.size, reason=self.damage(stored, error))
+            self.count += 1
+        return Copy(pointer.name, place.stat().st_size, f"{FILES}/{name}")
 
 
 def file_name(sha256: str, name: str) -> str:

@@ -11,23 +11,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mirror.archive.code import Place, code_of, places_of
-from mirror.archive.files import SHOWN_BYTES_MAX, Copy, Files, Log
+from mirror.archive import views
+from mirror.archive.files import Files
 from mirror.archive.render import Renderer, duration
 from mirror.archive.search import SearchIndex
 from mirror.archive.text import one_line
-from mirror.bitbucket.readable import builds, discussions, tables
-from mirror.bitbucket.readable.parts import get, objects, string
-from mirror.bitbucket.readable.values import Comment, Pointer, Table
+from mirror.bitbucket.readable import discussions
+from mirror.bitbucket.readable.values import Comment
 from mirror.errors import DamageFound, MirrorError
 from mirror.git.comparison import Comparer
-from mirror.model import Json, JsonObject, dumps, name_to_json, time_text
+from mirror.model import Json, JsonObject, name_to_json, time_text
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, RepositoryFolder
 
 ROWS_PER_PAGE = 200
 _NUMBERED = re.compile(r"/(\d{1,18})\.json$")
-_JSON_MAX = 200_000
 
 
 @dataclass(frozen=True)
@@ -49,17 +47,6 @@ class Link:
     href: str
     title: str
     count: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A document as a table, and as it is. `lacking` says why there may be less than upstream has."""
-
-    id: str
-    title: str
-    table: Table
-    json: str
-    lacking: str = ""
 
 
 @dataclass
@@ -205,22 +192,15 @@ class Pages:
     ) -> Iterator[Row]:
         pins = self._pins()
         for path, document in self._objects(paths):
-            pull, number = discussions.pull_request(document), _number(path)
+            number = _number(path)
             pin = pins.get(int(number))
             if pin is not None and comparer is not None and comparer.commit(pin) is None:
                 text = f"{self.folder.full_name}: the head of pull request {number} is missing or damaged"
                 self.problems.append((4, text))
-            code = code_of(pull, comparer, pin)
-            patch = patch_text = None
-            if pull.patch is not None:
-                patch = self.files.copy(pull.patch)
-                patch_text = self.files.log("", pull.patch).text if pull.patch.size <= SHOWN_BYTES_MAX else ""
+            view = views.pull_request(document, number, pin, comparer, self.files)
+            pull = view["pull"]
             page = f"{number}{self.renderer.form.suffix}"
-            places: dict[str, Place] = places_of(pull, code, comparer)
-            self._page(
-                "pull-request", f"pull-requests/{page}", number=number, pull=pull, code=code, places=places,
-                patch=patch, patch_text=patch_text,
-            )  # fmt: skip
+            self._page("pull-request", f"pull-requests/{page}", **view)
             self.search.add(
                 f"{self.place}/pull-requests/{page}", f"Pull request #{number}", pull.title,
                 [pull.description.raw, pull.source.branch, *_texts(pull.threads),
@@ -264,10 +244,11 @@ class Pages:
 
     def _issue_rows(self, paths: Sequence[str]) -> Iterator[Row]:
         for path, document in self._objects(paths):
-            issue, number = discussions.issue(document), _number(path)
+            number = _number(path)
+            view = views.issue(document, number, self.files)
+            issue = view["issue"]
             page = f"{number}{self.renderer.form.suffix}"
-            attachments = [self.files.copy(one) for one in issue.attachments]
-            self._page("issue", f"issues/{page}", number=number, issue=issue, attachments=attachments)
+            self._page("issue", f"issues/{page}", **view)
             self.search.add(
                 f"{self.place}/issues/{page}", f"Issue #{number}", issue.title,
                 [issue.content.raw, *_texts(issue.comments)],
@@ -284,18 +265,14 @@ class Pages:
 
     def _commit_rows(self, paths: Sequence[str], comparer: Comparer | None) -> Iterator[Row]:
         for path, document in self._objects(paths):
-            remarks, name = discussions.commit_remarks(document), _stem(path)
+            name = _stem(path)
+            view = views.commit(document, name, comparer)
+            remarks, commit = view["remarks"], view["commit"]
             if not remarks:
                 continue
-            commit = comparer.commit(name) if comparer is not None else None
             subject = commit.message.partition("\n")[0] if commit is not None else ""
             page = f"{name}{self.renderer.form.suffix}"
-            reports = [_section(string(one, "title") or "Report", one) for one in remarks.reports]
-            annotations = [tables.table_of(objects(one, "annotations")) for one in remarks.reports]
-            self._page(
-                "commit", f"commits/{page}", hash=name, commit=commit, remarks=remarks,
-                reports=list(zip(reports, annotations, strict=True)),
-            )  # fmt: skip
+            self._page("commit", f"commits/{page}", **view)
             if remarks.comments:
                 self.search.add(
                     f"{self.place}/commits/{page}", f"Commit {name[:12]}", subject, _texts(remarks.comments)
@@ -312,20 +289,13 @@ class Pages:
 
     def _snippet_rows(self, paths: Sequence[str]) -> Iterator[Row]:
         for path, document in self._objects(paths):
-            snippet, name = discussions.snippet(document), _stem(path)
+            view, name = views.snippet(document, self.files), _stem(path)
+            snippet = view["snippet"]
             page = f"{name}{self.renderer.form.suffix}"
-            files = [(self.files.copy(one), self._text_of(one)) for one in snippet.files]
-            self._page("snippet", f"snippets/{page}", snippet=snippet, files=files)
+            self._page("snippet", f"snippets/{page}", **view)
             texts = [*_texts(snippet.comments), *(one.name for one in snippet.files)]
             self.search.add(f"{self.place}/snippets/{page}", "Snippet", snippet.title, texts)
             yield Row(page, snippet.id, snippet.title, "", (snippet.owner,), (snippet.updated,))
-
-    def _text_of(self, pointer: Pointer) -> str | None:
-        """A file's text; None where it is none, or too long to show."""
-        if pointer.size > SHOWN_BYTES_MAX:
-            return None
-        found = self.files.log("", pointer).text
-        return None if "\ufffd" in found else found
 
     # -- builds
 
@@ -337,13 +307,11 @@ class Pages:
 
     def _pipeline_rows(self, paths: Sequence[str]) -> Iterator[Row]:
         for path, document in self._objects(paths):
-            pipeline, number = builds.pipeline(document), _number(path)
+            number = _number(path)
+            view = views.pipeline(document, number, self.files)
+            pipeline = view["pipeline"]
             page = f"{number}{self.renderer.form.suffix}"
-            logs: list[list[Log]] = [
-                [self.files.log(name, pointer) for name, pointer in step.logs] for step in pipeline.steps
-            ]
-            steps = list(zip(pipeline.steps, logs, strict=True))
-            self._page("pipeline", f"pipelines/{page}", number=number, pipeline=pipeline, steps=steps)
+            self._page("pipeline", f"pipelines/{page}", **view)
             failed = [case.name for step in pipeline.steps for case in step.cases if case.reasons]
             self.search.add(
                 f"{self.place}/pipelines/{page}", f"Pipeline #{number}", pipeline.branch,
@@ -354,26 +322,13 @@ class Pages:
             yield Row(page, number, name, pipeline.state, cells, (pipeline.created,))
 
     def _deployments(self, documents: dict[str, list[str]]) -> None:
-        paths = [*documents.get("environments", []), *documents.get("deployments", [])]
-        if not paths:
-            return
-        environments, names, variables = [], {}, []
-        for _, document in self._objects(documents.get("environments", [])):
-            environment = get(document, "environment")
-            name = string(environment, "name") or "Environment"
-            names[string(environment, "uuid")] = name
-            environments.append(environment)
-            if objects(document, "variables"):
-                variables.append(_section(f"Variables of {name}", objects(document, "variables")))
-        deployments = [get(one, "deployment") for _, one in self._objects(documents.get("deployments", []))]
-        for one in deployments:
-            place = get(one, "environment")
-            if isinstance(place, dict):
-                place.setdefault("name", names.get(string(place, "uuid"), ""))
-        sections = [_section("Deployments", deployments), _section("Environments", environments), *variables]
-        self._page(
-            "sections", f"deployments{self.renderer.form.suffix}", title="Deployments", sections=sections
-        )
+        environments, deployed = documents.get("environments", []), documents.get("deployments", [])
+        if environments or deployed:
+            found = (
+                [one for _, one in self._objects(environments)],
+                [one for _, one in self._objects(deployed)],
+            )
+            self._page("sections", f"deployments{self.renderer.form.suffix}", **views.deployments(*found))
 
     # -- the rest
 
@@ -387,15 +342,10 @@ class Pages:
     def _downloads(self, documents: dict[str, list[str]]) -> None:
         if "downloads.json" not in documents:
             return
-        several = objects(self._read("downloads.json"))
-        copies: list[tuple[Copy, str]] = []
-        for one in several:
-            content = get(one, "_content")
-            name = string(one, "name") or string(content, "name")
-            found = Pointer(name, string(content, "sha256") or None, get(content, "size") or 0)
-            copies.append((self.files.copy(found), discussions.created(one)))
+        view = views.downloads(self._read("downloads.json"), self.files)
+        copies = view["copies"]
         page = f"downloads{self.renderer.form.suffix}"
-        self._page("downloads", page, title="Downloads", copies=copies)
+        self._page("downloads", page, **view)
         if copies:
             names = [one.name for one, _ in copies]
             self.search.add(f"{self.place}/{page}", "Downloads", ", ".join(names[:3]), names)
@@ -404,25 +354,11 @@ class Pages:
         paths = [*documents.get("settings", []), *documents.get("projects", [])]
         if not paths:
             return
-        parts = self._read("settings/_parts.json") if "settings/_parts.json" in paths else None
-        sections = []
-        for path in paths:
-            if path == "settings/_parts.json":
-                continue
-            document = self._read(path)
-            if document is None:
-                continue
-            name = _stem(path)
-            mark = get(parts, name.replace("-", "_"))
-            title = name.replace("-", " ").capitalize()
-            prefix = "Project: " if path.startswith("projects/") else ""
-            sections.append(_section(prefix + title, document, string(mark, "state")))
+        read = [(path, self._read(path)) for path in paths]
+        view = views.settings([(path, document) for path, document in read if document is not None])
+        sections = view["sections"]
         page = f"settings{self.renderer.form.suffix}"
-        missing = [
-            (str(name).replace("_", " "), string(mark, "state"), string(mark, "reason"))
-            for name, mark in (parts.items() if isinstance(parts, dict) else ())
-        ]
-        self._page("sections", page, title="Settings", sections=sections, missing=missing)
+        self._page("sections", page, **view)
         cells = (cell for one in sections for row in one.table.rows for cell in row)
         titles = [one.title for one in sections]
         self.search.add(f"{self.place}/{page}", "Settings", "Settings", [*titles, *cells])
@@ -473,11 +409,3 @@ def _texts(comments: Sequence[Comment]) -> list[str]:
         found.append(one.text.raw)
         waiting += reversed(one.replies)
     return found
-
-
-def _section(title: str, document: Json, lacking: str = "") -> Section:
-    text = dumps(document).decode("utf-8")
-    if len(text) > _JSON_MAX:
-        text = text[:_JSON_MAX] + "\n…"
-    name = re.sub(r"[^a-z0-9]+", "-", one_line(title).lower()).strip("-") or "section"
-    return Section(name, title, tables.table_of(document), text, lacking)

@@ -70,17 +70,32 @@ class Renderer:
         return made.encode("utf-8", "replace")
 
 
+def html_environment(*folders: Path) -> Environment:
+    """The environment of HTML templates, looked for in `folders` first and then among those of the archive.
+
+    Every value is escaped, and its control characters are replaced, unless `text` made it safe.
+    """
+    made = _plain_environment(FileSystemLoader([*folders, TEMPLATES]), is_html=True)
+    made.filters |= _HTML_FILTERS
+    return made
+
+
 @cache
 def _environment(name: str) -> Environment:
-    is_html = name == HTML.name
-    loader: BaseLoader = FileSystemLoader(TEMPLATES)
+    if name == HTML.name:
+        return html_environment()
+    made = _plain_environment(FileSystemLoader(TEMPLATES), is_html=False)
+    made.filters |= _MARKDOWN_FILTERS
+    return made
+
+
+def _plain_environment(loader: BaseLoader, *, is_html: bool) -> Environment:
     made = Environment(
         loader=loader,
         autoescape=is_html,  # noqa: S701 - `_markdown_value` escapes what goes into Markdown
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, auto_reload=False, finalize=_html_value if is_html else _markdown_value,
     )  # fmt: skip
-    made.filters |= _HTML_FILTERS if is_html else _MARKDOWN_FILTERS
     made.filters |= {"size": size, "duration": duration, "line": texts.one_line, "tone": tone, "word": word}
     return made
 
