@@ -6,7 +6,7 @@ Rooms import the names from here: `from mirror.model import Repository, Snapshot
 from mirror.model.canonical import Json, JsonObject, NotCanonical, Number, dumps, loads
 from mirror.model.dotted import picked, value_at, with_value
 from mirror.model.pointers import pointers
-from mirror.model.ports import Clock, NoProgress, Progress, Use, UseJournal
+from mirror.model.ports import DONE, LATER, Clock, NoProgress, Progress, Use, UseJournal
 from mirror.model.repositories import (
     Head,
     RefChange,
@@ -41,10 +41,10 @@ from mirror.model.snapshots import (
 )
 
 __all__ = [
-    "Clock", "Finding", "Head", "Json", "JsonObject", "NoProgress", "NotCanonical", "Number",
-    "Outcome", "Part", "PartState", "Problem", "Progress", "RefChange", "Refs", "Repository", "Run",
-    "RunEntry", "RunKind", "Selector", "Snapshot", "Use", "UseJournal", "Verified", "Workspace", "dumps",
-    "is_hash", "is_snapshot_id", "is_uuid", "loads", "name_from_json", "name_to_json", "picked",
-    "pointers", "run_time", "snapshot_id", "snapshot_time", "time_from_text", "time_text", "value_at",
-    "with_value",
+    "DONE", "LATER", "Clock", "Finding", "Head", "Json", "JsonObject", "NoProgress",
+    "NotCanonical", "Number", "Outcome", "Part", "PartState", "Problem", "Progress", "RefChange", "Refs",
+    "Repository", "Run", "RunEntry", "RunKind", "Selector", "Snapshot", "Use", "UseJournal", "Verified",
+    "Workspace", "dumps", "is_hash", "is_snapshot_id", "is_uuid", "loads", "name_from_json", "name_to_json",
+    "picked", "pointers", "run_time", "snapshot_id", "snapshot_time", "time_from_text", "time_text",
+    "value_at", "with_value",
 ]  # fmt: skip

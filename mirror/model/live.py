@@ -27,7 +27,8 @@ class Picture:
 
     `done` of `total` subjects are finished (`total` None: not known yet). `objects`, `bytes` and `requests`
     are what the run has received and sent; `requests_left` is what the hour's budget still has. `seconds`
-    have passed; `seconds_left` is an estimate, None where there is no honest one.
+    have passed; `seconds_left` is an estimate, None where there is no honest one. `waiting` is for how many
+    more seconds the rate limit holds requests back, where it does.
     """
 
     activities: tuple[Activity, ...] = ()
@@ -39,6 +40,7 @@ class Picture:
     requests_left: int | None = None
     seconds: float = 0.0
     seconds_left: float | None = None
+    waiting: float | None = None
 
 
 @dataclass(frozen=True)

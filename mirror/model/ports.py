@@ -5,7 +5,7 @@ Only the edges (`cli`, `daemon`) implement them; tests have their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -47,19 +47,62 @@ class UseJournal(Protocol):
         ...
 
 
+# Stages that end the work on a subject: for good, or until its next turn in the same run.
+DONE, LATER = "done", "later"
+
+
 class Progress(Protocol):
-    """Receives the progress of long work. Cheap to call often."""
+    """Receives the progress of long work. Cheap to call often, and from any thread."""
 
     def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
         """`subject` (such as a repository's full name) is at `stage`, with counts if they are known.
 
-        The stage `done` ends the subject.
+        The stage `DONE` ends the subject; `LATER` says that it goes on after others had their turn.
         """
+        ...
+
+    def expect(self, costs: Mapping[str, float], *, more: bool = False) -> None:
+        """These subjects will be worked on, each with its likely cost in any unit, the same for all.
+
+        With `more` others follow that are not known yet, so nobody can say how much there is in all.
+        """
+        ...
+
+    def received(self, objects: int, size: int) -> None:
+        """So many more git objects and bytes were received, or read where the work is to read."""
+        ...
+
+    def requested(self, requests: int, left: int | None, limit: int | None) -> None:
+        """So many more requests were sent to the API. `left` may be sent now, and `limit` in an hour; None
+        where that is not known."""
+        ...
+
+    def due(self, requests: int) -> None:
+        """So many requests are known to be needed still."""
+        ...
+
+    def wait(self, subject: str, seconds: float) -> None:
+        """`subject` (such as the rate limit) lets requests go on in so many seconds. `DONE` ends it."""
         ...
 
 
 class NoProgress:
-    """A Progress that ignores all reports."""
+    """A Progress that ignores everything."""
 
     def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
-        """Ignore the report."""
+        """Ignore it."""
+
+    def expect(self, costs: Mapping[str, float], *, more: bool = False) -> None:
+        """Ignore it."""
+
+    def received(self, objects: int, size: int) -> None:
+        """Ignore it."""
+
+    def requested(self, requests: int, left: int | None, limit: int | None) -> None:
+        """Ignore it."""
+
+    def due(self, requests: int) -> None:
+        """Ignore it."""
+
+    def wait(self, subject: str, seconds: float) -> None:
+        """Ignore it."""

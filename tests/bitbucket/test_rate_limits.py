@@ -16,7 +16,7 @@ from mirror.bitbucket.client.budget import HOUR, Budget
 from mirror.bitbucket.endpoints import REPOSITORY
 from mirror.bitbucket.failures import RateLimited
 from mirror.http.headers import rate_limit_from_headers, wait_from_headers
-from mirror.model import Use, UseJournal
+from mirror.model import NoProgress, Use, UseJournal
 from tests.auth.helpers import BEGAN
 from tests.bitbucket.helpers import API, FakeClock, Server, client_for, token
 
@@ -366,7 +366,7 @@ async def test_waiting_is_seen() -> None:
     clock = FakeClock()
     seen: list[tuple[str, str]] = []
 
-    class Watcher:
+    class Watcher(NoProgress):
         def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
             seen.append((subject, stage))
 

@@ -18,7 +18,7 @@ from mirror.errors import UsageError
 from mirror.git.mirrors.clone import CopyJob, copy
 from mirror.git.pack.limits import DEFAULT_LIMITS
 from mirror.git.refs import read_refs
-from mirror.model import Selector
+from mirror.model import NoProgress, Selector
 from mirror.store.reading.snapshots import SnapshotReader
 from tests.extract.made import Made, blob, commit, tree
 from tests.git.backend import git, need_git
@@ -84,7 +84,7 @@ def run(*words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-class At:
+class At(NoProgress):
     """Runs an action at the `step`th progress report of a reader, and only then."""
 
     def __init__(self, step: int, do: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mirror import browse, prune, restore
 from mirror.errors import UsageError
-from mirror.model import Selector
+from mirror.model import NoProgress, Selector
 from tests.e2e.helpers import mirror
 from tests.place import Place
 
@@ -105,7 +105,7 @@ async def test_two_repositories_of_one_name_come_both(place: Place, tmp_path: Pa
         assert len(names) == 2 and all(name.startswith("billing~") for name in names)
 
 
-class Watching:
+class Watching(NoProgress):
     """Records what is beside a target during a write, and can fail."""
 
     def __init__(self, target: Path, *, failing: bool = False) -> None:

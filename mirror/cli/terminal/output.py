@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mirror import logs
+from mirror.model import NoProgress
 from mirror.model.words import label
 
 if TYPE_CHECKING:  # rich is imported for terminals only: it costs more than most commands
@@ -142,7 +143,7 @@ _STYLES = {
 }  # fmt: skip
 
 
-class TerminalProgress:
+class TerminalProgress(NoProgress):
     """A progress display on a terminal; elsewhere it shows nothing. A context manager."""
 
     def __init__(self, *, show: bool) -> None:
