@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from mirror.config import Config, Every, Trigger
 from mirror.config.crontab import parse
-from mirror.daemon.schedule import Kind, triggers
+from mirror.daemon.jobs import Kind
+from mirror.daemon.schedule import triggers
 from mirror.model import time_text
 from mirror.notify.conditions import Condition, Event, Report
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.base import BaseTrigger
@@ -11,8 +10,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from mirror.config import Config, Every, Trigger
 from mirror.config.crontab import Crontab, parse
-
-Kind = Literal["backup", "verify", "prune", "drill"]
+from mirror.daemon.jobs import Kind
 
 
 def triggers(config: Config) -> tuple[tuple[Kind, Trigger | None], ...]:

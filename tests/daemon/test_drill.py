@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from mirror import drill
+from mirror.bitbucket.client.budget import Budget
 from mirror.browse import status
 from mirror.config import load_text
+from mirror.daemon.jobs import KINDS, Means
 from mirror.daemon.schedule import triggers
-from mirror.daemon.service import _Service
 from mirror.drill import Drilled
 from mirror.drill.results import DrillResult
 from mirror.model import Problem
@@ -36,7 +37,8 @@ def test_a_drill_that_is_due_is_recorded(tmp_path: Path, monkeypatch: pytest.Mon
         return Drilled(result.run("20261123t020000z-abcdef", [], clock.now(), clock.now()), result)
 
     monkeypatch.setattr(drill, "run", rehearse)
-    done = asyncio.run(_Service(config, lambda: config, clock, {})._work("drill", config))
+    means = Means(config, clock, {}, Budget(clock))
+    done = asyncio.run(KINDS["drill"].work(means, config))
     assert done.exit_code == 4
     last = status(config.store).last_drill
     assert last is not None and last["problems"] == ["1 difference"]

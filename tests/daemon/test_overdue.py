@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mirror.config import Config, load_text
+from mirror.daemon.jobs import Kind
 from mirror.daemon.overdue import overdue_report
-from mirror.daemon.schedule import Kind
 
 START = datetime(2026, 11, 27, 1, 30, tzinfo=UTC)  # a Friday
 

@@ -11,11 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mirror.config import Config, load_text
+from mirror.daemon.jobs import KINDS, Means
 from mirror.daemon.service import _Service
 from mirror.model import Run
 from mirror.simulator import Fault, Simulator, World
@@ -232,7 +235,7 @@ def test_where_bitbucket_cannot_be_reached_it_is_ready_and_says_so(tmp_path: Pat
 def test_verify_and_drill_run_beside_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[str] = []
 
-    async def work(kind: str, config: Config) -> Run:
+    async def work(kind: str, means: Means, config: Config) -> Run:
         began.append(kind)
         if kind == "drill":
             both.set()
@@ -241,12 +244,12 @@ def test_verify_and_drill_run_beside_a_backup(tmp_path: Path, monkeypatch: pytes
 
     async def story() -> None:
         service = _Service(config, lambda: config, FakeClock(), {})
-        monkeypatch.setattr(service, "_work", work)
-        for kind in ("backup", "prune", "verify", "drill"):
-            await service._due(kind)
+        for kind, made in list(KINDS.items()):
+            monkeypatch.setitem(KINDS, kind, replace(made, work=partial(work, kind)))
+            service.runner.due(kind)
         await asyncio.wait_for(both.wait(), 60)
-        await service._end()
-        assert began == ["backup", "verify", "drill"]
+        await service.end()
+        assert sorted(began) == ["backup", "drill", "verify"]
 
     both = asyncio.Event()
     config = load_text(BASE + "schedule: {backup: every 4h}\n", "config.yaml", folder=tmp_path)

@@ -17,10 +17,12 @@ from mirror.browse import figures as room
 from mirror.browse.figures import figures
 from mirror.browse.status import RepositoryStatus, Status, WorkspaceStatus
 from mirror.config import Config, load_text
+from mirror.daemon.jobs import KINDS
 from mirror.daemon.service import _Service
 from mirror.errors import Locked
 from mirror.metrics import textfile
 from mirror.metrics.definitions import BACKUP_GOOD, METRICS, Sample
+from mirror.model import Run
 from mirror.store.reading.run_history import FailureStreak
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
@@ -148,12 +150,12 @@ def test_a_command_by_hand_writes_it(config: Config, tmp_path: Path, kind: str) 
 async def test_the_daemon_writes_it_after_each_run(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def work(*_: object) -> object:
+    async def work(*_: object) -> Run:
         raise Locked("another process backs up")
 
     create_or_open(config.store, now=MADE).close()
     service = _Service(config, lambda: config, FakeClock(), {})
-    monkeypatch.setattr(service, "_work", work)
-    await service._job("backup")
-    await service._end()
+    monkeypatch.setitem(KINDS, "backup", replace(KINDS["backup"], work=work))
+    await service.runner.run("backup")
+    await service.end()
     assert read((tmp_path / "mirror.prom").read_text())["mirror_store_damage",] == 0

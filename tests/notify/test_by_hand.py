@@ -6,13 +6,16 @@ import asyncio
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mirror.config import load
+from mirror.daemon.jobs import KINDS
 from mirror.daemon.service import _Service
 from mirror.errors import NoStore
+from mirror.model import Run
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
 from tests.clock import FakeClock
@@ -91,12 +94,12 @@ async def test_the_daemon_goes_on_while_servers_hang(
 ) -> None:
     runs = 0
 
-    async def work(*_: object) -> object:
+    async def work(*_: object) -> Run:
         nonlocal runs
         runs += 1
         raise NoStore("the disk is not mounted")
 
-    monkeypatch.setattr(service, "_work", work)
+    monkeypatch.setitem(KINDS, "backup", replace(KINDS["backup"], work=work))
     monkeypatch.setattr("mirror.daemon.service.NOTICES_STOP_SECONDS", 0.5)
     with Receiver(is_slow=True) as hook, Healthchecks(is_slow=True) as checks:
         write_secret(tmp_path, "mail", f"json://127.0.0.1:{hook.port}/")
@@ -104,10 +107,10 @@ async def test_the_daemon_goes_on_while_servers_hang(
         write_secret(tmp_path, "ping", checks.url)
         began = time.monotonic()
         for _ in range(3):
-            await service._job("backup")
+            await service.runner.run("backup")
         assert (runs, time.monotonic() - began < 1) == (3, True)
         await asyncio.sleep(0.2)
-        await service._end()
+        await service.end()
         assert time.monotonic() - began < 4
         assert "start" in checks.signals
 
@@ -118,9 +121,9 @@ async def test_the_daemon_tells_what_is_overdue(service: _Service, tmp_path: Pat
             write_secret(tmp_path, name, f"json://127.0.0.1:{hook.port}/")
         assert isinstance(service._clock, FakeClock)
         service._clock.elapsed += 8 * 3600 + 1
-        await service._look()
-        await service._look()
-        await service._notices.finish()
+        service.look()
+        service.look()
+        await service.notices.finish()
         assert [json.loads(body)["message"].splitlines()[0] for _, body in hook.got] == 2 * [
             "- backup is overdue: none has ended since 2026-11-23T02:00:00Z"
         ]

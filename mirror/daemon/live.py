@@ -1,0 +1,62 @@
+"""What the running service tells its listeners: the port `mirror.model.live.Live`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from mirror.daemon.jobs import Means
+from mirror.daemon.overdue import overdue_report
+from mirror.daemon.schedule import describe, triggers
+from mirror.daemon.state import State
+from mirror.daemon.timetable import Timetable
+from mirror.model.live import BudgetLeft, HooksState, NextJob, RunningJob
+
+
+class ServiceLive:
+    """Reads the service's own state; never the store."""
+
+    def __init__(self, means: Means, state: State, timetable: Timetable) -> None:
+        self._means, self._state, self._timetable = means, state, timetable
+
+    def since(self) -> datetime:
+        """When the service started."""
+        return self._state.since
+
+    def running(self) -> Sequence[RunningJob]:
+        """The jobs that run now."""
+        return [RunningJob(kind, None, since) for kind, since in list(self._state.running.items())]
+
+    def following(self) -> Sequence[NextJob]:
+        """The jobs of the schedule."""
+        times, overdue = self._timetable.next_times(), self._overdue()
+        return [
+            NextJob(kind, None, times.get(kind), describe(trigger), kind in overdue)
+            for kind, trigger in triggers(self._means.config)
+            if trigger is not None
+        ]
+
+    def budget(self) -> Sequence[BudgetLeft]:
+        """The hour's requests of each credential."""
+        return ()
+
+    def hooks(self) -> HooksState | None:
+        """What hooks did; None where there are none."""
+        return None
+
+    def not_ready(self) -> Sequence[str]:
+        """Why the service is not ready; empty where it is."""
+        trouble = self._state.trouble
+        closed = [] if trouble is None else [f"the listeners failed: {trouble}"]
+        return [*closed, *self._overdue().values()]
+
+    def _overdue(self) -> dict[str, str]:
+        """By job, what is said of it where it is overdue."""
+        report = overdue_report(
+            self._means.config,
+            self._means.clock.now(),
+            since=self._state.since,
+            ended=self._state.ended,
+            running=self._state.running,
+        )
+        return {one.key: one.text for one in report.conditions}
