@@ -45,21 +45,6 @@ def on_terminal(*words: str, columns: int = 60, program: str = "") -> str:
     return data.decode()
 
 
-async def test_no_word_is_broken_at_60_columns(place: Place) -> None:
-    await place.run()
-    text = on_terminal("status", "--store", str(place.config.store))
-    lines = CONTROLS.sub("", text).replace("\r", "").splitlines()
-    [taken] = {tag for one in place.store().repositories() for tag in one.metadata.tags()}
-    assert lines.count(f"  last snapshot: {taken}") == 4, text
-    assert {"acme/website", "acme/handbook"} <= set(lines)
-
-
-async def test_a_table_stays_a_table_where_there_is_room(place: Place) -> None:
-    await place.run("acme/website")
-    text = on_terminal("status", "--store", str(place.config.store), columns=200)
-    assert re.search(r"REPOSITORY +STATE +LAST SNAPSHOT", CONTROLS.sub("", text))
-
-
 PROGRESS = """
 import sys, time
 from mirror import logs

@@ -9,6 +9,7 @@ from mirror.cli.commands.browse import show_out_of_reach
 from mirror.cli.commands.notices import notices
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
+from mirror.cli.terminal.table import Column, Fit
 from mirror.model import Outcome, Run, RunEntry, name_to_json
 from mirror.model.words import label_first_word, meaning_of, state_label
 from mirror.store.reading.reader import Store
@@ -65,9 +66,10 @@ def _show(context: Context, run: Run, config: Config) -> None:
             out.line(f"  {entry.full_name}")
     elif repositories:
         out.table(
-            ("REPOSITORY", "OUTCOME", "SNAPSHOT", "WHAT CHANGED"),
+            (Column("REPOSITORY", Fit.SHORTEN), Column("OUTCOME"), Column("SNAPSHOT"),
+             Column("WHAT CHANGED", Fit.WRAP)),
             [(e.full_name, state_label(e.outcome), e.snapshot or "-", _changes(e)) for e in repositories],
-        )
+        )  # fmt: skip
     _show_problems(out, run)
     for now, name in run.facts.get("renamed", {}).items():
         out.line(f"The workspace {name} is called {now} now: correct its name in the configuration.")

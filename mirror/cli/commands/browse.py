@@ -12,6 +12,7 @@ from mirror import browse
 from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
+from mirror.cli.terminal.table import Column, Fit
 from mirror.errors import UsageError, worst
 from mirror.model import JsonObject, dumps, time_from_text, time_text
 from mirror.model.words import counted, label, label_first_word, size, state_label
@@ -34,7 +35,15 @@ async def run_status(context: Context) -> int:
     warnings = context.expiring(context.config_if_any())
     out.document({**found.to_json(), **stale, "exit_code": worst(codes), "warnings": warnings})
     out.table(
-        ("REPOSITORY", "STATE", "LAST SNAPSHOT", "LAST CONFIRMED", "SNAPSHOTS", "SIZE", "MISSING"),
+        (
+            Column("REPOSITORY", Fit.SHORTEN),
+            Column("STATE"),
+            Column("LAST SNAPSHOT"),
+            Column("LAST CONFIRMED", drop=1),
+            Column("SNAPSHOTS", drop=3, is_number=True),
+            Column("SIZE", drop=2, is_number=True),
+            Column("MISSING", Fit.WRAP),
+        ),
         [
             (
                 one.name,
@@ -138,7 +147,12 @@ async def run_snapshots(context: Context) -> int:
     name, found = await asyncio.to_thread(browse.snapshots, context.store(), context.selector())
     context.out.document({"name": name, "snapshots": [one.to_json() for one in found]})
     context.out.table(
-        ("SNAPSHOT", "SEQUENCE", "STATE", "HOLDS"),
+        (
+            Column("SNAPSHOT"),
+            Column("SEQUENCE", drop=1, is_number=True),
+            Column("STATE"),
+            Column("HOLDS", Fit.WRAP),
+        ),
         [
             (
                 one.id,

@@ -28,7 +28,7 @@ async def run_init(context: Context) -> int:
         return 0
     out.line(f"Created a store at {path}.")
     for text in _next_steps(context, path):
-        out.line(text)
+        out.command(text)
     return 0
 
 

@@ -11,6 +11,7 @@ from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
 from mirror.cli.system import person
 from mirror.cli.terminal.confirm import confirm
+from mirror.cli.terminal.table import Column, Fit
 from mirror.model import Outcome, Run, RunEntry
 from mirror.model.words import meaning_of, size, state_label
 
@@ -52,11 +53,12 @@ def _show_prune(context: Context, run: Run) -> None:
             continue
         out.line(f"{entry.full_name}: {_result(run, entry)}", style="bold" if dropped else "")
         out.table(
-            ("  SNAPSHOT", "", "BECAUSE"),
+            (Column("SNAPSHOT"), Column(""), Column("BECAUSE", Fit.WRAP)),
             [
-                (f"  {one['snapshot']}", "keep" if one["keep"] else "drop", ", ".join(one["reasons"]))
+                (one["snapshot"], "keep" if one["keep"] else "drop", ", ".join(one["reasons"]))
                 for one in entry.facts["decisions"]
             ],
+            indent=2,
         )
     _show_problems(context, run)
     done = "would be removed" if run.facts.get("dry_run") else "removed"

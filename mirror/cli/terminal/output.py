@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mirror import logs
+from mirror.cli.terminal.cells import width_of, wrapped
+from mirror.cli.terminal.table import Column, Layout, fitting, lines_of, natural
 from mirror.model import NoProgress
 from mirror.model.words import label
 
@@ -24,6 +25,17 @@ def plain(text: object) -> str:
     """Text that is safe on a terminal: control characters replaced, secrets redacted."""
     clean = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in str(text))
     return logs.redact(clean)
+
+
+def _hanging(line: str, width: int) -> list[str]:
+    """A line in the width of a terminal: broken between words, its further lines indented."""
+    if width_of(line) <= width:
+        return [line]
+    indent = len(line) - len(line.lstrip())
+    hang = indent + 2
+    first, *rest = wrapped(line, width - indent, folds=False)
+    rest = wrapped(" ".join(rest), width - hang, folds=False) if rest else []
+    return [" " * indent + first, *(" " * hang + part for part in rest)]
 
 
 class Output:
@@ -52,21 +64,28 @@ class Output:
         return sys.stdout.isatty()
 
     def line(self, text: object = "", style: str = "") -> None:
-        """One line for people."""
+        """One line for people, which a terminal breaks between words. A name in it may have line ends, with
+        which it would look like another line: they become spaces."""
         if self.as_json:
             return
+        line = " ".join(plain(text).splitlines())
         if not self.is_terminal:
-            self.raw(plain(text))
+            self.raw(line)
             return
         from rich.text import Text
 
-        self._console.print(Text(plain(text), style=style))
+        for part in _hanging(line, self._console.width):
+            self._console.print(Text(part, style=style))
+
+    def command(self, text: str) -> None:
+        """A command for people to copy: on one line, however long."""
+        if not self.as_json:
+            self.raw(plain(text))
 
     def lines(self, texts: Iterable[str], style: str = "") -> None:
-        """Lines for people. A name in one of them may have line ends, with which it would look like another
-        line."""
+        """Lines for people."""
         for text in texts:
-            self.line(" ".join(text.splitlines()), style=style)
+            self.line(text, style=style)
 
     def warnings(self, texts: Iterable[str]) -> None:
         """Warnings for people, one line each."""
@@ -92,50 +111,49 @@ class Output:
                 json.dumps({"schema": 1, **data}, indent=2, sort_keys=True, default=float) + "\n"
             )
 
-    def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """A table: in colour on a terminal, in plain columns elsewhere."""
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
+        """A table. A terminal shows what fits (see `table.fitting`); elsewhere nothing is left out or cut."""
         if self.as_json:
             return
-        cells = [[plain(cell) for cell in row] for row in rows]
-        widths = [max(len(row[i]) for row in [list(headings), *cells]) for i in range(len(headings))]
+        headings = [one.heading for one in columns]
+        cells = [[" ".join(plain(cell).split()) for cell in row] for row in rows]
         if not self.is_terminal:
-            for row in [list(headings), *cells]:
-                padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-                self.raw("  ".join(padded).rstrip())
-        elif sum(widths[:-1]) + _GAP * len(widths[:-1]) + min(widths[-1], _TEXT_LEAST) <= self._console.width:
-            self._columns(headings, cells)
-        else:
+            layout = natural(columns, cells)
+            for row in [headings, *cells]:
+                self.raw((" " * indent + "".join(lines_of(columns, row, layout)[0])).rstrip())
+            return
+        found = fitting(columns, cells, self._console.width - indent)
+        if found is None:
             self._blocks(headings, cells)
+            return
+        self._row(columns, headings, found, indent, "bold")
+        for row in cells:
+            self._row(columns, row, found, indent)
+        if found.dropped:
+            self.line(f"(a wider terminal also shows {', '.join(found.dropped).lower()}; --json has all)")
 
-    def _columns(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-        """A table on a terminal; a long last column is wrapped between words."""
-        from rich.table import Table
+    def _row(
+        self, columns: Sequence[Column], row: Sequence[str], layout: Layout, indent: int, style: str = ""
+    ) -> None:
+        """One row of a table on a terminal."""
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-        for heading in headings[:-1]:
-            table.add_column(heading, no_wrap=True)
-        table.add_column(headings[-1], overflow="fold")
-        for row in cells:
-            table.add_row(*[Text(cell, style=_STYLES.get(cell, "")) for cell in row])
-        self._console.print(table, soft_wrap=False)
+        styles = [style or _STYLES.get(row[i], "") for i in layout.shown]
+        for line in lines_of(columns, row, layout):
+            text = Text.assemble(" " * indent, *zip(line, styles, strict=True))
+            text.rstrip()
+            self._console.print(text)
 
     def _blocks(self, headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-        """A table that is wider than the terminal: one block for each row, one line for each column."""
+        """A table on a terminal that is too narrow for it: one block for each row, one line for each
+        column."""
         for row in cells:
             self.line(row[0], style="bold")
             for heading, cell in zip(headings[1:], row[1:], strict=True):
                 lead = f"  {heading.lower()}: " if heading else "  "
-                text = textwrap.fill(
-                    cell, max(self._console.width, len(lead) + 20), initial_indent=lead,
-                    subsequent_indent="    ", break_long_words=False, break_on_hyphens=False,
-                )  # fmt: skip
-                self.line(text, style=_STYLES.get(cell, ""))
+                self.line(lead + cell, style=_STYLES.get(cell, ""))
 
 
-# Columns between two cells, and the least width of the last column.
-_GAP = 2
-_TEXT_LEAST = 24
 _STYLES = {
     "saved": "green", "unchanged": "green", "ok": "green", "complete": "green",
     "partial": "yellow", "not listed": "yellow", "in no list": "yellow", "warn": "yellow", "locked": "yellow",
