@@ -30,6 +30,13 @@ def share(text: str) -> Fraction:
     return found
 
 
+def user(text: str) -> str:
+    """The name of a user of this machine, as systemd accepts it."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} should be the name of a user")
+    return text
+
+
 def port(text: str) -> int:
     """A port."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:

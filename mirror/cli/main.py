@@ -43,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "completion": "program.run_completion",
     "version": "program.run_version",
     "simulator": "simulator.run_simulator",
+    "systemd": "systemd.run_systemd",
 }
 
 

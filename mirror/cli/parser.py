@@ -347,6 +347,7 @@ def _add_service(commands: _Commands) -> None:
         type=Path,
         help="save redacted responses of the endpoints in use, for tests",
     )
+    _add_systemd(commands)
     config = commands.add("config", "check or show the configuration", "config check", "config schema")
     config.add_argument("action", choices=("check", "schema", "show"), help="what to do")
     completion = commands.add("completion", "print a shell's completion script", "completion bash")
@@ -369,6 +370,26 @@ def _add_service(commands: _Commands) -> None:
     demo.add_argument(
         "--keep", action="store_true", help="keep the store and the simulator running for inspection"
     )
+
+
+def _add_systemd(commands: _Commands) -> None:
+    systemd = commands.add(
+        "systemd",
+        "install the systemd units, and what the configuration needs beyond them",
+        "systemd install --dry-run",
+        "systemd install",
+    )
+    systemd.add_argument("action", choices=("install",), help="what to do")
+    systemd.add_argument(
+        "--user", metavar="NAME", type=arguments.user, default="mirror",
+        help="the user as whom the services run (default: mirror)",
+    )  # fmt: skip
+    root = systemd.add_argument(
+        "--root", metavar="DIR", type=Path, default=Path("/"),
+        help="install into the system below this folder, such as an image",
+    )  # fmt: skip
+    root.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    systemd.add_argument("--dry-run", action="store_true", help="print what would be written; write nothing")
 
 
 def completion(shell: str) -> str:
