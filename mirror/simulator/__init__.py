@@ -6,8 +6,9 @@ that it is there to test.
 
 from mirror.simulator.app import EVERY_SCOPE, LoggedRequest
 from mirror.simulator.faults import Fault
+from mirror.simulator.hooks.faults import HookFaults
 from mirror.simulator.server import Simulator
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.world import World
 
-__all__ = ["EVERY_SCOPE", "Fault", "LoggedRequest", "Simulator", "Switches", "World"]
+__all__ = ["EVERY_SCOPE", "Fault", "HookFaults", "LoggedRequest", "Simulator", "Switches", "World"]

@@ -36,6 +36,7 @@ from mirror.simulator.git.lfs import LfsApp
 from mirror.simulator.rate_limits import RateLimits
 from mirror.simulator.read_write_lock import ReadWriteLock
 from mirror.simulator.responses import error_response, json_response
+from mirror.simulator.stale import StaleAnswers
 from mirror.simulator.storage import stored
 from mirror.simulator.switches import Switches
 from mirror.simulator.world.people import Token
@@ -85,6 +86,7 @@ class App:
         self.requests: list[LoggedRequest] = []
         self._request_numbers = itertools.count(1)
         self._lock = ReadWriteLock()
+        self.stale = StaleAnswers()
         self.api = self.git = self.storage = ""
         self.lfs = LfsApp(world, switches, lambda: (self.git, self.storage))
         self._git_app = GitApp(world, switches, self.sign_in, self.limits, self.lfs)
@@ -131,7 +133,10 @@ class App:
 
             def respond_locked() -> tuple[Response, str | None]:
                 with lock():
-                    return respond(request, raw, body, fault)
+                    response, identity = respond(request, raw, body, fault)
+                    if self.switches.hooks_precede_changes and not _writes(request):
+                        response = self.stale.answer(request, raw, body, response)
+                    return response, identity
 
             response, identity = await asyncio.to_thread(respond_locked)
         else:

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +17,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mirror.simulator.app import App, LoggedRequest
 from mirror.simulator.faults import Fault, Faults
+from mirror.simulator.hooks.faults import HookFaults
+from mirror.simulator.hooks.sender import Delivery, HookSender
 from mirror.simulator.switches import Switches
+from mirror.simulator.world.events import nobody
+from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.world import World
 
 START_TIMEOUT = 20.0
@@ -43,17 +48,37 @@ class _Protocol(H11Protocol):
         self.transport.abort()
 
 
+def _nobody(text: str) -> None:
+    del text
+
+
 class Simulator:
     """A Bitbucket on this machine. A context manager that listens on loopback only.
 
-    `port` 0 picks a free one. `requests` is the log of all requests.
+    `port` 0 picks a free one. `requests` is the log of all requests. Webhooks of the world are sent to this
+    machine only, with `hook_faults`; `tell` receives what a person should know.
     """
 
-    def __init__(self, world: World, *, switches: Switches | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        switches: Switches | None = None,
+        port: int = 0,
+        hook_faults: HookFaults | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         self.world = world
         self.switches = switches or Switches.default()
         self._port = port
         self._app = App(world, self.switches)
+        self.hooks = HookSender(
+            world,
+            lambda: self._app.render,
+            faults=hook_faults or HookFaults(),
+            lag=self._lag,
+            tell=tell or _nobody,
+        )
         self._servers: list[uvicorn.Server] = []
         self._threads: list[threading.Thread] = []
 
@@ -72,12 +97,22 @@ class Simulator:
         """The application itself."""
         return self._app
 
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """Every delivery to a webhook so far."""
+        return self.hooks.deliveries
+
+    def _lag(self, repository: SimRepository) -> None:
+        if self.switches.hooks_precede_changes:
+            self._app.stale.hold(repository.slug, repository.uuid)
+
     def order(self, fault: Fault) -> None:
         """Break the next responses to matching requests."""
         self._app.faults.order(fault)
 
     def __enter__(self) -> Simulator:
         self.world.switches = self.switches
+        self.world.listener = self.hooks.hear
         main = self._listen(self._port)
         storage = self._listen(0)
         base = f"http://127.0.0.1:{main.getsockname()[1]}"
@@ -142,6 +177,8 @@ class Simulator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.world.listener = nobody
+        self.hooks.close()
         for server in self._servers:
             server.should_exit = True
         for thread in self._threads:

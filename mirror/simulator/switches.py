@@ -146,6 +146,8 @@ class Switches:
     hook_events_need_scopes: bool = True
     # Hooks for events of issues are refused, because trackers are retired.
     issue_events_refused: bool = False
+    # Hooks to this machine are refused, as Bitbucket does. But the simulator sends to no others.
+    loopback_hooks_refused: bool = False
     # A change of a repository's branching model ends its inheritance from the project.
     branching_model_stops_inheriting: bool = False
     # Enabling pipelines creates environments.
@@ -169,6 +171,13 @@ class Switches:
     bad_reviewers_refused: bool = True
     # Pushes and files over the size limits are refused.
     large_pushes_refused: bool = True
+
+    # -- Hooks' deliveries
+
+    # A hook arrives before its change can be seen: what was requested before is answered once more as it was.
+    hooks_precede_changes: bool = False
+    # A push to the source branch of a pull request is an update of the pull request, too.
+    pushes_update_pull_requests: bool = True
 
     # -- git
 

@@ -54,9 +54,9 @@ WINGS = {
         {"arguments", "terminal", "system"},
     ),
     "simulator": (
-        {"server"}, {"app"}, {"writes"}, {"api", "git"}, {"rate_limits"},
+        {"server"}, {"app"}, {"writes", "hooks"}, {"api", "git"}, {"rate_limits"},
         {"faults", "authentication", "storage"},
-        {"world"}, {"switches", "responses", "read_write_lock"},
+        {"world"}, {"switches", "responses", "read_write_lock", "addresses", "stale"},
     ),
 }  # fmt: skip
 
@@ -314,6 +314,7 @@ def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
             "cli",
             "daemon",
             "notify",
+            "simulator",
         },
         "apprise": {"notify"},
         "prometheus_client": {"metrics"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from mirror.cli.context import Context
 # The workspace that restores are tried on, and the member of the sample world who tries them.
 _EMPTY = "acme-restored"
 _EMAIL = "ann@acme.example"
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 async def run_simulator(context: Context) -> int:
@@ -32,7 +37,7 @@ async def run_simulator(context: Context) -> int:
             world.save()
         reading = next(one.secret for one in world.tokens if one.kind == "workspace_access_token")
         writing = next(one.secret for one in world.tokens if one.kind == "api_token")
-        with Simulator(world, port=options.port) as running:
+        with Simulator(world, port=options.port, tell=_tell) as running:
             # Printed although they are tokens: they are only valid for this simulator.
             context.out.raw(
                 f"# A simulated Bitbucket with the workspace {SLUG}, and {_EMPTY}, an empty one.\n"

@@ -147,5 +147,8 @@ class GitApp:
             rules = Rules.of(repository, token, self._switches)
             content = smart_http.serve(repository.git_path, service, data, self._switches, rules)
             if service == "git-receive-pack" and (after := repository.refs()) != before:
-                repository.moved({name: after[name] for name in after if before.get(name) != after[name]})
+                names = before.keys() | after.keys()
+                pairs = {name: (before.get(name), after.get(name)) for name in sorted(names)}
+                moves = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+                repository.moved(moves, self._world.actor(token) if token.kind != "anonymous" else None)
         return Response(content, media_type=f"application/x-{service}-result")

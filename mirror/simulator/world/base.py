@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror.simulator.switches import Switches
+from mirror.simulator.world.events import Event, Listener, nobody
 from mirror.simulator.world.people import Token, User
 
 TICK = timedelta(microseconds=1)
@@ -29,6 +30,8 @@ class BaseWorld:
         self.root = root
         self.clock = clock or _now
         self.switches = Switches.default()
+        # Told of each change that Bitbucket announces, in the thread that makes it.
+        self.listener: Listener = nobody
         # By e-mail address.
         self.users: dict[str, User] = {}
         self.tokens: list[Token] = []
@@ -58,6 +61,10 @@ class BaseWorld:
             yield
         finally:
             self._pinned = before
+
+    def announce(self, key: str, repository: Any, actor: User | None = None, **detail: Any) -> None:
+        """Tell the listener of a change."""
+        self.listener(Event(key, repository, actor, detail))
 
     def number(self) -> int:
         """A number that was not returned before."""

@@ -53,3 +53,13 @@ class Pipeline:
     def finish(self, result: str = "SUCCESSFUL") -> None:
         """End the pipeline with a result."""
         self.result = result
+        self.announce(is_new=False)
+
+    def announce(self, *, is_new: bool) -> None:
+        """Announce the pipeline as Bitbucket does: as a build status of its commit."""
+        status = {
+            "key": f"pipeline-{self.number}", "state": self.result or "INPROGRESS", "date": self.created,
+            "url": f"https://bitbucket.org/{self.repository.full_name}/pipelines/results/{self.number}",
+            "refname": self.branch,
+        }  # fmt: skip
+        self.repository.announce_status(self.commit, status, is_new=is_new)

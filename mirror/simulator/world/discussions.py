@@ -87,6 +87,10 @@ class PullRequest:
         """Add an entry to the activity, newest first."""
         self.activity.insert(0, entry)
 
+    def announce(self, what: str, actor: User | None, **detail: Any) -> None:
+        """Announce a change of this pull request: `what` names it, such as `approved`."""
+        self.world.announce(f"pullrequest:{what}", self.repository, actor, pull=self, **detail)
+
     def update_entry(self) -> dict[str, Any]:
         """The state in the form of an activity entry."""
         return {
@@ -105,16 +109,29 @@ class PullRequest:
         self.comments.append(made)
         self.note({"comment": made})
         self._touch(made.created, counts=self.world.switches.comments_move_updated_on)
+        self.announce("comment_created", author, comment=made)
         return made
+
+    def edit_comment(self, comment: Comment, text: str, *, pending: bool = False) -> None:
+        """Change the text of a comment."""
+        comment.text, comment.pending, comment.edited = text, pending, self.world.now()
+        self.announce("comment_updated", comment.author, comment=comment)
 
     def delete_comment(self, comment: Comment) -> None:
         """Delete a comment; a tombstone stays."""
         comment.deleted, comment.edited = True, self.world.now()
         self._touch(comment.edited, counts=self.world.switches.comments_move_updated_on)
+        self.announce("comment_deleted", comment.author, comment=comment)
 
     def resolve(self, comment: Comment, *, by: User) -> None:
         """Resolve a thread."""
         comment.resolved = (by, self.world.now())
+        self.announce("comment_resolved", by, comment=comment)
+
+    def reopen(self, comment: Comment, *, by: User) -> None:
+        """Reopen a resolved thread."""
+        comment.resolved = None
+        self.announce("comment_reopened", by, comment=comment)
 
     def add_task(self, text: str, *, author: User, comment: Comment | None = None) -> Task:
         """Add a task."""
@@ -131,6 +148,14 @@ class PullRequest:
         self.approvals[user.email] = (user, now)
         self.note({"approval": {"user": user.email, "date": now}})
         self._touch(now, counts=self.world.switches.approvals_move_updated_on)
+        self.announce("approved", user, date=now)
+
+    def unapprove(self, user: User) -> bool:
+        """Withdraw an approval. False: there was none."""
+        if self.approvals.pop(user.email, None) is None:
+            return False
+        self.announce("unapproved", user, date=self.world.now())
+        return True
 
     def request_changes(self, user: User) -> None:
         """Record that a user requests changes; this withdraws their approval."""
@@ -138,14 +163,17 @@ class PullRequest:
         self.approvals.pop(user.email, None)
         self.note({"changes_requested": {"user": user.email, "date": now}})
         self._touch(now, counts=self.world.switches.approvals_move_updated_on)
+        self.announce("changes_request_created", user, date=now)
 
     def add_status(
         self, key: str, *, state: str = "SUCCESSFUL", url: str = "https://ci.example.org/1"
     ) -> None:
         """Add a build status."""
         now = self.world.now()
-        self.statuses.append({"key": key, "state": state, "url": url, "date": now})
+        status = {"key": key, "state": state, "url": url, "date": now}
+        self.statuses.append(status)
         self._touch(now, counts=self.world.switches.builds_move_updated_on)
+        self.repository.announce_status(self.source_hash, status)
 
     def push(self, files: Mapping[str, bytes | None], message: str) -> str:
         """Commit to the source branch; returns the hash."""
@@ -156,11 +184,15 @@ class PullRequest:
         if self.state == "OPEN" and value != self.source_hash:
             self.source_hash = value
             self._changed(self.author)
+            self.announce("push", self.author)
+            if self.world.switches.pushes_update_pull_requests:
+                self.announce("updated", self.author)
 
     def edit(self, *, title: str, author: User) -> None:
         """Change the title."""
         self.title = title
         self._changed(author)
+        self.announce("updated", author)
 
     def _touch(self, when: datetime, *, counts: bool) -> None:
         if counts:
@@ -188,6 +220,7 @@ class PullRequest:
             when=when,
         )
         self._close("MERGED", author)
+        self.announce("fulfilled", author)
         is_here = self.fork is None and self.repository.branch(self.source) is not None
         if self.close_source_branch and is_here:
             self.repository.delete_ref(b"refs/heads/" + self.source.encode())
@@ -196,7 +229,9 @@ class PullRequest:
     def decline(self, *, author: User, reason: str = "") -> str:
         """Decline it."""
         self.reason = reason
-        return self._close("DECLINED", author)
+        self._close("DECLINED", author)
+        self.announce("rejected", author)
+        return self.state
 
     def supersede(self, *, author: User) -> str:
         """Mark it as superseded."""
@@ -253,6 +288,7 @@ class Issue:
         made = Comment(world.number(), text, author, world.now())
         self.comments.append(made)
         self.updated = made.created
+        world.announce("issue:comment_created", self.repository, author, issue=self, comment=made)
         return made
 
     def set_state(self, state: str, *, author: User) -> None:
@@ -261,6 +297,7 @@ class Issue:
         self.updated = world.now()
         self.changes.append(Change(world.number(), author, self.updated, {"state": (self.state, state)}))
         self.state = state
+        world.announce("issue:updated", self.repository, author, issue=self)
 
     def attach(self, name: str, content: bytes) -> None:
         """Attach a file."""

@@ -17,6 +17,8 @@ from mirror.simulator.world.people import User
 
 Person = tuple[str, str]
 Changes = dict[tuple[bytes, ...], bytes | None]
+# By ref: its hash before and after; None where there is no such ref.
+Moves = Mapping[bytes, tuple[str | None, str | None]]
 NOBODY: Person = ("Ann Example", "ann@example.org")
 
 
@@ -95,14 +97,16 @@ class GitRepository:
         """Point a ref at a hash, whatever its old value."""
         assert check_ref_format(Ref(name)), name
         with Repo(str(self.git_path)) as repo:
+            before = repo.refs.read_ref(Ref(name))
             repo.refs[Ref(name)] = ObjectID(value.encode("ascii"))
-        self.moved({name: value})
+        self.moved({name: (before.decode("ascii") if before is not None else None, value)})
 
     def delete_ref(self, name: bytes) -> None:
         """Remove a ref."""
         with Repo(str(self.git_path)) as repo:
+            before = repo.refs[Ref(name)].decode("ascii")
             del repo.refs[Ref(name)]
-        self.moved({})
+        self.moved({name: (before, None)})
 
     def force(self, branch: str, value: str) -> None:
         """Point a branch at another commit, as a force-push does."""
@@ -112,10 +116,17 @@ class GitRepository:
         """Make a branch the main one."""
         (self.git_path / "HEAD").write_bytes(b"ref: refs/heads/" + branch.encode() + b"\n")
 
-    def moved(self, refs: Mapping[bytes, str]) -> None:
-        """Record that refs moved: the repository is newer now."""
-        del refs
+    def moved(self, refs: Moves, actor: User | None = None) -> None:
+        """Record that `actor` moved refs: the repository is newer now."""
+        del refs, actor
         self.updated = self.world.now()
+
+    def announce_status(
+        self, commit: str, status: dict[str, Any], *, is_new: bool = True, actor: User | None = None
+    ) -> None:
+        """Announce that the build status of a commit is new or has changed."""
+        key = "repo:commit_status_created" if is_new else "repo:commit_status_updated"
+        self.world.announce(key, self, actor, status=status, commit=commit)
 
     # -- objects
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from dulwich.repo import Repo
 from mirror.simulator.world.base import BaseWorkspace
 from mirror.simulator.world.builds import Pipeline, Step
 from mirror.simulator.world.discussions import Attachment, Comment, Issue, PullRequest, Snippet
-from mirror.simulator.world.git_repository import GitRepository
+from mirror.simulator.world.git_repository import GitRepository, Moves
 from mirror.simulator.world.people import User, braced
 
 Activity = tuple[dict[str, Any], PullRequest]
@@ -54,12 +54,15 @@ class SimRepository(GitRepository):
         self.wiki = bare(self.workspace, self.slug, self.git_path.with_stem(f"{self.git_path.stem}-wiki"))
         return self.wiki
 
-    def moved(self, refs: Mapping[bytes, str]) -> None:
-        """Record that refs moved. The open pull requests from these branches follow."""
-        super().moved(refs)
+    def moved(self, refs: Moves, actor: User | None = None) -> None:
+        """Record that `actor` moved refs. The open pull requests from these branches follow."""
+        super().moved(refs, actor)
+        # Wikis and snippets announce nothing.
+        if self.workspace.repositories.get(self.slug) is self:
+            self.world.announce("repo:push", self, actor, refs=refs)
         local = [pull for pull in self.pull_requests.values() if pull.fork is None]
         for pull in (*local, *self.contributions):
-            value = refs.get(b"refs/heads/" + pull.source.encode())
+            _, value = refs.get(b"refs/heads/" + pull.source.encode(), (None, None))
             if value is not None:
                 pull.source_moved(value)
 
@@ -87,6 +90,7 @@ class SimRepository(GitRepository):
         self.pull_requests[number] = pull
         if fork is not None:
             fork.contributions.append(pull)
+        pull.announce("created", author)
         return pull
 
     def activity(self) -> list[Activity]:
@@ -107,6 +111,7 @@ class SimRepository(GitRepository):
         now = self.world.now()
         issue = Issue(self, number, title, content, author, now, now)
         self.issues[number] = issue
+        self.world.announce("issue:created", self, author, issue=issue)
         for text in comments:
             issue.comment(text, author=author)
         return issue
@@ -120,6 +125,7 @@ class SimRepository(GitRepository):
         """Comment on a commit."""
         made = Comment(self.world.number(), text, author, self.world.now())
         self.commit_comments.setdefault(commit, []).append(made)
+        self.world.announce("repo:commit_comment_created", self, author, comment=made, commit=commit)
         return made
 
     def approve_commit(self, commit: str, user: User) -> None:
@@ -130,6 +136,7 @@ class SimRepository(GitRepository):
         """Add a build status to a commit."""
         status = {"key": key, "state": state, "url": "https://ci.example.org/1", "date": self.world.now()}
         self.commit_statuses.setdefault(commit, []).append(status)
+        self.announce_status(commit, status)
 
     def report(self, commit: str, title: str, annotations: Sequence[str] = ()) -> None:
         """Add a report of Code Insights to a commit."""
@@ -167,6 +174,7 @@ class SimRepository(GitRepository):
             uuid_ = braced("step", self.uuid, str(number), name)
             pipeline.steps.append(Step(uuid_, name, log, now))
         self.pipelines[number] = pipeline
+        pipeline.announce(is_new=True)
         return pipeline
 
 
@@ -224,17 +232,20 @@ class SimWorkspace(BaseWorkspace):
             self, slug, braced("repository", self.slug, slug, str(serial)), path, project, private,
             description, now, now, parent,
         )  # fmt: skip
-        self.repositories[slug] = repository
         if parent is not None:
             repository.copy_objects(parent)
             for name, value in parent.refs().items():
                 repository.set_ref(name, value)
+            self.world.announce("repo:fork", parent, fork=repository)
+        self.repositories[slug] = repository
+        self.world.announce("repo:created", repository)
         return repository
 
     def delete_repository(self, slug: str) -> SimRepository:
         """Delete a repository. `restore` puts the returned one back."""
         repository = self.repositories.pop(slug)
         repository.gone = True
+        self.world.announce("repo:deleted", repository)
         return repository
 
     def restore(self, repository: SimRepository) -> None:
@@ -248,6 +259,7 @@ class SimWorkspace(BaseWorkspace):
         repository.slug = new
         self.repositories[new] = repository
         self.world.moved[f"{self.slug}/{old}"] = repository.uuid
+        self.world.announce("repo:updated", repository, name=(old, new))
 
     def transfer_repository(self, slug: str, to: SimWorkspace, *, project: str = "MAIN") -> None:
         """Transfer a repository to another workspace. It keeps its uuid; its access tokens are revoked."""
@@ -257,6 +269,7 @@ class SimWorkspace(BaseWorkspace):
         to.repositories[slug] = repository
         self.world.moved[f"{self.slug}/{slug}"] = repository.uuid
         self.world.tokens = [one for one in self.world.tokens if one.repository != repository.uuid]
+        self.world.announce("repo:transfer", repository, previous=self)
 
     def repository(self, key: str) -> SimRepository | None:
         """The repository of this slug or uuid."""

@@ -125,6 +125,7 @@ def _create_status(call: Write) -> Response:
     made: Document = {"date": now, **given}
     others = [one for one in repository.commit_statuses.get(value, []) if one["key"] != given["key"]]
     repository.commit_statuses[value] = [*others, made]
+    repository.announce_status(value, made, actor=call.actor)
     return created(call.render.commit_status(made, repository, value))
 
 
@@ -134,6 +135,7 @@ def _update_status(call: Write) -> Response:
         if one["key"] == call.names["key"]:
             one.update({name: call.given[name] for name in _STATUS if name in call.given})
             one["updated"] = call.world.now()
+            repository.announce_status(value, one, is_new=False, actor=call.actor)
             return json_response(call.render.commit_status(one, repository, value))
     raise Hidden("Build status not found")
 

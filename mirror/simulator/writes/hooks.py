@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
+from mirror.simulator.addresses import is_internal, is_loopback
 from mirror.simulator.api.paging import BadRequest
 from mirror.simulator.api.render_repositories import core_time
 from mirror.simulator.api.routing import Hidden
@@ -118,7 +118,7 @@ def _set_hook(call: Write, hook: Document) -> None:
     given = call.given
     hook.update({name: given[name] for name in ("description", "url", "active", "events") if name in given})
     host = urlsplit(hook["url"]).hostname or ""
-    if host == "localhost" or _is_internal(host):
+    if is_internal(host) and (call.switches.loopback_hooks_refused or not is_loopback(host)):
         raise BadRequest("url: The address is not one of the public internet.")
     areas = {one.partition(":")[0].replace("repo", "repository") for one in hook["events"]}
     if "issue" in areas and call.switches.issue_events_refused:
@@ -132,13 +132,6 @@ def _set_hook(call: Write, hook: Document) -> None:
         call.world.secrets.pop(hook["uuid"], None)
         if secret:
             call.world.secrets[hook["uuid"]] = secret
-
-
-def _is_internal(host: str) -> bool:
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return False
 
 
 def _delete_hook(owner_of: OwnerOf) -> Handler:

@@ -197,7 +197,7 @@ def _participant(call: Write, pull: PullRequest) -> Document:
 
 def _unapprove(call: Write) -> Response:
     pull = call.pull_request()
-    if pull.approvals.pop(call.actor.email, None) is None:
+    if not pull.unapprove(call.actor):
         raise Hidden("You have not approved this pull request.")
     return nothing()
 
@@ -212,7 +212,7 @@ def _request_changes(call: Write) -> Response:
 
 
 def _unrequest_changes(call: Write) -> Response:
-    call.pull_request()
+    call.pull_request().announce("changes_request_removed", call.actor, date=call.world.now())
     return nothing()
 
 
@@ -284,8 +284,7 @@ def own_comment(call: Write, comments: list[Comment]) -> Comment:
 def _update_comment(call: Write) -> Response:
     pull = call.pull_request()
     found = own_comment(call, pull.comments)
-    found.text, found.edited = raw_of(call), call.world.now()
-    found.pending = call.given.get("pending", found.pending)
+    pull.edit_comment(found, raw_of(call), pending=call.given.get("pending", found.pending))
     return json_response(call.render.comment(found, pull))
 
 
@@ -310,10 +309,11 @@ def _resolve(call: Write) -> Response:
 
 
 def _reopen(call: Write) -> Response:
-    found = _comment(call, call.pull_request().comments)
+    pull = call.pull_request()
+    found = _comment(call, pull.comments)
     if found.resolved is None:
         raise Hidden("The comment is not resolved.")
-    found.resolved = None
+    pull.reopen(found, by=call.actor)
     return nothing()
 
 

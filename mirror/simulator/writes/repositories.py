@@ -163,6 +163,7 @@ def _update_repository(call: Write) -> Response:
     if branch is not None:
         found.set_head(branch)
     if renamed == found.slug:
+        call.world.announce("repo:updated", found, call.actor)
         return json_response(call.render.repository(found))
     workspace.rename_repository(found.slug, renamed)
     response = json_response(call.render.repository(found))

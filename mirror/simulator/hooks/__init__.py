@@ -1,0 +1,1 @@
+"""What Bitbucket sends to webhooks."""
