@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mirror.bitbucket.readable.values import Anchor, Comment, PullRequest
 from mirror.git.comparison import Changes, CommitInfo, Commits, Comparer, FileChange, Line
+from mirror.git.failures import GitFailed
 
 # So many lines are shown before and after the one that a comment is about.
 LINES_BEFORE, LINES_AFTER = 6, 3
@@ -41,6 +42,13 @@ def code_of(pull: PullRequest, comparer: Comparer | None, pin: str | None) -> Co
     head = _resolved(comparer, pin, pull.source.hash)
     if head is None:
         return Code(note="The backup does not have the commits of this pull request.")
+    try:
+        return _compared(pull, comparer, head)
+    except GitFailed as error:
+        return Code(head, note=f"The code of this pull request cannot be read: {error.message}.")
+
+
+def _compared(pull: PullRequest, comparer: Comparer, head: str) -> Code:
     bases = [_resolved(comparer, pull.destination.hash)]
     merge = _resolved(comparer, pull.merge_commit)
     if merge is not None and merge != head:

@@ -105,7 +105,16 @@ class Comparer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close files and memory maps."""
         self._objects.close()
+
+    def raw(self, identifier: str) -> tuple[int, bytes]:
+        """The type (git's number) and the content of an object. Raises GitFailed where it is missing or
+        damaged."""
+        return self._objects.raw(identifier)
 
     def resolve(self, name: str) -> str | None:
         """The one commit that `name` (4 to 40 hexadecimal digits) begins; None unless there is just one."""
@@ -166,8 +175,14 @@ class Comparer:
         ordered = _children_first(own)
         return Commits(merge_base, tuple(ordered[:limit]), len(ordered) > limit)
 
-    def changes(self, old: str | None, new: str, *, files_max: int = FILES_MAX) -> Changes:
-        """The files that differ between two commits, by path; with `old` None all of `new` are added."""
+    def changes(
+        self, old: str | None, new: str, *, files_max: int = FILES_MAX, lines_max: int = LINES_MAX
+    ) -> Changes:
+        """The files that differ between two commits, by path; with `old` None all of `new` are added. Of more
+        than `lines_max` lines that differ the rest is left out.
+
+        Raises GitFailed where a commit or a tree is missing or damaged: nobody knows then what differs.
+        """
         entries = list(self._entries(self._tree(old), self._tree(new)))
         gone = {entry: path for path, entry, other in entries if entry is not None and other is None}
         renamed = {
@@ -185,35 +200,42 @@ class Comparer:
             if len(found) >= files_max:
                 more += 1
                 continue
-            change = self._change(path, before, after, renamed.get(path), LINES_MAX - lines)
+            change = self._change(path, before, after, renamed.get(path), lines_max - lines)
             lines += sum(len(hunk) for hunk in change.hunks)
             found.append(change)
         return Changes(tuple(found), more)
 
     def lines(self, commit: str, path: str, *, bytes_max: int = FILE_BYTES_MAX) -> list[str] | None:
-        """The lines of a file of a commit; None where it is not there, not text, or too large."""
-        tree = self._tree(commit)
+        """The lines of a file of a commit; None where it is not there, not text, too large, or not held."""
         *folders, name = path.encode("utf-8", "surrogateescape").split(b"/")
-        for folder in folders:
-            mode, tree = self._level(tree).get(folder, (0, None))
-            if mode != _FOLDER:
-                return None
-        data = self._blob(self._level(tree).get(name), bytes_max)
-        return None if isinstance(data, str) else _lines(data)
+        with suppress(GitFailed):
+            tree = self._tree(commit)
+            for folder in folders:
+                mode, tree = self._level(tree).get(folder, (0, None))
+                if mode != _FOLDER:
+                    return None
+            data = self._blob(self._level(tree).get(name), bytes_max)
+            return None if isinstance(data, str) else _lines(data)
+        return None
 
     def _read(self, identifier: str, kind: int) -> bytes | None:
         with suppress(GitFailed):
-            found, data = self._objects.raw(identifier)
+            found, data = self.raw(identifier)
             return data if found == kind else None
         return None
 
     def _tree(self, commit: str | None) -> str | None:
-        data = None if commit is None else self._read(commit, COMMIT)
-        return None if data is None else tree_of(data)
+        return None if commit is None else tree_of(self._must_read(commit, COMMIT))
 
     def _level(self, tree: str | None) -> dict[bytes, _Entry]:
-        data = None if tree is None else self._read(tree, TREE)
-        return {name: (int(mode, 8), value.hex()) for mode, name, value in _ENTRY.findall(data or b"")}
+        data = b"" if tree is None else self._must_read(tree, TREE)
+        return {name: (int(mode, 8), value.hex()) for mode, name, value in _ENTRY.findall(data)}
+
+    def _must_read(self, identifier: str, kind: int) -> bytes:
+        found, data = self.raw(identifier)
+        if found != kind:
+            raise GitFailed(f"object {identifier} is not of the type that another says")
+        return data
 
     def _entries(
         self, old: str | None, new: str | None, prefix: bytes = b"", depth: int = 0

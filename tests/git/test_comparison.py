@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mirror.git import bare
 from mirror.git.comparison import Comparer, FileChange, diff_hunks
+from mirror.git.failures import GitFailed
 from tests.extract.made import blob, commit, tree
 from tests.git.backend import git, need_git
 
@@ -133,3 +134,13 @@ def test_damaged_and_missing_objects_are_as_if_they_were_not_there(mirror: Path)
         assert comparer.commit(lost) is None
         [change] = comparer.changes(None, found).files
         assert change.omitted == "its content is not held"
+
+
+def test_a_missing_tree_is_not_taken_for_an_empty_one(mirror: Path) -> None:
+    there = commit(mirror, tree(mirror, (b"100644", b"a", blob(mirror, b"a\n"))))
+    lacking = commit(mirror, tree(mirror, (b"40000", b"folder", "2" * 40)))
+    with Comparer(mirror) as comparer:
+        for pair in ((there, lacking), (lacking, there), (None, lacking)):
+            with pytest.raises(GitFailed, match="2222 is missing"):
+                comparer.changes(*pair)
+        assert comparer.lines(lacking, "folder/a") is None

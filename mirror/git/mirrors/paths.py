@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mirror.git.objects import COMMIT, TREE, RawObjects, peel, read, tree_of
@@ -12,12 +13,38 @@ _TYPE, _FOLDER, _SUBMODULE = 0o170000, 0o040000, 0o160000
 
 
 @dataclass(frozen=True)
+class Entry:
+    """An entry of a folder: its name, its mode as git has it, and the object (for a submodule: the commit of
+    another repository)."""
+
+    name: bytes
+    mode: int
+    id: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.mode & _TYPE == _FOLDER
+
+    @property
+    def is_submodule(self) -> bool:
+        """Whether it is a commit of another repository."""
+        return self.mode & _TYPE == _SUBMODULE
+
+
+@dataclass(frozen=True)
 class AtPath:
-    """`content` of a file (of a symbolic link: where it points), or the sorted names in a folder, in which
-    folders end with a slash."""
+    """`content` and `mode` of a file (of a symbolic link: where it points), or the entries of a folder,
+    sorted by name."""
 
     content: bytes | None = None
-    names: tuple[bytes, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    mode: int = 0
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """The names in a folder; those of folders end with a slash."""
+        return _names(self.entries)
 
 
 class NoSuchPath(Exception):
@@ -41,26 +68,26 @@ def at_path(objects: RawObjects, tip: str, path: bytes) -> AtPath:
         if tree is None:
             raise ValueError("the commit names no tree")
         kind, content = read(objects, tree)
+    mode = 0
     for name in filter(None, path.split(b"/")):
-        entries = _entries(content) if kind == TREE else {}
-        if name not in entries:
+        entries = _entries(content) if kind == TREE else ()
+        found = next((one for one in entries if one.name == name), None)
+        if found is None:
             raise NoSuchPath("there is no such file", name, _names(entries))
-        mode, identifier = entries[name]
-        if mode & _TYPE == _SUBMODULE:
+        if found.is_submodule:
             raise NoSuchPath("a commit of another repository is there (a submodule)", name)
-        kind, content = read(objects, identifier)
-    return AtPath(names=_names(_entries(content))) if kind == TREE else AtPath(content)
+        mode = found.mode
+        kind, content = read(objects, found.id)
+    return AtPath(entries=_entries(content)) if kind == TREE else AtPath(content, mode=mode)
 
 
-def _entries(tree: bytes) -> dict[bytes, tuple[int, str]]:
-    """Mode and object id of each entry. Of two with one name, the first."""
-    found: dict[bytes, tuple[int, str]] = {}
+def _entries(tree: bytes) -> tuple[Entry, ...]:
+    """The entries of a folder, sorted by name. Of two with one name, the first."""
+    found: dict[bytes, Entry] = {}
     for mode, name, identifier in _ENTRY.findall(tree):
-        found.setdefault(name, (int(mode, 8), identifier.hex()))
-    return found
+        found.setdefault(name, Entry(name, int(mode, 8), identifier.hex()))
+    return tuple(found[name] for name in sorted(found))
 
 
-def _names(entries: dict[bytes, tuple[int, str]]) -> tuple[bytes, ...]:
-    return tuple(
-        name + (b"/" if mode & _TYPE == _FOLDER else b"") for name, (mode, _) in sorted(entries.items())
-    )
+def _names(entries: Iterable[Entry]) -> tuple[bytes, ...]:
+    return tuple(one.name + (b"/" if one.is_folder else b"") for one in entries)

@@ -395,6 +395,14 @@ class Store:
         ]
         return [f"{top}/{name}" for top in tops for name in foreign_names(self.path / top)]
 
+    def repository_at(self, workspace: str, name: str) -> RepositoryFolder:
+        """The repository in the folder `name` of the folder `workspace`. Raises StoreDamaged."""
+        return _intact(self._repository(workspace, name))
+
+    def workspace_at(self, name: str) -> WorkspaceFolder:
+        """The workspace in the folder `name`. Raises StoreDamaged."""
+        return _intact(self._workspace(name))
+
     def read_again(self, folder: RepositoryFolder) -> RepositoryFolder:
         """The folder of a repository, read again. Raises StoreDamaged."""
         return _intact(self._repository(folder.workspace_folder, folder.folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -220,6 +221,12 @@ class SnapshotReader:
         with damage_in(f"{self.file} ({snapshot.id})"):
             return self._ask(lambda documents: list(documents.paths(snapshot.tree, prefix)))
 
+    def names(self, snapshot: Snapshot, folder: str = "") -> dict[str, str]:
+        """The entries of one folder of documents: name to object id, by which equal content is known. The
+        names of folders end with a slash. Empty where there is no such folder."""
+        with damage_in(f"{self.file} ({snapshot.id}:{folder})"):
+            return self._ask(partial(_names, tree=snapshot.tree, folder=folder))
+
     def diff(self, old: Snapshot | None, new: Snapshot | None) -> list[tuple[str, str | None, str | None]]:
         """The documents that differ between two snapshots: path, old and new blob id, sorted by path."""
         with damage_in(self.file):
@@ -349,6 +356,16 @@ class SnapshotReader:
                 raise Malformed(f"the tag {name} points to the snapshot {snapshot.id}")
         self._known[commit] = snapshot
         return snapshot
+
+
+def _names(documents: Documents, *, tree: str, folder: str) -> dict[str, str]:
+    entry = documents.find(tree, folder)
+    if entry is None or not stat.S_ISDIR(entry[0]):
+        return {}
+    return {
+        name.decode("utf-8", "surrogateescape") + ("/" if stat.S_ISDIR(mode) else ""): identifier
+        for name, (mode, identifier) in documents.level(entry[1]).items()
+    }
 
 
 def _read_mirror_refs(documents: Documents, *, tree: str, mirror: str) -> MirrorRefs | None:

@@ -1,0 +1,192 @@
+"""The documents of a snapshot: lists of them, in pieces, and single ones."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from threading import Lock
+
+from mirror.bitbucket.readable.lines import (
+    DocumentLine,
+    commit_line,
+    issue_line,
+    pipeline_line,
+    pull_request_line,
+    snippet_line,
+)
+from mirror.model import Json, Part, PartState, Snapshot
+from mirror.store.reading.folders import AnyFolder
+from mirror.store.reading.reader import StoreDamaged
+
+# A list shows so many documents, and reads so many at most to find them.
+ROWS = 50
+READ_MAX = 1000
+_CACHED_MAX = 50_000
+_NUMBER = re.compile(r"([0-9]{1,18})\.json")
+_HUNDRED = re.compile(r"([0-9]{1,16})/")
+
+LINES: Mapping[str, Callable[[Json], DocumentLine]] = {
+    "pull-requests": pull_request_line, "issues": issue_line, "pipelines": pipeline_line,
+    "snippets": snippet_line, "commit-comments": commit_line,
+}  # fmt: skip
+# The part of a snapshot that each kind of document belongs to.
+PARTS = {
+    "pull-requests": "pull_requests", "issues": "issues", "pipelines": "pipelines", "snippets": "snippets",
+    "commit-comments": "commit_comments", "downloads.json": "downloads", "deployments": "settings",
+    "environments": "settings", "settings": "settings",
+}  # fmt: skip
+
+
+class LineCache:
+    """The lines of documents that were read lately, by kind and content. Threads may share it."""
+
+    def __init__(self, most: int = _CACHED_MAX) -> None:
+        self._most = most
+        self._lock = Lock()
+        self._lines: OrderedDict[tuple[str, str], DocumentLine] = OrderedDict()
+
+    def get(self, kind: str, blob: str) -> DocumentLine | None:
+        """The line of a document by its object id, or None."""
+        with self._lock:
+            return self._lines.get((kind, blob))
+
+    def put(self, kind: str, blob: str, line: DocumentLine) -> None:
+        """Keep a line; the oldest ones go."""
+        with self._lock:
+            self._lines[kind, blob] = line
+            while len(self._lines) > self._most:
+                self._lines.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A document in a list: its number, or its name where it has none. `damage`: why it cannot be read."""
+
+    name: str
+    line: DocumentLine
+    damage: str = ""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A piece of a list, the newest first. `newer` and `older` continue it (see `rows`), None at its ends.
+    `is_partial`: READ_MAX documents were read, and there may be more like these."""
+
+    rows: tuple[Row, ...] = ()
+    newer: int | None = None
+    older: int | None = None
+    is_partial: bool = False
+
+
+def rows(
+    folder: AnyFolder, snapshot: Snapshot, kind: str, cache: LineCache, *, state: str = "",
+    before: int | None = None, after: int | None = None,
+) -> Rows:  # fmt: skip
+    """The newest numbered documents of a kind, those with a number below `before`, or the next ones above
+    `after`; with `state` only those in that state. Raises StoreDamaged where the list cannot be read."""
+    is_upwards = after is not None
+    found: list[Row] = []
+    last: int | None = None
+    read = 0
+    is_partial = is_full = False
+    for number, blob in _numbered(folder, snapshot, kind, before, after):
+        if len(found) >= ROWS:
+            is_full = True
+            break
+        if read >= READ_MAX:
+            is_partial = True
+            break
+        last = number
+        row, is_new = _row(folder, snapshot, kind, f"{number // 100}/{number}", blob, cache)
+        read += is_new
+        if not state or row.damage or row.line.state.lower() == state.lower():
+            found.append(row)
+    if is_upwards:
+        found.reverse()
+    goes_on = is_full or is_partial
+    first, end = (last, after) if is_upwards else (before, last)
+    if is_upwards:
+        newer = last if goes_on else None
+        older = None if end is None else end + 1
+    else:
+        newer = None if first is None else first - 1
+        older = last if goes_on else None
+    return Rows(tuple(found), newer, older, is_partial)
+
+
+def _row(
+    folder: AnyFolder, snapshot: Snapshot, kind: str, place: str, blob: str, cache: LineCache
+) -> tuple[Row, bool]:
+    """The row of a document, and whether it had to be read."""
+    name = place.rpartition("/")[2]
+    known = cache.get(kind, blob)
+    if known is not None:
+        return Row(name, known), False
+    try:
+        line = LINES[kind](folder.metadata.read(snapshot, f"{kind}/{place}.json"))
+    except StoreDamaged as damage:
+        return Row(name, DocumentLine("", ""), damage.message), True
+    cache.put(kind, blob, line)
+    return Row(name, line), True
+
+
+def _numbered(
+    folder: AnyFolder, snapshot: Snapshot, kind: str, before: int | None, after: int | None
+) -> Iterator[tuple[int, str]]:
+    """Number and object id of the documents, the newest first; with `after` the oldest above that first."""
+    is_upwards = after is not None
+    hundreds = [
+        int(found[1]) for name in folder.metadata.names(snapshot, kind) if (found := _HUNDRED.fullmatch(name))
+    ]
+    for hundred in sorted(hundreds, reverse=not is_upwards):
+        if (before is not None and hundred > before // 100) or (after is not None and hundred < after // 100):
+            continue
+        inside = folder.metadata.names(snapshot, f"{kind}/{hundred}")
+        numbers = {int(found[1]): blob for name, blob in inside.items() if (found := _NUMBER.fullmatch(name))}
+        for number in sorted(numbers, reverse=not is_upwards):
+            if (before is None or number < before) and (after is None or number > after):
+                yield number, numbers[number]
+
+
+def named_rows(
+    folder: AnyFolder, snapshot: Snapshot, kind: str, cache: LineCache, *, skip: int = 0
+) -> tuple[tuple[Row, ...], int]:
+    """ROWS documents with names instead of numbers, sorted by name, from the one at `skip`; and how many
+    there are. Raises StoreDamaged."""
+    found = sorted(
+        (name.removesuffix(".json"), blob)
+        for name, blob in folder.metadata.names(snapshot, kind).items()
+        if name.endswith(".json")
+    )
+    piece = found[skip : skip + ROWS]
+    return tuple(_row(folder, snapshot, kind, name, blob, cache)[0] for name, blob in piece), len(found)
+
+
+def path_of(kind: str, number: str) -> str | None:
+    """The path of a numbered document; None where that is no number."""
+    if not re.fullmatch(r"[0-9]{1,18}", number, re.ASCII):
+        return None
+    return f"{kind}/{int(number) // 100}/{int(number)}.json"
+
+
+def absence(part: Part | None, thing: str) -> str:
+    """Why a snapshot has nothing, or not all, of `thing` (`pull requests`); empty where it is complete."""
+    if part is None:
+        return f"This snapshot never asked for {thing}."
+    reason = f": {part.reason}" if part.reason else ""
+    scope = f" (it lacks the scope {part.scope})" if part.scope else ""
+    match part.state:
+        case PartState.COMPLETE:
+            return ""
+        case PartState.PARTIAL:
+            return f"Not all {thing} are in this snapshot{reason}."
+        case PartState.DENIED:
+            return f"The credential may not read {thing}{scope}{reason}. What is shown is the last good copy."
+        case PartState.GONE:
+            return f"Bitbucket no longer has {thing}{reason}. What is shown is the last good copy."
+        case PartState.UNAVAILABLE:
+            return f"This kind of credential can never read {thing}{reason}."
+        case PartState.SKIPPED:
+            return f"The configuration leaves out {thing}."
