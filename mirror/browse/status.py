@@ -226,8 +226,13 @@ def _state(folder: RepositoryFolder, known: FolderHistory | None) -> str:
 
 
 def stale(found: Status, *, most: timedelta, now: datetime) -> list[str]:
-    """The repositories and workspaces that were not confirmed complete within `most` before `now`, each with
-    when they last were.
+    """As `late`, a line each."""
+    return [f"{name} {text}".lstrip() for name, text in late(found, most=most, now=now).items()]
+
+
+def late(found: Status, *, most: timedelta, now: datetime) -> dict[str, str]:
+    """The repositories and workspaces that were not confirmed complete within `most` before `now`, by name,
+    each with when they last were; under an empty name that nothing was backed up at all.
 
     Those that are gone upstream, erased or excluded are left out. A time after `now` is from a wrong clock
     and does not count.
@@ -235,16 +240,16 @@ def stale(found: Status, *, most: timedelta, now: datetime) -> list[str]:
     things = [(one.name, one.last_confirmed) for one in found.workspaces if one.is_selected]
     things += [(one.name, one.last_confirmed) for one in found.repositories if not one.is_settled]
     if not things and not found.repositories:
-        return ["nothing was backed up yet"]
-    late = []
+        return {"": "nothing was backed up yet"}
+    old = {}
     for name, confirmed in things:
         if confirmed is None:
-            late.append(f"{name} was never complete, as far as run records show")
+            old[name] = "was never complete, as far as run records show"
         elif confirmed - now > CLOCKS_DIFFER:
-            late.append(f"{name} was last complete at {time_text(confirmed)}, in the future: a wrong clock")
+            old[name] = f"was last complete at {time_text(confirmed)}, in the future: a wrong clock"
         elif now - confirmed > most:
-            late.append(f"{name} was last complete at {time_text(confirmed)}")
-    return late
+            old[name] = f"was last complete at {time_text(confirmed)}"
+    return old
 
 
 def _heads(last: Snapshot | None) -> dict[str, int]:

@@ -32,7 +32,7 @@ COMMANDS: dict[str, str] = {
     "prune": "prune.run_prune",
     "accept-loss": "prune.run_accept_loss",
     "erase": "prune.run_erase",
-    "status": "browse.run_status",
+    "status": "status.run_status",
     "snapshots": "browse.run_snapshots",
     "show": "browse.run_show",
     "diff": "browse.run_diff",

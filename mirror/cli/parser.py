@@ -165,8 +165,19 @@ def _add_backup(commands: _Commands) -> None:
 
 
 def _add_reading(commands: _Commands) -> None:
-    status = commands.add("status", "show the state of each repository", "status", "status --max-age 26h")
+    status = commands.add(
+        "status",
+        "show how the store is: what needs attention first, and the state of each repository",
+        "status",
+        "status --all",
+        "status --max-age 26h",
+    )
     _selectors(status, "*")
+    status.add_argument(
+        "--all",
+        action="store_true",
+        help="on a terminal too, list each repository, not only what needs attention",
+    )
     status.add_argument(
         "--max-age", metavar="TIME", type=arguments.seconds,
         help="exit with 3 unless each has a complete snapshot this recent (26h); for health checks",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mirror import browse
-from mirror.cli.commands.browse import show_out_of_reach
 from mirror.cli.commands.notices import notices
+from mirror.cli.commands.status import show_out_of_reach
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
 from mirror.cli.terminal.table import Column, Fit

@@ -1,145 +1,21 @@
-"""`mirror status`, `snapshots`, `show`, `diff` and `export`: the commands that only read the store."""
+"""`mirror snapshots`, `show`, `diff` and `export`: the commands that only read the store."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 from difflib import get_close_matches
 
 from mirror import browse
-from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
 from mirror.cli.terminal.table import Column, Fit
 from mirror.errors import UsageError, worst
-from mirror.model import JsonObject, dumps, time_from_text, time_text
-from mirror.model.words import counted, label, label_first_word, size, state_label
+from mirror.model import dumps
+from mirror.model.words import counted, label, size
 
 # What stands for upstream beside a snapshot's id.
 UPSTREAM = "upstream"
-# How many rewritten or removed refs are listed.
-REFS_MAX = 5
-# How many stale repositories are listed.
-STALE_MAX = 20
-
-
-async def run_status(context: Context) -> int:
-    """`mirror status`."""
-    found = await asyncio.to_thread(browse.status, context.store(), context.selectors())
-    out = context.out
-    late = _stale(context, found)
-    codes = ([4] if found.damage else []) + ([3] if late else [])
-    stale = {"stale": late} if context.options.max_age is not None else {}
-    warnings = context.expiring(context.config_if_any())
-    out.document({**found.to_json(), **stale, "exit_code": worst(codes), "warnings": warnings})
-    out.table(
-        (
-            Column("REPOSITORY", Fit.SHORTEN),
-            Column("STATE"),
-            Column("LAST SNAPSHOT"),
-            Column("LAST CONFIRMED", drop=1),
-            Column("SNAPSHOTS", drop=3, is_number=True),
-            Column("SIZE", drop=2, is_number=True),
-            Column("MISSING", Fit.WRAP),
-        ),
-        [
-            (
-                one.name,
-                state_label(one.state),
-                one.last_snapshot or "never",
-                time_text(one.last_confirmed) if one.last_confirmed else "never",
-                one.snapshots,
-                size(one.bytes),
-                ", ".join(f"{label(part)} ({text.partition(':')[0]})" for part, text in one.missing.items())
-                or "-",
-            )
-            for one in found.repositories
-        ],
-    )
-    for one in found.repositories:
-        _show_details(context, one)
-    for workspace in found.workspaces:
-        for part, text in workspace.missing.items():
-            out.line(f"  {workspace.name}: {label(part)} {text}")
-    beyond = [(one.name, one.out_of_reach) for one in found.repositories]
-    show_out_of_reach(out, beyond + [(one.name, one.out_of_reach) for one in found.workspaces])
-    out.line()
-    last = {"backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune}
-    for title, run in ((f"Last {kind}", run) for kind, run in last.items()):
-        text = f"{run['started']}{_of_some(run)} (exit code {run['exit_code']})" if run else "never"
-        out.line(f"{title}: {text}")
-    out.line(_last_drill(found.last_drill, context.clock.now()))
-    for text in found.losses:
-        out.line(f"loss: {text}; nothing is pruned there until mirror accept-loss", style="red")
-    for text in found.damage:
-        out.line(f"damage: {text}", style="red")
-    for text in late[:STALE_MAX]:
-        out.line(f"too old: {text}", style="red")
-    if len(late) > STALE_MAX:
-        out.line(f"too old: and {len(late) - STALE_MAX} more", style="red")
-    out.warnings(warnings)
-    return worst(codes)
-
-
-def _last_drill(run: JsonObject | None, now: datetime) -> str:
-    """The last rehearsed restore: when, how long ago, and its result."""
-    if run is None:
-        return "Last drill: never; mirror drill rehearses a restore"
-    days = (now - time_from_text(run["ended"])).days
-    ago = "today" if days < 1 else "yesterday" if days == 1 else f"{days} days ago"
-    result = "; ".join(run["problems"][:1]) or "everything that can come back came back"
-    return f"Last drill: {run['started']}, {ago}{_of_some(run)} (exit code {run['exit_code']}): {result}"
-
-
-def _of_some(run: JsonObject) -> str:
-    """What a run was of, where it was not of everything."""
-    selectors = run.get("selectors", [])
-    return f", of {', '.join(selectors)} only" if selectors else ""
-
-
-def _stale(context: Context, found: Status) -> list[str]:
-    """What has no complete snapshot within `--max-age`."""
-    most = context.options.max_age
-    if most is None:
-        return []
-    return browse.stale(found, most=timedelta(seconds=most), now=context.clock.now())
-
-
-def _show_details(context: Context, one: RepositoryStatus) -> None:
-    """The lines about a repository below the table."""
-    out, failing, refs, heads = context.out, one.failing, one.lost_refs, one.heads
-    if failing is not None and failing.is_reported:
-        text = f"failed {failing.runs} runs in a row since {failing.since}: {failing.reason}"
-        out.line(f"  {one.name}: {text}", style="red")
-    for text in one.problems:
-        if failing is None or not failing.is_reported or text != failing.reason:
-            out.line(f"  {one.name}: {label_first_word(text)}")
-    if refs.last is not None:
-        counts = (("rewritten", refs.rewritten), ("removed", refs.removed))
-        counted_refs = " and ".join(f"{number} {how}" for how, number in counts if number)
-        text = f"refs upstream: {counted_refs}, the last at {refs.last}; their old values are kept"
-        out.line(f"  {one.name}: {text}")
-    for text in one.rewritten[:REFS_MAX]:
-        out.line(f"  {one.name}: {text}")
-    if len(one.rewritten) > REFS_MAX:
-        out.line(f"  {one.name}: and {len(one.rewritten) - REFS_MAX} more")
-    if any(number for name, number in heads.items() if name != "pinned"):
-        counts_text = ", ".join(f"{number} {name}" for name, number in heads.items() if number)
-        out.line(f"  {one.name}: heads of pull requests: {counts_text}")
-
-
-def show_out_of_reach(out: Output, several: Sequence[tuple[str, Mapping[str, str]]]) -> None:
-    """What is unavailable without being a failure: what the credentials can never read, what is gone."""
-    lines = browse.summed(several)
-    if lines:
-        out.line()
-        out.line("Not available, which is no failure:")
-    for text in lines:
-        out.line(f"  {label_first_word(text, ':')}")
-    if any("unavailable" in text for text in lines):
-        out.line("  (unavailable: credentials of this kind can never read it)")
 
 
 async def run_snapshots(context: Context) -> int:

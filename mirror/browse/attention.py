@@ -1,0 +1,150 @@
+"""What needs a person's attention: the most urgent first, each with its reason and what to type next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from mirror.browse.status import RepositoryStatus, Status, WorkspaceStatus
+from mirror.model import JsonObject
+from mirror.model.words import age, label, label_first_word
+
+
+class Urgency(IntEnum):
+    """How soon somebody should look; the lowest number first."""
+
+    DAMAGE = 1  # something in the store is damaged
+    BRAKE = 2  # so much vanished upstream that nothing is pruned until a person decides
+    FAILING = 3  # its backups fail
+    STALE = 4  # it was not whole for too long
+    MISSING = 5  # its last snapshot lacks parts, or there is none
+    NOTED = 6  # a run noted something
+
+    @property
+    def words(self) -> str:
+        """What such a thing is, in one or two words."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    Urgency.DAMAGE: "damaged", Urgency.BRAKE: "lost much upstream", Urgency.FAILING: "failing",
+    Urgency.STALE: "too old", Urgency.MISSING: "incomplete", Urgency.NOTED: "to be looked at",
+}  # fmt: skip
+# Outcomes of a repository that the last run did not get to, with what that means.
+_NOT_TRIED = {
+    "absent": "the last list from Bitbucket does not have it; everything of it is kept",
+    "unreached": "no list from Bitbucket has it, and whether it is gone is unknown; everything of it is kept",
+    "locked": "another run held its lock",
+    "pending": "the last run ended before it",
+}
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Why something needs attention. `name` is that of a repository or workspace; empty: the store itself.
+    `command` is what to type next, without `mirror`; empty where nothing is to be typed."""
+
+    name: str
+    urgency: Urgency
+    reason: str
+    command: str = ""
+
+    def to_json(self) -> JsonObject:
+        """The JSON that `--json` prints."""
+        return {
+            "name": self.name, "urgency": self.urgency.name.lower(), "reason": self.reason,
+            "command": self.command,
+        }  # fmt: skip
+
+
+def concerns(found: Status, late: Mapping[str, str]) -> list[Concern]:
+    """What needs attention in `found`, the most urgent first. `late` says of repositories and workspaces that
+    they are too old, by name."""
+    several = [*_of_store(found)]
+    for repository in found.repositories:
+        several += _of_repository(repository, late)
+    for workspace in found.workspaces:
+        several += _of_workspace(workspace, late)
+    return sorted(dict.fromkeys(several), key=lambda one: (one.urgency, one.name.lower(), one.name))
+
+
+def _of_store(found: Status) -> Iterator[Concern]:
+    folders = {one.folder: one.name for one in found.repositories}
+    for text in found.damage:
+        names = [folders[part] for part in text.partition(":")[0].split("/") if part in folders]
+        name = names[0] if names else ""
+        yield Concern(name, Urgency.DAMAGE, text, f"verify {name}".rstrip())
+    for text in found.losses:
+        name = text.partition(": ")[0]
+        reason = f"{text.removeprefix(f'{name}: ')}; nothing is pruned there until you accept that"
+        yield Concern(name, Urgency.BRAKE, reason, f"accept-loss {name}")
+
+
+def _of_repository(one: RepositoryStatus, late: Mapping[str, str]) -> Iterator[Concern]:
+    if one.is_settled:
+        return
+    again = f"backup {one.name}"
+    told = set()
+    if (failing := one.failing) is not None:
+        many = f"failed {failing.runs} runs in a row since {failing.since}"
+        text = many if failing.is_reported else "the last backup failed"
+        told.add(failing.reason)
+        yield Concern(one.name, Urgency.FAILING, f"{text}: {failing.reason}", again)
+    if one.name in late:
+        yield Concern(one.name, Urgency.STALE, late[one.name], again)
+    if one.last_snapshot is None:
+        yield Concern(one.name, Urgency.MISSING, "has no snapshot yet", again)
+    yield from _missing(one.name, one.missing)
+    if one.state in _NOT_TRIED:
+        yield Concern(one.name, Urgency.NOTED, _NOT_TRIED[one.state])
+    for text in one.problems:
+        if text not in told and not any(text.endswith(reason) for reason in one.missing.values()):
+            yield Concern(one.name, Urgency.NOTED, label_first_word(text))
+
+
+def _of_workspace(one: WorkspaceStatus, late: Mapping[str, str]) -> Iterator[Concern]:
+    if one.name in late:
+        yield Concern(one.name, Urgency.STALE, late[one.name], f"backup {one.name}")
+    yield from _missing(one.name, one.missing)
+
+
+def _missing(name: str, missing: Mapping[str, str]) -> Iterator[Concern]:
+    for part, text in missing.items():
+        command = "doctor" if text.startswith("denied") else f"backup {name}"
+        yield Concern(name, Urgency.MISSING, f"{label(part)} {text}", command)
+
+
+def well(found: Status, several: Sequence[Concern]) -> list[RepositoryStatus]:
+    """The repositories of which no concern speaks, the settled ones among them."""
+    names = {one.name for one in several}
+    return [one for one in found.repositories if one.name not in names]
+
+
+def verdict(found: Status, several: Sequence[Concern]) -> str:
+    """How the store is, in one sentence."""
+    number = len(found.repositories)
+    fine = len(well(found, several))
+    if not several:
+        if not number:
+            return "Nothing is backed up yet: run mirror backup."
+        return "The one repository is well." if number == 1 else f"All {number} repositories are well."
+    worst: dict[str, Urgency] = {}
+    for one in several:
+        worst.setdefault(one.name, one.urgency)
+    counts = Counter(worst.values())
+    kinds = ", ".join(f"{counts[urgency]} {urgency.words}" for urgency in sorted(counts))
+    verb = "needs" if len(worst) == 1 else "need"
+    return f"{len(worst)} {verb} attention ({kinds}); {fine} of {number} repositories are well."
+
+
+def freshness(several: Sequence[RepositoryStatus], now: datetime) -> str:
+    """When repositories were last confirmed: `the newest 3 min ago, the oldest 5 h ago`; empty where that is
+    not known of any."""
+    times = sorted(one.last_confirmed for one in several if one.last_confirmed is not None)
+    if not times:
+        return ""
+    oldest, newest = age(now - times[0]), age(now - times[-1])
+    return f"confirmed {newest} ago" if oldest == newest else f"confirmed {newest} to {oldest} ago"

@@ -1,0 +1,154 @@
+"""What needs attention comes first, with its reason and the next command; what is well is summed up."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror import browse
+from mirror.browse import Concern, RepositoryStatus, Status, Urgency
+from mirror.browse.status import WorkspaceStatus
+from mirror.cli.commands import status as command
+from mirror.cli.context import Context
+from mirror.cli.system import SystemClock
+from mirror.cli.terminal.output import Output
+from mirror.store.reading.run_history import FailureStreak
+from tests.cli.on_terminal import on_terminal, too_wide
+from tests.e2e.helpers import json_of, mirror
+from tests.place import Place
+
+NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+REASON = "code partial: the server did not answer (503)"
+
+
+def repository(name: str, **changes: object) -> RepositoryStatus:
+    whole = RepositoryStatus(
+        f"acme/{name}", f"{name}~00000001", "confirmed", "20261129T110000Z", "20261129T110000Z",
+        NOW - timedelta(minutes=3), 7, 1 << 20,
+    )  # fmt: skip
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+ILL = {
+    "damaged": repository("damaged"),
+    "lossy": repository("lossy"),
+    "failing": repository("failing", state="partial", failing=FailureStreak(4, "2026-11-28", REASON)),
+    "old": repository("old"),
+    "denied": repository("denied", missing={"pull_requests": "denied: scope pullrequest is missing"}),
+    "absent": repository("absent", state="absent"),
+    "new": repository("new", last_snapshot=None, last_complete=None),
+    "gone": repository("gone", state="gone since 2026-01-01", is_settled=True, last_confirmed=None),
+}
+WELL = tuple(repository(f"well-{number:03}") for number in range(493))
+DAMAGE = "workspaces/acme~1/repositories/damaged~00000001/snapshots.json: its seal is broken"
+FOUND = Status(
+    "/store", (*WELL, *reversed(ILL.values())), None, None, None, damage=(DAMAGE,),
+    losses=("acme/lossy: refs fell from 40 to 2",),
+    workspaces=(WorkspaceStatus("acme", "20261129T110000Z", {}, {}, NOW),),
+)  # fmt: skip
+LATE = {"acme/old": "was last complete at 2026-11-01T00:00:00Z"}
+
+
+def test_the_most_urgent_comes_first_with_what_to_type() -> None:
+    several = browse.concerns(FOUND, LATE)
+    assert [(one.name, one.urgency, one.command) for one in several] == [
+        ("acme/damaged", Urgency.DAMAGE, "verify acme/damaged"),
+        ("acme/lossy", Urgency.BRAKE, "accept-loss acme/lossy"),
+        ("acme/failing", Urgency.FAILING, "backup acme/failing"),
+        ("acme/old", Urgency.STALE, "backup acme/old"),
+        ("acme/denied", Urgency.MISSING, "doctor"),
+        ("acme/new", Urgency.MISSING, "backup acme/new"),
+        ("acme/absent", Urgency.NOTED, ""),
+    ]
+    reasons = {one.name: one.reason for one in several}
+    assert reasons["acme/failing"] == f"failed 4 runs in a row since 2026-11-28: {REASON}"
+    assert reasons["acme/denied"] == "pull requests denied: scope pullrequest is missing"
+    assert reasons["acme/lossy"].startswith("refs fell from 40 to 2;")
+
+
+def test_one_sentence_says_how_the_store_is() -> None:
+    several = browse.concerns(FOUND, LATE)
+    assert browse.verdict(FOUND, several) == (
+        "7 need attention (1 damaged, 1 lost much upstream, 1 failing, 1 too old, 2 incomplete,"
+        " 1 to be looked at); 494 of 501 repositories are well."
+    )
+    fine = replace(FOUND, repositories=WELL, damage=(), losses=())
+    assert browse.verdict(fine, browse.concerns(fine, {})) == "All 493 repositories are well."
+    empty = replace(fine, repositories=())
+    assert "mirror backup" in browse.verdict(empty, browse.concerns(empty, {}))
+
+
+def test_damage_of_the_store_itself_has_no_name() -> None:
+    found = replace(FOUND, damage=("runs/x.json: its seal is broken",))
+    assert browse.concerns(found, {})[0] == Concern(
+        "", Urgency.DAMAGE, "runs/x.json: its seal is broken", "verify"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ages", "text"),
+    [([], ""), ([3], "confirmed 3 min ago"), ([3, 300, 60], "confirmed 3 min to 5 h ago")],
+)
+def test_the_freshness_of_many_is_a_span(ages: list[int], text: str) -> None:
+    several = [repository("a", last_confirmed=NOW - timedelta(minutes=one)) for one in ages]
+    assert browse.freshness([*several, repository("b", last_confirmed=None)], NOW) == text
+
+
+def _print(**options: object) -> int:
+    """Print FOUND as `mirror status` does."""
+    out = Output(as_json=False, no_colour=True)
+    plain = {"config": None, "store": Path("/a store"), "all": False, **options}
+    context = Context(argparse.Namespace(**plain), {}, SystemClock(), out)
+    several = browse.concerns(FOUND, LATE)
+    command._show_concerns(context, several)
+    command._show_repositories(out, FOUND, several, NOW, is_summed=out.is_terminal and not plain["all"])
+    out.flush()
+    return 0
+
+
+def run_status_of_500() -> int:
+    return _print()
+
+
+def run_status_of_500_all() -> int:
+    return _print(all=True)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_terminal_shows_the_ill_and_sums_up_the_well(columns: int) -> None:
+    lines = on_terminal(columns=columns, program="tests.browse.test_attention:run_status_of_500")
+    assert not [line for line in too_wide(lines, columns) if "→" not in line]
+    assert not [line for line in lines if line.startswith("acme/well")]
+    assert lines[-1].endswith("lists them") or "--all" in lines[-2] + lines[-1]
+    # Without a configuration there is nothing to run a backup with, and the store is the one of this call.
+    assert "    → mirror verify acme/damaged --store '/a store'" in lines
+    assert not [line for line in lines if "→ mirror backup" in line]
+    rows = [line for line in lines if line.startswith("acme/")]
+    assert [row.split()[0] for row in rows] == [
+        f"acme/{name}" for name in ("damaged", "lossy", "failing", "old", "denied", "new", "absent")
+    ]
+
+
+def test_all_of_them_on_request() -> None:
+    lines = on_terminal(columns=80, program="tests.browse.test_attention:run_status_of_500_all")
+    assert sum(line.startswith("acme/") for line in lines) == len(FOUND.repositories)
+
+
+def test_scripts_get_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    _print()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("acme/") for line in lines) == len(FOUND.repositories)
+    [heading] = [line for line in lines if line.startswith("REPOSITORY")]
+    assert heading.split("  ")[0] == "REPOSITORY" and "LAST CONFIRMED" in heading and "SIZE" in heading
+
+
+async def test_json_has_the_verdict_beside_what_it_always_had(place: Place) -> None:
+    await place.run()
+    found = json_of(mirror("status", "--store", str(place.config.store), "--json"))
+    assert found["verdict"] == f"All {len(found['repositories'])} repositories are well."
+    assert found["attention"] == []
+    assert {"schema", "store", "last_backup", "damage", "losses", "workspaces", "repositories"} <= set(found)
