@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mirror.config import Address
 
 ALL_PARTS = "all"
 
@@ -15,6 +19,16 @@ def seconds(text: str) -> float:
 
     try:
         return 0.0 if text == "0" else duration(text).total_seconds()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
+def listen(text: str) -> Address:
+    """An address to listen on such as `127.0.0.1:9321`."""
+    from mirror.config import address
+
+    try:
+        return address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 

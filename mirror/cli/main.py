@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "show": "browse.run_show",
     "diff": "browse.run_diff",
     "export": "browse.run_export",
+    "web": "web.run_web",
     "daemon": "daemon.run_daemon",
     "doctor": "doctor.run_doctor",
     "config": "config.run_config",

@@ -55,6 +55,7 @@ def secret_files(config: Config) -> list[Path]:
     sources = [
         *(config.notify.urls if config.notify is not None else ()),
         *((config.ping.url,) if config.ping is not None else ()),
+        *((config.web.token,) if config.web is not None and config.web.token is not None else ()),
     ]
     sources += [
         value

@@ -342,6 +342,16 @@ def _add_removal(commands: _Commands) -> None:
 
 def _add_service(commands: _Commands) -> None:
     commands.add("daemon", "run the schedule until stopped", "daemon -c /etc/mirror/config.yaml")
+    web = commands.add(
+        "web",
+        "show the page over a store, for people; changes nothing",
+        "web --store /mnt/copy   # then open http://127.0.0.1:9321/",
+        "web --listen 127.0.0.1:8080",
+    )
+    web.add_argument(
+        "--listen", metavar="ADDRESS", type=arguments.listen,
+        help="IP address and port (default: web.listen of the configuration, else 127.0.0.1:9321)",
+    )  # fmt: skip
     doctor = commands.add(
         "doctor",
         "check the set-up; list what cannot be backed up, and why",

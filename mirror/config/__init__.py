@@ -14,13 +14,14 @@ from mirror.config.settings import (
     Retention,
     Schedule,
     Trigger,
+    WebConfig,
     WorkspaceConfig,
 )
 from mirror.config.shape import json_schema
-from mirror.config.values import duration
+from mirror.config.values import Address, IpNetwork, address, duration
 
 __all__ = [
-    "WARN_DAYS", "BitbucketUrls", "Brake", "Config", "Cron", "Every", "Expiry", "Limits", "Parts",
-    "Retention", "Schedule", "Trigger", "WorkspaceConfig", "duration", "expiring", "from_environment",
-    "in_force", "json_schema", "load", "load_text", "show",
+    "WARN_DAYS", "Address", "BitbucketUrls", "Brake", "Config", "Cron", "Every", "Expiry", "IpNetwork",
+    "Limits", "Parts", "Retention", "Schedule", "Trigger", "WebConfig", "WorkspaceConfig", "address",
+    "duration", "expiring", "from_environment", "in_force", "json_schema", "load", "load_text", "show",
 ]  # fmt: skip

@@ -32,7 +32,12 @@ def contradictions(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> li
     """Faults for keys that contradict each other."""
     return [
         Fault(lines.get(place), dotted(place), problem, remedy)
-        for place, problem, remedy in (*_workspaces(checked), *_limits(checked, lines), *_prune(checked))
+        for place, problem, remedy in (
+            *_workspaces(checked),
+            *_limits(checked, lines),
+            *_prune(checked),
+            *_web(checked),
+        )
     ]
 
 
@@ -59,6 +64,14 @@ def _prune(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
     if checked.schedule.prune is not None and not any(sections):
         problem = "is set without retention: nothing could ever be removed"
         yield ("schedule", "prune"), problem, "add retention: {keep_daily: 30}, or remove schedule.prune"
+
+
+def _web(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
+    web = checked.web
+    if web is None or web.listen is None or web.listen.is_loopback or web.token or web.trusted_proxies:
+        return
+    problem = f"lets everybody who reaches {web.listen.text} read the store"
+    yield ("web", "listen"), problem, "add web.token or web.trusted_proxies, or listen on 127.0.0.1"
 
 
 def expiries(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> tuple[Expiry, ...]:

@@ -40,11 +40,11 @@ from mirror.config.settings import (
     duration_text,
 )
 from mirror.config.types import SecretShape
+from mirror.config.values import Address, IpNetwork
 from mirror.errors import ConfigError, Fault, UsageError
 
 # Designed, but not implemented yet: refused with that reason, never silently ignored.
 NOT_BUILT = {
-    "web.listen", "web.token", "web.trusted_proxies",
     "schedule.drill",
 }  # fmt: skip
 _SHAPES = (
@@ -221,17 +221,17 @@ def _notation(value: Any) -> Any:
         return {name: _notation(rule) for name, rule in rules.items() if rule is not None}
     if isinstance(value, tuple):
         return [_notation(item) for item in value]
-    if isinstance(value, Cron | Every) or not hasattr(value, "__dataclass_fields__"):
+    if isinstance(value, Cron | Every | Address) or not hasattr(value, "__dataclass_fields__"):
         return _scalar(value)
     kind = {"kind": value.kind} if hasattr(value, "kind") else {}
     return {**kind, **{name: _notation(getattr(value, name)) for name in value.__dataclass_fields__}}
 
 
 def _scalar(value: Any) -> Any:
-    if isinstance(value, Cron | Every):
+    if isinstance(value, Cron | Every | Address):
         return value.text
     if isinstance(value, timedelta):
         return duration_text(value)
-    if isinstance(value, Path | ByteSize | StrEnum):
+    if isinstance(value, Path | ByteSize | StrEnum | IpNetwork):
         return str(value)
     return value.isoformat() if isinstance(value, date) else value

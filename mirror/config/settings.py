@@ -21,7 +21,9 @@ from mirror.config.types import (
     ApiUrl,
     Duration,
     KeepFor,
+    Listen,
     LocalPath,
+    Networks,
     Secret,
     Share,
     Size,
@@ -276,12 +278,34 @@ class PingConfig:
 
 @section(frozen=True, config=RULES)
 class WebConfig:
-    """Metrics for Prometheus."""
+    """The page of the daemon and of `mirror web`, and metrics for Prometheus."""
 
-    textfile: LocalPath = Field(
+    listen: Listen | None = Field(
+        default=None,
+        description="The IP address and port of the page. Left out: the daemon has none.",
+        examples=["127.0.0.1:9321"],
+    )
+    token: Secret | None = Field(
+        default=None,
+        description="The token that opens the page and /metrics: at least 16 characters. Needed where other "
+        "machines can reach the address, unless there are trusted proxies.",
+    )
+    trusted_proxies: Networks = Field(
+        default=(),
+        description="Networks of proxies that sign people in and name them in X-Forwarded-User.",
+        examples=[["10.0.0.0/8"]],
+    )
+    textfile: LocalPath | None = Field(
+        default=None,
         description="The file for node_exporter's textfile collector, rewritten after each run.",
         examples=["/var/lib/node_exporter/mirror.prom"],
     )
+
+    @model_validator(mode="after")
+    def _some(self) -> WebConfig:
+        if self.listen is None and self.token is None and not self.trusted_proxies and self.textfile is None:
+            raise ValueError("should have listen, textfile or both")
+        return self
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,7 @@ class ConfigShape(_Shape):
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="How servers are reached.")
     notify: NotifyConfig | None = Field(None, description="Where notices go. Left out: nowhere.")
     ping: PingConfig | None = Field(None, description="Which monitoring service is pinged.")
-    web: WebConfig | None = Field(None, description="Where metrics are written.")
+    web: WebConfig | None = Field(None, description="The page, and metrics for Prometheus.")
 
     @model_validator(mode="after")
     def _one_way(self) -> ConfigShape:

@@ -22,7 +22,7 @@ from pydantic import (
 
 from mirror.auth.secrets import SecretSource
 from mirror.config import values
-from mirror.config.values import ByteSize, Trigger
+from mirror.config.values import Address, ByteSize, IpNetwork, Trigger
 
 # Scalars are strict: YAML has typed them already. Values of the final type are accepted as well.
 RULES = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -105,12 +105,16 @@ if TYPE_CHECKING:
     Size = ByteSize
     When = Trigger
     Workers = int
+    Listen = Address
+    Networks = tuple[IpNetwork, ...]
 else:
     LocalPath = Annotated[Text, WrapValidator(_path)]
     Secret = Annotated[SecretShape, WrapValidator(_secret)]
     Share = Annotated[float, BeforeValidator(_share, json_schema_input_type=str)]
     Size = Annotated[Any, BeforeValidator(values.byte_size, json_schema_input_type=str)]
     When = Annotated[Any, BeforeValidator(values.trigger, json_schema_input_type=str)]
+    Listen = Annotated[Any, BeforeValidator(values.address, json_schema_input_type=str)]
+    Networks = Annotated[Any, BeforeValidator(values.networks, json_schema_input_type=list[str])]
     Workers = Annotated[
         StrictInt,
         Field(ge=1, le=64),

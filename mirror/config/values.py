@@ -6,6 +6,7 @@ that is of its final type already is returned as it is.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -28,6 +29,7 @@ _LONGEST = timedelta(days=1000 * 365)
 _EVERY_LEAST = timedelta(minutes=1)
 _LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
 PROXY_FROM_ENVIRONMENT, PROXY_NONE = "from environment", "none"
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+|localhost)):([0-9]{1,5})")
 _SLUG = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -62,6 +64,27 @@ class Every:
 
 
 Trigger = Cron | Every
+
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens: an IP address and a port."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def text(self) -> str:
+        """As the configuration has it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def duration_text(value: timedelta) -> str:
@@ -171,6 +194,31 @@ def trigger(text: object) -> Trigger:
     if interval < _EVERY_LEAST:
         raise ValueError("should be every 1m or less often")
     return Every(interval)
+
+
+def address(text: object) -> Address:
+    """An address to listen on, such as `127.0.0.1:9321` or `[::1]:9321`."""
+    if isinstance(text, Address):
+        return text
+    wrong = "should be an IP address and a port such as 127.0.0.1:9321 or [::1]:9321"
+    found = _ADDRESS.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None or int(found[3]) > 65535:
+        raise ValueError(wrong)
+    try:
+        host = ipaddress.ip_address("127.0.0.1" if found[2] == "localhost" else found[1] or found[2])
+    except ValueError:
+        raise ValueError(wrong) from None
+    return Address(str(host), int(found[3]))
+
+
+def networks(texts: object) -> object:
+    """Networks such as `10.0.0.0/8`, or single addresses."""
+    if not isinstance(texts, list):
+        return texts
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts)
+    except ValueError:
+        raise ValueError("should be a list of networks such as 10.0.0.0/8, or of addresses") from None
 
 
 def zone(text: str) -> str:

@@ -74,5 +74,5 @@ class Runner:
 
 async def _write_metrics(config: Config) -> None:
     """Write the textfile, if one is configured, in a thread: it reads the whole store's status."""
-    if config.web is not None:
+    if config.web is not None and config.web.textfile is not None:
         await asyncio.to_thread(textfile.update, config.web.textfile, lambda: figures(config))

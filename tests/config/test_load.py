@@ -51,7 +51,7 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
     found = faults(
         "store: x\n"
         "stor: y\n"
-        "web: {textfile: m.prom, listen: '127.0.0.1:9321'}\n"
+        "web: {textfile: m.prom, listen: 'everywhere'}\n"
         "workspaces:\n"
         "  - workspace: acme\n"
         "    credential: {kind: api_token, token: {env: T}}\n"
@@ -68,7 +68,7 @@ def test_all_faults_are_told_at_once_with_their_lines() -> None:
         "bitbucket.api_url": 11, "bitbucket.git_url": 11,
     }  # fmt: skip
     assert "did you mean store?" in found["stor"][2]
-    assert "not available" in found["web.listen"][1]
+    assert "IP address and a port" in found["web.listen"][1]
     assert all(remedy for _, _, remedy in found.values())
 
 
@@ -336,12 +336,51 @@ def test_triggers_are_cron_or_intervals() -> None:
     [
         ("limits: {git_worker: 2}", "did you mean git_workers?"),
         ("schedule: {nonsense: 2}", "is not a known key"),
-        ("web: {textfile: a, token: {env: T}}", "not available in this version"),
+        ("web: {textfile: a, tokens: {env: T}}", "did you mean token?"),
     ],
 )
 def test_an_unknown_key_of_a_section_is_told_as_one(text: str, words: str) -> None:
     [(_, problem, remedy)] = faults(GOOD + text + "\n").values()
     assert words in f"{problem} {remedy}"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "is_loopback"),
+    [
+        ("127.0.0.1:9321", "127.0.0.1", 9321, True),
+        ("localhost:9321", "127.0.0.1", 9321, True),
+        ("'[::1]:0'", "::1", 0, True),
+        ("0.0.0.0:80", "0.0.0.0", 80, False),
+    ],
+)
+def test_the_address_of_the_page(text: str, host: str, port: int, is_loopback: bool) -> None:
+    web = read(
+        GOOD + f"web: {{listen: {text}, token: {{env: T}}, trusted_proxies: [10.0.0.0/8, '::1']}}\n"
+    ).web
+    assert web is not None and web.listen is not None
+    assert (web.listen.host, web.listen.port, web.listen.is_loopback) == (host, port, is_loopback)
+    assert [str(one) for one in web.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ("{}", "web", "listen, textfile or both"),
+        ("{listen: example.org:80}", "web.listen", "IP address and a port"),
+        ("{listen: '1.2.3.4:70000'}", "web.listen", "IP address and a port"),
+        ("{listen: '0.0.0.0:80'}", "web.listen", "add web.token or web.trusted_proxies"),
+        ("{listen: '0.0.0.0:80', trusted_proxies: []}", "web.listen", "add web.token"),
+        (
+            "{listen: '127.0.0.1:80', trusted_proxies: [10.0.0.1/8]}",
+            "web.trusted_proxies",
+            "a list of networks",
+        ),
+        ("{listen: '127.0.0.1:80', token: secret}", "web.token", "contains a secret"),
+    ],
+)
+def test_a_page_that_would_be_open_or_cannot_be_reached_is_refused(text: str, key: str, words: str) -> None:
+    found = faults(GOOD + f"web: {text}\n")
+    assert words in " ".join(found[key][1:])
 
 
 def test_notices_and_pings() -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
 from mirror.cli.context import Context
+
+if TYPE_CHECKING:
+    from mirror.config import Config
+    from mirror.model.live import Live
 
 
 async def run_daemon(context: Context) -> int:
@@ -14,4 +22,21 @@ async def run_daemon(context: Context) -> int:
     path = context.config_path()
     needed = [*secret_files(loaded), *([path] if path is not None else [])]  # a reload reads it again
     become_owner(loaded.store, "daemon", needed=needed)
-    return await daemon.serve(context.config, clock=context.clock, environment=context.environment)
+
+    @asynccontextmanager
+    async def listeners(config: Config, live: Live, _: Callable[[str], None]) -> AsyncIterator[None]:
+        """What the service listens with, as `config` says."""
+        async with AsyncExitStack() as opened:
+            if config.web is not None and config.web.listen is not None:
+                from mirror.web import open_page
+
+                page = open_page(
+                    config, config.web, store=config.store, clock=context.clock,
+                    environment=context.environment, live=live,
+                )  # fmt: skip
+                await opened.enter_async_context(page)
+            yield
+
+    return await daemon.serve(
+        context.config, clock=context.clock, environment=context.environment, listeners=listeners
+    )

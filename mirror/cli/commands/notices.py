@@ -58,7 +58,7 @@ async def notices(
         wait = FINISH_SECONDS
         raise
     finally:
-        if config.web is not None:
+        if config.web is not None and config.web.textfile is not None:
             from mirror.browse.figures import figures
             from mirror.metrics import textfile
 

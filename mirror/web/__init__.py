@@ -1,0 +1,7 @@
+"""The page: what the store holds and how its backups are, for people, over HTTP. It only reads the store."""
+
+from mirror.web.access import Access
+from mirror.web.app import make_app
+from mirror.web.server import open_page, serving
+
+__all__ = ["Access", "make_app", "open_page", "serving"]

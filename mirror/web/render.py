@@ -1,0 +1,46 @@
+"""Pages from templates. Whatever a template shows is escaped, unless a filter made it safe."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from mirror import __version__
+from mirror.archive import text as texts
+from mirror.web import filters
+from mirror.web.assets import asset
+from mirror.web.context import page_of
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """The page of a template. It knows `page`, `visitor`, `now`, and what is given."""
+    page = page_of(request)
+    made = _environment().get_template(template)
+    text = made.render(
+        page=page, visitor=request.state.visitor, now=page.clock.now(), version=__version__,
+        path=request.url.path, **context,
+    )  # fmt: skip
+    return HTMLResponse(text.encode("utf-8", "replace"), status)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, auto_reload=False, finalize=_value,
+    )  # fmt: skip
+    made.filters |= filters.FILTERS
+    made.globals["asset"] = asset
+    return made
+
+
+def _value(value: object) -> object:
+    return value if isinstance(value, Markup) or not isinstance(value, str) else texts.clean(value)
