@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test soak check lock man clean
+.PHONY: demo test soak check lock man packages clean
 
 demo: $(READY)
 	@$(VENV)/bin/mirror demo
@@ -44,6 +44,13 @@ lock:
 man: $(READY)
 	$(VENV)/bin/python -m mirror.cli.manual > docs/mirror.1
 	$(VENV)/bin/python -m mirror.cli.backed_up > docs/what-is-backed-up.md
+
+# The wheel, the sdist and the Debian package of this version, in dist/. DEBIAN=13 names another release.
+DEBIAN := 12
+packages: $(READY)
+	rm -rf dist
+	$(VENV)/bin/hatchling build
+	$(VENV)/bin/python packaging/debian/build.py dist/*.whl --debian $(DEBIAN)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

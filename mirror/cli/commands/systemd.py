@@ -47,6 +47,8 @@ async def run_systemd(context: Context) -> int:
 def _program(root: Path) -> Path:
     """The command that the units start: this one. Raises UsageError where a service cannot run it."""
     found = Path(sys.executable).parent / "mirror"
+    if Path(PROGRAM).resolve() == found.resolve():
+        found = Path(PROGRAM)  # a package's link
     if root != Path("/"):
         return Path("/") / found.relative_to(root) if found.is_relative_to(root) else Path(PROGRAM)
     if not found.is_file():
