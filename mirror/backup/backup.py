@@ -30,6 +30,7 @@ from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE, MaintenanceLimit
 from mirror.git.workers.pool import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import (
+    EVERYTHING,
     Clock,
     NoProgress,
     Outcome,
@@ -37,6 +38,7 @@ from mirror.model import (
     Progress,
     Run,
     RunEntry,
+    Scope,
     Selector,
     Workspace,
     snapshot_id,
@@ -59,6 +61,7 @@ async def run(
     config: Config,
     selectors: Sequence[Selector] = (),
     *,
+    scope: Scope = EVERYTHING,
     clock: Clock,
     environment: Mapping[str, str],
     full: bool = False,
@@ -70,7 +73,8 @@ async def run(
     checkpoint_limits: CheckpointLimits = DEFAULT_LIMITS,
     maintenance_limits: MaintenanceLimits = DEFAULT_MAINTENANCE,
 ) -> Run:
-    """Back up what `config` names, or what `selectors` mean of it, into `config.store`.
+    """Back up what `config` names, or what `selectors` mean of it, into `config.store`. A run
+    of the workspaces in `scope` judges them as one of everything does; one of some repositories does not.
 
     Secrets are read now. `full` ignores cursors; `dry_run` lists what would be backed up and writes
     nothing; `lock_wait` is in seconds. The outcome is in the Run and in its record. Raises only where there
@@ -80,6 +84,7 @@ async def run(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
         budget or _budget(config, clock, progress), transport,
         clock.monotonic() + config.limits.window.total_seconds(), checkpoint_limits, maintenance_limits,
+        scope=scope,
     )  # fmt: skip
     if dry_run:
         return await _dry_run(request)
@@ -99,7 +104,8 @@ async def run(
             ) as workers:
                 run = RunContext(request, store, workers, results, history)
                 for entry in config.workspaces:
-                    await visit_entry(run, entry)
+                    if scope.has(entry.workspace):
+                        await visit_entry(run, entry)
             await conclude(run)
             _check_selectors(request, results)
         except asyncio.CancelledError:
@@ -132,6 +138,8 @@ def _write(request: Request, store: StoreWriter, results: RunResults) -> Run:
         facts={
             "requests": results.requests,
             "brakes": sorted(results.brakes),
+            **({"selectors": [str(one) for one in request.selectors]} if request.selectors else {}),
+            **request.scope.facts(),
             **({"renamed": dict(request.renamed)} if request.renamed else {}),
         },
     )

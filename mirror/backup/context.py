@@ -17,7 +17,7 @@ from mirror.config.settings import Config, WorkspaceConfig
 from mirror.discovery import Discovered
 from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE, MaintenanceLimits
 from mirror.git.workers.pool import WorkerPool
-from mirror.model import Clock, Progress, Repository, Selector
+from mirror.model import EVERYTHING, Clock, Progress, Repository, Scope, Selector
 from mirror.store.reading.reader import RepositoryFolder, RunHistory, Store, StoreDamaged
 from mirror.store.writing.unfinished_backup import UnfinishedMark
 from mirror.store.writing.writer import RepositoryWriter, StoreWriter, WorkspaceWriter
@@ -26,7 +26,8 @@ from mirror.store.writing.writer import RepositoryWriter, StoreWriter, Workspace
 @dataclass(frozen=True)
 class Request:
     """What the caller asked for. `until` (monotonic) is when waits for the rate limit must end. `renamed` are
-    workspaces that were renamed since the configuration named them: by their slug now, that name."""
+    workspaces that were renamed since the configuration named them: by their slug now, that name. Of the
+    configuration's entries, those in `scope` are visited."""
 
     config: Config
     selectors: tuple[Selector, ...]
@@ -41,6 +42,7 @@ class Request:
     checkpoint_limits: CheckpointLimits = DEFAULT_LIMITS
     maintenance_limits: MaintenanceLimits = DEFAULT_MAINTENANCE
     renamed: dict[str, str] = field(default_factory=dict)
+    scope: Scope = EVERYTHING
 
     def _names_of(self, workspace: str) -> tuple[str, ...]:
         """The names that a person may use for a workspace: its slug, and the one in the configuration."""

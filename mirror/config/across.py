@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mirror.config import shape
-from mirror.config.settings import Expiry
+from mirror.config.settings import KINDS, Expiry, Schedule, duration_text, shortest_interval
 from mirror.config.types import SecretShape
 from mirror.errors import Fault
 
@@ -35,8 +35,9 @@ def contradictions(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> li
         for place, problem, remedy in (
             *_workspaces(checked),
             *_limits(checked, lines),
-            *_prune(checked),
             *_web(checked),
+            *_schedules(checked),
+            *_ping(checked),
         )
     ]
 
@@ -59,11 +60,43 @@ def _limits(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> Iterator[
         yield ("limits", key), problem, "make api_reserve smaller than api_limit"
 
 
-def _prune(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
-    sections = (checked.retention, *(one.retention for one in checked.workspaces))
-    if checked.schedule.prune is not None and not any(sections):
-        problem = "is set without retention: nothing could ever be removed"
-        yield ("schedule", "prune"), problem, "add retention: {keep_daily: 30}, or remove schedule.prune"
+def _schedules(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
+    top = checked.schedule
+    retentions = [one.retention or checked.retention for one in checked.workspaces] or [checked.retention]
+    if top.prune is not None and not any(retentions):
+        yield _nothing_to_prune(("schedule",))
+    yield from _jitter(("schedule",), top)
+    for index, one in enumerate(checked.workspaces):
+        if one.schedule is None:
+            continue
+        place: Place = ("workspaces", index, "schedule")
+        if one.workspace is None:
+            problem = "is in an entry without a name: jobs of its own need one workspace"
+            yield place, problem, "add `workspace: …` to the entry, or move the schedule to the top"
+        if one.schedule.prune is not None and retentions[index] is None:
+            yield _nothing_to_prune(place)
+        yield from _jitter(place, one.schedule.within(top))
+
+
+def _nothing_to_prune(place: Place) -> tuple[Place, str, str]:
+    problem = "is set without retention: nothing could ever be removed"
+    return (*place, "prune"), problem, f"add retention: {{keep_daily: 30}}, or remove {dotted(place)}.prune"
+
+
+def _jitter(place: Place, schedule: Schedule) -> Iterator[tuple[Place, str, str]]:
+    """A job that begins so much later must not come near the next one."""
+    for kind in KINDS:
+        interval = shortest_interval(schedule, kind)
+        if schedule.jitter and interval is not None and schedule.jitter > interval / 2:
+            problem = f"is due every {duration_text(interval)} at times: jitter is more than half of that"
+            yield (*place, kind), problem, f"make jitter at most {duration_text(interval / 2)}"
+
+
+def _ping(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
+    own = [one.schedule is not None and one.schedule.backup is not None for one in checked.workspaces]
+    if checked.ping is not None and own and all(own):
+        problem = "would never be pinged: each workspace has a backup schedule of its own"
+        yield ("ping",), problem, "remove it, or let a workspace follow the schedule at the top"
 
 
 def _web(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:

@@ -25,6 +25,9 @@ _DAYS_IN_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ELEMENT = re.compile(r"(?:(\*)|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/([0-9]{1,3}))?")
 # A weekday on which 29 February falls comes again within 40 years, also across 2100.
 _DAYS_AHEAD = 41 * 366
+# A Monday, and how many times after it are compared.
+_FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
+_GAPS = 100
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,19 @@ class Crontab:
                     return instants[index]
             day += timedelta(days=1)
         return None
+
+    def shortest_gap(self, zone: ZoneInfo) -> timedelta | None:
+        """The shortest time between two of the next hundred times; None where there are not two in 40 years.
+        Counted from a fixed day, so that it is the same whenever it is asked."""
+        gaps: list[timedelta] = []
+        first = self.next_after(_FIRST_DAY, zone)
+        while first is not None and len(gaps) < _GAPS:
+            second = self.next_after(first, zone)
+            if second is None:
+                break
+            gaps.append(second - first)
+            first = second
+        return min(gaps, default=None)
 
     def has_day(self, day: date) -> bool:
         """Whether the line fires on this day."""

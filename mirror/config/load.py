@@ -37,6 +37,7 @@ from mirror.config.settings import (
     Schedule,
     WebConfig,
     WorkspaceConfig,
+    WorkspaceSchedule,
     duration_text,
 )
 from mirror.config.types import SecretShape
@@ -45,10 +46,10 @@ from mirror.errors import ConfigError, Fault, UsageError
 
 # Designed, but not implemented yet: refused with that reason, never silently ignored.
 NOT_BUILT = {
-    "schedule.drill",
+    "schedule.copy",
 }  # fmt: skip
 _SHAPES = (
-    shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, Limits, Runs,
+    shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, WorkspaceSchedule, Limits, Runs,
     shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
     NotifyConfig, PingConfig, WebConfig, shape.OAuthConsumerShape, shape.AppPasswordShape,
     shape.ConnectJwtShape,
@@ -231,7 +232,7 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, Cron | Every | Address):
         return value.text
     if isinstance(value, timedelta):
-        return duration_text(value)
+        return duration_text(value) if value else "none"
     if isinstance(value, Path | ByteSize | StrEnum | IpNetwork):
         return str(value)
     return value.isoformat() if isinstance(value, date) else value

@@ -6,20 +6,22 @@ JSON Schema shows. `shape` describes what the file writes differently: its root,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 from pydantic.dataclasses import dataclass as section
 
 from mirror.auth.credentials import Credential
-from mirror.config import values
+from mirror.config import crontab, values
 from mirror.config.types import (
     RULES,
     ApiUrl,
     Duration,
+    Jitter,
     KeepFor,
     Listen,
     LocalPath,
@@ -37,13 +39,14 @@ from mirror.config.types import (
 from mirror.config.values import ByteSize, Cron, Every, Trigger, duration_text
 from mirror.errors import UsageError
 from mirror.http.network import CONNECT_TIMEOUT, IpVersion
+from mirror.model import Scope
 from mirror.notify.conditions import Event
 from mirror.retention import Policy
 
 __all__ = [
     "BitbucketUrls", "Brake", "ByteSize", "Config", "Cron", "Every", "Expiry", "Limits", "NetworkConfig",
     "NotifyConfig", "Parts", "PingConfig", "Retention", "Runs", "Schedule", "Trigger", "WebConfig",
-    "WorkspaceConfig", "duration_text",
+    "WorkspaceConfig", "WorkspaceSchedule", "duration_text",
 ]  # fmt: skip
 
 
@@ -130,12 +133,12 @@ class WorkspaceConfig:
     accept_missing: tuple[str, ...] = ()
     retention: Retention | None = None
     brake: Brake = field(default_factory=Brake)
+    schedule: Schedule | None = None
 
 
 @section(frozen=True, config=RULES)
-class Schedule:
-    """When the daemon runs each job: five cron fields as in crontab(5), `@daily` and the like, or `every 4h`.
-    Left out: never."""
+class Times:
+    """When each kind of job runs: five cron fields as in crontab(5), `@daily` and the like, or `every 4h`."""
 
     backup: When | None = Field(default=None, description="When to back up.", examples=["0 */4 * * *"])
     verify: When | None = Field(default=None, description="When to verify.", examples=["30 3 * * sun"])
@@ -147,9 +150,59 @@ class Schedule:
         description="When to rehearse a restore on a simulated Bitbucket.",
         examples=["0 6 1 * *"],
     )
+
+    def of(self, kind: str) -> Trigger | None:
+        """When jobs of this kind run; None: never."""
+        trigger: Trigger | None = getattr(self, kind)
+        return trigger
+
+
+@section(frozen=True, config=RULES)
+class Schedule(Times):
+    """When the daemon runs each job. Left out: never."""
+
     timezone: Annotated[StrictStr, AfterValidator(values.zone)] = Field(
         default="UTC", description="The time zone of cron fields."
     )
+    jitter: Jitter | None = Field(
+        default=None,
+        description="How much later than its cron fields say a job may begin; how much it is, is fixed for "
+        "each store and job. Left out: 5 % of the interval, at most 5 minutes; `none`: not later.",
+        examples=["10m"],
+    )
+
+
+@section(frozen=True, config=RULES)
+class WorkspaceSchedule(Times):
+    """When the daemon runs jobs of one workspace. Of a kind that is left out, the schedule at the top has
+    it."""
+
+    timezone: Annotated[StrictStr, AfterValidator(values.zone)] | None = Field(
+        default=None, description="The time zone of cron fields, instead of that at the top."
+    )
+    jitter: Jitter | None = Field(
+        default=None, description="As at the top, and instead of it.", examples=["10m"]
+    )
+
+    def within(self, top: Schedule) -> Schedule:
+        """The whole schedule of the workspace, below that at the top."""
+        return Schedule(
+            **{one: self.of(one) for one in KINDS},
+            timezone=self.timezone or top.timezone,
+            jitter=top.jitter if self.jitter is None else self.jitter,
+        )
+
+
+def shortest_interval(schedule: Schedule, kind: str) -> timedelta | None:
+    """The shortest time between two jobs of this kind; None where there is at most one."""
+    trigger = schedule.of(kind)
+    if trigger is None or isinstance(trigger, Every):
+        return None if trigger is None else trigger.interval
+    return crontab.parse(trigger.text).shortest_gap(ZoneInfo(schedule.timezone))
+
+
+# The kinds of jobs that a schedule may have.
+KINDS = tuple(one.name for one in fields(Times))
 
 
 @section(frozen=True, config=RULES)
@@ -326,6 +379,20 @@ class Config:
     source: Path | None = None
     expiries: tuple[Expiry, ...] = ()
     credentials: tuple[Credential, ...] = ()
+
+    def scopes(self, kind: str) -> tuple[Scope, ...]:
+        """The scopes of the jobs of one kind: one for each workspace that has a schedule of its own for it,
+        and first one for all others, if there are any."""
+        own = [one.workspace for one in self.workspaces if one.schedule and one.schedule.of(kind)]
+        apart = frozenset(name.lower() for name in own if name is not None)
+        rest = Scope(but=apart)
+        has_rest = any(rest.has(one.workspace) for one in self.workspaces)
+        return (*((rest,) if has_rest else ()), *(Scope(only=name) for name in sorted(apart)))
+
+    def schedule_of(self, scope: Scope) -> Schedule:
+        """The schedule that the jobs of a scope follow."""
+        own = (one.schedule for one in self.workspaces if one.schedule and scope.has(one.workspace))
+        return self.schedule if scope.only is None else next(own, self.schedule)
 
     def signing_in_to(self, workspace: str) -> WorkspaceConfig:
         """How to sign in to a workspace, backed up or not: as its own entry says, else with the credentials

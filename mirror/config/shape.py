@@ -48,6 +48,7 @@ from mirror.config.settings import (
     Schedule,
     WebConfig,
     WorkspaceConfig,
+    WorkspaceSchedule,
 )
 from mirror.config.types import RULES, KeepFor, LocalPath, Secret, Text
 from mirror.retention import Policy
@@ -220,6 +221,9 @@ class WorkspaceShape(_Shape):
         None, description="Which snapshots are kept, instead of the top-level section."
     )
     brake: Brake | None = Field(None, description="The mass-loss brake, instead of the top-level section.")
+    schedule: WorkspaceSchedule | None = Field(
+        None, description="When the daemon runs jobs of this workspace alone, instead of those for all."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> WorkspaceShape:
@@ -280,6 +284,7 @@ class ConfigShape(_Shape):
                 accept_missing=tuple(one.accept_missing),
                 retention=one.retention.settings() if one.retention is not None else retention,
                 brake=one.brake or self.brake,
+                schedule=one.schedule.within(self.schedule) if one.schedule is not None else None,
             )
             for one in self.workspaces
         )

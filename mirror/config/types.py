@@ -30,6 +30,7 @@ Text = Annotated[StrictStr, Field(min_length=1)]
 Url = Annotated[StrictStr, AfterValidator(values.url)]
 ApiUrl = Annotated[StrictStr, AfterValidator(values.api_url)]
 Duration = Annotated[timedelta, BeforeValidator(values.duration, json_schema_input_type=str)]
+Jitter = Annotated[timedelta, BeforeValidator(values.jitter, json_schema_input_type=str)]
 # How long something is kept: `m`, which other tools read as months, is refused.
 KeepFor = Annotated[timedelta, BeforeValidator(values.keep_for, json_schema_input_type=str)]
 

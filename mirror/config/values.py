@@ -110,6 +110,11 @@ def duration(text: object) -> timedelta:
     return length
 
 
+def jitter(text: object) -> timedelta:
+    """A duration, or `none`."""
+    return timedelta() if text == "none" else duration(text)
+
+
 def keep_for(text: object) -> timedelta:
     """How long something is kept. `m` is refused, because it means months in restic and borg."""
     found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None

@@ -16,7 +16,7 @@ from mirror.config.settings import Config, NotifyConfig
 from mirror.connect.network import network_of
 from mirror.errors import MirrorError, UsageError
 from mirror.logs import get_logger
-from mirror.model import Clock, Run, RunKind, Selector
+from mirror.model import EVERYTHING, Clock, Run, RunKind, Scope, Selector
 from mirror.notify import delivery
 from mirror.notify.conditions import Condition, Event, Report, of_error, of_run
 from mirror.notify.judgement import judge
@@ -65,17 +65,27 @@ class Notices:
             self._memory = Memory(config.store / CACHE)
         self.config = config
 
-    def began(self, kind: RunKind, selectors: Sequence[Selector] = ()) -> None:
-        """A run began. Only backups of everything are pinged: other runs do not say that the backup works."""
-        if kind == "backup" and not selectors and self.config.ping is not None:
+    def began(self, kind: RunKind, selectors: Sequence[Selector] = (), scope: Scope = EVERYTHING) -> None:
+        """A run began. Backups of everything are pinged, and so are those of all workspaces without a
+        schedule of their own: other runs do not say that the backup works."""
+        if kind == "backup" and not selectors and scope.only is None and self.config.ping is not None:
             self._start = self._begin(self._ping(self.config.ping.url, "start", ""))
 
-    def ended(self, kind: RunKind, result: Run | Exception, selectors: Sequence[Selector] = ()) -> None:
+    def ended(
+        self,
+        kind: RunKind,
+        result: Run | Exception,
+        selectors: Sequence[Selector] = (),
+        scope: Scope = EVERYTHING,
+    ) -> None:
         """A run ended with this record, or with this error and without one."""
-        report = of_run(result, selectors) if isinstance(result, Run) else of_error(kind, result, selectors)
+        if isinstance(result, Run):
+            report = of_run(result, selectors, scope)
+        else:
+            report = of_error(kind, result, selectors, scope)
         if report is None:
             return
-        if kind == "backup" and not selectors and self.config.ping is not None:
+        if kind == "backup" and not selectors and scope.only is None and self.config.ping is not None:
             self._begin(self._ping_end(self.config.ping.url, self._start, report))
         self.tell(report)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mirror import backup, prune, verify
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
-from mirror.model import Clock, Run
+from mirror.model import Clock, Run, Scope, Selector
 from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
 
@@ -28,40 +28,64 @@ class Means:
 
 @dataclass(frozen=True)
 class KindOfJob:
-    """What a kind of job does. Jobs of one `lane` run one after the other, those of different lanes side by
-    side."""
+    """What a kind of job does in a scope. Jobs of one `lane` run one after the other, those of different
+    lanes side by side."""
 
-    work: Callable[[Means, Config], Coroutine[Any, Any, Run]]
+    work: Callable[[Means, Config, Scope], Coroutine[Any, Any, Run]]
     lane: str
 
 
-async def _backup(means: Means, config: Config) -> Run:
-    return await backup.run(config, clock=means.clock, environment=means.environment, budget=means.budget)
+async def _backup(means: Means, config: Config, scope: Scope) -> Run:
+    return await backup.run(
+        config, scope=scope, clock=means.clock, environment=means.environment, budget=means.budget
+    )
 
 
-async def _verify(means: Means, config: Config) -> Run:
+async def _verify(means: Means, config: Config, scope: Scope) -> Run:
     # Resumes a verification that a restart interrupted.
-    journal = VerifyJournal(config.store, "objects 1 ", resume=True, now=means.clock.now())
-    run = await verify.run(config.store, journal=journal, clock=means.clock, environment=means.environment)
-    with open_store(config.store, command="mirror daemon") as store:
-        store.write_run(run)
+    key = " ".join(("objects 1", scope.job("")))
+    journal = VerifyJournal(config.store, key, resume=True, now=means.clock.now())
+    run = await verify.run(
+        config.store,
+        _selectors(scope),
+        leave_out=scope.but,
+        journal=journal,
+        clock=means.clock,
+        environment=means.environment,
+    )
+    run = _record(config, scope, run)
     journal.finish()
     return run
 
 
-async def _prune(means: Means, config: Config) -> Run:
-    return await prune.prune(config, clock=means.clock, environment=means.environment)
+async def _prune(means: Means, config: Config, scope: Scope) -> Run:
+    return await prune.prune(config, scope=scope, clock=means.clock, environment=means.environment)
 
 
-async def _drill(means: Means, config: Config) -> Run:
+async def _drill(means: Means, config: Config, scope: Scope) -> Run:
     from mirror import drill  # with the simulated Bitbucket, which nothing else here needs
 
     done = await drill.run(
-        config.store, clock=means.clock, environment=means.environment, limits=config.limits
+        config.store,
+        _selectors(scope),
+        leave_out=scope.but,
+        clock=means.clock,
+        environment=means.environment,
+        limits=config.limits,
     )
+    return _record(config, scope, done.run)
+
+
+def _selectors(scope: Scope) -> list[Selector]:
+    return [] if scope.only is None else [Selector(scope.only)]
+
+
+def _record(config: Config, scope: Scope, run: Run) -> Run:
+    """Write the record of a run, with its scope."""
+    run = replace(run, facts={**run.facts, **scope.facts()})
     with open_store(config.store, command="mirror daemon") as store:
-        store.write_run(done.run)
-    return done.run
+        store.write_run(run)
+    return run
 
 
 # Jobs that write share a lane: they would only wait for each other's locks. Verification and drills take no

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from mirror.daemon.jobs import Means
 from mirror.daemon.overdue import overdue_report
-from mirror.daemon.schedule import describe, triggers
 from mirror.daemon.state import State
 from mirror.daemon.timetable import Timetable
+from mirror.model import Scope
 from mirror.model.live import BudgetLeft, HooksState, NextJob, RunningJob
 
 
@@ -25,15 +25,18 @@ class ServiceLive:
 
     def running(self) -> Sequence[RunningJob]:
         """The jobs that run now."""
-        return [RunningJob(kind, None, since) for kind, since in list(self._state.running.items())]
+        found = []
+        for job, since in list(self._state.running.items()):
+            kind, scope = Scope.of_job(job)
+            found.append(RunningJob(kind, scope.only, since))
+        return found
 
     def following(self) -> Sequence[NextJob]:
         """The jobs of the schedule."""
         times, overdue = self._timetable.next_times(), self._overdue()
         return [
-            NextJob(kind, None, times.get(kind), describe(trigger), kind in overdue)
-            for kind, trigger in triggers(self._means.config)
-            if trigger is not None
+            NextJob(job.kind, job.scope.only, times.get(job.name), job.trigger.text, job.name in overdue)
+            for job in self._timetable.jobs
         ]
 
     def budget(self) -> Sequence[BudgetLeft]:
@@ -52,11 +55,5 @@ class ServiceLive:
 
     def _overdue(self) -> dict[str, str]:
         """By job, what is said of it where it is overdue."""
-        report = overdue_report(
-            self._means.config,
-            self._means.clock.now(),
-            since=self._state.since,
-            ended=self._state.ended,
-            running=self._state.running,
-        )
+        report = overdue_report(self._timetable.jobs, self._state, self._means.clock.now())
         return {one.key: one.text for one in report.conditions}

@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
-from mirror.config import Config, Every, Trigger
-from mirror.config.crontab import parse
-from mirror.daemon.jobs import Kind
-from mirror.daemon.schedule import triggers
+from mirror.config import Every
+from mirror.daemon.schedule import Job
+from mirror.daemon.state import State
 from mirror.model import time_text
 from mirror.notify.conditions import Condition, Event, Report
 
 
-def overdue_report(
-    config: Config,
-    now: datetime,
-    *,
-    since: datetime,
-    ended: Mapping[Kind, datetime],
-    running: Mapping[Kind, datetime],
-) -> Report:
+def overdue_report(jobs: Iterable[Job], state: State, now: datetime) -> Report:
     """The jobs that are overdue at `now`.
 
-    `since` is when the daemon began to keep the schedule: it runs at once what it missed before. `ended` is
-    when a job of each kind last ended; `running`, since when one runs. A first job, however long, is not
-    overdue.
+    It counts from when the daemon began to keep the schedule: what it missed before, it runs at once. A
+    first job, however long, is not overdue.
     """
     conditions = []
-    for kind, trigger in triggers(config):
-        last, begun = ended.get(kind), running.get(kind)
-        if trigger is None or (begun is not None and last is None):
+    for job in jobs:
+        last, begun = state.last_ended(job.kind, job.scope), state.running.get(job.name)
+        if begun is not None and last is None:
             continue
-        base = max(one for one in (since, last, begun) if one is not None)
-        limit = two_intervals_after(base, trigger, config.schedule.timezone)
+        base = max(one for one in (state.kept, last, begun) if one is not None)
+        limit = two_intervals_after(base, job)
         if limit is None or now <= limit:
             continue
-        text = f"{kind} is overdue: none has ended since {time_text(last or since)}"
+        text = f"{job.name} is overdue: none has ended since {time_text(last or state.kept)}"
         if begun is not None:
             text += f", one has been running since {time_text(begun)}"
-        conditions.append(Condition(kind, "", Event.OVERDUE, 1, text))
+        conditions.append(Condition(job.name, "", Event.OVERDUE, 1, text))
     return Report("schedule", tuple(conditions))
 
 
-def two_intervals_after(moment: datetime, trigger: Trigger, timezone: str) -> datetime | None:
+def two_intervals_after(moment: datetime, job: Job) -> datetime | None:
     """The second time after `moment` at which a job is due; None where there is none."""
-    if isinstance(trigger, Every):
-        return moment + 2 * trigger.interval
-    line, zone = parse(trigger.text), ZoneInfo(timezone)
-    first = line.next_after(moment, zone)
-    return line.next_after(first + timedelta(seconds=1), zone) if first is not None else None
+    first = job.due_after(moment)
+    if first is None or isinstance(job.trigger, Every):
+        return None if first is None else job.due_after(first)
+    return job.due_after(first + timedelta(seconds=1))

@@ -12,7 +12,7 @@ from mirror.bitbucket.failures import BadAnswer
 from mirror.config import Config
 from mirror.connect import client_with, network_of, sign_ins_of
 from mirror.connect.notices import check_notices
-from mirror.daemon.schedule import triggers
+from mirror.daemon.schedule import jobs_of
 from mirror.errors import CredentialRefused, MirrorError, TryLater, UsageError
 from mirror.http.network import Network
 from mirror.model import Clock
@@ -28,7 +28,7 @@ async def check(config: Config, *, clock: Clock, environment: Mapping[str, str],
 
     Returns why credentials could not be checked, where Bitbucket cannot be reached.
     """
-    if not any(trigger for _, trigger in triggers(config)):
+    if not jobs_of(config):
         raise UsageError(
             "the configuration has no schedule, so the daemon has nothing to do",
             hint='add for example: schedule: {backup: "0 */4 * * *"}',

@@ -15,7 +15,7 @@ from mirror.daemon.state import State
 from mirror.errors import Cancelled, MirrorError
 from mirror.logs import get_logger
 from mirror.metrics import textfile
-from mirror.model import Run
+from mirror.model import EVERYTHING, Run, Scope
 
 _log = get_logger("daemon")
 
@@ -25,51 +25,57 @@ class Runner:
 
     def __init__(self, means: Means, state: State, notices: Notices, on_change: Callable[[], None]) -> None:
         self._means, self._state, self._notices, self._on_change = means, state, notices, on_change
-        turns = {one.lane: asyncio.Lock() for one in KINDS.values()}
-        self._lanes = {kind: Lane(partial(self.run, kind), turns[one.lane]) for kind, one in KINDS.items()}
+        self._turns = {one.lane: asyncio.Lock() for one in KINDS.values()}
+        self._lanes: dict[tuple[Kind, Scope], Lane] = {}
 
-    def due(self, kind: Kind) -> None:
+    def due(self, kind: Kind, scope: Scope = EVERYTHING) -> None:
         """A job is due: run it now, or as soon as possible."""
-        self._lanes[kind].due()
+        if (kind, scope) not in self._lanes:
+            self._lanes[kind, scope] = Lane(partial(self.run, kind, scope), self._turns[KINDS[kind].lane])
+        self._lanes[kind, scope].due()
 
-    async def run(self, kind: Kind) -> None:
+    async def run(self, kind: Kind, scope: Scope = EVERYTHING) -> None:
         """Run a job. Its errors are logged; only cancellation propagates."""
-        state, config = self._state, self._means.config
-        state.running[kind] = state.began[kind] = self._means.clock.now()
+        state, config, job = self._state, self._means.config, scope.job(kind)
+        if scope not in config.scopes(kind):
+            return  # a reload took it away while it waited for its turn
+        state.running[job] = state.began[job] = self._means.clock.now()
         self._on_change()
-        self._notices.began(kind)
+        self._notices.began(kind, scope=scope)
         try:
-            result = await self._result(kind, config)
+            result = await self._result(kind, scope, config)
         finally:
-            del state.running[kind]
-        state.ended[kind] = self._means.clock.now()
-        self._notices.ended(kind, result)
+            del state.running[job]
+        state.ended[job] = self._means.clock.now()
+        self._notices.ended(kind, result, scope=scope)
         self._on_change()
         await _write_metrics(config)
 
-    async def _result(self, kind: Kind, config: Config) -> Run | Exception:
+    async def _result(self, kind: Kind, scope: Scope, config: Config) -> Run | Exception:
         """The record of a run, or the error with which it ended; both are logged."""
+        where = {} if scope.is_everything else {"job": scope.job(kind)}
         try:
-            run = await KINDS[kind].work(self._means, config)
+            run = await KINDS[kind].work(self._means, config, scope)
         except (Cancelled, asyncio.CancelledError):
-            _log.info(f"daemon.{kind}_stopped")
+            _log.info(f"daemon.{kind}_stopped", **where)
             raise asyncio.CancelledError from None
         except MirrorError as error:
-            _log.error(f"daemon.{kind}_failed", reason=error.message, hint=error.hint)
+            _log.error(f"daemon.{kind}_failed", **where, reason=error.message, hint=error.hint)
             return error
         except Exception as error:  # noqa: BLE001 - a service survives unexpected errors, and logs them
-            _log.exception(f"daemon.{kind}_failed")
+            _log.exception(f"daemon.{kind}_failed", **where)
             return error
         log = _log.info if run.exit_code == 0 else _log.error
         problems = [problem.text for problem in run.problems]
-        log(f"daemon.{kind}_ended", run=run.id, exit_code=run.exit_code, problems=problems)
+        log(f"daemon.{kind}_ended", **where, run=run.id, exit_code=run.exit_code, problems=problems)
         return run
 
     async def stop(self, seconds: float) -> None:
         """Cancel what runs and start nothing more; waits until each run has written its record, at most
         `seconds`."""
         stopping = [asyncio.ensure_future(lane.stop()) for lane in self._lanes.values()]
-        await asyncio.wait(stopping, timeout=seconds)
+        if stopping:
+            await asyncio.wait(stopping, timeout=seconds)
 
 
 async def _write_metrics(config: Config) -> None:

@@ -9,11 +9,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
 from mirror.connect.notices import Notices
-from mirror.daemon.expiry import ExpiryWarnings
+from mirror.daemon.expiry import warn_of_expiry
 from mirror.daemon.jobs import Means
 from mirror.daemon.listening import Listeners, Listening, no_listeners
 from mirror.daemon.live import ServiceLive
@@ -21,9 +22,9 @@ from mirror.daemon.notify import Notifier
 from mirror.daemon.overdue import overdue_report
 from mirror.daemon.preflight import check
 from mirror.daemon.runner import Runner
-from mirror.daemon.schedule import describe, triggers
 from mirror.daemon.state import State
 from mirror.daemon.timetable import Timetable
+from mirror.daemon.watch import watch
 from mirror.errors import ConfigError, MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, time_text
@@ -68,15 +69,14 @@ class _Service:
         limits = config.limits
         budget = Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit)
         self.means = Means(config, clock, environment, budget)
-        self.state = State(clock.now())
+        self.state = State(clock.now(), clock.now())
         self.notices = Notices(
             config, clock=clock, environment=environment, host=socket.gethostname(), standing=self._overdue
         )
         self.runner = Runner(self.means, self.state, self.notices, self._changed)
-        self._timetable = Timetable(self.runner.due, self.look)
+        self._timetable = Timetable(config, self.runner.due, self.look)
         live = ServiceLive(self.means, self.state, self._timetable)
         self._listening = Listening(listeners, live, _announce, self.state, clock)
-        self._expiry = ExpiryWarnings()
         self._notifier = Notifier(environment)
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -89,6 +89,7 @@ class _Service:
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         watchdog = asyncio.ensure_future(self._feed_watchdog())
+        watching = asyncio.ensure_future(watch(self._clock, self._timetable.wake, self._clock_stepped))
         try:
             async with self._reloading:
                 started = await self._start()
@@ -96,7 +97,7 @@ class _Service:
                 await self._stop.wait()
             await self.end()
         finally:
-            for task in (watchdog, *self._reloads):
+            for task in (watchdog, watching, *self._reloads):
                 task.cancel()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
@@ -118,8 +119,8 @@ class _Service:
         self._timetable.start()
         self._plan()
         self._notifier.send(READY=1)
-        times = {kind: describe(trigger) for kind, trigger in triggers(config)}
-        _log.info("daemon.ready", **times, store=str(config.store))
+        times = {job.name: job.trigger.text for job in self._timetable.jobs}
+        _log.info("daemon.ready", schedule=times, store=str(config.store))
         return True
 
     async def _check(self, config: Config) -> list[str]:
@@ -155,16 +156,25 @@ class _Service:
         self._timetable.plan(config, self.state, now)
         self._changed()
 
+    def _clock_stepped(self, step: timedelta) -> None:
+        """The machine slept, or its clock was set: nothing is late because of that. A clock that was set back
+        would leave what follows in the future."""
+        _log.warning("daemon.clock_stepped", seconds=int(step.total_seconds()))
+        if step < timedelta():
+            self.state.shift(step)
+            self._timetable.plan(self.means.config, self.state, self._clock.now())
+        else:
+            self.state.kept = self._clock.now()
+        self._changed()
+
     def look(self) -> None:
-        """Tell people what is overdue, and repeat what is still not well."""
+        """Warn of credentials that expire; tell people what is overdue, and repeat what is still not well."""
+        warn_of_expiry(self.means.config, self._clock.now())
         if self.means.config.notify is not None:
-            self.notices.tell(again=[kind for kind, _ in triggers(self.means.config)])
+            self.notices.tell(again=[job.name for job in self._timetable.jobs])
 
     def _overdue(self) -> Report:
-        state = self.state
-        return overdue_report(
-            self.means.config, self._clock.now(), since=state.since, ended=state.ended, running=state.running
-        )
+        return overdue_report(self._timetable.jobs, self.state, self._clock.now())
 
     def _on_reload(self) -> None:
         task = asyncio.ensure_future(self._reload())
@@ -198,16 +208,16 @@ class _Service:
         _log.info("daemon.reloaded", store=str(config.store))
 
     def _changed(self) -> None:
-        """Warn of what expires, and report to systemd what runs, or what runs next."""
-        self._expiry.look(self.means.config, self._clock.now().date())
+        """Report to systemd what runs, or what runs next."""
         state = self.state
-        said = [f"{kind} running since {time_text(since)}" for kind, since in state.running.items()]
+        said = [f"{job} running since {time_text(since)}" for job, since in state.running.items()]
         if not said:
             said = ["idle"]
             following = min(self._timetable.next_times().values(), default=None)
             if following is not None:
                 said.append(f"next run {time_text(following)}")
-            last = state.began.get("backup")
+            backups = [when for job, when in state.began.items() if job.partition(" ")[0] == "backup"]
+            last = max(backups, default=None)
             said.append(f"last backup {time_text(last)}" if last is not None else "no backup yet")
         self._notifier.send(STATUS=", ".join(said))
 

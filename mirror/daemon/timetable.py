@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
 
 from mirror.config import Config
 from mirror.daemon.jobs import Kind
-from mirror.daemon.schedule import first_run, make_trigger, triggers
+from mirror.daemon.schedule import jobs_of
 from mirror.daemon.state import State
+from mirror.model import Scope
 
 # How often the service looks, in minutes, for what is overdue, and for notices that must be repeated.
 LOOK_MINUTES = 10
@@ -22,9 +25,10 @@ _LOOK = "notices"
 class Timetable:
     """Calls `due` each time a job is due, and `look` every ten minutes."""
 
-    def __init__(self, due: Callable[[Kind], None], look: Callable[[], None]) -> None:
+    def __init__(self, config: Config, due: Callable[[Kind, Scope], None], look: Callable[[], None]) -> None:
         self._due, self._look = due, look
         self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self.jobs = jobs_of(config)
 
     def start(self) -> None:
         """Begin to call."""
@@ -33,29 +37,40 @@ class Timetable:
     def plan(self, config: Config, state: State, now: datetime) -> None:
         """Follow the schedule of this configuration from now on; what is overdue runs at once."""
         self._scheduler.remove_all_jobs()
-        schedule = config.schedule
-        for kind, trigger in triggers(config):
-            if trigger is None:
-                continue
-            last = state.began.get(kind)
-            first = first_run(trigger, schedule.timezone, now=now, last=last)
-            if kind != "backup" and last is None and schedule.backup is not None:
-                first = None  # a new store has nothing to verify, prune or rehearse yet
-            self._scheduler.add_job(
-                _call,
-                make_trigger(trigger, schedule.timezone, start=first or now),
-                args=[self._due, kind],
-                id=kind,
-                coalesce=True,
-                misfire_grace_time=None,
-                **({"next_run_time": first} if first is not None else {}),
-            )
-        self._scheduler.add_job(
-            _call, "interval", minutes=LOOK_MINUTES, args=[self._look], id=_LOOK, coalesce=True
+        self.jobs = jobs_of(config, state.store_id)
+        is_backed_up = any(job.kind == "backup" for job in self.jobs)
+        for job in self.jobs:
+            last = state.last_began(job.kind, job.scope)
+            first = job.first_run(now, last)
+            if job.kind != "backup" and last is None and is_backed_up:
+                first = job.due_after(now)  # a new store has nothing to verify, prune or rehearse yet
+            if first is not None:
+                self._add(job.scheduler_trigger(first), first, job.name, self._due, job.kind, job.scope)
+        self._add(
+            IntervalTrigger(minutes=LOOK_MINUTES, start_date=now, timezone="UTC"), now, _LOOK, self._look
         )
 
-    def next_times(self) -> dict[Kind, datetime]:
-        """When each job is due next."""
+    def _add(
+        self, trigger: BaseTrigger, first: datetime, name: str, call: Callable[..., None], *arguments: object
+    ) -> None:
+        self._scheduler.add_job(
+            _call,
+            trigger,
+            args=[call, *arguments],
+            id=name,
+            next_run_time=first,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+
+    def wake(self) -> None:
+        """Look at the clock now: the scheduler's own timer stands still while the machine sleeps, and knows
+        nothing of a clock that was set."""
+        if self._scheduler.running:
+            self._scheduler.wakeup()
+
+    def next_times(self) -> dict[str, datetime]:
+        """When each job is due next, by its name."""
         jobs: list[Any] = self._scheduler.get_jobs()
         return {job.id: job.next_run_time for job in jobs if job.id != _LOOK and job.next_run_time}
 

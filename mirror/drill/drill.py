@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +51,15 @@ async def run(
     path: Path,
     selectors: Sequence[Selector] = (),
     *,
+    leave_out: Collection[str] = (),
     clock: Clock,
     environment: Mapping[str, str],
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Drilled:
     """Restore the latest snapshots of the store at `path`, or those that `selectors` mean, into an empty
-    Bitbucket that is simulated on this machine; back that up, and compare the two.
+    Bitbucket that is simulated on this machine; back that up, and compare the two. The workspaces in
+    `leave_out`, which are named as in a selector, are left out.
 
     One workspace after the other, below `$TMPDIR`. The snapshots are also compared with themselves, which
     finds what collecting lost. Writes nothing to the store: the caller stores the record. Raises NoStore,
@@ -68,7 +70,7 @@ async def run(
     result = DrillResult()
     with Store.open(path) as store:
         drill = _Drill(store, clock, environment, limits or Limits(), progress or NoProgress())
-        chosen = choose(store, selectors)
+        chosen = choose(store, selectors, leave_out=leave_out)
         if not any(one.originals for one in chosen):
             result.problems.append(Problem(3, "there is nothing to rehearse yet: no snapshot was taken"))
         for one in chosen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from mirror.bitbucket.people import accounts_in, groups_in
@@ -12,6 +12,7 @@ from mirror.extract import problem_of
 from mirror.model import Problem, Selector
 from mirror.restore.comparison.own import Contradiction, check_own
 from mirror.restore.comparison.sides import StoredSide
+from mirror.store.reading.apart import apart
 from mirror.store.reading.folders import AnyFolder, current_workspace
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
 
@@ -69,13 +70,15 @@ class Chosen:
         return found
 
 
-def choose(store: Store, selectors: Sequence[Selector], at: str = "latest") -> list[Chosen]:
+def choose(
+    store: Store, selectors: Sequence[Selector], at: str = "latest", *, leave_out: Collection[str] = ()
+) -> list[Chosen]:
     """The workspaces that `selectors` mean, or all, with the snapshots in them that `at` selects. Of several
     repositories with one name, that which is not gone. Raises UsageError, and StoreDamaged for damaged
     folders."""
     homes = [
         one
-        for one in store.workspaces()
+        for one in apart(store, store.workspaces(), leave_out)
         if not selectors
         or any(two.repository is None and two.matches_workspace(one.slug, one.folder) for two in selectors)
     ]
@@ -85,8 +88,9 @@ def choose(store: Store, selectors: Sequence[Selector], at: str = "latest") -> l
         chosen = by_slug.setdefault(home.slug, Chosen(home.slug, home))
         _add(chosen, home, None, at)
         chosen.problems += _never_taken(store, chosen)
+    repositories = apart(store, store.repositories(selectors), leave_out)
     taken: dict[tuple[str, str], RepositoryFolder] = {}
-    for folder in sorted(store.repositories(selectors), key=lambda one: one.gone_since is not None):
+    for folder in sorted(repositories, key=lambda one: one.gone_since is not None):
         home_of = current_workspace(folder, every)
         workspace = home_of.slug if home_of is not None else folder.workspace_slug
         chosen = by_slug.setdefault(workspace, Chosen(workspace))

@@ -28,6 +28,7 @@ from mirror.model.runs import (
     Verified,
     run_time,
 )
+from mirror.model.scope import EVERYTHING, Scope
 from mirror.model.selector import Selector
 from mirror.model.snapshots import (
     Part,
@@ -41,10 +42,10 @@ from mirror.model.snapshots import (
 )
 
 __all__ = [
-    "DONE", "LATER", "Clock", "Finding", "Head", "Json", "JsonObject", "NoProgress",
+    "DONE", "EVERYTHING", "LATER", "Clock", "Finding", "Head", "Json", "JsonObject", "NoProgress",
     "NotCanonical", "Number", "Outcome", "Part", "PartState", "Problem", "Progress", "RefChange", "Refs",
-    "Repository", "Run", "RunEntry", "RunKind", "Selector", "Snapshot", "Use", "UseJournal", "Verified",
-    "Workspace", "dumps", "is_hash", "is_snapshot_id", "is_uuid", "loads", "name_from_json", "name_to_json",
-    "picked", "pointers", "run_time", "snapshot_id", "snapshot_time", "time_from_text", "time_text",
-    "value_at", "with_value",
+    "Repository", "Run", "RunEntry", "RunKind", "Scope", "Selector", "Snapshot", "Use", "UseJournal",
+    "Verified", "Workspace", "dumps", "is_hash", "is_snapshot_id", "is_uuid", "loads", "name_from_json",
+    "name_to_json", "picked", "pointers", "run_time", "snapshot_id", "snapshot_time", "time_from_text",
+    "time_text", "value_at", "with_value",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from mirror.errors import MirrorError, worst_first
 from mirror.http.messages import plain
-from mirror.model import Finding, Problem, Run, RunKind, Selector
+from mirror.model import EVERYTHING, Finding, Problem, Run, RunKind, Scope, Selector
 
 
 class Event(StrEnum):
@@ -67,13 +67,15 @@ class Report:
     source: str = ""
 
 
-def topic_of(kind: RunKind, selectors: Sequence[Selector] = ()) -> str:
-    """The topic of runs of this kind. Runs of other selectors say nothing about each other's conditions."""
-    return " ".join([kind, *sorted(map(str, selectors))])
+def topic_of(kind: RunKind, selectors: Sequence[Selector] = (), scope: Scope = EVERYTHING) -> str:
+    """The topic of runs of this kind. Runs of other selectors or scopes say nothing about each other's
+    conditions."""
+    return " ".join([scope.job(kind), *sorted(map(str, selectors))])
 
 
-def of_run(run: Run, selectors: Sequence[Selector] = ()) -> Report | None:
-    """The report of a run of what `selectors` match. None for a run that was stopped, or only tried."""
+def of_run(run: Run, selectors: Sequence[Selector] = (), scope: Scope = EVERYTHING) -> Report | None:
+    """The report of a run of `scope`, or of what `selectors` match. None for a run that was stopped, or only
+    tried."""
     if _CANCELLED in run.exit_codes or run.facts.get("dry_run"):
         return None
     # The next verification of a share looks at other folders, so it cannot say that the damage is repaired.
@@ -81,7 +83,7 @@ def of_run(run: Run, selectors: Sequence[Selector] = ()) -> Report | None:
     found: dict[str, Condition] = {}
     for one in _conditions(run):
         found.setdefault(one.key, replace(one, repeats=repeats))
-    topic = topic_of(run.kind, selectors)
+    topic = topic_of(run.kind, selectors, scope)
     return Report(
         topic if repeats else f"{topic} of a share",
         tuple(found.values()),
@@ -89,7 +91,9 @@ def of_run(run: Run, selectors: Sequence[Selector] = ()) -> Report | None:
     )
 
 
-def of_error(kind: RunKind, error: BaseException, selectors: Sequence[Selector] = ()) -> Report | None:
+def of_error(
+    kind: RunKind, error: BaseException, selectors: Sequence[Selector] = (), scope: Scope = EVERYTHING
+) -> Report | None:
     """The report of a run that ended with an error and has no record. None where it was stopped."""
     if isinstance(error, MirrorError):
         code, text = error.exit_code, error.message
@@ -102,7 +106,7 @@ def of_error(kind: RunKind, error: BaseException, selectors: Sequence[Selector] 
     if code == _CANCELLED:
         return None
     failed = Condition(f"run:{code}", "", _EVENTS.get(code, Event.FAILURE), code, text)
-    topic = topic_of(kind, selectors)
+    topic = topic_of(kind, selectors, scope)
     return Report(topic, (failed,), f"{topic} ended with {code} and has no record")
 
 

@@ -14,6 +14,7 @@ from mirror.config.settings import Config, Retention, WorkspaceConfig
 from mirror.errors import UsageError
 from mirror.git.workers.pool import WorkerPool
 from mirror.model import (
+    EVERYTHING,
     Clock,
     Json,
     NoProgress,
@@ -22,6 +23,7 @@ from mirror.model import (
     Progress,
     Run,
     RunEntry,
+    Scope,
     Selector,
     Snapshot,
     time_from_text,
@@ -66,19 +68,23 @@ class _PruneContext:
     dry_run: bool
     lock_wait: float
     begun: Started
+    selectors: tuple[Selector, ...]
+    scope: Scope
 
 
 async def prune(
     config: Config,
     selectors: Sequence[Selector] = (),
     *,
+    scope: Scope = EVERYTHING,
     clock: Clock,
     environment: Mapping[str, str],
     dry_run: bool = False,
     lock_wait: float = 0.0,
     progress: Progress | None = None,
 ) -> Run:
-    """Remove the snapshots that the retention of `config` does not keep, and free their bytes.
+    """Remove the snapshots that the retention of `config` does not keep, and free their bytes: in every
+    folder of the workspaces in `scope`, or in those that `selectors` match.
 
     Nothing is removed from a repository whose newest snapshot lacks what the last complete one has, whose
     brake or workspace's brake is tripped, or whose workspace has an unfinished backup; its entry says why.
@@ -96,10 +102,18 @@ async def prune(
         problems: list[Problem] = []
         async with WorkerPool(config.limits.git_workers, environment=environment) as workers:
             context = _PruneContext(
-                config, clock, progress or NoProgress(), workers, dry_run, lock_wait, begun
+                config,
+                clock,
+                progress or NoProgress(),
+                workers,
+                dry_run,
+                lock_wait,
+                begun,
+                tuple(selectors),
+                scope,
             )
             try:
-                await _folders(context, store, selectors, entries, problems)
+                await _folders(context, store, entries, problems)
             except asyncio.CancelledError:
                 problems.append(Problem(130, "the run was interrupted"))
                 raise RunCancelled(_end(context, store, entries, problems)) from None
@@ -118,6 +132,8 @@ def _end(
     facts: dict[str, Any] = {
         "dropped": sum(len(one.facts.get("dropped", ())) for one in entries),
         "freed": sum(one.facts.get("freed", {}).get("total", 0) for one in entries),
+        **({"selectors": [str(one) for one in context.selectors]} if context.selectors else {}),
+        **context.scope.facts(),
     }
     before, records = 1, 0
     if with_records:
@@ -135,7 +151,6 @@ def _end(
 async def _folders(
     context: _PruneContext,
     store: StoreWriter,
-    selectors: Sequence[Selector],
     entries: list[RunEntry],
     problems: list[Problem],
 ) -> None:
@@ -144,13 +159,14 @@ async def _folders(
     def note(damage: StoreDamaged) -> None:
         problems.append(Problem(4, f"{damage.file}: {damage.problem}"))
 
+    selectors = context.selectors
     only_repositories = bool(selectors) and all(one.repository is not None for one in selectors)
     workspaces = store.reader.workspaces((), note)
     chosen: list[AnyFolder] = [] if only_repositories else list(store.reader.workspaces(selectors, note))
     chosen += store.reader.repositories(selectors, note)
     for folder in chosen:
         config = _config_of(context.config, workspaces, folder)
-        if config is None or config.retention is None:
+        if config is None or config.retention is None or not context.scope.has(config.workspace):
             continue
         context.progress.report(folder.full_name, "retention")
         one = _FolderPruning(context, store, store.writer_of(folder), config, config.retention)

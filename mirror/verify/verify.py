@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -31,6 +31,7 @@ from mirror.model import (
     snapshot_id,
 )
 from mirror.store.format.layout import may_belong_to
+from mirror.store.reading.apart import apart
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, TwoFolders, WorkspaceFolder
 from mirror.verify.files import check_files
@@ -126,6 +127,7 @@ async def run(
     path: Path,
     selectors: Sequence[Selector] = (),
     *,
+    leave_out: Collection[str] = (),
     level: Level = "objects",
     share: Fraction = Fraction(1),
     journal: Journal | None = None,
@@ -134,7 +136,8 @@ async def run(
     workers: int = 2,
     environment: Mapping[str, str] | None = None,
 ) -> Run:
-    """Verify the store at `path`, or the folders that `selectors` match.
+    """Verify the store at `path`, or the folders that `selectors` match; without those of the
+    workspaces in `leave_out`, which are named as in a selector.
 
     Level `refs` compares snapshots with run records and refs; `objects` also reads and hashes every object
     and file, and follows every link. `share` limits the folders to those that were verified the longest ago
@@ -152,7 +155,7 @@ async def run(
         with Store.open(path) as store:
             expected, count = check_runs(store, note, everything=level == "objects")
             tally.count("small_files", count)
-            folders = _check_folders(store, selectors, expected, tally, note)
+            folders = _check_folders(store, selectors, leave_out, expected, tally, note)
             chosen = _share_of(folders, share, journal, clock.now())
             if share != 1:
                 facts["share"] = f"{len(chosen)} of {len(folders)} folders"
@@ -169,6 +172,7 @@ async def run(
 def _check_folders(
     store: Store,
     selectors: Sequence[Selector],
+    leave_out: Collection[str],
     expected: Mapping[str, Expected],
     tally: _Tally,
     note: Callable[[StoreDamaged], None],
@@ -182,7 +186,7 @@ def _check_folders(
         tally.count("run_records", len(store.run_ids()))
     folders: list[AnyFolder] = [*workspaces, *repositories]
     tally.add(_of_folders(folders, [] if selectors else store.foreign_entries()))
-    return folders
+    return [*apart(store, workspaces, leave_out), *apart(store, repositories, leave_out)]
 
 
 def _result(started: datetime, ended: datetime, facts: dict[str, Any], tally: _Tally) -> Run:

@@ -14,7 +14,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from mirror.config import Cron, Every, Trigger
 from mirror.daemon.lanes import Lane
-from mirror.daemon.schedule import make_trigger
+from mirror.daemon.schedule import Job as ScheduledJob
+from mirror.model import EVERYTHING
 
 START = datetime(2026, 11, 23, 0, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -59,7 +60,7 @@ class Day:
         async def due() -> None:
             lane.due()
 
-        made = make_trigger(trigger, "UTC", start=Times.now)
+        made = ScheduledJob("backup", EVERYTHING, trigger).scheduler_trigger(Times.now)
         self.scheduler.add_job(due, made, coalesce=True, misfire_grace_time=None)
 
     async def goes_on(self, until: timedelta) -> None:

@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from mirror.config import Config, load_text
-from mirror.daemon.jobs import Kind
 from mirror.daemon.overdue import overdue_report
+from mirror.daemon.schedule import jobs_of
+from mirror.daemon.state import State
 
 START = datetime(2026, 11, 27, 1, 30, tzinfo=UTC)  # a Friday
 
 
 def config_of(backup: str) -> Config:
     text = "store: s\ncredential: {kind: workspace_access_token, token: {env: T}}\n"
-    return load_text(text + f"schedule: {{backup: '{backup}'}}\n", "c", folder=Path("/nonexistent"))
+    return load_text(
+        text + f"schedule: {{backup: '{backup}', jitter: none}}\n", "c", folder=Path("/nonexistent")
+    )
 
 
 def is_overdue(
@@ -24,11 +27,12 @@ def is_overdue(
 ) -> bool:
     """At so many hours after the start; `ended` and `running` too are hours after it."""
 
-    def times(number: float | None) -> dict[Kind, datetime]:
+    def times(number: float | None) -> dict[str, datetime]:
         return {} if number is None else {"backup": START + timedelta(hours=number)}
 
     now = START + timedelta(hours=hours)
-    report = overdue_report(config_of(backup), now, since=START, ended=times(ended), running=times(running))
+    state = State(START, START, ended=times(ended), running=times(running))
+    report = overdue_report(jobs_of(config_of(backup)), state, now)
     assert all("backup is overdue: none has ended since" in one.text for one in report.conditions)
     return bool(report.conditions)
 

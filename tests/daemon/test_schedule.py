@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mirror.config import Cron, Every
-from mirror.daemon.schedule import describe, first_run, make_trigger
+from mirror.daemon.schedule import Job
+from mirror.model import EVERYTHING
 from tests.e2e.helpers import mirror
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)  # a Monday
@@ -28,12 +29,12 @@ NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)  # a Monday
     ],
 )
 def test_cron_lines_mean_what_cron_means(line: str, zone: str, following: datetime) -> None:
-    trigger = make_trigger(Cron(line), zone, start=NOW)
+    trigger = Job("backup", EVERYTHING, Cron(line), zone).scheduler_trigger(NOW)
     assert trigger.get_next_fire_time(None, NOW + timedelta(seconds=1)) == following
 
 
 def test_the_scheduler_is_given_each_time_once() -> None:
-    trigger = make_trigger(Cron("30 2 * * *"), "Europe/Berlin", start=NOW)
+    trigger = Job("backup", EVERYTHING, Cron("30 2 * * *"), "Europe/Berlin").scheduler_trigger(NOW)
     night = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 02:30 in summer time; it comes again in winter time
     assert trigger.get_next_fire_time(None, night) == night
     assert trigger.get_next_fire_time(night, night) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
@@ -72,15 +73,10 @@ def test_config_check_refuses_what_the_daemon_would_refuse(
         (Every(timedelta(hours=4)), NOW + timedelta(days=900), NOW),  # written under a clock that was ahead
         (Cron("0 */4 * * *"), None, NOW),
         (Cron("0 */4 * * *"), NOW - timedelta(hours=3), NOW),
-        (Cron("0 */4 * * *"), NOW - timedelta(hours=1), None),
+        (Cron("0 */4 * * *"), NOW - timedelta(hours=1), NOW + timedelta(hours=2)),
     ],
 )
 def test_what_is_overdue_runs_at_once(
     trigger: Every | Cron, last: datetime | None, first: datetime | None
 ) -> None:
-    assert first_run(trigger, "UTC", now=NOW, last=last) == first
-
-
-def test_an_interval_is_described_as_the_configuration_has_it() -> None:
-    described = [describe(one) for one in (Every(timedelta(hours=4)), Every(timedelta(minutes=90)), None)]
-    assert described == ["every 4h", "every 90min", "never"]
+    assert Job("backup", EVERYTHING, trigger).first_run(NOW, last) == first

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config import Config, load_text
-from mirror.daemon.jobs import KINDS, Means
+from mirror.config import load_text
+from mirror.daemon.jobs import KINDS
 from mirror.daemon.service import _Service
 from mirror.model import Run
 from mirror.simulator import Fault, Simulator, World
@@ -235,7 +235,7 @@ def test_where_bitbucket_cannot_be_reached_it_is_ready_and_says_so(tmp_path: Pat
 def test_verify_and_drill_run_beside_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[str] = []
 
-    async def work(kind: str, means: Means, config: Config) -> Run:
+    async def work(kind: str, *_: object) -> Run:
         began.append(kind)
         if kind == "drill":
             both.set()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from mirror.model import JsonObject, time_from_text, time_text
+from mirror.model import JsonObject, Scope, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
 from mirror.store.reading.run_records import (
@@ -240,15 +240,19 @@ class FolderHistory:
 class RunHistory:
     """The history in the run records.
 
-    `folders` is by kind and uuid. `last` is the summary of the last run of each kind, `began` when the last
-    uninterrupted one of each kind began, `last_good` when the last backup that exited with 0 ended. `lists`
-    are those of the last runs of each kind, the newest first. `tip` is the newest record, `checkpoint` the
-    last checkpoint, `records_from` the number of the oldest record that was not removed.
+    `folders` is by kind and uuid. `last` is the summary of the last run of each kind. By job (`Scope.job`),
+    without the runs of some repositories: `scoped` is the summary of the last run, `began` when the last
+    uninterrupted one began, `good` when the last one that exited with 0 ended. `last_good` is when the last
+    backup of everything did. `lists` are those of the last runs of each kind, the newest first. `tip` is the
+    newest record, `checkpoint` the last checkpoint, `records_from` the number of the oldest record that was
+    not removed.
     """
 
     folders: dict[Key, FolderHistory] = field(default_factory=dict)
     last: dict[str, JsonObject] = field(default_factory=dict)
     began: dict[str, str] = field(default_factory=dict)
+    scoped: dict[str, JsonObject] = field(default_factory=dict)
+    good: dict[str, str] = field(default_factory=dict)
     last_good: str | None = None
     lists: dict[str, list[str]] = field(default_factory=dict)
     tip: RunRecord | None = None
@@ -270,6 +274,8 @@ class RunHistory:
             "things": [self.folders[key].to_json() for key in sorted(self.folders)],
             "last": self.last,
             "began": self.began,
+            "scoped": self.scoped,
+            "good": self.good,
             "last_good": self.last_good,
             "lists": self.lists,
             "records_from": self.records_from,
@@ -309,17 +315,26 @@ class _HistoryReader:
         history = self.history
         history.tip = history.tip or run
         history.last.setdefault(run.kind, summary(run))
-        if run.exit_code != 130:
-            history.began.setdefault(run.kind, run.started)
-        if run.kind == "backup" and run.exit_code == 0:
-            history.last_good = history.last_good or str(run.data["ended"])
         facts = run.data.get("facts", {})
+        if not facts.get("dry_run") and (not facts.get("selectors") or "only" in facts):
+            self._add_job(run, Scope.of_facts(facts))
         history.records_from = max(history.records_from, int(facts.get("records_from", 1)))
         try:
             self._add_entries(run)
         except StoreDamaged as damage:
             self._on_damage(damage)
         self._brakes.update(facts.get("brakes", ()))
+
+    def _add_job(self, run: RunRecord, scope: Scope) -> None:
+        """Add a run that is not of some repositories only."""
+        history, job = self.history, scope.job(run.kind)
+        history.scoped.setdefault(job, summary(run))
+        if run.exit_code != 130:
+            history.began.setdefault(job, run.started)
+        if run.exit_code == 0:
+            history.good.setdefault(job, str(run.data["ended"]))
+            if run.kind == "backup" and scope.is_everything:
+                history.last_good = history.last_good or str(run.data["ended"])
 
     def _add_entries(self, run: RunRecord) -> None:
         inline: set[Key] = set()
@@ -396,7 +411,11 @@ class _HistoryReader:
                 folder.add_older(base)
         history.last = {**data["last"], **history.last}
         history.began = {**data["began"], **history.began}
+        history.scoped = {**data.get("scoped", _without_selectors(data["last"])), **history.scoped}
+        history.good = {**data.get("good", {}), **history.good}
         history.last_good = history.last_good or data["last_good"]
+        if history.last_good is not None:
+            history.good.setdefault("backup", history.last_good)
         history.lists = {
             kind: list(dict.fromkeys([*history.lists.get(kind, ()), *data["lists"].get(kind, ())]))[
                 :_LISTS_MAX
@@ -404,6 +423,11 @@ class _HistoryReader:
             for kind in history.lists.keys() | data["lists"].keys()
         }
         history.records_from = max(history.records_from, int(data["records_from"]))
+
+
+def _without_selectors(last: JsonObject) -> JsonObject:
+    """The last runs in a checkpoint up to version 0.7, without those of some repositories."""
+    return {kind: one for kind, one in last.items() if "selectors" not in one}
 
 
 _CONFIRMED: JsonObject = {"outcome": "confirmed", "problems": [], "ref_changes": [], "facts": {}}
