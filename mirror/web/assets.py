@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -11,17 +12,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mirror.archive.render import TEMPLATES
+
 FOLDER = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
+# The stylesheet is the archive's, then what only the page has.
+_FILES: Mapping[str, tuple[Path, ...]] = {
+    "style.css": (TEMPLATES / "style.css", FOLDER / "page.css"),
+    "icon.svg": (FOLDER / "icon.svg",),
+}
+
+
 @cache
 def _content(name: str) -> tuple[bytes, str]:
     """A file and a digest of it. Raises KeyError for other names."""
-    if name not in {path.name for path in FOLDER.iterdir()}:
-        raise KeyError(name)
-    data = (FOLDER / name).read_bytes()
+    data = b"".join(path.read_bytes() for path in _FILES[name])
     return data, hashlib.sha256(data).hexdigest()[:12]
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mirror.archive.render import duration
-from mirror.archive.text import one_line
 from mirror.model.words import age, size
 
 
@@ -17,7 +15,7 @@ def moment(when: datetime | None) -> Markup:
     """A time in UTC; a dash where there is none."""
     if when is None:
         return Markup('<span class="none">never</span>')
-    return Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}">{} {:%b %Y, %H:%M} UTC</time>').format(
+    return Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}">{} {:%b %Y, %H:%M}</time>').format(
         when, when.day, when
     )
 
@@ -34,5 +32,4 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment, "relative": relative, "age": age, "count": counted, "size": size,
-    "duration": duration, "line": one_line,
 }  # fmt: skip

@@ -6,18 +6,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from mirror import __version__
-from mirror.archive import text as texts
+from mirror.archive.render import html_environment
 from mirror.web import filters
 from mirror.web.assets import asset
 from mirror.web.context import page_of
 
 TEMPLATES = Path(__file__).parent / "templates"
+# The main navigation: address and name.
+NAVIGATION = (("/", "Overview"), ("/runs", "Runs"))
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
@@ -33,14 +34,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, auto_reload=False, finalize=_value,
-    )  # fmt: skip
+    made = html_environment(TEMPLATES)
     made.filters |= filters.FILTERS
-    made.globals["asset"] = asset
+    made.globals.update(asset=asset, navigation=NAVIGATION)
     return made
-
-
-def _value(value: object) -> object:
-    return value if isinstance(value, Markup) or not isinstance(value, str) else texts.clean(value)
