@@ -4,7 +4,8 @@ store."""
 from mirror.browse.attention import Concern, Urgency, concerns, freshness, verdict, well
 from mirror.browse.documents import Change, Difference, Shown, diff, show, show_file, snapshots
 from mirror.browse.export import Exported, export
-from mirror.browse.status import RepositoryStatus, Status, late, out_of_reach, stale, status, summed
+from mirror.browse.lateness import late, stale
+from mirror.browse.status import RepositoryStatus, Status, out_of_reach, status, summed
 
 __all__ = [
     "Change", "Concern", "Difference", "Exported", "RepositoryStatus", "Shown", "Status", "Urgency",

@@ -6,10 +6,11 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mirror.errors import TryLater
 from mirror.model import JsonObject, Part, Selector, Snapshot, time_from_text, time_text
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
@@ -19,8 +20,6 @@ from mirror.store.reading.snapshots import Overview
 _HEADS = "pull_request_heads"
 # Outcomes of a backup after which no further snapshots are expected.
 SETTLED = ("erased", "excluded")
-# The tolerated difference of the clocks of this host and the one that wrote a record.
-CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,20 @@ class RepositoryStatus:
     heads: dict[str, int] = field(default_factory=dict)
     # No further snapshots are expected: it is gone upstream, erased, or excluded by the configuration.
     is_settled: bool = False
+    # It was never complete, and only lacks what the next run can get; or its first run has not ended.
+    is_first_export: bool = False
+    # When something was last written into its folder.
+    written: datetime | None = None
+    # Since when complete lists lack it, where it does not count as gone yet.
+    absent_since: datetime | None = None
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
         data: dict[str, Any] = dict(self.__dict__)
         data["lost_refs"] = self.lost_refs.to_json()
         data["failing"] = self.failing.to_json() if self.failing is not None else None
-        data["last_confirmed"] = time_text(self.last_confirmed) if self.last_confirmed else None
+        for name in ("last_confirmed", "written", "absent_since"):
+            data[name] = time_text(data[name]) if data[name] is not None else None
         data["problems"], data["rewritten"] = list(self.problems), list(self.rewritten)
         return data
 
@@ -68,6 +74,9 @@ class WorkspaceStatus:
     last_confirmed: datetime | None = None
     # Whether a selector matches the workspace itself, not only repositories in it.
     is_selected: bool = True
+    last_complete: str | None = None
+    # As for a repository.
+    is_first_export: bool = False
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
@@ -165,11 +174,12 @@ def _losses(folders: Sequence[AnyFolder], note: Callable[[StoreDamaged], None]) 
 def _workspace(
     folder: WorkspaceFolder, history: RunHistory, selectors: Sequence[Selector], damage: list[str]
 ) -> WorkspaceStatus:
-    last: Snapshot | None = None
+    taken = Overview(None, None, 0)
     try:
-        last = folder.metadata.overview(lambda one: damage.append(f"{one.file}: {one.problem}")).latest
+        taken = folder.metadata.overview(lambda one: damage.append(f"{one.file}: {one.problem}"))
     except (StoreDamaged, OSError) as error:
         damage.append(f"{folder.metadata.file}: {error}")
+    last = taken.latest
     parts = last.parts if last is not None else {}
     known = history.find("workspace", folder.uuid)
     return WorkspaceStatus(
@@ -179,6 +189,8 @@ def _workspace(
         out_of_reach=out_of_reach(parts),
         last_confirmed=known.confirmed if known is not None else None,
         is_selected=not selectors or any(one.repository is None for one in selectors),
+        last_complete=taken.complete,
+        is_first_export=_is_first_export(taken, known),
     )
 
 
@@ -193,6 +205,7 @@ def _repository(folder: RepositoryFolder, history: RunHistory, damage: list[str]
     last = taken.latest
     parts = last.parts if last is not None else {}
     changes = entry.get("ref_changes", []) if entry is not None else []
+    size, written = _size(folder.root / folder.place)
     return RepositoryStatus(
         name=folder.full_name,
         folder=folder.folder,
@@ -201,7 +214,8 @@ def _repository(folder: RepositoryFolder, history: RunHistory, damage: list[str]
         last_complete=taken.complete,
         last_confirmed=known.confirmed if known is not None else None,
         snapshots=taken.count,
-        bytes=_size(folder.root / folder.place),
+        bytes=size,
+        written=written,
         missing={name: str(part.summary) for name, part in parts.items() if not part.is_settled},
         out_of_reach=out_of_reach(parts),
         problems=_problems(entry) if entry is not None else (),
@@ -214,6 +228,8 @@ def _repository(folder: RepositoryFolder, history: RunHistory, damage: list[str]
         failing=known.failing() if known is not None else None,
         heads=_heads(last),
         is_settled=folder.gone_since is not None or (known is not None and known.outcome in SETTLED),
+        is_first_export=_is_first_export(taken, known),
+        absent_since=folder.missing.first if folder.missing is not None else None,
     )
 
 
@@ -225,31 +241,12 @@ def _state(folder: RepositoryFolder, known: FolderHistory | None) -> str:
     return (known.outcome if known is not None else None) or "unknown"
 
 
-def stale(found: Status, *, most: timedelta, now: datetime) -> list[str]:
-    """As `late`, a line each."""
-    return [f"{name} {text}".lstrip() for name, text in late(found, most=most, now=now).items()]
-
-
-def late(found: Status, *, most: timedelta, now: datetime) -> dict[str, str]:
-    """The repositories and workspaces that were not confirmed complete within `most` before `now`, by name,
-    each with when they last were; under an empty name that nothing was backed up at all.
-
-    Those that are gone upstream, erased or excluded are left out. A time after `now` is from a wrong clock
-    and does not count.
-    """
-    things = [(one.name, one.last_confirmed) for one in found.workspaces if one.is_selected]
-    things += [(one.name, one.last_confirmed) for one in found.repositories if not one.is_settled]
-    if not things and not found.repositories:
-        return {"": "nothing was backed up yet"}
-    old = {}
-    for name, confirmed in things:
-        if confirmed is None:
-            old[name] = "was never complete, as far as run records show"
-        elif confirmed - now > CLOCKS_DIFFER:
-            old[name] = f"was last complete at {time_text(confirmed)}, in the future: a wrong clock"
-        elif now - confirmed > most:
-            old[name] = f"was last complete at {time_text(confirmed)}"
-    return old
+def _is_first_export(taken: Overview, known: FolderHistory | None) -> bool:
+    """Whether it was never complete, and only lacks what the next run can get."""
+    if taken.complete is not None or (known is not None and known.confirmed is not None):
+        return False
+    problems = known.entry.get("problems", ()) if known is not None and known.entry is not None else ()
+    return all(one["code"] == TryLater.exit_code for one in problems)
 
 
 def _heads(last: Snapshot | None) -> dict[str, int]:
@@ -269,11 +266,12 @@ def _problems(entry: JsonObject) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _size(folder: Path) -> int:
-    """The bytes of all files below a folder."""
-    total = 0
+def _size(folder: Path) -> tuple[int, datetime | None]:
+    """The bytes of all files below a folder, and when the newest was written."""
+    total, newest = 0, 0.0
     for base, _folders, files in os.walk(folder):
         for name in files:
             with contextlib.suppress(OSError):  # a writer may remove it
-                total += Path(base, name).lstat().st_size
-    return total
+                found = os.lstat(f"{base}/{name}")
+                total, newest = total + found.st_size, max(newest, found.st_mtime)
+    return total, datetime.fromtimestamp(newest, UTC) if newest else None

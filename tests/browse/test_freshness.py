@@ -111,3 +111,41 @@ async def test_a_run_years_ahead_rules_nothing(place: Place, years_ahead: FakeCl
         latest = folder.metadata.latest()
         assert latest is not None and latest.time == run.started.replace(microsecond=0)
         assert folder.metadata.at("latest").snapshot == latest
+
+
+async def test_what_lists_lack_for_a_day_is_not_late(place: Place) -> None:
+    await place.run()
+    place.acme.delete_repository("api")
+    for _ in range(2):
+        place.clock.elapsed += 20 * 3600
+        await place.run()
+    assert {one.name: one.state for one in browse.status(place.config.store).repositories}[
+        "acme/api"
+    ] == "absent"
+    assert late(place) == []
+    # Without further runs nobody knows whether it is gone.
+    place.clock.elapsed += 3 * 86400
+    assert "acme/api" in late(place)
+
+
+async def test_a_first_export_that_waits_for_requests_is_not_late(place: Place) -> None:
+    place.world.limit = 60
+    place.config = replace(place.config, limits=replace(place.config.limits, api_limit=60, api_reserve=0))
+    place.config = replace(place.config, limits=replace(place.config.limits, window=timedelta(seconds=1)))
+    run = await place.run()
+    assert run.exit_code == 75, [one.text for one in run.all_problems]
+    assert late(place) == []
+    # It goes on as long as runs bring more.
+    place.clock.elapsed += 2 * 86400
+    assert "acme/website" in late(place)
+
+
+async def test_a_first_run_that_has_not_ended_is_not_late(place: Place) -> None:
+    run = await place.run()
+    (record,) = (place.config.store / "runs").glob(f"{run.id}.json")
+    record.unlink()  # a run writes it at its end
+    for file in place.config.store.rglob("*"):
+        os.utime(file, (place.clock.now().timestamp(),) * 2)
+    assert late(place) == []
+    place.clock.elapsed += 2 * 86400
+    assert "acme/website" in late(place)
