@@ -11,20 +11,32 @@ from mirror.errors import Fault
 
 # Keys whose value is a secret, or (SECRET_LISTS) a list of secrets: the file names only their sources.
 SECRET_LISTS = {"urls"}
-SECRET_KEYS = {
-    "token", "client_secret", "password", "shared_secret", "proxy_password", "url", *SECRET_LISTS
+_SECRET_KEYS = {
+    "token", "client_secret", "password", "shared_secret", "proxy_password", "url", "secret",
+    "previous_secret", *SECRET_LISTS,
 }  # fmt: skip
 Place = tuple[str | int, ...]
+# Keys of such a name without a secret.
+_NO_SECRETS: set[Place] = {("hooks", "url")}
+
+
+def is_secret(place: Place) -> bool:
+    """Whether the value at a place is a secret."""
+    return bool(place) and place[-1] in _SECRET_KEYS and place not in _NO_SECRETS
+
+
+def has_secret(place: Place) -> bool:
+    """Whether a place is, or is below, that of a secret."""
+    return any(is_secret(place[: end + 1]) for end in range(len(place)))
 
 
 def dotted(place: Place) -> str:
     """A place as a dotted path. An unknown key below a secret's key is omitted: it may be the secret."""
-    text, in_secret = "", False
-    for part in place:
-        if in_secret and isinstance(part, str) and part not in SecretShape.model_fields:
+    text = ""
+    for number, part in enumerate(place):
+        if has_secret(place[:number]) and isinstance(part, str) and part not in SecretShape.model_fields:
             break
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-        in_secret = in_secret or part in SECRET_KEYS
     return text
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from mirror.auth.credentials import AccessToken, ApiToken, Credential
 from mirror.auth.secrets import SecretSource
 from mirror.config import shape
-from mirror.config.across import SECRET_KEYS, SECRET_LISTS, Place, contradictions, dotted, expiries
+from mirror.config.across import SECRET_LISTS, Place, contradictions, dotted, expiries, has_secret, is_secret
 from mirror.config.plain import SOURCE_REMEDY, read_mapping, read_text
 from mirror.config.settings import (
     BitbucketUrls,
@@ -27,6 +27,7 @@ from mirror.config.settings import (
     Config,
     Cron,
     Every,
+    HooksConfig,
     Limits,
     NetworkConfig,
     NotifyConfig,
@@ -51,7 +52,7 @@ NOT_BUILT = {
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, WorkspaceSchedule, Limits, Runs,
     shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
-    NotifyConfig, PingConfig, WebConfig, shape.OAuthConsumerShape, shape.AppPasswordShape,
+    NotifyConfig, PingConfig, WebConfig, HooksConfig, shape.OAuthConsumerShape, shape.AppPasswordShape,
     shape.ConnectJwtShape,
 )  # fmt: skip
 # What pydantic calls an unknown key: of a model, and of a dataclass.
@@ -119,7 +120,7 @@ def _secrets_in_plain(
             if key in SECRET_LISTS and isinstance(value, list):
                 for index, item in enumerate(value):
                     found += _secrets_in_plain({index: item}, inner, lines, are_secrets=True)
-            elif (are_secrets or key in SECRET_KEYS) and not isinstance(value, dict | type(None)):
+            elif (are_secrets or is_secret(inner)) and not isinstance(value, dict | type(None)):
                 found.append(
                     Fault(
                         lines.get(inner),
@@ -164,7 +165,7 @@ def _real_place(place: Sequence[str | int], data: Any, kind: str) -> Place:
 def _message(one: Any, place: Place, data: Any) -> tuple[str, str]:
     kind = one["type"]
     key = str(place[-1]) if place else ""
-    if kind in _UNKNOWN and SECRET_KEYS & set(place[:-1]):
+    if kind in _UNKNOWN and has_secret(place[:-1]):
         return "does not name the source of the secret", SOURCE_REMEDY
     if kind in _UNKNOWN:
         if {key, ".".join(str(part) for part in place[-2:])} & NOT_BUILT:
@@ -186,7 +187,7 @@ def _message(one: Any, place: Place, data: Any) -> tuple[str, str]:
         remedy = f"did you mean {near[0]}?" if near else f"use one of {expected}"
         return "is not one of the known values", remedy
     message = str(one["msg"]).removeprefix("Value error, ")
-    if key in SECRET_KEYS:
+    if is_secret(place):
         return "does not name the source of the secret", SOURCE_REMEDY
     return message[:1].lower() + message[1:], "correct it; config.example.yaml shows how"
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mirror.auth.secrets import SecretSource
-from mirror.config.across import SECRET_KEYS, Place, dotted
+from mirror.config.across import Place, dotted, has_secret
 from mirror.config.types import SecretShape
 from mirror.errors import ConfigError, Fault
 
@@ -106,7 +106,7 @@ def _plain(
     try:
         return yaml.SafeLoader("").construct_object(node) if isinstance(node, ScalarNode) else None
     except _UNREADABLE:  # their messages repeat the value
-        remedy = SOURCE_REMEDY if SECRET_KEYS & set(place) else "correct it"
+        remedy = SOURCE_REMEDY if has_secret(place) else "correct it"
         problem = "cannot be read: it is no valid date or number, or has a tag"
         faults.append(Fault(node.start_mark.line + 1, dotted(place), problem, remedy))
         return None

@@ -44,9 +44,9 @@ from mirror.notify.conditions import Event
 from mirror.retention import Policy
 
 __all__ = [
-    "BitbucketUrls", "Brake", "ByteSize", "Config", "Cron", "Every", "Expiry", "Limits", "NetworkConfig",
-    "NotifyConfig", "Parts", "PingConfig", "Retention", "Runs", "Schedule", "Trigger", "WebConfig",
-    "WorkspaceConfig", "WorkspaceSchedule", "duration_text",
+    "BitbucketUrls", "Brake", "ByteSize", "Config", "Cron", "Every", "Expiry", "HooksConfig", "Limits",
+    "NetworkConfig", "NotifyConfig", "Parts", "PingConfig", "Retention", "Runs", "Schedule", "Trigger",
+    "WebConfig", "WorkspaceConfig", "WorkspaceSchedule", "duration_text",
 ]  # fmt: skip
 
 
@@ -361,6 +361,30 @@ class WebConfig:
         return self
 
 
+@section(frozen=True, config=RULES)
+class HooksConfig:
+    """The door for Bitbucket's webhooks, which say that something changed."""
+
+    listen: Listen = Field(description="The IP address and port of the door.", examples=["127.0.0.1:9322"])
+    url: Url = Field(
+        description="The address at which Bitbucket reaches the door.",
+        examples=["https://mirror.example.org"],
+    )
+    secret: Secret = Field(
+        description="The secret that Bitbucket signs with: 32 to 128 characters, such as those of "
+        "`openssl rand -hex 32`."
+    )
+    previous_secret: Secret | None = Field(
+        default=None, description="The secret before it, which counts as well until this key is removed."
+    )
+    poll_every: Duration | None = Field(
+        default=None,
+        description="While hooks prove true, how long the API is not asked about repositories that no hook "
+        "announces. Left out: each run asks.",
+        examples=["24h"],
+    )
+
+
 @dataclass(frozen=True)
 class Config:
     """The whole configuration. `source` is its file, if it has one. `credentials` are those of workspaces
@@ -376,6 +400,7 @@ class Config:
     notify: NotifyConfig | None = None
     ping: PingConfig | None = None
     web: WebConfig | None = None
+    hooks: HooksConfig | None = None
     source: Path | None = None
     expiries: tuple[Expiry, ...] = ()
     credentials: tuple[Credential, ...] = ()

@@ -38,6 +38,7 @@ from mirror.config.settings import (
     BitbucketUrls,
     Brake,
     Config,
+    HooksConfig,
     Limits,
     NetworkConfig,
     NotifyConfig,
@@ -259,6 +260,7 @@ class ConfigShape(_Shape):
     notify: NotifyConfig | None = Field(None, description="Where notices go. Left out: nowhere.")
     ping: PingConfig | None = Field(None, description="Which monitoring service is pinged.")
     web: WebConfig | None = Field(None, description="The page, and metrics for Prometheus.")
+    hooks: HooksConfig | None = Field(None, description="Where Bitbucket's webhooks arrive.")
 
     @model_validator(mode="after")
     def _one_way(self) -> ConfigShape:
@@ -299,6 +301,7 @@ class ConfigShape(_Shape):
             notify=self.notify,
             ping=self.ping,
             web=self.web,
+            hooks=self.hooks,
             source=source,
             credentials=default,
         )

@@ -383,6 +383,50 @@ def test_a_page_that_would_be_open_or_cannot_be_reached_is_refused(text: str, ke
     assert words in " ".join(found[key][1:])
 
 
+HOOKS = "hooks: {listen: '127.0.0.1:9322', url: 'https://mirror.example.org'"
+
+
+def test_hooks() -> None:
+    config = read(GOOD + HOOKS + ", secret: {file: hooks}, poll_every: 24h}\n")
+    assert config.hooks is not None
+    assert config.hooks.listen.text == "127.0.0.1:9322"
+    assert config.hooks.url == "https://mirror.example.org"
+    assert config.hooks.secret == SecretSource("file", "/etc/mirror/hooks")
+    assert config.hooks.poll_every == timedelta(hours=24)
+    assert config.hooks.previous_secret is None
+    assert read(show(config)) == replace(config, source=None, expiries=())
+    assert read(GOOD).hooks is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        (HOOKS + "}", "hooks.secret", "is missing"),
+        (HOOKS + ", secret: S3CRET}", "hooks.secret", "contains a secret"),
+        (HOOKS + ", secret: {S3CRET: x}}", "hooks.secret", "source of the secret"),
+        (
+            HOOKS + ", secret: {env: A}, previous_secret: S3CRET}",
+            "hooks.previous_secret",
+            "contains a secret",
+        ),
+        (HOOKS + ", secret: {env: A}, poll_every: often}", "hooks.poll_every", "length of time"),
+        ("hooks: {listen: x, url: 'https://a.b', secret: {env: A}}", "hooks.listen", "IP address"),
+        ("hooks: {listen: '127.0.0.1:1', url: 'http://a.b', secret: {env: A}}", "hooks.url", "https://"),
+        ("hooks: {listen: '127.0.0.1:1', url: {file: a}, secret: {env: A}}", "hooks.url", "string"),
+        (
+            "hooks: {listen: '127.0.0.1:1', url: 'https://me:S3CRET@a.b', secret: {env: A}}",
+            "hooks.url",
+            "user",
+        ),
+    ],
+)
+def test_faults_of_hooks(text: str, key: str, words: str) -> None:
+    found = faults(GOOD + text + "\n")
+    _, problem, remedy = found[key]
+    assert words in f"{problem} {remedy}"
+    assert "S3CRET" not in str(found)
+
+
 def test_notices_and_pings() -> None:
     config = read(GOOD + "notify: {urls: [{file: chat}, {env: MAIL}]}\nping: {url: {file: ping}}\n")
     assert config.notify is not None and config.ping is not None
