@@ -39,6 +39,7 @@ COMMANDS: dict[str, str] = {
     "export": "browse.run_export",
     "web": "web.run_web",
     "daemon": "daemon.run_daemon",
+    "hooks": "hooks.run_hooks",
     "doctor": "doctor.run_doctor",
     "config": "config.run_config",
     "completion": "program.run_completion",

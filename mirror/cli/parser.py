@@ -369,6 +369,7 @@ def _add_service(commands: _Commands) -> None:
         help="save redacted responses of the endpoints in use, for tests",
     )
     _add_systemd(commands)
+    _add_hooks(commands)
     config = commands.add("config", "check or show the configuration", "config check", "config schema")
     config.add_argument("action", choices=("check", "schema", "show"), help="what to do")
     completion = commands.add("completion", "print a shell's completion script", "completion bash")
@@ -411,6 +412,23 @@ def _add_systemd(commands: _Commands) -> None:
     )  # fmt: skip
     root.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     systemd.add_argument("--dry-run", action="store_true", help="print what would be written; write nothing")
+
+
+def _add_hooks(commands: _Commands) -> None:
+    hooks = commands.add(
+        "hooks",
+        "make, check or remove the webhooks that tell the daemon of changes",
+        "hooks install --dry-run",
+        "hooks install",
+        "hooks check",
+        "hooks remove",
+    )
+    hooks.add_argument(
+        "action", choices=("install", "check", "remove"),
+        help="install: one for each workspace, as the configuration says; check: compare, and try the"
+        " address; remove: only those that install made",
+    )  # fmt: skip
+    hooks.add_argument("--dry-run", action="store_true", help="print what would be done; change nothing")
 
 
 def completion(shell: str) -> str:

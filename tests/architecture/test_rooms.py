@@ -21,7 +21,7 @@ FLOORS = {
     "discovery": 5, "collect": 5, "connect": 5, "extract": 5, "reclaim": 5, "systemd": 5,
     "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6, "archive": 6,
     "doctor": 7, "drill": 7,
-    "daemon": 8, "web": 8,
+    "daemon": 8, "hooks": 8, "web": 8,
     "cli": 9,
 }  # fmt: skip
 
@@ -314,6 +314,7 @@ def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
             "cli",
             "daemon",
             "notify",
+            "hooks",
             "simulator",
         },
         "apprise": {"notify"},

@@ -30,6 +30,8 @@ NAMES = [
 ]  # fmt: skip
 # Recipes with one of these words are run by `test_into_bitbucket`, on a whole workspace.
 INTO_BITBUCKET = ("bitbucket:", "mirror drill")
+# Those of this page are run by `test_hooks`.
+HOOKS = "hooks.md"
 # The names of the pages' examples.
 STORED = "4d/4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
 SNAPSHOT, FOLDER, WORKSPACE = "20261123T020000Z", "website~5e6f7a8b", "acme~1a2b3c4d"
@@ -49,6 +51,7 @@ def all_recipes() -> list[tuple[str, int]]:
     return [
         (page.name, number)
         for page in sorted(DOCS.glob("*.md"))
+        if page.name != HOOKS
         for number, code in enumerate(recipes(page.name))
         if not is_into_bitbucket(code)
     ]

@@ -187,6 +187,8 @@ class Sender:
     def _build(self, url: str, headers: dict[str, str], change: Change | None) -> httpx.Request:
         if change is None:
             return self.http.build_request("GET", url, headers=headers)
+        if change.method == "DELETE":
+            return self.http.build_request(change.method, url, headers=headers)
         if not change.files:
             headers["Content-Type"] = JSON
             return self.http.build_request(change.method, url, headers=headers, content=dumps(change.body))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mirror.cli.context import Context
+
+if TYPE_CHECKING:
+    from mirror.doctor.checks import Report
 
 
 async def run_doctor(context: Context) -> int:
@@ -28,10 +33,16 @@ async def run_doctor(context: Context) -> int:
         environment=context.environment,
         test_notices=context.options.notify,
     )
+    show_report(context, report)
+    return report.exit_code
+
+
+def show_report(context: Context, report: Report) -> None:
+    """Print checks: what is not well, and what to do about it."""
+    out = context.out
     out.document(report.to_json())
     for check in report.checks:
         style = {"ok": "green", "warn": "yellow", "fail": "red"}[check.state]
         out.line(f"{check.state:<5} {check.name}: {check.text}", style=style)
         if check.remedy and check.state != "ok":
             out.line(f"      → {check.remedy}")
-    return report.exit_code
