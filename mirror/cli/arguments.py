@@ -58,6 +58,25 @@ def port(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> int:
+    """A number from 1 on."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a number from 1 on")
+    return int(text)
+
+
+def kinds(text: str) -> tuple[str, ...]:
+    """Kinds of things to search, by commas."""
+    from mirror.browse.find import KINDS
+
+    if text == ALL_PARTS:
+        return KINDS
+    found = tuple(kind.strip() for kind in text.split(",") if kind.strip())
+    if not found or not set(found) <= set(KINDS):
+        raise argparse.ArgumentTypeError(f"{text!r} should be some of {', '.join(KINDS)}")
+    return found
+
+
 # Parts that a restore to a forge can be limited to, beside those of a restore to a folder.
 _FORGE_PARTS = frozenset({"settings", "downloads", "issues", "pull-requests", "commit-comments"})
 

@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "status": "status.run_status",
     "snapshots": "browse.run_snapshots",
     "show": "browse.run_show",
+    "find": "find.run_find",
     "diff": "browse.run_diff",
     "export": "browse.run_export",
     "web": "web.run_web",

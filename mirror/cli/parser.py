@@ -198,6 +198,26 @@ def _add_reading(commands: _Commands) -> None:
         help="a document, such as pull-requests/12, or a folder of them; or REF:PATH in the code",
     )
     _at(show)
+    find = commands.add(
+        "find",
+        "find a text in all snapshots: in pull requests, issues, comments and the names of files",
+        "find 'payment failed'",
+        "find invoice acme/website --in files,comments",
+        "find 'JIRA-[0-9]+' --regex --at 2026-11-01",
+    )
+    find.add_argument("text", metavar="TEXT", help="what to look for; upper and lower case are the same")
+    _selectors(find, "*")
+    find.add_argument(
+        "--at", metavar="WHEN", help="only in this snapshot of each: an id, an ISO time, latest"
+    )
+    find.add_argument(
+        "--in", metavar="KINDS", dest="kinds", type=arguments.kinds, default=arguments.ALL_PARTS,
+        help="only in these, by commas: pull-requests, issues, comments, files (default: all)",
+    )  # fmt: skip
+    find.add_argument("--regex", action="store_true", help="TEXT is a regular expression of Python")
+    find.add_argument(
+        "--limit", metavar="N", type=arguments.number, default=100, help="stop at so many (default: 100)"
+    )
     diff = commands.add(
         "diff",
         "list what changed between two snapshots, or between one and upstream",

@@ -15,12 +15,14 @@ from mirror.git.lfs.pointers import parse_pointer
 from mirror.git.mirrors.intact import IntactObjects
 from mirror.git.mirrors.paths import AtPath, NoSuchPath, at_path
 from mirror.git.refs import pin_name
-from mirror.model import name_to_json
+from mirror.model import name_from_json, name_to_json
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, MirrorRefs, RepositoryFolder, StoreDamaged, StoredFile
 
 _CHUNK = 1 << 20
 _NEAR_MAX, _NAMED_MAX = 3, 20
+# A name that is not UTF-8, as documents and lists have it.
+_ENCODED = re.compile(r"(?:^|(?<=/))(base64:.*)", re.DOTALL)
 _PULL_REQUEST = re.compile(r"pull-requests/([0-9]{1,18})")
 
 
@@ -42,7 +44,8 @@ class GitFile:
 
 def git_file(folder: AnyFolder, at: str, place: str) -> GitFile:
     """What `place` names at the snapshot that `at` selects: `REF:PATH` in the code, `wiki:REF:PATH` in the
-    wiki. REF is a branch, a tag, a full name, HEAD (also where it is empty) or `pull-requests/<n>`.
+    wiki. REF is a branch, a tag, a full name, HEAD (also where it is empty) or `pull-requests/<n>`. REF and
+    PATH may be names as documents have them: `base64:…` where they are not UTF-8.
 
     Raises UsageError where there is no such thing, MirrorError where no backup has the object of a pointer,
     and StoreDamaged.
@@ -52,10 +55,7 @@ def git_file(folder: AnyFolder, at: str, place: str) -> GitFile:
 
 def _git_file(folder: AnyFolder, when: At, place: str) -> GitFile:
     mirrors = folder.metadata.mirrors(when.snapshot)
-    ref, _, path = place.partition(":")
-    mirror = "code"
-    if ref == "wiki" and ":" in path:
-        mirror, (ref, _, path) = ref, path.partition(":")
+    mirror, ref, path = _split(place)
     if mirror not in mirrors:
         raise UsageError(f"{folder.full_name} has no {mirror} in the snapshot {when.snapshot.id}")
     name, commit = _resolve(folder.full_name, when, mirrors[mirror], ref)
@@ -70,11 +70,36 @@ def _git_file(folder: AnyFolder, when: At, place: str) -> GitFile:
     return GitFile(*head, chunks=_object(folder, pointer[0], path), is_lfs=True)
 
 
+def _split(place: str) -> tuple[str, str, str]:
+    """The mirror, the ref and the path in `[wiki:]REF:PATH`."""
+    mirror = "code"
+    ref, _, path = place.partition(":")
+    if ref == "wiki" and ":" in path:
+        mirror, (ref, _, path) = ref, path.partition(":")
+    if ref == "base64" and ":" in path:
+        encoded, _, path = path.partition(":")
+        ref = f"{ref}:{encoded}"
+    return mirror, ref, path
+
+
+def _bytes_of(text: str) -> bytes:
+    """The bytes of a ref's name, or of a path whose end may be encoded. Raises UsageError."""
+    found = _ENCODED.search(text)
+    if found is None:
+        return os.fsencode(text)
+    try:
+        return os.fsencode(text[: found.start(1)]) + name_from_json(found[1])
+    except ValueError:
+        raise UsageError(
+            f"{found[1]} is not base64", hint="copy it as `mirror show` or `mirror find` prints it"
+        ) from None
+
+
 def _resolve(full_name: str, when: At, recorded: MirrorRefs, text: str) -> tuple[str, str]:
     """The full name and the hash of a ref. Raises UsageError."""
     refs, head = recorded.refs.refs, recorded.refs.head
     pins = {pin_name(number): value for number, value in recorded.pins.items()}
-    name = os.fsencode(text)
+    name = _bytes_of(text)
     if text in ("", "HEAD") and head is not None:
         if head.kind == "detached":
             return "HEAD", head.value.decode("ascii")
@@ -98,7 +123,7 @@ def _read(folder: AnyFolder, mirror: str, commit: str, ref: str, path: str) -> A
     source = folder.mirror(mirror)
     try:
         with closing(IntactObjects(source)) as objects:
-            return at_path(objects, commit, os.fsencode(path))
+            return at_path(objects, commit, _bytes_of(path))
     except NoSuchPath as error:
         names = [name_to_json(name) for name in error.near]
         near = _near(name_to_json(error.name), [name.rstrip("/") for name in names])

@@ -10,7 +10,7 @@ import pytest
 
 from mirror.browse import show_file
 from mirror.errors import MirrorError, UsageError
-from mirror.model import Selector
+from mirror.model import Selector, name_to_json
 from mirror.store.reading.reader import StoreDamaged
 from tests.e2e.helpers import json_of, mirror
 from tests.extract.made import LFS_OBJECT, Made, blob, commit, flip, pointer_to, sha256, tree
@@ -18,6 +18,7 @@ from tests.git.backend import git
 
 pytestmark = pytest.mark.git
 API = Selector("acme", "api")
+STRANGE = b"refs/heads/caf\xe9"
 BYTES = bytes(range(256))
 
 
@@ -33,7 +34,12 @@ async def fill(made: Made, *, lfs: bool = True) -> dict[str, str]:
     )  # fmt: skip
     main = commit(code, top)
     pin = commit(code, src, message="a pull request")
-    refs = {b"refs/heads/main": main, b"refs/heads/feature/x": commit(code, src), b"refs/tags/v1": main}
+    refs = {
+        b"refs/heads/main": main,
+        STRANGE: commit(code, src),
+        b"refs/heads/feature/x": commit(code, src),
+        b"refs/tags/v1": main,
+    }
     await made.add("api", 1, refs=refs, pins={12: pin}, lfs=lfs)
     return blobs
 
@@ -48,6 +54,10 @@ async def test_each_way_to_name_a_file_shows_it(made: Made) -> None:
         assert shown(made, f"{ref}:src/a") == b"text\n", ref
     assert shown(made, "feature/x:a") == shown(made, "pull-requests/12:/a") == b"text\n"
     assert shown(made, "main:src/caf\udce9") == BYTES
+    # As a list of a folder, or a document, names it.
+    encoded = name_to_json(b"src/caf\xe9")
+    assert shown(made, f"main:{encoded}") == shown(made, "main:src/base64:Y2Fm6Q==") == BYTES
+    assert shown(made, f"{name_to_json(STRANGE)}:a") == b"text\n"
     assert shown(made, "main:link") == b"src/a"
     found = show_file(made.path, API, "main:big.bin")
     assert found.is_lfs and b"".join(found.chunks()) == LFS_OBJECT

@@ -70,7 +70,7 @@ def at_path(objects: RawObjects, tip: str, path: bytes) -> AtPath:
         kind, content = read(objects, tree)
     mode = 0
     for name in filter(None, path.split(b"/")):
-        entries = _entries(content) if kind == TREE else ()
+        entries = entries_of(content) if kind == TREE else ()
         found = next((one for one in entries if one.name == name), None)
         if found is None:
             raise NoSuchPath("there is no such file", name, _names(entries))
@@ -78,10 +78,10 @@ def at_path(objects: RawObjects, tip: str, path: bytes) -> AtPath:
             raise NoSuchPath("a commit of another repository is there (a submodule)", name)
         mode = found.mode
         kind, content = read(objects, found.id)
-    return AtPath(entries=_entries(content)) if kind == TREE else AtPath(content, mode=mode)
+    return AtPath(entries=entries_of(content)) if kind == TREE else AtPath(content, mode=mode)
 
 
-def _entries(tree: bytes) -> tuple[Entry, ...]:
+def entries_of(tree: bytes) -> tuple[Entry, ...]:
     """The entries of a folder, sorted by name. Of two with one name, the first."""
     found: dict[bytes, Entry] = {}
     for mode, name, identifier in _ENTRY.findall(tree):
