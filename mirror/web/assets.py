@@ -21,7 +21,7 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 
 # The stylesheet is the archive's, then what only the page has.
 _FILES: Mapping[str, tuple[Path, ...]] = {
-    "style.css": (TEMPLATES / "style.css", FOLDER / "page.css"),
+    "style.css": (TEMPLATES / "style.css", FOLDER / "page.css", FOLDER / "repository.css"),
     "icon.svg": (FOLDER / "icon.svg",),
 }
 

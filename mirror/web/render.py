@@ -34,7 +34,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
 
 @cache
 def _environment() -> Environment:
-    made = html_environment(TEMPLATES)
+    made = html_environment(TEMPLATES, TEMPLATES / "repository")
     made.filters |= filters.FILTERS
     made.globals.update(asset=asset, navigation=NAVIGATION)
     return made

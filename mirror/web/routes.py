@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from mirror.web import assets, overview, sign_in
+from mirror.web import assets, overview, repository, sign_in
 
 # Whoever asks, these answer: no route here shows anything of the store.
 OPEN: tuple[BaseRoute, ...] = (
@@ -14,4 +14,5 @@ OPEN: tuple[BaseRoute, ...] = (
 # These need the sign-in.
 ROUTES: tuple[BaseRoute, ...] = (
     *overview.ROUTES,
+    *repository.ROUTES,
 )  # fmt: skip

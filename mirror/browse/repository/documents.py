@@ -155,13 +155,20 @@ def named_rows(
 ) -> tuple[tuple[Row, ...], int]:
     """ROWS documents with names instead of numbers, sorted by name, from the one at `skip`; and how many
     there are. Raises StoreDamaged."""
-    found = sorted(
-        (name.removesuffix(".json"), blob)
-        for name, blob in folder.metadata.names(snapshot, kind).items()
-        if name.endswith(".json")
-    )
+    found = sorted(_named(folder, snapshot, kind))
     piece = found[skip : skip + ROWS]
     return tuple(_row(folder, snapshot, kind, name, blob, cache)[0] for name, blob in piece), len(found)
+
+
+def _named(folder: AnyFolder, snapshot: Snapshot, kind: str) -> Iterator[tuple[str, str]]:
+    """The place of each document below the folder of its kind, and its object id."""
+    for name, blob in folder.metadata.names(snapshot, kind).items():
+        if name.endswith(".json"):
+            yield name.removesuffix(".json"), blob
+        elif name.endswith("/"):
+            inside = folder.metadata.names(snapshot, f"{kind}/{name[:-1]}")
+            for inner, one in inside.items():
+                yield f"{name}{inner.removesuffix('.json')}", one
 
 
 def path_of(kind: str, number: str) -> str | None:

@@ -133,15 +133,31 @@ def changes(folder: AnyFolder, old: Snapshot | None, new: Snapshot) -> Changes:
     result."""
     try:
         refs = ref_changes(folder, old, new)
-        documents: dict[str, dict[str, int]] = {}
-        for path, before, after in folder.metadata.diff(old, new):
-            if not is_own_document(path):
-                kind = "added" if before is None else "removed" if after is None else "changed"
-                counts = documents.setdefault(path.partition("/")[0].removesuffix(".json"), {})
-                counts[kind] = counts.get(kind, 0) + 1
+        several = document_changes(folder, old, new)
     except StoreDamaged as damage:
         return Changes(damage=damage.message)
+    documents: dict[str, dict[str, int]] = {}
+    for one in several:
+        counts = documents.setdefault(one.path.partition("/")[0].removesuffix(".json"), {})
+        counts[one.kind] = counts.get(one.kind, 0) + 1
     return Changes(tuple(refs[:REFS_TOLD_MAX]), dict(Counter(one.kind for one in refs)), documents)
+
+
+@dataclass(frozen=True)
+class DocumentChange:
+    """A document that differs: `kind` is added, removed or changed."""
+
+    path: str
+    kind: str
+
+
+def document_changes(folder: AnyFolder, old: Snapshot | None, new: Snapshot) -> list[DocumentChange]:
+    """The documents that differ between two snapshots, by path. Raises StoreDamaged."""
+    return [
+        DocumentChange(path, "added" if before is None else "removed" if after is None else "changed")
+        for path, before, after in folder.metadata.diff(old, new)
+        if not is_own_document(path)
+    ]
 
 
 def ref_changes(folder: AnyFolder, old: Snapshot | None, new: Snapshot) -> Sequence[RefChange]:
