@@ -82,7 +82,7 @@ async def run(
     """
     request = Request(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
-        budget or _budget(config, clock, progress), transport,
+        budget or _budget(config, clock), transport,
         clock.monotonic() + config.limits.window.total_seconds(), checkpoint_limits, maintenance_limits,
         scope=scope,
     )  # fmt: skip
@@ -118,9 +118,9 @@ async def run(
         return _write(request, store, results)
 
 
-def _budget(config: Config, clock: Clock, progress: Progress | None) -> Budget:
+def _budget(config: Config, clock: Clock) -> Budget:
     limits = config.limits
-    return Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit, progress=progress)
+    return Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit)
 
 
 def _write(request: Request, store: StoreWriter, results: RunResults) -> Run:

@@ -46,6 +46,7 @@ def api_client(request: Request, config: WorkspaceConfig) -> AbstractAsyncContex
         budget=request.budget,
         transport=request.transport,
         until=request.until,
+        progress=request.progress,
     )
 
 

@@ -109,11 +109,12 @@ async def diff_upstream(
         slug = folder.workspace_slug if isinstance(folder, RepositoryFolder) else folder.slug
         entry = _entry_of(config, slug)
         limits = config.limits
-        budget = Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit, progress=progress)
+        budget = Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit)
         until = clock.monotonic() + limits.window.total_seconds()
         async with client_of(
-            config, entry, clock=clock, environment=environment, budget=budget, until=until
-        ) as client:
+            config, entry, clock=clock, environment=environment, budget=budget, until=until,
+            progress=progress,
+        ) as client:  # fmt: skip
             run = _Run(client, clock, progress, frozenset(entry.accept_missing))
             home = [one for one in opened.workspaces() if one.slug == slug]
             people = [erasure for one in home for erasure in one.erasures() if erasure.people]

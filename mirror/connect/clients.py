@@ -19,7 +19,7 @@ from mirror.errors import MirrorError
 from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.wire.client import GitLogin
 from mirror.http.network import Network
-from mirror.model import Clock
+from mirror.model import Clock, Progress
 
 T = TypeVar("T")
 
@@ -56,8 +56,9 @@ def client_with(
     budget: Budget | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     until: float | None = None,
+    progress: Progress | None = None,
 ) -> Client:
-    """A client of the configured API with these sign-ins; `until` as for `Client`."""
+    """A client of the configured API with these sign-ins; `until` and `progress` as for `Client`."""
     return Client(
         sign_ins,
         api_url=config.bitbucket.api_url,
@@ -68,6 +69,7 @@ def client_with(
         until=until,
         file_max=config.limits.file_max,
         network=network,
+        progress=progress,
     )
 
 
@@ -81,16 +83,18 @@ async def client_of(
     budget: Budget | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     until: float | None = None,
+    progress: Progress | None = None,
 ) -> AsyncIterator[Client]:
-    """A client for one workspace entry of the configuration; `until` as for `Client`. Raises UsageError
-    where a secret cannot be read."""
+    """A client for one workspace entry of the configuration; `until` and `progress` as for `Client`. Raises
+    UsageError where a secret cannot be read."""
     network = await network_of(config, environment)
     signed = await sign_ins_of(
         config, workspace.credentials, environment=environment, clock=clock, network=network
     )
     async with client_with(
-        config, signed, clock=clock, network=network, budget=budget, transport=transport, until=until
-    ) as client:
+        config, signed, clock=clock, network=network, budget=budget, transport=transport, until=until,
+        progress=progress,
+    ) as client:  # fmt: skip
         yield client
 
 

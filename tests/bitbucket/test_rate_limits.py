@@ -362,21 +362,30 @@ def test_what_headers_tell_of_others_is_not_counted_twice() -> None:
 
 
 async def test_waiting_is_seen() -> None:
-    """The log and the progress display show until when the client waits, and how many requests it used."""
+    """The log says until when the client waits and how many requests it used; each run shows its own wait,
+    until the last of its callers goes on."""
     clock = FakeClock()
-    seen: list[tuple[str, str]] = []
 
     class Watcher(NoProgress):
-        def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
-            seen.append((subject, stage))
+        def __init__(self) -> None:
+            self.seen: list[tuple[str, object]] = []
 
-    budget = Budget(clock, reserve=188, progress=Watcher())
+        def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
+            self.seen.append((subject, stage))
+
+        def wait(self, subject: str, seconds: float) -> None:
+            self.seen.append((subject, round(seconds)))
+
+    watcher, other = Watcher(), Watcher()
+    budget = Budget(clock, reserve=188)
     with capture_logs() as logs:
         for _ in range(812):
-            await budget.acquire("me", "api")
-        assert not seen
+            await budget.acquire("me", "api", progress=watcher)
+        assert not watcher.seen
         clock.elapsed += 60
-        await budget.acquire("me", "api")
-    assert seen == [("rate limit", "resumes 03:00 UTC, 812 of 1,000 used"), ("rate limit", "done")]
+        await asyncio.gather(*(budget.acquire("me", "api", progress=watcher) for _ in range(2)))
+    assert watcher.seen[0] == ("rate limit", 3540)
+    assert [one for one in watcher.seen if one[1] == "done"] == watcher.seen[-1:]
+    assert not other.seen
     [told] = [one for one in logs if one["event"] == "budget.waiting"]
     assert (told["used"], told["limit"], told["resumes"]) == (812, 1000, "2026-11-23T03:00:00Z")

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
 
 from mirror.bitbucket.failures import RateLimited
 from mirror.logs import get_logger
-from mirror.model import Clock, NoProgress, Progress, Use, UseJournal, time_text
+from mirror.model import DONE, Clock, NoProgress, Progress, Use, UseJournal, time_text
 
 HOUR = 3600.0
 LIMIT_DEFAULT = 1000
@@ -64,9 +64,9 @@ class _Ledger:
     blocked_until: float = 0.0
     # Waiting callers, as (priority, turn). The lowest gets the next request.
     waiting: list[tuple[int, int]] = field(default_factory=list)
-    # When the last logged wait ends, and whether progress shows a wait now.
+    # When the last logged wait ends, and by run (the id of its Progress) how many callers show a wait.
     logged_until: float = 0.0
-    is_shown: bool = False
+    shown: Counter[int] = field(default_factory=Counter)
 
     @property
     def used(self) -> int:
@@ -101,7 +101,7 @@ class Budget:
 
     `reserve` requests of each hour are left unused. `limit` is the assumed limit of an hour until the server
     reports one. `patience` is how long, in seconds, one request may wait before RateLimited is raised.
-    `progress` shows waits. `id` identifies this budget in the journal.
+    `id` identifies this budget in the journal.
     """
 
     def __init__(
@@ -111,11 +111,9 @@ class Budget:
         reserve: int = 0,
         limit: int = LIMIT_DEFAULT,
         patience: float = 2 * HOUR,
-        progress: Progress | None = None,
     ) -> None:
         self._clock = clock
         self.patience = patience
-        self.progress = progress or NoProgress()
         self.id = secrets.token_hex(8)
         self._ledgers: dict[tuple[str, str], _Ledger] = {}
         self._turns = itertools.count()
@@ -192,19 +190,21 @@ class Budget:
         priority: Priority = Priority.FIRST,
         since: float | None = None,
         until: float | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Wait for the right to make one request, and count it. Of those who wait, the one with the
         lowest `priority` value has the next.
 
         `since` is when (monotonic) the waiting began, where this is not the first try; `until` is
-        when it must have ended, where that is sooner than the budget's patience. Raises RateLimited
-        where it would take longer.
+        when it must have ended, where that is sooner than the budget's patience. `progress` is told of
+        waits. Raises RateLimited where it would take longer.
         """
         began = self._clock.monotonic() if since is None else since
         latest = began + self.patience if until is None else until
         turn = (int(priority), next(self._turns))
         ledger = self._ledger(identity, group)
         ledger.waiting.append(turn)
+        shown = _ShownWait(progress or NoProgress(), group, ledger.shown)
         try:
             while True:
                 wait = self._wait(self._ledger(identity, group), priority, turn)
@@ -213,13 +213,13 @@ class Budget:
                     return
                 if self._clock.monotonic() + wait > latest:
                     raise self._refusal(wait)
-                self._report_wait(group, ledger, wait)
+                if wait >= REPORTED_FROM:
+                    shown.show(wait)
+                    self._log_wait(group, ledger, wait)
                 await self._clock.sleep(max(wait, 0.001))
         finally:
             ledger.waiting.remove(turn)
-            if not ledger.waiting and ledger.is_shown:
-                ledger.is_shown = False
-                self.progress.report(_subject(group), "done")
+            shown.end()
 
     def _made(self, ledger: _Ledger, requests: int) -> None:
         ledger.made.extend([self._clock.monotonic()] * requests)
@@ -247,18 +247,13 @@ class Budget:
         error.resume_at = resume
         return error
 
-    def _report_wait(self, group: str, ledger: _Ledger, wait: float) -> None:
-        if wait < REPORTED_FROM:
-            return
-        resumes = self._clock.now() + timedelta(seconds=wait)
-        ledger.is_shown = True
-        text = f"resumes {resumes:%H:%M} UTC, {ledger.used:,} of {ledger.limit:,} used"
-        self.progress.report(_subject(group), text)
+    def _log_wait(self, group: str, ledger: _Ledger, wait: float) -> None:
         # Many requests wait for the same moment; log it once.
         ends = self._clock.monotonic() + wait
         if ends < ledger.logged_until + LOGGED_EVERY:
             return
         ledger.logged_until = ends
+        resumes = self._clock.now() + timedelta(seconds=wait)
         _log.info(
             "budget.waiting",
             group=group,
@@ -297,5 +292,28 @@ class Budget:
                 ledger.inferred.append((self._clock.monotonic(), unseen))
 
 
-def _subject(group: str) -> str:
-    return "rate limit" if group == "api" else f"rate limit of {group}"
+class _ShownWait:
+    """The wait of one caller as its run shows it: until the last of its callers goes on. `shown` counts
+    them."""
+
+    def __init__(self, progress: Progress, group: str, shown: Counter[int]) -> None:
+        self._progress = progress
+        self._subject = "rate limit" if group == "api" else f"rate limit of {group}"
+        self._shown = shown
+        self._is_shown = False
+
+    def show(self, seconds: float) -> None:
+        """Tell that requests go on in so many seconds."""
+        if not self._is_shown:
+            self._is_shown = True
+            self._shown[id(self._progress)] += 1
+        self._progress.wait(self._subject, seconds)
+
+    def end(self) -> None:
+        """Tell that they go on, where this was the last caller that waited."""
+        if not self._is_shown:
+            return
+        self._shown[id(self._progress)] -= 1
+        if self._shown[id(self._progress)] <= 0:
+            del self._shown[id(self._progress)]
+            self._progress.report(self._subject, DONE)

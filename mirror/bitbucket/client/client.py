@@ -35,7 +35,7 @@ from mirror.http.network import Network
 from mirror.http.origins import REDIRECTS_MAX
 from mirror.http.scope import Scope
 from mirror.logs import get_logger
-from mirror.model import Clock, Json, NotCanonical, loads
+from mirror.model import Clock, Json, NotCanonical, Progress, loads
 
 __all__ = ["REDIRECTS_MAX", "TRIES_MAX", "Answer", "Client"]
 
@@ -55,7 +55,7 @@ class Client:
     With several, each request uses the one with the most requests left; what one may not read is requested
     with the next. `until` (monotonic seconds) ends waits for the budget, instead of its patience. `network`
     is how servers are reached, unless `transport` is given. `file_max` limits files, in bytes, and `limits`
-    everything else.
+    everything else. `progress` is told of requests, waits and bytes.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Client:
         file_max: int = FILE_BYTES_MAX,
         network: Network | None = None,
         limits: ResponseLimits | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.network = network or Network()
         self.clock = clock
@@ -101,6 +102,8 @@ class Client:
             concurrency=concurrency,
             transport=transport,
             limits=limits or ResponseLimits(),
+            identities=[one.identity for one in sign_ins],
+            progress=progress,
         )
 
     async def __aenter__(self) -> Client:
@@ -342,6 +345,7 @@ class Client:
             endpoint.name,
             most=self._file_max,
             minimum_rate=self.network.minimum_rate,
+            progress=self._sender.progress,
         )
         await file.begin()
         try:

@@ -15,7 +15,7 @@ from mirror.http.failures import failure_reason
 from mirror.http.headers import content_length, content_range
 from mirror.http.rates import MinimumRate
 from mirror.http.retries import backoff
-from mirror.model import Clock
+from mirror.model import Clock, Progress
 
 FILE_BYTES_MAX = 20 * 1024**3
 # An attempt that receives less than this makes no progress; after RESUMES_MAX of these the file is given up.
@@ -36,14 +36,23 @@ Begin = Callable[[Mapping[str, str]], Awaitable[Opened]]
 
 
 class Download:
-    """One download of at most `most` bytes. `begin` requests the file with the given headers.
+    """One download of at most `most` bytes. `begin` requests the file with the given headers, and `progress`
+    is told of the bytes.
 
     Call `begin`, iterate over `chunks`, and call `close` in any case.
     """
 
     def __init__(
-        self, begin: Begin, clock: Clock, what: str, *, most: int, minimum_rate: MinimumRate
+        self,
+        begin: Begin,
+        clock: Clock,
+        what: str,
+        *,
+        most: int,
+        minimum_rate: MinimumRate,
+        progress: Progress,
     ) -> None:
+        self._progress = progress
         self._begin = begin
         self._clock = clock
         self._what = what
@@ -82,6 +91,7 @@ class Download:
             try:
                 async for chunk in self._body(self._opened.response):
                     self._got += len(chunk)
+                    self._progress.received(0, len(chunk))
                     if self._got > self._most:
                         raise self._too_large()
                     yield chunk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -24,7 +24,7 @@ from mirror.http.network import Network
 from mirror.http.origins import REDIRECTS_MAX
 from mirror.http.scope import Scope
 from mirror.http.transports import NetworkTransport
-from mirror.model import Json, dumps
+from mirror.model import Json, NoProgress, Progress, dumps
 
 SILENCE = 60.0
 KEEP_ALIVE_SECONDS = 60.0
@@ -68,6 +68,8 @@ class Sender:
     """Sends requests. At most `concurrency` are open at a time: hold one of `slots` for each.
 
     `requests` counts the requests to the API so far. `http` is the client for requests about sign-in.
+    `progress` is told of them, of waits and of the bytes that arrive, and how many requests those
+    `identities` have left that sign them.
     """
 
     def __init__(
@@ -79,8 +81,12 @@ class Sender:
         concurrency: int,
         transport: httpx.AsyncBaseTransport | None,
         limits: ResponseLimits,
+        identities: Collection[str],
+        progress: Progress | None = None,
     ) -> None:
         self.requests = 0
+        self.progress = progress or NoProgress()
+        self._identities = frozenset(identities)
         self._scope = scope
         self._budget = budget
         self._network = network
@@ -115,6 +121,7 @@ class Sender:
             priority=request.priority,
             since=request.since,
             until=request.until,
+            progress=self.progress,
         )
 
     @asynccontextmanager
@@ -163,7 +170,7 @@ class Sender:
             request = self._build(url, headers, asked.change)
         except (httpx.InvalidURL, ValueError):
             raise BadAnswer(f"{endpoint.name}: malformed URL", endpoint=endpoint.name) from None
-        self.requests += is_own
+        self._count(int(is_own))
         try:
             # A file may take its time on the way; silence ends it all the same.
             async with asyncio.timeout(None if has_files(asked.change) else self._limits.seconds):
@@ -180,9 +187,15 @@ class Sender:
         # A sign-in that renewed its token has sent the request twice.
         repeated = sum(1 for earlier in response.history if self._scope.contains(str(earlier.url)))
         if repeated:
-            self.requests += repeated
             self._budget.count(sign_in.identity, endpoint.group, repeated)
+            self._count(repeated)
         return response
+
+    def _count(self, requests: int) -> None:
+        self.requests += requests
+        left = sum(self._budget.left(one, "api") for one in self._identities)
+        limit = sum(self._budget.used(one, "api")[1] for one in self._identities)
+        self.progress.requested(requests, left, limit)
 
     def _build(self, url: str, headers: dict[str, str], change: Change | None) -> httpx.Request:
         if change is None:
@@ -210,4 +223,5 @@ class Sender:
             seconds=self._limits.seconds,
         ):
             data += chunk
+        self.progress.received(0, len(data))
         return bytes(data)

@@ -37,10 +37,10 @@ async def run_into(context: Context) -> int:
     # A backup leaves a reserve of each hour's requests for this.
     budget = Budget(context.clock, reserve=0, limit=config.limits.api_limit)
     with context.progress() as progress:
-        budget.progress = progress
         async with client_of(
-            config, entry, clock=context.clock, environment=context.environment, budget=budget
-        ) as client:
+            config, entry, clock=context.clock, environment=context.environment, budget=budget,
+            progress=progress,
+        ) as client:  # fmt: skip
             found = await into.run(
                 store, context.selector(), place, settings, client=client,
                 git_url=config.bitbucket.git_url, clock=context.clock, progress=progress,
