@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from mirror.collect.context import DEFAULT_LIMITS, CheckpointLimits
 from mirror.config.settings import Config, WorkspaceConfig
 from mirror.discovery import Discovered
 from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE, MaintenanceLimits
+from mirror.git.workers.job import Tell
 from mirror.git.workers.pool import WorkerPool
 from mirror.model import EVERYTHING, Clock, Progress, Repository, Scope, Selector
 from mirror.store.reading.reader import RepositoryFolder, RunHistory, Store, StoreDamaged
@@ -168,9 +169,9 @@ class WorkspaceContext:
         """Where git fetches the repository of this full name."""
         return f"{self.git_url.rstrip('/')}/{full_name}.git"
 
-    def report_progress(self, subject: str, what: str) -> Callable[[str], None]:
+    def report_progress(self, subject: str, what: str) -> Tell:
         """A callback for a git job that reports the progress of `what`."""
-        return lambda text: self.progress.report(subject, f"{what}: {text}")
+        return lambda text, *counts: self.progress.report(subject, f"{what}: {text}", *counts)
 
     def last_confirmed(self, kind: str, uuid: str) -> tuple[str, datetime] | None:
         """The snapshot that an earlier run last found unchanged, and when that was."""

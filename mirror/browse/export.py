@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from mirror import extract
 from mirror.git.pack.limits import DEFAULT_LIMITS
-from mirror.git.workers.job import Job
+from mirror.git.workers.job import Job, OnProgress, Tell
 from mirror.model import JsonObject, Selector, time_text
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import At, RepositoryFolder, Store, StoreDamaged
@@ -54,7 +53,7 @@ def export(
     target: Path,
     *,
     at: str = "latest",
-    report: Callable[[str, str], None] = lambda *_: None,
+    report: extract.Report = lambda *_: None,
 ) -> list[Exported]:
     """Write the folders that `selector` matches to `target`, at the snapshot `at`.
 
@@ -87,9 +86,7 @@ def _unreadable(damage: StoreDamaged) -> Exported:
     return Exported(name, None, "", problems=problems)
 
 
-def _export(
-    folder: AnyFolder, when: At, at: str, place: Path, report: Callable[[str, str], None]
-) -> Exported:
+def _export(folder: AnyFolder, when: At, at: str, place: Path, report: extract.Report) -> Exported:
     needed = frozenset({"code"} if isinstance(folder, RepositoryFolder) else ())
     options = extract.ExtractOptions(_FORM, _PARTS, _do, report, needed=needed)
     done = extract.extract(folder, when, at, place, options)
@@ -104,6 +101,6 @@ def _export(
     )
 
 
-def _do(job: Job[T], report: Callable[[str], None]) -> T:
+def _do(job: Job[T], report: Tell) -> T:
     """Run the job in this process."""
-    return job.do(report, lambda: 0.0, DEFAULT_LIMITS)
+    return job.do(OnProgress(report), lambda: 0.0, DEFAULT_LIMITS)

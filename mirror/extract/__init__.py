@@ -7,7 +7,7 @@ written to a temporary folder and moved to its place when it is complete.
 from mirror.extract.choice import WORKSPACE, choose, places_of, problem_of, readable, unreadable
 from mirror.extract.consistency import read_consistently, version_of
 from mirror.extract.destination import EXPORTING, RESTORING, check_place, not_empty
-from mirror.extract.extraction import CODE, Extracted, ExtractOptions, Form, extract
+from mirror.extract.extraction import CODE, Extracted, ExtractOptions, Form, Report, extract
 from mirror.extract.files import copy_objects, lfs_reached
 from mirror.extract.git_file import GitFile, git_file
 
@@ -21,6 +21,7 @@ __all__ = [
     "Extracted",
     "Form",
     "GitFile",
+    "Report",
     "check_place",
     "choose",
     "copy_objects",

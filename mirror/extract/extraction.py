@@ -14,7 +14,7 @@ from mirror.extract.destination import Destination
 from mirror.extract.files import FILES, METADATA, Problems, copy_objects, lfs_reached, write_documents
 from mirror.git.failures import GitFailed
 from mirror.git.mirrors.clone import CopyJob, CopyResult
-from mirror.git.workers.job import Job
+from mirror.git.workers.job import Job, Tell
 from mirror.model import name_to_json
 from mirror.store.format.layout import mirror_place
 from mirror.store.reading.folders import AnyFolder
@@ -24,6 +24,8 @@ CODE = "code"
 # The first part of the names that an extraction writes.
 _OURS = (CODE, "wiki", "snippets")
 _LEFT_OUT_TOLD = 20
+# Called with a subject, its stage, and how much is done of how much, where that is known.
+Report = Callable[..., None]
 T = TypeVar("T")
 
 
@@ -41,12 +43,12 @@ class Form:
 @dataclass(frozen=True)
 class ExtractOptions:
     """What to extract: `parts` are of `code`, `wiki`, `snippets` and `metadata`. `do` runs a git job and
-    passes its progress on. `report` receives the progress (subject, stage), and may raise to stop."""
+    passes its progress on. `report` receives the progress, and may raise to stop."""
 
     form: Form
     parts: frozenset[str]
-    do: Callable[[Job[Any], Callable[[str], None]], Any]
-    report: Callable[[str, str], None] = lambda *_: None
+    do: Callable[[Job[Any], Tell], Any]
+    report: Report = lambda *_: None
     overwrite: bool = False
     # Mirrors that the snapshot must have.
     needed: frozenset[str] = frozenset()
@@ -143,7 +145,7 @@ def _make(folder: AnyFolder, when: At, target: Path, options: ExtractOptions) ->
                 folder,
                 snapshot,
                 target,
-                lambda text: options.report(name, text),
+                lambda text, *counts: options.report(name, text, *counts),
                 by_name=options.form.named_files,
             )
             done.documents, done.files = written.documents, written.files
@@ -194,7 +196,9 @@ def _copy(
     none did."""
     source = folder.mirror(mirror)
     job = CopyJob(str(source), str(place), recorded.refs, dict(recorded.pins), options.form.work_trees)
-    result: CopyResult = options.do(job, lambda text: options.report(folder.full_name, f"{mirror}: {text}"))
+    result: CopyResult = options.do(
+        job, lambda text, *counts: options.report(folder.full_name, f"{mirror}: {text}", *counts)
+    )
     texts = (*_damage(mirror, folder.relative(source), result), *_not_laid_out(mirror, place.name, result))
     done.problems += [(code, f"{folder.full_name}: {text}") for code, text in texts]
     if result.made is None:
@@ -233,8 +237,8 @@ def _add_objects(
     """Copy the LFS objects that the refs of the copy reach."""
     name = folder.full_name
 
-    def report(text: str) -> None:
-        options.report(name, text)
+    def report(text: str, *counts: int | None) -> None:
+        options.report(name, text, *counts)
 
     try:
         oids = lfs_reached(

@@ -23,7 +23,8 @@ _CHUNK = 1 << 20
 _NAME_BYTES_MAX = 120
 
 Problems = list[tuple[int, str]]
-OnProgress = Callable[[str], None]
+# Called with a few words, and how much is done of how much, where that is known.
+TellProgress = Callable[..., None]
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Written:
 
 
 def write_documents(
-    folder: AnyFolder, snapshot: Snapshot, target: Path, report: OnProgress, *, by_name: bool
+    folder: AnyFolder, snapshot: Snapshot, target: Path, report: TellProgress, *, by_name: bool
 ) -> Written:
     """Write the snapshot's documents to `target`/metadata, and the files that they point to to
     `target`/files: named by sha256, or `by_name` readably.
@@ -56,7 +57,7 @@ def write_documents(
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
         written.documents += 1
-        report(f"{written.documents} documents")
+        report("documents", written.documents)
         try:
             for pointer in pointers(loads(data)):
                 name = (
@@ -71,7 +72,7 @@ def write_documents(
         found = folder.find_file(sha256)
         if found is not None and _copy(folder, found, target / FILES / name, written):
             written.files += 1
-            report(f"{written.files} files")
+            report("files", written.files)
         elif found is None and (sha256 in dropped or sha256 in _dropped(folder, written)):
             removed.add(sha256)
         elif found is None:
@@ -164,7 +165,7 @@ def lfs_reached(
 
 
 def copy_objects(
-    folder: RepositoryFolder, snapshot: Snapshot, oids: Sequence[str], git_folder: Path, report: OnProgress
+    folder: RepositoryFolder, snapshot: Snapshot, oids: Sequence[str], git_folder: Path, report: TellProgress
 ) -> Objects:
     """Copy LFS objects to the place where git-lfs finds them in the repository at `git_folder`.
 
@@ -181,7 +182,7 @@ def copy_objects(
             done.absent += 1
         elif target.exists() or _copy_beside(folder, source, target, written):
             done.restored += 1
-            report(f"{done.restored} LFS objects")
+            report("LFS objects", done.restored, len(oids))
     done.problems = written.problems
     return done
 

@@ -15,8 +15,6 @@ from mirror.git.workers.pool import WorkerPool
 from mirror.model import Snapshot
 from mirror.store.reading.reader import RepositoryFolder
 
-OnProgress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Objects:
@@ -43,7 +41,7 @@ async def to_url(
     url: str,
     login: GitLogin | None,
     pool: WorkerPool,
-    report: OnProgress,
+    report: Callable[..., None],
 ) -> Objects:
     """Send the objects to the git server at `url`, or copy them to the repository of a file URL."""
     if urlsplit(url).scheme == "file":

@@ -67,7 +67,7 @@ async def push(options: PushOptions, folder: RepositoryFolder, when: At) -> Item
             objects = await server.send_objects(folder, when.snapshot, job, options.pool, options.progress)
             problems += objects.problems
         result = await options.pool.run(
-            job, progress=lambda text: options.progress.report(name, f"push: {text}")
+            job, progress=lambda text, *counts: options.progress.report(name, f"push: {text}", *counts)
         )
         problems += server.problems_of(result, overwrite=options.overwrite)
     except MirrorError as error:

@@ -16,10 +16,10 @@ from urllib.parse import SplitResult, urlsplit
 from mirror import extract
 from mirror.errors import Cancelled, MirrorError, UsageError
 from mirror.git.wire.client import GitLogin
-from mirror.git.workers.job import Job
+from mirror.git.workers.job import Job, Tell
 from mirror.git.workers.pool import WorkerPool
 from mirror.http.network import Network
-from mirror.model import NoProgress, Progress, Refs, Selector, Snapshot
+from mirror.model import DONE, NoProgress, Progress, Refs, Selector, Snapshot
 from mirror.restore.pushing import REPOSITORY, WORKSPACE, PushOptions, push, url_of
 from mirror.restore.refs import check_prefix, only_refs
 from mirror.restore.report import Item, Report, item_of, lacking, lacks_mirror, unreadable
@@ -246,15 +246,15 @@ async def _to_folder(options: _FolderOptions, folder: AnyFolder, when: At, place
     stopped = threading.Event()
     loop = asyncio.get_running_loop()
 
-    def report(subject: str, stage: str) -> None:
-        if stopped.is_set() and stage != "done":
+    def report(subject: str, stage: str, *counts: int | None) -> None:
+        if stopped.is_set() and stage != DONE:
             raise Cancelled("the restore was stopped")
-        options.progress.report(subject, stage)
+        options.progress.report(subject, stage, *counts)
 
-    def do(job: Job[T], report: Callable[[str], None]) -> T:
-        def forward(text: str) -> None:
+    def do(job: Job[T], report: Tell) -> T:
+        def forward(text: str, *counts: int | None) -> None:
             with contextlib.suppress(Cancelled):  # the pool kills the job by itself
-                report(text)
+                report(text, *counts)
 
         return asyncio.run_coroutine_threadsafe(options.pool.run(job, progress=forward), loop).result()
 

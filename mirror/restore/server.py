@@ -31,7 +31,7 @@ async def send_objects(
         return lfs.Objects(len(oids))
     return await lfs.to_url(
         folder, snapshot, oids, tips, job.url, job.login, pool,
-        lambda text: progress.report(folder.full_name, f"lfs: {text}"),
+        lambda text, *counts: progress.report(folder.full_name, f"lfs: {text}", *counts),
     )  # fmt: skip
 
 

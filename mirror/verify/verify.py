@@ -346,7 +346,9 @@ async def _objects(
     try:
         result = await context.pool.run(
             job,
-            progress=lambda text: context.progress.report(folder.full_name, f"{path.name}: {text}"),
+            progress=lambda text, *counts: context.progress.report(
+                folder.full_name, f"{path.name}: {text}", *counts
+            ),
         )
     except MirrorError as error:
         tally.add([Finding(place, f"could not be checked: {error.message}", folder.full_name)])

@@ -18,6 +18,7 @@ from mirror.errors import UsageError
 from mirror.git.mirrors.clone import CopyJob, copy
 from mirror.git.pack.limits import DEFAULT_LIMITS
 from mirror.git.refs import read_refs
+from mirror.git.workers.job import OnProgress
 from mirror.model import NoProgress, Selector
 from mirror.store.reading.snapshots import SnapshotReader
 from tests.extract.made import Made, blob, commit, tree
@@ -141,7 +142,7 @@ def test_what_was_chosen_before_the_writer_ran_is_chosen_again(
     order = extract.ExtractOptions(
         extract.Form(extract.EXPORTING),
         frozenset({"code", "metadata"}),
-        lambda job, tell: job.do(tell, lambda: 0.0, DEFAULT_LIMITS),
+        lambda job, tell: job.do(OnProgress(tell), lambda: 0.0, DEFAULT_LIMITS),
     )
     done = extract.extract(made.folder("api"), chosen, chosen.snapshot.id, tmp_path / "out", order)
     if writer is erase:
@@ -217,15 +218,15 @@ def test_a_copy_that_raced_starts_from_a_fresh_folder(made: Made, tmp_path: Path
     code = made.folder("api").code
     turns: Iterator[None] = iter([None, None])
 
-    def tell(text: str) -> None:
-        if text.startswith("copying 1 of"):
+    def tell(text: str, done: int | None, _total: int | None) -> None:
+        if (text, done) == ("copying files", 1):
             for _ in turns:
                 git("repack", "-adq", cwd=code)
                 blob(code, os.urandom(100))
                 break
 
     refs = read_refs(code)
-    result = copy(CopyJob(str(code), str(tmp_path / "copy"), refs), progress=tell)
+    result = copy(CopyJob(str(code), str(tmp_path / "copy"), refs), progress=OnProgress(tell))
     assert result.damage == ()
     packs = {path.stem for path in (tmp_path / "copy" / "objects" / "pack").iterdir()}
     assert packs == {path.stem for path in (code / "objects" / "pack").glob("pack-*.pack")}

@@ -181,7 +181,7 @@ async def test_a_worker_killed_in_the_middle_leaves_the_mirror_as_it_was(
     async with WorkerPool(1, environment=os.environ) as pool:
         job = FetchJob(str(mirror), f"{backend.url}/up.git")
 
-        def kill(text: str) -> None:
+        def kill(text: str, *_: int | None) -> None:
             if text.startswith(moment):
                 next(iter(pool._all)).process.kill()
 

@@ -18,6 +18,7 @@ import pytest
 from mirror.git.failures import GitFailed, GitNotFound, GitUnreachable
 from mirror.git.mirrors.fetch import FetchJob, ProbeJob, fetch, probe, read_refs
 from mirror.git.wire.limits import DEFAULT_FETCH_LIMITS, FetchLimits
+from mirror.git.workers.job import OnProgress
 from mirror.http import network, pools
 from mirror.http.network import Network
 from mirror.http.rates import MinimumRate
@@ -242,7 +243,7 @@ def test_a_giant_comes_in_groups_of_refs(
 ) -> None:
     mirror = tmp_path / "m.git"
     backend.break_above = 90_000  # all is 240,000
-    get(backend, mirror, progress=told.append)
+    get(backend, mirror, progress=OnProgress(lambda text, *_: told.append(text)))
     assert any("groups of" in text for text in told)
     assert is_equal(mirror, upstream)
     assert work_refs(mirror) == []

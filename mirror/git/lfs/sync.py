@@ -201,10 +201,12 @@ class _Downloads:
         self._width = width
         self._done = done
         self._progress = progress
+        self._total = 0
 
     def run(self, wanted: Sequence[Wanted]) -> None:
         """Download `wanted`, as far as the server gives it."""
         make_folders(self._lfs / "objects", self._lfs.parent)
+        self._total = len({oid for oid, _ in wanted})
         running: dict[Future[None], Download] = {}
         with ThreadPoolExecutor(self._width) as pool:
             try:
@@ -228,13 +230,16 @@ class _Downloads:
             if any(one.oid == oid for one in running.values()):
                 stop = self._settle(running, 0)  # the same object with another size: wait for that download
             if stop is None and oid not in self._done.sizes:
-                download = Download(self._server, self._lfs, oid, size)
+                download = Download(self._server, self._lfs, oid, size, on_bytes=self._received)
                 running[pool.submit(download.run, response)] = download
                 # Actions expire, so only those that are soon used are requested.
                 stop = self._settle(running, 2 * self._width)
             if stop is not None:
                 break
         return stop
+
+    def _received(self, size: int) -> None:
+        self._progress.received(0, size)
 
     def _responses(self, wanted: Sequence[Wanted]) -> Iterator[tuple[str, int, ObjectResponse]]:
         for batch in batches(wanted):
@@ -254,7 +259,7 @@ class _Downloads:
                 try:
                     future.result()
                     self._done.sizes[download.oid] = download.size
-                    self._progress(f"{len(self._done.sizes)} LFS objects")
+                    self._progress("downloading LFS objects", len(self._done.sizes), self._total)
                 except LfsFailed as failure:
                     self._done.failures[download.oid] = failure.text
                     self._done.permanent |= not failure.retryable
@@ -354,7 +359,7 @@ def _upload_all(
             for oid, future in futures.items():
                 try:
                     done[oid] = future.result()
-                    progress(f"{len(done)} of {len(present)} LFS objects")
+                    progress("uploading LFS objects", len(done), len(present))
                 except _Damaged:
                     damaged.append(oid)
                 except LfsFailed as failure:

@@ -46,13 +46,21 @@ class TooSlow(LfsFailed):
 
 
 class Download:
-    """The download of one object into the folder `lfs` of a repository. `size` is in bytes.
+    """The download of one object into the folder `lfs` of a repository. `size` is in bytes; `on_bytes` is
+    called with the number of those that arrive.
 
     A partial file is resumed. The object gets its name once its size and sha256 are right and it is durable.
     """
 
     def __init__(
-        self, server: LfsServer, lfs: Path, oid: str, size: int, *, requests_max: int = REQUESTS_MAX
+        self,
+        server: LfsServer,
+        lfs: Path,
+        oid: str,
+        size: int,
+        *,
+        requests_max: int = REQUESTS_MAX,
+        on_bytes: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._server = server
         self._lfs = lfs
@@ -64,6 +72,7 @@ class Download:
         self._resumed = False
         self._content_length: int | None = None
         self._requests_max = requests_max
+        self._on_bytes = on_bytes
         self.received = 0
 
     def run(self, response: ObjectResponse) -> None:
@@ -204,6 +213,7 @@ class Download:
             self._digest.update(chunk)
             self._have += len(chunk)
             self.received += len(chunk)
+            self._on_bytes(len(chunk))
             if meter.is_too_slow(len(chunk)):
                 raise TooSlow(f"{authority(action.href)} {rate.violation}", retryable=True)
 

@@ -210,7 +210,7 @@ def _copy_objects(
     names = [name for name in sorted(listing) if not name.startswith("pack/") or _partner(name) in listing]
     problems = []
     for number, name in enumerate(names, start=1):
-        progress(f"copying {number} of {len(names)}")
+        progress("copying files", number, len(names))
         place = target / "objects" / name
         place.parent.mkdir(exist_ok=True)
         try:

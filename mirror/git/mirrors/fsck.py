@@ -114,9 +114,12 @@ def _check(job: CheckJob, progress: OnProgress) -> CheckResult:
             (pack, stack.enter_context(closing(index)))
             for pack, index in _indexes(path / "objects" / "pack", links, problems, halves)
         ]
-        for number, (pack, index) in enumerate(packs, start=1):
-            progress(f"pack {number} of {len(packs)}")
-            objects += _check_pack(pack, index, links, problems)
+        for number, (pack, index) in enumerate(packs):
+            progress("checking packs", number, len(packs))
+            size = pack.stat().st_size if pack.exists() else 0
+            checked = _check_pack(pack, index, links, problems)
+            objects += checked
+            progress.received(checked, size)
         objects += _check_loose(loose, links, problems)
         # Without problems and missing links, everything named is complete.
         complete = not links.missing and all(bytes.fromhex(value) in links for value in job.named)

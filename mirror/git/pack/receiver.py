@@ -102,6 +102,16 @@ class PackReceiver:
         """How many bytes have arrived."""
         return self._scanner.received
 
+    @property
+    def objects(self) -> int:
+        """How many objects have arrived."""
+        return len(self._scanner.entries)
+
+    @property
+    def expected(self) -> int | None:
+        """How many objects the pack has; None before its header has arrived."""
+        return self._scanner.count
+
     def links(self) -> Iterator[bytes]:
         """See Resolver."""
         return self._resolver.links()

@@ -67,7 +67,8 @@ class PackScanner:
     """Takes the bytes of a pack, in pieces of any size, and writes them to `stream`.
 
     Columns of the table of entries that are large go to files in `folder`. Raises PackDamaged as soon as
-    something is wrong. After `finish`, `entries` is complete.
+    something is wrong. After `finish`, `entries` is complete. `count` is how many there are to be, as the
+    pack's header says; None before it has arrived.
     """
 
     def __init__(self, stream: BinaryIO, folder: Path, limits: PackLimits = DEFAULT_LIMITS) -> None:
@@ -77,7 +78,7 @@ class PackScanner:
         self._buffer = bytearray()
         self._begin = 0  # the offset in the pack at which the buffer begins
         self._scan_from = limits.gather_bytes  # how full the buffer is before the next attempt
-        self._count: int | None = None
+        self.count: int | None = None
         self._digest = sha1(usedforsecurity=False)
         self._large: _LargeEntry | None = None
 
@@ -99,8 +100,8 @@ class PackScanner:
     def finish(self) -> bytes:
         """Take the end of the pack; returns its checksum."""
         self._scan(is_last=True)
-        if self._count is None or self._large is not None or len(self.entries) < self._count:
-            raise PackDamaged(f"it ends after {len(self.entries)} of {self._count or 'its'} objects")
+        if self.count is None or self._large is not None or len(self.entries) < self.count:
+            raise PackDamaged(f"it ends after {len(self.entries)} of {self.count or 'its'} objects")
         trailer = bytes(self._buffer)
         if len(trailer) < TRAILER_BYTES:
             raise PackDamaged("its checksum is truncated")
@@ -111,19 +112,19 @@ class PackScanner:
 
     def _scan(self, *, is_last: bool) -> None:
         data, at = bytes(self._buffer), 0
-        if self._count is None:
+        if self.count is None:
             if len(data) < HEADER_BYTES:
                 return
-            self._count = read_pack_header(data)
-            self.entries.grow(self._count)
+            self.count = read_pack_header(data)
+            self.entries.grow(self.count)
             at = HEADER_BYTES
         entries = self.entries
-        while entries.count < self._count:
+        while entries.count < self.count:
             before = at
             at = self._scan_large(data, at) if self._large else self._scan_entries(data, at, is_last=is_last)
             if at == before:
                 break
-        if self._large is None and entries.count == self._count and len(data) - at > TRAILER_BYTES:
+        if self._large is None and entries.count == self.count and len(data) - at > TRAILER_BYTES:
             raise PackDamaged("data follows its end")
         self._digest.update(memoryview(data)[:at])
         self._begin += at
@@ -134,11 +135,11 @@ class PackScanner:
     def _scan_entries(self, data: bytes, at: int, *, is_last: bool) -> int:
         """Add the entries from `at` on that are here as a whole, up to a large one; returns where the first
         begins that is not."""
-        assert self._count is not None
+        assert self.count is not None
         entries, view, crc32 = self.entries, memoryview(data), isal_zlib.crc32
         stream_min, end = self._limits.stream_min_bytes, len(data)
         last = end if is_last else end - ENTRY_HEADER_MAX - TRAILER_BYTES
-        while entries.count < self._count and at < last:
+        while entries.count < self.count and at < last:
             offset = self._begin + at
             try:
                 type_num, size, base_offset, base_oid, start = read_entry_header(data, at, offset)
@@ -188,8 +189,8 @@ class PackScanner:
     ) -> None:
         entries = self.entries
         if entries.count == entries.room:
-            assert self._count is not None
-            entries.grow(self._count)
+            assert self.count is not None
+            entries.grow(self.count)
         at = entries.add(type_num, offset, start, size, crc, oid)
         if base_offset:
             base = bisect_left(entries.offsets, base_offset, 0, at)

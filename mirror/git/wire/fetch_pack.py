@@ -270,7 +270,10 @@ def _transfer(
 
             def write(data: bytes) -> int:
                 client.is_preparing = False
-                return pack.write(data)
+                before, size = pack.objects, pack.write(data)
+                progress.received(pack.objects - before, len(data))
+                progress("receiving objects", pack.objects, pack.expected)
+                return size
 
             client.is_preparing = True
             try:

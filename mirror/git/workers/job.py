@@ -9,11 +9,29 @@ from typing import Protocol, TypeVar
 from mirror.git.pack.limits import PackLimits
 from mirror.http import network
 
-# Called with a few words on how far a job is.
-OnProgress = Callable[[str], None]
+# Called with a few words on how far a job is, and how much is done of how much, where that is known.
+Tell = Callable[[str, int | None, int | None], None]
+# Called with numbers of git objects and bytes that were received, or read where the work is to read.
+Received = Callable[[int, int], None]
 # Returns monotonic seconds.
 Clock = Callable[[], float]
 _R_co = TypeVar("_R_co", covariant=True)
+
+
+def _nobody(*_: object) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class OnProgress:
+    """What a job calls now and then. Cheap, and safe in any thread."""
+
+    tell: Tell = _nobody
+    received: Received = _nobody
+
+    def __call__(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        """Tell how far the job is: `done` of `total`, where that is known."""
+        self.tell(text, done, total)
 
 
 class Job(Protocol[_R_co]):
@@ -24,8 +42,8 @@ class Job(Protocol[_R_co]):
         `limits`. Raises what the work raises."""
 
 
-def no_progress(_: str) -> None:
-    """The progress callback of a caller that has no use for one."""
+# The progress of a caller that has no use for it.
+no_progress = OnProgress()
 
 
 @dataclass(frozen=True)

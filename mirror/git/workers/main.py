@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from typing import Any
 
@@ -22,9 +23,11 @@ from mirror.errors import MirrorError
 from mirror.git.failures import GitFailed
 from mirror.git.pack.limits import PackLimits
 from mirror.git.processes.parent_death import die_with_parent
-from mirror.git.workers.job import Job
+from mirror.git.workers.job import Job, OnProgress
 
 LENGTH = struct.Struct(">Q")
+# The least time, in seconds, between two messages about amounts, or about counts at the same stage.
+PAUSE = 0.2
 
 
 def _read_exactly(connection: socket.socket, size: int) -> bytes:
@@ -57,12 +60,48 @@ def send(connection: socket.socket, message: Any) -> None:
     connection.sendall(LENGTH.pack(len(data)) + data)
 
 
-def _answer(connection: socket.socket, job: Job[Any], limits: PackLimits) -> tuple[str, Any]:
-    def progress(text: str) -> None:
-        send(connection, ("progress", text))
+class _Parent:
+    """Tells the parent how far the job is, from any thread. What would come too fast is put together: amounts
+    are summed, and of the counts at one stage only some are sent."""
 
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._text = ""
+        self._told = self._summed = 0.0
+        self._objects = self._bytes = 0
+
+    def tell(self, text: str, done: int | None, total: int | None) -> None:
+        """See OnProgress."""
+        now = time.monotonic()
+        with self._lock:
+            if text != self._text or now - self._told >= PAUSE:
+                self._text, self._told = text, now
+                send(self._connection, ("progress", (text, done, total)))
+
+    def received(self, objects: int, size: int) -> None:
+        """See OnProgress."""
+        now = time.monotonic()
+        with self._lock:
+            self._objects, self._bytes = self._objects + objects, self._bytes + size
+            if now - self._summed >= PAUSE:
+                self._summed = now
+                self._send_amounts()
+
+    def _send_amounts(self) -> None:
+        if self._objects or self._bytes:
+            send(self._connection, ("received", (self._objects, self._bytes)))
+            self._objects = self._bytes = 0
+
+    def end(self) -> None:
+        """Send what is not sent yet. The result comes next."""
+        with self._lock:
+            self._send_amounts()
+
+
+def _answer(parent: _Parent, job: Job[Any], limits: PackLimits) -> tuple[str, Any]:
     try:
-        return "result", job.do(progress, time.monotonic, limits)
+        return "result", job.do(OnProgress(parent.tell, parent.received), time.monotonic, limits)
     except MirrorError as error:
         return "error", error
     except OSError as error:
@@ -89,7 +128,10 @@ def main() -> None:
         while True:
             job, lock = _receive(connection)
             try:
-                send(connection, _answer(connection, job, limits))
+                parent = _Parent(connection)
+                answer = _answer(parent, job, limits)
+                parent.end()
+                send(connection, answer)
             finally:
                 # Kept until the job ends, so that the lock outlives a parent that is killed.
                 if lock is not None:

@@ -12,7 +12,7 @@ import os
 import pickle
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ import mirror
 from mirror.git import cgit
 from mirror.git.failures import GitFailed
 from mirror.git.pack.limits import MEMORY
-from mirror.git.workers.job import Job, NetworkJob
+from mirror.git.workers.job import Job, NetworkJob, OnProgress, Received, Tell, no_progress
 from mirror.git.workers.main import LENGTH
 from mirror.http.network import Network
 
@@ -76,7 +76,7 @@ class _Worker:
         ours.setblocking(False)
         return cls(process, ours)
 
-    async def do(self, job: Job[Any], lock: int | None, progress: Callable[[str], None] | None) -> Any:
+    async def do(self, job: Job[Any], lock: int | None, progress: OnProgress) -> Any:
         loop = asyncio.get_running_loop()
         data = pickle.dumps(job)
         message = LENGTH.pack(len(data)) + data
@@ -86,8 +86,9 @@ class _Worker:
         while True:
             kind, value = await self._receive(loop)
             if kind == "progress":
-                if progress is not None:
-                    progress(value)
+                progress.tell(*value)
+            elif kind == "received":
+                progress.received(*value)
             elif kind == "error":
                 raise value
             else:
@@ -122,7 +123,8 @@ class WorkerPool:
     Once a job takes longer than `long_after` seconds, the next one starts beside it, so that a few giant
     repositories do not block a thousand small ones. There are never more than twice `size` workers.
     `environment` is this process's own; workers inherit `_PASSED_ON`. `memory` (bytes) is what all workers
-    together may use to receive packs. `network` are the settings for jobs that connect to servers.
+    together may use to receive packs. `network` are the settings for jobs that connect to servers. `received`
+    is called with the objects and bytes that jobs receive.
     """
 
     def __init__(
@@ -133,7 +135,9 @@ class WorkerPool:
         long_after: float = LONG_AFTER,
         memory: int = MEMORY,
         network: Network | None = None,
+        received: Received | None = None,
     ) -> None:
+        self._received = received or no_progress.received
         self._network = network
         self._slots = asyncio.Semaphore(max(1, size))
         self._early = max(1, size)  # how many jobs may still release their slot early
@@ -158,17 +162,17 @@ class WorkerPool:
         for worker in workers:
             await worker.stop()
 
-    async def run(
-        self, job: Job[_T], *, lock_fd: int | None = None, progress: Callable[[str], None] | None = None
-    ) -> _T:
+    async def run(self, job: Job[_T], *, lock_fd: int | None = None, progress: Tell | None = None) -> _T:
         """Do `job` in a worker, which also holds the lock `lock_fd` until the job ends.
+        `progress` is told how far it is.
 
         Raises what the job raises, and GitFailed where the worker died.
         """
         async with self._slot():
             worker = self._idle.pop() if self._idle else await self._start()
             try:
-                result: _T = await worker.do(job, lock_fd, progress)
+                told = OnProgress(progress or no_progress.tell, self._received)
+                result: _T = await worker.do(job, lock_fd, told)
             except (EOFError, ConnectionError, BrokenPipeError):
                 await self._discard(worker)
                 raise GitFailed("a git worker died; the mirror is unchanged") from None
@@ -208,7 +212,7 @@ class WorkerPool:
         worker = await _Worker.start(self._environment, self._memory)
         self._all.add(worker)
         if self._network is not None:
-            await worker.do(NetworkJob(self._network), None, None)
+            await worker.do(NetworkJob(self._network), None, no_progress)
         return worker
 
     async def _discard(self, worker: _Worker) -> None:

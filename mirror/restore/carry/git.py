@@ -54,8 +54,8 @@ class Git:
     async def _push(self, step: Step, job: PushJob) -> tuple[PushResult, tuple[bytes, ...]]:
         """Push, leaving out the refs that the target has with another value; returns these, too."""
 
-        def report(text: str) -> None:
-            self.progress.report(step.key.partition("/")[0], f"push: {text}")
+        def report(text: str, *counts: int | None) -> None:
+            self.progress.report(step.key.partition("/")[0], f"push: {text}", *counts)
 
         result = await self.pool.run(job, progress=report)
         others = result.would_overwrite
@@ -77,7 +77,7 @@ class Git:
             return Entry.of(step, Outcome.FOUND)
         sent = await lfs.to_url(
             folder, source.snapshot, oids, action.tips, url, login, self.pool,
-            lambda text: self.progress.report(source.name, f"lfs: {text}"),
+            lambda text, *counts: self.progress.report(source.name, f"lfs: {text}", *counts),
         )  # fmt: skip
         return _entry(step, sent.problems, "")
 
