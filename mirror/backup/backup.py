@@ -101,11 +101,12 @@ async def run(
                 environment=environment,
                 memory=config.limits.git_memory << 20,
                 network=await network_of(config, environment),
+                received=request.progress.received,
             ) as workers:
                 run = RunContext(request, store, workers, results, history)
-                for entry in config.workspaces:
-                    if scope.has(entry.workspace):
-                        await visit_entry(run, entry)
+                chosen = [entry for entry in config.workspaces if scope.has(entry.workspace)]
+                for entry in chosen:
+                    await visit_entry(run, entry, is_last=entry is chosen[-1])
             await conclude(run)
             _check_selectors(request, results)
         except asyncio.CancelledError:

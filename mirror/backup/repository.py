@@ -18,7 +18,7 @@ from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.people import without_people
 from mirror.errors import Locked
 from mirror.logs import get_logger
-from mirror.model import Outcome, Repository
+from mirror.model import DONE, LATER, Outcome, Repository
 from mirror.reclaim.erasing import finish_erasures
 from mirror.store.reading.reader import Erasure, ErasureFilter
 from mirror.store.writing.writer import WorkspaceWriter
@@ -35,7 +35,7 @@ async def backup_repository(
         return await FirstTurn(folder, erased).run()
 
     result = await _locked(workspace, home, repository, turn)
-    workspace.progress.report(repository.full_name, "done")
+    workspace.progress.report(repository.full_name, DONE if result.remaining is None else LATER)
     entry = result.entry
     _log.info(
         "backup.repository_done",
@@ -63,6 +63,8 @@ async def resume_repository(
         return await LaterTurn(folder, erased, before).run(priority, last=last)
 
     result = await _locked(workspace, home, remaining.repository, turn)
+    is_over = last or result.remaining is None
+    workspace.progress.report(remaining.repository.full_name, DONE if is_over else LATER)
     if result.entry.outcome not in (Outcome.FAILED, Outcome.LOCKED):
         return result
     # What the turn before saved is in the store.

@@ -27,7 +27,7 @@ class Remaining:
 
     `unread` are the parts whose lists could not be read, `git` those that git gave (code, LFS, wiki),
     `codes` the exit codes of what these lack, and `pinned` the pull requests whose head is pinned (None:
-    git could not be read).
+    git could not be read). `requests` is about how many it takes.
     """
 
     repository: Repository
@@ -35,6 +35,7 @@ class Remaining:
     git: Mapping[str, Part]
     codes: Mapping[str, int]
     pinned: frozenset[int] | None
+    requests: int
 
 
 @dataclass
@@ -58,6 +59,11 @@ class RunResults:
     def entries(self) -> tuple[RunEntry, ...]:
         """An entry for each repository and workspace that the run has dealt with."""
         return tuple(self.done.values())
+
+    @property
+    def requests_due(self) -> int:
+        """About how many requests remain for the time when every repository has had its turn."""
+        return sum(one.remaining.requests for one in self.remaining.values() if one.remaining is not None)
 
     def add(self, entry: RunEntry) -> None:
         """Add an entry, in the place of an earlier one of the same repository or workspace."""

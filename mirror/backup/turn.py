@@ -201,7 +201,8 @@ class FirstTurn(_Turn):
             )
         entry = repository_entry(self.workspace, self.writer, snapshot, parts, changes, problems, facts)
         git_codes = {name: code for name, code in codes.items() if name in git.parts}
-        remaining = Remaining(repository, self.unread, git.parts, git_codes, pinned)
+        due = collecting.requests_due(context, self.wanted)
+        remaining = Remaining(repository, self.unread, git.parts, git_codes, pinned, due)
         return TurnResult(entry, remaining if self._is_more_to_ask(git) else None)
 
     def _is_more_to_ask(self, git: _Git) -> bool:

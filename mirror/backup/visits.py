@@ -33,6 +33,8 @@ from mirror.store.reading.run_history import GOOD
 from mirror.store.writing.unfinished_backup import UnfinishedMark, has_unfinished_backup
 from mirror.store.writing.writer import WorkspaceWriter
 
+# What a new repository costs, and for how many bytes of it as much as one that has not changed.
+_COST_NEW, _COST_BYTES = 5.0, 4 << 20
 _log = get_logger("backup")
 
 
@@ -50,8 +52,9 @@ def api_client(request: Request, config: WorkspaceConfig) -> AbstractAsyncContex
     )
 
 
-async def visit_entry(run: RunContext, config: WorkspaceConfig) -> None:
-    """Back up all workspaces that one entry of the configuration stands for. What goes wrong is reported."""
+async def visit_entry(run: RunContext, config: WorkspaceConfig, *, is_last: bool) -> None:
+    """Back up all workspaces that one entry of the configuration stands for. What goes wrong is reported.
+    `is_last`: no other entry follows, so that what there is to do is known."""
     request, results, store = run.request, run.results, run.store.reader
     where = config.workspace or "workspaces of the credential"
     held = store.uuid_of_workspace(config.workspace) if config.workspace is not None else None
@@ -65,7 +68,8 @@ async def visit_entry(run: RunContext, config: WorkspaceConfig) -> None:
                 for workspace in found:
                     _note_name(request, config, workspace)
                     if request.selects_workspace(workspace.slug):
-                        await _visit(run, client, config, workspace)
+                        more = not is_last or workspace is not found[-1]
+                        await _visit(run, client, config, workspace, more=more)
             except (CredentialRefused, UsageError, TryLater, ApiError) as error:
                 # Nothing can be listed; what is stored can be asked for by its name.
                 results.is_incomplete |= not isinstance(error, UsageError)
@@ -98,7 +102,9 @@ def _note_name(request: Request, config: WorkspaceConfig, workspace: Workspace) 
 # -- a workspace that was listed
 
 
-async def _visit(run: RunContext, client: Client, config: WorkspaceConfig, workspace: Workspace) -> None:
+async def _visit(
+    run: RunContext, client: Client, config: WorkspaceConfig, workspace: Workspace, *, more: bool
+) -> None:
     request, results, store = run.request, run.results, run.store.reader
     uuid = workspace.uuid or store.uuid_of_workspace(workspace.slug) or ""
     held = repositories_of(store, uuid, workspace.slug)
@@ -117,6 +123,7 @@ async def _visit(run: RunContext, client: Client, config: WorkspaceConfig, works
     missing = missing_in_broken_list(store, config, request.named_workspaces, found)
     chosen = [one for one in (*found.repositories, *missing) if request.selects(one.full_name)]
     results.pending.clear()
+    request.progress.expect({one.full_name: _cost(run, one) for one in chosen}, more=more)
     await _backup_repositories(visit, _by_need(run, chosen))
     await _resume_repositories(visit.workspace, home)
     if not request.selectors or any(one.repository is None for one in request.selectors):
@@ -163,6 +170,15 @@ def _by_need(run: RunContext, repositories: Sequence[Repository]) -> list[Reposi
     return sorted(repositories, key=need)
 
 
+def _cost(run: RunContext, repository: Repository) -> float:
+    """What a repository is likely to cost, in times of one of which nothing is new."""
+    past = run.history.find("repository", repository.uuid)
+    if past is not None and past.outcome in GOOD:
+        return 1.0
+    size = repository.profile.get("size")  # in bytes, as far as Bitbucket knows
+    return _COST_NEW + (size / _COST_BYTES if isinstance(size, int | float) else 0.0)
+
+
 async def _backup_repositories(visit: Visit, repositories: Sequence[Repository]) -> None:
     """Back up repositories, some side by side. One that fails never stops the others."""
     run = visit.workspace.run
@@ -173,6 +189,7 @@ async def _backup_repositories(visit: Visit, repositories: Sequence[Repository])
         async with slots:
             run.results.add_turn(await backup_repository(visit.workspace, visit.home, repository))
             run.results.pending.pop(repository.uuid, None)
+            run.request.progress.due(run.results.requests_due)
 
     async with asyncio.TaskGroup() as group:
         for repository in repositories:
@@ -202,6 +219,7 @@ async def _backup_stored(run: RunContext, client: Client, config: WorkspaceConfi
     for folder, several in stored_repositories(run.store.reader, config, named):
         chosen = [one for one in several if one.uuid not in done and run.request.selects(one.full_name)]
         if chosen and folder.place not in visited:
+            run.request.progress.expect({one.full_name: _cost(run, one) for one in chosen}, more=True)
             visit = _begin_unlisted(run, client, config, folder)
             await _backup_repositories(visit, chosen)
     _visit_unfinished(run, client, config)

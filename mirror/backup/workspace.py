@@ -18,7 +18,7 @@ from mirror.collect.catalogue import row_of
 from mirror.collect.workspace import collect_workspace
 from mirror.discovery import Discovered
 from mirror.errors import Locked
-from mirror.model import JsonObject, Outcome, Part, PartState, Repository, RunEntry
+from mirror.model import DONE, JsonObject, Outcome, Part, PartState, Repository, RunEntry
 from mirror.reclaim.erasing import finish_erasures
 from mirror.store.reading.reader import ErasureFilter
 from mirror.store.writing.draft import DocumentDraft
@@ -38,6 +38,9 @@ async def backup_workspace(workspace: WorkspaceContext, home: WorkspaceWriter, f
     except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and reports it
         fault = as_mirror_error(error, home.folder.place)
         return failed_entry(found.workspace, home.folder.place, Outcome.FAILED, fault)
+    finally:
+        for subject in (found.workspace.slug, f"{found.workspace.slug}/"):
+            workspace.progress.report(subject, DONE)
 
 
 def _put_found(draft: DocumentDraft, found: Discovered) -> None:

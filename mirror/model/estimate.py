@@ -32,7 +32,8 @@ class Underway:
 class Known:
     """What is known of a run. `seconds` is the time since it began, without waits for the rate limit.
 
-    `requests` were sent, `due` are known to be needed still; `left` may be sent now and `limit` in an hour.
+    `done` is the cost of the work whose first turn is over, `queued` of what has not begun. `requests` were
+    sent; `due` are known to be needed after all first turns; `left` may be sent now and `limit` in an hour.
     `waiting` is for how many seconds the rate limit holds requests back.
     """
 
@@ -52,8 +53,9 @@ def raw_estimate(known: Known) -> float | None:
     there is no honest estimate: too little is done, or one subject takes longer than all that is left."""
     counted = known.done + sum(one.cost * (one.part or 0.0) for one in known.underway)
     total = known.done + known.queued + sum(one.cost for one in known.underway)
+    asking = known.due * known.seconds / known.requests if known.requests else 0.0
     if total - counted <= _NOTHING * total:
-        return _held_back(known, 0.0) if known.due or known.waiting else 0.0
+        return asking + _held_back(known, 0.0) if known.due else 0.0
     if known.seconds < SECONDS_LEAST or counted < PART_LEAST * total:
         return None
     # Where nobody counts, half of it is the best guess.
@@ -67,13 +69,13 @@ def raw_estimate(known: Known) -> float | None:
             seconds = max(seconds, one.seconds * (1 - one.part) / one.part)
         elif one.seconds - one.cost / own > max(seconds, OVERDUE_LEAST):
             return None
-    return seconds + _held_back(known, (total - done) / done)
+    return seconds + asking + _held_back(known, (total - done) / done)
 
 
 def _held_back(known: Known, rest: float) -> float:
     """For how long, in seconds, the rate limit holds the run back. `rest` is the work left, as a multiple of
     what is done."""
-    needed = max(float(known.due), known.requests * rest)
+    needed = known.due + known.requests * rest
     if known.left is None or not known.limit:
         return known.waiting
     return max(known.waiting, (needed - known.left) / known.limit * HOUR, 0.0)

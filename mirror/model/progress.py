@@ -22,10 +22,11 @@ class _Subject:
     total: int | None = None
 
     def underway(self, cost: float, now: float) -> Underway:
-        """The subject as the estimate takes it."""
-        if not self.total or self.done is None:
-            return Underway(cost, now - self.since)
-        return Underway(cost, now - self.stage_since, min(1.0, max(0, self.done) / self.total))
+        """The subject as the estimate takes it: a stage that takes most of its time stands for all of it."""
+        whole, stage = now - self.since, now - self.stage_since
+        if not self.total or self.done is None or stage < whole / 2:
+            return Underway(cost, whole)
+        return Underway(cost, stage, min(1.0, max(0, self.done) / self.total))
 
 
 class Gatherer:
@@ -42,6 +43,7 @@ class Gatherer:
         self._cost_total = self._cost_ended = 0.0
         self._is_total_known = False
         self._ended: set[str] = set()
+        self._later: set[str] = set()  # those whose first turn is over
         self._active: dict[str, _Subject] = {}
         self._objects = self._bytes = self._requests = self._due = 0
         self._left: int | None = None
@@ -58,9 +60,7 @@ class Gatherer:
             if stage in (DONE, LATER):
                 self._active.pop(subject, None)
                 self._end_wait(subject, now)
-                if stage == DONE and subject in self._costs and subject not in self._ended:
-                    self._ended.add(subject)
-                    self._cost_ended += self._costs[subject]
+                self._end(subject, stage)
                 return
             found = self._active.get(subject)
             if found is None:
@@ -69,11 +69,19 @@ class Gatherer:
                 found.stage, found.stage_since = stage, now
             found.done, found.total = done, total
 
+    def _end(self, subject: str, stage: str) -> None:
+        """Count an expected subject: its cost once, when its first turn is over."""
+        if subject not in self._costs or subject in self._ended:
+            return
+        if subject not in self._later:
+            self._cost_ended += self._costs[subject]
+        (self._ended if stage == DONE else self._later).add(subject)
+
     def expect(self, costs: Mapping[str, float], *, more: bool = False) -> None:
         """See Progress."""
         with self._lock:
             for subject, cost in costs.items():
-                if subject not in self._ended:
+                if subject not in self._ended and subject not in self._later:
                     self._cost_total += cost - self._costs.get(subject, 0.0)
                     self._costs[subject] = cost
             self._is_total_known = not more
@@ -136,7 +144,7 @@ class Gatherer:
         underway = [
             one.underway(self._costs[subject], now)
             for subject, one in self._active.items()
-            if subject in self._costs and subject not in self._ended
+            if subject in self._costs and subject not in self._ended and subject not in self._later
         ]
         return Known(
             seconds=max(0.0, now - self._began - waited),

@@ -9,7 +9,7 @@ from pathlib import Path
 from mirror.bitbucket.people import names_of, person_digest, without_people
 from mirror.errors import UsageError
 from mirror.git.workers.pool import WorkerPool
-from mirror.model import Clock, NoProgress, Outcome, Problem, Progress, Run, RunEntry, Selector
+from mirror.model import DONE, Clock, NoProgress, Outcome, Problem, Progress, Run, RunEntry, Selector
 from mirror.prune.common import Started, entry_of, finish, guarded, start, with_ledger
 from mirror.reclaim import erasing
 from mirror.reclaim.freeing import Freed
@@ -120,13 +120,14 @@ async def _folders(
         names.add(what.person)
         erasure = replace(erasure, people=frozenset(person_digest(name) for name in names))
     entries = []
+    context.progress.expect({folder.full_name: 1.0 for folder in folders})
     for folder in folders:
         context.progress.report(folder.full_name, "erasing")
         # An erased person must stay out of repositories that the workspace gets later.
         always = isinstance(folder, WorkspaceFolder) and len(names) > 1
         one = _FolderErasure(context, context.store.writer_of(folder), erasure, always)
         entries.append(await guarded(folder, one.erase))
-        context.progress.report(folder.full_name, "done")
+        context.progress.report(folder.full_name, DONE)
     return entries
 
 

@@ -14,6 +14,7 @@ from mirror.config.settings import Config, Retention, WorkspaceConfig
 from mirror.errors import UsageError
 from mirror.git.workers.pool import WorkerPool
 from mirror.model import (
+    DONE,
     EVERYTHING,
     Clock,
     Json,
@@ -164,15 +165,19 @@ async def _folders(
     workspaces = store.reader.workspaces((), note)
     chosen: list[AnyFolder] = [] if only_repositories else list(store.reader.workspaces(selectors, note))
     chosen += store.reader.repositories(selectors, note)
-    for folder in chosen:
-        config = _config_of(context.config, workspaces, folder)
-        if config is None or config.retention is None or not context.scope.has(config.workspace):
-            continue
+    several = [(one, _config_of(context.config, workspaces, one)) for one in chosen]
+    judged = [
+        (folder, config, config.retention)
+        for folder, config in several
+        if config is not None and config.retention is not None and context.scope.has(config.workspace)
+    ]
+    context.progress.expect({folder.full_name: 1.0 for folder, _, _ in judged})
+    for folder, config, retention in judged:
         context.progress.report(folder.full_name, "retention")
-        one = _FolderPruning(context, store, store.writer_of(folder), config, config.retention)
+        one = _FolderPruning(context, store, store.writer_of(folder), config, retention)
         entry = await guarded(folder, one.prune)
         entries.append(entry)
-        context.progress.report(folder.full_name, "done")
+        context.progress.report(folder.full_name, DONE)
 
 
 def _config_of(

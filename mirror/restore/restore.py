@@ -80,7 +80,9 @@ async def run(
     with Store.open(path) as store:
         folders, homes, damages = extract.readable(store, selector, homes=bool(only & _OF_WORKSPACE))
         repositories = folders if only & _OF_REPOSITORY else []
-        async with WorkerPool(2, environment=environment, network=network) as pool:
+        async with WorkerPool(
+            2, environment=environment, network=network, received=progress.received
+        ) as pool:
             if is_url(target):
                 pushing = PushOptions(
                     "wiki" if only == {"wiki"} else "code", target, tuple(refs),
@@ -125,6 +127,7 @@ async def _to_server(
             hint=f"add {WORKSPACE} to the URL, or name one of them by its folder name",
         )
     items = []
+    options.progress.expect({one.full_name: 1.0 for one in repositories})
     for folder, found in zip(repositories, extract.choose(repositories, at), strict=True):
         try:
             if isinstance(found, MirrorError):
@@ -230,6 +233,7 @@ async def _to_folders(
         for one, place in zip(repositories, extract.places_of(repositories), strict=True)
     ]
     places += [(one, base / one.slug / extract.WORKSPACE) for one in homes]
+    options.progress.expect({one.full_name: 1.0 for one, _ in places})
     chosen = extract.choose([one for one, _ in places], options.at)
     return [
         await _to_folder(options, folder, found, place)

@@ -141,7 +141,12 @@ async def plan_or_carry_out(
         folder = _made_folder(settings.state / goal.folder)
         held.enter_context(alone(folder, f"a restore to {goal.text}"))
         pool = await held.enter_async_context(
-            WorkerPool(WORKERS, environment=settings.environment, network=settings.network)
+            WorkerPool(
+                WORKERS,
+                environment=settings.environment,
+                network=settings.network,
+                received=progress.received,
+            )
         )
         journals = _journals(folder, goal, chosen)
         targets = {source.name: Target(goal.owner, name) for source, name in chosen.repositories}

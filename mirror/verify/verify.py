@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from mirror.git.mirrors.fsck import CheckJob
 from mirror.git.workers.pool import WorkerPool
 from mirror.logs import get_logger
 from mirror.model import (
+    DONE,
     Clock,
     Finding,
     NoProgress,
@@ -41,6 +43,8 @@ from mirror.verify.snapshots import check_snapshots
 Level = Literal["refs", "objects"]
 FINDINGS_MAX = 10_000
 _TRIES = 5
+# So many bytes of packs take as long to verify as all else of a small repository.
+_COST_BYTES = 4 << 20
 _log = get_logger("verify")
 
 
@@ -159,8 +163,9 @@ async def run(
             chosen = _share_of(folders, share, journal, clock.now())
             if share != 1:
                 facts["share"] = f"{len(chosen)} of {len(folders)} folders"
-            async with WorkerPool(workers, environment=environment) as pool:
-                context = _VerifyContext(level, clock, progress or NoProgress(), pool, expected, journal)
+            progress = progress or NoProgress()
+            async with WorkerPool(workers, environment=environment, received=progress.received) as pool:
+                context = _VerifyContext(level, clock, progress, pool, expected, journal)
                 await _folders(context, chosen, max(1, workers), tally)
     except UsageError:
         raise
@@ -241,12 +246,23 @@ async def _folders(context: _VerifyContext, folders: Sequence[AnyFolder], width:
             if context.journal is not None:
                 context.journal.note(found)
 
+    waiting = [folder for folder in folders if folder.place not in done]
+    context.progress.expect({one.full_name: await asyncio.to_thread(_cost, one) for one in waiting})
     async with asyncio.TaskGroup() as group:
         for folder in folders:
             if folder.place in done:
                 tally.add_result(done[folder.place])
             else:
                 group.create_task(one(folder))
+
+
+def _cost(folder: AnyFolder) -> float:
+    """What it is likely to cost to verify a folder: by the bytes of its packs, from the smallest one on."""
+    size = 0
+    for path in (folder.metadata.path, *folder.mirrors().values()):
+        with contextlib.suppress(OSError):
+            size += sum(one.stat().st_size for one in os.scandir(path / "objects" / "pack"))
+    return 1.0 + size / _COST_BYTES
 
 
 def _only_repositories(selectors: Sequence[Selector]) -> bool:
@@ -330,7 +346,7 @@ async def _folder(context: _VerifyContext, folder: AnyFolder, tally: _Tally) -> 
         files = await asyncio.to_thread(check_files, folder, checked)
         tally.add(files.findings)
         tally.count("files", files.count)
-    context.progress.report(name, "done")
+    context.progress.report(name, DONE)
 
 
 async def _objects(

@@ -80,6 +80,11 @@ def test_it_counts_what_it_is_told() -> None:
     gatherer.report("acme/b", LATER)
     seen = gatherer.picture()
     assert (seen.done, seen.total, seen.activities) == (1, 3, ())
+    gatherer.report("acme/b", "pull_requests")
+    gatherer.report("acme/b", DONE)
+    gatherer.report("acme/c", DONE)
+    seen = gatherer.picture()
+    assert (seen.done, seen.total, seen.seconds_left) == (3, 3, 0.0)
 
 
 def test_many_threads_may_report() -> None:
@@ -156,8 +161,8 @@ def test_the_rate_limit_is_part_of_the_estimate() -> None:
     assert raw_estimate(known) == pytest.approx(60)
     known = Known(60.0, 10.0, 10.0, requests=500, left=0, limit=1000)
     assert raw_estimate(known) == pytest.approx(60 + HOUR / 2)
-    known = Known(60.0, 10.0, 10.0, requests=500, due=2000, left=0, limit=1000)
-    assert raw_estimate(known) == pytest.approx(60 + 2 * HOUR)
+    known = Known(60.0, 10.0, 0.0, requests=500, due=2000, left=0, limit=1000)
+    assert raw_estimate(known) == pytest.approx(240 + 2 * HOUR)
     known = Known(60.0, 10.0, 10.0, requests=5, left=0, limit=1000, waiting=720)
     assert raw_estimate(known) == pytest.approx(60 + 720)
 

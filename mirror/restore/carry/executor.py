@@ -13,7 +13,7 @@ from mirror.bitbucket.fields import identity
 from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.git.failures import GitNotFound
 from mirror.http.requests import RequestFailed
-from mirror.model import Clock, Json, JsonObject, Progress, value_at
+from mirror.model import DONE, LATER, Clock, Json, JsonObject, Progress, value_at
 from mirror.restore.carry.api import Api
 from mirror.restore.carry.git import Git
 from mirror.restore.carry.journal import Is, Journal, Noted
@@ -87,6 +87,7 @@ class Executor:
             await self._forget_what_is_gone()
         except MirrorError as error:  # without an answer nobody knows what the journal is worth
             self.stopped = error
+        self._progress.expect(dict.fromkeys(self._steps, 1.0))
         for stage, steps in groupby(self._plan.steps, key=lambda step: step.stage):
             lanes: dict[str, list[Step]] = defaultdict(list)
             for step in steps:
@@ -94,18 +95,19 @@ class Executor:
             async with asyncio.TaskGroup() as group:
                 for lane in lanes.values():
                     group.create_task(self._carry_all(stage, lane))
-        self._progress.report("restore", "done")
 
     async def _carry_all(self, stage: Stage, steps: Sequence[Step]) -> None:
         for step in steps:
             if self.stopped is not None:
                 return
-            label = stage.name.lower().replace("_", " ")
-            self._progress.report("restore", label, len(self.entries), len(self._plan.steps))
+            lane = step.key.partition("/")[0]
+            self._progress.report(lane, stage.name.lower().replace("_", " "))
             try:
                 self.entries[step.key] = await self._carry(step)
             except (CredentialRefused, TryLater) as error:
                 self.stopped = error
+            self._progress.report(step.key, DONE)
+            self._progress.report(lane, LATER)
 
     async def _forget_what_is_gone(self) -> None:
         """What the journal says was made inside a repository or project that is no longer there, was not."""
