@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror.cli.system import SystemClock
-from mirror.cli.terminal.output import Output, TerminalProgress
+from mirror.cli.terminal.output import Output
+from mirror.cli.terminal.progress import TerminalProgress, Work
 from mirror.errors import ConfigError, UsageError
 from mirror.model import Selector
 
@@ -115,6 +116,12 @@ class Context:
         """The one selector of this call."""
         return Selector.parse(self.options.selector)
 
-    def progress(self) -> TerminalProgress:
-        """A progress display; it shows nothing with --quiet and --json."""
-        return TerminalProgress(show=not self.options.quiet and not self.options.json)
+    def progress(self, work: Work) -> TerminalProgress:
+        """The progress of a command. It is drawn on a terminal, unless --quiet or --json was given; log lines
+        say it elsewhere."""
+        return TerminalProgress(
+            work,
+            clock=self.clock.monotonic,
+            is_drawn=not self.options.quiet and not self.options.json,
+            no_colour="NO_COLOR" in self.environment,
+        )

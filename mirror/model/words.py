@@ -5,8 +5,11 @@ The terminal and the page say the same thing with the same words.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
+
+from mirror.model.live import Picture
 
 _NAME = re.compile(r"[a-z]+(?:_[a-z]+)*")
 _ENDS = {
@@ -90,3 +93,38 @@ def age(time: timedelta) -> str:
         return f"{minutes} min"
     hours = minutes // 60
     return f"{hours} h" if hours < 48 else f"{hours // 24} days"
+
+
+def duration(seconds: float) -> str:
+    """A time that is estimated or goes on, no finer than anybody can use: 25 s, 4 min, 3 h."""
+    if seconds < 60:
+        return f"{max(5, 5 * math.ceil(seconds / 5))} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{round(seconds / 3600)} h"
+
+
+def progress(seen: Picture, unit: str) -> str:
+    """How far a run is: 312 of 500 repositories, about 4 min left. `unit` is what it counts."""
+    if seen.total is None:
+        parts = [f"{seen.done:,} {unit}, more to come" if seen.done else "looking what there is"]
+    else:
+        parts = [f"{seen.done:,} of {seen.total:,} {unit}"]
+    if seen.waiting is not None:
+        parts.append(f"waiting {duration(seen.waiting)} for the rate limit")
+    if seen.seconds_left:
+        parts.append(f"about {duration(seen.seconds_left)} left")
+    else:
+        parts.append(f"{duration(seen.seconds)} so far")
+    return ", ".join(parts)
+
+
+def amounts(seen: Picture, got: str) -> str:
+    """What a run `got` (received or read) and sent so far; empty where that is nothing."""
+    parts = []
+    if seen.objects or seen.bytes:
+        objects = f"{seen.objects:,} objects, " if seen.objects else ""
+        parts.append(f"{objects}{size(seen.bytes)} {got}")
+    if seen.requests:
+        left = "" if seen.requests_left is None else f" ({seen.requests_left:,} left this hour)"
+        parts.append(f"{seen.requests:,} requests{left}")
+    return ", ".join(parts)

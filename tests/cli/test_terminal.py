@@ -2,77 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import re
-import struct
-import subprocess
-import sys
-import termios
-from pathlib import Path
-
 import pytest
 
 from mirror.model.words import counted, label
 from tests.e2e.helpers import mirror
 from tests.place import Place
-
-ROOT = Path(__file__).parents[2]
-CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def on_terminal(*words: str, columns: int = 60, program: str = "") -> str:
-    """What a command or a Python program writes to a terminal of `columns` columns."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    running = subprocess.Popen(
-        [sys.executable, *(("-c", program) if program else ("-m", "mirror", *words))],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm", "NO_COLOR": "1"},
-    )
-    os.close(theirs)
-    data = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            data += chunk
-    except OSError:  # Linux returns EIO if the other end is closed
-        pass
-    os.close(ours)
-    running.wait(60)
-    return data.decode()
-
-
-PROGRESS = """
-import sys, time
-from mirror import logs
-from mirror.cli.terminal.output import TerminalProgress
-from mirror.cli.terminal import streams
-streams.prepare()
-logs.configure(log_format="console")
-log = logs.get_logger("backup")
-with TerminalProgress(show=True) as progress:
-    for number in range(5):
-        progress.report("acme/website", "pull_requests", number, 5)
-        time.sleep(0.15)
-        log.warning("backup.told", number=number)
-    progress.report("acme/website", "issues", 0, 0)
-    time.sleep(0.15)
-"""
-
-
-def test_log_lines_stand_above_the_progress_and_none_is_lost() -> None:
-    text = on_terminal(columns=100, program=PROGRESS)
-    lines = [CONTROLS.sub("", line).rstrip("\r").rpartition("\r")[2].strip() for line in text.split("\n")]
-    told = [line for line in lines if "backup.told" in line]
-    assert [f"number={number}" in line for number, line in enumerate(told)] == [True] * 5, text
-    # A log line contains no part of the progress display.
-    assert not [line for line in told if "acme/website" in line]
-    shown = CONTROLS.sub("", text)
-    assert "acme/website: pull requests 4 of 5" in shown
-    assert "pull_requests" not in shown and "0/0" not in shown and "0 of 0" not in shown
 
 
 @pytest.mark.parametrize(

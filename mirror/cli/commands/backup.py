@@ -9,6 +9,7 @@ from mirror.cli.commands.notices import notices
 from mirror.cli.commands.status import show_out_of_reach
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
+from mirror.cli.terminal.progress import Work
 from mirror.cli.terminal.table import Column, Fit
 from mirror.model import Outcome, Run, RunEntry, name_to_json
 from mirror.model.words import label_first_word, meaning_of, state_label
@@ -36,7 +37,7 @@ async def run_backup(context: Context) -> int:
     async with notices(context, config, "backup") as ended:
         if not options.init:
             Store.open(config.store).close()
-        with context.progress() as progress:
+        with context.progress(Work("backup", "Backing up")) as progress:
             try:
                 run = await backup.run(
                     config,

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from mirror import browse
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
+from mirror.cli.terminal.progress import Work
 from mirror.cli.terminal.table import Column, Fit
 from mirror.errors import UsageError, worst
 from mirror.model import dumps
@@ -156,7 +157,7 @@ async def _run_diff_upstream(context: Context) -> int:
     if options.old == options.new:
         raise UsageError("upstream is compared with a snapshot", hint="name one, such as latest, as A or B")
     is_reversed = options.old == UPSTREAM
-    with context.progress() as progress:
+    with context.progress(Work("browse", "Comparing")) as progress:
         found = await diff_upstream(
             context.config(),
             context.selector(),
@@ -180,7 +181,7 @@ async def run_export(context: Context) -> int:
     options = context.options
     if options.format != "files":
         return await _run_archive(context)
-    with context.progress() as progress:
+    with context.progress(Work("browse", "Exporting", got="read")) as progress:
         found = await asyncio.to_thread(
             browse.export,
             context.store(),
@@ -208,7 +209,7 @@ async def _run_archive(context: Context) -> int:
     from mirror.archive import archive
 
     options = context.options
-    with context.progress() as progress:
+    with context.progress(Work("archive", "Writing pages")) as progress:
         found = await asyncio.to_thread(
             archive,
             context.store(),

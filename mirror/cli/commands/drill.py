@@ -7,6 +7,7 @@ from pathlib import Path
 from mirror.cli.commands.notices import config_about, notices
 from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
+from mirror.cli.terminal.progress import Work
 from mirror.config.settings import Limits
 from mirror.drill import Drilled
 from mirror.errors import MirrorError
@@ -37,7 +38,7 @@ async def _drill(context: Context, store: Path) -> tuple[Drilled, str | None]:
     from mirror import drill
 
     config = context.config_if_any()
-    with context.progress() as progress:
+    with context.progress(Work("drill", "Rehearsing a restore", unit="steps")) as progress:
         done = await drill.run(
             store,
             context.selectors(),

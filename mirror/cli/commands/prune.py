@@ -11,6 +11,7 @@ from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
 from mirror.cli.system import person
 from mirror.cli.terminal.confirm import confirm
+from mirror.cli.terminal.progress import Work
 from mirror.cli.terminal.table import Column, Fit
 from mirror.model import Outcome, Run, RunEntry
 from mirror.model.words import meaning_of, size, state_label
@@ -22,7 +23,7 @@ async def run_prune(context: Context) -> int:
     config = context.config()
     become_owner(config.store, "prune")
     async with notices(context, config, "prune") as ended:
-        with context.progress() as progress:
+        with context.progress(Work("prune", "Pruning")) as progress:
             try:
                 run = await prune.prune(
                     config,
@@ -129,7 +130,7 @@ async def run_erase(context: Context) -> int:
         confirm(f"Erase {named} from all snapshots of {options.selector}? It cannot be undone.")
     store, by = context.store(), person(context.environment)
     become_owner(store, "erase")
-    with context.progress() as progress:
+    with context.progress(Work("erase", "Erasing")) as progress:
         run = await prune.erase(
             store,
             context.selector(),

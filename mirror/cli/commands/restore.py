@@ -10,6 +10,7 @@ from mirror import restore
 from mirror.cli.context import Context
 from mirror.cli.terminal.confirm import confirm
 from mirror.cli.terminal.output import Output
+from mirror.cli.terminal.progress import Work
 from mirror.errors import UsageError
 from mirror.git.wire.client import GitLogin
 from mirror.http.origins import is_loopback, origin
@@ -46,7 +47,7 @@ async def run_restore(context: Context) -> int:
         confirm(f"Replace what an earlier restore wrote to {options.to}?")
     login = await _login(context, options.to) if url else None
     network = await context.network() if url else None
-    with context.progress() as progress:
+    with context.progress(Work("restore", "Restoring", got="read")) as progress:
         report = await restore.run(
             store,
             context.selector(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mirror.cli.context import Context
+from mirror.cli.terminal.progress import Work
 from mirror.drill.check import Checked, Target, check
 from mirror.errors import UsageError
 from mirror.model.words import counted
@@ -32,7 +33,7 @@ async def run_check(context: Context) -> int:
     target = Target(
         place.workspace, place.repository, known, options.secrets is not None, options.activate_hooks
     )
-    with context.progress() as progress:
+    with context.progress(Work("drill", "Comparing")) as progress:
         found = await check(
             context.store(), context.selector(), target, context.config_for(place.workspace),
             at=options.at, clock=context.clock, environment=context.environment, progress=progress,

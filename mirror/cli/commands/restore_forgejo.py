@@ -7,6 +7,7 @@ from pathlib import Path
 from mirror.auth.secrets import Secret, SecretSource, read_secret
 from mirror.cli.commands.restore_to_forge import confirm_overwrite, finish, secrets_of, settings_of
 from mirror.cli.context import Context
+from mirror.cli.terminal.progress import Work
 from mirror.errors import UsageError
 from mirror.restore import into_forgejo
 from mirror.restore.people import load_names
@@ -38,7 +39,7 @@ async def run_forgejo(context: Context) -> int:
     network = await context.network()
     people = load_names(options.people) if options.people is not None else {}
     settings = settings_of(context, secrets=secrets, people=people, network=network, parts=FORGEJO_PARTS)
-    with context.progress() as progress:
+    with context.progress(Work("restore", "Restoring", unit="steps")) as progress:
         async with Client(place.url, token, clock=context.clock, network=network) as client:
             found = await into_forgejo.run(
                 store, context.selector(), place, settings, client=client, token=token, clock=context.clock,

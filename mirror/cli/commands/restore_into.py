@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mirror.cli.commands.restore_to_forge import confirm_overwrite, finish, secrets_of, settings_of
 from mirror.cli.context import Context
+from mirror.cli.terminal.progress import Work
 from mirror.errors import UsageError
 from mirror.model import Selector
 from mirror.restore import into
@@ -36,7 +37,7 @@ async def run_into(context: Context) -> int:
     )  # fmt: skip
     # A backup leaves a reserve of each hour's requests for this.
     budget = Budget(context.clock, reserve=0, limit=config.limits.api_limit)
-    with context.progress() as progress:
+    with context.progress(Work("restore", "Restoring", unit="steps")) as progress:
         async with client_of(
             config, entry, clock=context.clock, environment=context.environment, budget=budget,
             progress=progress,

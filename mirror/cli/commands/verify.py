@@ -8,6 +8,7 @@ from mirror.cli.commands.notices import config_about, notices
 from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
 from mirror.cli.terminal.output import Output
+from mirror.cli.terminal.progress import Work
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Run
@@ -37,7 +38,7 @@ async def _verify(context: Context, store: Path) -> Run:
 
     options = context.options
     journal = _journal(context, store)
-    with context.progress() as progress:
+    with context.progress(Work("verify", "Verifying", got="read")) as progress:
         run = await verify.run(
             store,
             context.selectors(),

@@ -1,4 +1,4 @@
-"""Results on stdout: tables for people, one JSON document for machines. Progress on stderr."""
+"""Results on stdout: tables for people, one JSON document for machines."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mirror import logs
 from mirror.cli.terminal.cells import width_of, wrapped
 from mirror.cli.terminal.table import Column, Layout, fitting, lines_of, natural
-from mirror.model import NoProgress
-from mirror.model.words import label
 
 if TYPE_CHECKING:  # rich is imported for terminals only: it costs more than most commands
     from rich.console import Console
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
 
 
 def plain(text: object) -> str:
@@ -159,51 +154,3 @@ _STYLES = {
     "partial": "yellow", "not listed": "yellow", "in no list": "yellow", "warn": "yellow", "locked": "yellow",
     "not reached": "yellow", "failed": "red", "fail": "red", "gone": "yellow",
 }  # fmt: skip
-
-
-class TerminalProgress(NoProgress):
-    """A progress display on a terminal; elsewhere it shows nothing. A context manager."""
-
-    def __init__(self, *, show: bool) -> None:
-        self._rich: RichProgress | None = None
-        if show and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress as RichProgress
-            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            self._rich = RichProgress(
-                SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
-                console=Console(stderr=True), transient=True,
-            )  # fmt: skip
-        self._tasks: dict[str, TaskID] = {}
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the display is on."""
-        return self._rich is not None
-
-    def __enter__(self) -> TerminalProgress:
-        if self._rich is not None:
-            self._rich.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._rich is not None:
-            self._rich.stop()
-
-    def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
-        """Show that `subject` is at `stage`; the stage `done` removes it."""
-        if self._rich is None:
-            return
-        count = "" if not done and not total else f" {done}" if total is None else f" {done} of {total}"
-        text = plain(f"{subject}: {label(stage.splitlines()[-1]) if stage else ''}{count}").replace("[", "(")
-        if stage == "done":
-            task = self._tasks.pop(subject, None)
-            if task is not None:
-                self._rich.remove_task(task)
-        elif subject not in self._tasks:
-            self._tasks[subject] = self._rich.add_task(text, total=None)
-        else:
-            self._rich.update(self._tasks[subject], description=text)
