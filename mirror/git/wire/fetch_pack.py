@@ -294,13 +294,16 @@ def _transfer(
                     "the git server sent none of the objects that it advertises; nothing was changed"
                 )
                 raise _with_messages(fault, messages)
+            before = pack.objects
             try:
-                return pack.publish(store, processes=os.cpu_count() or 1, progress=progress)
+                count = pack.publish(store, processes=os.cpu_count() or 1, progress=progress)
             except GitFailed as error:
                 if not found.new_shallow:
                     raise
                 cut = "upstream is a shallow repository with an incomplete history"
                 raise GitFailed(f"{cut}: {error.message}") from error
+            progress.received(count - before, 0)  # the last ones are scanned when all have arrived
+            return count
 
 
 def _lacking(store: DiskObjectStore, tips: Iterable[str]) -> list[str]:
