@@ -103,10 +103,21 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{round(seconds / 3600)} h"
 
 
+def lasted(time: timedelta) -> str:
+    """How long something took: 0.4 s, 38 s, 4 min 5 s, 3 h 12 min."""
+    seconds = time.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def progress(seen: Picture, unit: str) -> str:
     """How far a run is: 312 of 500 repositories, about 4 min left. `unit` is what it counts."""
     if seen.total is None:
-        parts = [f"{seen.done:,} {unit}, more to come" if seen.done else "looking what there is"]
+        parts = [f"{seen.done:,} {unit}, more to come" if seen.done else "looking for what there is"]
     else:
         parts = [f"{seen.done:,} of {seen.total:,} {unit}"]
     if seen.waiting is not None:
