@@ -80,6 +80,7 @@ async def fetch_mirror(
     `lock` is the descriptor of the folder's lock. Raises the errors of `mirror.git.failures`.
     """
     what = "git" if mirror == "code" else mirror
+    workspace.progress.report(name, what)
     result = await workspace.workers.run(job, lock_fd=lock, progress=workspace.report_progress(name, what))
     for change in result.changes:
         if change.kind in ("rewritten", "removed"):

@@ -80,8 +80,7 @@ def _show_summary(out: Output, run: Run, repositories: Sequence[RunEntry], seen:
         count = Counter(one.outcome for one in repositories)
         ended = [f"{count[one]} {state_label(one)}" for one in _SUMMED if count[one]]
         out.line(f"{counted(len(repositories), 'repositories')}: {', '.join(ended) or 'nothing to do'}")
-    took = f"{amounts(seen, 'received') or 'nothing received'} in {lasted(run.ended - run.started)}"
-    out.line(took)
+    out.line(f"{lasted(run.ended - run.started)}: {amounts(seen, 'received') or 'nothing received'}")
     text = meaning_of(run.exit_code)
     out.line(f"{text[0].upper()}{text[1:]}.", style="green" if run.exit_code == 0 else "yellow")
 

@@ -219,6 +219,6 @@ def _stage(one: Activity) -> str:
     stage = one.stage.strip().splitlines()[-1] if one.stage.strip() else ""
     head, mark, rest = stage.partition(": ")
     text = plain(f"{label(head)}{mark}{rest}")
-    if one.done is None:
+    if not one.done and not one.total:
         return text
-    return f"{text} {one.done:,} of {one.total:,}" if one.total else f"{text} {one.done:,}"
+    return f"{text} {one.done or 0:,} of {one.total:,}" if one.total else f"{text} {one.done:,}"
