@@ -1,22 +1,31 @@
 # Two stages: the first builds the program, the second contains only what runs.
-# Base images have a version tag; pin them by digest for your own builds.
-FROM python:3.12-slim-bookworm AS build
-WORKDIR /src
-COPY requirements/run.lock requirements/
-RUN python -m venv /opt/mirror \
- && /opt/mirror/bin/pip install --no-cache-dir --require-hashes -r requirements/run.lock
-COPY requirements/dev.lock requirements/
-RUN python -m venv /opt/build \
- && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/dev.lock
-COPY pyproject.toml README.md LICENSE ./
-COPY mirror mirror
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
- && /opt/mirror/bin/pip install --no-cache-dir --no-deps /wheels/*.whl
+# The digest makes next year's build the same. RELEASING.md says how to renew it; --build-arg BASE=… names another.
+ARG BASE=docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
 
-FROM python:3.12-slim-bookworm
-# Optional: with git, Mirror writes commit-graphs and frees the bytes of pruned code; people can read the store.
+FROM ${BASE} AS build
+WORKDIR /src
+COPY requirements/run.lock requirements/build.lock requirements/
+RUN python3 -m venv /opt/mirror \
+ && /opt/mirror/bin/pip install --no-cache-dir --require-hashes -r requirements/run.lock \
+ && python3 -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.lock
+COPY pyproject.toml README.md LICENSE config.example.yaml ./
+COPY mirror mirror
+COPY docs/mirror.1 docs/
+COPY packaging/completion packaging/completion
+COPY deploy deploy
+RUN /opt/build/bin/hatchling build -t wheel -d /wheels \
+ && /opt/mirror/bin/pip install --no-cache-dir --no-deps /wheels/*.whl \
+ && /opt/mirror/bin/pip uninstall --yes pip
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="Mirror" \
+      org.opencontainers.image.description="Backs up a whole Bitbucket Cloud workspace, and brings it back." \
+      org.opencontainers.image.licenses="Apache-2.0"
+# git frees the bytes of pruned code, and makes mirrors faster to read for people. tini is process 1: it passes
+# signals on, and takes in processes whose parents ended.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends git ca-certificates \
+ && apt-get install -y --no-install-recommends git ca-certificates tini \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 65532 mirror \
  && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /data --shell /usr/sbin/nologin mirror \
@@ -31,5 +40,5 @@ STOPSIGNAL SIGTERM
 # Unhealthy unless each repository and workspace was complete within the last 26 hours.
 HEALTHCHECK --interval=5m --timeout=30s --start-period=1h --retries=1 \
   CMD ["mirror", "status", "--store", "/data", "--max-age", "26h", "--quiet"]
-ENTRYPOINT ["mirror"]
+ENTRYPOINT ["tini", "--", "mirror"]
 CMD ["daemon", "--store", "/data"]

@@ -40,17 +40,20 @@ lock:
 	$(PYTHON) -m uv pip compile pyproject.toml requirements/build.in --extra notify --group pyproject.toml:dev \
 	  --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
 	  -o requirements/dev.lock
+	$(PYTHON) -m uv pip compile requirements/build.in -c requirements/dev.lock --quiet --universal --generate-hashes \
+	  --python-version 3.11 --no-header --no-emit-index-url --no-annotate -o requirements/build.lock
 
 man: $(READY)
 	$(VENV)/bin/python -m mirror.cli.manual > docs/mirror.1
 	$(VENV)/bin/python -m mirror.cli.backed_up > docs/what-is-backed-up.md
 
-# The wheel, the sdist and the Debian package of this version, in dist/. DEBIAN=13 names another release.
+# The wheel, the sdist, the Debian package and the bill of materials of this version, in dist/. DEBIAN=13 names another release.
 DEBIAN := 12
 packages: $(READY)
 	rm -rf dist
 	$(VENV)/bin/hatchling build
 	$(VENV)/bin/python packaging/debian/build.py dist/*.whl --debian $(DEBIAN)
+	$(VENV)/bin/python packaging/sbom.py > dist/mirror.cdx.json
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
