@@ -8,6 +8,7 @@ import shlex
 from mirror.browse.find import Found, Hit, Matcher, find
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
+from mirror.cli.terminal.progress import Work
 from mirror.model.words import counted
 
 
@@ -15,7 +16,7 @@ async def run_find(context: Context) -> int:
     """`mirror find`."""
     options = context.options
     matcher = Matcher(options.text, is_regex=options.regex)
-    with context.progress() as progress:
+    with context.progress(Work("find", "Searching", got="read")) as progress:
         found = await asyncio.to_thread(
             find,
             context.store(),
