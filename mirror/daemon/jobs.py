@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mirror import backup, prune, verify
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
-from mirror.model import Clock, Run, Scope, Selector
+from mirror.model import Clock, Progress, Run, Scope, Selector
 from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
 
@@ -28,20 +28,21 @@ class Means:
 
 @dataclass(frozen=True)
 class KindOfJob:
-    """What a kind of job does in a scope. Jobs of one `lane` run one after the other, those of different
-    lanes side by side."""
+    """What a kind of job does in a scope while it tells its progress. Jobs of one `lane` run one after the
+    other, those of different lanes side by side."""
 
-    work: Callable[[Means, Config, Scope], Coroutine[Any, Any, Run]]
+    work: Callable[[Means, Config, Scope, Progress], Coroutine[Any, Any, Run]]
     lane: str
 
 
-async def _backup(means: Means, config: Config, scope: Scope) -> Run:
+async def _backup(means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
     return await backup.run(
-        config, scope=scope, clock=means.clock, environment=means.environment, budget=means.budget
-    )
+        config, scope=scope, clock=means.clock, environment=means.environment, budget=means.budget,
+        progress=progress,
+    )  # fmt: skip
 
 
-async def _verify(means: Means, config: Config, scope: Scope) -> Run:
+async def _verify(means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
     # Resumes a verification that a restart interrupted.
     key = " ".join(("objects 1", scope.job("")))
     journal = VerifyJournal(config.store, key, resume=True, now=means.clock.now())
@@ -52,17 +53,20 @@ async def _verify(means: Means, config: Config, scope: Scope) -> Run:
         journal=journal,
         clock=means.clock,
         environment=means.environment,
+        progress=progress,
     )
     run = _record(config, scope, run)
     journal.finish()
     return run
 
 
-async def _prune(means: Means, config: Config, scope: Scope) -> Run:
-    return await prune.prune(config, scope=scope, clock=means.clock, environment=means.environment)
+async def _prune(means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
+    return await prune.prune(
+        config, scope=scope, clock=means.clock, environment=means.environment, progress=progress
+    )
 
 
-async def _drill(means: Means, config: Config, scope: Scope) -> Run:
+async def _drill(means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
     from mirror import drill  # with the simulated Bitbucket, which nothing else here needs
 
     done = await drill.run(
@@ -72,6 +76,7 @@ async def _drill(means: Means, config: Config, scope: Scope) -> Run:
         clock=means.clock,
         environment=means.environment,
         limits=config.limits,
+        progress=progress,
     )
     return _record(config, scope, done.run)
 

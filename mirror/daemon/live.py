@@ -10,7 +10,7 @@ from mirror.daemon.overdue import overdue_report
 from mirror.daemon.state import State
 from mirror.daemon.timetable import Timetable
 from mirror.model import Scope
-from mirror.model.live import BudgetLeft, HooksState, NextJob, RunningJob
+from mirror.model.live import BudgetLeft, HooksState, NextJob, Picture, RunningJob
 
 
 class ServiceLive:
@@ -28,7 +28,9 @@ class ServiceLive:
         found = []
         for job, since in list(self._state.running.items()):
             kind, scope = Scope.of_job(job)
-            found.append(RunningJob(kind, scope.only, since))
+            progress = self._state.progress.get(job)
+            picture = progress.picture() if progress is not None else Picture()
+            found.append(RunningJob(kind, scope.only, since, picture))
         return found
 
     def following(self) -> Sequence[NextJob]:

@@ -16,6 +16,7 @@ from mirror.errors import Cancelled, MirrorError
 from mirror.logs import get_logger
 from mirror.metrics import textfile
 from mirror.model import EVERYTHING, Run, Scope
+from mirror.model.progress import Gatherer
 
 _log = get_logger("daemon")
 
@@ -39,23 +40,24 @@ class Runner:
         state, config, job = self._state, self._means.config, scope.job(kind)
         if scope not in config.scopes(kind):
             return  # a reload took it away while it waited for its turn
+        progress = state.progress[job] = Gatherer(self._means.clock.monotonic)
         state.running[job] = state.began[job] = self._means.clock.now()
         self._on_change()
         self._notices.began(kind, scope=scope)
         try:
-            result = await self._result(kind, scope, config)
+            result = await self._result(kind, scope, config, progress)
         finally:
-            del state.running[job]
+            del state.running[job], state.progress[job]
         state.ended[job] = self._means.clock.now()
         self._notices.ended(kind, result, scope=scope)
         self._on_change()
         await _write_metrics(config)
 
-    async def _result(self, kind: Kind, scope: Scope, config: Config) -> Run | Exception:
+    async def _result(self, kind: Kind, scope: Scope, config: Config, progress: Gatherer) -> Run | Exception:
         """The record of a run, or the error with which it ended; both are logged."""
         where = {} if scope.is_everything else {"job": scope.job(kind)}
         try:
-            run = await KINDS[kind].work(self._means, config, scope)
+            run = await KINDS[kind].work(self._means, config, scope, progress)
         except (Cancelled, asyncio.CancelledError):
             _log.info(f"daemon.{kind}_stopped", **where)
             raise asyncio.CancelledError from None

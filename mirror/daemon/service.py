@@ -28,12 +28,15 @@ from mirror.daemon.watch import watch
 from mirror.errors import ConfigError, MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, time_text
+from mirror.model.words import progress
 from mirror.notify.conditions import Report
 
 # The time that the service requests from systemd to stop. A run usually stops within moments.
 STOP_SECONDS = 60.0
 # How long it waits then for notices that are being sent.
 NOTICES_STOP_SECONDS = 5.0
+# How often it tells systemd how far its jobs are, in seconds.
+PROGRESS_SECONDS = 10.0
 
 _log = get_logger("daemon")
 
@@ -89,6 +92,7 @@ class _Service:
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         watchdog = asyncio.ensure_future(self._feed_watchdog())
+        telling = asyncio.ensure_future(self._tell_progress())
         watching = asyncio.ensure_future(watch(self._clock, self._timetable.wake, self._clock_stepped))
         try:
             async with self._reloading:
@@ -97,7 +101,7 @@ class _Service:
                 await self._stop.wait()
             await self.end()
         finally:
-            for task in (watchdog, watching, *self._reloads):
+            for task in (watchdog, telling, watching, *self._reloads):
                 task.cancel()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
@@ -210,7 +214,7 @@ class _Service:
     def _changed(self) -> None:
         """Report to systemd what runs, or what runs next."""
         state = self.state
-        said = [f"{job} running since {time_text(since)}" for job, since in state.running.items()]
+        said = [f"{job}: {self._how_far(job)}" for job in state.running]
         if not said:
             said = ["idle"]
             following = min(self._timetable.next_times().values(), default=None)
@@ -220,6 +224,17 @@ class _Service:
             last = max(backups, default=None)
             said.append(f"last backup {time_text(last)}" if last is not None else "no backup yet")
         self._notifier.send(STATUS=", ".join(said))
+
+    def _how_far(self, job: str) -> str:
+        unit = "steps" if job.partition(" ")[0] == "drill" else "repositories"
+        return progress(self.state.progress[job].picture(), unit)
+
+    async def _tell_progress(self) -> None:
+        """Report to systemd again and again how far the jobs are."""
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            if self.state.running:
+                self._changed()
 
     async def _feed_watchdog(self) -> None:
         """Feed the watchdog from the event loop, so that systemd notices a loop that hangs."""

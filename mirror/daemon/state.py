@@ -9,13 +9,14 @@ from pathlib import Path
 
 from mirror.errors import NoStore
 from mirror.model import Scope, time_from_text
+from mirror.model.progress import Gatherer
 from mirror.model.scope import covering
 from mirror.store.reading.reader import Store
 
 
 @dataclass
 class State:
-    """By job (`Job.name`): since when one runs, when the last one began, and when the last one ended.
+    """By job (`Job.name`): since when one runs and how far it is, when the last one began and ended.
 
     `since` is when the service started, and `kept` since when it has kept the schedule without a gap: a
     machine that slept has one. `trouble` is why the listeners are closed where they should be open.
@@ -27,6 +28,7 @@ class State:
     store_id: str = ""
     trouble: str | None = None
     running: dict[str, datetime] = field(default_factory=dict)
+    progress: dict[str, Gatherer] = field(default_factory=dict)
     began: dict[str, datetime] = field(default_factory=dict)
     ended: dict[str, datetime] = field(default_factory=dict)
 

@@ -19,7 +19,7 @@ from mirror.drill.upstream import Upstream, simulated
 from mirror.errors import Cancelled, MirrorError
 from mirror.extract import problem_of
 from mirror.logs import get_logger
-from mirror.model import Clock, NoProgress, Problem, Progress, Run, Selector, snapshot_id
+from mirror.model import DONE, Clock, NoProgress, Problem, Progress, Run, Selector, snapshot_id
 from mirror.restore.comparison.matching import Rules
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import Store
@@ -27,6 +27,8 @@ from mirror.store.writing.writer import create_or_open
 
 # So many findings are logged; the record has as many, and the result has all.
 LOGGED_MAX = 50
+# What is to be done for each repository once it is restored, and what it costs, in steps of a restore.
+_COSTS = {"backup": 20.0, "comparison": 5.0}
 _log = get_logger("drill")
 
 
@@ -73,6 +75,10 @@ async def run(
         chosen = choose(store, selectors, leave_out=leave_out)
         if not any(one.originals for one in chosen):
             result.problems.append(Problem(3, "there is nothing to rehearse yet: no snapshot was taken"))
+        drill.progress.expect(
+            {_phase(one, name): cost * len(one.folders) for one in chosen for name, cost in _COSTS.items()},
+            more=True,
+        )
         for one in chosen:
             result.contradictions += await asyncio.to_thread(one.contradictions)
             result.problems += one.problems
@@ -84,6 +90,10 @@ async def run(
         _log.error("drill.finding", finding=line)
     _log.info("drill.finished", run=done.id, exit_code=done.exit_code, **result.seconds.to_json())
     return Drilled(done, result)
+
+
+def _phase(chosen: Chosen, name: str) -> str:
+    return f"{chosen.slug} ({name})"
 
 
 async def _workspace(drill: _Drill, chosen: Chosen, result: DrillResult) -> None:
@@ -103,6 +113,9 @@ async def _workspace(drill: _Drill, chosen: Chosen, result: DrillResult) -> None
             except MirrorError as error:
                 code, text = problem_of(error)
                 result.problems.append(Problem(code, f"{chosen.slug}: {text}", hint=error.hint))
+            finally:
+                for subject in (chosen.slug, *(_phase(chosen, name) for name in _COSTS)):
+                    drill.progress.report(subject, DONE)
 
 
 def _outermost(chosen: Chosen) -> Sequence[AnyFolder]:
@@ -131,6 +144,7 @@ async def _compare(
     result.problems += [
         Problem(one.code, f"the backup of the copy: {one.text}", one.part) for one in done.all_problems
     ]
+    drill.progress.report(_phase(chosen, "backup"), DONE)
     drill.progress.report(chosen.slug, "comparing")
     begun = drill.clock.monotonic()
     rules = Rules(explain=restored.explain)
@@ -139,4 +153,3 @@ async def _compare(
     )
     seconds.compare = drill.clock.monotonic() - begun
     result.seconds.add(seconds)
-    drill.progress.report(chosen.slug, "done")

@@ -16,7 +16,7 @@ from mirror.daemon.jobs import KINDS, Means
 from mirror.daemon.schedule import jobs_of
 from mirror.drill import Drilled
 from mirror.drill.results import DrillResult
-from mirror.model import EVERYTHING, Problem
+from mirror.model import EVERYTHING, NoProgress, Problem
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 
@@ -38,7 +38,7 @@ def test_a_drill_that_is_due_is_recorded(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(drill, "run", rehearse)
     means = Means(config, clock, {}, Budget(clock))
-    done = asyncio.run(KINDS["drill"].work(means, config, EVERYTHING))
+    done = asyncio.run(KINDS["drill"].work(means, config, EVERYTHING, NoProgress()))
     assert done.exit_code == 4
     last = status(config.store).last_drill
     assert last is not None and last["problems"] == ["1 difference"]

@@ -16,7 +16,7 @@ from mirror.daemon.schedule import jobs_of
 from mirror.daemon.state import State
 from mirror.drill.originals import choose
 from mirror.errors import ConfigError
-from mirror.model import EVERYTHING, Run, Scope, Selector
+from mirror.model import EVERYTHING, NoProgress, Run, Scope, Selector
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES
 from mirror.store.reading.reader import Store
@@ -158,7 +158,7 @@ class Two:
     async def run(self, kind: str, scope: Scope) -> Run:
         self.clock.elapsed += 3600
         [work] = [one.work for name, one in KINDS.items() if name == kind]
-        return await work(self.means, self.config, scope)
+        return await work(self.means, self.config, scope, NoProgress())
 
     def store(self) -> Store:
         return Store.open(self.config.store)

@@ -123,7 +123,7 @@ def test_it_is_ready_catches_up_feeds_the_watchdog_and_stops_cleanly(service: Se
     service.systemd.wait("WATCHDOG=1")
     service.systemd.wait("WATCHDOG=1")
     assert service.stop() == 0
-    assert any(line.startswith("STATUS=backup running") for line in service.systemd.said)
+    assert any(line.startswith("STATUS=backup: ") for line in service.systemd.said)
     with Store.open(service.folder / "store") as store:
         assert [run.data["exit_code"] for run in store.runs("backup")] == [0]
 
