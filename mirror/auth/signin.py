@@ -73,7 +73,8 @@ class SignIn:
 
     `identity` is what the rate limit counts by, and nothing secret: the user for API tokens and app
     passwords, the token for access tokens, the consumer or installation for the rest. `label` is for
-    messages. `expires` is the day of expiry in the configuration, if any.
+    messages. `expires` is the day of expiry in the configuration, if any, and `place` where the credential
+    stands there.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class SignIn:
     auth: httpx.Auth = field(repr=False)
     expires: date | None = None
     _git: tuple[str, Secret] | None = field(default=None, repr=False)
+    place: str = ""
 
     async def git_login(self, client: httpx.AsyncClient) -> tuple[str, str]:
         """User name and password for git over HTTPS; requests a token first where needed.

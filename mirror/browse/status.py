@@ -99,12 +99,15 @@ class Status:
     workspaces: tuple[WorkspaceStatus, ...] = ()
     # Losses that tripped a mass-loss brake and are not accepted yet.
     losses: tuple[str, ...] = ()
+    # When the store was made.
+    created: datetime | None = None
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
         return {
             "schema": 1,
             "store": self.store,
+            "created": time_text(self.created) if self.created else None,
             "last_backup": self.last_backup,
             "last_good_backup": time_text(self.last_good_backup) if self.last_good_backup else None,
             "last_verify": self.last_verify,
@@ -158,6 +161,7 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
             ),
             losses=_losses([*store.workspaces((), note), *store.repositories((), note)], note),
             damage=tuple(dict.fromkeys(damage)),
+            created=store.created,
         )
 
 

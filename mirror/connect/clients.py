@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import httpx
@@ -34,8 +35,9 @@ async def sign_ins_of(
 ) -> list[SignIn]:
     """Sign-ins for `credentials`, their secrets read now. Raises UsageError where one cannot be read."""
     urls = config.bitbucket
-    return [
-        await sign_in(
+    found = []
+    for one in credentials:
+        signed = await sign_in(
             one,
             environment=environment,
             oauth_url=urls.oauth_url,
@@ -43,8 +45,19 @@ async def sign_ins_of(
             clock=clock,
             network=network,
         )
-        for one in credentials
-    ]
+        found.append(replace(signed, place=place_of(config, one)))
+    return found
+
+
+def place_of(config: Config, credential: Credential) -> str:
+    """Where a credential first stands in the configuration: `workspaces[0].credential`. Empty: nowhere."""
+    several = [("", config.credentials)]
+    several += [(f"workspaces[{number}].", one.credentials) for number, one in enumerate(config.workspaces)]
+    for where, credentials in several:
+        if credential in credentials:
+            number = credentials.index(credential)
+            return f"{where}credential" if len(credentials) == 1 else f"{where}credentials[{number}]"
+    return ""
 
 
 def client_with(

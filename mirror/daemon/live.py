@@ -43,7 +43,7 @@ class ServiceLive:
 
     def budget(self) -> Sequence[BudgetLeft]:
         """The hour's requests of each credential."""
-        return ()
+        return self._means.budget.report()
 
     def hooks(self) -> HooksState | None:
         """What hooks did; None where there are none."""

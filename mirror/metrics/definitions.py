@@ -4,15 +4,18 @@ runs or credentials."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A gauge. Times are in seconds since 1970; 0 means never."""
+    """A gauge, or a counter of what happened since the service started. Times are in seconds since 1970; 0
+    means never."""
 
     name: str
     text: str
     labels: tuple[str, ...] = ()
+    kind: Literal["gauge", "counter"] = "gauge"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,18 @@ REPOSITORY_COMPLETE = Metric(
     "When a backup last found the repository complete; without those that are gone, erased or excluded.",
     _REPOSITORY,
 )
+REPOSITORY_COUNTED = Metric(
+    "mirror_repository_counted_from_timestamp_seconds",
+    "From when the age of the repository's backup counts: as complete, but in a first export when the last "
+    "part of it came, and while lists lack the repository when it counts as gone at the latest.",
+    _REPOSITORY,
+)
+WORKSPACE_COUNTED = Metric(
+    "mirror_workspace_counted_from_timestamp_seconds",
+    "From when the age of the workspace's backup counts: as complete, but in a first export as of the newest "
+    "of its repositories.",
+    _WORKSPACE,
+)
 REPOSITORY_FAILED_RUNS = Metric(
     "mirror_repository_failed_runs", "How many runs in a row failed for the repository.", _REPOSITORY
 )
@@ -63,8 +78,48 @@ EXPIRES = Metric(
     ("credential",),
 )
 
-METRICS = (
+# What reading the store tells.
+STORE_METRICS = (
     VERSION, RUN_ENDED, RUN_SECONDS, RUN_EXIT_CODE, BACKUP_GOOD, WORKSPACE_COMPLETE, REPOSITORY_COMPLETE,
-    REPOSITORY_FAILED_RUNS, REPOSITORY_MISSING, REPOSITORY_SNAPSHOTS, REPOSITORY_BYTES, LOSSES, DAMAGE, FREE,
-    EXPIRES,
+    WORKSPACE_COUNTED, REPOSITORY_COUNTED, REPOSITORY_FAILED_RUNS, REPOSITORY_MISSING, REPOSITORY_SNAPSHOTS,
+    REPOSITORY_BYTES, LOSSES, DAMAGE, FREE, EXPIRES,
 )  # fmt: skip
+
+# The workspace is empty for a job of all that have no schedule of their own.
+_JOB = ("kind", "workspace")
+_BUDGET = ("credential", "group")
+
+READY = Metric("mirror_ready", "1 where the service is ready, else 0.")
+JOB_RUNNING = Metric("mirror_job_running", "1 while a job runs.", _JOB)
+JOB_NEXT = Metric("mirror_job_next_timestamp_seconds", "When a job of the schedule runs next.", _JOB)
+JOB_OVERDUE = Metric(
+    "mirror_job_overdue", "1 where no job has ended for two intervals of its schedule, else 0.", _JOB
+)
+REQUESTS_USED = Metric(
+    "mirror_requests_used", "The requests of the last hour, by credential and group of resources.", _BUDGET
+)
+REQUESTS_LIMIT = Metric(
+    "mirror_requests_limit", "The requests that Bitbucket allows in an hour, as far as known.", _BUDGET
+)
+HOOKS_RECEIVED = Metric("mirror_hooks_received_total", "True webhooks that arrived.", kind="counter")
+HOOKS_REFUSED = Metric(
+    "mirror_hooks_refused_total", "Requests to the webhooks' door that were refused.", kind="counter"
+)
+HOOKS_ANNOUNCED = Metric(
+    "mirror_hooks_announced_total", "Webhooks that announced a repository of the store.", kind="counter"
+)
+HOOK_LAST = Metric("mirror_hook_last_timestamp_seconds", "When the last true webhook arrived.")
+HOOKS_TRUSTED = Metric(
+    "mirror_hooks_trusted", "1 where webhooks announced every change in the last whole backups, else 0."
+)
+UNANNOUNCED = Metric(
+    "mirror_unannounced_changes_total", "Changes that backups found and no webhook announced.", kind="counter"
+)
+
+# What a running service tells.
+LIVE_METRICS = (
+    READY, JOB_RUNNING, JOB_NEXT, JOB_OVERDUE, REQUESTS_USED, REQUESTS_LIMIT, HOOKS_RECEIVED, HOOKS_REFUSED,
+    HOOKS_ANNOUNCED, HOOK_LAST, HOOKS_TRUSTED, UNANNOUNCED,
+)  # fmt: skip
+
+METRICS = (*STORE_METRICS, *LIVE_METRICS)

@@ -9,7 +9,8 @@ from pathlib import Path
 from mirror.errors import MirrorError
 from mirror.fs.durable import AtomicFile
 from mirror.logs import get_logger
-from mirror.metrics.definitions import METRICS, Sample
+from mirror.metrics.definitions import Sample
+from mirror.metrics.exposition import exposition
 
 # Everybody may read it: node_exporter runs as a user of its own, and the file has no secret.
 MODE = 0o644
@@ -36,15 +37,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MirrorError):
         return error.message
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__
-
-
-def exposition(samples: Iterable[Sample]) -> bytes:
-    """The samples in Prometheus's text format."""
-    from prometheus_client import CollectorRegistry, Gauge, generate_latest
-
-    registry = CollectorRegistry()
-    gauges = {one: Gauge(one.name, one.text, one.labels, registry=registry) for one in METRICS}
-    for sample in samples:
-        gauge = gauges[sample.metric]
-        (gauge.labels(*sample.labels) if sample.labels else gauge).set(sample.value)
-    return bytes(generate_latest(registry))

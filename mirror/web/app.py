@@ -15,6 +15,7 @@ from mirror.web.access import Access
 from mirror.web.context import Page
 from mirror.web.guard import Guard
 from mirror.web.headers import SecurityHeaders
+from mirror.web.metrics import figures_for
 
 
 def make_app(
@@ -30,5 +31,6 @@ def make_app(
         ],
         exception_handlers=errors.HANDLERS,
     )
-    app.state.page = Page(store, clock, access, config, live)
+    page = Page(store, clock, access, config, live)
+    app.state.page, app.state.figures = page, figures_for(page)
     return app

@@ -389,3 +389,21 @@ async def test_waiting_is_seen() -> None:
     assert not other.seen
     [told] = [one for one in logs if one["event"] == "budget.waiting"]
     assert (told["used"], told["limit"], told["resumes"]) == (812, 1000, "2026-11-23T03:00:00Z")
+
+
+async def test_the_budget_reports_what_has_a_name_and_asks_nobody() -> None:
+    clock = FakeClock()
+    budget = Budget(clock, limit=1000)
+    budget.name("user:a", "workspaces[0].credential")
+    budget.name("user:a", "workspaces[1].credential")
+    for identity in ("user:a", "user:a", "user:b"):
+        await budget.acquire(identity, "api")
+    await budget.acquire("user:a", "files")
+    budget.learn("user:a", "api", limit=2000, remaining=1900)
+    told = [(one.credential, one.group, one.used, one.limit) for one in budget.report()]
+    assert told == [
+        ("workspaces[0].credential", "api", 100, 2000),
+        ("workspaces[0].credential", "files", 1, 5000),
+    ]
+    clock.elapsed += HOUR + 1
+    assert [one.used for one in budget.report()] == [0, 0]

@@ -14,7 +14,7 @@ from mirror.model import Selector
 from mirror.prune import ErasureTarget, erase
 from mirror.simulator import Fault
 from tests.clock import FakeClock
-from tests.e2e.helpers import json_of, mirror
+from tests.e2e.helpers import MADE, json_of, mirror
 from tests.place import Place
 
 DAY = timedelta(days=1)
@@ -84,6 +84,10 @@ async def test_what_is_gone_erased_or_excluded_is_settled(place: Place) -> None:
 
 async def test_nothing_was_backed_up_yet(place: Place) -> None:
     assert late(place) == ["nothing"]
+    age = place.clock.now() - MADE
+    assert late(place, most=age) == [], "the first backup may still come"
+    place.clock.elapsed += 1
+    assert late(place, most=age) == ["nothing"]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from mirror.daemon.jobs import KINDS
 from mirror.daemon.service import _Service
 from mirror.errors import Locked
 from mirror.metrics import textfile
-from mirror.metrics.definitions import BACKUP_GOOD, METRICS, Sample
+from mirror.metrics.definitions import BACKUP_GOOD, METRICS, STORE_METRICS, Sample
 from mirror.model import Run
 from mirror.store.reading.run_history import FailureStreak
 from mirror.store.writing.writer import create_or_open
@@ -30,11 +30,12 @@ from tests.e2e.helpers import MADE, mirror
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 AT = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+SNAPSHOT = "20261123T020000Z"
 RUN = {"run": "r", "started": "2026-11-23T02:00:00Z", "ended": "2026-11-23T02:10:00Z", "exit_code": 3}
 
 
 def repository(name: str, **more: object) -> RepositoryStatus:
-    made = RepositoryStatus(name, "f", "saved", "s", "s", AT, 3, 1000)
+    made = RepositoryStatus(name, "f", "saved", SNAPSHOT, SNAPSHOT, AT, 3, 1000)
     return replace(made, **more)  # type: ignore[arg-type]
 
 
@@ -42,7 +43,8 @@ STATUS = Status(
     "/store",
     (
         repository("acme/website"),
-        repository("acme/never", last_confirmed=None, missing={"issues": "denied"}),
+        repository("acme/first", last_confirmed=None, last_complete=None, is_first_export=True),
+    repository("acme/never", last_confirmed=None, missing={"issues": "denied"}),
         repository('acme/a"b\\c', failing=FailureStreak(4, "2026-11-20T02:00:00Z", "x")),
         repository("acme/same", snapshots=7),
         repository("acme/same", snapshots=99, is_settled=True),
@@ -83,6 +85,10 @@ def test_the_textfile_says_what_the_status_says(
     complete = "mirror_repository_complete_timestamp_seconds"
     assert found[complete, "acme", "website"] == AT.timestamp()
     assert found[complete, "acme", "never"] == 0
+    counted = "mirror_repository_counted_from_timestamp_seconds"
+    assert found[counted, "acme", "website"] == AT.timestamp()
+    assert found[counted, "acme", "never"] == 0
+    assert found[counted, "acme", "first"] == AT.timestamp()
     assert found["mirror_repository_missing_parts", "acme", "never"] == 1
     assert found["mirror_repository_failed_runs", "acme", 'a"b\\c'] == 4
     assert found["mirror_repository_snapshots", "acme", "same"] == 7  # not those of the one that is gone
@@ -93,7 +99,7 @@ def test_the_textfile_says_what_the_status_says(
     assert found[("mirror_brake_losses",)] == 2
     expires = datetime.combine(date(2026, 12, 31), datetime.min.time(), UTC).timestamp()
     assert found["mirror_credential_expiry_timestamp_seconds", "credential"] == expires
-    assert {name for name, *_ in found} == {one.name for one in METRICS}
+    assert {name for name, *_ in found} == {one.name for one in STORE_METRICS}
     assert path.stat().st_mode & 0o777 == 0o644
 
 
@@ -129,7 +135,8 @@ def test_rules_and_dashboard_name_only_metrics_that_exist() -> None:
     assert named(" ".join(expressions)) <= known
     assert named(" ".join(shown)) <= known
     # What is measured is shown, but for the version.
-    assert named(" ".join([*expressions, *shown])) | {"mirror_workspace_complete_timestamp_seconds"} == known
+    told_otherwise = {"mirror_workspace_complete_timestamp_seconds"}
+    assert named(" ".join([*expressions, *shown])) | told_otherwise == known
     labels = {label for one in METRICS for label in one.labels}
     assert set(re.findall(r"\$labels\.(\w+)", str(rules))) <= labels
 

@@ -18,6 +18,7 @@ from enum import IntEnum
 from mirror.bitbucket.failures import RateLimited
 from mirror.logs import get_logger
 from mirror.model import DONE, Clock, NoProgress, Progress, Use, UseJournal, time_text
+from mirror.model.live import BudgetLeft
 
 HOUR = 3600.0
 LIMIT_DEFAULT = 1000
@@ -73,6 +74,12 @@ class _Ledger:
         """The number of requests in the last hour."""
         return len(self.made) + max(self.inferred_count, len(self.others))
 
+    def used_since(self, time: float) -> int:
+        """As `used`, of the requests after `time`; forgets nothing."""
+        made, others, inferred = tuple(self.made), tuple(self.others), tuple(self.inferred)
+        seen = sum(count for when, count in inferred if when > time)
+        return sum(when > time for when in made) + max(seen, sum(when > time for when in others))
+
     @property
     def inferred_count(self) -> int:
         """The number of requests that are known only from headers."""
@@ -116,6 +123,7 @@ class Budget:
         self.patience = patience
         self.id = secrets.token_hex(8)
         self._ledgers: dict[tuple[str, str], _Ledger] = {}
+        self._names: dict[str, str] = {}
         self._turns = itertools.count()
         self._journal: UseJournal | None = None
         self._exchanged, self._since_then = 0.0, 0
@@ -177,6 +185,22 @@ class Budget:
         """The requests in the last hour, and the limit as far as known."""
         ledger = self._ledger(identity, group)
         return ledger.used, ledger.limit
+
+    def name(self, identity: str, name: str) -> None:
+        """What `report` calls an identity. The first name stays: several credentials may share it."""
+        if name:
+            self._names.setdefault(identity, name)
+
+    def report(self) -> list[BudgetLeft]:
+        """The requests of the last hour of each identity that has a name, by group. Any thread may ask; it
+        waits for nothing, and asks no other process."""
+        since = self._clock.monotonic() - HOUR
+        found = []
+        for (identity, group), ledger in list(self._ledgers.items()):
+            name = self._names.get(identity)
+            if name is not None:
+                found.append(BudgetLeft(name, group, ledger.used_since(since), ledger.limit))
+        return sorted(found, key=lambda one: (one.credential, one.group))
 
     def _allowed(self, ledger: _Ledger) -> int:
         # A reserve larger than the limit must not block everything for ever.

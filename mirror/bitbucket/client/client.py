@@ -78,6 +78,8 @@ class Client:
         self.clock = clock
         self._file_max = file_max
         self.budget = budget or Budget(clock)
+        for one in sign_ins:
+            self.budget.name(one.identity, one.place)
         self._scope = Scope(api_url)
         self.api_url = self._scope.url
         self._choice = CredentialChoice(
