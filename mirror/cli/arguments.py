@@ -78,7 +78,7 @@ def kinds(text: str) -> tuple[str, ...]:
 
 
 # Parts that a restore to a forge can be limited to, beside those of a restore to a folder.
-_FORGE_PARTS = frozenset({"settings", "downloads", "issues", "pull-requests", "commit-comments"})
+FORGE_PARTS = frozenset({"settings", "downloads", "issues", "pull-requests", "commit-comments"})
 
 
 def parts(text: str) -> frozenset[str]:
@@ -89,6 +89,6 @@ def parts(text: str) -> frozenset[str]:
         return PARTS
     found = frozenset(part.strip() for part in text.split(",") if part.strip())
     several = {part for part in found if "/" not in part.strip("/")}  # a thing has a slash inside
-    if not found or not several <= (every := PARTS | _FORGE_PARTS):
+    if not found or not several <= (every := PARTS | FORGE_PARTS):
         raise argparse.ArgumentTypeError(f"{text!r} should be some of {', '.join(sorted(every))}")
     return found

@@ -12,7 +12,8 @@ from typing import NoReturn
 import shtab
 
 from mirror import __version__
-from mirror.cli import arguments
+from mirror.cli import arguments, shells
+from mirror.cli.shells import offered
 from mirror.errors import UsageError
 
 EXIT_STATUS = """\
@@ -39,9 +40,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _selectors(parser: argparse.ArgumentParser, number: str) -> None:
     if number == "1":
-        parser.add_argument("selector", metavar="SELECTOR", help=SELECTOR)
+        found = parser.add_argument("selector", metavar="SELECTOR", help=SELECTOR)
     else:
-        parser.add_argument("selectors", metavar="SELECTOR", nargs="*", help=SELECTOR + " (default: all)")
+        text = SELECTOR + " (default: all)"
+        found = parser.add_argument("selectors", metavar="SELECTOR", nargs="*", help=text)
+    offered(found, "selectors")
 
 
 def _lock_wait(parser: argparse.ArgumentParser) -> None:
@@ -129,13 +132,14 @@ def _add_backup(commands: _Commands) -> None:
     backup.add_argument("--init", action="store_true", help="create the store first if there is none")
     backup.add_argument("--full", action="store_true", help="check everything again, not only what changed")
     _lock_wait(backup)
-    backup.add_argument(
+    workspace = backup.add_argument(
         "--workspace",
         metavar="NAME",
         action="append",
         default=[],
         help="without a configuration: the workspace to back up",
     )
+    offered(workspace, "workspaces")
     verify = commands.add(
         "verify",
         "read the store offline and list what is damaged; works on any copy",
@@ -192,11 +196,12 @@ def _add_reading(commands: _Commands) -> None:
         "show acme/website /",
     )
     _selectors(show, "1")
-    show.add_argument(
+    path = show.add_argument(
         "path",
         metavar="PATH",
         help="a document, such as pull-requests/12, or a folder of them; or REF:PATH in the code",
     )
+    offered(path, "documents")
     _at(show)
     find = commands.add(
         "find",
@@ -207,13 +212,15 @@ def _add_reading(commands: _Commands) -> None:
     )
     find.add_argument("text", metavar="TEXT", help="what to look for; upper and lower case are the same")
     _selectors(find, "*")
-    find.add_argument(
+    at = find.add_argument(
         "--at", metavar="WHEN", help="only in this snapshot of each: an id, an ISO time, latest"
     )
-    find.add_argument(
+    kinds = find.add_argument(
         "--in", metavar="KINDS", dest="kinds", type=arguments.kinds, default=arguments.ALL_PARTS,
         help="only in these, by commas: pull-requests, issues, comments, files (default: all)",
     )  # fmt: skip
+    offered(at, "snapshots")
+    offered(kinds, "kinds")
     find.add_argument("--regex", action="store_true", help="TEXT is a regular expression of Python")
     find.add_argument(
         "--limit", metavar="N", type=arguments.number, default=100, help="stop at so many (default: 100)"
@@ -225,10 +232,11 @@ def _add_reading(commands: _Commands) -> None:
         "diff acme/website latest upstream",
     )
     _selectors(diff, "1")
-    diff.add_argument(
+    old = diff.add_argument(
         "old", metavar="A", help="a snapshot id, an ISO time, latest, or upstream: what is there now"
     )
-    diff.add_argument("new", metavar="B", help="the same")
+    offered(old, "sides")
+    offered(diff.add_argument("new", metavar="B", help="the same"), "sides")
     export = commands.add(
         "export",
         "write plain files: the JSON documents and a git clone of a snapshot, or pages to read",
@@ -245,9 +253,10 @@ def _add_reading(commands: _Commands) -> None:
 
 
 def _at(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    at = parser.add_argument(
         "--at", metavar="WHEN", default="latest", help="a snapshot id, an ISO time, or latest (default)"
     )
+    offered(at, "snapshots")
 
 
 def _add_restore(commands: _Commands) -> None:
@@ -273,11 +282,12 @@ def _add_restore(commands: _Commands) -> None:
         " repository",
     )
     _at(restore)
-    restore.add_argument(
+    only = restore.add_argument(
         "--only", metavar="PARTS", type=arguments.parts, default=arguments.ALL_PARTS,
         help="any of code, metadata, wiki, snippets (default: all); to a forge also settings, downloads,"
         " issues, pull-requests, commit-comments, or one thing: settings/variables, pull-requests/12",
     )  # fmt: skip
+    offered(only, "parts")
     restore.add_argument(
         "--refs", metavar="GLOB", action="append", default=[],
         help="only these refs of the code, by full name ('refs/heads/*'); may be repeated",
@@ -348,7 +358,8 @@ def _add_removal(commands: _Commands) -> None:
         "erase acme/website --reason 'not ours to keep'   # the whole repository",
     )
     _selectors(erase, "1")
-    erase.add_argument("--document", metavar="PATH", help="a document, such as pull-requests/12")
+    document = erase.add_argument("--document", metavar="PATH", help="a document, such as pull-requests/12")
+    offered(document, "documents")
     erase.add_argument("--person", metavar="UUID", help="a person, by uuid or account id, in all documents")
     erase.add_argument(
         "--ref",
@@ -453,7 +464,8 @@ def _add_hooks(commands: _Commands) -> None:
 
 def completion(shell: str) -> str:
     """The completion script for `shell`."""
-    return str(shtab.complete(build(), shell=shell))
+    script = shtab.complete(build(), shell=shell, preamble=shells.PREAMBLES.get(shell, ""))
+    return f"{script}{shells.ENDS.get(shell, '')}"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -18,7 +18,7 @@ FLOORS = {
     "model": 2, "fs": 2, "http": 2,
     "git": 3, "auth": 3, "retention": 3, "notify": 3, "metrics": 3,
     "store": 4, "config": 4, "bitbucket": 4, "forgejo": 4,
-    "discovery": 5, "collect": 5, "connect": 5, "extract": 5, "reclaim": 5, "systemd": 5,
+    "discovery": 5, "collect": 5, "connect": 5, "extract": 5, "reclaim": 5, "systemd": 5, "completion": 5,
     "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6, "archive": 6,
     "doctor": 7, "drill": 7,
     "daemon": 8, "hooks": 8, "web": 8,
@@ -51,7 +51,7 @@ WINGS = {
     ),
     "cli": (
         {"main", "manual"}, {"commands"}, {"context", "owner", "parser"},
-        {"arguments", "terminal", "system"},
+        {"arguments", "shells", "terminal", "system"},
     ),
     "simulator": (
         {"server"}, {"app"}, {"writes", "hooks"}, {"api", "git"}, {"rate_limits"},
@@ -348,6 +348,7 @@ WORLD = {
 _WATCH = "a worker process is an edge of its own; what needs the time there takes a Watch"
 WORLD_EXCEPTIONS: dict[tuple[str, str], str] = {
     ("git/workers/main.py", "time.monotonic"): "a process of its own, with nobody to hand it a clock",
+    ("__main__.py", "os.environ"): "the entry, which hands it to what completes words",
     ("notify/apprise_process.py", "os.environ"): "a process of its own; Apprise reads proxies from there",
     **{("git/workers/clock.py", name): _WATCH for name in ("time.monotonic", "time.time", "time.sleep")},
 }
