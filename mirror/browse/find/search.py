@@ -15,7 +15,7 @@ from mirror.errors import Result, UsageError
 from mirror.extract import read_consistently
 from mirror.git.mirrors.intact import IntactObjects
 from mirror.git.mirrors.names import FileNames, TooManyNames
-from mirror.model import JsonObject, NoProgress, Progress, Selector, Snapshot, loads, name_to_json
+from mirror.model import DONE, JsonObject, NoProgress, Progress, Selector, Snapshot, loads, name_to_json
 from mirror.store.reading.folders import AnyFolder, OnDamage
 from mirror.store.reading.reader import MirrorRefs, Store, StoreDamaged
 
@@ -92,11 +92,14 @@ def find(
     Raises NoStore, and UsageError where a selector, or `at`, selects nothing.
     """
     search = _Search(matcher, frozenset(kinds), at, most)
+    progress = progress or NoProgress()
     with Store.open(path) as store:
-        for folder in _folders(store, selectors, search):
-            (progress or NoProgress()).report(folder.full_name, "searching")
+        folders = _folders(store, selectors, search)
+        progress.expect({folder.full_name: 1.0 for folder in folders})
+        for folder in folders:
+            progress.report(folder.full_name, "searching")
             search.add(folder)
-            (progress or NoProgress()).report(folder.full_name, "done")
+            progress.report(folder.full_name, DONE)
             if search.is_full:
                 break
     if search.not_taken is not None and not search.searched:
