@@ -56,7 +56,10 @@ def secret_files(config: Config) -> list[Path]:
         *(config.notify.urls if config.notify is not None else ()),
         *((config.ping.url,) if config.ping is not None else ()),
         *((config.web.token,) if config.web is not None and config.web.token is not None else ()),
+        *((config.hooks.secret,) if config.hooks is not None else ()),
     ]
+    if config.hooks is not None and config.hooks.previous_secret is not None:
+        sources.append(config.hooks.previous_secret)
     sources += [
         value
         for workspace in config.workspaces

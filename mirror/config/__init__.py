@@ -9,6 +9,7 @@ from mirror.config.settings import (
     Cron,
     Every,
     Expiry,
+    HooksConfig,
     Limits,
     Parts,
     Retention,
@@ -21,7 +22,8 @@ from mirror.config.shape import json_schema
 from mirror.config.values import Address, IpNetwork, address, duration
 
 __all__ = [
-    "WARN_DAYS", "Address", "BitbucketUrls", "Brake", "Config", "Cron", "Every", "Expiry", "IpNetwork",
-    "Limits", "Parts", "Retention", "Schedule", "Trigger", "WebConfig", "WorkspaceConfig", "address",
-    "duration", "expiring", "from_environment", "in_force", "json_schema", "load", "load_text", "show",
+    "WARN_DAYS", "Address", "BitbucketUrls", "Brake", "Config", "Cron", "Every", "Expiry", "HooksConfig",
+    "IpNetwork", "Limits", "Parts", "Retention", "Schedule", "Trigger", "WebConfig", "WorkspaceConfig",
+    "address", "duration", "expiring", "from_environment", "in_force", "json_schema", "load", "load_text",
+    "show",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from mirror.config.types import (
     RULES,
     ApiUrl,
     Duration,
+    HooksUrl,
     Jitter,
     KeepFor,
     Listen,
@@ -365,14 +366,19 @@ class WebConfig:
 class HooksConfig:
     """The door for Bitbucket's webhooks, which say that something changed."""
 
-    listen: Listen = Field(description="The IP address and port of the door.", examples=["127.0.0.1:9322"])
-    url: Url = Field(
+    url: HooksUrl = Field(
         description="The address at which Bitbucket reaches the door.",
         examples=["https://mirror.example.org"],
     )
     secret: Secret = Field(
         description="The secret that Bitbucket signs with: 32 to 128 characters, such as those of "
         "`openssl rand -hex 32`."
+    )
+    listen: Listen = Field(
+        default="127.0.0.1:9322",
+        validate_default=True,
+        description="The IP address and port of the door.",
+        examples=["127.0.0.1:9322"],
     )
     previous_secret: Secret | None = Field(
         default=None, description="The secret before it, which counts as well until this key is removed."

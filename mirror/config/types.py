@@ -28,6 +28,7 @@ from mirror.config.values import Address, ByteSize, IpNetwork, Trigger
 RULES = ConfigDict(extra="forbid", hide_input_in_errors=True)
 Text = Annotated[StrictStr, Field(min_length=1)]
 Url = Annotated[StrictStr, AfterValidator(values.url)]
+HooksUrl = Annotated[StrictStr, AfterValidator(values.hooks_url)]
 ApiUrl = Annotated[StrictStr, AfterValidator(values.api_url)]
 Duration = Annotated[timedelta, BeforeValidator(values.duration, json_schema_input_type=str)]
 Jitter = Annotated[timedelta, BeforeValidator(values.jitter, json_schema_input_type=str)]

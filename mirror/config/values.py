@@ -30,6 +30,7 @@ _EVERY_LEAST = timedelta(minutes=1)
 _LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/.*)?")
 PROXY_FROM_ENVIRONMENT, PROXY_NONE = "from environment", "none"
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+|localhost)):([0-9]{1,5})")
+_PLAIN_PATH = re.compile(r"(/(?!\.)[A-Za-z0-9._-]+)*")
 _SLUG = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -167,6 +168,17 @@ def api_url(text: str) -> str:
     text = url(text)
     if not text.endswith("/2.0"):
         raise ValueError("should end with /2.0, the version of the API")
+    return text
+
+
+def hooks_url(text: str) -> str:
+    """The public address of the door for hooks, without the path that the door adds."""
+    text = url(text)
+    path = urlsplit(text).path
+    if "/hooks" in path:
+        raise ValueError("should end before /hooks: mirror adds that path")
+    if _PLAIN_PATH.fullmatch(path) is None:
+        raise ValueError("should have no path, or one of letters, digits, '.', '_' and '-' such as /mirror")
     return text
 
 

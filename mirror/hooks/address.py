@@ -6,10 +6,10 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mirror.auth.hook_keys import FOLDER, HookKeys, check_secret
-from mirror.auth.secrets import Secret, SecretSource, read_secret
+from mirror.auth.hook_keys import FOLDER, HookKeys
 from mirror.bitbucket.hooks import OF_ISSUES, OF_PULL_REQUESTS, OF_REPOSITORIES, Hook, WantedHook
 from mirror.config.settings import Config, HooksConfig, Parts
+from mirror.connect.hooks import hook_keys
 from mirror.errors import UsageError
 from mirror.http.origins import origin
 from mirror.store.reading.reader import Store
@@ -66,11 +66,7 @@ async def address_of(config: Config, environment: Mapping[str, str]) -> HookAddr
         )
     with Store.open(config.store) as store:
         identifier = store.id
-    secret = await _secret(hooks.secret, "hooks.secret", environment)
-    previous = None
-    if hooks.previous_secret is not None:
-        previous = await _secret(hooks.previous_secret, "hooks.previous_secret", environment)
-    keys = HookKeys(secret, previous, identifier)
+    keys = await hook_keys(hooks, identifier, environment)
     return HookAddress(_base(hooks), keys, f"Mirror backup, store {identifier[:8]}")
 
 
@@ -86,9 +82,3 @@ def is_public(host: str) -> bool:
 
 def _base(hooks: HooksConfig) -> str:
     return hooks.url.rstrip("/")
-
-
-async def _secret(source: SecretSource, key: str, environment: Mapping[str, str]) -> Secret:
-    found = await read_secret(source, environment=environment)
-    check_secret(found, key)
-    return found

@@ -13,7 +13,18 @@ import yaml
 
 from mirror.auth.credentials import ApiToken, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
-from mirror.config import Config, Cron, Every, expiring, from_environment, json_schema, load, load_text, show
+from mirror.config import (
+    Config,
+    Cron,
+    Every,
+    expiring,
+    from_environment,
+    in_force,
+    json_schema,
+    load,
+    load_text,
+    show,
+)
 from mirror.config.settings import Brake
 from mirror.errors import ConfigError, UsageError
 from mirror.notify.conditions import Event
@@ -558,3 +569,61 @@ def test_a_retention_that_keeps_nothing_and_a_brake_that_never_holds_are_refused
     with pytest.raises(ConfigError) as refused:
         load_text(f"store: s\n{CREDENTIAL}\n{section}\n", "config.yaml", folder=Path("/"))
     assert [fault.line for fault in refused.value.faults] == [3]
+
+
+DOOR = "hooks: {{url: '{url}', secret: {{env: HOOKS}}{more}}}\n"
+
+
+def test_hooks_have_defaults_and_show_as_they_are_written() -> None:
+    config = load_text(GOOD + DOOR.format(url="https://mirror.example.org/", more=""), "c", folder=Path())
+    assert config.hooks is not None
+    assert config.hooks.listen.text == "127.0.0.1:9322"
+    assert config.hooks.poll_every is None
+    assert in_force(config)["hooks"] == {
+        "url": "https://mirror.example.org",
+        "secret": {"env": "HOOKS"},
+        "listen": "127.0.0.1:9322",
+        "previous_secret": None,
+        "poll_every": None,
+    }
+    assert load_text(show(config), "c", folder=Path()).hooks == config.hooks
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://mirror.example.org", "https://"),
+        ("https://ann:secret@mirror.example.org", "user name"),
+        ("https://mirror.example.org/?token=1", "no query"),
+        ("https://mirror.example.org/#x", "no query and no fragment"),
+        ("https://mirror.example.org/hooks/", "end before /hooks"),
+        ("https://mirror.example.org/a/../b", "no path"),
+        ("https://mirror.example.org//b", "no path"),
+        ("https://mirror.example.org/%2e%2e", "no path"),
+        ("https:///x", "host"),
+    ],
+)
+def test_an_address_for_hooks_that_bitbucket_could_not_reach_is_refused(url: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(GOOD + DOOR.format(url=url, more=""), "c", folder=Path())
+    [fault] = caught.value.faults
+    assert fault.key == "hooks.url"
+    assert says in fault.problem
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9322", "https://example.org/mirror", "https://[::1]:8443"])
+def test_an_address_for_hooks_may_be_loopback_or_have_a_plain_path(url: str) -> None:
+    config = load_text(GOOD + DOOR.format(url=url, more=""), "c", folder=Path())
+    assert config.hooks is not None
+    assert config.hooks.url == url
+
+
+@pytest.mark.parametrize("key", ["secret", "previous_secret"])
+def test_a_secret_of_hooks_is_never_in_the_file(key: str) -> None:
+    text = GOOD + f"hooks: {{url: 'https://mirror.example.org', secret: {{env: A}}, {key}: hunter2hunter2}}\n"
+    if key == "secret":
+        text = GOOD + "hooks: {url: 'https://mirror.example.org', secret: hunter2hunter2}\n"
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "c", folder=Path())
+    assert [fault.key for fault in caught.value.faults] == [f"hooks.{key}"]
+    assert "hunter2" not in str(caught.value)
