@@ -86,6 +86,19 @@ class HooksState:
     last: datetime | None = None
 
 
+class HookEvents(Protocol):
+    """Takes what the hooks' door receives. Never blocks, and never raises."""
+
+    def announce(self, uuid: str | None, event: bytes) -> None:
+        """A true hook came about the repository `uuid`, in Bitbucket's form (None: about none). A hook that
+        is sent once more has the same `event`."""
+        ...
+
+    def refuse(self) -> None:
+        """A request was refused."""
+        ...
+
+
 class Live(Protocol):
     """What a running service tells its page. Cheap, and never blocks."""
 
