@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from mirror import __version__
+from mirror.backup.announcements import Announcements
 from mirror.backup.conclusion import conclude
 from mirror.backup.context import Request, RunContext
 from mirror.backup.results import RunResults
@@ -69,6 +70,7 @@ async def run(
     lock_wait: float = 0.0,
     progress: Progress | None = None,
     budget: Budget | None = None,
+    announcements: Announcements | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     checkpoint_limits: CheckpointLimits = DEFAULT_LIMITS,
     maintenance_limits: MaintenanceLimits = DEFAULT_MAINTENANCE,
@@ -77,14 +79,15 @@ async def run(
     of the workspaces in `scope` judges them as one of everything does; one of some repositories does not.
 
     Secrets are read now. `full` ignores cursors; `dry_run` lists what would be backed up and writes
-    nothing; `lock_wait` is in seconds. The outcome is in the Run and in its record. Raises only where there
-    is no run at all (NoStore, or the store cannot be opened), and RunCancelled.
+    nothing; `lock_wait` is in seconds; `announcements` are those of this process's hooks. The outcome is in
+    the Run and in its record. Raises only where there is no run at all (NoStore, or the store cannot be
+    opened), and RunCancelled.
     """
     request = Request(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
         budget or _budget(config, clock), transport,
         clock.monotonic() + config.limits.window.total_seconds(), checkpoint_limits, maintenance_limits,
-        scope=scope,
+        scope=scope, announcements=announcements,
     )  # fmt: skip
     if dry_run:
         return await _dry_run(request)
@@ -92,6 +95,8 @@ async def run(
     with open_store(config.store, command="mirror backup") as store:
         results = RunResults(store.new_run_id(started), started)
         history = store.reader.history()
+        if announcements is not None:
+            announcements.recall(history.hooks)
         _log.info("backup.started", run=results.identifier, store=str(config.store))
         request.budget.share(store.usage(request.budget.id, clock))
         run: RunContext | None = None
@@ -142,6 +147,7 @@ def _write(request: Request, store: StoreWriter, results: RunResults) -> Run:
             **({"selectors": [str(one) for one in request.selectors]} if request.selectors else {}),
             **request.scope.facts(),
             **({"renamed": dict(request.renamed)} if request.renamed else {}),
+            **({"hooks": results.hooks} if results.hooks else {}),
         },
     )
     try:

@@ -71,11 +71,17 @@ class FolderJudge:
         for count in (self._refs(last), self._pull_requests(last)):
             if count is not None:
                 brake = brake.seen(
-                    count, rules_of(workspace), name=folder.full_name, now=now, hold=workspace.holds_losses
+                    count,
+                    rules_of(workspace),
+                    name=folder.full_name,
+                    now=now,
+                    hold=workspace.holds_losses,
+                    since=workspace.lost_since,
                 )
         if before == Brake() and not brake.lost:
             return
         if brake != before:
+            workspace.before_loss()
             write_brake(self.writer.path, brake)
             _log_change(before, brake)
 
@@ -213,7 +219,8 @@ class _Sum:
                     is_unreadable = True
         return cls(
             folder, repositories, brakes, is_unreadable, rules_of(workspace),
-            workspace.run.results.started, workspace.clock.now(), workspace.holds_losses,
+            workspace.lost_since or workspace.run.results.started, workspace.clock.now(),
+            workspace.holds_losses,
         )  # fmt: skip
 
     def judge(self, brake: Brake, what: str) -> Brake:

@@ -8,10 +8,13 @@ from mirror.backup.context import RunContext, Visit, ignore_damage
 from mirror.backup.results import RunResults
 from mirror.backup.stored import belongs_to_entry
 from mirror.config.settings import WorkspaceConfig
-from mirror.errors import MirrorError
+from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.model import Outcome, RunEntry
 from mirror.store.format.layout import BRAKE_FILE
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, current_workspace
+
+# The exit codes of what may succeed the next time.
+_PASSING = {TryLater.exit_code, CredentialRefused.exit_code}
 
 
 async def conclude(run: RunContext) -> None:
@@ -47,6 +50,26 @@ async def _conclude_visit(run: RunContext, visit: Visit, listed: frozenset[str])
         results.problems.append(failed_to_judge(found.workspace.slug, error))
     if home.folder.has(BRAKE_FILE):
         results.brakes.append(home.folder.place)
+    if request.announcements is not None and visit.is_reached:
+        is_whole = visit.workspace.is_poll and not found.is_broken and _is_polled(visit)
+        facts = request.announcements.end_run(home.folder.uuid, visit.began, is_whole=is_whole)
+        results.hooks[home.folder.uuid] = facts
+
+
+def _is_polled(visit: Visit) -> bool:
+    """Whether the API was asked about every repository of a visit. One that fails whenever it is tried does
+    not count; one that may succeed the next time does."""
+    announcements, done = visit.workspace.run.request.announcements, visit.workspace.run.results.done
+    assert announcements is not None
+    for one in visit.found.repositories:
+        if announcements.is_polled(one.uuid, visit.began):
+            continue
+        entry = done.get(("repository", one.uuid))
+        if entry is None or entry.outcome not in (Outcome.FAILED, Outcome.ERASED):
+            return False
+        if _PASSING & {problem.code for problem in entry.problems}:
+            return False
+    return True
 
 
 def _excluded(run: RunContext, visit: Visit) -> list[RunEntry]:

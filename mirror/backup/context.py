@@ -8,6 +8,7 @@ from datetime import datetime
 
 import httpx
 
+from mirror.backup.announcements import Announcements
 from mirror.backup.results import RunResults
 from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.client import Client
@@ -18,7 +19,7 @@ from mirror.discovery import Discovered
 from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE, MaintenanceLimits
 from mirror.git.workers.job import Tell
 from mirror.git.workers.pool import WorkerPool
-from mirror.model import EVERYTHING, Clock, Progress, Repository, Scope, Selector
+from mirror.model import EVERYTHING, Clock, Progress, Repository, Scope, Selector, time_from_text
 from mirror.store.reading.reader import RepositoryFolder, RunHistory, Store, StoreDamaged
 from mirror.store.writing.unfinished_backup import UnfinishedMark
 from mirror.store.writing.writer import RepositoryWriter, StoreWriter, WorkspaceWriter
@@ -28,7 +29,8 @@ from mirror.store.writing.writer import RepositoryWriter, StoreWriter, Workspace
 class Request:
     """What the caller asked for. `until` (monotonic) is when waits for the rate limit must end. `renamed` are
     workspaces that were renamed since the configuration named them: by their slug now, that name. Of the
-    configuration's entries, those in `scope` are visited."""
+    configuration's entries, those in `scope` are visited. `announcements` are those of hooks, where there are
+    any."""
 
     config: Config
     selectors: tuple[Selector, ...]
@@ -44,6 +46,7 @@ class Request:
     maintenance_limits: MaintenanceLimits = DEFAULT_MAINTENANCE
     renamed: dict[str, str] = field(default_factory=dict)
     scope: Scope = EVERYTHING
+    announcements: Announcements | None = None
 
     def _names_of(self, workspace: str) -> tuple[str, ...]:
         """The names that a person may use for a workspace: its slug, and the one in the configuration."""
@@ -94,21 +97,37 @@ class RunContext:
     found: list[WorkspaceConfig] = field(default_factory=list)
     listed: set[str] = field(default_factory=set)
 
+    def last_ended(self, entry: WorkspaceConfig) -> datetime | None:
+        """When the last run ended that judged the workspaces of an entry of the configuration; None where no
+        record says so."""
+        ended = []
+        for job, last in self.history.scoped.items():
+            kind, scope = Scope.of_job(job)
+            if kind == "backup" and scope.has(entry.workspace):
+                ended.append(time_from_text(last["ended"]))
+        return min(max(ended), self.request.clock.now()) if ended else None
+
 
 @dataclass(frozen=True)
 class WorkspaceContext:
-    """One workspace of a run. `config` is its entry of the configuration.
+    """One workspace of a run, `uuid`. `config` is its entry of the configuration.
 
     `holds_losses`: a loss counts however old it is, because the brake of the workspace is tripped or was
-    not judged. `logins`: by what is fetched, user name and password that git accepted.
+    not judged. `logins`: by what is fetched, user name and password that git accepted. `is_poll`: the API is
+    asked about every repository; otherwise hooks say which. `lost_since`: what was lost from then on is
+    judged together. `before_loss` is called before a loss is noted in a folder.
     """
 
     run: RunContext
+    uuid: str
     client: Client
     config: WorkspaceConfig
     holds_losses: bool
     logins: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     lacking_scopes: dict[str, Denied] = field(default_factory=dict)
+    is_poll: bool = True
+    lost_since: datetime | None = None
+    before_loss: Callable[[], None] = lambda: None
 
     @property
     def store(self) -> StoreWriter:
@@ -195,7 +214,8 @@ class FolderContext:
 class Visit:
     """A workspace that the run has been to: what the store held of it before, and what was listed.
 
-    Where it is not `is_reached` nothing could be listed or saved; it is only judged at the end.
+    Where it is not `is_reached` nothing could be listed or saved; it is only judged at the end. It `began`
+    then (monotonic).
     """
 
     workspace: WorkspaceContext
@@ -203,6 +223,7 @@ class Visit:
     held: Sequence[RepositoryFolder]
     found: Discovered
     mark: UnfinishedMark
+    began: float
     is_reached: bool = True
 
 

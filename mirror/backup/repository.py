@@ -7,6 +7,7 @@ had its turn.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
 from mirror.backup.context import FolderContext, WorkspaceContext
@@ -18,7 +19,7 @@ from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.people import without_people
 from mirror.errors import Locked
 from mirror.logs import get_logger
-from mirror.model import DONE, LATER, Outcome, Repository
+from mirror.model import DONE, LATER, Outcome, Repository, RunEntry
 from mirror.reclaim.erasing import finish_erasures
 from mirror.store.reading.reader import Erasure, ErasureFilter
 from mirror.store.writing.writer import WorkspaceWriter
@@ -34,9 +35,15 @@ async def backup_repository(
     async def turn(folder: FolderContext, erased: ErasureFilter) -> TurnResult:
         return await FirstTurn(folder, erased).run()
 
-    result = await _locked(workspace, home, repository, turn)
+    async with _turn_in_process(workspace, repository):
+        result = await take_turn(workspace, home, repository, turn)
     workspace.progress.report(repository.full_name, DONE if result.remaining is None else LATER)
-    entry = result.entry
+    log_result(repository, result.entry)
+    return result
+
+
+def log_result(repository: Repository, entry: RunEntry) -> None:
+    """Log the outcome of a repository."""
     _log.info(
         "backup.repository_done",
         repository=repository.full_name,
@@ -45,7 +52,6 @@ async def backup_repository(
         problems=[problem.text for problem in entry.problems],
         seconds=round(entry.seconds, 2),
     )
-    return result
 
 
 async def resume_repository(
@@ -62,7 +68,8 @@ async def resume_repository(
     async def turn(folder: FolderContext, erased: ErasureFilter) -> TurnResult:
         return await LaterTurn(folder, erased, before).run(priority, last=last)
 
-    result = await _locked(workspace, home, remaining.repository, turn)
+    async with _turn_in_process(workspace, remaining.repository):
+        result = await take_turn(workspace, home, remaining.repository, turn)
     is_over = last or result.remaining is None
     workspace.progress.report(remaining.repository.full_name, DONE if is_over else LATER)
     if result.entry.outcome not in (Outcome.FAILED, Outcome.LOCKED):
@@ -77,7 +84,15 @@ async def resume_repository(
     return TurnResult(entry)
 
 
-async def _locked(
+def _turn_in_process(
+    workspace: WorkspaceContext, repository: Repository
+) -> AbstractAsyncContextManager[None]:
+    """The turn among the visits of this process: scheduled ones, and those that hooks caused."""
+    announcements = workspace.run.request.announcements
+    return nullcontext() if announcements is None else announcements.turn(repository.uuid)
+
+
+async def take_turn(
     workspace: WorkspaceContext,
     home: WorkspaceWriter,
     repository: Repository,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
-from mirror.model import Part, Problem, Repository, RunEntry
+from mirror.model import JsonObject, Part, Problem, Repository, RunEntry
 
 _log = get_logger("backup")
 
@@ -42,7 +42,8 @@ class Remaining:
 class RunResults:
     """The results of a run, by kind and uuid. `pending` are the repositories that had no turn yet, by uuid;
     `seen` the full names of all that were listed, selected or not; `brakes` the folders of workspaces that
-    have a brake. `is_incomplete`: some workspace could not be listed."""
+    have a brake; `hooks` what the run says of the hooks of each workspace, by uuid. `is_incomplete`: some
+    workspace could not be listed."""
 
     identifier: str
     started: datetime
@@ -52,6 +53,7 @@ class RunResults:
     remaining: dict[str, TurnResult] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     brakes: list[str] = field(default_factory=list)
+    hooks: dict[str, JsonObject] = field(default_factory=dict)
     requests: int = 0
     is_incomplete: bool = False
 

@@ -39,7 +39,7 @@ def stored_repositories(
     workspaces = store.workspaces(on_damage=ignore_damage)
     for home in stored_workspaces(store, config, named):
         held = [
-            _repository(one)
+            repository_of(one)
             for one in folders
             if one.missing is None and current_workspace(one, workspaces) == home
         ]
@@ -62,6 +62,6 @@ def missing_in_broken_list(
     ]
 
 
-def _repository(folder: RepositoryFolder) -> Repository:
+def repository_of(folder: RepositoryFolder) -> Repository:
     """A repository as its folder names it, without the profile: that may be out of date."""
     return Repository(folder.uuid, folder.workspace_slug, folder.slug, project_of(folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mirror import __version__
+from mirror.backup.announcements import RepositoryVisit
 from mirror.backup.api_refused import merge_refusals, refused_parts, without_api
 from mirror.backup.brake import FolderJudge
 from mirror.backup.context import FolderContext, WorkspaceContext
@@ -28,6 +29,7 @@ from mirror.errors import CredentialRefused, TryLater
 from mirror.git.mirrors.fetch import FetchResult
 from mirror.model import Outcome, Part, Repository
 from mirror.store.reading.reader import ErasureFilter
+from mirror.store.reading.run_history import GOOD
 from mirror.store.writing.writer import RepositoryWriter, SnapshotResult, WorkspaceWriter
 
 # The order in which details are asked for.
@@ -102,24 +104,65 @@ class FirstTurn(_Turn):
     Only what there is may wait for requests here: the other repositories want their turn.
     """
 
+    is_scheduled = True
+
     def __init__(self, folder: FolderContext, erased: ErasureFilter) -> None:
         super().__init__(folder, erased, until=folder.workspace.clock.monotonic())
+        self.began = self.workspace.clock.monotonic()
         self.unread: dict[str, Part] = {}
         self.is_filled = False
+        self.is_polled = False
 
     async def run(self) -> TurnResult:
         """Take the turn. Raises what concerns more than one part."""
+        code = await self.read()
+        has_code = code.fetched is not None
+        outcome = await self.fetch_lfs(code)
+        wiki = await self.backup_wiki(has_code=has_code)
+        result = await self._finish(_Git(code, outcome, wiki))
+        self._note_visit(code)
+        return result
+
+    async def read(self) -> Code:
+        """Read what there is, then the code, so that every head that the documents name can be pinned."""
+        await self.poll(everything=polls(self.workspace, self.context))
+        return await self.fetch_code()
+
+    async def poll(self, *, everything: bool) -> None:
+        """Ask the API what there is, and for details, as far as requests are left. Unless `everything`, for
+        what an earlier turn left only."""
         context, unread = self.context, self.unread
         with without_api(context, self.wanted, unread):
-            unread.update(await collecting.list_changes(context, self.wanted))
+            unread.update(await collecting.list_changes(context, self.wanted, everything=everything))
+            self.is_polled = everything and not context.failures.retryable.intersection(unread)
             self.is_filled = has_requests_left(self.workspace, context, self.wanted)
             if self.is_filled:
                 await self._fetch_children()
-        code = await self._fetch_code()
+
+    async def fetch_lfs(self, code: Code) -> LfsOutcome:
+        """Fetch the LFS objects that the code reaches."""
         has_code = code.fetched is not None
-        outcome = await fetch_lfs(self.folder, context, code.error, has_code=has_code)
-        wiki = await backup_wiki(self.folder, context, self.erased, has_code=has_code)
-        git = _Git(code, outcome, wiki)
+        return await fetch_lfs(self.folder, self.context, code.error, has_code=has_code)
+
+    async def backup_wiki(self, *, has_code: bool) -> Wiki:
+        """Back up the wiki."""
+        return await backup_wiki(self.folder, self.context, self.erased, has_code=has_code)
+
+    def _note_visit(self, code: Code) -> None:
+        """Tell the announcements what this turn found, if it could see it."""
+        announcements = self.workspace.run.request.announcements
+        if announcements is None or code.fetched is None:
+            return
+        visit = RepositoryVisit(
+            self.folder.repository.uuid, self.workspace.uuid, self.began, self.is_polled,
+            has_new_refs=bool(code.fetched.changes), has_moved=self.context.moved > 0,
+            is_scheduled=self.is_scheduled,
+        )  # fmt: skip
+        announcements.note_visit(visit)
+
+    async def _finish(self, git: _Git) -> TurnResult:
+        """The snapshot, and the result of the turn."""
+        context, unread, code = self.context, self.unread, git.code
         pinned = None if code.pins is None else frozenset(code.pins)
         counted = {**git.parts, "code": heads.with_head_counts(context.state, code.part, pinned)}
         parts = {**counted, **collecting.parts(context, self.wanted, unread)}
@@ -131,7 +174,7 @@ class FirstTurn(_Turn):
         for priority in PRIORITIES:
             await collecting.fetch_children(self.context, self.wanted, priority)
 
-    async def _fetch_code(self) -> Code:
+    async def fetch_code(self) -> Code:
         """The code, the heads of pull requests from wherever they are, and the details that are due then."""
         context, wanted, state = self.context, self.wanted, self.context.state
         walked = commits.walked_tips(state) if wanted.every_commit else None
@@ -251,6 +294,18 @@ class LaterTurn(_Turn):
         if before.outcome is Outcome.SAVED and entry.outcome is Outcome.CONFIRMED:
             entry = replace(entry, outcome=Outcome.SAVED)
         return TurnResult(replace(entry, seconds=before.seconds))
+
+
+def polls(workspace: WorkspaceContext, context: Context) -> bool:
+    """Whether the API is asked what changed in a repository: in a poll, where a hook announced it, and where
+    it was not asked to the end before."""
+    announcements, uuid = workspace.run.request.announcements, context.repository.uuid
+    if announcements is None or workspace.is_poll or workspace.full or announcements.is_waiting(uuid):
+        return True
+    if not collecting.are_listed(context.state, wanted_parts(workspace.config)):
+        return True
+    past = workspace.run.history.find("repository", uuid)
+    return past is None or past.outcome not in GOOD
 
 
 def has_requests_left(workspace: WorkspaceContext, context: Context, wanted: Wanted) -> bool:

@@ -260,14 +260,20 @@ def _begin(
 ) -> Visit:
     """Begin the visit of a workspace, and mark its backup as unfinished."""
     mark = UnfinishedMark.begin(home.path, run.results.identifier)
-    holds_losses = mark.was_unfinished or _is_tripped(home)
-    workspace = WorkspaceContext(run, client, config, holds_losses)
-    visit = Visit(workspace, home, held, found, mark, is_reached)
+    holds_losses = mark.was_unfinished or is_tripped(home)
+    uuid, announcements = home.folder.uuid, run.request.announcements
+    workspace = WorkspaceContext(
+        run, uuid, client, config, holds_losses,
+        is_poll=announcements is None or announcements.is_poll_due(uuid),
+        lost_since=None if announcements is None else run.last_ended(config),
+    )  # fmt: skip
+    visit = Visit(workspace, home, held, found, mark, run.request.clock.monotonic(), is_reached)
     run.visits.append(visit)
     return visit
 
 
-def _is_tripped(home: WorkspaceWriter) -> bool:
+def is_tripped(home: WorkspaceWriter) -> bool:
+    """Whether the mass-loss brake of a workspace is tripped, as far as it can be read."""
     try:
         return bool(home.folder.brake().losses)
     except StoreDamaged:

@@ -132,7 +132,7 @@ class Context:
 
     Cursors in `state` move as documents are put; `save` keeps them, and is called only after a checkpoint
     that covers them. `until` (monotonic) is when a wait for the rate limit must end, except for requests
-    of priority FIRST.
+    of priority FIRST. `moved` counts the pull requests and issues that were listed as new or updated.
     """
 
     run: WorkspaceRun
@@ -142,6 +142,7 @@ class Context:
     save: Callable[[JsonObject], None]
     until: float | None = None
     failures: Failures = field(default_factory=Failures)
+    moved: int = 0
     _changed: int = 0
     _last_checkpoint: float = 0.0
     # When the repository itself was last asked for, and whether it answered.

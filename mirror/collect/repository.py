@@ -27,7 +27,7 @@ from mirror.collect.kinds.issues import ISSUES
 from mirror.collect.kinds.numbered import SWEEP_EVERY
 from mirror.collect.kinds.pull_requests import PULL_REQUESTS, lacking_in_git
 from mirror.collect.outcomes import part_after
-from mirror.collect.state import AbsentPart
+from mirror.collect.state import AbsentPart, State
 from mirror.errors import CredentialRefused, MirrorError, TryLater
 from mirror.logs import get_logger
 from mirror.model import Part, PartState
@@ -62,12 +62,26 @@ class Wanted:
 # -- what there is
 
 
-async def list_changes(context: Context, wanted: Wanted) -> dict[str, Part]:
+def are_listed(state: State, wanted: Wanted) -> bool:
+    """Whether earlier turns have read the list of each wanted part to its end, or found that there is
+    none."""
+    known = {
+        "pull_requests": state.pull_requests.cursor is not None,
+        "issues": state.issues.cursor is not None or state.issues.absent is not None,
+        "pipelines": state.pipelines.done_to is not None or state.pipelines.off is not None,
+    }
+    return all(known[name] and state.listed(name).walk is None for name in _LISTED if getattr(wanted, name))
+
+
+async def list_changes(context: Context, wanted: Wanted, *, everything: bool = True) -> dict[str, Part]:
     """Bring what there is of the repository up to date, from lists alone; returns the parts that could not
-    be read.
+    be read. Unless `everything`, only the profile is, where a list of the workspace gave it: no request is
+    made.
 
     Raises CredentialRefused where the credential as a whole is refused.
     """
+    if not everything and not context.repository.profile:
+        return {}
     steps: list[tuple[bool, tuple[str, ...], Callable[[], Awaitable[None]]]] = [
         (True, ("profile",), lambda: _update_profile(context)),
         (wanted.pull_requests, ("pull_requests",), lambda: _list_pull_requests(context)),
@@ -79,7 +93,7 @@ async def list_changes(context: Context, wanted: Wanted) -> dict[str, Part]:
         ),
     ]
     unread: dict[str, Part] = {}
-    for is_wanted, names, update in steps:
+    for is_wanted, names, update in steps if everything else steps[:1]:
         if is_wanted:
             unread |= await _attempt(context, names, update)
     return unread

@@ -41,8 +41,10 @@ WINGS = {
         {"failures", "marks", "state"}, {"put_back", "ranges", "times"},
     ),
     "backup": (
-        {"backup"}, {"visits", "conclusion"}, {"workspace", "repository", "stored"}, {"turn", "absence"},
-        {"entries", "git", "api_refused"}, {"brake", "failures"}, {"context"}, {"results"},
+        {"backup", "announced"}, {"conclusion", "session"}, {"visits"},
+        {"workspace", "repository", "stored", "announced_turn"}, {"turn", "absence"},
+        {"entries", "git", "api_refused"}, {"brake", "failures"}, {"context", "gathered"},
+        {"results", "announcements"},
     ),
     "restore": (
         {"into", "into_forgejo"}, {"session"}, {"carry", "restore", "secrets"},

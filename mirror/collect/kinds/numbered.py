@@ -136,6 +136,7 @@ def _keep_listed(context: Context, kind: Kind, number: int, listed: JsonObject, 
         return
     numbers = state.numbers
     change = change_of(kind, number, context.document(path), listed, sweep=sweep)
+    context.moved += change.moved
     marks = Marks.of(change.old)
     marks.remove(kind.key)
     stale = kind.stale_children(change.old.get(kind.key), change.thing)

@@ -144,11 +144,22 @@ class Brake:
         second = since.replace(microsecond=0)  # stored times have no microseconds
         return sum(1 for one in self.lost_of(what) if hold or one.at >= second)
 
-    def seen(self, count: Count, rules: Rules, *, name: str, now: datetime, hold: bool) -> Brake:
-        """The brake of a repository after a run that counted one kind of item reliably.
+    def seen(
+        self,
+        count: Count,
+        rules: Rules,
+        *,
+        name: str,
+        now: datetime,
+        hold: bool,
+        since: datetime | None = None,
+    ) -> Brake:
+        """The brake of a repository after a visit that counted one kind of item reliably.
 
-        With `hold` a smaller count is not accepted after a week, because the sum over the workspace tripped
-        its brake or was not judged. A repository that lost all its refs trips it whatever the rules.
+        What was lost from `since` on counts as lost now: hooks spread over many visits what a single run
+        would see at once. With `hold` a smaller count is not accepted after a week, because the sum over the
+        workspace tripped its brake or was not judged. A repository that lost all its refs trips it whatever
+        the rules.
         """
         what = count.what
         accepted = self.accepted.get(what)
@@ -170,12 +181,15 @@ class Brake:
             return brake if lost else brake.released(frozenset({what}), by=None, now=now)
         if not hold:
             lost = {key: one for key, one in lost.items() if now - one.at < ACCEPTED_AFTER}
-        loss = _loss_in(count, accepted.count, len(lost), rules, name, now)
+        at_once = count.lost.keys() | {
+            key for key, one in lost.items() if since is not None and one.at >= since.replace(microsecond=0)
+        }
+        loss = _loss_in(count, accepted.count, len(lost), len(at_once), rules, name, now)
         if loss is not None:
             return brake.trip(loss)._with(what, accepted, lost.values())
         if count.now >= accepted.count and not hold:
             # What vanished in this run counts in the sum over the workspace, whatever was added here.
-            lost = {key: one for key, one in lost.items() if key in count.lost}
+            lost = {key: one for key, one in lost.items() if key in at_once}
         # What was added in the same run counts from the next run on.
         level = count.now if not lost else accepted.count
         if not hold:
@@ -251,15 +265,16 @@ class Brake:
 
 
 def _loss_in(
-    count: Count, accepted: int, missing: int, rules: Rules, name: str, now: datetime
+    count: Count, accepted: int, missing: int, at_once: int, rules: Rules, name: str, now: datetime
 ) -> Loss | None:
-    """The loss in `count`, or None; of `accepted` items `missing` are missing."""
+    """The loss in `count`, or None; of `accepted` items `missing` are missing, `at_once` of them since the
+    last run."""
     fallen = min(accepted - count.now, missing)
     is_emptied = count.what == REFS and count.now == 0 and count.was > 0
     if is_emptied or rules.are_exceeded(fallen, accepted):
         return Loss(count.what, name, max(accepted, count.was), count.now, now)
-    if rules.are_exceeded_at_once(len(count.lost), count.was):
-        return Loss(count.what, name, count.was, count.now, now, replaced=len(count.lost))
+    if rules.are_exceeded_at_once(at_once, count.was):
+        return Loss(count.what, name, count.was, count.now, now, replaced=at_once)
     return None
 
 

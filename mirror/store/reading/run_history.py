@@ -245,7 +245,9 @@ class RunHistory:
     uninterrupted one began, `good` when the last one that exited with 0 ended. `last_good` is when the last
     backup of everything did. `lists` are those of the last runs of each kind, the newest first. `tip` is the
     newest record, `checkpoint` the last checkpoint, `records_from` the number of the oldest record that was
-    not removed.
+    not removed. `hooks` is what the last backup that says so says of the hooks of each workspace, by uuid.
+
+    A record of repositories that hooks announced (the fact `announced`) counts in `folders` only.
     """
 
     folders: dict[Key, FolderHistory] = field(default_factory=dict)
@@ -258,6 +260,7 @@ class RunHistory:
     tip: RunRecord | None = None
     checkpoint: RunRecord | None = None
     records_from: int = 1
+    hooks: dict[str, JsonObject] = field(default_factory=dict)
 
     def find(self, kind: str, uuid: str) -> FolderHistory | None:
         """The history of one repository or workspace, or None."""
@@ -279,6 +282,7 @@ class RunHistory:
             "last_good": self.last_good,
             "lists": self.lists,
             "records_from": self.records_from,
+            **({"hooks": self.hooks} if self.hooks else {}),
         }
 
 
@@ -314,10 +318,12 @@ class _HistoryReader:
         """Add an older record."""
         history = self.history
         history.tip = history.tip or run
-        history.last.setdefault(run.kind, summary(run))
         facts = run.data.get("facts", {})
-        if not facts.get("dry_run") and (not facts.get("selectors") or "only" in facts):
-            self._add_job(run, Scope.of_facts(facts))
+        if not run.is_announced:
+            history.last.setdefault(run.kind, summary(run))
+            if not facts.get("dry_run") and (not facts.get("selectors") or "only" in facts):
+                self._add_job(run, Scope.of_facts(facts))
+        history.hooks = {**facts.get("hooks", {}), **history.hooks}
         history.records_from = max(history.records_from, int(facts.get("records_from", 1)))
         try:
             self._add_entries(run)
@@ -423,6 +429,7 @@ class _HistoryReader:
             for kind in history.lists.keys() | data["lists"].keys()
         }
         history.records_from = max(history.records_from, int(data["records_from"]))
+        history.hooks = {**data.get("hooks", {}), **history.hooks}
 
 
 def _without_selectors(last: JsonObject) -> JsonObject:

@@ -74,6 +74,11 @@ class RunRecord:
         return int(self.data["exit_code"])
 
     @property
+    def is_announced(self) -> bool:
+        """Whether it is a record of repositories that hooks announced, and not a run of everything."""
+        return bool(self.data.get("facts", {}).get("announced"))
+
+    @property
     def is_chained(self) -> bool:
         """Whether the record has a number and the id of the previous one."""
         return self.number > 0

@@ -152,6 +152,11 @@ def _entries(root: Path, run: Run, history: RunHistory) -> JsonObject:
     things: Mapping[Key, JsonObject] = {(one.kind, one.uuid): _state(one) for one in run.entries}
     if not things:
         return {"looked_at": None, "entries": []}
+    if run.facts.get("announced"):
+        # A few repositories, others each time: no list is shared.
+        names = ({"full_name": one.full_name, "folder": one.folder} for one in run.entries)
+        recorded = [_recorded(one) | name for one, name in zip(run.entries, names, strict=True)]
+        return {"looked_at": None, "entries": recorded}
     digest, listed = _list_for(root, things, history.lists.get(run.kind, ()))
     if digest is None:
         content = {"schema": 1, "things": [things[key] for key in sorted(things)]}
