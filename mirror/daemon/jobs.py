@@ -7,23 +7,29 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mirror import backup, prune, verify
+from mirror.backup.announcements import Announcements
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
 from mirror.model import Clock, Progress, Run, Scope, Selector
 from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
 
+# How long prune waits, in seconds, for a visit that a hook caused.
+VISIT_SECONDS = 600.0
+
 Kind = Literal["backup", "verify", "prune", "drill"]
 
 
 @dataclass
 class Means:
-    """What jobs work with. `config` is the configuration in force; a reload replaces it."""
+    """What jobs work with. `config` is the configuration in force; a reload replaces it. `announcements` are
+    those of hooks, where the configuration has any."""
 
     config: Config
     clock: Clock
     environment: Mapping[str, str]
     budget: Budget
+    announcements: Announcements | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class KindOfJob:
 async def _backup(means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
     return await backup.run(
         config, scope=scope, clock=means.clock, environment=means.environment, budget=means.budget,
-        progress=progress,
+        progress=progress, announcements=means.announcements,
     )  # fmt: skip
 
 
@@ -61,8 +67,15 @@ async def _verify(means: Means, config: Config, scope: Scope, progress: Progress
 
 
 async def _prune(means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
+    # A visit that a hook caused holds the lock of its folder for moments.
+    wait = 0.0 if means.announcements is None else VISIT_SECONDS
     return await prune.prune(
-        config, scope=scope, clock=means.clock, environment=means.environment, progress=progress
+        config,
+        scope=scope,
+        clock=means.clock,
+        environment=means.environment,
+        lock_wait=wait,
+        progress=progress,
     )
 
 

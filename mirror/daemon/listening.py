@@ -11,13 +11,13 @@ from mirror.daemon.state import State
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock
-from mirror.model.live import Live
+from mirror.model.live import HookEvents, Live
 
 # Makes the listeners that a configuration asks for. Entering it opens them: where one cannot be opened it
 # raises a MirrorError that names address and key. They serve until it is left. Where a listener fails
 # meanwhile, the body must end with that error, as the body of an `asyncio.TaskGroup` does.
-# The third argument takes the uuid of a repository of which a hook says that it changed.
-Listeners = Callable[[Config, Live, Callable[[str], None]], AbstractAsyncContextManager[None]]
+# The third argument takes what the hooks' door receives.
+Listeners = Callable[[Config, Live, HookEvents], AbstractAsyncContextManager[None]]
 
 # How long, in seconds, a failed listener stays closed: doubled each time, up to the last.
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0
@@ -40,11 +40,11 @@ class Listening:
         self,
         listeners: Listeners,
         live: Live,
-        announce: Callable[[str], None],
+        hooks: HookEvents,
         state: State,
         clock: Clock,
     ) -> None:
-        self._listeners, self._live, self._announce = listeners, live, announce
+        self._listeners, self._live, self._hooks = listeners, live, hooks
         self._state, self._clock = state, clock
         self._config: Config | None = None
         self._leave = asyncio.Event()
@@ -101,7 +101,7 @@ class Listening:
             retry = min(2 * retry, RETRY_LAST)
 
     async def _serve(self, config: Config, opened: asyncio.Future[None], leave: asyncio.Event) -> None:
-        async with self._listeners(config, self._live, self._announce):
+        async with self._listeners(config, self._live, self._hooks):
             if not opened.done():
                 opened.set_result(None)
             self._state.trouble = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from mirror.daemon.hooks import Hooks
 from mirror.daemon.jobs import Means
 from mirror.daemon.overdue import overdue_report
 from mirror.daemon.state import State
@@ -16,8 +17,8 @@ from mirror.model.live import BudgetLeft, HooksState, NextJob, Picture, RunningJ
 class ServiceLive:
     """Reads the service's own state; never the store."""
 
-    def __init__(self, means: Means, state: State, timetable: Timetable) -> None:
-        self._means, self._state, self._timetable = means, state, timetable
+    def __init__(self, means: Means, state: State, timetable: Timetable, hooks: Hooks) -> None:
+        self._means, self._state, self._timetable, self._hooks = means, state, timetable, hooks
 
     def since(self) -> datetime:
         """When the service started."""
@@ -47,7 +48,7 @@ class ServiceLive:
 
     def hooks(self) -> HooksState | None:
         """What hooks did; None where there are none."""
-        return None
+        return None if self._means.config.hooks is None else self._hooks.state()
 
     def not_ready(self) -> Sequence[str]:
         """Why the service is not ready; empty where it is."""

@@ -15,6 +15,7 @@ from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
 from mirror.connect.notices import Notices
 from mirror.daemon.expiry import warn_of_expiry
+from mirror.daemon.hooks import Hooks
 from mirror.daemon.jobs import Means
 from mirror.daemon.listening import Listeners, Listening, no_listeners
 from mirror.daemon.live import ServiceLive
@@ -78,8 +79,10 @@ class _Service:
         )
         self.runner = Runner(self.means, self.state, self.notices, self._changed)
         self._timetable = Timetable(config, self.runner.due, self.look)
-        live = ServiceLive(self.means, self.state, self._timetable)
-        self._listening = Listening(listeners, live, _announce, self.state, clock)
+        self._hooks = Hooks(config, clock=clock, environment=environment, budget=budget)
+        self.means.announcements = self._hooks.announcements
+        live = ServiceLive(self.means, self.state, self._timetable, self._hooks)
+        self._listening = Listening(listeners, live, self._hooks, self.state, clock)
         self._notifier = Notifier(environment)
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -140,7 +143,9 @@ class _Service:
         """Stop what runs, and wait until it has written its records."""
         self._notifier.send(STOPPING=1, STATUS="stopping", EXTEND_TIMEOUT_USEC=int(STOP_SECONDS * 1e6))
         self._timetable.pause()
+        stopping = asyncio.ensure_future(self._hooks.stop())
         await self.runner.stop(STOP_SECONDS)
+        await asyncio.wait({stopping}, timeout=STOP_SECONDS)
         await self._listening.close()
         await self.notices.finish(NOTICES_STOP_SECONDS)
         self._timetable.shutdown()
@@ -205,6 +210,8 @@ class _Service:
         unreachable = await self._check(config)
         await self._listening.reopen(config)
         self.means.config = config
+        await self._hooks.use(config)
+        self.means.announcements = self._hooks.announcements
         self.notices.use(config)
         self._warn_unreachable(unreachable)
         self.means.budget.allow(reserve=config.limits.api_reserve, limit=config.limits.api_limit)
@@ -245,7 +252,3 @@ class _Service:
             while True:
                 self._notifier.send(WATCHDOG=1)
                 await asyncio.sleep(seconds)
-
-
-def _announce(uuid: str) -> None:
-    """Ignore that the repository of this uuid changed: the schedule finds it."""

@@ -13,7 +13,7 @@ from mirror.config import Config, load_text
 from mirror.daemon.listening import Listening
 from mirror.daemon.service import _Service
 from mirror.errors import UsageError
-from mirror.model.live import Live
+from mirror.model.live import HookEvents, Live
 from tests.clock import FakeClock
 
 BASE = "store: s\ncredential: {kind: workspace_access_token, token: {env: T}}\nschedule: {backup: every 4h}\n"
@@ -33,14 +33,12 @@ class Opened:
         self.live: Live | None = None
 
     @asynccontextmanager
-    async def __call__(
-        self, config: Config, live: Live, announce: Callable[[str], None]
-    ) -> AsyncIterator[None]:
+    async def __call__(self, config: Config, live: Live, hooks: HookEvents) -> AsyncIterator[None]:
         name = config.store.name
         if name in self.refused:
             raise UsageError(f"web.listen: cannot listen for {name}")
         self.live = live
-        announce("{never raises}")
+        hooks.announce(None, b"never raises")
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(self._serve())
             self.log.append(f"opened {name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from mirror.cli.context import Context
 
 if TYPE_CHECKING:
     from mirror.config import Config
-    from mirror.model.live import Live
+    from mirror.model.live import HookEvents, Live
 
 
 async def run_daemon(context: Context) -> int:
@@ -24,7 +24,7 @@ async def run_daemon(context: Context) -> int:
     become_owner(loaded.store, "daemon", needed=needed)
 
     @asynccontextmanager
-    async def listeners(config: Config, live: Live, _: Callable[[str], None]) -> AsyncIterator[None]:
+    async def listeners(config: Config, live: Live, hooks: HookEvents) -> AsyncIterator[None]:
         """What the service listens with, as `config` says."""
         async with AsyncExitStack() as opened:
             if config.web is not None and config.web.listen is not None:
@@ -35,6 +35,14 @@ async def run_daemon(context: Context) -> int:
                     environment=context.environment, live=live,
                 )  # fmt: skip
                 await opened.enter_async_context(page)
+            if config.hooks is not None:
+                from mirror.web import open_hooks_door
+
+                door = open_hooks_door(
+                    config.hooks, hooks, store=config.store, clock=context.clock,
+                    environment=context.environment,
+                )  # fmt: skip
+                await opened.enter_async_context(door)
             yield
 
     return await daemon.serve(
