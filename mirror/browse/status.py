@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mirror.browse.folder_facts import FolderFacts
 from mirror.errors import TryLater
 from mirror.model import JsonObject, Part, Selector, Snapshot, time_from_text, time_text
 from mirror.store.reading.folders import AnyFolder
@@ -138,8 +137,12 @@ def summed(several: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
     ]
 
 
-def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
-    """The status of the repositories that `selectors` match, or of all. Raises NoStore and UsageError."""
+def status(path: Path, selectors: Sequence[Selector] = (), facts: FolderFacts | None = None) -> Status:
+    """The status of the repositories that `selectors` match, or of all. Raises NoStore and UsageError.
+
+    `facts` reads the folders, and may remember them.
+    """
+    facts = facts or FolderFacts()
     damage: list[str] = []
 
     def note(one: StoreDamaged) -> None:
@@ -147,7 +150,7 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
 
     with Store.open(path) as store:
         history = store.history(note)
-        rows = tuple(_repository(one, history, damage) for one in store.repositories(selectors, note))
+        rows = tuple(_repository(one, history, damage, facts) for one in store.repositories(selectors, note))
         return Status(
             store=str(store.path),
             repositories=rows,
@@ -157,7 +160,8 @@ def status(path: Path, selectors: Sequence[Selector] = ()) -> Status:
             last_prune=history.last.get("prune"),
             last_drill=history.last.get("drill"),
             workspaces=tuple(
-                _workspace(one, history, selectors, damage) for one in store.workspaces(selectors, note)
+                _workspace(one, history, selectors, damage, facts)
+                for one in store.workspaces(selectors, note)
             ),
             losses=_losses([*store.workspaces((), note), *store.repositories((), note)], note),
             damage=tuple(dict.fromkeys(damage)),
@@ -176,11 +180,15 @@ def _losses(folders: Sequence[AnyFolder], note: Callable[[StoreDamaged], None]) 
 
 
 def _workspace(
-    folder: WorkspaceFolder, history: RunHistory, selectors: Sequence[Selector], damage: list[str]
+    folder: WorkspaceFolder,
+    history: RunHistory,
+    selectors: Sequence[Selector],
+    damage: list[str],
+    facts: FolderFacts,
 ) -> WorkspaceStatus:
     taken = Overview(None, None, 0)
     try:
-        taken = folder.metadata.overview(lambda one: damage.append(f"{one.file}: {one.problem}"))
+        taken = facts.overview(folder, lambda one: damage.append(f"{one.file}: {one.problem}"))
     except (StoreDamaged, OSError) as error:
         damage.append(f"{folder.metadata.file}: {error}")
     last = taken.latest
@@ -198,18 +206,20 @@ def _workspace(
     )
 
 
-def _repository(folder: RepositoryFolder, history: RunHistory, damage: list[str]) -> RepositoryStatus:
+def _repository(
+    folder: RepositoryFolder, history: RunHistory, damage: list[str], facts: FolderFacts
+) -> RepositoryStatus:
     known = history.find("repository", folder.uuid)
     entry = known.entry if known is not None else None
     taken = Overview(None, None, 0)
     try:
-        taken = folder.metadata.overview(lambda one: damage.append(f"{one.file}: {one.problem}"))
+        taken = facts.overview(folder, lambda one: damage.append(f"{one.file}: {one.problem}"))
     except (StoreDamaged, OSError) as error:
         damage.append(f"{folder.metadata.file}: {error}")
     last = taken.latest
     parts = last.parts if last is not None else {}
     changes = entry.get("ref_changes", []) if entry is not None else []
-    size, written = _size(folder.root / folder.place)
+    usage = facts.usage(folder)
     return RepositoryStatus(
         name=folder.full_name,
         folder=folder.folder,
@@ -218,8 +228,8 @@ def _repository(folder: RepositoryFolder, history: RunHistory, damage: list[str]
         last_complete=taken.complete,
         last_confirmed=known.confirmed if known is not None else None,
         snapshots=taken.count,
-        bytes=size,
-        written=written,
+        bytes=usage.bytes,
+        written=usage.written,
         missing={name: str(part.summary) for name, part in parts.items() if not part.is_settled},
         out_of_reach=out_of_reach(parts),
         problems=_problems(entry) if entry is not None else (),
@@ -268,14 +278,3 @@ def _problems(entry: JsonObject) -> tuple[str, ...]:
     upkeep = entry.get("facts", {}).get("upkeep", {})
     found += [f"upkeep of {name}: {one['problem']}" for name, one in upkeep.items() if "problem" in one]
     return tuple(found)
-
-
-def _size(folder: Path) -> tuple[int, datetime | None]:
-    """The bytes of all files below a folder, and when the newest was written."""
-    total, newest = 0, 0.0
-    for base, _folders, files in os.walk(folder):
-        for name in files:
-            with contextlib.suppress(OSError):  # a writer may remove it
-                found = os.lstat(f"{base}/{name}")
-                total, newest = total + found.st_size, max(newest, found.st_mtime)
-    return total, datetime.fromtimestamp(newest, UTC) if newest else None

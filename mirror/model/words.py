@@ -40,6 +40,20 @@ _MEANINGS = {
 }
 
 
+_RESULTS = {
+    0: "well",
+    2: "not configured",
+    3: "incomplete",
+    4: "damage found",
+    5: "much lost upstream",
+    10: "no store",
+    11: "locked",
+    12: "credential refused",
+    75: "to be tried again",
+    130: "stopped",
+}
+
+
 def label(name: str) -> str:
     """`pull_requests` → pull requests; any other text is returned unchanged."""
     if not _NAME.fullmatch(name):
@@ -72,6 +86,11 @@ def state_label(state: str) -> str:
 def meaning_of(code: int) -> str:
     """The meaning of an exit code in a few words."""
     return _MEANINGS.get(code, "something failed")
+
+
+def result_of(code: int) -> str:
+    """How a run ended, by its exit code, in a word or two."""
+    return _RESULTS.get(code, "failed")
 
 
 def size(count: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from mirror.browse.watch import Watch
 from mirror.config import Config
 from mirror.model import Clock
 from mirror.model.live import Live
@@ -31,6 +32,6 @@ def make_app(
         ],
         exception_handlers=errors.HANDLERS,
     )
-    page = Page(store, clock, access, config, live)
+    page = Page(store, clock, access, Watch(store), config, live)
     app.state.page, app.state.figures = page, figures_for(page)
     return app

@@ -23,6 +23,7 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _FILES: Mapping[str, tuple[Path, ...]] = {
     "style.css": (TEMPLATES / "style.css", FOLDER / "page.css", FOLDER / "repository.css"),
     "icon.svg": (FOLDER / "icon.svg",),
+    "live.js": (FOLDER / "live.js",),
 }
 
 

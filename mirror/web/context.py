@@ -7,6 +7,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from mirror.browse.watch import Watch
 from mirror.config import Config
 from mirror.model import Clock
 from mirror.model.live import Live
@@ -23,6 +24,7 @@ class Page:
     store: Path
     clock: Clock
     access: Access
+    watch: Watch
     config: Config | None = None
     live: Live | None = None
 

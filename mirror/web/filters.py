@@ -1,25 +1,34 @@
-"""How templates show values: times, sizes, counts."""
+"""How templates show values: times, sizes, counts, states."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
 
-from mirror.model import words
-from mirror.model.words import age, label, size
+from mirror.browse import Concern, RepositoryStatus
+from mirror.model import JsonObject, time_from_text, words
+from mirror.model.words import age, label, result_of, size, state_label
+from mirror.web.context import Page
 
 # The kinds of documents that a page shows together.
 _PAGES = frozenset({"settings", "deployments", "environments", "downloads", "projects", "snippets"})
+# Commands that need a configuration.
+_CONFIGURED = ("backup", "doctor")
+_TONES = {
+    "saved": "good", "confirmed": "good", "pruned": "good", "kept": "good", "accepted": "good",
+    "erased": "none", "excluded": "none", "gone": "none", "failed": "bad",
+}  # fmt: skip
 
 
 def moment(when: datetime | None) -> Markup:
-    """A time in UTC; a dash where there is none."""
+    """A time in UTC."""
     if when is None:
-        return Markup('<span class="none">never</span>')
+        return Markup('<span class="quiet">never</span>')
     return Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}">{} {:%b %Y, %H:%M}</time>').format(
         when, when.day, when
     )
@@ -68,8 +77,67 @@ def heading(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def ended(run: JsonObject | None, now: datetime) -> Markup:
+    """How long ago a run ended, by its summary."""
+    if run is None:
+        return Markup('<span class="quiet">never</span>')
+    when = time_from_text(run["ended"])
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        run["ended"], when.strftime("%Y-%m-%d %H:%M"), relative(when, now)
+    )
+
+
+def outcome(run: JsonObject | None) -> str:
+    """How a run ended, by its summary."""
+    if run is None:
+        return ""
+    selectors = run.get("selectors", [])
+    of = f"of {', '.join(selectors)} only: " if selectors else ""
+    return of + result_of(int(run["exit_code"]))
+
+
+def outcome_tone(name: str) -> str:
+    """What the colour of an outcome means."""
+    return _TONES.get(name, "warn")
+
+
+def repository_tone(one: RepositoryStatus, urgency: Mapping[str, int]) -> str:
+    """What the colour of a repository means."""
+    if one.is_settled:
+        return "none"
+    found = urgency.get(one.name)
+    return "good" if found is None else "bad" if found < 5 else "warn"
+
+
+def commands(several: Sequence[Concern], page: Page) -> str:
+    """What to type next: the first command that works with this store."""
+    for one in several:
+        if not one.command or (page.config is None and one.command.split()[0] in _CONFIGURED):
+            continue
+        return f"mirror {one.command}" + (f" --store {page.store}" if page.config is None else "")
+    return ""
+
+
+def seconds(number: float) -> str:
+    """A length of time in words."""
+    return age(timedelta(seconds=number))
+
+
+def address(name: str) -> str:
+    """The address of the page of a repository or workspace."""
+    return f"/{'repositories' if '/' in name else 'workspaces'}/{quote(name)}"
+
+
+def runs_address(kind: str) -> Callable[[int], str]:
+    """The addresses of the pages of a list of runs."""
+    return lambda page: "/runs?" + urlencode({**({"kind": kind} if kind else {}), "page": page})
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "moment": moment, "relative": relative, "age": age, "count": counted, "size": size,
-    "day": day, "name": name, "document_page": document_page,
-    "heading": heading, "label": label, "counted": words.counted,
+    "address": address, "age": age, "commands": commands, "count": counted, "ended": ended, "label": label,
+    "result": result_of, "moment": moment, "outcome": outcome, "outcome_tone": outcome_tone,
+    "relative": relative, "repository_tone": repository_tone, "runs_address": runs_address,
+    "seconds": seconds, "size": size, "state": state_label,
+    "day": day, "name": name, "document_page": document_page, "heading": heading,
+    "counted": words.counted,
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from mirror.web import assets, health, metrics, overview, repository, sign_in
+from mirror.web import assets, health, metrics, overview, repository, runs, sign_in
 
 # Whoever asks, these answer: no route here shows anything of the store, but which job is overdue.
 OPEN: tuple[BaseRoute, ...] = (
@@ -17,4 +17,5 @@ ROUTES: tuple[BaseRoute, ...] = (
     *metrics.ROUTES,
     *overview.ROUTES,
     *repository.ROUTES,
+    *runs.ROUTES,
 )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from starlette.applications import Starlette
 
 from mirror.auth.secrets import Secret
 from mirror.config import address
@@ -29,7 +30,11 @@ def client(
     store: Path, clock: FakeClock, *, rules: Access | None = None, peer: str = "127.0.0.1", **more: Any
 ) -> httpx.AsyncClient:
     """A client of the page over `store`."""
-    app = make_app(store, clock=clock, access=rules or access(clock), **more)
+    return client_of(make_app(store, clock=clock, access=rules or access(clock), **more), peer)
+
+
+def client_of(app: Starlette, peer: str = "127.0.0.1") -> httpx.AsyncClient:
+    """A client of this application, at the address `peer`."""
     transport = httpx.ASGITransport(app, client=(peer, 50000))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9321", headers=_BROWSER)
 

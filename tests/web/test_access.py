@@ -191,7 +191,7 @@ async def test_an_unexpected_error_is_a_page_without_its_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("the inside of the program")
 
-    monkeypatch.setattr("mirror.web.overview.status", broken)
+    monkeypatch.setattr("mirror.browse.watch.Watch.look", broken)
     async with client(store, FakeClock()) as browser:
         found = await browser.get("/")
     assert found.status_code == 500 and "Something went wrong" in found.text

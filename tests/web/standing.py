@@ -1,0 +1,57 @@
+"""A service that stands still, as the page sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from mirror.config import load_text
+from mirror.model.live import Activity, BudgetLeft, HooksState, NextJob, Picture, RunningJob
+from tests.web.large_world import HOSTILE, NOW
+
+CONFIG = load_text(
+    'store: store\nschedule: {backup: "every 1d", verify: "30 3 * * sun", drill: "0 6 1 * *"}\n'
+    "credential: {kind: api_token, email: ann@acme.example, token: {env: TOKEN}, expires: 2026-12-05}\n"
+    "workspaces: [{workspace: acme}]\n",
+    "config.yaml",
+    folder=Path("/etc/mirror"),
+)
+
+
+class LiveForTests:
+    """A backup and a verification run; the drill is overdue."""
+
+    def since(self) -> datetime:
+        """Twelve days ago."""
+        return NOW - timedelta(days=12)
+
+    def running(self) -> Sequence[RunningJob]:
+        """Two jobs, of which one knows how much is left."""
+        doing = Activity(f"acme/{HOSTILE}", "fetching git objects", 1200, 40_000)
+        picture = Picture(
+            (doing, Activity("acme/docs-client-011", "pull requests", 40)), done=131, total=500,
+            objects=18_231, bytes=44_000_000, requests=412, requests_left=588, seconds=180, seconds_left=540,
+        )  # fmt: skip
+        began = NOW - timedelta(minutes=3)
+        return [RunningJob("backup", "acme", began, picture), RunningJob("verify", None, began)]
+
+    def following(self) -> Sequence[NextJob]:
+        """What the schedule says."""
+        return [
+            NextJob("backup", None, NOW + timedelta(hours=2, minutes=30), "every 1d"),
+            NextJob("verify", None, NOW + timedelta(days=5), "30 3 * * sun"),
+            NextJob("drill", None, None, "0 6 1 * *", is_overdue=True),
+        ]
+
+    def budget(self) -> Sequence[BudgetLeft]:
+        """One credential, two groups."""
+        return [BudgetLeft("credential", "api", 412, 1000), BudgetLeft("credential", "git", 2000, 60_000)]
+
+    def hooks(self) -> HooksState | None:
+        """Hooks that prove true."""
+        return HooksState(1203, 4, 700, 2, True, NOW - timedelta(minutes=1))
+
+    def not_ready(self) -> Sequence[str]:
+        """Ready."""
+        return ()
