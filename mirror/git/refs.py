@@ -59,6 +59,12 @@ def pin_name(number: int) -> bytes:
     return PULL_REQUESTS + b"%d/from" % number
 
 
+# A line of packed-refs, with the name of a tag where it is one.
+_TAG_LINE = re.compile(
+    rb"^(?:#.*|\^[0-9a-f]{40}|[0-9a-f]{40} (?:refs/tags/(.+)|refs/(?!tags/).+))$", re.MULTILINE
+)
+
+
 def pins_of(refs: Mapping[bytes, str]) -> dict[int, str]:
     """The pull request heads that `refs` pin, by number."""
     return {
@@ -73,6 +79,19 @@ def pins_in(packed: bytes) -> dict[int, str]:
     first = packed.find(b" " + PULL_REQUESTS)
     found = _PIN.finditer(packed, max(0, first - 40)) if first >= 0 else ()
     return {int(number): value.decode("ascii") for value, number in (one.groups() for one in found)}
+
+
+def packed_tag_names(path: Path) -> frozenset[str] | None:
+    """The names of all tags of the repository at `path`, without `refs/tags/`: quicker than to parse every
+    ref. None where that is not sure: a line is none of packed-refs, or another program made loose refs."""
+    try:
+        data = (path / "packed-refs").read_bytes()
+    except OSError:
+        return None
+    names = _TAG_LINE.findall(data)
+    if len(names) != data.count(b"\n") or not data.endswith(b"\n") or _read_loose(path):
+        return None
+    return frozenset(b"\n".join(filter(None, names)).decode("utf-8", "replace").split("\n"))
 
 
 def name_fault(name: bytes) -> str | None:

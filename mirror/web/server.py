@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mirror.auth.secrets import read_secret
+from mirror.browse.watch import Watch
 from mirror.config import Address, Config, WebConfig
-from mirror.errors import UsageError
+from mirror.errors import MirrorError, UsageError
 from mirror.logs import get_logger
 from mirror.model import Clock
 from mirror.model.live import Live
@@ -121,4 +123,11 @@ async def open_page(
     app = make_app(store, clock=clock, access=access, config=config, live=live)
     async with serving(app, web.listen, key=key) as address:
         _log.info("web.listening", address=address.text)
+        # Reads the store before anybody asks for it. Nobody waits for this thread at the end.
+        threading.Thread(target=_look, args=[app.state.page.watch], daemon=True).start()
         yield address
+
+
+def _look(watch: Watch) -> None:
+    with contextlib.suppress(MirrorError, OSError):  # a page says so
+        watch.look()

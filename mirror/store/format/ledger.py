@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from mirror.model import JsonObject, Snapshot, is_snapshot_id, time_from_text, time_text
+from mirror.model import JsonObject, Snapshot, is_snapshot_id, loads, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, Unreadable
+from mirror.store.format.seal import has_last_seal
 from mirror.store.format.small_files import parse_small_file
 
 
@@ -148,3 +150,53 @@ def read_ledger(root: Path, place: str) -> Ledger | None:
         raise Unreadable(file, error.strerror or str(error)) from error
     digest = hashlib.sha256(data).hexdigest()
     return replace(parse_small_file(data, file, Ledger.from_json), sha256=digest)
+
+
+@dataclass(frozen=True)
+class LedgerSummary:
+    """What a ledger says in short: the newest kept snapshot, the id of the newest complete one, and the ids
+    of all that are kept."""
+
+    latest: Snapshot | None
+    complete: str | None
+    kept: frozenset[str]
+
+
+# An entry as `sealed` writes it. Its keys are sorted.
+_ENTRY = re.compile(
+    rb'\n    \{\n      "complete": (true|false),\n      "confirmed": (?:null|"[^"\n]*"),\n'
+    rb'      "id": "([0-9TZ]+)",\n      "let_go": (null|\{)'
+)
+_LATEST = b'{\n  "latest": '
+
+
+def read_summary(root: Path, place: str) -> LedgerSummary | None:
+    """The summary of a ledger, many times faster than `read_ledger`; None where that must be asked.
+
+    The seal vouches that the file is what a writer wrote, so its entries are found without parsing it.
+    """
+    try:
+        data = (root / place / layout.LEDGER_FILE).read_bytes()
+    except OSError:
+        return None
+    if not data.startswith(_LATEST) or not has_last_seal(data):
+        return None
+    entries = _ENTRY.findall(data)
+    # A text in JSON holds no line break, so these are found where keys are only.
+    if not entries or len(entries) != data.count(b'\n      "sequence": ', data.find(b'\n  "snapshots": [')):
+        return None  # another form
+    try:
+        latest = _latest_of(data)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    kept = [one for one in entries if one[2] == b"null"]
+    complete = next((one[1].decode() for one in reversed(kept) if one[0] == b"true"), None)
+    names = b" ".join([identifier for _, identifier, _ in kept]).decode()
+    return LedgerSummary(latest, complete, frozenset(names.split()))
+
+
+def _latest_of(data: bytes) -> Snapshot | None:
+    """The newest snapshot, which a sealed ledger begins with."""
+    end = data.index(b',\n  "listed_from": ')
+    latest = loads(data[len(_LATEST) : end] + b"\n")
+    return None if latest is None else Snapshot.from_json(latest["snapshot"], tree=latest["tree"])

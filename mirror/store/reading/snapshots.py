@@ -13,10 +13,11 @@ from typing import TypeVar
 from mirror.errors import UsageError
 from mirror.git.documents.repository import Documents, tags_of
 from mirror.git.failures import GitFailed
+from mirror.git.refs import packed_tag_names
 from mirror.model import Json, Refs, Snapshot, loads
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, StoreDamaged
-from mirror.store.format.ledger import Ledger, read_ledger
+from mirror.store.format.ledger import Ledger, read_ledger, read_summary
 from mirror.store.format.lfs_document import knows_lfs, lfs_from_documents
 from mirror.store.format.refs_document import (
     MAIN_MIRROR,
@@ -115,6 +116,13 @@ class SnapshotReader:
 
         Else the snapshots are read, and the damage of one goes to `on_damage`.
         """
+        summary = read_summary(self._root, self.file.rpartition("/")[0])
+        if (
+            summary is not None
+            and summary.latest is not None
+            and summary.kept == packed_tag_names(self._path)
+        ):
+            return Overview(summary.latest, summary.complete, len(summary.kept))
         ledger = self._listed()
         if ledger is not None:
             kept = list(ledger.kept.values())
