@@ -32,6 +32,11 @@ NAMES = [
 INTO_BITBUCKET = ("bitbucket:", "mirror drill")
 # Those of this page are run by `test_hooks`.
 HOOKS = "hooks.md"
+# Pages that are one task, from the first command to the last: `test_tasks` runs them.
+TASKS = frozenset({
+    "drill.md", "erasing.md", "first-backup.md", "moving.md", "off-site.md", "requests.md", "retention.md",
+    "upgrading.md",
+})  # fmt: skip
 # The names of the pages' examples.
 STORED = "4d/4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
 SNAPSHOT, FOLDER, WORKSPACE = "20261123T020000Z", "website~5e6f7a8b", "acme~1a2b3c4d"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_the_program_works_from_the_wheel(prefix: Path, tmp_path: Path) -> None:
     assert (image / "etc/systemd/system/mirror.service").is_file()
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_what_each_shell_reads(prefix: Path, shell: str) -> None:
     """`tests/cli` holds what completion offers; here, that each shell gets it from the file in the prefix."""
     if shutil.which(shell) is None:
@@ -99,10 +100,11 @@ def test_completion_is_what_each_shell_reads(prefix: Path, shell: str) -> None:
         "bash": f"echo ours; . {prefix / place}; complete -p mirror",
         "zsh": f"fpath=({(prefix / place).parent} $fpath); autoload -Uz compinit; compinit -u -D;"
         " print $_comps[mirror]; _mirror 2>/dev/null; print $_comps[mirror]",
+        "fish": f"echo ours; . {prefix / place}; complete -C 'mirror accept-lo'",
     }[shell]
     done = subprocess.run(
         [shell, "-c", asked], capture_output=True, text=True, check=False,
         env={"PATH": f"{prefix / 'bin'}:{os.environ['PATH']}", "HOME": str(prefix)},
     )  # fmt: skip
-    ours, function = done.stdout.splitlines()
-    assert ours != function and "mirror" in function, done.stderr
+    ours, function, *_ = done.stdout.splitlines()
+    assert function != ours and re.search("mirror|accept-loss", function), done.stdout + done.stderr
