@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,21 +11,28 @@ from mirror import __version__
 from mirror.browse.lateness import counted_from
 from mirror.browse.status import RepositoryStatus, Status, status
 from mirror.config import Config, Expiry
+from mirror.config.settings import KINDS
 from mirror.metrics import definitions
 from mirror.metrics.definitions import Metric, Sample
-from mirror.model import JsonObject, time_from_text
+from mirror.model import EVERYTHING, JsonObject, Scope, time_from_text
+from mirror.model.scope import covering
+
+Scopes = Callable[[str], Sequence[Scope]]
 
 
 def figures(config: Config) -> Iterator[Sample]:
     """Every sample of the configured store. Raises NoStore."""
-    return figures_of(config.store, config.expiries)
+    return figures_of(config.store, config.expiries, config.scopes)
 
 
-def figures_of(store: Path, expiries: Sequence[Expiry] = ()) -> Iterator[Sample]:
-    """Every sample of a store, and those of credentials that expire. Raises NoStore."""
+def figures_of(
+    store: Path, expiries: Sequence[Expiry] = (), scopes: Scopes = lambda _: (EVERYTHING,)
+) -> Iterator[Sample]:
+    """Every sample of a store, and of credentials that expire; `scopes` are those of the jobs of a kind.
+    Raises NoStore."""
     found = status(store)
     yield Sample(definitions.VERSION, 1, (__version__,))
-    yield from _of_runs(found)
+    yield from _of_runs(found, scopes)
     counted = counted_from(found)
     for workspace in found.workspaces:
         complete = _seconds(workspace.last_confirmed)
@@ -42,18 +49,26 @@ def figures_of(store: Path, expiries: Sequence[Expiry] = ()) -> Iterator[Sample]
         yield Sample(definitions.EXPIRES, expires.timestamp(), (one.key.removesuffix(".expires"),))
 
 
-def _of_runs(found: Status) -> Iterator[Sample]:
-    runs: dict[str, JsonObject | None] = {
-        "backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune,
-        "drill": found.last_drill,
-    }  # fmt: skip
-    for kind, run in runs.items():
-        if run is not None:
-            started, ended = time_from_text(run["started"]), time_from_text(run["ended"])
-            yield Sample(definitions.RUN_ENDED, ended.timestamp(), (kind,))
-            yield Sample(definitions.RUN_SECONDS, (ended - started).total_seconds(), (kind,))
-            yield Sample(definitions.RUN_EXIT_CODE, run["exit_code"], (kind,))
-    yield Sample(definitions.BACKUP_GOOD, _seconds(found.last_good_backup))
+def _of_runs(found: Status, scopes: Scopes) -> Iterator[Sample]:
+    """The last run of each job: of each kind, and of a workspace with a schedule of its own. A run of some
+    repositories only says nothing about a job."""
+    for kind in KINDS:
+        for scope in scopes(kind):
+            run = max(covering(found.jobs, kind, scope), key=_ended, default=None)
+            if run is not None:
+                labels = (kind, scope.only or "")
+                seconds = (_ended(run) - time_from_text(run["started"])).total_seconds()
+                yield Sample(definitions.RUN_ENDED, _ended(run).timestamp(), labels)
+                yield Sample(definitions.RUN_SECONDS, seconds, labels)
+                yield Sample(definitions.RUN_EXIT_CODE, run["exit_code"], labels)
+    # Of several jobs, the one that was not good for the longest time.
+    good = [max(covering(found.good, "backup", scope), default=None) for scope in scopes("backup")]
+    known = [one for one in good if one is not None]
+    yield Sample(definitions.BACKUP_GOOD, _seconds(min(known) if len(known) == len(good) and good else None))
+
+
+def _ended(run: JsonObject) -> datetime:
+    return time_from_text(run["ended"])
 
 
 def _of_repository(one: RepositoryStatus, counted: Mapping[str, datetime | None]) -> Iterator[Sample]:

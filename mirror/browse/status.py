@@ -10,7 +10,8 @@ from typing import Any
 
 from mirror.browse.folder_facts import FolderFacts
 from mirror.errors import TryLater
-from mirror.model import JsonObject, Part, Selector, Snapshot, time_from_text, time_text
+from mirror.model import JsonObject, Part, Scope, Selector, Snapshot, time_from_text, time_text
+from mirror.model.scope import covering
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
 from mirror.store.reading.run_history import FailureStreak, FolderHistory, LostRefs, RunHistory
@@ -85,7 +86,9 @@ class WorkspaceStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The status of the store. `last_good_backup` is when the last backup that exited with 0 ended."""
+    """The status of the store. `last_good_backup` is when the last backup of everything that exited with 0
+    ended. By job (`Scope.job`): `jobs` are the last runs, and `good` is when the last one that exited with 0
+    ended."""
 
     store: str
     repositories: tuple[RepositoryStatus, ...]
@@ -100,6 +103,8 @@ class Status:
     losses: tuple[str, ...] = ()
     # When the store was made.
     created: datetime | None = None
+    jobs: Mapping[str, JsonObject] = field(default_factory=dict)
+    good: Mapping[str, datetime] = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
@@ -150,12 +155,15 @@ def status(path: Path, selectors: Sequence[Selector] = (), facts: FolderFacts | 
 
     with Store.open(path) as store:
         history = store.history(note)
+        good = {job: time_from_text(when) for job, when in history.good.items()}
         rows = tuple(_repository(one, history, damage, facts) for one in store.repositories(selectors, note))
         return Status(
             store=str(store.path),
             repositories=rows,
             last_backup=history.last.get("backup"),
-            last_good_backup=None if history.last_good is None else time_from_text(history.last_good),
+            last_good_backup=_last_good(good),
+            jobs=history.scoped,
+            good=good,
             last_verify=history.last.get("verify"),
             last_prune=history.last.get("prune"),
             last_drill=history.last.get("drill"),
@@ -167,6 +175,18 @@ def status(path: Path, selectors: Sequence[Selector] = (), facts: FolderFacts | 
             damage=tuple(dict.fromkeys(damage)),
             created=store.created,
         )
+
+
+def _last_good(good: Mapping[str, datetime]) -> datetime | None:
+    """When the last good backup of everything ended. Of one workspace and all others, the earlier counts."""
+    found = [good["backup"]] if "backup" in good else []
+    for job in good:
+        kind, scope = Scope.of_job(job)
+        if kind == "backup" and scope.but:
+            apart = [max(covering(good, kind, Scope(only=one)), default=None) for one in scope.but]
+            times = [good[job], *(one for one in apart if one is not None)]
+            found += [min(times)] if len(times) == 1 + len(apart) else []
+    return max(found, default=None)
 
 
 def _losses(folders: Sequence[AnyFolder], note: Callable[[StoreDamaged], None]) -> tuple[str, ...]:

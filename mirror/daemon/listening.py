@@ -34,7 +34,7 @@ def no_listeners(*_: object) -> AbstractAsyncContextManager[None]:
 
 class Listening:
     """The listeners of a configuration. One that fails while it runs is logged and is the trouble of `state`
-    until all are opened again."""
+    until all are opened again; `on_change` is called when that changes."""
 
     def __init__(
         self,
@@ -43,9 +43,10 @@ class Listening:
         hooks: HookEvents,
         state: State,
         clock: Clock,
+        on_change: Callable[[], None],
     ) -> None:
         self._listeners, self._live, self._hooks = listeners, live, hooks
-        self._state, self._clock = state, clock
+        self._state, self._clock, self._on_change = state, clock, on_change
         self._config: Config | None = None
         self._leave = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -92,6 +93,7 @@ class Listening:
                     opened.set_exception(error)
                     return
                 self._state.trouble = _reason(error)
+            self._on_change()
             _log.error("daemon.listeners_failed", reason=self._state.trouble, again_in_seconds=retry)
             sleeping = asyncio.ensure_future(self._clock.sleep(retry))
             leaving = asyncio.ensure_future(leave.wait())
@@ -104,7 +106,9 @@ class Listening:
         async with self._listeners(config, self._live, self._hooks):
             if not opened.done():
                 opened.set_result(None)
-            self._state.trouble = None
+            if self._state.trouble is not None:
+                self._state.trouble = None
+                self._on_change()
             await leave.wait()
         if not leave.is_set():
             raise RuntimeError("a listener ended by itself")

@@ -100,6 +100,8 @@ def _jobs(config: Config, store_id: str) -> Iterator[Job]:
 def _delay(schedule: Schedule, kind: Kind, key: str) -> timedelta:
     """How much later a job begins: a share of the jitter that is always the same for this `key`, so that a
     restart neither repeats nor skips a run."""
+    if isinstance(schedule.of(kind), Every):
+        return timedelta()
     interval = shortest_interval(schedule, kind)
     jitter = schedule.jitter
     if jitter is None:

@@ -23,6 +23,7 @@ from mirror.daemon.notify import Notifier
 from mirror.daemon.overdue import overdue_report
 from mirror.daemon.preflight import check
 from mirror.daemon.runner import Runner
+from mirror.daemon.sole import Sole
 from mirror.daemon.state import State
 from mirror.daemon.timetable import Timetable
 from mirror.daemon.watch import watch
@@ -82,8 +83,9 @@ class _Service:
         self._hooks = Hooks(config, clock=clock, environment=environment, budget=budget)
         self.means.announcements = self._hooks.announcements
         live = ServiceLive(self.means, self.state, self._timetable, self._hooks)
-        self._listening = Listening(listeners, live, self._hooks, self.state, clock)
+        self._listening = Listening(listeners, live, self._hooks, self.state, clock, self._changed)
         self._notifier = Notifier(environment)
+        self._sole = Sole(clock)
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
@@ -101,13 +103,18 @@ class _Service:
             async with self._reloading:
                 started = await self._start()
             if started:
-                await self._stop.wait()
+                stopping = asyncio.ensure_future(self._stop.wait())
+                await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
             await self.end()
+            if watching.done():
+                await watching  # no schedule is kept without it; systemd starts a service that failed anew
         finally:
             for task in (watchdog, telling, watching, *self._reloads):
                 task.cancel()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+            await self._sole.release()
         return 0
 
     async def _start(self) -> bool:
@@ -122,6 +129,7 @@ class _Service:
             checking.cancel()
             return False
         self._warn_unreachable(await checking)
+        await self._sole.take(config.store)
         await self._listening.open(config)
         self._timetable.start()
         self._plan()
@@ -153,9 +161,11 @@ class _Service:
 
     def _on_stop(self) -> None:
         if self._stop.is_set():
-            # The second signal does not wait for records; the next run resumes what this one leaves.
-            _log.warning("daemon.stopped_at_once")
-            os._exit(130)
+            # The second signal does not wait for records; the next run resumes what this one leaves. Nothing
+            # is left where no job runs any more.
+            left = sorted(self.state.running)
+            _log.warning("daemon.stopped_at_once", left=left)
+            os._exit(130 if left else 0)
         self._stop.set()
 
     def _plan(self) -> None:
@@ -166,14 +176,14 @@ class _Service:
         self._changed()
 
     def _clock_stepped(self, step: timedelta) -> None:
-        """The machine slept, or its clock was set: nothing is late because of that. A clock that was set back
-        would leave what follows in the future."""
+        """The machine slept, or its clock was set: nothing is late because of that. What follows is planned
+        anew, as at a start: a clock that was set back has left it in the future."""
         _log.warning("daemon.clock_stepped", seconds=int(step.total_seconds()))
+        now = self._clock.now()
         if step < timedelta():
             self.state.shift(step)
-            self._timetable.plan(self.means.config, self.state, self._clock.now())
-        else:
-            self.state.kept = self._clock.now()
+        self.state.kept = now
+        self._timetable.plan(self.means.config, self.state, now)
         self._changed()
 
     def look(self) -> None:
@@ -203,12 +213,19 @@ class _Service:
             except (MirrorError, OSError) as error:
                 hint = error.hint if isinstance(error, MirrorError) else None
                 _log.error("daemon.reload_refused", fault=str(error), hint=hint)
+            except Exception:  # noqa: BLE001 - a service survives unexpected errors, and logs them
+                _log.exception("daemon.reload_refused")
             self._notifier.send(READY=1)
 
     async def _use(self, config: Config) -> None:
         """From now on, do as this configuration says. Where it cannot work, raises, and changes nothing."""
         unreachable = await self._check(config)
-        await self._listening.reopen(config)
+        await self._sole.take(config.store)
+        try:
+            await self._listening.reopen(config)
+        except Exception:
+            await self._sole.take(self.means.config.store)
+            raise
         self.means.config = config
         await self._hooks.use(config)
         self.means.announcements = self._hooks.announcements
@@ -221,6 +238,7 @@ class _Service:
     def _changed(self) -> None:
         """Report to systemd what runs, or what runs next."""
         state = self.state
+        trouble = [] if state.trouble is None else [f"the listeners failed: {state.trouble}"]
         said = [f"{job}: {self._how_far(job)}" for job in state.running]
         if not said:
             said = ["idle"]
@@ -230,7 +248,7 @@ class _Service:
             backups = [when for job, when in state.began.items() if job.partition(" ")[0] == "backup"]
             last = max(backups, default=None)
             said.append(f"last backup {time_text(last)}" if last is not None else "no backup yet")
-        self._notifier.send(STATUS=", ".join(said))
+        self._notifier.send(STATUS=", ".join([*trouble, *said]))
 
     def _how_far(self, job: str) -> str:
         unit = "steps" if job.partition(" ")[0] == "drill" else "repositories"

@@ -14,7 +14,10 @@ from mirror.config import Config
 from mirror.daemon.jobs import Kind
 from mirror.daemon.schedule import jobs_of
 from mirror.daemon.state import State
+from mirror.logs import get_logger
 from mirror.model import Scope
+
+_log = get_logger("daemon")
 
 # How often the service looks, in minutes, for what is overdue, and for notices that must be repeated.
 LOOK_MINUTES = 10
@@ -87,4 +90,7 @@ class Timetable:
 
 async def _call(function: Callable[..., None], *arguments: object) -> None:
     """APScheduler calls plain functions in a thread, and coroutines in the event loop."""
-    function(*arguments)
+    try:
+        function(*arguments)
+    except Exception:  # noqa: BLE001 - a service survives unexpected errors, and logs them
+        _log.exception("daemon.failed")

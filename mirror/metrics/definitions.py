@@ -28,14 +28,16 @@ class Sample:
 
 
 _WORKSPACE = ("workspace",)
+# The workspace is empty but for one that has a schedule of its own.
+_JOB = ("kind", "workspace")
 _REPOSITORY = ("workspace", "repository")
 
 VERSION = Metric("mirror_info", "The version of Mirror that wrote the metrics.", ("version",))
-RUN_ENDED = Metric("mirror_run_end_timestamp_seconds", "When the last run of a kind ended.", ("kind",))
-RUN_SECONDS = Metric("mirror_run_duration_seconds", "How long the last run of a kind took.", ("kind",))
-RUN_EXIT_CODE = Metric("mirror_run_exit_code", "The exit code of the last run of a kind.", ("kind",))
+RUN_ENDED = Metric("mirror_run_end_timestamp_seconds", "When the last run of a job ended.", _JOB)
+RUN_SECONDS = Metric("mirror_run_duration_seconds", "How long the last run of a job took.", _JOB)
+RUN_EXIT_CODE = Metric("mirror_run_exit_code", "The exit code of the last run of a job.", _JOB)
 BACKUP_GOOD = Metric(
-    "mirror_backup_success_timestamp_seconds", "When the last backup that ended with 0 ended."
+    "mirror_backup_success_timestamp_seconds", "When the last backup of everything that ended with 0 ended."
 )
 WORKSPACE_COMPLETE = Metric(
     "mirror_workspace_complete_timestamp_seconds",

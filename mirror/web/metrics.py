@@ -72,8 +72,10 @@ def _reason(error: Exception) -> str:
 
 def figures_for(page: Page) -> StoreFigures:
     """The figures of a page's store."""
-    expiries = page.config.expiries if page.config is not None else ()
-    return StoreFigures(lambda: figures_of(page.store, expiries), page.clock)
+    config = page.config
+    if config is None:
+        return StoreFigures(lambda: figures_of(page.store), page.clock)
+    return StoreFigures(lambda: figures_of(page.store, config.expiries, config.scopes), page.clock)
 
 
 def _metrics(request: Request) -> Response:

@@ -15,14 +15,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mirror.browse import figures as room
 from mirror.browse.figures import figures
-from mirror.browse.status import RepositoryStatus, Status, WorkspaceStatus
+from mirror.browse.status import RepositoryStatus, Status, WorkspaceStatus, status
 from mirror.config import Config, load_text
 from mirror.daemon.jobs import KINDS
 from mirror.daemon.service import _Service
 from mirror.errors import Locked
 from mirror.metrics import textfile
 from mirror.metrics.definitions import BACKUP_GOOD, METRICS, STORE_METRICS, Sample
-from mirror.model import Run
+from mirror.model import Problem, Run
 from mirror.store.reading.run_history import FailureStreak
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
@@ -52,7 +52,8 @@ STATUS = Status(
     RUN, AT, None,
     workspaces=(WorkspaceStatus("acme", "s", {}, {}, AT),),
     losses=("a", "b"),
-    last_drill={**RUN, "exit_code": 4},
+    jobs={"backup": RUN, "drill": {**RUN, "exit_code": 4}},
+    good={"backup": AT},
 )  # fmt: skip
 
 
@@ -92,15 +93,47 @@ def test_the_textfile_says_what_the_status_says(
     assert found["mirror_repository_missing_parts", "acme", "never"] == 1
     assert found["mirror_repository_failed_runs", "acme", 'a"b\\c'] == 4
     assert found["mirror_repository_snapshots", "acme", "same"] == 7  # not those of the one that is gone
-    assert found["mirror_run_exit_code", "backup"] == 3
-    assert found["mirror_run_duration_seconds", "backup"] == 600
-    assert found["mirror_run_exit_code", "drill"] == 4
-    assert ("mirror_run_exit_code", "verify") not in found
+    assert found["mirror_run_exit_code", "", "backup"] == 3
+    assert found["mirror_run_duration_seconds", "", "backup"] == 600
+    assert found["mirror_run_exit_code", "", "drill"] == 4
+    assert ("mirror_run_exit_code", "", "verify") not in found
     assert found[("mirror_brake_losses",)] == 2
     expires = datetime.combine(date(2026, 12, 31), datetime.min.time(), UTC).timestamp()
     assert found["mirror_credential_expiry_timestamp_seconds", "credential"] == expires
     assert {name for name, *_ in found} == {one.name for one in STORE_METRICS}
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_run_of_one_workspace_says_nothing_about_the_others(tmp_path: Path) -> None:
+    text = (
+        "store: store\ncredential: {kind: workspace_access_token, token: {env: T}}\n"
+        "workspaces: [{workspace: beta}, {workspace: acme, schedule: {backup: every 1h}}]\n"
+    )
+    config = load_text(text, "config.yaml", folder=tmp_path)
+
+    def found(*runs: tuple[int, int, dict[str, object]]) -> dict[tuple[str, ...], float]:
+        with create_or_open(config.store, now=MADE) as store:
+            for hour, code, facts in runs:
+                at = AT.replace(hour=hour)
+                problems = (Problem(code, "failed"),) if code else ()
+                run = Run(store.new_run_id(at), "backup", at, at, "test", problems=problems, facts=facts)
+                store.write_run(run)
+        return {(one.metric.name, *one.labels): one.value for one in figures(config)}
+
+    code, good = "mirror_run_exit_code", ("mirror_backup_success_timestamp_seconds",)
+    first = found((1, 0, {"but": ["acme"]}))
+    assert first[code, "backup", ""] == 0 and (code, "backup", "acme") not in first
+    assert first[good] == 0  # unknown for acme
+    second = found((2, 1, {"only": "acme"}), (3, 0, {"selectors": ["beta/website"]}))
+    assert (second[code, "backup", ""], second[code, "backup", "acme"]) == (0, 1)
+    assert second[good] == 0
+    third = found((4, 0, {"only": "acme"}))
+    assert third[good] == AT.replace(hour=1).timestamp()
+    assert status(config.store).last_good_backup == AT.replace(hour=1)
+    everything = found((5, 0, {}))
+    assert everything["mirror_run_end_timestamp_seconds", "backup", "acme"] == AT.replace(hour=5).timestamp()
+    assert everything[good] == AT.replace(hour=5).timestamp()
+    assert status(config.store).last_good_backup == AT.replace(hour=5)
 
 
 def test_where_it_cannot_be_written_the_old_one_stays(config: Config, tmp_path: Path) -> None:
@@ -151,7 +184,7 @@ def test_a_command_by_hand_writes_it(config: Config, tmp_path: Path, kind: str) 
     )
     done = mirror(kind, "-c", str(path))
     found = read((tmp_path / "mirror.prom").read_text())
-    assert found["mirror_run_exit_code", kind] == done.returncode
+    assert found["mirror_run_exit_code", "", kind] == done.returncode
 
 
 async def test_the_daemon_writes_it_after_each_run(
