@@ -19,6 +19,8 @@ SourceKind = Literal["file", "env", "credential", "command"]
 
 COMMAND_TIMEOUT = 30.0
 SECRET_BYTES_MAX = 64 * 1024
+# Shorter lines of a secret of several lines may be ordinary words.
+_LINE_LEAST = 12
 _NAME = re.compile(r"[A-Za-z0-9_.@-]+")
 _BLANK_END = re.compile(r"(?:\r?\n[ \t]*)+\Z")
 
@@ -51,6 +53,9 @@ class Secret:
     def __init__(self, value: str) -> None:
         self._value = value
         register_secret(value)
+        for line in value.splitlines():  # a message may have one line of several
+            if len(line) >= _LINE_LEAST:
+                register_secret(line)
 
     def reveal(self) -> str:
         """The value itself; only for signing."""
@@ -72,10 +77,17 @@ class Secret:
 
 
 async def read_secret(
-    source: SecretSource, *, environment: Mapping[str, str], command_timeout: float = COMMAND_TIMEOUT
+    source: SecretSource,
+    *,
+    environment: Mapping[str, str],
+    command_timeout: float = COMMAND_TIMEOUT,
+    may_have_lines: bool = False,
 ) -> Secret:
     """Read the secret at `source` now, without trailing line ends and blank lines. A command runs
     asynchronously, for at most `command_timeout` seconds.
+
+    One that `may_have_lines`, such as a private key, keeps them, each ended as Unix ends lines: programs that
+    read keys refuse one whose last line has no end.
 
     Raises UsageError, which never contains what was read.
     """
@@ -98,6 +110,8 @@ async def read_secret(
     text = _BLANK_END.sub("", text)
     if not text.strip():
         raise UsageError(f"the secret from {source} is empty", hint="put the secret there")
+    if may_have_lines and "\n" in text and "\0" not in text:
+        return Secret(text.replace("\r\n", "\n") + "\n")
     if any(sign in text for sign in "\r\n\0"):
         raise UsageError(
             f"the secret from {source} has more than one line", hint="leave only the secret there"

@@ -17,6 +17,9 @@ from mirror.config.types import SecretShape
 from mirror.errors import ConfigError, Fault
 
 SOURCE_REMEDY = "name its source: {file: …}, {env: …}, {credential: …} or {command: …}"
+BYTES_MAX = 1 << 20
+# So many values may a file have. A few lines of aliases of aliases can stand for billions.
+VALUES_MAX = 50_000
 # What the YAML library raises for a malformed value, or one with a wrong tag.
 _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
@@ -31,11 +34,16 @@ class Plain:
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """The text of the file at `path`. Raises ConfigError; `remedy` is for one that cannot be opened."""
+    """The text of the file at `path`, which may have BYTES_MAX. Raises ConfigError; `remedy` is for one that
+    cannot be opened."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(str(path), [Fault(None, "", f"cannot be read: {error.strerror}", remedy)]) from None
+    if len(data) > BYTES_MAX:
+        problem = f"is larger than {BYTES_MAX >> 10} KiB"
+        raise ConfigError(str(path), [Fault(None, "", problem, "name the file that you mean")])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -61,7 +69,11 @@ def read_mapping(text: str, name: str, *, empty: str, begin: str) -> Plain:
         raise ConfigError(name, [Fault(1, "", "is not a mapping of keys", begin)])
     lines: dict[Place, int] = {}
     faults: list[Fault] = []
-    data = _plain(root, (), lines, faults)
+    try:
+        data = _plain(root, (), lines, faults)
+    except _TooManyValues as error:
+        problem = f"has more than {VALUES_MAX:,} values"
+        raise ConfigError(name, [Fault(error.line, "", problem, "write less, without aliases")]) from None
     return Plain(data, lines, tuple(faults))
 
 
@@ -74,12 +86,20 @@ def secret_source(value: Any, folder: Path) -> SecretSource:
         raise ValueError("does not name the source of the secret") from None
 
 
+class _TooManyValues(Exception):
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
 def _plain(
     node: Node, place: Place, lines: dict[Place, int], faults: list[Fault], around: tuple[Node, ...] = ()
 ) -> Any:
     """The plain value of a YAML node. Collects the `lines` of all places, and `faults` such as repeated keys.
     `around` are the nodes that contain it: an alias may refer to one of them."""
     lines.setdefault(place, node.start_mark.line + 1)
+    if len(lines) > VALUES_MAX:
+        raise _TooManyValues(node.start_mark.line + 1)
     if any(node is one for one in around):
         faults.append(
             Fault(lines[place], dotted(place), "is an alias of a value that contains it", "write it out")

@@ -52,7 +52,7 @@ class SecretsFile:
         faults: list[Fault] = []
         for key, source in self.sources.items():
             try:
-                found[key] = await read_secret(source, environment=environment)
+                found[key] = await read_secret(source, environment=environment, may_have_lines=True)
             except UsageError as error:
                 faults.append(
                     Fault(self.lines.get(key), key, error.message, error.hint or "correct it there")

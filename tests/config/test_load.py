@@ -627,3 +627,18 @@ def test_a_secret_of_hooks_is_never_in_the_file(key: str) -> None:
         load_text(text, "c", folder=Path())
     assert [fault.key for fault in caught.value.faults] == [f"hooks.{key}"]
     assert "hunter2" not in str(caught.value)
+
+
+def test_aliases_of_aliases_are_refused_at_once(tmp_path: Path) -> None:
+    levels = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40))
+    path = tmp_path / "config.yaml"
+    path.write_text(f"a0: &a0 [{', '.join('x' * 9)}]\n{levels}\n")
+    with pytest.raises(ConfigError, match="has more than 50,000 values"):
+        load(path)
+
+
+def test_a_file_that_is_too_large_for_a_configuration_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"# " + b"x" * (1 << 20))
+    with pytest.raises(ConfigError, match="larger than 1024 KiB"):
+        load(path)
