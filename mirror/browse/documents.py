@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from mirror.errors import UsageError
 from mirror.extract import GitFile, git_file, read_consistently
 from mirror.model import Json, JsonObject, Selector, Snapshot, name_to_json, time_text
-from mirror.store.reading.folders import AnyFolder
-from mirror.store.reading.reader import At, Store, is_own_document, qualified_ref
+from mirror.store.reading.folders import AnyFolder, OnDamage
+from mirror.store.reading.reader import At, Store, StoreDamaged, is_own_document, qualified_ref
 
 
 def folder_of(store: Store, selector: Selector) -> AnyFolder:
@@ -30,6 +31,50 @@ def snapshots(path: Path, selector: Selector) -> tuple[str, list[Snapshot]]:
     with Store.open(path) as store:
         folder = folder_of(store, selector)
         return folder.full_name, read_consistently(folder, folder.metadata.snapshots)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The snapshots of one folder in short: their number, the ids of the oldest and the newest, and whether
+    the newest is complete. None where there is no snapshot."""
+
+    name: str
+    snapshots: int
+    first: str | None
+    last: str | None
+    is_complete: bool | None
+
+    def to_json(self) -> JsonObject:
+        """The JSON that `--json` prints."""
+        return dict(self.__dict__)
+
+
+def kept(path: Path, selectors: Sequence[Selector] = ()) -> tuple[list[Kept], list[StoreDamaged]]:
+    """What each workspace and repository that `selectors` select (or each) has, by name; and what is damaged.
+
+    Raises NoStore and UsageError.
+    """
+    damaged: list[StoreDamaged] = []
+    found = []
+    with Store.open(path) as store:
+        homes = [one for one in selectors if one.repository is None]
+        folders: list[AnyFolder] = list(store.repositories(selectors, damaged.append))
+        if homes or not selectors:
+            folders += store.workspaces(homes, damaged.append)
+        for folder in folders:
+            try:
+                found.append(read_consistently(folder, partial(_kept, folder, damaged.append)))
+            except StoreDamaged as damage:
+                damaged.append(damage)
+    return sorted(found, key=lambda one: one.name), damaged
+
+
+def _kept(folder: AnyFolder, on_damage: OnDamage) -> Kept:
+    short, ledger = folder.metadata.overview(on_damage), folder.ledger()
+    first = next(iter(ledger.kept if ledger is not None else folder.metadata.tags()), None)
+    if short.latest is None:
+        return Kept(folder.full_name, short.count, first, None, None)
+    return Kept(folder.full_name, short.count, first, short.latest.id, short.latest.is_complete)
 
 
 @dataclass(frozen=True)

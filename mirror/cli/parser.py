@@ -186,7 +186,11 @@ def _add_reading(commands: _Commands) -> None:
         "--max-age", metavar="TIME", type=arguments.seconds,
         help="exit with 3 unless each has a complete snapshot this recent (26h); for health checks",
     )  # fmt: skip
-    _selectors(commands.add("snapshots", "list snapshots", "snapshots acme/website"), "1")
+    snapshots = commands.add(
+        "snapshots", "list the snapshots of one; of several, how many each has", "snapshots",
+        "snapshots acme/website",
+    )  # fmt: skip
+    _selectors(snapshots, "*")
     show = commands.add(
         "show",
         "print one document or one file of a snapshot",

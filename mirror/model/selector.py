@@ -33,9 +33,12 @@ class Selector:
     @property
     def is_exact(self) -> bool:
         """Whether it names a single repository."""
-        return self.repository is not None and not any(
-            sign in self.workspace + self.repository for sign in "*?["
-        )
+        return self.repository is not None and not self.is_glob
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether it has signs that stand for any others."""
+        return any(sign in self.workspace + (self.repository or "") for sign in "*?[")
 
     def matches_workspace(self, *names: str) -> bool:
         """Whether it matches one of the names of a workspace (slug, uuid, folder)."""

@@ -14,7 +14,7 @@ import pytest
 
 from mirror.simulator.world.sample import SCOPES
 from mirror.store.writing.writer import StoreWriter
-from tests.e2e.helpers import mirror
+from tests.e2e.helpers import json_of, mirror
 from tests.place import Place
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +100,22 @@ async def test_before_the_first_snapshot_the_first_one_is_named(place: Place) ->
     done = mirror(*words, "--at", "2001-01-01")
     assert done.returncode == 2
     assert f"the first snapshot is {taken}" in done.stderr
+
+
+async def test_snapshots_without_a_name_say_how_many_each_has(place: Place) -> None:
+    await place.run("acme/website")
+    store = str(place.config.store)
+    [taken] = {tag for one in place.store().repositories() for tag in one.metadata.tags()}
+    done = mirror("snapshots", "--store", store)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["NAME", "SNAPSHOTS", "OLDEST", "NEWEST", "STATE"]
+    assert ["acme/website", "1", taken, taken, "complete"] in rows
+    found = json_of(mirror("snapshots", "acme/*", "--store", store, "--json"))
+    [website] = [one for one in found["folders"] if one["name"] == "acme/website"]
+    assert (website["snapshots"], website["last"], found["exit_code"]) == (1, taken, 0)
+    # Of one, its own snapshots, as ever.
+    assert "snapshots" in json_of(mirror("snapshots", "acme/website", "--store", store, "--json"))
 
 
 async def test_snapshots_say_settings_of_settings_alone(place: Place) -> None:

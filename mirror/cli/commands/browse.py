@@ -20,8 +20,11 @@ UPSTREAM = "upstream"
 
 
 async def run_snapshots(context: Context) -> int:
-    """`mirror snapshots`."""
-    name, found = await asyncio.to_thread(browse.snapshots, context.store(), context.selector())
+    """`mirror snapshots`: of one repository or workspace each, of several how many there are."""
+    selectors = context.selectors()
+    if len(selectors) != 1 or selectors[0].is_glob:
+        return await _show_kept(context)
+    name, found = await asyncio.to_thread(browse.snapshots, context.store(), selectors[0])
     context.out.document({"name": name, "snapshots": [one.to_json() for one in found]})
     context.out.table(
         (
@@ -46,6 +49,34 @@ async def run_snapshots(context: Context) -> int:
         ],
     )
     return 0
+
+
+async def _show_kept(context: Context) -> int:
+    """How many snapshots several repositories have."""
+    found, damaged = await asyncio.to_thread(browse.kept, context.store(), context.selectors())
+    codes = [one.exit_code for one in damaged]
+    context.out.document(
+        {
+            "exit_code": worst(codes),
+            "folders": [one.to_json() for one in found],
+            "problems": [one.message for one in damaged],
+        }
+    )
+    context.out.table(
+        (Column("NAME", Fit.SHORTEN), Column("SNAPSHOTS", is_number=True), Column("OLDEST", drop=2),
+         Column("NEWEST"), Column("STATE", drop=1)),
+        [
+            (one.name, one.snapshots, one.first or "-", one.last or "-", _state(one))
+            for one in found
+        ],
+    )  # fmt: skip
+    for one in damaged:
+        context.out.line(f"problem: {one.message}", style="yellow")
+    return worst(codes)
+
+
+def _state(one: browse.Kept) -> str:
+    return {None: "-", True: "complete", False: "partial"}[one.is_complete]
 
 
 def _held(part: str, kind: str, number: int) -> str:
