@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mirror.bitbucket import endpoints
@@ -21,23 +21,50 @@ _BEGIN_NAMES = "write a line with the uuid of then in quotes, and the user name 
 _USER_NAME = "write a user name as the forge shows it, such as ann"
 
 
-def load(path: Path) -> dict[str, str]:
+class Known(Mapping[str, str]):
+    """Who somebody is now, by the uuid of then. It notes whom a restore asked for."""
+
+    def __init__(self, people: Mapping[str, str]) -> None:
+        self._people = people
+        self._asked: set[str] = set()
+
+    def __getitem__(self, then: str) -> str:
+        now = self._people[then]
+        self._asked.add(then)
+        return now
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._people)
+
+    def __len__(self) -> int:
+        return len(self._people)
+
+    @property
+    def warnings(self) -> list[str]:
+        """A warning for each person whom nothing asked for: a uuid that is mistyped changes nothing."""
+        return [
+            f"--people has {then}, whom nothing in this restore names: check the uuid"
+            for then in self._people
+            if then not in self._asked
+        ]
+
+
+def load(path: Path) -> Known:
     """The people file at `path`: by the uuid of then, the uuid of now, in braces and lower case. Raises
     ConfigError with all faults."""
     return _load(path, _uuid, _BEGIN, "has no uuid for its value", _UUID)
 
 
-def load_names(path: Path) -> dict[str, str]:
+def load_names(path: Path) -> Known:
     """The people file at `path` for a forge that knows people by their user names: these, by the uuid of
     then in braces and lower case. Raises ConfigError with all faults."""
     return _load(path, _name, _BEGIN_NAMES, "has no user name for its value", _USER_NAME)
 
 
-def _load(
-    path: Path, now_of: Callable[[object], str | None], begin: str, problem: str, remedy: str
-) -> dict[str, str]:
+def _load(path: Path, now_of: Callable[[object], str | None], begin: str, problem: str, remedy: str) -> Known:
     plain = read_mapping(read_text(path, _REMEDY), str(path), empty=begin, begin=begin)
-    faults, found = list(plain.faults), {}
+    faults = list(plain.faults)
+    found: dict[str, str] = {}
     first: dict[str, str] = {}
     for key, value in plain.data.items():
         line = plain.lines.get((key,))
@@ -52,7 +79,7 @@ def _load(
             found[then] = now
     if faults:
         raise ConfigError(str(path), sorted(set(faults), key=lambda fault: (fault.line or 0, fault.key)))
-    return found
+    return Known(found)
 
 
 def _name(text: object) -> str | None:

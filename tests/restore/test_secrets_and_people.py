@@ -9,7 +9,9 @@ import pytest
 from mirror.auth.secrets import SecretSource
 from mirror.bitbucket.endpoints import HOOKS
 from mirror.errors import ConfigError
+from mirror.logs import redact
 from mirror.restore import people, secrets
+from mirror.restore.plan.source import Options
 from mirror.restore.plan.steps import Call, Loss, Plan, Secret, Stage, Step, Why
 
 THEN, NOW = "{0f9c4a2e-1111-4222-8333-444455556666}", "{aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee}"
@@ -150,3 +152,26 @@ def test_a_forge_may_know_people_by_their_names(tmp_path: Path) -> None:
         people.load_names(path)
     [fault] = caught.value.faults
     assert (fault.line, fault.problem) == (1, "has no user name for its value")
+
+
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\n"])
+async def test_a_secret_of_several_lines_keeps_them(tmp_path: Path, end: str) -> None:
+    (tmp_path / "key").touch(mode=0o600)
+    (tmp_path / "key").write_bytes((KEY.replace("\n", "\r\n" if "\r" in end else "\n") + end).encode())
+    found = secrets.load(written(tmp_path, "a/variables/KEY: {file: key}\n"))
+    read = await found.read({})
+    assert read["a/variables/KEY"].reveal() == f"{KEY}\n"
+    # A message that has one of its lines does not show it.
+    assert "b3BlbnNzaC1rZXk" not in redact("refused: b3BlbnNzaC1rZXktdjEAAAAA")
+
+
+def test_somebody_whom_no_restore_asks_for_is_told(tmp_path: Path) -> None:
+    found = people.load(written(tmp_path, f'"{THEN}": "{NOW}"\n"{NOW}": "{THEN}"\n'))
+    options = Options(people=found)
+    assert options.person(THEN) == NOW and options.person("{nobody}") == "{nobody}"
+    [told] = found.warnings
+    assert NOW in told and THEN not in told
+    assert options.person(NOW) == THEN and found.warnings == []

@@ -10,7 +10,7 @@ from mirror.cli.context import Context
 from mirror.cli.terminal.progress import Work
 from mirror.errors import UsageError
 from mirror.restore import into_forgejo
-from mirror.restore.people import load_names
+from mirror.restore.people import Known, load_names
 from mirror.restore.plan.forgejo.order import PARTS as FORGEJO_PARTS
 
 TOKEN, TOKEN_FILE = "FORGEJO_TOKEN", "FORGEJO_TOKEN_FILE"
@@ -37,7 +37,7 @@ async def run_forgejo(context: Context) -> int:
     token = await _token(context)
     confirm_overwrite(context, f"Change what is different at {place}?")
     network = await context.network()
-    people = load_names(options.people) if options.people is not None else {}
+    people = load_names(options.people) if options.people is not None else Known({})
     settings = settings_of(context, secrets=secrets, people=people, network=network, parts=FORGEJO_PARTS)
     with context.progress(Work("restore", "Restoring", unit="steps")) as progress:
         async with Client(place.url, token, clock=context.clock, network=network) as client:
@@ -45,7 +45,7 @@ async def run_forgejo(context: Context) -> int:
                 store, context.selector(), place, settings, client=client, token=token, clock=context.clock,
                 progress=progress,
             )  # fmt: skip
-    return finish(context, found)
+    return finish(context, found, people.warnings)
 
 
 async def _token(context: Context) -> Secret:

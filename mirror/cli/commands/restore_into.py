@@ -11,6 +11,7 @@ from mirror.cli.terminal.progress import Work
 from mirror.errors import UsageError
 from mirror.model import Selector
 from mirror.restore import into
+from mirror.restore.people import Known
 from mirror.restore.people import load as load_people
 from mirror.restore.plan.source import Source
 from mirror.store.reading.reader import RepositoryFolder
@@ -29,7 +30,7 @@ async def run_into(context: Context) -> int:
     config = context.config_for(place.workspace)
     entry = config.signing_in_to(place.workspace)
     secrets = secrets_of(context)
-    people = load_people(options.people) if options.people is not None else {}
+    people = load_people(options.people) if options.people is not None else Known({})
     confirm_overwrite(context, f"Change what is different in the workspace {place.workspace}?")
     settings = settings_of(
         context, secrets=secrets, people=people, network=await network_of(config, context.environment),
@@ -46,7 +47,7 @@ async def run_into(context: Context) -> int:
                 store, context.selector(), place, settings, client=client,
                 git_url=config.bitbucket.git_url, clock=context.clock, progress=progress,
             )  # fmt: skip
-    return finish(context, found)
+    return finish(context, found, people.warnings)
 
 
 def make_pages(store: Path, source: Source, folder: Path) -> list[tuple[int, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mirror.cli.context import Context
 from mirror.cli.terminal.confirm import confirm
@@ -65,10 +65,11 @@ def settings_of(
     )
 
 
-def finish(context: Context, found: Report | Planned) -> int:
+def finish(context: Context, found: Report | Planned, warnings: Sequence[str]) -> int:
     """Print the report of a restore, or its plan; returns the exit code."""
-    context.out.document(found.to_json())
+    context.out.document({**found.to_json(), "warnings": list(warnings)})
     _show(context, found)
+    context.out.warnings(warnings)
     return found.exit_code
 
 
