@@ -23,7 +23,9 @@ from mirror.doctor.checks import Check, Report
 from mirror.errors import MirrorError
 from mirror.hooks.address import HookAddress, address_of, is_public
 from mirror.hooks.door import door_check
-from mirror.model import Clock
+from mirror.model import Clock, JsonObject, Workspace
+from mirror.model.words import counted
+from mirror.store.reading.reader import Store
 
 _INSTALL = "run: mirror hooks install"
 
@@ -34,6 +36,7 @@ class _Place:
 
     client: Client
     workspace: str
+    uuid: str
     address: HookAddress
     ours: tuple[Hook, ...]
     wanted: WantedHook
@@ -72,12 +75,15 @@ async def check(
     environment: Mapping[str, str],
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Report:
-    """Compare the webhooks of each workspace with what `install` makes, and try the door. Raises as
-    `install`."""
+    """Compare the webhooks of each workspace with what `install` makes, tell how true they proved, and try
+    the door. Raises as `install`."""
     address = await address_of(config, environment)
 
+    with Store.open(config.store) as store:
+        judged = store.history().hooks
+
     async def work(place: _Place) -> list[Check]:
-        return _compare(place)
+        return [*_compare(place), _truth(place, judged.get(place.uuid))]
 
     checks = [*_publicity(address), *await _everywhere(config, address, work, clock, environment, transport)]
     network = await network_of(config, environment)
@@ -120,21 +126,21 @@ async def _everywhere(
                     if found.slug in seen:
                         continue
                     seen.add(found.slug)
-                    checks += await _in_one(client, found.slug, address, address.wanted(entry.parts), work)
+                    checks += await _in_one(client, found, address, address.wanted(entry.parts), work)
         except MirrorError as error:
             checks.append(_failed(f"{name}: hook", error))
     return checks
 
 
 async def _in_one(
-    client: Client, workspace: str, address: HookAddress, wanted: WantedHook, work: _Work
+    client: Client, workspace: Workspace, address: HookAddress, wanted: WantedHook, work: _Work
 ) -> list[Check]:
-    name = f"{workspace}: hook"
+    name = f"{workspace.slug}: hook"
     try:
-        hooks = [one for one in await api.hooks_of(client, workspace) if address.is_ours(one)]
+        hooks = [one for one in await api.hooks_of(client, workspace.slug) if address.is_ours(one)]
         # First the one that needs the least change.
         hooks.sort(key=lambda one: (one.url != address.url, not address.has_known_secret(one), one.uuid))
-        return await work(_Place(client, workspace, address, tuple(hooks), wanted))
+        return await work(_Place(client, workspace.slug, workspace.uuid, address, tuple(hooks), wanted))
     except Denied as error:
         scope = api.scope_needed(error)
         remedy = error.hint or f"give a credential of this workspace the scope {scope}, or make it by hand"
@@ -204,6 +210,17 @@ def _compare(place: _Place) -> list[Check]:
         checks.append(place.check(f"active, announces {len(first.events)} events{more}"))
     checks += [place.check("a second one announces the same again", _INSTALL) for _ in others]
     return checks
+
+
+def _truth(place: _Place, judged: JsonObject | None) -> Check:
+    """Whether webhooks announced what the backups found; `judged` is what the last backup says of it."""
+    name = f"{place.workspace}: announced"
+    if judged is None:
+        return Check(name, "ok", "no backup of the daemon has judged the webhooks yet")
+    last, total = int(judged.get("unannounced_changes", 0)), int(judged.get("unannounced_total", 0))
+    text = f"the last backup found {counted(last, 'changes')} that no webhook announced; {total} in all"
+    remedy = "nothing is lost; where it goes on, webhooks are lost on their way: look at the proxy's log"
+    return Check(name, "ok" if last == 0 else "warn", text, remedy)
 
 
 def _differences(hook: Hook, place: _Place) -> list[str]:

@@ -27,7 +27,8 @@ def test_install_check_and_remove(tmp_path: Path) -> None:
         assert "ok    acme: hook: made" in made.stdout
         checked = json_of(mirror("hooks", "check", "-c", str(config), "--json", env=SECRET))
         assert checked["exit_code"] == 0
-        assert [one["name"] for one in checked["checks"]] == ["address", "acme: hook", "door"]
+        names = [one["name"] for one in checked["checks"]]
+        assert names == ["address", "acme: hook", "acme: announced", "door"]
         removed = mirror("hooks", "remove", "-c", str(config), env=SECRET)
         assert removed.returncode == 0
         assert world.workspaces["acme"].settings["hooks"] == []

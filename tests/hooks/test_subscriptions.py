@@ -13,13 +13,17 @@ import pytest
 from mirror import hooks
 from mirror.auth.hook_keys import HookKeys
 from mirror.auth.secrets import Secret
-from mirror.config import load
+from mirror.config import address, load
 from mirror.doctor.checks import Report
 from mirror.errors import UsageError
+from mirror.model import Run
 from mirror.simulator import Fault, Simulator, Switches, World
 from mirror.store.reading.reader import Store
+from mirror.store.writing.writer import open_store
+from mirror.web import serving
+from mirror.web.hooks_door import HooksDoor
 from tests.clock import FakeClock
-from tests.e2e.helpers import write_config
+from tests.e2e.helpers import MADE, write_config
 from tests.simulator.receiver import Receiver, receiver
 
 SECRET, OLDER = "the-secret-of-these-hooks-0123456789", "an-older-secret-of-the-hooks-0123456"
@@ -58,8 +62,13 @@ class Site:
 
     def address(self, secret: str) -> str:
         """The address of the hooks with this secret."""
+        return self.url + HookKeys(Secret(secret), None, self.store_id).path
+
+    @property
+    def store_id(self) -> str:
+        """The id of the store."""
         with Store.open(self.folder / "store") as store:
-            return self.url + HookKeys(Secret(secret), None, store.id).path
+            return store.id
 
 
 @contextmanager
@@ -239,6 +248,51 @@ async def test_the_door_takes_what_is_signed_and_refuses_the_rest(tmp_path: Path
             assert len(signed) == 1
         place.url = "http://127.0.0.1:1"
         assert "no answer from 127.0.0.1" in texts(await place.run("check"))[-1]
+
+
+async def test_how_true_they_proved_is_told(tmp_path: Path) -> None:
+    with site(tmp_path) as place:
+        await place.run("install")
+        assert "ok acme: announced: no backup of the daemon has judged" in texts(await place.run("check"))[2]
+        for changes, state in ((1, "warn"), (0, "ok")):
+            facts = {"unannounced_changes": changes, "unannounced_total": 4}
+            with open_store(tmp_path / "store", command="tests") as store:
+                uuid = place.world.workspaces["acme"].uuid
+                name = f"20261123t02000{changes}z-000000"
+                store.write_run(Run(name, "backup", MADE, MADE, "tests", facts={"hooks": {uuid: facts}}))
+            told = texts(await place.run("check"))[2]
+            assert told.startswith(f"{state} acme: announced: the last backup found {changes} change")
+            assert told.endswith("that no webhook announced; 4 in all")
+
+
+class Heard:
+    """What the door hands over."""
+
+    def __init__(self) -> None:
+        self.announced: list[str | None] = []
+        self.refused = 0
+
+    def announce(self, uuid: str | None, event: bytes) -> None:
+        assert event
+        self.announced.append(uuid)
+
+    def refuse(self) -> None:
+        self.refused += 1
+
+
+async def test_the_daemons_own_door_passes_the_check(tmp_path: Path) -> None:
+    with site(tmp_path) as place:
+        heard = Heard()
+        keys = HookKeys(Secret(SECRET), None, place.store_id)
+        door = HooksDoor(keys, heard, FakeClock())
+        async with serving(door, address("127.0.0.1:0"), key="hooks.listen") as there:
+            place.url = f"http://{there.text}"
+            await place.run("install")
+            assert (await place.run("check")).exit_code == 0
+            place.secret = OLDER
+            assert "answered 404 to a ping that we signed" in texts(await place.run("check"))[-1]
+        # A ping announces nothing.
+        assert (heard.announced, heard.refused) == ([None], 2)
 
 
 async def test_a_private_address_is_warned_of(tmp_path: Path) -> None:
