@@ -63,7 +63,7 @@ def in_a_copy(package: Path, script: str) -> str:
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"},
     )  # fmt: skip
     if done.returncode != 0 and ("unshare:" in done.stderr or "mount:" in done.stderr):
-        lacking(f"no overlay of this system: {done.stderr.strip()}")
+        pytest.skip(f"this machine lets nobody make an overlay of its system: {done.stderr.strip()}")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
