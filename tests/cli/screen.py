@@ -25,6 +25,8 @@ class Screen:
         self.lines: list[list[str]] = [[]]
         self.has_cursor = True
         self._columns = columns
+        self._style = ""
+        self._styles: list[list[str]] = [[]]
         self._row = self._column = 0
 
     def feed(self, text: str) -> None:
@@ -44,27 +46,37 @@ class Screen:
         self._row += 1
         while len(self.lines) <= self._row:
             self.lines.append([])
+            self._styles.append([])
 
     def _put(self, sign: str) -> None:
         if self._column == self._columns:
             self._column = 0
             self._down()
-        line = self.lines[self._row]
+        line, styles = self.lines[self._row], self._styles[self._row]
         line.extend(" " * (self._column + 1 - len(line)))
-        line[self._column] = sign
+        styles.extend([""] * (self._column + 1 - len(styles)))
+        line[self._column], styles[self._column] = sign, self._style
         self._column += 1
 
     def _control(self, numbers: str, letter: str) -> None:
         if letter == "m":
-            return
-        if numbers == "?25" and letter in "hl":
+            self._style = "" if numbers in ("", "0") else f"{self._style}\x1b[{numbers}m"
+        elif numbers == "?25" and letter in "hl":
             self.has_cursor = letter == "h"
         elif letter == "A":
             self._row = max(0, self._row - int(numbers or 1))
         elif letter == "K" and numbers == "2":
-            self.lines[self._row] = []
+            self.lines[self._row], self._styles[self._row] = [], []
         else:
             raise ValueError(f"CSI {numbers}{letter}")
+
+    def ansi(self) -> str:
+        """The lines with their colours, as escape sequences."""
+        rows = zip(self.lines, self._styles, strict=True)
+        return "\n".join(
+            "".join(f"\x1b[0m{style}{sign}" for sign, style in zip(*row, strict=True)) + "\x1b[0m"
+            for row in rows
+        )
 
     def text(self) -> list[str]:
         """The lines, without those at the end that are empty."""
