@@ -30,6 +30,7 @@ from mirror.errors import MirrorError
 from mirror.http.failures import failure_reason
 from mirror.http.headers import retry_after, wait_from_headers
 from mirror.http.messages import after_colon, json_message, media_type, server_message
+from mirror.http.origins import authority
 from mirror.http.rates import TooSlow
 from mirror.http.retries import is_retryable
 from mirror.model import JsonObject, NotCanonical, loads
@@ -126,10 +127,18 @@ def failure_of_exception(endpoint: Endpoint, error: Exception) -> Failure:
     if isinstance(error, SignInTrouble):
         return Failure(error, retryable=True)
     reason, hint = failure_reason(error)
-    trouble = ServerTrouble(f"{endpoint.name}: the connection failed ({reason})", hint=hint)
+    trouble = ServerTrouble(f"{endpoint.name}: the connection{_to(error)} failed ({reason})", hint=hint)
     trouble.__cause__ = error
     # With a hint a person must act first: a retry cannot help.
     return Failure(trouble, retryable=hint is None)
+
+
+def _to(error: Exception) -> str:
+    """The server of a failed request, for a message; empty where the error does not name it."""
+    try:
+        return f" to {authority(str(error.request.url))}" if isinstance(error, httpx.RequestError) else ""
+    except RuntimeError:  # it belongs to no request
+        return ""
 
 
 def failure_of_change(change: Change, failure: Failure, error: Exception | None) -> Failure:
