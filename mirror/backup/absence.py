@@ -62,7 +62,8 @@ def _marked(store: StoreWriter, folder: RepositoryFolder, clock: Clock) -> RunEn
     absence = store.mark_missing(folder, clock.now())
     if absence.state == "gone":
         return _entry(folder, Outcome.GONE)
-    text = f"not in the workspace's list, as {absence.runs} run(s) saw; its copy is kept"
+    runs = "1 run" if absence.runs == 1 else f"{absence.runs} runs"
+    text = f"not in the workspace's list, as {runs} saw; its copy is kept"
     return _entry(folder, Outcome.ABSENT, Problem(3, text))
 
 

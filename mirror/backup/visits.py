@@ -76,7 +76,7 @@ async def visit_entry(run: RunContext, config: WorkspaceConfig, *, is_last: bool
                 results.report_error(error, where)
                 # A server in trouble, or without requests left, is not asked for each repository again.
                 left = client.failing(error) if isinstance(error, TryLater) else client
-                await _backup_stored(run, left, config)
+                await _backup_stored(run, left, config, more=not is_last)
             else:
                 _visit_unfinished(run, client, config)
                 for who, refusal in client.refusals:
@@ -211,7 +211,7 @@ async def _resume_repositories(workspace: WorkspaceContext, home: WorkspaceWrite
 # -- a workspace of which no list can be had
 
 
-async def _backup_stored(run: RunContext, client: Client, config: WorkspaceConfig) -> None:
+async def _backup_stored(run: RunContext, client: Client, config: WorkspaceConfig, *, more: bool) -> None:
     """Back up what is stored of the workspaces that the API refuses to list: git decides for itself."""
     results, named = run.results, run.request.named_workspaces
     done = {entry.uuid for entry in results.entries}
@@ -219,7 +219,7 @@ async def _backup_stored(run: RunContext, client: Client, config: WorkspaceConfi
     for folder, several in stored_repositories(run.store.reader, config, named):
         chosen = [one for one in several if one.uuid not in done and run.request.selects(one.full_name)]
         if chosen and folder.place not in visited:
-            run.request.progress.expect({one.full_name: _cost(run, one) for one in chosen}, more=True)
+            run.request.progress.expect({one.full_name: _cost(run, one) for one in chosen}, more=more)
             visit = _begin_unlisted(run, client, config, folder)
             await _backup_repositories(visit, chosen)
     _visit_unfinished(run, client, config)
