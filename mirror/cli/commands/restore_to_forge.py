@@ -82,7 +82,9 @@ def _show(context: Context, found: Report | Planned) -> None:
     whole = found.exit_code == 0
     verb = "Restored" if whole else "Stopped restoring" if found.stopped is not None else "Restored in part"
     out.line(f"{verb} {selector} to {found.target}", style="green" if whole else "yellow")
-    out.lines(found.lines())
+    out.lines(found.lines(is_summed=out.is_terminal))
+    if out.is_terminal and found.losses:
+        out.line("  (--dry-run lists each thing that does not come back)")
     out.line(f"  {found.requests} requests, {found.seconds:.1f} s")
     if found.stopped is not None:
         out.lines(_stopped(found.stopped))

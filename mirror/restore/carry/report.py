@@ -109,8 +109,9 @@ class Report(Result):
             "problems": [{"code": code, "text": text} for code, text in self.problems],
         }
 
-    def lines(self) -> list[str]:
-        """The report for people, without its headline."""
+    def lines(self, *, is_summed: bool = False) -> list[str]:
+        """The report for people, without its headline; with `is_summed` what does not come back is counted,
+        as the plan has listed it already."""
         counts = self.counts
         texts = [f"{counts[one]} {text}" for one, text in _COUNTED.items() if counts.get(one)]
         lines = [f"  {', '.join(texts)}"] if texts else []
@@ -120,4 +121,4 @@ class Report(Result):
             lines.append(f"  {one.outcome}{status}: {one.label}: {one.message}")
         noted = [one for one in self.entries if one.message and one.outcome not in OWED]
         lines += [f"  note: {one.label}: {one.message}" for one in noted]
-        return lines + loss_lines(self.losses)
+        return lines + loss_lines(self.losses, is_summed=is_summed)

@@ -42,19 +42,19 @@ def steps_of_commits(source: Source, target: Target, _options: Options) -> Itera
         for index, one in enumerate(objects(document, "reports")):
             yield from _report(source, target, commit, one, index)
     if approvals:
-        label = f"{counted(approvals, 'approval')} of commits of {source.name}"
+        label = f"{counted(approvals, 'approval')} of commits of {source.title}"
         yield Loss(source.key("commit-approvals"), "commit approvals", label, Why.NEVER)
     if statuses:
         key, label = (
             source.key("commit-statuses"),
-            f"{counted(statuses, 'status')} of commits of {source.name}",
+            f"{counted(statuses, 'status')} of commits of {source.title}",
         )
         yield Loss(key, "commit statuses", label, Why.ARCHIVED, "builds set them anew")
 
 
 def _comments(source: Source, target: Target, commit: str, document: JsonObject) -> Iterator[Step | Loss]:
     where = Where(
-        _COMMENTS, f"commit {commit[:12]} of {source.name}", source.key("commit", commit),
+        _COMMENTS, f"commit {commit[:12]} of {source.title}", source.key("commit", commit),
         {**target.parts, "commit": commit}, endpoints.COMMIT_COMMENTS, endpoints.COMMIT_COMMENT,
         (source.key("repository"), source.key("branches")), _NO_COMMIT,
     )  # fmt: skip
@@ -67,7 +67,7 @@ def _report(
     given = get(entry, "report")
     identifier = string(given, "external_id") or string(given, "uuid").strip("{}") or str(index)
     key = source.key("commit", commit, "report", identifier)
-    label = f"report {plain(string(given, 'title'))} on commit {commit[:12]} of {source.name}"
+    label = f"report {plain(string(given, 'title'))} on commit {commit[:12]} of {source.title}"
     body = {**_settable(given, _REPORT), "external_id": identifier}
     parts = {**target.parts, "commit": commit}
     place = {**parts, "report": identifier}

@@ -21,13 +21,13 @@ def steps_of_history(source: Source, _target: Target, options: Options) -> Itera
     for folder in ("issues", "pipelines"):
         count = len(numbered(source, folder))
         if count:
-            label = f"{counted(count, folder.removesuffix('s'))} of {source.name}"
+            label = f"{counted(count, folder.removesuffix('s'))} of {source.title}"
             yield Loss(source.key(folder), folder, label, Why.ARCHIVED)
     if "wiki" in source.mirrors:
-        yield Loss(source.key("wiki"), "wiki", f"the wiki of {source.name}", Why.NEVER, _WIKI)
+        yield Loss(source.key("wiki"), "wiki", f"the wiki of {source.title}", Why.NEVER, _WIKI)
     if options.archive is not None:
         if fault := name_fault(b"refs/heads/" + os.fsencode(options.archive)):
             raise UsageError(f"--archive {options.archive}: no branch can have this name: {fault}")
-        label = f"pages of {source.name} on the branch {options.archive}"
+        label = f"pages of {source.title} on the branch {options.archive}"
         after = (source.key("repository"), source.key("branches"))
         yield Step(source.key("pages"), KIND, label, PushPages(options.archive), Stage.OTHER_REFS, after)

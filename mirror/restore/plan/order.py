@@ -130,7 +130,7 @@ def not_whole(source: Source) -> Iterator[Loss]:
     """The parts that the snapshot has not, or not whole."""
     for name, part in source.snapshot.parts.items():
         if not part.is_settled:
-            label = f"{name} of {source.name}"
+            label = f"{name} of {source.title}"
             yield Loss(source.key("part", name), name, label, Why.LACKING, part.summary or "")
 
 

@@ -71,12 +71,12 @@ def steps_of_pull_requests(source: Source, target: Target, options: Options) -> 
             ended[string(pull, "state").lower()] += 1
     if events:
         key, label = source.key("pull-requests", "activity"), f"{counted(events, 'event')} in the history"
-        yield Loss(key, _ACTIVITY, f"{label} of open pull requests of {source.name}", Why.NEVER)
+        yield Loss(key, _ACTIVITY, f"{label} of open pull requests of {source.title}", Why.NEVER)
     if statuses:
         key, label = source.key("pull-requests", "statuses"), counted(statuses, "build status")
-        yield Loss(key, _STATUSES, f"{label} of open pull requests of {source.name}", Why.ARCHIVED)
+        yield Loss(key, _STATUSES, f"{label} of open pull requests of {source.title}", Why.ARCHIVED)
     for state, count in sorted(ended.items()):
-        label = f"{counted(count, f'{state} pull request')} of {source.name}"
+        label = f"{counted(count, f'{state} pull request')} of {source.title}"
         yield Loss(source.key("pull-requests", state), KIND, label, Why.ARCHIVED)
 
 
@@ -113,7 +113,7 @@ class _PullRequest:
         self._document = document
         self._pull: Json = document.get("pull_request")
         self._key = source.key("pull-request", number)
-        self._label = f"pull request {number} of {source.name}"
+        self._label = f"pull request {number} of {source.title}"
 
     def steps(self, branches: Branches) -> Iterator[Step | Loss]:
         """What makes it anew; or a loss alone, where there is nothing to make it from."""

@@ -152,7 +152,7 @@ def _push(source: Source, word: str, label: str, refs: Mapping[bytes, str], stag
     """The step that pushes refs of the code; its key ends with `word`."""
     after = (source.key("repository"), source.key("lfs-objects"))
     return Step(
-        source.key(word), REFS, f"{len(refs)} {label} of {source.name}", Push("code", refs), stage, after
+        source.key(word), REFS, f"{len(refs)} {label} of {source.title}", Push("code", refs), stage, after
     )
 
 
@@ -174,7 +174,7 @@ def _lfs_objects(source: Source, tips: Iterable[str]) -> Iterator[Step | Loss]:
         yield Loss(source.key("lfs-absent"), REFS, label, Why.LACKING, "no backup could fetch them")
     key = source.key("lfs-objects")
     after = (source.key("repository"),)
-    yield Step(key, REFS, f"LFS objects of {source.name}", SendObjects(hashes), Stage.LFS_OBJECTS, after)
+    yield Step(key, REFS, f"LFS objects of {source.title}", SendObjects(hashes), Stage.LFS_OBJECTS, after)
 
 
 def _left_out(source: Source, refs: Mapping[bytes, str], chosen: Mapping[bytes, str]) -> Iterator[Loss]:
@@ -194,7 +194,7 @@ def _main_branch(
         yield no_main_branch(source, name)
         return
     yield Step(
-        source.key("main-branch"), REFS, f"the main branch {name} of {source.name}",
+        source.key("main-branch"), REFS, f"the main branch {name} of {source.title}",
         Call("PUT", api.REPOSITORY, target.parts, {"mainbranch": {"name": name}}),
         Stage.MAIN_BRANCH,
         after=(source.key("repository"), source.key("branches")),

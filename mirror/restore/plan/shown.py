@@ -72,14 +72,19 @@ def losses_to_json(losses: Iterable[Loss]) -> list[JsonObject]:
     ]  # fmt: skip
 
 
-def loss_lines(losses: Iterable[Loss]) -> list[str]:
-    """What does not come back, for people: by reason, and of many of a kind the first ones."""
+def loss_lines(losses: Iterable[Loss], *, is_summed: bool = False) -> list[str]:
+    """What does not come back, for people: by reason, and of many of a kind the first ones. With `is_summed`
+    a line for each reason says how much it is."""
     by_reason: dict[Why, dict[str, list[Loss]]] = {}
     for one in losses:
         by_reason.setdefault(one.why, {}).setdefault(one.kind, []).append(one)
     secrets = [one for several in by_reason.pop(Why.SECRET, {}).values() for one in several]
     lines = _secret_lines(secrets)
     for why, by_kind in by_reason.items():
+        if is_summed:
+            kinds = [f"{kind} ({len(several)})" for kind, several in by_kind.items()]
+            lines.append(f"  does not come back ({why}): {', '.join(kinds)}")
+            continue
         lines.append(f"  does not come back ({why}):")
         for kind, several in by_kind.items():
             lines += [

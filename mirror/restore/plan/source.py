@@ -27,6 +27,11 @@ class Source:
     snapshot: Snapshot
     name: str = WORKSPACE
 
+    @property
+    def title(self) -> str:
+        """What people call it: the repository's slug, or the workspace."""
+        return "the workspace" if self.name == WORKSPACE else self.name
+
     def key(self, *parts: str | int) -> str:
         """The key of a step: `name/kind/natural key`."""
         return "/".join((self.name, *map(str, parts)))

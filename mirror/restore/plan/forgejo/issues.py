@@ -31,7 +31,7 @@ def steps_of_issues(
     for index, path in numbered(source, "issues"):
         document = source.object(path)
         if was_gone(document, "issue"):
-            label = f"issue {index} of {source.name}"
+            label = f"issue {index} of {source.title}"
             yield Loss(source.key("issue", index), KIND, label, Why.LACKING, "it was deleted upstream")
             continue
         yield from _issue(source, target, options, labels, document)
@@ -41,7 +41,7 @@ def _issue(
     source: Source, target: ForgejoTarget, options: Options, labels: Labels, document: JsonObject
 ) -> Iterator[Step | Loss]:
     data, issue = get(document, "issue"), issue_of(document)
-    key, label = source.key("issue", issue.number), f"issue {issue.number} of {source.name}"
+    key, label = source.key("issue", issue.number), f"issue {issue.number} of {source.title}"
     given = labels.label(groups.STATE, issue.state)
     given += labels.label(groups.KIND, string(data, "kind"))
     given += labels.label(groups.PRIORITY, string(data, "priority"))

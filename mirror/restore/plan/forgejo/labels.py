@@ -64,13 +64,13 @@ class Labels:
         for name, group in sorted(self._labels.items()):
             body = fields.label(name, _COLORS[group], "From Bitbucket")
             yield Step(
-                self._key("label", name), _kind_of(group), f"the label {name} of {self.source.name}",
+                self._key("label", name), _kind_of(group), f"the label {name} of {self.source.title}",
                 Call("POST", endpoints.LABELS, self.target.parts, body), Stage.SETTINGS, after,
                 Find(endpoints.LABELS, self.target.parts, {fields.NAME: name}),
             )  # fmt: skip
         for title in sorted(self._milestones):
             yield Step(
-                self._key("milestone", title), _OF_TRACKER, f"the milestone {title} of {self.source.name}",
+                self._key("milestone", title), _OF_TRACKER, f"the milestone {title} of {self.source.title}",
                 Call("POST", endpoints.MILESTONES, self.target.parts, fields.milestone(title)),
                 Stage.SETTINGS, after,
                 Find(endpoints.MILESTONES, self.target.parts, {fields.TITLE: title}),

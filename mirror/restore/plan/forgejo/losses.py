@@ -33,8 +33,8 @@ def losses_of(source: Source) -> Iterator[Loss]:
             continue
         if document := source.document(row.document):
             many = f"{len(document)} " if isinstance(document, list) else ""
-            label = f"{many}{row.kind} of {source.name}"
+            label = f"{many}{row.kind} of {source.title}"
             yield Loss(source.key(row.name), row.kind, label, Why.UNKNOWN_THERE)
     for folder, kind in _FOLDERS.items():
         if count := len(source.paths(folder)):
-            yield Loss(source.key(folder), kind, f"{count} {kind} of {source.name}", Why.UNKNOWN_THERE)
+            yield Loss(source.key(folder), kind, f"{count} {kind} of {source.title}", Why.UNKNOWN_THERE)

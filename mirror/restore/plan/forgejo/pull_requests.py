@@ -40,7 +40,7 @@ def steps_of_pull_requests(
     pairs: set[tuple[str, str]] = set()
     for number, path in numbered(source, "pull-requests"):
         document = source.object(path)
-        label = f"pull request {number} of {source.name}"
+        label = f"pull request {number} of {source.title}"
         if was_gone(document, "pull_request"):
             key = source.key("pull-request", number)
             yield Loss(key, KIND, label, Why.LACKING, "it was deleted upstream")

@@ -43,7 +43,7 @@ def _repository(source: Source, target: ForgejoTarget, main: str | None) -> Iter
     profile = source.repository.profile
     description = string(profile, "description")
     if len(description) > fields.DESCRIPTION_MAX:
-        label = f"the end of the description of {source.name}"
+        label = f"the end of the description of {source.title}"
         text = f"{len(description) - fields.DESCRIPTION_MAX} characters"
         yield Loss(source.key("description"), REPOSITORY, label, Why.UNKNOWN_THERE, text)
     yield from is_fork(source, source.repository, Why.UNKNOWN_THERE)
@@ -61,7 +61,7 @@ def _repository(source: Source, target: ForgejoTarget, main: str | None) -> Iter
     )  # fmt: skip
     if website := string(profile, "website"):
         yield Step(
-            source.key("website"), REPOSITORY, f"the website of {source.name}",
+            source.key("website"), REPOSITORY, f"the website of {source.title}",
             Call("PATCH", endpoints.REPOSITORY, target.parts, fields.website(website)), Stage.SETTINGS,
             (source.key("repository"),), Find(endpoints.REPOSITORY, target.parts),
             wanted=fields.website(website),
@@ -84,7 +84,7 @@ def _wiki(source: Source, target: ForgejoTarget) -> Iterator[Step]:
     wanted = {name: value for name, value in refs.items() if not name.startswith(OURS)}
     if known is None or not wanted:
         return
-    key, label = source.key(WIKI), f"the wiki of {source.name}"
+    key, label = source.key(WIKI), f"the wiki of {source.title}"
     yield Step(key, WIKI, label, Push(WIKI, wanted), Stage.OTHER_REFS, (source.key("repository"),))
     head = known.refs.head
     branch = head.value if head is not None and head.value in wanted else next(iter(sorted(wanted)))

@@ -26,7 +26,7 @@ def steps_of_hooks(source: Source, target: ForgejoTarget, options: Options) -> I
     for hook in objects(source.document("settings/webhooks.json")):
         by_url.setdefault(string(hook, "url"), []).append(hook)
     for url, hooks in by_url.items():
-        key, label = source.key("webhooks", url), f"the webhook {url} of {source.name}"
+        key, label = source.key("webhooks", url), f"the webhook {url} of {source.title}"
         wanted = [str(event) for hook in hooks for event in _listed(hook, "events")]
         events, unknown = fields.events_of(list(dict.fromkeys(wanted)))
         if unknown:
@@ -62,7 +62,7 @@ def steps_of_keys(source: Source, target: ForgejoTarget) -> Iterator[Step]:
         taken.add(title)
         key = " ".join(part for part in (string(one, "key"), string(one, "comment")) if part)
         yield Step(
-            source.key("deploy-keys", title), KEYS, f"the deploy key {title} of {source.name}",
+            source.key("deploy-keys", title), KEYS, f"the deploy key {title} of {source.title}",
             Call("POST", endpoints.DEPLOY_KEYS, target.parts, fields.deploy_key(title, key)), Stage.SETTINGS,
             (source.key("repository"),),
             Find(endpoints.DEPLOY_KEYS, target.parts, {fields.TITLE: title}),
@@ -77,20 +77,20 @@ def steps_of_downloads(source: Source, target: ForgejoTarget) -> Iterator[Step |
     repository = source.repository
     main = main_branch(source, repository) if repository is not None else None
     if main is None or not source.refs:
-        label = f"{len(downloads)} downloads of {source.name}"
+        label = f"{len(downloads)} downloads of {source.title}"
         yield Loss(source.key("downloads"), DOWNLOADS, label, Why.UNKNOWN_THERE, "a release needs a commit")
         return
     key, place = source.key("downloads"), source.snapshot.full_name
     body = fields.release(_TAG, main, "Downloads", _DOWNLOADS_TEXT.format(place=place))
     yield Step(
-        key, DOWNLOADS, f"a release for the downloads of {source.name}",
+        key, DOWNLOADS, f"a release for the downloads of {source.title}",
         Call("POST", endpoints.RELEASES, target.parts, body), Stage.SETTINGS, (source.key("main-branch"),),
         Find(endpoints.RELEASES, target.parts, {fields.TAG: _TAG}),
     )  # fmt: skip
     parts: dict[str, str | int | Made] = {**target.parts, "id": Made(key, fields.ID)}
     for one in downloads:
         name, sha256 = string(one, "name"), string(one, "_content", "sha256")
-        its_key, label = source.key("downloads", name), f"the download {name} of {source.name}"
+        its_key, label = source.key("downloads", name), f"the download {name} of {source.title}"
         if not sha256 or source.stored(sha256) is None:
             yield Loss(its_key, FILES, label, Why.LACKING)
             continue
@@ -107,7 +107,7 @@ def steps_of_restrictions(source: Source, target: ForgejoTarget, options: Option
     for one in objects(source.document("settings/branch-restrictions.json")):
         rules = list(_rules(source, one))
         if not rules:
-            label = f"the restriction {string(one, 'kind')} of {source.name}"
+            label = f"the restriction {string(one, 'kind')} of {source.title}"
             key = source.key("restriction", string(one, "id"))
             yield Loss(key, RESTRICTIONS, label, Why.UNKNOWN_THERE, "its kind of branch is not known")
         for rule in rules:
@@ -132,7 +132,7 @@ def _rules(source: Source, restriction: JsonObject) -> Iterator[str]:
 def _rule(
     source: Source, target: ForgejoTarget, options: Options, rule: str, restrictions: list[JsonObject]
 ) -> Iterator[Step | Loss]:
-    key, label = source.key("protection", rule), f"the protection of {rule} of {source.name}"
+    key, label = source.key("protection", rule), f"the protection of {rule} of {source.title}"
     wanted: dict[str, object] = fields.may_push(None)
     for one in restrictions:
         kind = string(one, "kind")
