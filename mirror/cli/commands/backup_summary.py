@@ -52,7 +52,11 @@ def show(context: Context, run: Run, config: Config, seen: Picture) -> None:
     _show_problems(out, run)
     for now, name in run.facts.get("renamed", {}).items():
         out.line(f"The workspace {name} is called {now} now: correct its name in the configuration.")
-    show_out_of_reach(out, [(entry.full_name, browse.out_of_reach(entry.parts)) for entry in run.entries])
+    beyond = [(entry.full_name, browse.out_of_reach(entry.parts)) for entry in run.entries]
+    if not out.is_terminal:
+        show_out_of_reach(out, beyond)
+    elif any(parts for _, parts in beyond):
+        out.line("Some parts are not available, which is no failure; mirror status lists them.")
     out.warnings(warnings)
     _show_summary(out, run, repositories, seen)
 
