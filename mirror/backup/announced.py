@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import httpx
 
@@ -39,6 +40,15 @@ LOCK_SECONDS = 600.0
 _RECORDED = (Outcome.SAVED, Outcome.CONFIRMED, Outcome.PARTIAL)
 
 _log = get_logger("backup")
+
+
+class Visited(Enum):
+    """How a visit ended. UNKNOWN: only a list of its workspace can say what the repository is: the store does
+    not have it, or lists lack it, or it has another name now. NOTHING: all was as before."""
+
+    DONE = auto()
+    NOTHING = auto()
+    UNKNOWN = auto()
 
 
 @dataclass(frozen=True)
@@ -111,27 +121,24 @@ class AnnouncedBackups:
         await self._sessions.stop()
         await self._gathered.stop()
 
-    async def backup(self, uuid: str, *, git_only: bool) -> bool:
+    async def backup(self, uuid: str, *, git_only: bool, is_second: bool = False) -> Visited:
         """Visit a repository that was announced, unless the schedule has done so since. `git_only`: ask git
-        alone.
-
-        Returns False where only a list of its workspace can say what it is: the store does not have it, or
-        lists lack it, or it has another name now. Raises MirrorError where nothing can be visited.
-        """
+        alone. `is_second`: look again, whoever has done so. Raises MirrorError where nothing can be
+        visited."""
         async with self._sessions.session() as session:
             folder = session.run.store.reader.folder_of_repository(uuid)
             if folder is None or folder.missing is not None or folder.gone_since is not None:
-                return False
+                return Visited.UNKNOWN
             place = _place_of(session, folder)
             if place is None:
                 self._announcements.forget(uuid)
-                return True
+                return Visited.DONE
             async with self._announcements.turn(uuid):
-                if self._announcements.is_visited(uuid, git_only=git_only):
-                    return True
+                if not is_second and self._announcements.is_visited(uuid, git_only=git_only):
+                    return Visited.DONE
                 return await self._visit(session, place, git_only=git_only)
 
-    async def _visit(self, session: Session, place: _Place, *, git_only: bool) -> bool:
+    async def _visit(self, session: Session, place: _Place, *, git_only: bool) -> Visited:
         run, repository = session.run, repository_of(place.folder)
         mark = _LossMark(place.home, run.results.identifier)
         workspace = await _workspace(session, place.entry, place.home, mark)
@@ -153,7 +160,9 @@ class AnnouncedBackups:
         finally:
             mark.leave()
         self._gather(session, result, place.home if mark.is_set else None)
-        return is_known
+        if not is_known:
+            return Visited.UNKNOWN
+        return Visited.NOTHING if result.entry.outcome is Outcome.CONFIRMED else Visited.DONE
 
     async def _judge(self, workspace: WorkspaceContext, home: WorkspaceWriter, mark: _LossMark) -> None:
         """Judge what the workspace lost together."""

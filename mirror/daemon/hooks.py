@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime
 
-from mirror.backup.announced import AnnouncedBackups
+from mirror.backup.announced import AnnouncedBackups, Visited
 from mirror.backup.announcements import Announcements
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
@@ -112,13 +112,21 @@ class Hooks:
         try:
             if job.kind == "discover":
                 await self._discover()
-            elif await self._backups.backup(job.subject, git_only=job.git_only):
-                self._announced += 1
             else:
-                self._need_discovery(job.subject)
+                await self._backup(job)
         except (MirrorError, OSError) as error:
             reason = error.message if isinstance(error, MirrorError) else str(error)
             _log.warning("hooks.visit_failed", repository=job.subject or None, reason=reason)
+
+    async def _backup(self, job: Job) -> None:
+        visited = await self._backups.backup(job.subject, git_only=job.git_only, is_second=job.is_second)
+        if visited is Visited.UNKNOWN:
+            self._need_discovery(job.subject)
+            return
+        self._announced += not job.is_second
+        if visited is Visited.NOTHING and not job.git_only and not job.is_second:
+            # A hook may come before its change can be seen.
+            self._queue.put(Job("backup", job.subject, is_second=True), after=AGAIN_SECONDS)
 
     def _need_discovery(self, uuid: str) -> None:
         if len(self._unknown) >= STRANGERS_MAX:

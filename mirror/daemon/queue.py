@@ -23,12 +23,13 @@ _log = get_logger("daemon")
 class Job:
     """Work on one subject: the uuid of a repository, or empty for everything.
 
-    `git_only`: the API is not asked.
+    `git_only`: the API is not asked. `is_second`: the first look found nothing.
     """
 
     kind: JobKind
     subject: str
     git_only: bool = False
+    is_second: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -37,7 +38,9 @@ class Job:
 
     def joined(self, other: Job) -> Job:
         """One job for both. They have the same key."""
-        return Job(self.kind, self.subject, self.git_only and other.git_only)
+        return Job(
+            self.kind, self.subject, self.git_only and other.git_only, self.is_second and other.is_second
+        )
 
 
 class Queue(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror import backup
-from mirror.backup.announced import AnnouncedBackups
+from mirror.backup.announced import AnnouncedBackups, Visited
 from mirror.backup.announcements import Announcements
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config, load
@@ -72,7 +72,7 @@ class Hooked:
             announcements=self.announcements,
         )  # fmt: skip
 
-    async def hook(self, name: str, *, again: bool = False) -> bool:
+    async def hook(self, name: str, *, again: bool = False) -> Visited:
         """A hook about a repository, and the visit that it causes. `again`: it came before."""
         uuid = self.repository(name).uuid
         self.announcements.announce(uuid, again=again)

@@ -12,6 +12,7 @@ import pytest
 
 from mirror import browse
 from mirror.backup import announced
+from mirror.backup.announced import Visited
 from mirror.simulator import Fault
 from mirror.store.writing.locks import hold_briefly
 from mirror.store.writing.unfinished_backup import has_unfinished_backup
@@ -46,7 +47,7 @@ async def test_a_push_is_fetched_first_and_then_the_lists_are_read(hooked: Hooke
     await hooked.quiet()
     before = hooked.snapshots("website")
     hooked.push("website", "1")
-    assert await hooked.hook("website")
+    assert await hooked.hook("website") is not Visited.UNKNOWN
     paths = hooked.paths()
     assert ".git/" in paths[0]
     assert len(to_git(paths)) == 2  # what there is, and what is new
@@ -54,9 +55,9 @@ async def test_a_push_is_fetched_first_and_then_the_lists_are_read(hooked: Hooke
     assert hooked.snapshots("website") == before + 1
 
     # The same hook once more costs one request; another one about nothing, those for the lists as well.
-    assert await hooked.hook("website", again=True)
+    assert await hooked.hook("website", again=True) is not Visited.UNKNOWN
     assert len(hooked.paths()) == 1
-    assert await hooked.hook("website")
+    assert await hooked.hook("website") is not Visited.UNKNOWN
     paths = hooked.paths()
     assert len(to_git(paths)) == 1
     assert 0 < len(to_api(paths)) <= 3
@@ -67,7 +68,7 @@ async def test_a_push_that_looks_like_an_earlier_one_is_saved_without_the_api(ho
     await hooked.quiet()
     before = hooked.snapshots("shop")
     hooked.push("shop", "1")
-    assert await hooked.hook("shop", again=True)
+    assert await hooked.hook("shop", again=True) is not Visited.UNKNOWN
     assert to_api(hooked.paths()) == []
     assert hooked.snapshots("shop") == before + 1
 
@@ -75,13 +76,13 @@ async def test_a_push_that_looks_like_an_earlier_one_is_saved_without_the_api(ho
 async def test_a_comment_and_a_new_pull_request_are_in_the_snapshot(hooked: Hooked) -> None:
     await hooked.quiet()
     hooked.comment("well said")
-    assert await hooked.hook("website")
+    assert await hooked.hook("website") is not Visited.UNKNOWN
     assert "well said" in json.dumps(hooked.document("website", PULL_REQUEST))
     head = hooked.repository("website").commit("other", {"c.txt": b"1"}, "Other\n")
     hooked.repository("website").open_pull_request(
         title="Other", source="other", destination="main", author=hooked.ann
     )
-    assert await hooked.hook("website")
+    assert await hooked.hook("website") is not Visited.UNKNOWN
     metadata = hooked.folder("website").metadata
     latest = metadata.latest()
     assert latest is not None
@@ -96,7 +97,7 @@ async def test_too_few_requests_leave_the_api_to_the_next_run(hooked: Hooked) ->
     hooked.comment("later")
     with hooked.nearly_used_up():
         hooked.paths()
-        assert await hooked.hook("website")
+        assert await hooked.hook("website") is not Visited.UNKNOWN
         assert to_api(hooked.paths()) == []
         await hooked.gathered()
     [entry] = [one for one in hooked.records()[-1]["entries"] if one["full_name"] == "acme/website"]
@@ -119,7 +120,7 @@ async def test_a_run_that_came_after_the_hook_takes_its_place(hooked: Hooked) ->
     hooked.announcements.announce(uuid)
     await hooked.run(after=1)
     hooked.paths()
-    assert await hooked.announced.backup(uuid, git_only=False)
+    assert await hooked.announced.backup(uuid, git_only=False) is not Visited.UNKNOWN
     assert hooked.paths() == []
 
 
@@ -132,7 +133,7 @@ async def test_a_visit_waits_for_the_run_that_is_at_the_repository(hooked: Hooke
     while not any("website.git" in one.path for one in hooked.simulator.requests):
         await asyncio.sleep(0.01)
     pushed = hooked.push("website", "2")
-    assert await hooked.hook("website")
+    assert await hooked.hook("website") is not Visited.UNKNOWN
     run = await running
     assert {str(one.outcome) for one in run.entries} <= {"saved", "confirmed"}
     assert hooked.tip("website") == pushed
@@ -146,7 +147,7 @@ async def test_a_folder_that_another_process_holds_is_left_to_the_schedule(
     monkeypatch.setattr(announced, "LOCK_SECONDS", 0.0)
     folder = hooked.folder("website")
     with hold_briefly(folder.root / folder.place / "lock"):
-        assert await hooked.hook("website")
+        assert await hooked.hook("website") is not Visited.UNKNOWN
     await hooked.gathered()
     assert hooked.announcements.is_waiting(folder.uuid)
     assert announced_records(hooked) == 0
@@ -284,8 +285,8 @@ async def test_a_third_of_the_hooks_lost_loses_nothing(hooked: Hooked, seed: int
 async def test_a_repository_that_the_store_does_not_have_is_found_by_a_list(hooked: Hooked) -> None:
     await hooked.quiet()
     hooked.acme.add_repository("new").commit("main", {"a.txt": b"0\n"}, "Begin\n")
-    assert not await hooked.hook("new")
-    assert not await hooked.announced.backup(STRANGER, git_only=False)
+    assert await hooked.hook("new") is Visited.UNKNOWN
+    assert await hooked.announced.backup(STRANGER, git_only=False) is Visited.UNKNOWN
     assert hooked.paths() == []
     uuid = hooked.repository("new").uuid
     assert await hooked.announced.discover({uuid, STRANGER}) == ({uuid}, True)
@@ -298,13 +299,13 @@ async def test_a_repository_that_lists_lack_is_not_taken_for_back(hooked: Hooked
     before = hooked.snapshots("shop")
     gone = hooked.acme.delete_repository("shop")
     hooked.announcements.announce(gone.uuid)
-    assert await hooked.announced.backup(gone.uuid, git_only=False)
+    assert await hooked.announced.backup(gone.uuid, git_only=False) is not Visited.UNKNOWN
     await hooked.gathered()
     assert hooked.snapshots("shop") == before
     assert announced_records(hooked) == 0
     await hooked.run()
     hooked.paths()
-    assert not await hooked.announced.backup(gone.uuid, git_only=False)
+    assert await hooked.announced.backup(gone.uuid, git_only=False) is Visited.UNKNOWN
     assert hooked.paths() == []
     assert await hooked.announced.discover({gone.uuid}) == (set(), True)
     assert hooked.folder("shop").missing is not None
@@ -319,7 +320,7 @@ async def test_a_name_that_changed_hands_is_found_by_a_list(hooked: Hooked, is_t
         hooked.acme.add_repository("shop").commit("main", {"other.txt": b"another\n"}, "Another\n")
     pushed = shop.commit("main", {"a.txt": b"1\n"}, "One\n")
     hooked.announcements.announce(shop.uuid)
-    assert not await hooked.announced.backup(shop.uuid, git_only=False)
+    assert await hooked.announced.backup(shop.uuid, git_only=False) is Visited.UNKNOWN
     await hooked.announced.discover({shop.uuid})
     assert hooked.tip("store") == pushed
     assert (await hooked.run()).exit_code == 0
