@@ -103,6 +103,10 @@ class Announcements:
         self._announced.pop(uuid, None)
         self._repeated.pop(uuid, None)
 
+    def is_known(self, uuid: str) -> bool:
+        """Whether a repository was visited, by the schedule or because of a hook."""
+        return uuid in self._fetched
+
     def is_waiting(self, uuid: str) -> bool:
         """Whether a repository was announced since the last visit began that asked the API."""
         announced = self._announced.get(uuid)

@@ -64,7 +64,7 @@ class Hooks:
         self._received += 1
         self._last = self._clock.now()
         is_again = self._events.add(event)
-        if uuid is None or uuid in self._strangers:
+        if uuid is None or (uuid in self._strangers and not self._announcements.is_known(uuid)):
             return
         self._announcements.announce(uuid, again=is_again)
         after = AGAIN_SECONDS if is_again else DEBOUNCE_SECONDS

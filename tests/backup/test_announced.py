@@ -130,7 +130,7 @@ async def test_a_visit_waits_for_the_run_that_is_at_the_repository(hooked: Hooke
     before = hooked.snapshots("website")
     hooked.simulator.order(Fault("POST /acme/website.git/*", "slow", seconds=0.5, times=1))
     running = asyncio.ensure_future(hooked.run())
-    while not any("website.git" in one.path for one in hooked.simulator.requests):
+    while not hooked.simulator.faults._standing[0].met:
         await asyncio.sleep(0.01)
     pushed = hooked.push("website", "2")
     assert await hooked.hook("website") is not Visited.UNKNOWN

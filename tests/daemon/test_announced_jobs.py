@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.backup.announced import AnnouncedBackups, Visited
+from mirror.backup.announcements import RepositoryVisit
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config, load_text
 from mirror.daemon.hooks import AGAIN_SECONDS, DISCOVERY_SECONDS, Hooks
@@ -120,6 +121,16 @@ async def test_a_list_that_broke_off_makes_no_strangers(place: Place) -> None:
     await place.after(2)
     place.hook(STRANGER)
     assert await place.after(DISCOVERY_SECONDS) == [f"visit {STRANGER}", f"list for {STRANGER}"]
+
+
+async def test_a_stranger_that_the_schedule_backs_up_is_none_any_more(place: Place) -> None:
+    place.hook(STRANGER)
+    await place.after(2)
+    assert place.hooks.announcements is not None
+    visit = RepositoryVisit(STRANGER, "{w}", place.clock.monotonic(), True, False, False, True)
+    place.hooks.announcements.note_visit(visit)
+    place.hook(STRANGER)
+    assert await place.after(2) == [f"visit {STRANGER}"]
 
 
 async def test_a_reload_may_make_strangers_ours(place: Place, tmp_path: Path) -> None:

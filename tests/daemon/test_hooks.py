@@ -14,13 +14,13 @@ import pytest
 
 from mirror.auth.hook_keys import HookKeys, signature_of
 from mirror.auth.secrets import Secret
-from mirror.simulator import Simulator, World
+from mirror.simulator import Fault, Simulator, World
 from mirror.simulator.world.sample import SCOPES
 from mirror.simulator.writes.hooks import EVENTS
 from mirror.store.reading.reader import Store
 from mirror.store.writing.writer import create_or_open
 from tests.daemon.test_service import Service, Systemd
-from tests.e2e.helpers import MADE, write_config
+from tests.e2e.helpers import MADE, mirror, write_config
 
 SECRET = "a secret of the hooks, long enough"
 
@@ -138,3 +138,18 @@ def test_a_reload_replaces_the_secret(hooked: Hooked) -> None:
     pushed = hooked.acme.repositories["shop"].commit("main", {"a.txt": b"2\n"}, "Two\n")
     hooked.wait_for(lambda: hooked.latest("shop") == pushed)
     assert hooked.stop() == 0
+
+
+def test_a_visit_that_is_stopped_is_quiet_and_the_next_start_makes_up_for_it(hooked: Hooked) -> None:
+    hooked.begin()
+    hooked.simulator.order(Fault("POST /acme/website.git/*", "slow", seconds=600, times=5))
+    pushed = hooked.acme.repositories["website"].commit("main", {"a.txt": b"1\n"}, "One\n")
+    hooked.wait_for(lambda: hooked.simulator.faults._standing[0].met > 0)
+    assert hooked.stop() == 0
+    log = hooked.log.read_text()
+    assert "Traceback" not in log and '"level": "error"' not in log
+    assert hooked.latest("website") != pushed
+    hooked.simulator.faults.clear()
+    done = mirror("backup", "-c", str(hooked.config))
+    assert done.returncode == 0
+    assert hooked.latest("website") == pushed
