@@ -14,7 +14,7 @@ from datetime import timedelta
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
 from mirror.connect.notices import Notices
-from mirror.daemon.expiry import warn_of_expiry
+from mirror.daemon.expiry import ExpiryWarnings
 from mirror.daemon.hooks import Hooks
 from mirror.daemon.jobs import Means
 from mirror.daemon.listening import Listeners, Listening, no_listeners
@@ -86,6 +86,7 @@ class _Service:
         self._listening = Listening(listeners, live, self._hooks, self.state, clock, self._changed)
         self._notifier = Notifier(environment)
         self._sole = Sole(clock)
+        self._expiry = ExpiryWarnings()
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
@@ -188,7 +189,7 @@ class _Service:
 
     def look(self) -> None:
         """Warn of credentials that expire; tell people what is overdue, and repeat what is still not well."""
-        warn_of_expiry(self.means.config, self._clock.now())
+        self._expiry.look(self.means.config, self._clock.now())
         if self.means.config.notify is not None:
             self.notices.tell(again=[job.name for job in self._timetable.jobs])
 

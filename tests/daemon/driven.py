@@ -13,6 +13,7 @@ import apscheduler.schedulers.base
 import pytest
 
 from mirror.config import Config
+from mirror.daemon.listening import Listeners, no_listeners
 from mirror.daemon.service import _Service
 from mirror.daemon.watch import WAKE_SECONDS
 
@@ -158,11 +159,14 @@ class Driven:
 
 @asynccontextmanager
 async def living(
-    load: Callable[[], Config], clock: DrivenClock, monkeypatch: pytest.MonkeyPatch
+    load: Callable[[], Config],
+    clock: DrivenClock,
+    monkeypatch: pytest.MonkeyPatch,
+    listeners: Listeners = no_listeners,
 ) -> AsyncIterator[Driven]:
     """A daemon from its start to SIGTERM, after which it must have ended with 0."""
     drive_the_scheduler(monkeypatch, clock)
-    daemon = Driven(_Service(load(), load, clock, os.environ), clock)
+    daemon = Driven(_Service(load(), load, clock, os.environ, listeners), clock)
     daemon.life = asyncio.ensure_future(daemon.service.run())
     try:
         await daemon.until(lambda: bool(daemon.service._timetable.next_times()))

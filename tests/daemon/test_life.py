@@ -250,6 +250,17 @@ async def test_each_step_to_an_expiry_is_told_once(place: Place, restarts: int) 
     assert steps == ["s in 30 days", "s in 14 days", "s in 7 days", "s in 1 day", "d"]
 
 
+async def test_an_expiry_is_told_once_where_the_store_is_gone(place: Place) -> None:
+    place.write("schedule: {backup: '0 0 1 1 *'}", expires="2026-12-01")
+    with capture_logs() as logs:
+        async with living(place.load, place.clock, place.monkeypatch) as daemon:
+            await daemon.settle()
+            (place.folder / "store").rename(place.folder / "unmounted")
+            await daemon.live_until(START + 5 * HOUR)
+            (place.folder / "unmounted").rename(place.folder / "store")
+    assert [one["event"] for one in logs].count("daemon.credential_expires") == 1
+
+
 async def daily(daemon: Driven, until: datetime) -> None:
     """Live on from day to day: what is looked at every ten minutes is looked at once a day."""
     while daemon.clock.now() < until:

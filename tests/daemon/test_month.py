@@ -1,14 +1,19 @@
-"""A month of the daemon against the simulator, with restarts, faults, rotated tokens and reloads: no run is
-missed or doubled, and nothing grows. MIRROR_SOAK=1 backs up more often and more repositories."""
+"""A month of the daemon against the simulator, with restarts, faults, rotated tokens, reloads, and webhooks
+that are lost, doubled and forged: no run is missed or doubled, every push is kept, and nothing grows.
+MIRROR_SOAK=1 backs up more often and more repositories."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
+import hmac
 import importlib
 import os
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -19,13 +24,17 @@ import pytest
 
 from mirror.config import Config, load
 from mirror.model import Scope, time_from_text
-from mirror.simulator import Fault, Simulator, World
+from mirror.model.live import HookEvents, Live
+from mirror.simulator import Fault, HookFaults, Simulator, World
 from mirror.simulator.world.sample import SCOPES
 from mirror.store.reading.reader import Store
 from mirror.store.writing.writer import create_or_open
+from mirror.web.hooks_door import open_hooks_door
 from tests.daemon.driven import PATIENCE, Driven, DrivenClock, living
 from tests.e2e.helpers import MADE
+from tests.git.backend import git
 
+SECRET = "a secret of the month, long enough to sign"
 SOAK = os.environ.get("MIRROR_SOAK") == "1"
 # The clocks of Berlin change on the 29th.
 START = datetime(2026, 3, 10, 7, 13, tzinfo=UTC)
@@ -63,8 +72,19 @@ class Month:
         self.folder, self.simulator, self.clock = folder, simulator, clock
         self.every = EVERY
         self.pauses: list[tuple[datetime, datetime]] = []
+        self.pushed: dict[str, list[str]] = {}
         self.path = folder / "config.yaml"
-        create_or_open(folder / "store", now=MADE).close()
+        with create_or_open(folder / "store", now=MADE) as store:
+            store_id = store.reader.id
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        (folder / "secret").touch(mode=0o600)
+        (folder / "secret").write_text(SECRET)
+        path = hmac.new(SECRET.encode(), store_id.encode(), hashlib.sha256).hexdigest()[:32]
+        for number, workspace in enumerate(simulator.world.workspaces.values()):
+            hook = {"uuid": f"{{f{number}}}", "active": True, "events": ["repo:push"]}
+            workspace.settings["hooks"] = [hook | {"url": f"http://127.0.0.1:{self.port}/hooks/{path}"}]
+            simulator.world.secrets[f"{{f{number}}}"] = SECRET
         for name in ("acme", "beta"):
             self.rotate(name)
         self.write()
@@ -84,6 +104,8 @@ class Month:
             f" oauth_url: '{self.simulator.oauth_url}'}}\n"
             f"schedule: {{backup: '0 */{HOURS} * * *', verify: '30 2 * * sun', prune: '0 5 * * mon',"
             f" drill: '0 6 1 * *', timezone: Europe/Berlin}}\n"
+            f"hooks: {{listen: '127.0.0.1:{self.port}', url: https://m.example.org,"
+            f" secret: {{file: secret}}}}\n"
             "workspaces:\n"
             "  - {workspace: beta, credential: {kind: workspace_access_token, token: {file: beta}}}\n"
             f"  - workspace: acme\n    schedule: {{backup: every {self.every}h}}\n"
@@ -93,9 +115,41 @@ class Month:
     def load(self) -> Config:
         return load(self.path)
 
-    def push(self, number: int) -> None:
+    async def push(self, daemon: Driven | None = None) -> None:
+        """Push to a repository of each workspace; while the daemon lives, the webhooks reach it."""
         for workspace in self.simulator.world.workspaces.values():
-            workspace.repositories["r0"].commit("main", {"a": b"%d" % number}, f"change {number}")
+            repository, pushed = workspace.repositories["r0"], self.pushed.setdefault(workspace.slug, [])
+            text = b"%d" % len(pushed)
+            pushed.append(await asyncio.to_thread(repository.commit, "main", {"a": text}, f"change {text!r}"))
+        await asyncio.to_thread(self.simulator.hooks.settle)
+        if daemon is not None:
+            await daemon.settle()
+
+    @asynccontextmanager
+    async def listeners(self, config: Config, _: Live, hooks: HookEvents) -> AsyncIterator[None]:
+        """The door for webhooks, as the command opens it."""
+        assert config.hooks is not None
+        door = open_hooks_door(
+            config.hooks, hooks, store=config.store, clock=self.clock, environment=os.environ
+        )
+        async with door:
+            yield
+
+    def living(self, monkeypatch: pytest.MonkeyPatch) -> AbstractAsyncContextManager[Driven]:
+        """A daemon from its start to its end."""
+        return living(self.load, self.clock, monkeypatch, self.listeners)
+
+    def kept(self) -> dict[str, set[str]]:
+        """By workspace, every value that a ref had."""
+        with Store.open(self.folder / "store") as store:
+            return {
+                one.workspace_slug: {
+                    line.split()[0] for line in git("show-ref", cwd=one.mirror("code")).splitlines()
+                }
+                | set(git("rev-list", "--all", cwd=one.mirror("code")).split())
+                for one in store.repositories()
+                if one.slug == "r0"
+            }
 
     def runs(self) -> list[Ran]:
         """All runs, in their order."""
@@ -107,6 +161,7 @@ class Month:
                     run.exit_code,
                 )
                 for run in store.runs()
+                if not run.is_announced
             ]
         return sorted(found, key=lambda one: one.began)
 
@@ -139,26 +194,26 @@ def month(tmp_path: Path) -> Iterator[Month]:
         workspace = world.add_workspace(name)
         for number in range(REPOSITORIES):
             workspace.add_repository(f"r{number}")
-    with Simulator(world) as simulator:
-        made = Month(tmp_path, simulator, clock)
-        made.push(0)
-        yield made
+    faults = HookFaults(lost=0.3, doubled=0.2, forged=0.5, seed=7)
+    with Simulator(world, hook_faults=faults) as simulator:
+        yield Month(tmp_path, simulator, clock)
 
 
 async def test_a_month(
     month: Month, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     clock, at = month.clock, START.replace(hour=0, minute=0)
+    await month.push()
 
-    async with living(month.load, clock, monkeypatch) as daemon:
+    async with month.living(monkeypatch) as daemon:
         await daemon.live_until(at + 2 * DAY)
-        month.push(1)
+        await month.push(daemon)
         await daemon.live_until(at + 3 * DAY + 11 * HOUR)
     down = clock.now()
     clock.move(20 * 3600)  # the daemon is down for several times of each job
     month.pauses.append((down, clock.now()))
 
-    async with living(month.load, clock, monkeypatch) as daemon:
+    async with month.living(monkeypatch) as daemon:
         await daemon.live_until(at + 5 * DAY + 7 * HOUR)
         importlib.import_module("mirror.drill")  # as the first drill does
         early = await month.resources(daemon)
@@ -167,7 +222,7 @@ async def test_a_month(
         await daemon.live_until(at + 6 * DAY + 7 * HOUR)
         month.simulator.faults.clear()
         month.simulator.order(Fault("GET /2.0/*", "reset", times=50, each=3))
-        month.push(2)
+        await month.push(daemon)
         await daemon.live_until(at + 8 * DAY + 7 * HOUR)
         month.simulator.faults.clear()
         # The daemon is stopped while it backs up.
@@ -175,7 +230,7 @@ async def test_a_month(
         await daemon.live_until_backup()
     month.simulator.faults.clear()
 
-    async with living(month.load, clock, monkeypatch) as daemon:
+    async with month.living(monkeypatch) as daemon:
         await daemon.live_until(at + 11 * DAY + 7 * HOUR)
         month.rotate("acme")
         await daemon.reload()
@@ -198,8 +253,11 @@ async def test_a_month(
         clock.set(15 * HOUR)  # the machine sleeps
         clock.move(31)
         month.pauses.append((slept, clock.now()))
-        month.push(3)
+        for day in range(18, 31):
+            await month.push(daemon)
+            await daemon.live_until(at + day * DAY + 7 * HOUR)
         await daemon.live_until(at + 31 * DAY + 7 * HOUR)
+        state = daemon.service._hooks.state()
         late = await month.resources(daemon)
     ended = clock.now()
 
@@ -216,7 +274,12 @@ async def test_a_month(
     codes = {one.exit_code for one in runs}
     assert {0, 12, 75, 130} <= codes, "the month must have had all its troubles"
 
-    assert late.files <= early.files
+    assert state.received and state.refused, "true and forged webhooks must have come"
+    assert any(one.fate == "lost" for one in month.simulator.deliveries)
+    kept = month.kept()
+    assert all(set(pushed) <= kept[workspace] for workspace, pushed in month.pushed.items())
+
+    assert late.files <= early.files + 8  # connections that are kept open
     assert late.threads <= early.threads + 4  # the pool of asyncio fills up
     assert late.objects < 1.02 * early.objects
     log = capfd.readouterr()

@@ -26,7 +26,7 @@ from mirror.simulator.world.sample import SCOPES, populate
 from mirror.store.reading.reader import Store
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
-from tests.e2e.helpers import MADE, write_config
+from tests.e2e.helpers import MADE, mirror, write_config
 
 
 class Systemd:
@@ -183,6 +183,22 @@ def test_a_second_signal_ends_it_at_once(service: Service) -> None:
     assert service.process.wait(60) in (0, 130)  # 130 where the backup had not ended before
     log = service.log.read_text()
     assert "Traceback" not in log and '"level": "error"' not in log
+
+
+def test_a_backup_by_hand_beside_the_daemon_is_safe(service: Service) -> None:
+    service.systemd.wait("READY=1")
+    service.simulator.order(Fault("GET /acme/*", "slow", seconds=1, times=2))
+    assert service.logged("backup.started")
+    by_hand = mirror("backup", "-c", str(service.config), "--lock-wait", "2m")
+    assert by_hand.returncode == 0
+    assert service.logged("daemon.backup_ended")
+    assert service.stop() == 0
+    assert '"exit_code": 130' not in service.log.read_text()
+    checked = mirror("verify", "--store", str(service.folder / "store"))
+    assert checked.returncode == 0, checked.stdout
+    with Store.open(service.folder / "store") as store:
+        assert len(list(store.runs("backup"))) == 2
+        assert all(one.metadata.snapshots() for one in store.repositories())
 
 
 def a_daemon(config: Path) -> subprocess.CompletedProcess[str]:
