@@ -15,13 +15,13 @@ from mirror.model import Clock, Progress, Selector
 from mirror.restore.carry.api import Api
 from mirror.restore.carry.executor import Executor
 from mirror.restore.carry.git import Git
-from mirror.restore.carry.journal import Journal, alone
+from mirror.restore.carry.journal import Is, Journal, alone
 from mirror.restore.carry.pages import MakePages, Pages
 from mirror.restore.carry.report import Report
 from mirror.restore.plan.estimate import LIMIT, estimate
 from mirror.restore.plan.shown import Planned
 from mirror.restore.plan.source import Options, Source, Target
-from mirror.restore.plan.steps import Plan
+from mirror.restore.plan.steps import Loss, Plan, Why
 from mirror.restore.secrets import SecretsFile, secret_keys
 from mirror.store.reading.reader import At, RepositoryFolder, Store, WorkspaceFolder
 
@@ -156,15 +156,31 @@ async def plan_or_carry_out(
             journals=journals, sources=chosen.sources, secrets=values, overwrite=overwrite, clock=clock,
             progress=progress,
         )  # fmt: skip
+        losses = _still_lost(plan, journals)
         await executor.run()
         report = Report(
-            goal.text, tuple(executor.entries.values()), (*plan.losses, *executor.losses), plan.problems,
+            goal.text, tuple(executor.entries.values()), (*losses, *executor.losses), plan.problems,
             api.requests, clock.monotonic() - began, executor.stopped,
         )  # fmt: skip
         if report.exit_code == 0:
             for journal in journals.values():
                 journal.remove()
         return report
+
+
+def _still_lost(plan: Plan, journals: Mapping[str, Journal]) -> list[Loss]:
+    """The losses of a plan, without the secrets that an earlier run of the restore was given and has set.
+
+    What is made without its secret, as a webhook is, has a step in the plan as well: its secret stays owed.
+    """
+    steps = {step.key for step in plan.steps}
+
+    def is_set(loss: Loss) -> bool:
+        journal = journals.get(loss.key.partition("/")[0])
+        noted = journal.noted(loss.key) if journal is not None else None
+        return noted is not None and noted.state in (Is.MADE, Is.CHANGED) and loss.key not in steps
+
+    return [loss for loss in plan.losses if loss.why is not Why.SECRET or not is_set(loss)]
 
 
 def _made_folder(folder: Path) -> Path:

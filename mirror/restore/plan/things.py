@@ -35,7 +35,7 @@ class Place:
     @property
     def owner(self) -> str:
         """What the things belong to, for people."""
-        return self.words[-1] if self.words else self.source.name
+        return self.words[-1] if self.words else self.source.title
 
     def inside(self, *words: str, after: str, **parts: str | int | Made) -> Place:
         """A place inside this one."""

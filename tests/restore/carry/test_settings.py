@@ -17,7 +17,7 @@ from mirror.restore.carry.report import Outcome, Report
 from mirror.restore.plan.shown import Planned
 from mirror.restore.plan.source import Options
 from mirror.restore.plan.steps import Why
-from mirror.simulator import Simulator, Switches, World
+from mirror.simulator import Fault, Simulator, Switches, World
 from mirror.simulator.world.discussions import Comment
 from mirror.simulator.world.people import braced
 from mirror.simulator.world.sample import populate
@@ -166,6 +166,20 @@ async def test_access_tokens_bring_what_they_may(tmp_path: Path, whole: Path) ->
             "project users' permissions", "project groups' permissions", "snippets",
         }  # fmt: skip
         assert report.exit_code == 3 and report.stopped is None
+
+
+async def test_a_secret_that_an_earlier_run_has_set_is_not_asked_for_again(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run is given the secrets and is refused a webhook; the second goes on without them."""
+    with upstream(tmp_path, SURE) as target:
+        more = await _options(target, whole, monkeypatch)
+        hooks = Fault("POST /2.0/repositories/spare/website/hooks", status=403, times=9)
+        target.simulator.order(hooks)
+        assert _report(await target.restore(whole, **more)).exit_code != 0
+        again = _report(await target.restore(whole))
+        owed = {loss.key for loss in again.losses if loss.why is Why.SECRET}
+        assert owed and all("/webhooks/" in key for key in owed)
 
 
 async def test_secrets_are_renewed_where_that_is_asked_for(
