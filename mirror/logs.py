@@ -66,29 +66,39 @@ def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     return {redact(str(key)): _redact_value(value) for key, value in event.items()}
 
 
+def _for_people(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Leave out what says nothing: fields without a value, and the room, with which the event begins."""
+    return {key: value for key, value in event.items() if key != "room" and value is not None}
+
+
 def configure(*, log_format: LogFormat = "auto", verbosity: int = 0, stream: TextIO | None = None) -> None:
     """Send logs to `stream` (default: stderr).
 
-    `log_format` `auto` is `console` on a terminal and `json` elsewhere. `verbosity` is -1 for warnings only,
-    0 for info, 1 for debug.
+    `log_format` `auto` is `console` on a terminal and `json` elsewhere. On a terminal `console` gives times
+    of the day (UTC). `verbosity` is -1 for warnings only, 0 for info, 1 for debug.
     """
     out = stream if stream is not None else sys.stderr
     if log_format == "auto":
         log_format = "console" if out.isatty() else "json"
     level = {-1: logging.WARNING, 0: logging.INFO}.get(max(-1, min(verbosity, 1)), logging.DEBUG)
-    renderer: Any
+    time_format = "iso"
+    renderers: list[Any]
     if log_format == "json":
-        renderer = structlog.processors.JSONRenderer(ensure_ascii=True)
+        renderers = [structlog.processors.JSONRenderer(ensure_ascii=True)]
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=out.isatty())
+        time_format = "%H:%M:%S" if out.isatty() else "iso"
+        console = structlog.dev.ConsoleRenderer(
+            colors=out.isatty(), timestamp_key="ts", pad_level=False, pad_event_to=0
+        )
+        renderers = [_for_people, console]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            structlog.processors.TimeStamper(fmt=time_format, utc=True, key="ts"),
             structlog.processors.format_exc_info,
             _redact_event,  # last before rendering: it must see tracebacks and bound fields too
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _Lines(stream),

@@ -1,6 +1,6 @@
 """Interfaces of the outside world: the clock, progress reports, and request counts of other processes.
 
-Only the edges (`cli`, `daemon`) implement them; tests have their own.
+Only the edges (`cli`, `daemon`) implement them, with `progress.py` for what both show; tests have their own.
 """
 
 from __future__ import annotations
