@@ -53,7 +53,8 @@ def test_it_writes_everything_once_and_says_what_follows(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     for name in ("mirror.service", "mirror-backup.service", "mirror-backup.timer"):
         assert (root / UNITS / name).stat().st_mode & 0o777 == 0o644
-    assert "systemctl enable --now mirror" in done.stdout and "systemctl disable" in done.stdout
+    for command in ("systemd-sysusers", "systemctl enable --now mirror", "systemctl disable"):
+        assert command in done.stdout
     assert set(states(root).values()) == {"unchanged"}
 
 
@@ -115,6 +116,7 @@ def test_what_a_package_installed_is_not_installed_again(root: Path) -> None:
     found = states(root)
     assert found["/etc/systemd/system/mirror.service"] == "packaged"
     assert found["/etc/systemd/system/mirror.service.d/50-configuration.conf"] == "new"
+    assert "systemd-sysusers" not in install(root, "--dry-run").stdout
     assert states(root, "--user", "other")["/etc/systemd/system/mirror.service"] == "new"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import os
 import pwd
 import shlex
 import sys
@@ -89,7 +88,8 @@ def _needs(service: Service, root: Path) -> Needs | None:
 
 def _report(context: Context, service: Service, needs: Needs | None, changes: list[Change]) -> None:
     out, options = context.out, context.options
-    steps = _next_steps(service, needs)
+    is_packaged = any(one.path.name == "mirror.conf" and one.state == "packaged" for one in changes)
+    steps = _next_steps(service, needs, is_packaged=is_packaged)
     warnings = list(needs.warnings) if needs is not None else []
     out.document(
         {
@@ -105,7 +105,7 @@ def _report(context: Context, service: Service, needs: Needs | None, changes: li
         if options.dry_run and one.is_written:
             out.lines(f"  {line}" for line in one.text.splitlines())
     out.warnings(warnings)
-    out.line("Next:")
+    out.line("Next, as root:")
     out.lines(f"  {step}" for step in steps)
     out.line("To undo it:")
     written = [str(one.path) for one in changes if one.state in ("new", "changed", "unchanged")]
@@ -115,12 +115,11 @@ def _report(context: Context, service: Service, needs: Needs | None, changes: li
     out.line(f"  The store, the configuration and the user {service.user} stay.")
 
 
-def _next_steps(service: Service, needs: Needs | None) -> list[str]:
+def _next_steps(service: Service, needs: Needs | None, *, is_packaged: bool) -> list[str]:
     """The commands that follow, as they can be copied."""
     config, program = shlex.quote(str(service.config)), shlex.quote(str(service.program))
-    steps = ["systemd-sysusers && systemd-tmpfiles --create"]
-    if os.geteuid() != 0:
-        steps[0] = "as root: " + steps[0]
+    # A package made the user and the folders when it was installed.
+    steps = [] if is_packaged else ["systemd-sysusers && systemd-tmpfiles --create"]
     if needs is None:
         return [
             *steps,
