@@ -13,6 +13,7 @@ from mirror.discovery import Rules
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, Outcome, Problem, RunEntry
+from mirror.model.words import counted
 from mirror.store.reading.reader import ErasureFilter, RepositoryFolder
 from mirror.store.writing.writer import StoreWriter
 
@@ -64,6 +65,7 @@ def _marked(store: StoreWriter, folder: RepositoryFolder, clock: Clock) -> RunEn
         return _entry(folder, Outcome.GONE)
     runs = "1 run" if absence.runs == 1 else f"{absence.runs} runs"
     text = f"not in the workspace's list, as {runs} saw; its copy is kept"
+    text = f"not in the workspace's list, as {counted(absence.runs, 'runs')} saw; its copy is kept"
     return _entry(folder, Outcome.ABSENT, Problem(3, text))
 
 

@@ -1,7 +1,16 @@
 """Browsing a store: its status, snapshots, single documents, differences, and exports. Only reads the
 store."""
 
-from mirror.browse.attention import Concern, Urgency, concerns, freshness, verdict, well
+from mirror.browse.attention import (
+    Concern,
+    Shared,
+    Urgency,
+    concerns,
+    shared,
+    verdict,
+    well,
+    when_confirmed,
+)
 from mirror.browse.documents import (
     Change,
     Difference,
@@ -18,7 +27,7 @@ from mirror.browse.lateness import late, stale
 from mirror.browse.status import RepositoryStatus, Status, out_of_reach, status, summed
 
 __all__ = [
-    "Change", "Concern", "Difference", "Exported", "Kept", "RepositoryStatus", "Shown", "Status", "Urgency",
-    "concerns", "diff", "export", "freshness", "kept", "late", "out_of_reach", "show", "show_file",
-    "snapshots", "stale", "status", "summed", "verdict", "well",
+    "Change", "Concern", "Difference", "Exported", "Kept", "RepositoryStatus", "Shared", "Shown", "Status",
+    "Urgency", "concerns", "diff", "export", "kept", "late", "out_of_reach", "shared", "show",
+    "show_file", "snapshots", "stale", "status", "summed", "verdict", "well", "when_confirmed",
 ]  # fmt: skip

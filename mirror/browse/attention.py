@@ -33,6 +33,8 @@ _WORDS = {
     Urgency.DAMAGE: "damaged", Urgency.BRAKE: "lost much upstream", Urgency.FAILING: "failing",
     Urgency.STALE: "too old", Urgency.MISSING: "incomplete", Urgency.NOTED: "to be looked at",
 }  # fmt: skip
+# A command names so many repositories at most; for more it is given without names.
+NAMES_MAX = 5
 # Outcomes of a repository that the last run did not get to, with what that means.
 _NOT_TRIED = {
     "absent": "the last list from Bitbucket does not have it; everything of it is kept",
@@ -98,11 +100,15 @@ def _of_repository(one: RepositoryStatus, late: Mapping[str, str]) -> Iterator[C
     if one.last_snapshot is None:
         yield Concern(one.name, Urgency.MISSING, "has no snapshot yet", again)
     yield from _missing(one.name, one.missing)
-    if one.state in _NOT_TRIED:
-        yield Concern(one.name, Urgency.NOTED, _NOT_TRIED[one.state])
-    for text in one.problems:
-        if text not in told and not any(text.endswith(reason) for reason in one.missing.values()):
-            yield Concern(one.name, Urgency.NOTED, label_first_word(text))
+    noted = [
+        text
+        for text in one.problems
+        if text not in told and not any(text.endswith(reason) for reason in one.missing.values())
+    ]
+    if not noted and one.state in _NOT_TRIED:
+        noted = [_NOT_TRIED[one.state]]
+    for text in noted:
+        yield Concern(one.name, Urgency.NOTED, label_first_word(text))
 
 
 def _of_workspace(one: WorkspaceStatus, late: Mapping[str, str]) -> Iterator[Concern]:
@@ -115,6 +121,40 @@ def _missing(name: str, missing: Mapping[str, str]) -> Iterator[Concern]:
     for part, text in missing.items():
         command = "doctor" if text.startswith("denied") else f"backup {name}"
         yield Concern(name, Urgency.MISSING, f"{label(part)} {text}", command)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What several repositories and workspaces have in common: how urgent it is, why, and what to type."""
+
+    names: tuple[str, ...]
+    urgency: Urgency
+    reason: str
+    command: str
+
+
+def shared(several: Sequence[Concern]) -> list[Shared]:
+    """`several` with each reason once, in the same order: a scope that is missing for 500 repositories is one
+    thing to repair. A loss is accepted one by one."""
+    groups: dict[tuple[Urgency, str, str], list[Concern]] = {}
+    for one in several:
+        alone = one.name if one.urgency in (Urgency.DAMAGE, Urgency.BRAKE) else ""
+        groups.setdefault((one.urgency, one.reason, alone), []).append(one)
+    return [
+        Shared(tuple(one.name for one in found), urgency, reason, _command_for(found))
+        for (urgency, reason, _), found in groups.items()
+    ]
+
+
+def _command_for(found: Sequence[Concern]) -> str:
+    """One command for all of them."""
+    commands = list(dict.fromkeys(one.command for one in found))
+    verb = commands[0].partition(" ")[0]
+    if len(commands) == 1 or not verb:
+        return commands[0]
+    if len(found) > NAMES_MAX:
+        return verb
+    return " ".join([verb, *(one.name for one in found)])
 
 
 def well(found: Status, several: Sequence[Concern]) -> list[RepositoryStatus]:
@@ -140,7 +180,7 @@ def verdict(found: Status, several: Sequence[Concern]) -> str:
     return f"{len(worst)} {verb} attention ({kinds}); {fine} of {number} repositories are well."
 
 
-def freshness(several: Sequence[RepositoryStatus], now: datetime) -> str:
+def when_confirmed(several: Sequence[RepositoryStatus], now: datetime) -> str:
     """When repositories were last confirmed: `the newest 3 min ago, the oldest 5 h ago`; empty where that is
     not known of any."""
     times = sorted(one.last_confirmed for one in several if one.last_confirmed is not None)

@@ -82,6 +82,22 @@ def test_one_sentence_says_how_the_store_is() -> None:
     assert "mirror backup" in browse.verdict(empty, browse.concerns(empty, {}))
 
 
+def test_a_reason_that_many_share_is_told_once() -> None:
+    lacks = {"pull_requests": "denied: scope pullrequest is missing"}
+    ill = tuple(repository(f"ill-{number}", missing=lacks) for number in range(7))
+    partial = tuple(repository(f"slow-{number}", missing={"lfs": "partial: no room"}) for number in range(2))
+    found = Status("/store", (*ill, *partial), None, None, None)
+    scope, room = browse.shared(browse.concerns(found, {}))
+    assert (len(scope.names), scope.command) == (7, "doctor")
+    assert (room.names, room.command) == (
+        ("acme/slow-0", "acme/slow-1"), "backup acme/slow-0 acme/slow-1",
+    )  # fmt: skip
+    many = Status("/store", (), None, None, None, losses=("acme/a: refs fell", "acme/b: refs fell"))
+    assert [one.command for one in browse.shared(browse.concerns(many, {}))] == [
+        "accept-loss acme/a", "accept-loss acme/b",
+    ]  # fmt: skip
+
+
 def test_damage_of_the_store_itself_has_no_name() -> None:
     found = replace(FOUND, damage=("runs/x.json: its seal is broken",))
     assert browse.concerns(found, {})[0] == Concern(
@@ -95,7 +111,7 @@ def test_damage_of_the_store_itself_has_no_name() -> None:
 )
 def test_the_freshness_of_many_is_a_span(ages: list[int], text: str) -> None:
     several = [repository("a", last_confirmed=NOW - timedelta(minutes=one)) for one in ages]
-    assert browse.freshness([*several, repository("b", last_confirmed=None)], NOW) == text
+    assert browse.when_confirmed([*several, repository("b", last_confirmed=None)], NOW) == text
 
 
 def _print(**options: object) -> int:
@@ -104,7 +120,7 @@ def _print(**options: object) -> int:
     plain = {"config": None, "store": Path("/a store"), "all": False, **options}
     context = Context(argparse.Namespace(**plain), {}, SystemClock(), out)
     several = browse.concerns(FOUND, LATE)
-    command._show_concerns(context, several)
+    command._show_concerns(context, browse.shared(several))
     command._show_repositories(out, FOUND, several, NOW, is_summed=out.is_terminal and not plain["all"])
     out.flush()
     return 0

@@ -17,6 +17,8 @@ from tests.forks import FORKS
 
 CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
+_END = b"<the end of the output>"
+
 
 def on_terminal(
     *words: str, columns: int, program: str = "mirror.cli:main", env: Mapping[str, str] | None = None
@@ -30,26 +32,25 @@ def on_terminal(
     data = bytearray()
 
     def read() -> None:
-        try:
-            while chunk := os.read(ours, 65536):
-                data.extend(chunk)
-        except OSError:  # Linux returns EIO once the other end is closed
-            pass
+        while not data.endswith(_END):
+            data.extend(os.read(ours, 65536))
 
     reader = threading.Thread(target=read)
+    reader.start()
     running = FORKS.start(
         program, words, environment={**environment, **(env or {})}, streams=[theirs, theirs, null]
     )
-    reader.start()
-    os.close(theirs)
-    os.close(null)
     try:
         running.wait(100)
     finally:
         running.kill()
-        reader.join(20)
-        os.close(ours)
-    return CONTROLS.sub("", data.decode("utf-8", "replace")).replace("\r", "").splitlines()
+        # Linux may drop what the last one to close a terminal wrote: it stays open until this was read.
+        os.write(theirs, _END)
+        reader.join()
+        for descriptor in (ours, theirs, null):
+            os.close(descriptor)
+    text = data.removesuffix(_END).decode("utf-8", "replace")
+    return CONTROLS.sub("", text).replace("\r", "").splitlines()
 
 
 def too_wide(lines: list[str], columns: int) -> list[str]:

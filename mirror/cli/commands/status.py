@@ -8,26 +8,28 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from mirror import browse
-from mirror.browse import Concern, RepositoryStatus, Status, Urgency
+from mirror.browse import Concern, RepositoryStatus, Shared, Status, Urgency
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
 from mirror.cli.terminal.table import Column, Fit
 from mirror.errors import worst
 from mirror.model import JsonObject, time_from_text, time_text
-from mirror.model.words import label, label_first_word, size, state_label
+from mirror.model.words import label, label_first_word, meaning_of, size, state_label
 
 # How many rewritten or removed refs are listed.
 REFS_MAX = 5
 # How many things that need attention a terminal lists, and how many repositories that are well.
 CONCERNS_MAX = 20
 WELL_MAX = 20
+# Of several that share a reason so many are named.
+NAMES_MAX = 5
 # What works with a configuration only.
 _CONFIGURED = ("backup", "doctor")
 _STYLES = {Urgency.MISSING: "yellow", Urgency.NOTED: "yellow"}
 _COLUMNS = (
     Column("REPOSITORY", Fit.SHORTEN), Column("STATE"), Column("LAST SNAPSHOT"),
     Column("LAST CONFIRMED", drop=1), Column("SNAPSHOTS", drop=3, is_number=True),
-    Column("SIZE", drop=2, is_number=True), Column("MISSING", Fit.WRAP),
+    Column("SIZE", drop=2, is_number=True), Column("MISSING", Fit.WRAP, drop=4),
 )  # fmt: skip
 
 
@@ -48,9 +50,10 @@ async def run_status(context: Context) -> int:
     out.document({**found.to_json(), **attention, **stale, **exit_code})
     out.line(verdict, style="red" if several and several[0].urgency < Urgency.MISSING else "")
     is_summed = out.is_terminal and not context.options.all
-    _show_concerns(context, several[:CONCERNS_MAX] if is_summed else several)
-    if is_summed and len(several) > CONCERNS_MAX:
-        out.line(f"  and {len(several) - CONCERNS_MAX} more; --all lists them")
+    groups = browse.shared(several)
+    _show_concerns(context, groups[:CONCERNS_MAX] if is_summed else groups)
+    if is_summed and len(groups) > CONCERNS_MAX:
+        out.line(f"  and {len(groups) - CONCERNS_MAX} more; --all lists them")
     out.line()
     _show_repositories(out, found, several, now, is_summed=is_summed)
     _show_last_runs(out, found, now)
@@ -64,24 +67,25 @@ def _late(context: Context, found: Status, now: datetime) -> Mapping[str, str]:
     return {} if most is None else browse.late(found, most=timedelta(seconds=most), now=now)
 
 
-def _show_concerns(context: Context, several: Sequence[Concern]) -> None:
-    """What needs attention; below the last reason of each name, what to type next."""
+def _show_concerns(context: Context, several: Sequence[Shared]) -> None:
+    """What needs attention, each reason once; below the last one of several alike, what to type next."""
     for number, one in enumerate(several):
-        name = f"{one.name}: " if one.name else ""
-        text = f"  {name}{one.urgency.words}: {one.reason}"
+        more = f" and {len(one.names) - NAMES_MAX} more" if len(one.names) > NAMES_MAX else ""
+        names = ", ".join(name for name in one.names[:NAMES_MAX] if name)
+        text = f"  {names}{more}{': ' if names else ''}{one.urgency.words}: {one.reason}"
         context.out.line(text, style=_STYLES.get(one.urgency, "red"))
-        command = _command(context, one)
-        following = [(after.name, after.command) for after in several[number + 1 : number + 2]]
-        if command and following != [(one.name, one.command)]:
+        command = _command(context, one.command)
+        following = [_command(context, after.command) for after in several[number + 1 : number + 2]]
+        if command and following != [command]:
             context.out.command(f"    → {command}")
 
 
-def _command(context: Context, one: Concern) -> str:
+def _command(context: Context, command: str) -> str:
     """The command to type, for the store and the configuration that this call is about; empty for none."""
     options = context.options
-    if not one.command or (one.command.startswith(_CONFIGURED) and context.config_path() is None):
+    if not command or (command.startswith(_CONFIGURED) and context.config_path() is None):
         return ""
-    words = ["mirror", *one.command.split(" ")]
+    words = ["mirror", *command.split(" ")]
     words += ["-c", str(options.config)] if options.config is not None else []
     words += ["--store", str(options.store)] if options.store is not None else []
     return shlex.join(words)
@@ -103,7 +107,7 @@ def _show_repositories(
     for one in ordered:
         _show_details(out, one)
     if well:
-        when = browse.freshness(well, now)
+        when = browse.when_confirmed(well, now)
         out.line(f"{len(well)} repositories are well{f' ({when})' if when else ''}; --all lists them")
     beyond = [(one.name, one.out_of_reach) for one in found.repositories]
     show_out_of_reach(out, beyond + [(one.name, one.out_of_reach) for one in found.workspaces])
@@ -143,7 +147,10 @@ def _show_last_runs(out: Output, found: Status, now: datetime) -> None:
     out.line()
     last = {"backup": found.last_backup, "verify": found.last_verify, "prune": found.last_prune}
     for title, run in ((f"Last {kind}", run) for kind, run in last.items()):
-        text = f"{run['started']}{_of_some(run)} (exit code {run['exit_code']})" if run else "never"
+        text = "never"
+        if run:
+            meaning = meaning_of(run["exit_code"]).partition(":")[0]
+            text = f"{run['started']}{_of_some(run)}: {meaning} (exit code {run['exit_code']})"
         out.line(f"{title}: {text}")
     out.line(_last_drill(found.last_drill, now))
 
