@@ -24,6 +24,7 @@ from mirror.bitbucket.readable.values import Text
 SCHEMES = frozenset({"http", "https", "mailto"})
 # Longer texts are shown as they are: what renders markup takes long over hostile ones.
 MARKUP_MAX = 64 * 1024
+_PRE = '<pre tabindex="0">'
 _TAG = re.compile(r"<[a-zA-Z/!?]")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$^])")
@@ -82,6 +83,14 @@ class _Safe(RendererHTML):
         words = self.renderInlineAsText(token.children or [], options, env) or url
         return f'<a href="{escape(url)}" rel="noreferrer">{escape(words)} (picture)</a>'
 
+    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        """As usual, and the keyboard reaches what must be scrolled."""
+        return super().fence(tokens, idx, options, env).replace("<pre>", _PRE, 1)
+
+    def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        """As `fence`."""
+        return super().code_block(tokens, idx, options, env).replace("<pre>", _PRE, 1)
+
     def link_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """As usual, without a referrer."""
         tokens[idx].attrSet("rel", "noreferrer")
@@ -108,7 +117,7 @@ def to_html(text: Text) -> Markup:
     """A text as HTML. Headings in it go below those of the page."""
     source = clean(with_names(text))
     if len(source) > MARKUP_MAX:
-        return Markup("<pre>{}</pre>").format(source)
+        return Markup(_PRE + "{}</pre>").format(source)  # noqa: S704 - a constant
     tokens = _renderer().parse(source)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):

@@ -66,6 +66,9 @@ def document_page(path: str) -> str:
     commit = re.fullmatch(r"commit-comments/[0-9a-f]{2}/([0-9a-f]{40})\.json", path)
     if commit:
         return f"commits/{commit[1]}"
+    snippet = re.fullmatch(r"snippets/([A-Za-z0-9_-]+)\.json", path)
+    if snippet:
+        return f"snippets/{snippet[1]}"
     kind = path.partition("/")[0].removesuffix(".json")
     pages = {"environments": "deployments", "projects": "settings"}
     return pages.get(kind, kind) if kind in _PAGES else ""

@@ -183,7 +183,7 @@ def test_each_text_alone(text: str) -> None:
 
 def test_what_takes_a_renderer_long_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "_renderer", lambda: pytest.fail("it was rendered"))
-    assert str(to_html(Text("[" * 70_000))).startswith("<pre>[[[")
+    assert str(to_html(Text("[" * 70_000))).startswith('<pre tabindex="0">[[[')
     assert to_quote(Text("[" * 70_000)).startswith("> ```")
 
 

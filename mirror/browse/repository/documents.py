@@ -91,7 +91,7 @@ def rows(
     last: int | None = None
     read = 0
     is_partial = is_full = False
-    for number, blob in _numbered(folder, snapshot, kind, before, after):
+    for number, blob in numbered(folder, snapshot, kind, before, after):
         if len(found) >= ROWS:
             is_full = True
             break
@@ -132,7 +132,7 @@ def _row(
     return Row(name, line), True
 
 
-def _numbered(
+def numbered(
     folder: AnyFolder, snapshot: Snapshot, kind: str, before: int | None, after: int | None
 ) -> Iterator[tuple[int, str]]:
     """Number and object id of the documents, the newest first; with `after` the oldest above that first."""
@@ -155,12 +155,12 @@ def named_rows(
 ) -> tuple[tuple[Row, ...], int]:
     """ROWS documents with names instead of numbers, sorted by name, from the one at `skip`; and how many
     there are. Raises StoreDamaged."""
-    found = sorted(_named(folder, snapshot, kind))
+    found = sorted(named(folder, snapshot, kind))
     piece = found[skip : skip + ROWS]
     return tuple(_row(folder, snapshot, kind, name, blob, cache)[0] for name, blob in piece), len(found)
 
 
-def _named(folder: AnyFolder, snapshot: Snapshot, kind: str) -> Iterator[tuple[str, str]]:
+def named(folder: AnyFolder, snapshot: Snapshot, kind: str) -> Iterator[tuple[str, str]]:
     """The place of each document below the folder of its kind, and its object id."""
     for name, blob in folder.metadata.names(snapshot, kind).items():
         if name.endswith(".json"):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from mirror.errors import UsageError
 from mirror.model import Snapshot, snapshot_id, snapshot_time
@@ -44,7 +45,7 @@ class Timeline:
     moments: tuple[Moment, ...]
     damage: str = ""
 
-    @property
+    @cached_property
     def kept(self) -> list[Moment]:
         """Those that can be looked at, the newest first."""
         return [one for one in self.moments if one.is_kept]

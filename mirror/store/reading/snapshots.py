@@ -160,6 +160,17 @@ class SnapshotReader:
         commit = self.tags().get(identifier)
         return None if commit is None else self._snapshot(identifier, commit)
 
+    def several(self, identifiers: Iterable[str], on_damage: OnDamage) -> dict[str, Snapshot]:
+        """The snapshots of these ids that there are, by id. The damage of one goes to `on_damage`."""
+        tags, found = self.tags(), {}
+        for identifier in identifiers:
+            if identifier in tags:
+                try:
+                    found[identifier] = self._snapshot(identifier, tags[identifier])
+                except StoreDamaged as damage:
+                    on_damage(damage)
+        return found
+
     def at(self, text: str) -> At:
         """The snapshot that `text` selects: an id, `latest`, or an ISO time.
 

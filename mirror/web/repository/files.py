@@ -17,6 +17,8 @@ from mirror.store.reading.reader import StoredFile
 from mirror.web.repository.here import At
 
 _CHUNK = 1 << 18
+# Files up to this size are read whole before they are sent.
+_WHOLE_MAX = 1 << 20
 _OTHER = "application/octet-stream"
 # What a browser shows as a picture and does nothing else with, by how it begins.
 _PICTURES = (
@@ -58,12 +60,14 @@ def stored_file(at: At) -> Response:
     return _sent(found, name)
 
 
-def _sent(found: StoredFile, name: str, size: int | None = None) -> Response:
+def _sent(found: StoredFile, name: str) -> Response:
+    """A stored file; a small one is checked before anything is sent. Raises StoreDamaged."""
     with found.open() as stream:
-        kind = picture_type(stream.read(16))
-    if not found.compressed:
-        size = found.path.stat().st_size
-    return Checked(_pieces(found), name, size, kind)
+        content = stream.read(_WHOLE_MAX + 1)
+    if len(content) <= _WHOLE_MAX:
+        return plain_bytes(content, name)
+    size = None if found.compressed else found.path.stat().st_size
+    return Checked(_pieces(found), name, size, picture_type(content[:16]))
 
 
 def lfs_object(at: At, oid: str, name: str) -> Response:
@@ -75,7 +79,7 @@ def lfs_object(at: At, oid: str, name: str) -> Response:
 
 
 def plain_bytes(content: bytes, name: str) -> Response:
-    """A file of git, whose hash was checked."""
+    """Bytes that were checked."""
     return Checked(iter([content]), name, len(content), picture_type(content[:16]))
 
 

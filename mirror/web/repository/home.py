@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -23,7 +23,7 @@ from mirror.store.reading.reader import StoreDamaged
 from mirror.web.repository.here import At, Here, redirect
 
 # So many snapshots are compared with those before them on one page.
-RECENT, PIECE = 12, 30
+RECENT, PIECE = 10, 25
 _DOCUMENTS_MAX = 300
 
 
@@ -40,11 +40,15 @@ class Point:
 def home(here: Here) -> Response:
     """The page of a repository, or of a workspace."""
     line = lines.timeline(here.folder)
-    latest = _snapshot(here, line.kept[0]) if line.kept else None
+    latest, problems = None, []
+    try:
+        latest = _snapshot(here, line.kept[0]) if line.kept else None
+    except StoreDamaged as damage:
+        problems.append(damage.message)
     return here.render(
-        "home.html", line=line, latest=latest, condition=condition(here.store, here.folder),
-        points=_days(here, line, line.kept[:RECENT]), months=_months(line), title=_title(here, latest),
-        restore=_restore(here, latest),
+        "home.html", problems=problems, line=line, latest=latest,
+        condition=condition(here.store, here.folder), points=_days(here, line, line.kept[:RECENT]),
+        months=_months(line), title=_title(here, latest), restore=_restore(here, latest),
     )  # fmt: skip
 
 
@@ -137,24 +141,29 @@ def _snapshot(here: Here, moment: Moment) -> Snapshot:
 
 def _days(here: Here, line: Timeline, piece: Sequence[Moment]) -> list[tuple[str, list[Point]]]:
     """The snapshots of a piece by day, each with what changed."""
-    points = [_point(here, line, one) for one in piece]
-    return [
-        (day, list(several)) for day, several in groupby(points, lambda one: f"{one.moment.time:%Y-%m-%d}")
-    ]
+    before = {one.id: line.before(one.id) for one in piece}
+    wanted = {one.id for one in (*piece, *before.values()) if one is not None}
+    damages: list[StoreDamaged] = []
+    known = here.folder.metadata.several(sorted(wanted), damages.append)
+    points = [_point(here, line, one, before[one.id], known, damages) for one in piece]
+    days = groupby(points, lambda one: f"{one.moment.time:%Y-%m-%d}")
+    return [(day, list(several)) for day, several in days]
 
 
-def _point(here: Here, line: Timeline, moment: Moment) -> Point:
-    before = line.before(moment.id)
+def _point(
+    here: Here, line: Timeline, moment: Moment, before: Moment | None, known: Mapping[str, Snapshot],
+    damages: Sequence[StoreDamaged],
+) -> Point:  # fmt: skip
     let_go = sum(
         one.removal is not None and one.id < moment.id and (before is None or one.id > before.id)
         for one in line.moments
     )
-    try:
-        new = _snapshot(here, moment)
-        old = _snapshot(here, before) if before is not None else None
-        return Point(moment, before, changes(here.folder, old, new), let_go)
-    except StoreDamaged as damage:
-        return Point(moment, before, Changes(damage=damage.message), let_go)
+    needed = [one.id for one in (moment, before) if one is not None]
+    if not all(one in known for one in needed):
+        texts = [one.message for one in damages if any(name in one.message for name in needed)]
+        return Point(moment, before, Changes(damage="; ".join(texts) or "it is damaged"), let_go)
+    old = known[before.id] if before is not None else None
+    return Point(moment, before, changes(here.folder, old, known[moment.id]), let_go)
 
 
 def _months(line: Timeline) -> list[tuple[str, list[tuple[str, str, int]]]]:

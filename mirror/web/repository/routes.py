@@ -7,7 +7,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mirror.web.repository import code, documents, files, home
+from mirror.web.repository import code, documents, files, home, search
 from mirror.web.repository.here import At, Here, of_folder, of_snapshot
 
 _REPOSITORY = "/repositories/{workspace}/{repository}"
@@ -18,6 +18,7 @@ _OF_FOLDERS: tuple[tuple[str, Callable[[Here], Response]], ...] = (
 )  # fmt: skip
 _OF_BOTH: tuple[tuple[str, Callable[[At], Response]], ...] = (
     ("", home.overview), ("/settings", home.settings), ("/files/{sha256}/{name}", files.stored_file),
+    ("/search", search.show),
 )  # fmt: skip
 _OF_REPOSITORIES: tuple[tuple[str, Callable[[At], Response]], ...] = (
     *((f"/{kind}", documents.numbered(kind)) for kind in ("pull-requests", "issues", "pipelines")),

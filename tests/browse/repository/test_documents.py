@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from mirror.bitbucket.readable.lines import STATES
+from mirror.browse.find import Matcher
 from mirror.browse.repository import documents
 from mirror.browse.repository.documents import LINES, LineCache, Rows, absence, named_rows, path_of, rows
+from mirror.browse.repository.search import Hit, search
+from mirror.errors import UsageError
 from mirror.model import Json, Part, PartState
 from tests.extract.made import Made
 
@@ -93,3 +96,25 @@ def test_every_reason_is_told_and_none_is_called_none() -> None:
         assert state is PartState.COMPLETE or "issues" in text
     denied = absence(Part(PartState.DENIED, {}, "403", "issue"), "issues")
     assert "may not read" in denied and "scope issue" in denied and "403" in denied
+
+
+async def test_a_search_goes_on_where_it_stopped(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    await furnished(made)
+    folder, snapshot = made.folder("website"), made.snapshot("website")
+    whole = search(folder, snapshot, Matcher("number 12"))
+    wanted = [123456789012345678, *range(129, 119, -1), 12]
+    assert [one.what for one in whole.hits] == [f"pull request {one}, title" for one in wanted]
+    assert whole.following is None
+    monkeypatch.setattr(documents, "READ_MAX", 7)
+    found: list[Hit] = []
+    begin = ""
+    while True:
+        piece = search(folder, snapshot, Matcher("number 12"), begin)
+        found += piece.hits
+        if piece.following is None:
+            break
+        begin = piece.following
+    assert tuple(found) == whole.hits
+    for text in ("x", "issues:", "issues:-1", "settings:1", ":1", "issues:" + "9" * 30):
+        with pytest.raises(UsageError):
+            search(folder, snapshot, Matcher("x"), text)

@@ -250,3 +250,15 @@ async def test_code_at_a_snapshot(web: httpx.AsyncClient, lived: Lived) -> None:
     assert "feature/stock-alerts" not in (await page(web, f"{last}/code")).text
     hostile = (await page(web, f"{WEBSITE}/{lived.latest('acme/website').id}/code")).text
     assert 'feature/"><script>alert(1)</script>' in hostile
+
+
+async def test_a_search_finds_what_was_said_by_then(web: httpx.AsyncClient, lived: Lived) -> None:
+    first, last = lived.ids("acme/api")[0], lived.ids("acme/api")[-1]
+    found = await page(web, f"{API}/{last}/search?q=round_half_even")
+    assert "pull request 3, comment" in found.text and "Should this be" in found.text
+    assert f"{API}/{last}/pull-requests/3" in list(found.links())
+    assert "Nothing was found" in (await page(web, f"{API}/{first}/search?q=round_half_even")).text
+    await page(web, f"{API}/{last}/search?q=x&from=nonsense", 404)
+    hostile = await page(web, f"{WEBSITE}/{lived.latest('acme/website').id}/search?q=%3Cscript%3E")
+    check_nothing_runs("search", hostile)
+    assert SCRIPT in hostile.text
