@@ -28,7 +28,7 @@ from mirror.store.writing.writer import create_or_open
 # So many findings are logged; the record has as many, and the result has all.
 LOGGED_MAX = 50
 # What is to be done for each repository once it is restored, and what it costs, in steps of a restore.
-_COSTS = {"backup": 20.0, "comparison": 5.0}
+_COSTS = {"backup": 10.0, "comparison": 3.0}
 _log = get_logger("drill")
 
 

@@ -1,4 +1,4 @@
-"""What a backup, a verification and a restore say about how far they are."""
+"""What a backup, a verification, a restore and a drill say about how far they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from mirror import backup, restore, verify
+from mirror import backup, drill, restore, verify
 from mirror.model import DONE, LATER, Selector
 from mirror.model.live import Picture
 from mirror.model.progress import Gatherer
@@ -66,3 +66,11 @@ async def test_each_run_says_what_there_is_to_do_and_what_came(place: Place, tmp
     )
     assert whole(back).objects > 20
     assert set(back.expected) > NAMES
+
+    rehearsed = Watching()
+    await drill.run(
+        place.config.store, [Selector("acme", "api")], clock=place.clock, environment=os.environ,
+        progress=rehearsed,
+    )  # fmt: skip
+    assert (whole(rehearsed).total or 0) > 5  # its steps
+    assert "api" in rehearsed.ended

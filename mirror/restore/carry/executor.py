@@ -62,6 +62,7 @@ class Executor:
         self._plan = plan
         self._steps = {step.key: step for step in plan.steps}
         self._git = git
+        self._sources = sources
         self._journals = journals
         self._secrets = secrets
         self._overwrite = overwrite
@@ -100,7 +101,8 @@ class Executor:
         for step in steps:
             if self.stopped is not None:
                 return
-            lane = step.key.partition("/")[0]
+            name = step.key.partition("/")[0]
+            lane = self._sources[name].title if name in self._sources else name
             self._progress.report(lane, stage.name.lower().replace("_", " "))
             try:
                 self.entries[step.key] = await self._carry(step)
