@@ -133,7 +133,10 @@ class FirstTurn(_Turn):
         what an earlier turn left only."""
         context, unread = self.context, self.unread
         with without_api(context, self.wanted, unread):
-            unread.update(await collecting.list_changes(context, self.wanted, everything=everything))
+            if everything:
+                unread.update(await collecting.list_changes(context, self.wanted))
+            else:
+                unread.update(await collecting.take_profile(context))
             self.is_polled = everything and not context.failures.retryable.intersection(unread)
             self.is_filled = has_requests_left(self.workspace, context, self.wanted)
             if self.is_filled:

@@ -16,7 +16,8 @@ ROWS_MOST = 5000
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run in a list. `reason` is the first problem; `saved` counts the new snapshots."""
+    """One run in a list. `reason` is the first problem; `saved` counts the new snapshots. `is_announced`: it
+    is of repositories that webhooks announced, and no backup of everything."""
 
     id: str
     kind: str
@@ -27,6 +28,7 @@ class RunRow:
     saved: int
     requests: int | None
     selectors: tuple[str, ...] = ()
+    is_announced: bool = False
 
     @property
     def length(self) -> timedelta:
@@ -78,6 +80,7 @@ def row_of(record: RunRecord) -> RunRow:
         saved=sum(one.get("outcome") == "saved" for one in data["entries"]),
         requests=requests if isinstance(requests, int) else None,
         selectors=tuple(str(one) for one in facts.get("selectors", ())),
+        is_announced=record.is_announced,
     )
 
 
@@ -96,11 +99,14 @@ class Day:
 
 
 def calendar(rows: list[RunRow], *, now: datetime, weeks: int) -> list[Day]:
-    """The last `weeks` weeks of days, from a Monday to today; the kinds of runs together."""
+    """The last `weeks` weeks of days, from a Monday to today; the kinds of runs together. What webhooks
+    announced does not count: a day on which the schedule stood still must not look well."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = today - timedelta(days=today.weekday() + 7 * (weeks - 1))
     found: dict[datetime, list[int]] = {}
     for one in rows:
+        if one.is_announced:
+            continue
         day = one.started.replace(hour=0, minute=0, second=0, microsecond=0)
         found.setdefault(day, []).append(one.exit_code)
     days = [first + timedelta(days=number) for number in range((today - first).days + 1)]

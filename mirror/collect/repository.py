@@ -73,15 +73,20 @@ def are_listed(state: State, wanted: Wanted) -> bool:
     return all(known[name] and state.listed(name).walk is None for name in _LISTED if getattr(wanted, name))
 
 
-async def list_changes(context: Context, wanted: Wanted, *, everything: bool = True) -> dict[str, Part]:
+async def take_profile(context: Context) -> dict[str, Part]:
+    """Bring the profile up to date where a list of the workspace gave it. Asks for nothing; returns as
+    `list_changes` does."""
+    if not context.repository.profile:
+        return {}
+    return await _attempt(context, ("profile",), lambda: _update_profile(context))
+
+
+async def list_changes(context: Context, wanted: Wanted) -> dict[str, Part]:
     """Bring what there is of the repository up to date, from lists alone; returns the parts that could not
-    be read. Unless `everything`, only the profile is, where a list of the workspace gave it: no request is
-    made.
+    be read.
 
     Raises CredentialRefused where the credential as a whole is refused.
     """
-    if not everything and not context.repository.profile:
-        return {}
     steps: list[tuple[bool, tuple[str, ...], Callable[[], Awaitable[None]]]] = [
         (True, ("profile",), lambda: _update_profile(context)),
         (wanted.pull_requests, ("pull_requests",), lambda: _list_pull_requests(context)),
@@ -93,7 +98,7 @@ async def list_changes(context: Context, wanted: Wanted, *, everything: bool = T
         ),
     ]
     unread: dict[str, Part] = {}
-    for is_wanted, names, update in steps if everything else steps[:1]:
+    for is_wanted, names, update in steps:
         if is_wanted:
             unread |= await _attempt(context, names, update)
     return unread

@@ -13,6 +13,7 @@ import pytest
 from mirror import browse
 from mirror.backup import announced
 from mirror.backup.announced import Visited
+from mirror.browse.runs import RunLog, calendar
 from mirror.simulator import Fault
 from mirror.store.writing.locks import hold_briefly
 from mirror.store.writing.unfinished_backup import has_unfinished_backup
@@ -178,6 +179,10 @@ async def test_the_record_is_of_announced_repositories_and_counts_for_nothing_el
         assert (found.confirmed, found.full_name) == (hooked.last_ended(), "acme/website")
         uuid = hooked.repository("tools").uuid
         assert after.find("repository", uuid) == before.find("repository", uuid)
+        [last, *earlier] = RunLog().rows(store, 10)
+        assert (last.kind, last.is_announced, last.saved) == ("backup", True, 1)
+        assert not any(one.is_announced for one in earlier)
+        assert [one.runs for one in calendar([last], now=hooked.clock.now(), weeks=1)] == [0]
     status = browse.status(hooked.config.store)
     assert status.last_backup == before.last["backup"]
     assert not [one for one in status.repositories if one.problems]
