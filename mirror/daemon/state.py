@@ -20,7 +20,7 @@ class State:
 
     `since` is when the service started, and `kept` since when it has kept the schedule without a gap: a
     machine that slept has one. `trouble` is why the listeners are closed where they should be open.
-    `store_id` is the id of the store.
+    `store_id` is the id of the store. Threads of the page read it while jobs begin and end.
     """
 
     since: datetime
@@ -48,11 +48,11 @@ class State:
 
     def last_began(self, kind: str, scope: Scope) -> datetime | None:
         """When a run last began that had all of this scope."""
-        return max(covering(self.began, kind, scope), default=None)
+        return max(covering(dict(self.began), kind, scope), default=None)
 
     def last_ended(self, kind: str, scope: Scope) -> datetime | None:
         """When a run last ended that had all of this scope."""
-        return max(covering(self.ended, kind, scope), default=None)
+        return max(covering(dict(self.ended), kind, scope), default=None)
 
     def shift(self, by: timedelta) -> None:
         """The clock was set: what was noted under it is so much later."""
