@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test soak check lock man packages clean
+.PHONY: pictures demo test soak check lock man packages clean
 
 demo: $(READY)
 	@$(VENV)/bin/mirror demo
@@ -42,6 +42,9 @@ lock:
 	  -o requirements/dev.lock
 	$(PYTHON) -m uv pip compile requirements/build.in -c requirements/dev.lock --quiet --universal --generate-hashes \
 	  --python-version 3.11 --no-header --no-emit-index-url --no-annotate -o requirements/build.lock
+
+pictures: $(READY)
+	$(VENV)/bin/python -m tests.web.pictures
 
 man: $(READY)
 	$(VENV)/bin/python -m mirror.cli.manual > docs/mirror.1

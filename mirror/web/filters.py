@@ -44,6 +44,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def capital(text: str) -> str:
+    """A text with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def day(text: str, *, month_only: bool = False) -> str:
     """A day (`2026-11-23`) for people, or its month; what is none stays as it is."""
     try:
@@ -76,8 +81,7 @@ def document_page(path: str) -> str:
 
 def heading(name: str) -> str:
     """The label of a part or a kind, with a capital letter: `lfs` → LFS, `pull_requests` → Pull requests."""
-    text = label(name)
-    return text[:1].upper() + text[1:]
+    return capital(label(name))
 
 
 def ended(run: JsonObject | None, now: datetime) -> Markup:
@@ -137,7 +141,8 @@ def runs_address(kind: str) -> Callable[[int], str]:
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    "address": address, "age": age, "commands": commands, "count": counted, "ended": ended, "label": label,
+    "address": address, "age": age, "capital": capital, "commands": commands, "count": counted,
+    "ended": ended, "label": label,
     "result": result_of, "moment": moment, "outcome": outcome, "outcome_tone": outcome_tone,
     "relative": relative, "repository_tone": repository_tone, "runs_address": runs_address,
     "seconds": seconds, "size": size, "state": state_label,

@@ -21,7 +21,7 @@ from mirror.web.listing import SHOWN, SORTS, Query, listing
 from mirror.web.render import render
 
 # How many things that need attention are shown before the list of repositories.
-CONCERNS_MOST = 10
+CONCERNS_MOST = 8
 CALENDAR_WEEKS = 26
 # How many runs the calendar reads at most.
 CALENDAR_RUNS = 2000

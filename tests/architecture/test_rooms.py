@@ -55,6 +55,11 @@ WINGS = {
         {"main", "manual"}, {"commands"}, {"context", "owner", "parser"},
         {"arguments", "shells", "terminal", "system"},
     ),
+    "web": (
+        {"hooks_door"}, {"server"}, {"app"}, {"guard", "routes"},
+        {"errors", "overview", "repository", "runs", "sign_in"}, {"render"},
+        {"filters", "health", "metrics"}, {"context"}, {"access", "assets", "charts", "headers", "listing"},
+    ),
     "simulator": (
         {"server"}, {"app"}, {"writes", "hooks"}, {"api", "git"}, {"rate_limits"},
         {"faults", "authentication", "storage"},

@@ -30,8 +30,8 @@ NAMES = [
 ]  # fmt: skip
 # Recipes with one of these words are run by `test_into_bitbucket`, on a whole workspace.
 INTO_BITBUCKET = ("bitbucket:", "mirror drill")
-# Those of this page are run by `test_hooks`.
-HOOKS = "hooks.md"
+# Those of these pages are run by `test_hooks` and `test_page`.
+HOOKS, PAGE = "hooks.md", "page.md"
 # Pages that are one task, from the first command to the last: `test_tasks` runs them.
 TASKS = frozenset({
     "drill.md", "erasing.md", "first-backup.md", "moving.md", "off-site.md", "requests.md", "retention.md",
@@ -56,7 +56,7 @@ def all_recipes() -> list[tuple[str, int]]:
     return [
         (page.name, number)
         for page in sorted(DOCS.glob("*.md"))
-        if page.name != HOOKS
+        if page.name not in (HOOKS, PAGE)
         for number, code in enumerate(recipes(page.name))
         if not is_into_bitbucket(code)
     ]

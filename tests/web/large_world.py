@@ -64,6 +64,7 @@ def make_world(
     runs: int = 40,
     hours: int = 20,
     most_bytes: int = 1 << 40,
+    is_hostile: bool = True,
     now: datetime = NOW,
 ) -> Path:
     """A store of this many repositories, each with this many snapshots, and this many backups, `hours`
@@ -74,7 +75,7 @@ def make_world(
     ).close()
     home = f"{layout.WORKSPACES}/{layout.folder_name('acme', _uuid(choice))}"
     things = [_thing(choice, home, number) for number in range(repositories)]
-    _make_unwell(things)
+    _make_unwell(things, is_hostile=is_hostile)
     workspace = _make_workspace(path, home, choice, snapshots, now)
     for thing in things:
         _make_repository(path, thing, choice, snapshots, now, most_bytes)
@@ -94,13 +95,16 @@ def _thing(choice: random.Random, home: str, number: int) -> Thing:
     return Thing(slug, own, place, parts=parts)
 
 
-def _make_unwell(things: Sequence[Thing]) -> None:
+def _make_unwell(things: Sequence[Thing], *, is_hostile: bool) -> None:
     """Make some repositories fail, each for a reason that a person meets."""
-    reasons = (
-        "refs/heads/main: the server sent a pack that ends early; the next run asks again",
-        f"no answer from bitbucket.org for 5 min {HOSTILE}",
-        LONG,
-    )
+    early = "refs/heads/main: the server sent a pack that ends early; the next run asks again"
+    reasons = [
+        early,
+        "no answer from bitbucket.org for 5 min",
+        "git answered 403: the token may not read the code",
+    ]
+    if is_hostile:
+        reasons = [early, f"no answer from bitbucket.org for 5 min {HOSTILE}", LONG]
     for thing, reason in zip(things[7::97], reasons, strict=False):
         thing.outcome, thing.failed = Outcome.FAILED, 5
         thing.problem = Problem(1, reason, "code")

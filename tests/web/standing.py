@@ -20,7 +20,10 @@ CONFIG = load_text(
 
 
 class LiveForTests:
-    """A backup and a verification run; the drill is overdue."""
+    """A backup and a verification run; the drill is overdue. `subject` is what the backup works on."""
+
+    def __init__(self, subject: str = f"acme/{HOSTILE}") -> None:
+        self._subject = subject
 
     def since(self) -> datetime:
         """Twelve days ago."""
@@ -28,7 +31,7 @@ class LiveForTests:
 
     def running(self) -> Sequence[RunningJob]:
         """Two jobs, of which one knows how much is left."""
-        doing = Activity(f"acme/{HOSTILE}", "fetching git objects", 1200, 40_000)
+        doing = Activity(self._subject, "fetching git objects", 1200, 40_000)
         picture = Picture(
             (doing, Activity("acme/docs-client-011", "pull requests", 40)), done=131, total=500,
             objects=18_231, bytes=44_000_000, requests=412, requests_left=588, seconds=180, seconds_left=540,

@@ -44,7 +44,7 @@ async def test_the_overview_says_what_needs_attention_and_why(world: Path) -> No
     clock = FakeClock(NOW)
     app = make_app(world, clock=clock, access=access(clock), config=CONFIG, live=LiveForTests())
     text = await ask(app)
-    assert "need attention (1 lost much upstream" in text
+    assert "12 need attention" in text and "1 lost much upstream, 3 failing" in text
     assert "repositories fell from 540 to 500" in text and "mirror accept-loss acme" in text
     assert "the server sent a pack that ends early" in text
     assert "credential: the api_token expires in 12 days" in text
