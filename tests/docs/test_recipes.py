@@ -56,7 +56,7 @@ def all_recipes() -> list[tuple[str, int]]:
     return [
         (page.name, number)
         for page in sorted(DOCS.glob("*.md"))
-        if page.name not in (HOOKS, PAGE)
+        if page.name not in TASKS | {HOOKS, PAGE}
         for number, code in enumerate(recipes(page.name))
         if not is_into_bitbucket(code)
     ]
