@@ -61,7 +61,7 @@ async def serving(app: ASGIApp, listen: Address, *, key: str) -> AsyncIterator[A
     """Serve `app` inside this block; yields the address, with the port that port 0 stands for.
 
     Raises UsageError that names the address and `key`, of the configuration or the command line, where it
-    cannot listen there. The block ends with an error, in a group, where the server fails meanwhile.
+    cannot listen there. The block ends with an error, in a group, where the server itself fails meanwhile.
     """
     sock = _bind(listen, key)
     config = uvicorn.Config(
@@ -70,16 +70,21 @@ async def serving(app: ASGIApp, listen: Address, *, key: str) -> AsyncIterator[A
         limit_concurrency=CONNECTIONS_MOST, timeout_graceful_shutdown=STOP_SECONDS,
     )  # fmt: skip
     server = _Server(config)
+    of_block: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.run_until_stopped(sock))
             await server.ready.wait()
             try:
                 yield Address(listen.host, sock.getsockname()[1])
+            except Exception as error:  # noqa: BLE001 - raised below as it is: the group would wrap it
+                of_block = error
             finally:
                 server.should_exit = True
     finally:
         sock.close()
+    if of_block is not None:
+        raise of_block
 
 
 def _bind(listen: Address, key: str) -> socket.socket:
