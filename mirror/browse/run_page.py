@@ -72,8 +72,8 @@ def _is_told(entry: JsonObject) -> bool:
 
 def _entry(one: JsonObject) -> EntryRow:
     problems = tuple(_told(one.get("problems", [])))
-    changes = len(one.get("ref_changes", []))
-    return EntryRow(str(one["full_name"]), str(one["outcome"]), problems, changes)
+    # A record counts every change of a ref, and lists those that lost something.
+    return EntryRow(str(one["full_name"]), str(one["outcome"]), problems, sum(one.get("refs", {}).values()))
 
 
 def _told(problems: list[JsonObject]) -> Iterator[str]:

@@ -55,6 +55,11 @@ def look(page: Page, name: str) -> None:
     assert width is not None
     assert page.evaluate("document.documentElement.scrollWidth") <= width["width"], "wider than the screen"
     assert page.locator("h1").count() == 1
+    captions = page.evaluate(
+        "[...document.querySelectorAll('caption:not(.hidden)')]"
+        ".filter(one => one.offsetHeight > one.offsetWidth).map(one => one.innerText)"
+    )
+    assert captions == [], "a caption with a letter on each line"
 
 
 @pytest.mark.parametrize("screen", SCREENS)

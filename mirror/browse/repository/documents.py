@@ -184,15 +184,19 @@ def absence(part: Part | None, thing: str) -> str:
         return f"This snapshot never asked for {thing}."
     reason = f": {part.reason}" if part.reason else ""
     scope = f" (it lacks the scope {part.scope})" if part.scope else ""
+    kept = ""
+    if part.counts:
+        has = any(part.counts.values())
+        kept = " What is shown is the last good copy." if has else " No copy was made before."
     match part.state:
         case PartState.COMPLETE:
             return ""
         case PartState.PARTIAL:
             return f"Not all {thing} are in this snapshot{reason}."
         case PartState.DENIED:
-            return f"The credential may not read {thing}{scope}{reason}. What is shown is the last good copy."
+            return f"The credential may not read {thing}{scope}{reason}.{kept}"
         case PartState.GONE:
-            return f"Bitbucket no longer has {thing}{reason}. What is shown is the last good copy."
+            return f"Bitbucket no longer has {thing}{reason}.{kept}"
         case PartState.UNAVAILABLE:
             return f"This kind of credential can never read {thing}{reason}."
         case PartState.SKIPPED:

@@ -53,6 +53,8 @@ def links(folder: AnyFolder, snapshot: Snapshot) -> list[Link]:
 def _link(href: str, title: str, parts: Mapping[str, Part], part: str, count: str) -> Link:
     held = parts.get(part)
     number = held.counts.get(count) if held is not None and count else None
+    if number == 0 and held is not None and held.state is not PartState.COMPLETE:
+        number = None  # nobody knows whether there are none
     return Link(
         href, title, "" if number is None else f"{number:,}", held is not None and held.state in _MISSING
     )

@@ -94,6 +94,8 @@ def test_every_reason_is_told_and_none_is_called_none() -> None:
     for state in PartState:
         text = absence(Part(state, {}, "the reason", "issue"), "issues")
         assert state is PartState.COMPLETE or "issues" in text
+    gone = [absence(Part(PartState.GONE, counts), "issues") for counts in ({"issues": 3}, {"issues": 0}, {})]
+    assert "last good copy" in gone[0] and "No copy" in gone[1] and "copy" not in gone[2]
     denied = absence(Part(PartState.DENIED, {}, "403", "issue"), "issues")
     assert "may not read" in denied and "scope issue" in denied and "403" in denied
 
