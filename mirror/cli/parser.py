@@ -18,9 +18,17 @@ from mirror.errors import UsageError
 
 EXIT_STATUS = """\
 exit status:
-  0 done · 1 failed · 2 usage or configuration · 3 incomplete: stored what was available, the
-  rest is listed · 4 verification found damage · 5 mass-loss brake · 10 no store there · 11 locked
-  12 credential refused · 75 try again later (rate limit, network) · 130 cancelled
+  0    done
+  1    failed
+  2    usage or configuration
+  3    incomplete: what was available is stored, the rest is listed
+  4    damage was found
+  5    the mass-loss brake is tripped
+  10   no store there
+  11   locked by another process
+  12   a credential was refused
+  75   try again later (rate limit, network)
+  130  stopped
 """
 SELECTOR = (
     "workspace, workspace/repository, or a glob of either (quoted); where two share a name, the folder name"

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror.auth.credentials import ApiToken, AppPassword
+from mirror.bitbucket.client.responses import deprecation
 from mirror.bitbucket.endpoints import REPOSITORY
 from mirror.bitbucket.failures import (
     TEXT_MAX,
@@ -222,8 +223,13 @@ async def test_deprecation_is_logged_once_for_each_endpoint(capsys: pytest.Captu
             await client.get(REPOSITORY, None, **WHERE)
     out = capsys.readouterr().out
     assert out.count("bitbucket.deprecated") == 1
-    assert "CHANGE-3071" in out
-    assert "21 Aug 2026" in out
+    assert "https://example.test/changelog#CHANGE-3071" in out and "rel=" not in out
+    assert "2026-02-20" in out and "2026-08-21" in out
+
+
+@pytest.mark.parametrize("value", ["true", "@1771545600", "soon", "Fri, 99 Feb 2026 00:00:00 GMT", ""])
+def test_a_deprecation_that_is_no_date_is_told_as_it_is(value: str) -> None:
+    assert deprecation(httpx.Response(200, headers={"Deprecation": value})) == {"deprecation": value}
 
 
 @pytest.mark.parametrize("nothing", [{}, error_body("Whoops")], ids=["empty", "an error"])

@@ -316,17 +316,10 @@ class Client:
             )
 
     def _log_deprecation(self, endpoint: Endpoint, response: httpx.Response) -> None:
-        headers = {
-            name: plain(response.headers[name])
-            for name in ("deprecation", "sunset")
-            if name in response.headers
-        }
-        link = response.headers.get("link", "")
-        if "deprecation" in link:
-            headers["link"] = plain(link)
-        if headers and endpoint.name not in self._deprecated:
+        told = responses.deprecation(response)
+        if told and endpoint.name not in self._deprecated:
             self._deprecated.add(endpoint.name)
-            _log.warning("bitbucket.deprecated", endpoint=endpoint.name, **headers)
+            _log.warning("bitbucket.deprecated", endpoint=endpoint.name, **told)
 
     @asynccontextmanager
     async def download(self, endpoint: Endpoint, **parts: str | int) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -52,6 +53,26 @@ class Failure:
     retryable: bool = False
     wait: float | None = None
     status: int = 0
+
+
+def deprecation(response: httpx.Response) -> dict[str, str]:
+    """What a response says about the end of its endpoint: since when that is announced, when it ends, and
+    where to read about it (headers `Deprecation`, RFC 9745, `Sunset` and `Link`, RFC 8594); empty for most.
+    Days are ISO dates where the header is a date of HTTP."""
+    told = {
+        name: _day(response.headers[name]) for name in ("deprecation", "sunset") if name in response.headers
+    }
+    link = response.headers.get("link", "")
+    if "deprecation" in link:
+        told["link"] = plain(response.links.get("deprecation", {}).get("url", link))
+    return told
+
+
+def _day(value: str) -> str:
+    try:
+        return parsedate_to_datetime(value).date().isoformat()
+    except ValueError:
+        return plain(value)
 
 
 def failure_of_response(

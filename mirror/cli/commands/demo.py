@@ -23,7 +23,7 @@ from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import LOST, REWRITTEN, SCOPES, SLUG, accident, populate
 
 Command = Callable[[list[str]], int]
-WIDTH = 96
+WIDTH = 78
 
 
 class Story:
