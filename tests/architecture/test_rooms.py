@@ -51,6 +51,10 @@ WINGS = {
         {"comparison", "plan", "pushing"},
         {"people", "refs", "report", "server"}, {"lfs"},
     ),
+    "browse": (
+        {"attention", "export", "figures", "freshness", "repository", "run_page", "upstream", "watch"},
+        {"documents", "find", "lateness", "overlay", "runs"}, {"status"}, {"folder_facts"}, {"usage"},
+    ),
     "cli": (
         {"main", "manual"}, {"commands"}, {"context", "owner", "parser"},
         {"arguments", "shells", "terminal", "system"},
