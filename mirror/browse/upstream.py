@@ -130,14 +130,13 @@ async def diff_upstream(
 
 def _entry_of(config: Config, slug: str) -> WorkspaceConfig:
     """The entry of the configuration for a workspace. Raises UsageError."""
-    named = [one for one in config.workspaces if (one.workspace or "").lower() == slug.lower()]
-    found = named or [one for one in config.workspaces if one.workspace is None]
-    if not found:
+    found = config.entry_of((slug,))
+    if found is None:
         raise UsageError(
             f"the configuration has no workspace {slug}",
             hint="upstream is read with the credentials of its workspace: add one, or choose a file with -c",
         )
-    return found[0]
+    return found
 
 
 class _Comparison:

@@ -6,6 +6,7 @@ JSON Schema shows. `shape` describes what the file writes differently: its root,
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from pathlib import Path
@@ -424,6 +425,15 @@ class Config:
         """The schedule that the jobs of a scope follow."""
         own = (one.schedule for one in self.workspaces if one.schedule and scope.has(one.workspace))
         return self.schedule if scope.only is None else next(own, self.schedule)
+
+    def entry_of(self, names: Collection[str]) -> WorkspaceConfig | None:
+        """The entry of the workspace with one of these names (slugs or uuids), else the one for each
+        workspace; None where there is neither."""
+        wanted = {one.lower() for one in names}
+        for one in self.workspaces:
+            if one.workspace is not None and one.workspace.lower() in wanted:
+                return one
+        return next((one for one in self.workspaces if one.workspace is None), None)
 
     def signing_in_to(self, workspace: str) -> WorkspaceConfig:
         """How to sign in to a workspace, backed up or not: as its own entry says, else with the credentials

@@ -28,7 +28,6 @@ from mirror.model import (
     Selector,
     Snapshot,
     time_from_text,
-    time_text,
 )
 from mirror.prune.blockers import find_blocker
 from mirror.prune.common import (
@@ -51,7 +50,7 @@ from mirror.reclaim.freeing import (
     list_files,
 )
 from mirror.reclaim.pruning import begin_pruning, drop_logs, estimate_freed, finish_pruning
-from mirror.retention import Decision, decide, obstacle
+from mirror.retention import Decision, decide, obstacle, while_gone
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, StoreDamaged, WorkspaceFolder, current_workspace
 from mirror.store.writing.folder_writer import AnyWriter
@@ -187,15 +186,11 @@ def _config_of(
 
     It applies to repositories that it excludes, too: their snapshots were taken under it.
     """
-    if isinstance(folder, RepositoryFolder):
-        home = current_workspace(folder, workspaces)
-        names = {folder.workspace_slug.lower()} | ({home.slug.lower(), home.uuid.lower()} if home else set())
-    else:
-        names = {folder.slug.lower(), folder.uuid.lower()}
-    for one in config.workspaces:
-        if one.workspace is not None and one.workspace.lower() in names:
-            return one
-    return next((one for one in config.workspaces if one.workspace is None), None)
+    if not isinstance(folder, RepositoryFolder):
+        return config.entry_of((folder.slug, folder.uuid))
+    home = current_workspace(folder, workspaces)
+    names = (home.slug, home.uuid) if home is not None else ()
+    return config.entry_of((folder.workspace_slug, *names))
 
 
 @dataclass(frozen=True)
@@ -237,13 +232,12 @@ class _FolderPruning:
 
     def _reason(self, snapshots: Sequence[Snapshot]) -> str | None:
         """Why nothing may be removed, by the folder's own snapshots; None where it may."""
-        folder, keep_gone = self.writer.folder, self.retention.keep_gone
-        if isinstance(folder, RepositoryFolder) and folder.gone_since is not None:
-            if keep_gone is None:
-                return "it is gone upstream, and retention.keep_gone is not set: kept for ever"
-            if self.context.begun.at - folder.gone_since < keep_gone:
-                until = time_text(folder.gone_since + keep_gone)
-                return f"it is gone upstream; retention begins at {until} (retention.keep_gone)"
+        folder = self.writer.folder
+        gone_since = folder.gone_since if isinstance(folder, RepositoryFolder) else None
+        if gone_since is not None:
+            reason = while_gone(gone_since, self.retention.keep_gone, now=self.context.begun.at)
+            if reason is not None:
+                return reason
         return obstacle(snapshots, accept_missing=self.config.accept_missing)
 
     async def _remove(self, decisions: Sequence[Decision], lock: int) -> RunEntry:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from mirror.errors import UsageError
-from mirror.model import PartState, Snapshot
+from mirror.model import PartState, Snapshot, time_text
+
+# Said of a snapshot that may go.
+NO_RULE = "no rule keeps it"
 
 # How much a part in this state lacks. A part that is gone upstream or switched off lacks nothing: the
 # snapshot has all there is.
@@ -53,20 +57,51 @@ class Decision:
     reasons: tuple[str, ...]
 
 
+class Dated(Protocol):
+    """A snapshot as the rules see it."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def sequence(self) -> int:
+        """Its place among those of its folder."""
+
+    @property
+    def time(self) -> datetime:
+        """When it was taken."""
+
+
 def decide(
     policy: Policy, snapshots: Collection[Snapshot], *, now: datetime, accept_missing: Collection[str] = ()
 ) -> list[Decision]:
-    """Decide for each snapshot of a folder; the result is in their order, the oldest first.
+    """Decide for each snapshot of a folder; the result is in their order, the oldest first. See `why_kept`.
+
+    `accept_missing` are parts that may be missing. Raises UsageError for a policy that keeps nothing or has a
+    negative count.
+    """
+    complete = {one.id for one in snapshots if _is_complete(one, accept_missing)}
+    reasons = why_kept(policy, snapshots, complete, now=now)
+    return [
+        Decision(one, bool(reasons[one.id]), reasons[one.id] or (NO_RULE,))
+        for one in sorted(snapshots, key=lambda one: one.sequence)
+    ]
+
+
+def why_kept(
+    policy: Policy, snapshots: Collection[Dated], complete: Collection[str], *, now: datetime
+) -> dict[str, tuple[str, ...]]:
+    """The reasons to keep each snapshot of a folder, by id; none where no rule keeps it. `complete` are the
+    ids of those that lack nothing.
 
     The newest and the newest complete snapshot are always kept. Snapshots after `now` are kept and count for
     no rule: a clock that was wrong must not push out good snapshots. Within a period a complete snapshot is
-    preferred to a newer incomplete one. `accept_missing` are parts that may be missing. Raises UsageError
-    for a policy that keeps nothing or has a negative count.
+    preferred to a newer incomplete one. Raises UsageError as `decide`.
     """
     if policy.is_empty or any(count < 0 for _, count, _ in _rules(policy)):
         raise UsageError("the retention policy keeps nothing", hint="give at least one of its rules a number")
     newest_first = sorted(snapshots, key=lambda one: one.sequence, reverse=True)
-    complete = {one.id for one in newest_first if _is_complete(one, accept_missing)}
     past = [one for one in newest_first if one.time <= now]
     reasons: dict[str, list[str]] = {one.id: [] for one in newest_first}
     for name, count, period_of in _rules(policy):
@@ -85,13 +120,10 @@ def decide(
         reference = next((one for one in newest_first if one.id in complete), None)
         if reference is not None:
             reasons[reference.id].append("newest complete")
-    return [
-        Decision(one, bool(reasons[one.id]), tuple(reasons[one.id]) or ("no rule keeps it",))
-        for one in reversed(newest_first)
-    ]
+    return {identifier: tuple(texts) for identifier, texts in reasons.items()}
 
 
-Period = Callable[[Snapshot], object]
+Period = Callable[[Dated], object]
 
 
 def _rules(policy: Policy) -> list[tuple[str, int, Period]]:
@@ -107,13 +139,13 @@ def _rules(policy: Policy) -> list[tuple[str, int, Period]]:
 
 
 def _kept_by(
-    name: str, count: int, period_of: Period, newest_first: Sequence[Snapshot], complete: Collection[str]
-) -> list[tuple[str, Snapshot]]:
+    name: str, count: int, period_of: Period, newest_first: Sequence[Dated], complete: Collection[str]
+) -> list[tuple[str, Dated]]:
     """The snapshots that one rule keeps. A rule whose count is not used up also keeps the oldest snapshot, so
     that the history is as long as possible."""
     if not count or not newest_first:
         return []
-    periods: dict[object, list[Snapshot]] = {}
+    periods: dict[object, list[Dated]] = {}
     for one in newest_first:
         periods.setdefault(period_of(one), []).append(one)
     chosen = [
@@ -123,6 +155,17 @@ def _kept_by(
     if len(chosen) < count and newest_first[-1] is not chosen[-1]:
         kept.append((f"oldest {name}", newest_first[-1]))
     return kept
+
+
+def while_gone(gone_since: datetime, keep_gone: timedelta | None, *, now: datetime) -> str | None:
+    """Why nothing of a repository that is gone upstream may be removed, or None. `keep_gone` is how long all
+    of it is kept; None means for ever."""
+    if keep_gone is None:
+        return "it is gone upstream, and retention.keep_gone is not set: kept for ever"
+    if now - gone_since < keep_gone:
+        until = time_text(gone_since + keep_gone)
+        return f"it is gone upstream; retention begins at {until} (retention.keep_gone)"
+    return None
 
 
 def obstacle(snapshots: Collection[Snapshot], *, accept_missing: Collection[str] = ()) -> str | None:
@@ -169,4 +212,4 @@ def _is_complete(snapshot: Snapshot, accept_missing: Collection[str]) -> bool:
     return all(part.is_settled or name in accept_missing for name, part in snapshot.parts.items())
 
 
-__all__ = ["Decision", "Policy", "decide", "obstacle"]
+__all__ = ["NO_RULE", "Decision", "Policy", "decide", "obstacle", "while_gone", "why_kept"]
