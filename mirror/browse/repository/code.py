@@ -18,6 +18,7 @@ from mirror.git.comparison import Changes, CommitInfo, Comparer
 from mirror.git.failures import GitFailed
 from mirror.git.lfs.pointers import parse_pointer
 from mirror.git.mirrors.intact import IntactObjects
+from mirror.git.mirrors.names import FileNames
 from mirror.git.mirrors.paths import Entry, NoSuchPath, at_path
 from mirror.git.objects import COMMIT, peel, read
 from mirror.git.refs import pin_name
@@ -202,6 +203,19 @@ class Code:
         if found.content is None:
             return Node(found.entries)
         return Node(None, found.content, found.mode, parse_pointer(found.content))
+
+    def names(self, is_wanted: Callable[[str, int], bool], most: int) -> tuple[bytes, ...]:
+        """The paths of files and folders on the branch that HEAD names for which `is_wanted` is true: it gets
+        a path, and how many characters of that are the folder around the name. None where there is no such
+        branch. Raises TooManyNames where there are more than `most` to look through, and StoreDamaged."""
+        head = self.head()
+        if head is None:
+            return ()
+
+        def matches(path: bytes, folder: int) -> bool:
+            return is_wanted(os.fsdecode(path), len(os.fsdecode(path[:folder])))
+
+        return self._reading(lambda: FileNames(_Objects(self), matches, most).of(head.value), head.text)
 
     def intact(self) -> IntactObjects:
         """What finds an undamaged copy of an object, if there is one in another pack."""

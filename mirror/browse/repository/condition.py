@@ -12,9 +12,10 @@ from pathlib import Path
 from mirror.model import JsonObject
 from mirror.store.format import layout
 from mirror.store.format.identity import FormerName
+from mirror.store.reading.change_marks import contents_mark
 from mirror.store.reading.folders import AnyFolder, RepositoryFolder
 from mirror.store.reading.reader import RunHistory, Store, StoreDamaged
-from mirror.store.reading.run_history import FailureStreak, LostRefs
+from mirror.store.reading.run_history import FailureStreak, FolderHistory, LostRefs
 
 # More files than these are not counted.
 _FILES_MAX = 20_000
@@ -58,8 +59,7 @@ def condition(store: Store, folder: AnyFolder) -> Condition:
         erasures = tuple((one.at, one.reason) for one in folder.erasures())
     except StoreDamaged as error:
         damage.append(error.message)
-    is_repository = isinstance(folder, RepositoryFolder)
-    known = history_of(store).find("repository" if is_repository else "workspace", folder.uuid)
+    known = _history_of(store, folder)
     entry: JsonObject = known.entry or {} if known is not None else {}
     missing = folder.missing if isinstance(folder, RepositoryFolder) else None
     return Condition(
@@ -75,23 +75,39 @@ def condition(store: Store, folder: AnyFolder) -> Condition:
     )  # fmt: skip
 
 
-def history_of(store: Store) -> RunHistory:
+def last_confirmed(store: Store, folder: AnyFolder, identifier: str) -> datetime | None:
+    """When a run last found a folder to be as its snapshot of this id; None where no run record says."""
+    known = _history_of(store, folder)
+    return known.confirmed if known is not None and known.confirmed_as == identifier else None
+
+
+def _history_of(store: Store, folder: AnyFolder) -> FolderHistory | None:
+    kind = "repository" if isinstance(folder, RepositoryFolder) else "workspace"
+    return _history(store).find(kind, folder.uuid)
+
+
+def _history(store: Store) -> RunHistory:
     """The history in the run records, read again once there is a new record."""
     try:
         changed = (store.path / layout.RUNS).stat().st_mtime_ns
     except OSError:
         changed = 0
-    return _history(store.path, changed)
+    return _history_read(store.path, changed)
 
 
 @lru_cache(maxsize=4)
-def _history(path: Path, _changed: int) -> RunHistory:
+def _history_read(path: Path, _changed: int) -> RunHistory:
     with Store.open(path) as store:
         return store.history()
 
 
 def size_of(folder: Path) -> Size:
-    """The size of what is below a folder."""
+    """The size of what is below a folder of the store, counted anew once its bytes changed."""
+    return _size(str(folder), contents_mark(str(folder)))
+
+
+@lru_cache(maxsize=1024)
+def _size(folder: str, _mark: object) -> Size:
     total = count = 0
     for base, _folders, files in os.walk(folder):
         for name in files:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from threading import Lock
 
 from mirror.bitbucket.readable.lines import (
     DocumentLine,
@@ -16,14 +14,16 @@ from mirror.bitbucket.readable.lines import (
     pull_request_line,
     snippet_line,
 )
+from mirror.browse.repository.recent import Recent
 from mirror.model import Json, Part, PartState, Snapshot
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import StoreDamaged
 
 # A list shows so many documents, and reads so many at most to find them.
 ROWS = 50
-READ_MAX = 1000
-_CACHED_MAX = 50_000
+READ_MAX = 500
+# So many lines are kept in memory; one takes a kilobyte at most.
+_KNOWN_MAX = 40_000
 _NUMBER = re.compile(r"([0-9]{1,18})\.json")
 _HUNDRED = re.compile(r"([0-9]{1,16})/")
 
@@ -39,25 +39,12 @@ PARTS = {
 }  # fmt: skip
 
 
-class LineCache:
-    """The lines of documents that were read lately, by kind and content. Threads may share it."""
+Lines = Recent[tuple[str, str], DocumentLine]
 
-    def __init__(self, most: int = _CACHED_MAX) -> None:
-        self._most = most
-        self._lock = Lock()
-        self._lines: OrderedDict[tuple[str, str], DocumentLine] = OrderedDict()
 
-    def get(self, kind: str, blob: str) -> DocumentLine | None:
-        """The line of a document by its object id, or None."""
-        with self._lock:
-            return self._lines.get((kind, blob))
-
-    def put(self, kind: str, blob: str, line: DocumentLine) -> None:
-        """Keep a line; the oldest ones go."""
-        with self._lock:
-            self._lines[kind, blob] = line
-            while len(self._lines) > self._most:
-                self._lines.popitem(last=False)
+def no_lines() -> Lines:
+    """Where the lines of documents that were read lately are kept, by kind and content."""
+    return Recent(_KNOWN_MAX)
 
 
 @dataclass(frozen=True)
@@ -67,6 +54,10 @@ class Row:
     name: str
     line: DocumentLine
     damage: str = ""
+
+    def is_in(self, state: str) -> bool:
+        """Whether the document is in this state; always where that is empty."""
+        return not state or self.line.state.lower() == state.lower()
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ class Rows:
 
 
 def rows(
-    folder: AnyFolder, snapshot: Snapshot, kind: str, cache: LineCache, *, state: str = "",
+    folder: AnyFolder, snapshot: Snapshot, kind: str, cache: Lines, *, state: str = "",
     before: int | None = None, after: int | None = None,
 ) -> Rows:  # fmt: skip
     """The newest numbered documents of a kind, those with a number below `before`, or the next ones above
@@ -101,7 +92,7 @@ def rows(
         last = number
         row, is_new = _row(folder, snapshot, kind, f"{number // 100}/{number}", blob, cache)
         read += is_new
-        if not state or row.damage or row.line.state.lower() == state.lower():
+        if row.damage or row.is_in(state):
             found.append(row)
     if is_upwards:
         found.reverse()
@@ -116,19 +107,40 @@ def rows(
     return Rows(tuple(found), newer, older, is_partial)
 
 
+def every_row(folder: AnyFolder, snapshot: Snapshot, kind: str, cache: Lines) -> list[Row] | None:
+    """Every numbered document of a kind, the newest first; None where more than READ_MAX of them are not
+    known yet. Raises StoreDamaged where the list cannot be read."""
+    places, unknown = [], 0
+    for number, blob in numbered(folder, snapshot, kind, None, None):
+        unknown += cache.get((kind, blob)) is None
+        if unknown > READ_MAX:
+            return None
+        places.append((f"{number // 100}/{number}", blob))
+    return [_row(folder, snapshot, kind, place, blob, cache)[0] for place, blob in places]
+
+
+def by_update(several: Iterable[Row], *, state: str = "", skip: int = 0) -> Rows:
+    """A piece of these rows, what was updated last first, from the one at `skip`. What has no such time (a
+    pipeline that still runs) comes before. `newer` and `older` of the result are what to skip."""
+    wanted = [one for one in several if one.damage or one.is_in(state)]
+    wanted.sort(key=lambda one: (not one.line.updated, one.line.updated), reverse=True)
+    older = skip + ROWS if len(wanted) > skip + ROWS else None
+    return Rows(tuple(wanted[skip : skip + ROWS]), max(0, skip - ROWS) if skip else None, older)
+
+
 def _row(
-    folder: AnyFolder, snapshot: Snapshot, kind: str, place: str, blob: str, cache: LineCache
+    folder: AnyFolder, snapshot: Snapshot, kind: str, place: str, blob: str, cache: Lines
 ) -> tuple[Row, bool]:
     """The row of a document, and whether it had to be read."""
     name = place.rpartition("/")[2]
-    known = cache.get(kind, blob)
+    known = cache.get((kind, blob))
     if known is not None:
         return Row(name, known), False
     try:
         line = LINES[kind](folder.metadata.read(snapshot, f"{kind}/{place}.json"))
     except StoreDamaged as damage:
         return Row(name, DocumentLine("", ""), damage.message), True
-    cache.put(kind, blob, line)
+    cache.put((kind, blob), line)
     return Row(name, line), True
 
 
@@ -151,7 +163,7 @@ def numbered(
 
 
 def named_rows(
-    folder: AnyFolder, snapshot: Snapshot, kind: str, cache: LineCache, *, skip: int = 0
+    folder: AnyFolder, snapshot: Snapshot, kind: str, cache: Lines, *, skip: int = 0
 ) -> tuple[tuple[Row, ...], int]:
     """ROWS documents with names instead of numbers, sorted by name, from the one at `skip`; and how many
     there are. Raises StoreDamaged."""

@@ -10,9 +10,9 @@ from threading import Lock
 
 from mirror.git.comparison import CommitInfo
 
-# So many histories are kept, each of at most so many commits.
-_KEPT_MAX = 16
+# A history is walked so far. The histories that are kept have so many commits in all, of 300 bytes each.
 COMMITS_MAX = 50_000
+_KEPT_COMMITS_MAX = 150_000
 # A commit may be so much older, by its own clock, than those that it leads to.
 _CLOCKS_DIFFER = 86_400
 
@@ -32,6 +32,10 @@ class History:
         self._place: dict[str, int] = {}
         self._queue: list[tuple[int, str, tuple[str, ...]]] = []
         self._seen: set[str] = set()
+
+    def __len__(self) -> int:
+        """How many commits are known, 100 at least: an empty one takes memory, too."""
+        return max(100, len(self._order))
 
     def page(self, first: int, count: int, read: Read) -> tuple[list[str], bool]:
         """`count` commits from the one at `first`, and whether there are more (up to COMMITS_MAX)."""
@@ -86,6 +90,7 @@ class Histories:
         with self._lock:
             found = self._known.setdefault((mirror, tip), History(tip))
             self._known.move_to_end((mirror, tip))
-            while len(self._known) > _KEPT_MAX:
-                self._known.popitem(last=False)
+            walked = sum(len(one) for one in self._known.values())
+            while walked > _KEPT_COMMITS_MAX and len(self._known) > 1:
+                walked -= len(self._known.popitem(last=False)[1])
             return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 
+from mirror.browse.repository.changes import RefChange
 from mirror.browse.repository.code import Code
 from mirror.browse.repository.history import Histories
-from mirror.browse.repository.timeline import RefChange
 from mirror.errors import MirrorError
 from mirror.model import Snapshot
 from mirror.store.format.refs_document import split_ref

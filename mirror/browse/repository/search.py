@@ -1,4 +1,5 @@
-"""Looking for a text in one snapshot, in pieces: no answer reads more than READ_MAX documents."""
+"""Looking for a text in one snapshot, in pieces: no answer reads more than READ_MAX documents, or more than
+NAMES_MAX names of files."""
 
 from __future__ import annotations
 
@@ -7,15 +8,19 @@ from dataclasses import dataclass
 
 from mirror.browse.find import Matcher
 from mirror.browse.find.passages import passages
-from mirror.browse.repository import documents
+from mirror.browse.repository.code import Code
 from mirror.browse.repository.documents import named, numbered
+from mirror.browse.repository.history import Histories
 from mirror.errors import UsageError
+from mirror.git.mirrors.names import TooManyNames
 from mirror.model import Snapshot, loads
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import StoreDamaged
 
 KINDS = ("pull-requests", "issues", "commit-comments", "snippets")
-HITS_MAX = 50
+HITS_MAX, READ_MAX = 50, 1000
+NAMES_MAX = 20_000
+MIRRORS = ("code", "wiki")
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,51 @@ class Piece:
     damage: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class File:
+    """A file or folder (then its path ends with a slash) on the main branch of a mirror."""
+
+    mirror: str
+    path: bytes
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files that were found, HITS_MAX at most (`is_cut`: there are more). `unsearched` are the mirrors
+    that have too many to look through; `damage` is what could not be read."""
+
+    several: tuple[File, ...] = ()
+    is_cut: bool = False
+    unsearched: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+
+
+def search_files(folder: AnyFolder, snapshot: Snapshot, matcher: Matcher, histories: Histories) -> Files:
+    """Look through the names of the files on the main branch of the code and of the wiki. Raises
+    StoreDamaged where the refs cannot be read."""
+    found: list[File] = []
+    unsearched: list[str] = []
+    damage: list[str] = []
+    for mirror in MIRRORS:
+        if mirror not in folder.metadata.mirrors(snapshot):
+            continue
+        try:
+            with Code(folder, snapshot, mirror, histories) as code:
+                found += [File(mirror, path) for path in code.names(matcher.is_in_name, NAMES_MAX)]
+        except TooManyNames:
+            unsearched.append(mirror)
+        except StoreDamaged as error:
+            damage.append(error.message)
+    return Files(tuple(found[:HITS_MAX]), len(found) > HITS_MAX, tuple(unsearched), tuple(damage))
+
+
 def search(folder: AnyFolder, snapshot: Snapshot, matcher: Matcher, begin: str = "") -> Piece:
     """Look through pull requests and issues (the newest first), comments of commits, and snippets, from
     `begin` on. Raises UsageError where `begin` is none that this gave, and StoreDamaged."""
     hits: list[Hit] = []
     damage: list[str] = []
     for read, (place, path) in enumerate(_places(folder, snapshot, begin)):
-        if read >= documents.READ_MAX or len(hits) >= HITS_MAX:
+        if read >= READ_MAX or len(hits) >= HITS_MAX:
             return Piece(tuple(hits), place, tuple(damage))
         try:
             hits += _in_document(folder, snapshot, matcher, path)

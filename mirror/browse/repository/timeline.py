@@ -1,31 +1,37 @@
-"""The snapshots of a folder on a time line, and what changed from each to the next."""
+"""The snapshots of a folder on a time line."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from mirror.browse.repository.recent import Recent
 from mirror.errors import UsageError
-from mirror.model import Snapshot, snapshot_id, snapshot_time
+from mirror.model import snapshot_id, snapshot_time
+from mirror.store.format import layout
 from mirror.store.format.ledger import Removal
+from mirror.store.reading.change_marks import mark_of
 from mirror.store.reading.folders import AnyFolder
-from mirror.store.reading.reader import StoreDamaged, is_own_document, qualified_ref
+from mirror.store.reading.reader import StoreDamaged
 from mirror.store.reading.snapshot_selection import parse_time
 
-# So many refs of two neighbours are told one by one.
-REFS_TOLD_MAX = 20
+# So many time lines are kept in memory: of a thousand snapshots each takes half a megabyte.
+_KNOWN_MAX = 16
+# What changes with every snapshot that comes or goes.
+_FILES = (layout.LEDGER_FILE, f"{layout.METADATA}/packed-refs", f"{layout.METADATA}/refs/tags")
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A snapshot on the time line. `complete` is None where the ledger does not say; `removal` tells that it
-    was let go, `damage` why it cannot be read."""
+    """A snapshot on the time line. `complete` and `tree` are None where the ledger does not say; `sequence`
+    is its place then. `removal` tells that it was let go, `damage` why it cannot be read."""
 
     id: str
     time: datetime
+    sequence: int
+    tree: str | None = None
     complete: bool | None = None
     confirmed: datetime | None = None
     removal: Removal | None = None
@@ -62,7 +68,8 @@ class Timeline:
 
     def find(self, identifier: str) -> Moment | None:
         """The snapshot of this id, kept or not."""
-        return next((one for one in self.moments if one.id == identifier), None)
+        place = self._places.get(identifier)
+        return None if place is None else self.moments[place]
 
     def before(self, identifier: str) -> Moment | None:
         """The kept snapshot before this one, which need not be kept itself."""
@@ -71,6 +78,16 @@ class Timeline:
     def after(self, identifier: str) -> Moment | None:
         """The kept snapshot after this one."""
         return next((one for one in reversed(self.kept) if one.id > identifier), None)
+
+    def let_go_between(self, before: Moment | None, moment: Moment) -> int:
+        """How many were let go between two snapshots; before `moment` where `before` is None."""
+        end = len(self.moments) if before is None else self._places[before.id]
+        between = self.moments[self._places[moment.id] + 1 : end]
+        return sum(one.removal is not None for one in between)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {one.id: place for place, one in enumerate(self.moments)}
 
     def as_of(self, text: str) -> Moment:
         """The last kept snapshot at or before an ISO time; a date means the end of that day. `latest` is the
@@ -89,9 +106,27 @@ class Timeline:
         return found
 
 
+class Timelines:
+    """The time lines that were looked at lately. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._known: Recent[tuple[object, ...], Timeline] = Recent(_KNOWN_MAX)
+
+    def of(self, folder: AnyFolder) -> Timeline:
+        """The time line of a folder, by its tags and its ledger. Raises StoreDamaged where the tags cannot be
+        read."""
+        place = f"{folder.root}/{folder.place}"
+        mark = (place, *(mark_of(f"{place}/{name}") for name in _FILES))
+        known = self._known.get(mark)
+        if known is None:
+            known = timeline(folder)
+            if not known.damage:  # somebody may mend it in place
+                self._known.put(mark, known)
+        return known
+
+
 def timeline(folder: AnyFolder) -> Timeline:
-    """The time line of a folder, by its tags and its ledger. Raises StoreDamaged where the tags cannot be
-    read."""
+    """As `Timelines.of`, read anew."""
     tags = folder.metadata.tags()
     found: dict[str, Moment] = {}
     damage = ""
@@ -101,83 +136,10 @@ def timeline(folder: AnyFolder) -> Timeline:
         ledger, damage = None, error.message
     for one in ledger.snapshots if ledger is not None else ():
         lost = f"the tag {one.id} is gone" if one.removal is None and one.id not in tags else ""
-        found[one.id] = Moment(one.id, one.time, one.complete, one.confirmed, one.removal, lost)
-    for identifier in tags:
+        found[one.id] = Moment(
+            one.id, one.time, one.sequence, one.tree, one.complete, one.confirmed, one.removal, lost
+        )
+    for place, identifier in enumerate(tags, 1):
         if identifier not in found:
-            found[identifier] = Moment(identifier, snapshot_time(identifier))
+            found[identifier] = Moment(identifier, snapshot_time(identifier), place)
     return Timeline(tuple(found[one] for one in sorted(found, reverse=True)), damage)
-
-
-@dataclass(frozen=True)
-class RefChange:
-    """A ref that changed: `kind` is added, removed or moved."""
-
-    name: bytes
-    kind: str
-    old: str | None
-    new: str | None
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What changed from one snapshot to a later one. `documents` counts those of each kind by how they
-    changed; `refs` are the first REFS_TOLD_MAX, `ref_counts` counts all. `damage`: why it is not known."""
-
-    refs: tuple[RefChange, ...] = ()
-    ref_counts: dict[str, int] = field(default_factory=dict)
-    documents: dict[str, dict[str, int]] = field(default_factory=dict)
-    damage: str = ""
-
-
-def changes(folder: AnyFolder, old: Snapshot | None, new: Snapshot) -> Changes:
-    """What changed between two snapshots; with `old` None everything is added. Damage is told in the
-    result."""
-    try:
-        refs = ref_changes(folder, old, new)
-        several = document_changes(folder, old, new)
-    except StoreDamaged as damage:
-        return Changes(damage=damage.message)
-    documents: dict[str, dict[str, int]] = {}
-    for one in several:
-        counts = documents.setdefault(one.path.partition("/")[0].removesuffix(".json"), {})
-        counts[one.kind] = counts.get(one.kind, 0) + 1
-    return Changes(tuple(refs[:REFS_TOLD_MAX]), dict(Counter(one.kind for one in refs)), documents)
-
-
-@dataclass(frozen=True)
-class DocumentChange:
-    """A document that differs: `kind` is added, removed or changed."""
-
-    path: str
-    kind: str
-
-
-def document_changes(folder: AnyFolder, old: Snapshot | None, new: Snapshot) -> list[DocumentChange]:
-    """The documents that differ between two snapshots, by path. Raises StoreDamaged."""
-    return [
-        DocumentChange(path, "added" if before is None else "removed" if after is None else "changed")
-        for path, before, after in folder.metadata.diff(old, new)
-        if not is_own_document(path)
-    ]
-
-
-def ref_changes(folder: AnyFolder, old: Snapshot | None, new: Snapshot) -> Sequence[RefChange]:
-    """The refs that differ between two snapshots, by name; those of the wiki are like `wiki:refs/…`. Raises
-    StoreDamaged."""
-    before, after = (_refs(folder, one) if one is not None else {} for one in (old, new))
-    found = []
-    for name in sorted(before.keys() | after.keys()):
-        one, two = before.get(name), after.get(name)
-        if one != two:
-            found.append(
-                RefChange(name, "added" if one is None else "removed" if two is None else "moved", one, two)
-            )
-    return found
-
-
-def _refs(folder: AnyFolder, snapshot: Snapshot) -> dict[bytes, str]:
-    return {
-        qualified_ref(mirror, name): value
-        for mirror, one in folder.metadata.mirrors(snapshot).items()
-        for name, value in one.refs.refs.items()
-    }

@@ -18,16 +18,17 @@ Matches = Callable[[bytes, int], bool]
 
 
 class TooManyNames(Exception):
-    """A commit has more than NAMES_MAX files and folders."""
+    """A commit has more files and folders than are looked through."""
 
 
 class FileNames:
     """Finds the paths of commits for which `matches` is true. It gets a path, and how many bytes of that are
-    the folder around the name."""
+    the folder around the name. A commit with more than `most` files and folders is refused."""
 
-    def __init__(self, objects: RawObjects, matches: Matches) -> None:
+    def __init__(self, objects: RawObjects, matches: Matches, most: int = NAMES_MAX) -> None:
         self._objects = objects
         self._matches = matches
+        self._most = most
         self._trees: dict[tuple[str, bytes], tuple[bytes, ...]] = {}
         self._tips: dict[str, tuple[bytes, ...]] = {}
         self._left = 0
@@ -40,7 +41,7 @@ class FileNames:
         known = self._tips.get(tip)
         if known is None:
             top: AtPath = at_path(self._objects, tip, b"")
-            self._left = NAMES_MAX
+            self._left = self._most
             known = () if top.content is not None else tuple(self._below(top.entries, b"", 0))
             if len(self._tips) >= _REMEMBERED_MAX:
                 self._tips.clear()

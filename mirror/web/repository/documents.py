@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -11,7 +13,17 @@ from mirror.archive import views
 from mirror.archive.files import ShownFiles
 from mirror.archive.views import View
 from mirror.bitbucket.readable.lines import STATES
-from mirror.browse.repository.documents import PARTS, ROWS, absence, named_rows, path_of, rows
+from mirror.browse.repository.documents import (
+    PARTS,
+    READ_MAX,
+    ROWS,
+    absence,
+    by_update,
+    every_row,
+    named_rows,
+    path_of,
+    rows,
+)
 from mirror.errors import UsageError
 from mirror.git.comparison import Comparer
 from mirror.git.failures import GitFailed
@@ -45,11 +57,28 @@ def numbered(kind: str) -> Callable[[At], Response]:
         number = at.number("number")
         if number is not None:
             return redirect(f"{at.home}{kind}/{number}")
-        before, after, state = at.number("before"), at.number("after"), at.query("state")
-        found = rows(at.folder, at.snapshot, kind, at.reading.lines, state=state, before=before, after=after)
+        state, is_by_update = at.query("state"), at.query("sort") == "updated"
+        every = every_row(at.folder, at.snapshot, kind, at.reading.lines)
+        if is_by_update and every is not None:
+            skip = at.number("skip") or 0
+            found, words, is_first = by_update(every, state=state, skip=skip), ("skip", "skip"), not skip
+        else:
+            before, after = at.number("before"), at.number("after")
+            found = rows(
+                at.folder, at.snapshot, kind, at.reading.lines, state=state, before=before, after=after
+            )
+            words, is_first = ("after", "before"), before is None and after is None
+        chosen = {"state": state, "sort": "updated" if is_by_update else ""}
+        newer, older = (
+            f"{at.home}{kind}?{urlencode({word: to} | {key: text for key, text in chosen.items() if text})}"
+            if to is not None else None
+            for word, to in zip(words, (found.newer, found.older), strict=True)
+        )  # fmt: skip
         return at.render(
             "numbered.html", **_context(at, kind), kind=kind, found=found, state=state, states=STATES[kind],
-            columns=_COLUMNS[kind], is_first=before is None and after is None,
+            columns=_COLUMNS[kind], is_first=is_first, newer=newer, older=older, is_by_update=is_by_update,
+            can_sort=every is not None, read_max=READ_MAX,
+            counts=Counter(row.line.state.lower() for row in every) if every is not None else {},
         )  # fmt: skip
 
     return show

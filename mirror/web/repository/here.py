@@ -12,10 +12,12 @@ from urllib.parse import quote, urlencode
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from mirror.browse.repository.changes import KnownChanges, KnownDifferences
 from mirror.browse.repository.directory import Directory, Name, open_folder
-from mirror.browse.repository.documents import LineCache
+from mirror.browse.repository.documents import no_lines
 from mirror.browse.repository.history import Histories
-from mirror.browse.repository.timeline import timeline
+from mirror.browse.repository.keeping import Keeping, keeping
+from mirror.browse.repository.timeline import Timeline, Timelines
 from mirror.errors import UsageError
 from mirror.extract import read_consistently
 from mirror.model import Snapshot, is_snapshot_id, snapshot_time, time_text
@@ -33,7 +35,10 @@ class Reading:
 
     def __init__(self, path: Path) -> None:
         self.directory = Directory(path)
-        self.lines = LineCache()
+        self.timelines = Timelines()
+        self.changes = KnownChanges()
+        self.differences = KnownDifferences()
+        self.lines = no_lines()
         self.histories = Histories()
 
 
@@ -58,6 +63,16 @@ class Here:
     def is_repository(self) -> bool:
         """Whether it is a repository, not a workspace."""
         return isinstance(self.folder, RepositoryFolder)
+
+    @property
+    def line(self) -> Timeline:
+        """The folder's snapshots. Raises StoreDamaged."""
+        return self.reading.timelines.of(self.folder)
+
+    def keeping(self) -> Keeping:
+        """Why its snapshots are kept. Raises StoreDamaged."""
+        page = page_of(self.request)
+        return keeping(self.store, self.folder, self.line.kept, page.config, page.clock.now())
 
     def query(self, name: str) -> str:
         """A value of the query; empty where there is none. Raises UsageError where it is too long."""
@@ -153,7 +168,7 @@ def _answer(request: Request, show: Callable[[Here], Response]) -> Response:
 
 def _at(here: Here, show: Callable[[At], Response]) -> Response:
     words = here.request.path_params["snapshot"]
-    kept = sorted(here.folder.metadata.tags())
+    kept = [one.id for one in reversed(here.line.kept)]
     rest = _rest(here.request, 4 if here.is_repository else 3)
     if words == "latest" and kept:
         return redirect(f"{here.base}/{kept[-1]}{rest}", here.request.url.query)
@@ -177,7 +192,7 @@ def _at(here: Here, show: Callable[[At], Response]) -> Response:
 
 def _not_kept(here: Here, identifier: str, kept: list[str]) -> Response:
     """The page of a snapshot that is not there: it was let go, it was lost, or it never was."""
-    moment = timeline(here.folder).find(identifier)
+    moment = here.line.find(identifier)
     if moment is not None and moment.damage:
         raise StoreDamaged(here.folder.metadata.file, moment.damage)
     older = max((one for one in kept if one < identifier), default=None)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -13,10 +12,10 @@ from starlette.responses import Response
 
 from mirror.archive import views
 from mirror.bitbucket.readable import discussions
-from mirror.browse.repository import timeline as lines
-from mirror.browse.repository.condition import condition
+from mirror.browse.repository.changes import Changes
+from mirror.browse.repository.condition import condition, last_confirmed
 from mirror.browse.repository.moves import how_moved
-from mirror.browse.repository.timeline import Changes, Moment, Timeline, changes
+from mirror.browse.repository.timeline import Moment, Timeline
 from mirror.errors import UsageError
 from mirror.model import Snapshot
 from mirror.store.reading.reader import StoreDamaged
@@ -24,22 +23,23 @@ from mirror.web.repository.here import At, Here, redirect
 
 # So many snapshots are compared with those before them on one page.
 RECENT, PIECE = 10, 25
-_DOCUMENTS_MAX = 300
 
 
 @dataclass(frozen=True)
 class Point:
-    """A snapshot in a list: what changed since the one before it, and how many between were let go."""
+    """A snapshot in a list: what changed since the one before it, how many between were let go, and why
+    retention keeps it (empty: nobody knows)."""
 
     moment: Moment
     before: Moment | None
     changes: Changes
     let_go: int
+    why: str
 
 
 def home(here: Here) -> Response:
     """The page of a repository, or of a workspace."""
-    line = lines.timeline(here.folder)
+    line = here.line
     latest, problems = None, []
     try:
         latest = _snapshot(here, line.kept[0]) if line.kept else None
@@ -49,12 +49,13 @@ def home(here: Here) -> Response:
         "home.html", problems=problems, line=line, latest=latest,
         condition=condition(here.store, here.folder), points=_days(here, line, line.kept[:RECENT]),
         months=_months(line), title=_title(here, latest), restore=_restore(here, latest),
+        keeping=here.keeping(),
     )  # fmt: skip
 
 
 def history(here: Here) -> Response:
     """A piece of the time line: a month's newest snapshots, or those before one."""
-    line = lines.timeline(here.folder)
+    line = here.line
     month, before = here.query("month"), here.query("before")
     kept = [one for one in line.kept if (not before or one.id < before)]
     if month:
@@ -72,29 +73,30 @@ def history(here: Here) -> Response:
 
 def as_of(here: Here) -> Response:
     """Leads to the last snapshot at or before a date."""
-    found = lines.timeline(here.folder).as_of(here.query("when").strip() or "latest")
+    found = here.line.as_of(here.query("when").strip() or "latest")
     return redirect(f"{here.base}/{found.id}")
 
 
 def overview(at: At) -> Response:
     """A snapshot: what it holds, what it lacks and why, and what changed since the one before."""
-    line = lines.timeline(at.folder)
-    moment, before = line.find(at.snapshot.id), line.before(at.snapshot.id)
-    when = at.folder.metadata.at(at.snapshot.id)
+    line = at.line
+    before, after = line.before(at.snapshot.id), line.after(at.snapshot.id)
+    moment = line.find(at.snapshot.id) or Moment(at.snapshot.id, at.snapshot.time, at.snapshot.sequence)
     home = "repository.json" if at.is_repository else "workspace.json"
     title, description, facts = discussions.repository_facts(at.folder.metadata.read(at.snapshot, home))
-    old = _snapshot(at, before) if before is not None else None
-    found = changes(at.folder, old, at.snapshot)
+    [found] = at.reading.changes.of(at.folder, [(before, moment)])
     return at.render(
-        "snapshot.html", moment=moment, when=when, before=before, title=title, description=description,
-        facts=facts, changes=found, moved=how_moved(at.folder, at.snapshot, found.refs, at.reading.histories),
+        "snapshot.html", shown=at.snapshot, before=before, after=after, title=title, facts=facts,
+        description=description, changes=found, why=at.keeping().reasons.get(moment.id, ""),
+        confirmed=last_confirmed(at.store, at.folder, moment.id) or moment.confirmed,
+        moved=how_moved(at.folder, at.snapshot, found.refs, at.reading.histories),
         restore=_restore(at, at.snapshot), was_called=_was_called(at),
     )  # fmt: skip
 
 
 def compare(here: Here) -> Response:
     """What differs between two snapshots, whichever of them is the older."""
-    line = lines.timeline(here.folder)
+    line = here.line
     if not line.kept:
         raise UsageError("There is no snapshot yet")
     wanted = [
@@ -103,15 +105,10 @@ def compare(here: Here) -> Response:
     ]
     moments = [_moment(line, text) for text in wanted]
     old, new = (_snapshot(here, one) for one in moments)
-    refs = lines.ref_changes(here.folder, old, new)
-    documents = lines.document_changes(here.folder, old, new)
-    shown = tuple(refs[:_DOCUMENTS_MAX])
+    found = here.reading.differences.of(here.folder, old, new)
     return here.render(
-        "compare.html", line=line, old=moments[0], new=moments[1], refs=shown,
-        documents=documents[:_DOCUMENTS_MAX],
-        more_refs=len(refs) - len(shown), more_documents=max(0, len(documents) - _DOCUMENTS_MAX),
-        moved=how_moved(here.folder, new, shown, here.reading.histories),
-        ref_counts=Counter(one.kind for one in refs), document_counts=Counter(one.kind for one in documents),
+        "compare.html", line=line, old=moments[0], new=moments[1], found=found,
+        moved=how_moved(here.folder, new, found.refs.several, here.reading.histories),
     )  # fmt: skip
 
 
@@ -141,29 +138,14 @@ def _snapshot(here: Here, moment: Moment) -> Snapshot:
 
 def _days(here: Here, line: Timeline, piece: Sequence[Moment]) -> list[tuple[str, list[Point]]]:
     """The snapshots of a piece by day, each with what changed."""
-    before = {one.id: line.before(one.id) for one in piece}
-    wanted = {one.id for one in (*piece, *before.values()) if one is not None}
-    damages: list[StoreDamaged] = []
-    known = here.folder.metadata.several(sorted(wanted), damages.append)
-    points = [_point(here, line, one, before[one.id], known, damages) for one in piece]
+    reasons = here.keeping().reasons
+    pairs = [(line.before(one.id), one) for one in piece]
+    points = [
+        Point(moment, before, found, line.let_go_between(before, moment), reasons.get(moment.id, ""))
+        for (before, moment), found in zip(pairs, here.reading.changes.of(here.folder, pairs), strict=True)
+    ]
     days = groupby(points, lambda one: f"{one.moment.time:%Y-%m-%d}")
     return [(day, list(several)) for day, several in days]
-
-
-def _point(
-    here: Here, line: Timeline, moment: Moment, before: Moment | None, known: Mapping[str, Snapshot],
-    damages: Sequence[StoreDamaged],
-) -> Point:  # fmt: skip
-    let_go = sum(
-        one.removal is not None and one.id < moment.id and (before is None or one.id > before.id)
-        for one in line.moments
-    )
-    needed = [one.id for one in (moment, before) if one is not None]
-    if not all(one in known for one in needed):
-        texts = [one.message for one in damages if any(name in one.message for name in needed)]
-        return Point(moment, before, Changes(damage="; ".join(texts) or "it is damaged"), let_go)
-    old = known[before.id] if before is not None else None
-    return Point(moment, before, changes(here.folder, old, known[moment.id]), let_go)
 
 
 def _months(line: Timeline) -> list[tuple[str, list[tuple[str, str, int]]]]:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mirror.bitbucket.readable.lines import STATES
 from mirror.browse.find import Matcher
 from mirror.browse.repository import documents
-from mirror.browse.repository.documents import LINES, LineCache, Rows, absence, named_rows, path_of, rows
+from mirror.browse.repository.documents import (
+    LINES,
+    Lines,
+    Rows,
+    absence,
+    by_update,
+    every_row,
+    named_rows,
+    no_lines,
+    path_of,
+    rows,
+)
 from mirror.browse.repository.search import Hit, search
 from mirror.errors import UsageError
 from mirror.model import Json, Part, PartState
@@ -31,7 +44,7 @@ async def furnished(made: Made) -> None:
     )  # fmt: skip
 
 
-def piece(made: Made, cache: LineCache, state: str = "", **where: int) -> Rows:
+def piece(made: Made, cache: Lines, state: str = "", **where: int) -> Rows:
     folder = made.folder("website")
     return rows(folder, made.snapshot("website"), "pull-requests", cache, state=state, **where)
 
@@ -42,7 +55,7 @@ def numbers(found: Rows) -> list[int]:
 
 async def test_pages_go_down_and_up_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     await furnished(made)
-    cache = LineCache()
+    cache = no_lines()
     first = piece(made, cache)
     assert numbers(first)[:3] == [123456789012345678, 1000, 129] and first.newer is None
     assert first.rows[2].line.title == "Number 129" and first.rows[2].line.comments == 1
@@ -60,7 +73,7 @@ async def test_pages_go_down_and_up_again(made: Made, monkeypatch: pytest.Monkey
 
 async def test_a_state_is_looked_for_in_pieces(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     await furnished(made)
-    cache = LineCache(most=10)
+    cache = Lines(most=10)
     everything = piece(made, cache, "open")
     assert numbers(everything) == [1000, *range(120, 0, -10)] and not everything.is_partial
     monkeypatch.setattr(documents, "READ_MAX", 40)
@@ -74,12 +87,34 @@ async def test_a_state_is_looked_for_in_pieces(made: Made, monkeypatch: pytest.M
     assert found == numbers(everything)
 
 
+async def test_a_list_is_sorted_by_update_where_all_of_it_can_be_read(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await furnished(made)
+    folder, snapshot, cache = made.folder("website"), made.snapshot("website"), no_lines()
+    monkeypatch.setattr(documents, "READ_MAX", 100)
+    assert every_row(folder, snapshot, "pull-requests", cache) is None
+    for before in (10**18, 82, 32):  # what was looked at is known
+        piece(made, cache, before=before)
+    every = every_row(folder, snapshot, "pull-requests", cache)
+    assert every is not None and len(every) == 131
+    moved = [replace(one, line=replace(one.line, updated=f"2026-{one.name[-2:]}")) for one in every]
+    moved[5] = replace(moved[5], line=replace(moved[5].line, updated=""))
+    first = by_update(moved)
+    times = [one.line.updated for one in first.rows]
+    assert times == ["", *sorted((one.line.updated for one in moved), reverse=True)[:49]]
+    assert (first.newer, first.older) == (None, 50)
+    last = by_update(moved, skip=100)
+    assert (len(last.rows), last.newer, last.older) == (31, 50, None)
+    assert {one.line.state for one in by_update(moved, state="open").rows} == {"OPEN"}
+
+
 async def test_documents_with_names_are_listed_by_name(made: Made) -> None:
     await furnished(made)
     folder, snapshot = made.folder("website"), made.snapshot("website")
-    some, total = named_rows(folder, snapshot, "snippets", LineCache(), skip=50)
+    some, total = named_rows(folder, snapshot, "snippets", no_lines(), skip=50)
     assert [one.name for one in some] == [f"{one:03}" for one in range(50, 60)] and total == 60
-    assert named_rows(folder, snapshot, "nothing", LineCache()) == ((), 0)
+    assert named_rows(folder, snapshot, "nothing", no_lines()) == ((), 0)
 
 
 def test_paths_of_numbers() -> None:
@@ -107,7 +142,7 @@ async def test_a_search_goes_on_where_it_stopped(made: Made, monkeypatch: pytest
     wanted = [123456789012345678, *range(129, 119, -1), 12]
     assert [one.what for one in whole.hits] == [f"pull request {one}, title" for one in wanted]
     assert whole.following is None
-    monkeypatch.setattr(documents, "READ_MAX", 7)
+    monkeypatch.setattr("mirror.browse.repository.search.READ_MAX", 7)
     found: list[Hit] = []
     begin = ""
     while True:

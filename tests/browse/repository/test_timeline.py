@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from mirror.browse.repository import timeline as lines
+from mirror.browse.repository.changes import changes
 from mirror.errors import UsageError
 from mirror.git.documents.repository import Documents
 from mirror.model import Snapshot
@@ -57,13 +58,13 @@ async def test_a_time_line_has_every_snapshot_and_finds_one_by_date(made: Made) 
 async def test_what_changed_is_told_by_ref_and_by_kind(made: Made) -> None:
     folder = await grow(made, 2)
     newest, before = lines.timeline(folder).kept[:2]
-    changed = lines.changes(folder, at(folder, before), at(folder, newest))
+    changed = changes(folder, at(folder, before), at(folder, newest))
     assert [(one.name, one.kind) for one in changed.refs] == [(b"refs/heads/branch-1", "added")]
     assert changed.ref_counts == {"added": 1}
     assert changed.documents == {"pull-requests": {"added": 1}}
-    back = lines.changes(folder, at(folder, newest), at(folder, before))
+    back = changes(folder, at(folder, newest), at(folder, before))
     assert back.ref_counts == {"removed": 1} and back.documents == {"pull-requests": {"removed": 1}}
-    first = lines.changes(folder, None, at(folder, lines.timeline(folder).kept[-1]))
+    first = changes(folder, None, at(folder, lines.timeline(folder).kept[-1]))
     assert first.ref_counts == {"added": 1} and first.documents["downloads"] == {"added": 1}
 
 
@@ -84,4 +85,4 @@ async def test_damage_of_a_change_is_told_in_it(made: Made) -> None:
     folder = await grow(made, 2)
     newest, before = (at(folder, one) for one in lines.timeline(folder).kept[:2])
     lost = Snapshot(**{**newest.__dict__, "tree": "2" * 40})
-    assert "2222" in lines.changes(folder, before, lost).damage
+    assert "2222" in changes(folder, before, lost).damage

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from mirror.config import load_text
 from tests.archive.reading import Page
 from tests.archive.test_hostile import SCRIPT
 from tests.clock import FakeClock
@@ -78,7 +79,7 @@ async def test_every_link_leads_to_a_page_and_no_text_is_more_than_text(web: htt
         check_nothing_runs(address, found)
         for link in found.links():
             here = unescape(link).partition("#")[0]
-            if here.startswith("/") and not here.startswith(("/assets", "/runs")) and here not in seen:
+            if here.startswith(("/repositories/", "/workspaces/")) and here not in seen:
                 seen.add(here)
                 waiting.append(here)
     for wanted in ("code/raw?ref=&path=", "code/commit?ref=&commit=", "pull-requests/N", "pipelines/N",
@@ -262,3 +263,35 @@ async def test_a_search_finds_what_was_said_by_then(web: httpx.AsyncClient, live
     hostile = await page(web, f"{WEBSITE}/{lived.latest('acme/website').id}/search?q=%3Cscript%3E")
     check_nothing_runs("search", hostile)
     assert SCRIPT in hostile.text
+    found = await page(web, f"{API}/{last}/search?q=PRICES")
+    assert "src/prices.py" in found.text
+    [link] = [one for one in found.links() if "code/tree?" in one]
+    assert "import decimal" in (await page(web, unescape(link))).text
+
+
+async def test_lists_tell_how_many_are_in_each_state_and_can_be_sorted(
+    web: httpx.AsyncClient, lived: Lived
+) -> None:
+    place = f"{WEBSITE}/{lived.latest('acme/website').id}/pull-requests"
+    first = (await page(web, place)).text
+    assert "Open (3)" in first and "Merged (1)" in first and "Superseded (1)" in first
+    titles = re.findall(r"A blog|Blog, first try|Dark mode", (await page(web, f"{place}?sort=updated")).text)
+    assert sorted(titles) == ["A blog", "Blog, first try", "Dark mode"]
+    assert "Updated last" in first
+
+
+async def test_a_page_with_a_configuration_tells_why_snapshots_are_kept(lived: Lived) -> None:
+    config = load_text(
+        "store: store\nworkspaces: [{workspace: acme}]\nretention: {keep_last: 2}\n"
+        "credential: {kind: api_token, email: ann@acme.example, token: {env: TOKEN}}\n",
+        "config.yaml", folder=Path("/etc/mirror"),
+    )  # fmt: skip
+    ids = lived.ids("acme/api")
+    async with client(lived.store, FakeClock(), config=config) as web:
+        last = (await page(web, f"{API}/{ids[-1]}")).text
+        first = (await page(web, f"{API}/{ids[0]}")).text
+        home = (await page(web, API)).text
+    assert "Retention kept as" in last and "newest" in last
+    assert "Retention is configured." in home and "Retention" in first
+    async with client(lived.store, FakeClock()) as web:
+        assert "Retention" not in (await page(web, API)).text
