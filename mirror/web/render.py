@@ -32,6 +32,13 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
     return HTMLResponse(text.encode("utf-8", "replace"), status)
 
 
+def prepare() -> None:
+    """Compile the templates, so that no first visitor waits for it."""
+    made = _environment()
+    for name in made.list_templates(extensions=["html"]):
+        made.get_template(name)
+
+
 @cache
 def _environment() -> Environment:
     made = html_environment(TEMPLATES, TEMPLATES / "repository")

@@ -21,6 +21,7 @@ from mirror.model import Clock
 from mirror.model.live import Live
 from mirror.web.access import Access
 from mirror.web.app import make_app
+from mirror.web.render import prepare
 
 # More connections at once are refused, so that nobody uses up the process's open files.
 CONNECTIONS_MOST = 256
@@ -128,11 +129,12 @@ async def open_page(
     app = make_app(store, clock=clock, access=access, config=config, live=live)
     async with serving(app, web.listen, key=key) as address:
         _log.info("web.listening", address=address.text)
-        # Reads the store before anybody asks for it. Nobody waits for this thread at the end.
-        threading.Thread(target=_look, args=[app.state.page.watch], daemon=True).start()
+        # What the first visitor would wait for, before anybody asks. Nobody waits for this thread at the end.
+        threading.Thread(target=_prepare, args=[app.state.page.watch], daemon=True).start()
         yield address
 
 
-def _look(watch: Watch) -> None:
+def _prepare(watch: Watch) -> None:
+    prepare()
     with contextlib.suppress(MirrorError, OSError):  # a page says so
         watch.look()
