@@ -55,11 +55,12 @@ class Gathered:
         await self.write()
 
     async def _write_later(self) -> None:
-        wait = GATHER_SECONDS
-        if self._written is not None:
-            wait = max(wait, self._written + APART_SECONDS - self._clock.monotonic())
-        await self._clock.sleep(wait)
-        await asyncio.shield(self.write())
+        while self._started is not None:  # what is added while a record is written comes into the next one
+            wait = GATHER_SECONDS
+            if self._written is not None:
+                wait = max(wait, self._written + APART_SECONDS - self._clock.monotonic())
+            await self._clock.sleep(wait)
+            await asyncio.shield(self.write())
 
     async def write(self) -> None:
         """Write the record. Visits that found all as it was leave none."""
