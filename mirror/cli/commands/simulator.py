@@ -37,6 +37,10 @@ async def run_simulator(context: Context) -> int:
             world.save()
         reading = next(one.secret for one in world.tokens if one.kind == "workspace_access_token")
         writing = next(one.secret for one in world.tokens if one.kind == "api_token")
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, stop.set)
         with Simulator(world, port=options.port, tell=_tell) as running:
             # Printed although they are tokens: they are only valid for this simulator.
             context.out.raw(
@@ -54,10 +58,6 @@ async def run_simulator(context: Context) -> int:
                 "    credential: {kind: workspace_access_token, token: {env: BITBUCKET_TOKEN}}\n"
             )
             context.out.flush()
-            stop = asyncio.Event()
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, stop.set)
             await stop.wait()
         if options.data:
             world.save()
