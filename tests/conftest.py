@@ -34,8 +34,14 @@ def _unknown_servers() -> None:
     client._DIRECT_LISTINGS.clear()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _secrets_of_constants() -> None:
+    """Forget the secrets that modules registered when they were imported: each holds for all tests."""
+    logs._secrets.clear()
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _secrets_of_a_module() -> Iterator[None]:
+def _secrets_of_a_module(_secrets_of_constants: None) -> Iterator[None]:
     """Forget the secrets that a module registered: a password such as `secret` is redacted in every text."""
     before = set(logs._secrets)
     yield

@@ -101,11 +101,9 @@ class Hooked:
     async def wait(self, seconds: float, condition: Callable[[], bool]) -> None:
         """Let so much time pass, and wait for what follows."""
         await self.clock.pass_time(seconds)
-        for _ in range(2000):
-            if condition():
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError("it did not follow")
+        async with asyncio.timeout(120):
+            while not condition():
+                await asyncio.sleep(0.01)
 
     @contextmanager
     def nearly_used_up(self) -> Iterator[None]:

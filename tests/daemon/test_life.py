@@ -30,6 +30,7 @@ from mirror.store.reading.reader import Store
 from mirror.store.writing.writer import create_or_open, open_store
 from tests.daemon.driven import Driven, DrivenClock, living
 from tests.e2e.helpers import MADE
+from tests.ports import unused_port
 
 START = datetime(2026, 11, 27, 1, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -54,12 +55,10 @@ class Place:
             monkeypatch.setitem(KINDS, kind, replace(made, work=self._work(kind)))
 
     def write(self, more: str, *, store: str = "store", expires: str = "") -> None:
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            port = closed.getsockname()[1]
         extra = f", expires: {expires}" if expires else ""
         self.path.write_text(
             f"store: {store}\n"
-            f"bitbucket: {{api_url: 'http://127.0.0.1:{port}/2.0'}}\n"
+            f"bitbucket: {{api_url: 'http://127.0.0.1:{unused_port()}/2.0'}}\n"
             f"credential: {{kind: workspace_access_token, token: {{file: token}}{extra}}}\n{more}\n"
         )
 

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import importlib
 import os
-import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -33,6 +32,7 @@ from mirror.web.hooks_door import open_hooks_door
 from tests.daemon.driven import PATIENCE, Driven, DrivenClock, living
 from tests.e2e.helpers import MADE
 from tests.git.backend import git
+from tests.ports import unused_port
 
 SECRET = "a secret of the month, long enough to sign"
 SOAK = os.environ.get("MIRROR_SOAK") == "1"
@@ -76,8 +76,7 @@ class Month:
         self.path = folder / "config.yaml"
         with create_or_open(folder / "store", now=MADE) as store:
             store_id = store.reader.id
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = unused_port()
         (folder / "secret").touch(mode=0o600)
         (folder / "secret").write_text(SECRET)
         path = hmac.new(SECRET.encode(), store_id.encode(), hashlib.sha256).hexdigest()[:32]

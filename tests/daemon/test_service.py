@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -87,13 +87,16 @@ class Service:
         self.process.send_signal(number)
         return self.process.wait(60)
 
-    def logged(self, event: str, seconds: float = 60) -> bool:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if f'"event": "{event}"' in self.log.read_text():
-                return True
+    def logged(self, event: str) -> bool:
+        """Wait for a line of the log."""
+        self.wait_for(lambda: f'"event": "{event}"' in self.log.read_text())
+        return True
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
-        return False
 
 
 @pytest.fixture
@@ -133,7 +136,7 @@ def test_a_run_is_stopped_in_order_and_recorded(service: Service, path: str) -> 
     service.systemd.wait("READY=1")
     service.simulator.order(Fault(path, "slow", seconds=600, times=50))
     assert service.logged("backup.started")
-    time.sleep(1)
+    service.wait_for(lambda: service.simulator.faults._standing[0].met > 0)
     assert service.stop() == 0
     log = service.log.read_text()
     assert "Traceback" not in log and '"level": "error"' not in log

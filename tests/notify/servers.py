@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import email
 import email.policy
-import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any, Self
 from aiosmtpd.controller import Controller
 
 from tests.http.proxy import Certificates
+from tests.ports import unused_port
 
 # Where a check of the healthchecks-like server is.
 CHECK = "/ping/3f0c6f0a-6a0e-4b8e-9d0a-2b1f7c1d9e55"
@@ -46,9 +46,7 @@ class Mailbox:
 def smtp_server() -> Iterator[tuple[Mailbox, str]]:
     """An SMTP server; yields its mailbox and Apprise's address of it."""
     box = Mailbox()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = unused_port()
     controller = Controller(box, hostname="127.0.0.1", port=port)
     controller.start()
     try:
@@ -129,10 +127,3 @@ class Healthchecks(Receiver):
     def signals(self) -> list[str]:
         """The signals, in order; empty for success."""
         return [path.removeprefix(CHECK).strip("/") for path in self.paths]
-
-
-def dead_port() -> int:
-    """A port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

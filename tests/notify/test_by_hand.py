@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from mirror.config import load
 from mirror.daemon.jobs import KINDS
@@ -105,14 +105,17 @@ async def test_the_daemon_goes_on_while_servers_hang(
         write_secret(tmp_path, "mail", f"json://127.0.0.1:{hook.port}/")
         write_secret(tmp_path, "hook", f"json://127.0.0.1:{hook.port}/")
         write_secret(tmp_path, "ping", checks.url)
-        began = time.monotonic()
         for _ in range(3):
             await service.runner.run("backup")
-        assert (runs, time.monotonic() - began < 1) == (3, True)
-        await asyncio.sleep(0.2)
-        await service.end()
-        assert time.monotonic() - began < 4
-        assert "start" in checks.signals
+        assert runs == 3
+        async with asyncio.timeout(120):
+            while "start" not in checks.signals:
+                await asyncio.sleep(0.01)
+        assert service.notices._tasks, "nobody waited for the servers"
+        with capture_logs() as logs:
+            await service.end()
+        # It gives up what is being sent; who waits for the servers logs what they failed to take.
+        assert not [one for one in logs if one["event"].startswith("notify.")]
 
 
 async def test_the_daemon_tells_what_is_overdue(service: _Service, tmp_path: Path) -> None:

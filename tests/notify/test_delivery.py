@@ -16,7 +16,8 @@ from mirror.http.proxies import Proxy
 from mirror.notify import delivery
 from mirror.notify.message import Message
 from tests.http.proxy import HttpProxy, make_certificates
-from tests.notify.servers import Receiver, dead_port, smtp_server
+from tests.notify.servers import Receiver, smtp_server
+from tests.ports import unused_port
 
 MESSAGE = Message("Mirror on h: backup failed", "- a/b: <b>gone</b> & *over*\n\nLook", "failure")
 REFUSED = "the server did not take it, or could not be reached"
@@ -35,7 +36,7 @@ async def test_mail_and_webhook_get_it_and_bad_servers_hold_up_nobody() -> None:
             mailto,
             f"json://127.0.0.1:{hook.port}/hook",
             f"json://127.0.0.1:{broken.port}/hook",
-            f"json://127.0.0.1:{dead_port()}/hook",
+            f"json://127.0.0.1:{unused_port()}/hook",
             "nonsense://x",
         )
     assert results == [None, None, REFUSED, REFUSED, "Apprise does not know this kind of address"]

@@ -11,7 +11,8 @@ from mirror.errors import UsageError
 from mirror.http.network import Network
 from mirror.notify.ping import ATTEMPT, Signal, check_url, ping
 from tests.clock import FakeClock
-from tests.notify.servers import CHECK, Healthchecks, Receiver, dead_port
+from tests.notify.servers import CHECK, Healthchecks, Receiver
+from tests.ports import unused_port
 
 
 async def send(
@@ -46,7 +47,7 @@ async def test_a_lost_ping_is_sent_again() -> None:
 @pytest.mark.parametrize("kind", ["slow", "dead", "unresolved", "redirects"])
 async def test_bad_servers_take_bounded_time_and_the_log_has_no_url(kind: str) -> None:
     with Receiver(302, is_slow=kind == "slow") as server:
-        port = dead_port() if kind == "dead" else server.port
+        port = unused_port() if kind == "dead" else server.port
         host = "nobody.invalid" if kind == "unresolved" else "127.0.0.1"
         began = time.monotonic()
         with structlog.testing.capture_logs() as logged:

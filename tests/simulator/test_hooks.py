@@ -44,8 +44,9 @@ class Hooked:
         """Send a request as Ann."""
         sign = basic(ANN, self.world.add_api_token(self.ann, EVERYTHING))
         return httpx.request(
-            method, self.simulator.api_url + path, json=body, headers={"Authorization": sign}, trust_env=False
-        )
+            method, self.simulator.api_url + path, json=body, headers={"Authorization": sign},
+            trust_env=False, timeout=60,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -309,11 +310,11 @@ def test_a_change_can_be_seen_once_it_is_told_or_only_later(tmp_path: Path) -> N
         with hooked(tmp_path / name, switches=Switches(hooks_precede_changes=lags)) as place:
             sign = {"Authorization": basic(ANN, place.world.add_api_token(place.ann, EVERYTHING))}
             url = f"{place.simulator.api_url}/repositories/{place.shop.full_name}{path}"
-            before = httpx.get(url, headers=sign, trust_env=False).json()
+            before = httpx.get(url, headers=sign, trust_env=False, timeout=60).json()
             pull = next(one for one in place.shop.pull_requests.values() if one.state == "OPEN")
             pull.edit(title="Changed", author=place.ann)
             place.bodies()
-            seen = [httpx.get(url, headers=sign, trust_env=False).json() for _ in range(2)]
+            seen = [httpx.get(url, headers=sign, trust_env=False, timeout=60).json() for _ in range(2)]
         assert seen[1]["values"][0]["title"] == "Changed"
         assert (seen[0] == before) is lags
 

@@ -41,6 +41,6 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium. As long as it lives, its event loop counts as running in this thread, so its
     module can have no other: no async tests, no `asyncio.run`."""
     with sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=120_000)
         yield found
         found.close()

@@ -30,6 +30,7 @@ def tab(browser: Browser, screen: str = "light", *, script: bool = True) -> Iter
         viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script,  # type: ignore[arg-type]
         reduced_motion="reduce",
     )  # fmt: skip
+    context.set_default_timeout(120_000)  # in milliseconds, for machines that do much else
     page = context.new_page()
     said: list[str] = []
     page.on("console", lambda one: said.append(one.text) if one.type in ("error", "warning") else None)

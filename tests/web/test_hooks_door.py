@@ -52,7 +52,7 @@ class Door:
         self, door: HooksDoor, events: Events, keys: HookKeys, clock: FakeClock, at: Address
     ) -> None:
         self.door, self.events, self.keys, self.clock, self.at = door, events, keys, clock, at
-        self.client = httpx.AsyncClient(base_url=f"http://{at.text}")
+        self.client = httpx.AsyncClient(base_url=f"http://{at.text}", trust_env=False, timeout=60)
 
     async def send(
         self, body: bytes = BODY, *, secret: Secret | None = SECRET, path: str | None = None, **more: Any
@@ -182,8 +182,9 @@ async def test_a_body_that_ends_early_announces_nothing(door: Door) -> None:
     writer.write(f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY[:5])
     writer.close()
     await writer.wait_closed()
-    while not door.events.refused:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(120):
+        while not door.events.refused:
+            await asyncio.sleep(0.01)
     assert door.events.announced == []
 
 
@@ -298,7 +299,7 @@ async def test_the_door_of_a_store_takes_the_hooks_of_that_store(tmp_path: Path)
     door = open_hooks_door(
         hooks, events, store=tmp_path / "store", clock=FakeClock(), environment=environment
     )
-    async with door as at, httpx.AsyncClient() as client:
+    async with door as at, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         headers = {"X-Hub-Signature": signature_of(SECRET, BODY)}
         answer = await client.post(f"http://{at.text}{path}", content=BODY, headers=headers)
         assert answer.status_code == 204

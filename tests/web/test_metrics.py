@@ -128,13 +128,13 @@ def test_nobody_waits_for_a_store_that_takes_long() -> None:
     assert value(figures.text(patience=60)) == 1
     settled(figures)
     clock.elapsed += READ_EVERY - 1
-    assert value(figures.text()) == 1
+    assert value(figures.text(patience=60)) == 1
     slow.open.clear()
     clock.elapsed += 2
     assert value(figures.text(patience=60)) == 1, "the old ones, at once"
     slow.open.set()
     settled(figures)
-    assert value(figures.text()) == 2
+    assert value(figures.text(patience=60)) == 2
 
 
 def test_where_reading_fails_the_last_ones_stay() -> None:
@@ -146,14 +146,14 @@ def test_where_reading_fails_the_last_ones_stay() -> None:
         yield Sample(BACKUP_GOOD, 5)
 
     figures = StoreFigures(collect, clock)
-    assert value(figures.text()) == 5
+    assert value(figures.text(patience=60)) == 5
     settled(figures)
     faults[0] = True
     clock.elapsed += READ_EVERY
     with structlog.testing.capture_logs() as logged:
         figures.text()
         settled(figures)
-    assert value(figures.text()) == 5
+    assert value(figures.text(patience=60)) == 5
     assert [line["reason"] for line in logged] == ["the disk is not mounted"]
 
 

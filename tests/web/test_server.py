@@ -24,7 +24,7 @@ ANY = address("127.0.0.1:0")
 
 
 async def _ask(url: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as browser:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as browser:
         return await browser.get(url)
 
 
