@@ -44,10 +44,9 @@ _log = get_logger("backup")
 
 class Visited(Enum):
     """How a visit ended. UNKNOWN: only a list of its workspace can say what the repository is: the store does
-    not have it, or lists lack it, or it has another name now. NOTHING: all was as before."""
+    not have it, or lists lack it, or it has another name now."""
 
     DONE = auto()
-    NOTHING = auto()
     UNKNOWN = auto()
 
 
@@ -160,9 +159,7 @@ class AnnouncedBackups:
         finally:
             mark.leave()
         self._gather(session, result, place.home if mark.is_set else None)
-        if not is_known:
-            return Visited.UNKNOWN
-        return Visited.NOTHING if result.entry.outcome is Outcome.CONFIRMED else Visited.DONE
+        return Visited.DONE if is_known else Visited.UNKNOWN
 
     async def _judge(self, workspace: WorkspaceContext, home: WorkspaceWriter, mark: _LossMark) -> None:
         """Judge what the workspace lost together."""

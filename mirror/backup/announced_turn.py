@@ -19,8 +19,6 @@ from mirror.errors import MirrorError, TryLater
 from mirror.model import Outcome, Part, Problem
 from mirror.store.reading.reader import ErasureFilter
 
-# So much of an hour's requests is left to the schedule, as a part of the limit.
-SPARE_SHARE = 4
 _SHORT = "a hook announced a change, and only git was asked: too few requests of this hour are left"
 
 
@@ -63,7 +61,7 @@ class AnnouncedTurn(FirstTurn):
         self._has_news = bool(code.fetched.changes)
         if self._git_only:
             return code
-        self._is_short = not self._has_spare_requests()
+        self._is_short = not self.workspace.client.remaining()
         if self._is_short:
             return code
         await self._identify()
@@ -87,11 +85,6 @@ class AnnouncedTurn(FirstTurn):
         """Leave the wiki to the schedule: no hook announces it."""
         before: Part | None = self._latest.parts.get(WIKI) if self._latest is not None else None
         return Wiki(before) if before is not None else await super().backup_wiki(has_code=has_code)
-
-    def _has_spare_requests(self) -> bool:
-        client = self.workspace.client
-        limits = {one.identity: client.budget.used(one.identity, "api")[1] for one in client.sign_ins}
-        return client.remaining() > sum(limits.values()) // SPARE_SHARE
 
     def _names_new_heads(self, code: Code) -> bool:
         """Whether the lists name heads of pull requests that were not asked for when git was."""

@@ -47,15 +47,17 @@ class RepositoryVisit:
 class _Workspace:
     """The hooks of one workspace.
 
-    `is_heard`: a hook came that was about it. `proofs`: whole polls in a row without an unannounced change.
-    `unannounced`: such changes since the last record; `total`: ever. `polled` and `began`: when (monotonic)
-    the last whole poll and the last run began.
+    `is_heard`: a hook came that was about it, since the last change that none announced, which was counted
+    when (monotonic) `lost` says. `proofs`: whole polls in a row without such a change. `unannounced`: such
+    changes since the last record; `total`: ever. `polled` and `began`: when (monotonic) the last whole poll
+    and the last run began.
     """
 
     is_heard: bool = False
     proofs: int = 0
     unannounced: int = 0
     total: int = 0
+    lost: float = float("-inf")
     polled: float | None = None
     began: float | None = None
 
@@ -88,7 +90,7 @@ class Announcements:
         self._repeated: dict[str, float] = {}
         self._fetched: dict[str, float] = {}
         self._polled: dict[str, float] = {}
-        # Changes that may be announced yet: by repository, its workspace, and when they were seen.
+        # Changes that may be announced yet: by repository, its workspace, and when the first was seen.
         self._unexplained: dict[str, tuple[str, float]] = {}
         self._turns: dict[str, _Turn] = {}
 
@@ -96,6 +98,8 @@ class Announcements:
 
     def announce(self, uuid: str, *, again: bool = False) -> None:
         """A hook said that something changed in a repository. `again`: the same hook came before."""
+        self._settle()
+        self._unexplained.pop(uuid, None)
         (self._repeated if again else self._announced)[uuid] = self._clock.monotonic()
 
     def forget(self, uuid: str) -> None:
@@ -146,13 +150,13 @@ class Announcements:
         the hooks, unless they announced it."""
         uuid, announced = visit.uuid, self._announced.get(visit.uuid)
         workspace = self._workspace(visit.workspace)
-        workspace.is_heard |= announced is not None
+        workspace.is_heard |= announced is not None and announced > workspace.lost
         before, polled = self._fetched.get(uuid), self._polled.get(uuid)
         is_lost = (visit.has_new_refs and _is_unheard(self._heard(uuid), before)) or (
             visit.has_moved and _is_unheard(announced, polled)
         )
         if visit.is_scheduled and is_lost:
-            self._unexplained[uuid] = visit.workspace, self._clock.monotonic()
+            self._unexplained.setdefault(uuid, (visit.workspace, self._clock.monotonic()))
         self._fetched[uuid] = visit.began
         if visit.is_polled:
             self._polled[uuid] = visit.began
@@ -161,13 +165,11 @@ class Announcements:
         """Count the changes that no hook announced in time."""
         now = self._clock.monotonic()
         for uuid, (workspace, seen) in list(self._unexplained.items()):
-            heard = self._heard(uuid)
-            if heard is not None and heard >= seen:
-                del self._unexplained[uuid]
-            elif now - seen >= LATE:
+            if now - seen >= LATE:
                 del self._unexplained[uuid]
                 found = self._workspace(workspace)
-                found.proofs, found.unannounced, found.total = 0, found.unannounced + 1, found.total + 1
+                found.is_heard, found.lost, found.proofs = False, now, 0
+                found.unannounced, found.total = found.unannounced + 1, found.total + 1
                 self.unannounced += 1
                 _log.warning("hooks.unannounced_change", repository=uuid, workspace=workspace)
 

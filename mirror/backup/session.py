@@ -55,13 +55,14 @@ class Session:
             return cls(RunContext(request, store, workers, results, history), stack.pop_all())
 
     async def client(self, entry: WorkspaceConfig) -> Client:
-        """The client for an entry of the configuration; none of its requests waits for the rate limit."""
+        """The client for an entry of the configuration. None of its requests waits for the rate limit, and
+        all leave a share of it to the schedule."""
         async with self._opening:
             if id(entry) not in self._clients:
                 client = await self._stack.enter_async_context(api_client(self.run.request, entry))
                 self._clients[id(entry)] = client
         now = self.run.request.clock.monotonic()
-        return self._clients[id(entry)].with_priority(Priority.FIRST, until=now)
+        return self._clients[id(entry)].with_priority(Priority.FIRST, until=now).sparing()
 
     def take_requests(self) -> int:
         """The number of requests to the API since this was asked last."""

@@ -18,7 +18,7 @@ from mirror.model.live import HooksState
 
 # Hooks come in bursts: a visit begins so many seconds after the first.
 DEBOUNCE_SECONDS = 2.0
-# A hook that comes once more waits longer: somebody may send it again and again.
+# A hook that comes once more waits longer: somebody may send it again and again. So does the second look.
 AGAIN_SECONDS = 60.0
 # A repository that the store does not have starts one list of all workspaces in so many seconds.
 DISCOVERY_SECONDS = 300.0
@@ -68,7 +68,7 @@ class Hooks:
             return
         self._announcements.announce(uuid, again=is_again)
         after = AGAIN_SECONDS if is_again else DEBOUNCE_SECONDS
-        self._queue.put(Job("backup", uuid, git_only=is_again), after=after)
+        self._queue.put(Job("backup", uuid, git_only=is_again, is_news=not is_again), after=after)
 
     def refuse(self) -> None:
         """See `HookEvents.refuse`."""
@@ -119,14 +119,16 @@ class Hooks:
             _log.warning("hooks.visit_failed", repository=job.subject or None, reason=reason)
 
     async def _backup(self, job: Job) -> None:
-        visited = await self._backups.backup(job.subject, git_only=job.git_only, is_second=job.is_second)
+        is_second = not job.is_news and not job.git_only
+        visited = await self._backups.backup(job.subject, git_only=job.git_only, is_second=is_second)
         if visited is Visited.UNKNOWN:
             self._need_discovery(job.subject)
             return
-        self._announced += not job.is_second
-        if visited is Visited.NOTHING and not job.git_only and not job.is_second:
-            # A hook may come before its change can be seen.
-            self._queue.put(Job("backup", job.subject, is_second=True), after=AGAIN_SECONDS)
+        self._announced += not is_second
+        if job.is_news:
+            # Hooks may come before their changes can be seen. What a visit found may be another's news, so
+            # that each is followed by one more look, which hooks that come meanwhile join.
+            self._queue.put(Job("backup", job.subject), after=AGAIN_SECONDS)
 
     def _need_discovery(self, uuid: str) -> None:
         if len(self._unknown) >= STRANGERS_MAX:

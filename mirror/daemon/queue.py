@@ -23,13 +23,13 @@ _log = get_logger("daemon")
 class Job:
     """Work on one subject: the uuid of a repository, or empty for everything.
 
-    `git_only`: the API is not asked. `is_second`: the first look found nothing.
+    `git_only`: the API is not asked. `is_news`: a hook that never came before asks for it.
     """
 
     kind: JobKind
     subject: str
     git_only: bool = False
-    is_second: bool = False
+    is_news: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -38,9 +38,8 @@ class Job:
 
     def joined(self, other: Job) -> Job:
         """One job for both. They have the same key."""
-        return Job(
-            self.kind, self.subject, self.git_only and other.git_only, self.is_second and other.is_second
-        )
+        git_only, is_news = self.git_only and other.git_only, self.is_news or other.is_news
+        return Job(self.kind, self.subject, git_only, is_news)
 
 
 class Queue(Protocol):

@@ -111,6 +111,29 @@ async def test_too_few_requests_leave_the_api_to_the_next_run(hooked: Hooked) ->
     assert "later" in json.dumps(hooked.document("website", PULL_REQUEST))
 
 
+async def test_no_visit_eats_what_is_left_to_the_schedule(hooked: Hooked) -> None:
+    await hooked.quiet()
+    for number in range(3):
+        hooked.comment(f"comment {number}")
+        hooked.repository("website").commit("topic", {"b.txt": b"%d" % number}, "More\n")
+    new = hooked.acme.add_repository("new")
+    new.commit("main", {"a.txt": b"0\n"}, "Begin\n")
+    for number in range(3):
+        new.commit(f"topic-{number}", {"b.txt": b"%d" % number}, "Topic\n")
+        new.open_pull_request(
+            title="Topic", source=f"topic-{number}", destination="main", author=hooked.ann
+        ).comment("hm", author=hooked.ann)
+    [identity] = {identity for identity, group in hooked.budget._ledgers if group == "api"}
+    used, limit = hooked.budget.used(identity, "api")
+    hooked.budget.count(identity, "api", limit * 3 // 4 - 10 - 5 - used)  # 5 are left to visits
+    await hooked.hook("website")
+    await hooked.announced.discover({new.uuid})
+    assert hooked.budget.left(identity, "api") >= limit // 4
+    assert (await hooked.run()).exit_code == 0  # an hour later the schedule has what they left
+    assert "comment 2" in json.dumps(hooked.document("website", PULL_REQUEST))
+    assert hooked.snapshots("new") >= 1
+
+
 # -- beside runs of the schedule
 
 

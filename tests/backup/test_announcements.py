@@ -95,6 +95,9 @@ def test_a_change_that_no_hook_announced_ends_trust(trusted: World, found: str) 
     assert (facts["unannounced_changes"], facts["unannounced_total"], facts["proofs"]) == (1, 1, 0)
     assert trusted.heard.unannounced == 1
     assert [trusted.run()["proofs"] for _ in range(3)] == [1, 2, 3]
+    assert not trusted.heard.are_trusted()  # hooks may have stopped for good
+    trusted.announced()
+    assert trusted.heard.are_trusted()
 
 
 @pytest.mark.parametrize("seconds", [-30.0, LATE - 30])
@@ -111,6 +114,23 @@ def test_a_hook_that_comes_a_little_before_or_after_announces(trusted: World, se
     trusted.clock.elapsed += LATE
     assert trusted.run()["unannounced_changes"] == 0
     assert trusted.heard.are_trusted()
+
+
+def test_a_later_hook_about_something_else_explains_nothing(trusted: World) -> None:
+    trusted.run(refs=True)
+    trusted.clock.elapsed += LATE + 1
+    trusted.announced()
+    assert trusted.run()["unannounced_changes"] == 1
+    assert trusted.heard.unannounced == 1
+
+
+def test_changes_that_each_frequent_run_finds_are_counted_in_the_end(trusted: World) -> None:
+    for _ in range(5):
+        trusted.clock.elapsed += LATE / 2
+        trusted.heard.is_poll_due(ACME)
+        trusted.visit(refs=True)
+    assert trusted.heard.unannounced > 0
+    assert not trusted.heard.are_trusted()
 
 
 def test_what_changed_while_nobody_listened_is_not_held_against_hooks(world: World) -> None:

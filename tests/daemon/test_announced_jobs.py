@@ -23,13 +23,12 @@ class Visits:
 
     def __init__(self) -> None:
         self.log: list[str] = []
-        self.finds = Visited.DONE
         self.is_complete = True
 
     async def backup(self, uuid: str, *, git_only: bool, is_second: bool) -> Visited:
         words = ["visit", uuid, *(["git only"] if git_only else []), *(["again"] if is_second else [])]
         self.log.append(" ".join(words))
-        return self.finds if uuid == OURS else Visited.UNKNOWN
+        return Visited.DONE if uuid == OURS else Visited.UNKNOWN
 
     async def discover(self, uuids: Collection[str]) -> tuple[set[str], bool]:
         self.log.append(f"list for {', '.join(sorted(uuids))}")
@@ -79,7 +78,7 @@ async def test_a_burst_of_hooks_is_one_visit(place: Place) -> None:
         place.hook(OURS)
     assert await place.after(1.9) == []
     assert await place.after(0.1) == [f"visit {OURS}"]
-    assert await place.after(3600) == []
+    assert await place.after(3600) == [f"visit {OURS} again"]
     state = place.hooks.state()
     assert (state.received, state.announced, state.last) == (100, 1, place.clock.start)
 
@@ -87,6 +86,7 @@ async def test_a_burst_of_hooks_is_one_visit(place: Place) -> None:
 async def test_the_same_hook_again_asks_git_alone_and_once_a_minute(place: Place) -> None:
     place.hook(OURS, b"same")
     await place.after(2)
+    await place.after(AGAIN_SECONDS)
     for _ in range(100):
         place.hook(OURS, b"same")
     assert await place.after(AGAIN_SECONDS - 1) == []
@@ -94,11 +94,29 @@ async def test_the_same_hook_again_asks_git_alone_and_once_a_minute(place: Place
     assert await place.after(3600) == []
 
 
-async def test_where_nothing_is_to_be_seen_a_second_look_follows_and_no_third(place: Place) -> None:
-    place.visits.finds = Visited.NOTHING
+async def test_each_visit_is_followed_by_a_second_look_and_no_third(place: Place) -> None:
     place.hook(OURS)
     assert await place.after(2) == [f"visit {OURS}"]
+    assert await place.after(AGAIN_SECONDS - 1) == []
+    assert await place.after(1) == [f"visit {OURS} again"]
+    assert await place.after(3600) == []
+
+
+async def test_news_takes_the_place_of_the_second_look_that_waits(place: Place) -> None:
+    for _ in range(10):
+        place.hook(OURS)
+        assert await place.after(2) == [f"visit {OURS}"]
+    assert await place.after(3600) == [f"visit {OURS} again"]
+
+
+async def test_the_same_hook_sent_for_ever_asks_the_api_for_one_second_look_at_most(place: Place) -> None:
+    place.hook(OURS, b"same")
+    assert await place.after(2) == [f"visit {OURS}"]
+    place.hook(OURS, b"same")
     assert await place.after(AGAIN_SECONDS) == [f"visit {OURS} again"]
+    for _ in range(5):
+        place.hook(OURS, b"same")
+        assert await place.after(AGAIN_SECONDS) == [f"visit {OURS} git only"]
     assert await place.after(3600) == []
 
 

@@ -24,6 +24,8 @@ HOUR = 3600.0
 LIMIT_DEFAULT = 1000
 # By group of resources, the documented limit where it differs from LIMIT_DEFAULT.
 LIMITS_OF = {"files": 5000}
+# Requests that spare others leave them one of so many of the hour's limit.
+SPARED = 4
 # No lower limit is inferred from a refusal: a burst may be refused at the start of an hour.
 LIMIT_LEAST = 60
 # Shorter waits, in seconds, are not reported: they only let other requests go first.
@@ -41,7 +43,7 @@ _log = get_logger("bitbucket")
 class Priority(IntEnum):
     """Order of requests while the rate limit leaves too few for all: the lowest value goes first.
 
-    IDLE requests leave a quarter of the hour's limit to others.
+    IDLE requests leave a quarter of the hour's limit to others (`SPARED`).
     """
 
     FIRST = 0  # lists of what exists and what changed
@@ -174,12 +176,12 @@ class Budget:
         ledger.forget(now - HOUR)
         return ledger
 
-    def left(self, identity: str, group: str) -> int:
-        """The number of requests that can be made right now without waiting."""
+    def left(self, identity: str, group: str, *, spares: bool = False) -> int:
+        """The number of requests that can be made right now without waiting; see `acquire` for `spares`."""
         ledger = self._ledger(identity, group)
         if self._clock.monotonic() < ledger.blocked_until:
             return 0
-        return max(0, self._allowed(ledger) - ledger.used)
+        return max(0, self._allowed(ledger, spares=spares) - ledger.used)
 
     def used(self, identity: str, group: str) -> tuple[int, int]:
         """The requests in the last hour, and the limit as far as known."""
@@ -202,9 +204,10 @@ class Budget:
                 found.append(BudgetLeft(name, group, ledger.used_since(since), ledger.limit))
         return sorted(found, key=lambda one: (one.credential, one.group))
 
-    def _allowed(self, ledger: _Ledger) -> int:
+    def _allowed(self, ledger: _Ledger, *, spares: bool = False) -> int:
         # A reserve larger than the limit must not block everything for ever.
-        return max(1, ledger.limit - self._reserve)
+        spared = ledger.limit // SPARED if spares else 0
+        return max(1, max(1, ledger.limit - self._reserve) - spared)
 
     async def acquire(
         self,
@@ -215,23 +218,25 @@ class Budget:
         since: float | None = None,
         until: float | None = None,
         progress: Progress | None = None,
+        spares: bool = False,
     ) -> None:
         """Wait for the right to make one request, and count it. Of those who wait, the one with the
         lowest `priority` value has the next.
 
         `since` is when (monotonic) the waiting began, where this is not the first try; `until` is
         when it must have ended, where that is sooner than the budget's patience. `progress` is told of
-        waits. Raises RateLimited where it would take longer.
+        waits. A request that `spares` leaves a quarter of the hour's limit to others, as those that are IDLE
+        do. Raises RateLimited where it would take longer.
         """
         began = self._clock.monotonic() if since is None else since
         latest = began + self.patience if until is None else until
-        turn = (int(priority), next(self._turns))
+        turn, spares = (int(priority), next(self._turns)), spares or priority is Priority.IDLE
         ledger = self._ledger(identity, group)
         ledger.waiting.append(turn)
         shown = _ShownWait(progress or NoProgress(), group, ledger.shown)
         try:
             while True:
-                wait = self._wait(self._ledger(identity, group), priority, turn)
+                wait = self._wait(self._ledger(identity, group), turn, spares=spares)
                 if wait is None:
                     self._made(ledger, 1)
                     return
@@ -249,14 +254,12 @@ class Budget:
         ledger.made.extend([self._clock.monotonic()] * requests)
         self._since_then += requests
 
-    def _wait(self, ledger: _Ledger, priority: Priority, turn: tuple[int, int]) -> float | None:
+    def _wait(self, ledger: _Ledger, turn: tuple[int, int], *, spares: bool) -> float | None:
         """How long, in seconds, this request must wait; None where it may be sent."""
         now = self._clock.monotonic()
         if now < ledger.blocked_until:
             return ledger.blocked_until - now
-        allowed = self._allowed(ledger)
-        if priority is Priority.IDLE:
-            allowed = max(1, allowed - ledger.limit // 4)
+        allowed = self._allowed(ledger, spares=spares)
         # Waiting callers that go first are counted in already.
         before = sum(1 for one in ledger.waiting if one < turn)
         if ledger.used + before < allowed:

@@ -94,6 +94,7 @@ class Client:
         self._only: SignIn | None = None
         self._priority = Priority.FIRST
         self._until = until
+        self._spares = False
         self._deprecated: set[str] = set()
         self._reported_kinds: dict[int, str] = {}
         self._page_sizes: dict[str, int] = {}
@@ -144,6 +145,13 @@ class Client:
         view._priority, view._until = priority, self._until if until is None else until
         return view
 
+    def sparing(self) -> Client:
+        """A view of this client whose requests leave a quarter of the hour's limit to others. Close the
+        original, not the view."""
+        view = copy.copy(self)
+        view._spares = True
+        return view
+
     def failing(self, error: MirrorError) -> Client:
         """A view of this client that sends nothing: every request raises `error` at once. Do not close it."""
         view = copy.copy(self)
@@ -152,7 +160,8 @@ class Client:
 
     def remaining(self) -> int:
         """Number of API requests that may be sent now without waiting, summed over all sign-ins."""
-        return sum({one.identity: self.budget.left(one.identity, "api") for one in self.sign_ins}.values())
+        identities = {one.identity for one in self.sign_ins}
+        return sum(self.budget.left(one, "api", spares=self._spares) for one in identities)
 
     async def git_login(self) -> tuple[str, str] | None:
         """The first of `git_logins`; None where there is no sign-in at all."""
@@ -256,7 +265,7 @@ class Client:
         return self._places[key]
 
     def _new_request(self, endpoint: Endpoint, url: str, only: SignIn | None) -> Request:
-        return Request(endpoint, url, self.clock.monotonic(), only, self._priority, self._until)
+        return Request(endpoint, url, self.clock.monotonic(), only, self._priority, self._until, self._spares)
 
     async def _ask(self, sign_in: SignIn, request: Request) -> Answer | Failure:
         endpoint = request.endpoint

@@ -32,8 +32,8 @@ OF_USERS = frozenset({"api_token", "app_password"})
 
 @dataclass
 class Request:
-    """The state of one request. `only` limits it to one sign-in; `priority`, `since` and `until` are for the
-    budget; `change` is what it sends, None where it reads."""
+    """The state of one request. `only` limits it to one sign-in. `priority`, `since`, `until` and `spares`
+    are for the budget. `change` is what it sends, None where it reads."""
 
     endpoint: Endpoint
     url: str
@@ -41,6 +41,7 @@ class Request:
     only: SignIn | None = None
     priority: Priority = Priority.FIRST
     until: float | None = None
+    spares: bool = False
     change: Change | None = None
     tries: int = 0
     refusals: int = 0

@@ -122,6 +122,7 @@ class Sender:
             since=request.since,
             until=request.until,
             progress=self.progress,
+            spares=request.spares,
         )
 
     @asynccontextmanager
