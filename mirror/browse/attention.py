@@ -67,7 +67,7 @@ def concerns(found: Status, late: Mapping[str, str]) -> list[Concern]:
     they are too old, by name."""
     several = [*_of_store(found)]
     for repository in found.repositories:
-        several += _of_repository(repository, late)
+        several += _of_repository(repository, late, found.losses)
     for workspace in found.workspaces:
         several += _of_workspace(workspace, late)
     return sorted(dict.fromkeys(several), key=lambda one: (one.urgency, one.name.lower(), one.name))
@@ -85,7 +85,10 @@ def _of_store(found: Status) -> Iterator[Concern]:
         yield Concern(name, Urgency.BRAKE, reason, f"accept-loss {name}")
 
 
-def _of_repository(one: RepositoryStatus, late: Mapping[str, str]) -> Iterator[Concern]:
+def _of_repository(
+    one: RepositoryStatus, late: Mapping[str, str], losses: Sequence[str]
+) -> Iterator[Concern]:
+    """The concerns of one repository. `losses` of the store are told as such, and not once more here."""
     if one.is_settled:
         return
     again = f"backup {one.name}"
@@ -103,7 +106,9 @@ def _of_repository(one: RepositoryStatus, late: Mapping[str, str]) -> Iterator[C
     noted = [
         text
         for text in one.problems
-        if text not in told and not any(text.endswith(reason) for reason in one.missing.values())
+        if text not in told
+        and not any(text.endswith(reason) for reason in one.missing.values())
+        and not text.startswith(tuple(f"{loss};" for loss in losses))
     ]
     if not noted and one.state in _NOT_TRIED:
         noted = [_NOT_TRIED[one.state]]

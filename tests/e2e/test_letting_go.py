@@ -74,7 +74,8 @@ def test_the_brake_holds_until_somebody_accepts(world: World, config: str) -> No
     assert "refs fell from" in tripped.stdout
     assert mirror("prune", "-c", config).returncode == 5
     stands = mirror("status", "-c", config)
-    assert "loss: acme/shop: refs fell from" in stands.stdout
+    assert "acme/shop: lost much upstream: refs fell from" in stands.stdout
+    assert "to be looked at" not in stands.stdout, "it is told once"
     assert json_of(mirror("status", "-c", config, "--json"))["losses"]
     accepted = mirror("accept-loss", "acme/shop", "-c", config)
     assert accepted.returncode == 0
