@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from mirror.browse.repository import timeline as lines
-from mirror.browse.repository.changes import changes
+from mirror.browse.repository.changes import KnownChanges, changes
+from mirror.browse.repository.recent import Recent
 from mirror.errors import UsageError
 from mirror.git.documents.repository import Documents
 from mirror.model import Snapshot
@@ -86,3 +87,36 @@ async def test_damage_of_a_change_is_told_in_it(made: Made) -> None:
     newest, before = (at(folder, one) for one in lines.timeline(folder).kept[:2])
     lost = Snapshot(**{**newest.__dict__, "tree": "2" * 40})
     assert "2222" in changes(folder, before, lost).damage
+
+
+async def test_what_is_known_is_not_read_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = await grow(made, 2)
+    known, several = KnownChanges(), lines.Timelines()
+    kept = several.of(folder).kept
+    pairs = [(kept[1], kept[0]), (None, kept[-1])]
+    first = known.of(folder, pairs)
+    assert first[0] == changes(folder, at(folder, kept[1]), at(folder, kept[0]))
+    assert first[1] == changes(folder, None, at(folder, kept[-1]))
+    monkeypatch.setattr("mirror.browse.repository.changes.changes", lambda *_: pytest.fail("it was read"))
+    assert known.of(folder, pairs) == first
+    assert several.of(folder) is several.of(folder)
+    await made.add("website", 1, documents={"issues/0/1.json": {}})
+    assert [one.id for one in several.of(folder).kept[1:]] == [one.id for one in kept]
+
+
+async def test_damage_is_looked_at_anew(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = await grow(made, 2)
+    known, kept = KnownChanges(), lines.timeline(folder).kept
+    with monkeypatch.context() as patched:
+        patched.setattr(type(folder.metadata), "several", lambda *_: {})
+        assert known.of(folder, [(kept[1], kept[0])])[0].damage
+    assert not known.of(folder, [(kept[1], kept[0])])[0].damage
+
+
+def test_what_was_not_used_for_longest_is_forgotten() -> None:
+    recent = Recent[str, int](2)
+    for name, value in (("a", 1), ("b", 2)):
+        recent.put(name, value)
+    assert recent.get("a") == 1
+    recent.put("c", 3)
+    assert (recent.get("a"), recent.get("b"), recent.get("c")) == (1, None, 3)
