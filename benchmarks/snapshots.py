@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import resource
 import subprocess
 import tempfile
 import time
@@ -107,7 +108,8 @@ _PAGES = (
 
 
 async def measure(path: Path) -> None:
-    """Print how long each page takes, the first and the second time."""
+    """Print the processor time that each page takes, and (in brackets) how long it takes, the first and the
+    second time; then the memory of all."""
     with Store.open(path) as store:
         [folder] = store.repositories()
         ids = sorted(folder.metadata.tags())
@@ -117,10 +119,12 @@ async def measure(path: Path) -> None:
         for page in _PAGES:
             spent = []
             for _ in range(2):
-                began = time.perf_counter()
+                began, busy = time.perf_counter(), time.process_time()
                 answer = await web.get("/repositories/acme/large" + page.format(**places))
-                spent.append((time.perf_counter() - began) * 1000)
-            print(f"{spent[0]:7.0f} ms {spent[1]:7.0f} ms {answer.status_code} {page or '/'}", flush=True)
+                spent += [time.process_time() - busy, time.perf_counter() - began]
+            texts = (f"{one * 1000:5.0f} ms ({two * 1000:5.0f})" for one, two in (spent[:2], spent[2:]))
+            print(*texts, f"{answer.status_code} {page or '/'}", flush=True)
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB")
 
 
 def main() -> None:
