@@ -17,6 +17,8 @@ from mirror.browse.repository.documents import (
     PARTS,
     READ_MAX,
     ROWS,
+    Row,
+    Rows,
     absence,
     by_update,
     every_row,
@@ -57,31 +59,37 @@ def numbered(kind: str) -> Callable[[At], Response]:
         number = at.number("number")
         if number is not None:
             return redirect(f"{at.home}{kind}/{number}")
-        state, is_by_update = at.query("state"), at.query("sort") == "updated"
         every = every_row(at.folder, at.snapshot, kind, at.reading.lines)
-        if is_by_update and every is not None:
-            skip = at.number("skip") or 0
-            found, words, is_first = by_update(every, state=state, skip=skip), ("skip", "skip"), not skip
-        else:
-            before, after = at.number("before"), at.number("after")
-            found = rows(
-                at.folder, at.snapshot, kind, at.reading.lines, state=state, before=before, after=after
-            )
-            words, is_first = ("after", "before"), before is None and after is None
-        chosen = {"state": state, "sort": "updated" if is_by_update else ""}
-        newer, older = (
-            f"{at.home}{kind}?{urlencode({word: to} | {key: text for key, text in chosen.items() if text})}"
-            if to is not None else None
-            for word, to in zip(words, (found.newer, found.older), strict=True)
-        )  # fmt: skip
+        found, before, behind = _piece(at, kind, every)
         return at.render(
-            "numbered.html", **_context(at, kind), kind=kind, found=found, state=state, states=STATES[kind],
-            columns=_COLUMNS[kind], is_first=is_first, newer=newer, older=older, is_by_update=is_by_update,
-            can_sort=every is not None, read_max=READ_MAX,
+            "numbered.html", **_context(at, kind), kind=kind, found=found, state=at.query("state"),
+            states=STATES[kind], columns=_COLUMNS[kind], page_before=before, page_behind=behind,
+            is_by_update=_is_by_update(at), can_sort=every is not None, read_max=READ_MAX,
             counts=Counter(row.line.state.lower() for row in every) if every is not None else {},
         )  # fmt: skip
 
     return show
+
+
+def _is_by_update(at: At) -> bool:
+    return at.query("sort") == "updated"
+
+
+def _piece(at: At, kind: str, every: list[Row] | None) -> tuple[Rows, str | None, str | None]:
+    """The part of a list that the query asks for, and the addresses of the parts before and behind it."""
+    state = at.query("state")
+    if _is_by_update(at) and every is not None:
+        found, words = by_update(every, state=state, skip=at.number("skip") or 0), ("skip", "skip")
+    else:
+        where = {word: at.number(word) for word in ("before", "after")}
+        found = rows(at.folder, at.snapshot, kind, at.reading.lines, state=state, **where)
+        words = "after", "before"
+    chosen = {name: at.query(name) for name in ("state", "sort") if at.query(name)}
+    before, behind = (
+        f"{at.home}{kind}?{urlencode(chosen | {word: str(to)})}" if to is not None else None
+        for word, to in zip(words, (found.newer, found.older), strict=True)
+    )
+    return found, before, behind
 
 
 def one(kind: str) -> Callable[[At], Response]:

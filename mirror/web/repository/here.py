@@ -130,7 +130,7 @@ class At(Here):
             "here": self.rest, "nav": self.nav(), "older": self.older, "newer": self.newer,
             "latest": self.latest, "query": self.request.url.query, "suffix": "", "index": "",
         }  # fmt: skip
-        return super().render(template, status=status, **known | context)
+        return super().render(template, status=status, **known, **context)  # a name given twice is an error
 
 
 def of_folder(show: Callable[[Here], Response]) -> Callable[[Request], Response]:

@@ -273,7 +273,10 @@ async def test_lists_tell_how_many_are_in_each_state_and_can_be_sorted(
     web: httpx.AsyncClient, lived: Lived
 ) -> None:
     place = f"{WEBSITE}/{lived.latest('acme/website').id}/pull-requests"
-    first = (await page(web, place)).text
+    found = await page(web, place)
+    first = found.text
+    older = lived.ids("acme/website")[-2]
+    assert f"{WEBSITE}/{older}/pull-requests" in list(found.links()), "the snapshot before is one step away"
     assert "Open (3)" in first and "Merged (1)" in first and "Superseded (1)" in first
     titles = re.findall(r"A blog|Blog, first try|Dark mode", (await page(web, f"{place}?sort=updated")).text)
     assert sorted(titles) == ["A blog", "Blog, first try", "Dark mode"]
