@@ -55,6 +55,11 @@ WINGS = {
         {"attention", "export", "figures", "freshness", "repository", "run_page", "upstream", "watch"},
         {"documents", "find", "lateness", "overlay", "runs"}, {"status"}, {"folder_facts"}, {"usage"},
     ),
+    "daemon": (
+        {"service"}, {"live"}, {"overdue", "preflight", "timetable"},
+        {"hooks", "listening", "runner", "schedule"},
+        {"expiry", "jobs", "lanes", "notify", "queue", "sole", "state", "watch"},
+    ),
     "cli": (
         {"main", "manual"}, {"commands"}, {"context", "owner", "parser"},
         {"arguments", "shells", "terminal", "system"},
