@@ -278,8 +278,9 @@ async def test_a_month(
     kept = month.kept()
     assert all(set(pushed) <= kept[workspace] for workspace, pushed in month.pushed.items())
 
-    assert late.files <= early.files + 8  # connections that are kept open
-    assert late.threads <= early.threads + 4  # the pool of asyncio fills up
+    # Connections are kept open, and pools of threads fill up; what leaks, leaks in each of over fifty runs.
+    assert late.files <= early.files + 24
+    assert late.threads <= early.threads + 24
     assert late.objects < 1.02 * early.objects
     log = capfd.readouterr()
     assert "Traceback" not in log.out + log.err
