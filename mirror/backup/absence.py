@@ -63,8 +63,6 @@ def _marked(store: StoreWriter, folder: RepositoryFolder, clock: Clock) -> RunEn
     absence = store.mark_missing(folder, clock.now())
     if absence.state == "gone":
         return _entry(folder, Outcome.GONE)
-    runs = "1 run" if absence.runs == 1 else f"{absence.runs} runs"
-    text = f"not in the workspace's list, as {runs} saw; its copy is kept"
     text = f"not in the workspace's list, as {counted(absence.runs, 'runs')} saw; its copy is kept"
     return _entry(folder, Outcome.ABSENT, Problem(3, text))
 

@@ -175,7 +175,13 @@ class AnnouncedBackups:
         entry = result.entry if result.entry.outcome in _RECORDED else None
         has_brake = judged is not None and judged.folder.has(BRAKE_FILE)
         brake = judged.folder.place if judged is not None and has_brake else None
-        self._gathered.add(entry, requests=session.take_requests(), brake=brake)
+        last = session.run.store.reader.last_run()
+        self._gathered.add(
+            entry,
+            after=None if last is None else last.id,
+            requests=session.take_requests(),
+            brake=brake,
+        )
 
     async def discover(self, uuids: Collection[str]) -> tuple[set[str], bool]:
         """List every workspace of the configuration, and back up those repositories of `uuids` that a list

@@ -51,6 +51,8 @@ class Session:
             started = request.clock.now()
             results = RunResults(store.new_run_id(started), started)
             history = await asyncio.to_thread(store.reader.history)
+            if request.announcements is not None:
+                request.announcements.recall(history.hooks)
             request.budget.share(store.usage(request.budget.id, request.clock))
             return cls(RunContext(request, store, workers, results, history), stack.pop_all())
 

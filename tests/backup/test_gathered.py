@@ -33,7 +33,7 @@ async def test_what_is_added_while_a_record_is_written_is_in_the_next(
     written: list[list[str]] = []
     may_end = threading.Event()
 
-    def write(_: Path, run: Run) -> Run:
+    def write(_: Path, run: Run, _after: object) -> Run:
         written.append([one.uuid for one in run.entries])
         assert may_end.wait(120)
         return replace(run, id="r")
@@ -41,10 +41,10 @@ async def test_what_is_added_while_a_record_is_written_is_in_the_next(
     monkeypatch.setattr(gathered, "_write", write)
     clock = HeldClock()
     made = Gathered(lambda: tmp_path, clock)
-    made.add(entry("{a}"), requests=1)
+    made.add(entry("{a}"), after=None, requests=1)
     await clock.pass_time(GATHER_SECONDS)
     await until(lambda: len(written) == 1)
-    made.add(entry("{b}"), requests=1)
+    made.add(entry("{b}"), after=None, requests=1)
     may_end.set()
     await until(lambda: not made._writing.locked())
     await clock.pass_time(APART_SECONDS)
