@@ -6,6 +6,7 @@ could not do is left to the schedule (`Announcements.is_waiting`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -36,6 +37,8 @@ from mirror.store.writing.writer import WorkspaceWriter
 
 # How long, in seconds, a visit waits for the lock of a folder that another process holds.
 LOCK_SECONDS = 600.0
+# So many visits run side by side.
+CONCURRENCY = 4
 # The outcomes of a visit that are recorded. Whatever else it met, the schedule finds out and reports.
 _RECORDED = (Outcome.SAVED, Outcome.CONFIRMED, Outcome.PARTIAL)
 
@@ -78,8 +81,9 @@ class _LossMark:
         return self._mark is not None
 
     def finish(self) -> None:
-        """The workspace was judged."""
-        if self._mark is not None:
+        """The workspace was judged, but for repositories that its list lacks: a run that was killed may have
+        left those, and its mark stays."""
+        if self._mark is not None and not self._mark.was_unfinished:
             self._mark.finish()
 
     def leave(self) -> None:
@@ -105,14 +109,15 @@ class AnnouncedBackups:
         self._announcements = announcements
         self._clock, self._environment = clock, environment
         self._budget, self._transport = budget, transport
+        self._slots = asyncio.Semaphore(CONCURRENCY)
         self._sessions = Sessions(self._request)
         self._gathered = Gathered(lambda: self._config.store, clock)
 
-    async def use(self, config: Config) -> None:
-        """From now on, do as this configuration says."""
+    async def use(self, config: Config, announcements: Announcements) -> None:
+        """From now on, do as this configuration says, and visit what is announced there."""
         if config.store != self._config.store:
             await self._gathered.stop()
-        self._config = config
+        self._config, self._announcements = config, announcements
         await self._sessions.renew()
 
     async def stop(self) -> None:
@@ -124,7 +129,12 @@ class AnnouncedBackups:
         """Visit a repository that was announced, unless the schedule has done so since. `git_only`: ask git
         alone. `is_second`: look again, whoever has done so. Raises MirrorError where nothing can be
         visited."""
-        async with self._sessions.session() as session:
+        # A run may be at the repository for hours: who waits for it holds up no other visit.
+        async with (
+            self._announcements.turn(uuid),
+            self._slots,
+            self._sessions.session() as session,
+        ):
             folder = session.run.store.reader.folder_of_repository(uuid)
             if folder is None or folder.missing is not None or folder.gone_since is not None:
                 return Visited.UNKNOWN
@@ -132,10 +142,9 @@ class AnnouncedBackups:
             if place is None:
                 self._announcements.forget(uuid)
                 return Visited.DONE
-            async with self._announcements.turn(uuid):
-                if not is_second and self._announcements.is_visited(uuid, git_only=git_only):
-                    return Visited.DONE
-                return await self._visit(session, place, git_only=git_only)
+            if not is_second and self._announcements.is_visited(uuid, git_only=git_only):
+                return Visited.DONE
+            return await self._visit(session, place, git_only=git_only)
 
     async def _visit(self, session: Session, place: _Place, *, git_only: bool) -> Visited:
         run, repository = session.run, repository_of(place.folder)
@@ -175,6 +184,8 @@ class AnnouncedBackups:
         entry = result.entry if result.entry.outcome in _RECORDED else None
         has_brake = judged is not None and judged.folder.has(BRAKE_FILE)
         brake = judged.folder.place if judged is not None and has_brake else None
+        if session.run.request.config.store != self._config.store:
+            return  # the next run of that store tells it
         last = session.run.store.reader.last_run()
         self._gathered.add(
             entry,
@@ -211,7 +222,8 @@ class AnnouncedBackups:
             if chosen:
                 home = store.adopt_workspace(listed.workspace, self._clock.now())
                 for one in chosen:
-                    await self._back_up_found(session, entry, home, one)
+                    if not self._announcements.is_busy(one.uuid):  # else a run is at it
+                        await self._back_up_found(session, entry, home, one)
             found |= {one.uuid for one in chosen}
         return found
 

@@ -135,6 +135,10 @@ class Announcements:
             if not turn.users:
                 del self._turns[uuid]
 
+    def is_busy(self, uuid: str) -> bool:
+        """Whether a visit of a repository is under way."""
+        return uuid in self._turns
+
     def _heard(self, uuid: str) -> float | None:
         found = [one for one in (self._announced.get(uuid), self._repeated.get(uuid)) if one is not None]
         return max(found, default=None)

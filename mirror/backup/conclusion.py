@@ -45,7 +45,8 @@ async def _conclude_visit(run: RunContext, visit: Visit, listed: frozenset[str])
         results.add(entry)
     try:
         results.problems += await judge_workspace(visit.workspace, home, whole=counts, listed=listed)
-        visit.mark.finish()
+        if not (request.selectors and visit.mark.was_unfinished):  # see `UnfinishedMark.finish`
+            visit.mark.finish()
     except (MirrorError, OSError) as error:
         results.problems.append(failed_to_judge(found.workspace.slug, error))
     if home.folder.has(BRAKE_FILE):

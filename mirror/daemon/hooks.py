@@ -22,8 +22,6 @@ DEBOUNCE_SECONDS = 2.0
 AGAIN_SECONDS = 60.0
 # A repository that the store does not have starts one list of all workspaces in so many seconds.
 DISCOVERY_SECONDS = 300.0
-# So many visits run side by side.
-CONCURRENCY = 4
 # So many hooks are remembered, to know those that come once more, and so many repositories that are not ours.
 EVENTS_MAX = 16_384
 STRANGERS_MAX = 4_096
@@ -50,7 +48,7 @@ class Hooks:
         )
         self._is_on = False
         self._configure(config)
-        self._queue: Queue = LocalQueue(self._work, clock, concurrency=CONCURRENCY)
+        self._queue: Queue = LocalQueue(self._work, clock)
         self._events = _Recent(EVENTS_MAX)
         self._strangers = _Recent(STRANGERS_MAX)
         # Repositories that the store does not have, or that have another name now.
@@ -91,12 +89,16 @@ class Hooks:
         return self._announcements if self._is_on else None
 
     async def use(self, config: Config) -> None:
-        """From now on, do as this configuration says: other repositories may be ours."""
+        """From now on, do as this configuration says: other repositories may be ours. Of another store
+        nothing is known yet."""
+        if config.store != self._store:
+            self._announcements = Announcements(self._clock)  # a run that goes on keeps those it has
         self._configure(config)
         self._strangers.clear()
-        await self._backups.use(config)
+        await self._backups.use(config, self._announcements)
 
     def _configure(self, config: Config) -> None:
+        self._store = config.store
         self._is_on = config.hooks is not None
         every = config.hooks.poll_every if config.hooks is not None else None
         self._announcements.poll_every = None if every is None else every.total_seconds()

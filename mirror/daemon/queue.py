@@ -67,13 +67,12 @@ class _Place:
 
 
 class LocalQueue:
-    """The queue within this process. `work` does a job, and logs what goes wrong; at most `concurrency` jobs
-    run side by side."""
+    """The queue within this process. `work` does a job, and logs what goes wrong. Jobs of different keys run
+    side by side: how many do so at a time is for `work` to say, which knows what each waits for."""
 
-    def __init__(self, work: Callable[[Job], Awaitable[None]], clock: Clock, *, concurrency: int) -> None:
+    def __init__(self, work: Callable[[Job], Awaitable[None]], clock: Clock) -> None:
         self._work = work
         self._clock = clock
-        self._slots = asyncio.Semaphore(concurrency)
         self._places: dict[tuple[str, str], _Place] = {}
         self._is_stopped = False
 
@@ -112,12 +111,11 @@ class LocalQueue:
         """Do the jobs of one key, one after the other, until none waits."""
         while place.waiting is not None:
             await self._wait(place)
-            async with self._slots:
-                job, place.waiting = place.waiting, None
-                try:
-                    await self._work(job)
-                except Exception:  # noqa: BLE001 - a service survives unexpected errors, and logs them
-                    _log.exception("daemon.job_failed", kind=job.kind, subject=job.subject)
+            job, place.waiting = place.waiting, None
+            try:
+                await self._work(job)
+            except Exception:  # noqa: BLE001 - a service survives unexpected errors, and logs them
+                _log.exception("daemon.job_failed", kind=job.kind, subject=job.subject)
         del self._places[key]
 
     async def _wait(self, place: _Place) -> None:

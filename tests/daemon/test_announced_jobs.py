@@ -59,8 +59,9 @@ class Place:
         return done
 
 
-def configured(folder: Path, *, hooks: bool = True) -> Config:
-    text = "store: store\ncredential: {kind: workspace_access_token, token: {env: T}}\n"
+def configured(folder: Path, *, hooks: bool = True, store: str = "store") -> Config:
+    text = f"store: {store}\n"
+    text += "credential: {kind: workspace_access_token, token: {env: T}}\n"
     if hooks:
         text += "hooks: {url: 'https://mirror.example.org', secret: {env: H}, poll_every: 24h}\n"
     return load_text(text, "c", folder=folder)
@@ -157,6 +158,22 @@ async def test_a_reload_may_make_strangers_ours(place: Place, tmp_path: Path) ->
     await place.hooks.use(configured(tmp_path))
     place.hook(STRANGER)
     assert await place.after(2) == [f"visit {STRANGER}"]
+
+
+async def test_of_another_store_nothing_is_known_yet(place: Place, tmp_path: Path) -> None:
+    place.hook(OURS)
+    visit = RepositoryVisit(OURS, "{w}", place.clock.monotonic(), True, False, False, True)
+    announcements = place.hooks.announcements
+    assert announcements is not None
+    announcements.recall({"{w}": {"heard": True, "proofs": 3}})
+    announcements.note_visit(visit)
+    await place.hooks.use(configured(tmp_path))
+    assert place.hooks.announcements is announcements
+    assert announcements.are_trusted()
+    await place.hooks.use(configured(tmp_path, store="other"))
+    anew = place.hooks.announcements
+    assert anew is not None
+    assert (anew.poll_every, anew.are_trusted(), anew.is_known(OURS)) == (86_400, False, False)
 
 
 async def test_without_the_section_runs_ask_everything(place: Place, tmp_path: Path) -> None:

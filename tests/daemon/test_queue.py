@@ -30,9 +30,9 @@ def backup(subject: str, *, git_only: bool = False) -> Job:
     return Job("backup", subject, git_only)
 
 
-def made(work: Callable[[Job], Awaitable[None]], concurrency: int = 4) -> tuple[LocalQueue, HeldClock]:
+def made(work: Callable[[Job], Awaitable[None]]) -> tuple[LocalQueue, HeldClock]:
     clock = HeldClock()
-    return LocalQueue(work, clock, concurrency=concurrency), clock
+    return LocalQueue(work, clock), clock
 
 
 async def test_jobs_of_one_key_join_while_they_wait() -> None:
@@ -83,17 +83,17 @@ async def test_a_sooner_job_moves_the_time_of_the_one_that_waits() -> None:
     assert work.ended == [backup("a")]  # both, and the API is asked
 
 
-async def test_no_more_than_so_many_run_side_by_side() -> None:
+async def test_a_long_job_holds_up_no_other_key() -> None:
     work = Work()
-    queue, clock = made(work, concurrency=2)
+    queue, clock = made(work)
     work.may_end.clear()
-    for name in "abcd":
+    for name in "abcdefgh":
         queue.put(backup(name), after=0)
     await clock.pass_time(0)
-    assert len(work.begun) == 2
+    assert len(work.begun) == 8
     work.may_end.set()
     await clock.pass_time(0)
-    assert len(work.ended) == 4
+    assert len(work.ended) == 8
 
 
 async def test_a_job_that_fails_does_not_end_the_queue() -> None:

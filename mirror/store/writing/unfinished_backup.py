@@ -42,7 +42,11 @@ class UnfinishedMark:
         return cls(descriptor, was_unfinished=was_unfinished)
 
     def finish(self) -> None:
-        """The backup is complete and the brake was judged. A second call does nothing."""
+        """The backup is complete and the brake was judged. A second call does nothing.
+
+        It empties the file of the lines of killed backups too: where `was_unfinished`, only a backup of the
+        whole workspace may do so.
+        """
         if self._descriptor < 0:
             return
         try:
