@@ -9,7 +9,9 @@ from datetime import datetime
 from enum import IntEnum
 
 from mirror.browse.status import RepositoryStatus, Status, WorkspaceStatus
-from mirror.model import JsonObject
+from mirror.errors import Cancelled, DamageFound
+from mirror.model import JsonObject, Scope
+from mirror.model.scope import covering
 from mirror.model.words import age, label, label_first_word
 
 
@@ -35,6 +37,8 @@ _WORDS = {
 }  # fmt: skip
 # A command names so many repositories at most; for more it is given without names.
 NAMES_MAX = 5
+# Kinds of runs of which status tells nothing else.
+_TELLS_ALONE = ("verify", "drill")
 # Outcomes of a repository that the last run did not get to, with what that means.
 _NOT_TRIED = {
     "absent": "the last list from Bitbucket does not have it; everything of it is kept",
@@ -83,6 +87,28 @@ def _of_store(found: Status) -> Iterator[Concern]:
         name = text.partition(": ")[0]
         reason = f"{text.removeprefix(f'{name}: ')}; nothing is pruned there until you accept that"
         yield Concern(name, Urgency.BRAKE, reason, f"accept-loss {name}")
+    yield from _of_jobs(found)
+
+
+def _of_jobs(found: Status) -> Iterator[Concern]:
+    """The last runs that went wrong as a whole, which no repository tells. What `found` says already is left
+    out, and what a later run of the same or more made good."""
+    told = (*found.damage, *found.losses)
+    for job, last in found.jobs.items():
+        kind, scope = Scope.of_job(job)
+        code, texts = last["exit_code"], [one for one in last["problems"] if not one.startswith(told)]
+        is_bad = texts or (kind in _TELLS_ALONE and code != 0)
+        if not is_bad or code == Cancelled.exit_code or _is_followed(found.jobs, kind, scope, last):
+            continue
+        urgency = Urgency.DAMAGE if code == DamageFound.exit_code else Urgency.FAILING
+        for text in texts or [""]:
+            reason = f"the last {job} ended with {code}" + (f": {text}" if text else "")
+            yield Concern("", urgency, reason, kind)
+
+
+def _is_followed(jobs: Mapping[str, JsonObject], kind: str, scope: Scope, last: JsonObject) -> bool:
+    """Whether a later run had all that the run `last` of this kind and scope had."""
+    return any(one["ended"] > last["ended"] for one in covering(jobs, kind, scope))
 
 
 def _of_repository(

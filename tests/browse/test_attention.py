@@ -16,6 +16,7 @@ from mirror.cli.commands import status as command
 from mirror.cli.context import Context
 from mirror.cli.system import SystemClock
 from mirror.cli.terminal.output import Output
+from mirror.model import JsonObject
 from mirror.store.reading.run_history import FailureStreak
 from tests.cli.on_terminal import on_terminal, too_wide
 from tests.e2e.helpers import json_of, mirror
@@ -51,6 +52,52 @@ FOUND = Status(
     workspaces=(WorkspaceStatus("acme", "20261129T110000Z", {}, {}, NOW),),
 )  # fmt: skip
 LATE = {"acme/old": "was last complete at 2026-11-01T00:00:00Z"}
+
+
+def last(code: int, ended: str, *problems: str) -> JsonObject:
+    return {"run": "r", "started": ended, "ended": ended, "exit_code": code, "problems": list(problems)}
+
+
+UNREAD = "acme: the secret file /token cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "urgency", "reason", "command"),
+    [
+        ({"backup": last(2, "2026-11-29T11:00:00Z", UNREAD)}, Urgency.FAILING,
+         f"the last backup ended with 2: {UNREAD}", "backup"),
+        ({"backup": last(0, "2026-11-28T11:00:00Z"),
+          "backup of acme": last(12, "2026-11-29T11:00:00Z", "acme: the credential is refused")},
+         Urgency.FAILING, "the last backup of acme ended with 12: acme: the credential is refused", "backup"),
+        ({"verify": last(4, "2026-11-29T11:00:00Z")},
+         Urgency.DAMAGE, "the last verify ended with 4", "verify"),
+        ({"drill": last(1, "2026-11-29T11:00:00Z")}, Urgency.FAILING, "the last drill ended with 1", "drill"),
+    ],
+)  # fmt: skip
+def test_a_run_that_went_wrong_as_a_whole_is_told_though_no_repository_tells_it(
+    jobs: dict[str, JsonObject], urgency: Urgency, reason: str, command: str
+) -> None:
+    found = Status("/store", WELL, None, None, None, jobs=jobs)
+    [one] = several = browse.concerns(found, {})
+    assert (one.name, one.urgency, one.reason, one.command) == ("", urgency, reason, command)
+    assert "All" not in browse.verdict(found, several)
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        {
+            "backup of acme": last(2, "2026-11-28T11:00:00Z", UNREAD),
+            "backup": last(0, "2026-11-29T11:00:00Z"),
+        },
+        {"backup": last(130, "2026-11-29T11:00:00Z", "the run was interrupted")},
+        {"backup": last(4, "2026-11-29T11:00:00Z", DAMAGE)},
+        {"backup": last(3, "2026-11-29T11:00:00Z")},  # the repositories tell it
+    ],
+)
+def test_what_was_made_good_or_is_told_already_is_not_told_again(jobs: dict[str, JsonObject]) -> None:
+    found = replace(FOUND, jobs=jobs)
+    assert browse.concerns(found, LATE) == browse.concerns(FOUND, LATE)
 
 
 def test_the_most_urgent_comes_first_with_what_to_type() -> None:
