@@ -27,6 +27,9 @@ from mirror.errors import MirrorError
 from mirror.model import Json, JsonObject, NotCanonical, Part, PartState, dumps, time_from_text, time_text
 
 OVERLAP = timedelta(minutes=10)
+# What belongs to a thing may be seen a little later than its update: what was updated so shortly before the
+# list was read is looked at once more in the next, where its numbers of comments and tasks tell what lacks.
+FRESH = timedelta(minutes=2)
 SWEEP_EVERY = timedelta(days=7)
 # So many things that a list lacks are asked for one by one before they count as gone.
 VANISHED_MAX = 20
@@ -71,7 +74,7 @@ async def list_changes(context: Context, kind: Kind) -> None:
     listing.finish()
     # Everything that the cursor covers is stored only now. A time that is yet to come must not hide what
     # is updated until then.
-    _move_cursor(state, earliest(newest, begun), fingerprints)
+    _move_cursor(state, earliest(newest, begun), begun, fingerprints)
     if is_sweep:
         state.swept = context.now
         kind.on_swept(context)
@@ -87,13 +90,15 @@ def _plan(context: Context, state: NumberedState) -> tuple[str, bool]:
     return cursor, False
 
 
-def _move_cursor(state: NumberedState, cursor: str, fingerprints: Mapping[int, tuple[str, str]]) -> None:
+def _move_cursor(
+    state: NumberedState, cursor: str, begun: str, fingerprints: Mapping[int, tuple[str, str]]
+) -> None:
     state.cursor = cursor
-    edge = seconds_of(cursor) - OVERLAP.total_seconds()
+    edge, fresh = seconds_of(cursor) - OVERLAP.total_seconds(), seconds_of(begun) - FRESH.total_seconds()
     state.recent = {
         str(number): fingerprint
         for number, (when, fingerprint) in fingerprints.items()
-        if seconds_of(when) >= edge
+        if edge <= seconds_of(when) < fresh
     }
 
 

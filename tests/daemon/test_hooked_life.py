@@ -1,0 +1,375 @@
+"""A daemon whose clock the test drives, and the simulator's hooks: lost, doubled, late, reordered, forged,
+and sent before what they announce can be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mirror.auth.hook_keys import HookKeys
+from mirror.auth.secrets import Secret
+from mirror.backup import announcements
+from mirror.backup.announced import AnnouncedBackups
+from mirror.backup.git.code import Code
+from mirror.backup.turn import FirstTurn
+from mirror.collect.kinds import numbered
+from mirror.config import Config, load
+from mirror.daemon import hooks as hooks_module
+from mirror.daemon.hooks import AGAIN_SECONDS
+from mirror.model import JsonObject
+from mirror.model.live import HookEvents, HooksState, Live
+from mirror.simulator import HookFaults, Simulator, Switches, World
+from mirror.simulator.world.sample import SCOPES
+from mirror.simulator.writes.hooks import EVENTS
+from mirror.store.reading.reader import RepositoryFolder, Store
+from mirror.store.writing.writer import create_or_open
+from mirror.web.hooks_door import open_hooks_door
+from tests.daemon.driven import PATIENCE, Driven, DrivenClock, living
+from tests.e2e.helpers import MADE
+
+SECRET = "a secret of the hooks, long enough to sign"
+NAMES = ("website", "shop", "tools")
+PULL_REQUEST = "pull-requests/0/1.json"
+# Longer than the naps that the driven clock takes at once: hooks come together before the first visit.
+DEBOUNCE = 40.0
+# Naps move the clock a little, and a hook is late by more than that.
+LATE = 900.0
+HOURS_OF_TRUST = 6
+
+
+class Hooked:
+    """A workspace with a hook, and a daemon that backs it up each hour. `website` has a pull request."""
+
+    def __init__(self, folder: Path, simulator: Simulator, clock: DrivenClock) -> None:
+        self.simulator, self.clock = simulator, clock
+        self.acme = simulator.world.workspaces["acme"]
+        self.store, self.path = folder / "store", folder / "config.yaml"
+        token = simulator.world.add_workspace_access_token("acme", SCOPES)
+        for name, text in (("token", token), ("secret", SECRET)):
+            (folder / name).touch(mode=0o600)
+            (folder / name).write_text(text)
+        with create_or_open(self.store, now=MADE) as store:
+            self.door = HookKeys(Secret(SECRET), None, store.reader.id).path
+        self.path.write_text(
+            "store: store\nlimits: {git_workers: 2, api_limit: 100000}\n"
+            f"bitbucket: {{api_url: '{simulator.api_url}', git_url: '{simulator.git_url}'}}\n"
+            "schedule: {backup: '0 * * * *', jitter: none}\n"
+            "hooks: {listen: '127.0.0.1:0', url: https://m.example.org, secret: {file: secret},"
+            f" poll_every: {HOURS_OF_TRUST}h}}\n"
+            "workspaces: [{workspace: acme, credential:"
+            " {kind: workspace_access_token, token: {file: token}}}]\n"
+        )
+
+    # -- the daemon
+
+    @asynccontextmanager
+    async def listeners(self, config: Config, _: Live, hooks: HookEvents) -> AsyncIterator[None]:
+        """The door, and the hook that leads to it."""
+        assert config.hooks is not None
+        door = open_hooks_door(
+            config.hooks, hooks, store=config.store, clock=self.clock, environment=os.environ
+        )
+        async with door as address:
+            hook = {"uuid": "{f0}", "active": True, "events": list(EVENTS)}
+            self.acme.settings["hooks"] = [hook | {"url": f"http://{address.text}{self.door}"}]
+            self.simulator.world.secrets["{f0}"] = SECRET
+            yield
+
+    @asynccontextmanager
+    async def living(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+        """The life of the daemon, from the start of its first backup."""
+        async with living(lambda: load(self.path), self.clock, monkeypatch, self.listeners) as daemon:
+            self.daemon: Driven = daemon
+            yield
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, while the clock stands still."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.002)
+
+    def is_quiet(self) -> bool:
+        """Whether no job runs, and no visit runs or is due."""
+        queue, now = self.daemon.service._hooks._queue, self.clock.monotonic()
+        places = queue._places.values()  # type: ignore[attr-defined]
+        visits = any(one.waiting is None or one.due <= now for one in places)
+        return self.daemon.is_settled() and not visits
+
+    async def quiet(self) -> None:
+        await self.until(self.is_quiet)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let so much time pass, and what is due then be done."""
+        self.clock.move(seconds)
+        await self.quiet()
+
+    async def deliver(self) -> None:
+        """Wait until every hook that is not held has reached the door."""
+        await asyncio.to_thread(self.simulator.hooks.settle)
+
+    async def visits(self) -> None:
+        """Let all visits take place: the first, those of hooks that came twice, and the second looks."""
+        await self.pass_time(DEBOUNCE)
+        while len(self.daemon.service._hooks._queue):  # type: ignore[arg-type]
+            await self.pass_time(AGAIN_SECONDS)
+
+    async def run(self) -> JsonObject:
+        """The next scheduled run; returns its record."""
+        self.daemon.move_to_next_run()
+        await self.quiet()
+        return self.runs()[-1]
+
+    def state(self) -> HooksState:
+        return self.daemon.service._hooks.state()
+
+    # -- upstream
+
+    async def push(self, name: str, text: str) -> str:
+        repository = self.acme.repositories[name]
+        pushed: str = await asyncio.to_thread(repository.commit, "main", {"a.txt": text.encode()}, text)
+        return pushed
+
+    def comment(self, text: str) -> None:
+        """A comment on the pull request of `website`."""
+        [ann] = self.simulator.world.users.values()
+        self.acme.repositories["website"].pull_requests[1].comment(text, author=ann)
+
+    def git_requests(self, name: str) -> int:
+        return sum(f"/{name}.git/" in one.path for one in self.simulator.requests)
+
+    # -- the store
+
+    def runs(self) -> list[JsonObject]:
+        """The records of scheduled runs."""
+        with Store.open(self.store) as store:
+            records = [one.data for one in store.runs("backup")]
+        return [one for one in records if not one["facts"].get("announced")]
+
+    def folder(self, name: str) -> RepositoryFolder:
+        with Store.open(self.store) as store:
+            [found] = [one for one in store.repositories() if one.slug == name]
+            return found
+
+    def has(self, name: str) -> bool:
+        """Whether a repository has a snapshot."""
+        with Store.open(self.store) as store:
+            found = [one.metadata.latest() for one in store.repositories() if one.slug == name]
+        return found not in ([], [None])
+
+    def tip(self, name: str) -> str | None:
+        """The main branch in the last snapshot of a repository."""
+        metadata = self.folder(name).metadata
+        latest = metadata.latest()
+        assert latest is not None
+        known = metadata.code_refs(latest)
+        return None if known is None else known[0].refs.get(b"refs/heads/main")
+
+    def comments(self) -> str:
+        """The pull request in the last snapshot of `website`, as text."""
+        metadata = self.folder("website").metadata
+        latest = metadata.latest()
+        assert latest is not None
+        return json.dumps(metadata.read(latest, PULL_REQUEST))
+
+
+@asynccontextmanager
+async def hooked_world(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, faults: HookFaults | None = None, early: bool = False
+) -> AsyncIterator[Hooked]:
+    """The world and its simulator. `early`: hooks come before what they announce can be seen."""
+    monkeypatch.setattr(hooks_module, "DEBOUNCE_SECONDS", DEBOUNCE)
+    monkeypatch.setattr(announcements, "LATE", LATE)
+    monkeypatch.setattr(numbered, "FRESH", timedelta(seconds=LATE))
+    clock = DrivenClock(datetime(2026, 3, 10, 7, 13, tzinfo=UTC))
+    world = World(folder / "upstream", clock=clock.now)
+    ann = world.add_user("Ann Archer", "ann@acme.example")
+    acme = world.add_workspace("acme", "Acme")
+    for name in NAMES:
+        acme.add_repository(name).commit("main", {"a.txt": b"0\n"}, "Begin\n")
+    website = acme.repositories["website"]
+    website.commit("topic", {"b.txt": b"0\n"}, "Topic\n")
+    website.open_pull_request(title="Topic", source="topic", destination="main", author=ann)
+    with Simulator(world, switches=Switches(hooks_precede_changes=early), hook_faults=faults) as simulator:
+        yield Hooked(folder, simulator, clock)
+
+
+async def test_hooks_that_come_before_their_changes_lose_none_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hooked_world(tmp_path, monkeypatch, early=True) as hooked, hooked.living(monkeypatch):
+        await hooked.quiet()
+        await hooked.run()
+        pushed = None
+        for number, burst in enumerate(("pc", "cp", "pp")):
+            for place, one in enumerate(burst):
+                text = f"burst {number} {place}."
+                if one == "p":
+                    pushed = await hooked.push("website", text)
+                else:
+                    hooked.comment(text)
+            await hooked.deliver()
+            begun = len(hooked.runs())
+            await hooked.visits()
+            assert hooked.tip("website") == pushed, burst
+            assert len(hooked.runs()) == begun  # the schedule did not
+            await hooked.run()  # the simulator may hold comments back for as long as nobody asks for them
+            for place, one in enumerate(burst):
+                assert one == "p" or f"burst {number} {place}." in hooked.comments(), burst
+
+
+async def test_hooks_that_come_early_while_a_visit_runs_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, visited = asyncio.Event(), AnnouncedBackups._visit
+
+    async def visit(*given: object, **named: object) -> object:
+        done = await visited(*given, **named)  # type: ignore[arg-type]
+        await may_end.wait()
+        return done
+
+    monkeypatch.setattr(AnnouncedBackups, "_visit", visit)
+    async with hooked_world(tmp_path, monkeypatch, early=True) as hooked, hooked.living(monkeypatch):
+        await hooked.quiet()
+        await hooked.run()
+        begun = len(hooked.runs())
+        first = await hooked.push("website", "first")
+        await hooked.deliver()
+        hooked.clock.move(DEBOUNCE)
+        [place] = hooked.daemon.service._hooks._queue._places.values()  # type: ignore[attr-defined]
+        await hooked.until(lambda: place.waiting is None)
+        last = await hooked.push("website", "last")
+        hooked.comment("while it runs")
+        await hooked.deliver()
+        may_end.set()
+        await hooked.visits()
+        assert hooked.tip("website") == last != first
+        assert len(hooked.runs()) == begun
+        await hooked.run()
+        assert "while it runs" in hooked.comments()
+
+
+class Oracle:
+    """Which changes no hook announced, by what was changed, delivered, visited and polled."""
+
+    def __init__(self, hooked: Hooked) -> None:
+        self.hooked = hooked
+        self.expected = 0
+        self.unseen_refs: set[str] = set()
+        self.is_comment_unseen = False
+        self._names = {one.uuid: name for name, one in hooked.acme.repositories.items()}
+        self._known: set[str] = set()
+
+    def delivered(self) -> set[str]:
+        """The repositories of the true hooks that arrived since this was asked last."""
+        arrived = [one for one in self.hooked.simulator.deliveries if 204 in one.statuses]
+        new = [one for one in arrived if one.request not in self._known]
+        self._known |= {one.request for one in new}
+        return {self._names[one.repository] for one in new}
+
+    def note_visits(self, names: set[str]) -> None:
+        self.unseen_refs -= names
+        self.is_comment_unseen &= "website" not in names
+
+    def note_run(self, record: JsonObject, after: set[str]) -> None:
+        """A run of the schedule, and the repositories that hooks announced a little later."""
+        [facts] = record["facts"]["hooks"].values()
+        found = set(self.unseen_refs)
+        if facts["polled"] and self.is_comment_unseen:
+            found.add("website")
+            self.is_comment_unseen = False
+        self.unseen_refs.clear()
+        self.expected += len(found - after)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_of_lost_late_and_reordered_hooks_each_lost_one_is_counted_and_nothing_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    faults = HookFaults(lost=0.3, doubled=0.3, late=0.3, reordered=0.3, forged=0.3, seconds=1e6, seed=seed)
+    async with hooked_world(tmp_path, monkeypatch, faults=faults) as hooked, hooked.living(monkeypatch):
+        await hooked.quiet()
+        await hooked.run()
+        oracle = Oracle(hooked)
+        comments: dict[str, int] = {}
+        for hour in range(7):
+            if chance.random() < 0.5:
+                hooked.simulator.hooks.release()  # too late for what the runs before have found
+            for number in range(chance.randrange(4)):
+                name, text = chance.choice(NAMES), f"{hour} {number}."
+                if name == "website" and chance.random() < 0.6:
+                    hooked.comment(text)
+                    comments[text], oracle.is_comment_unseen = hour, True
+                else:
+                    await hooked.push(name, text)
+                    oracle.unseen_refs.add(name)
+            await hooked.deliver()
+            await hooked.visits()
+            oracle.note_visits(oracle.delivered())
+            record = await hooked.run()
+            assert record["exit_code"] == 0
+            for name in NAMES:
+                assert hooked.tip(name) == hooked.acme.repositories[name].branch("main")
+            held = hooked.comments()
+            missed = [text for text in comments if text not in held]
+            assert all(hour - comments[text] < HOURS_OF_TRUST for text in missed)
+            if chance.random() < 0.5:
+                hooked.simulator.hooks.release()  # in time
+                await hooked.deliver()
+            after = oracle.delivered()
+            oracle.note_run(record, after)
+            await hooked.visits()
+            oracle.note_visits(after)
+        await hooked.run()
+        assert hooked.state().unannounced_changes == oracle.expected
+        assert hooked.state().refused > 0
+        [facts] = hooked.runs()[-1]["facts"]["hooks"].values()
+        assert facts["unannounced_total"] == oracle.expected
+
+
+async def test_a_push_is_saved_while_the_first_backup_goes_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, is_there, read = asyncio.Event(), asyncio.Event(), FirstTurn.read
+
+    async def slow(turn: FirstTurn) -> Code:
+        if turn.folder.repository.slug == "tools":
+            is_there.set()
+            await reading.wait()
+        return await read(turn)
+
+    monkeypatch.setattr(FirstTurn, "read", slow)
+    async with hooked_world(tmp_path, monkeypatch) as hooked, hooked.living(monkeypatch):
+        for _ in range(2):  # the first export, and a run of the schedule that is as long
+            await hooked.until(is_there.is_set)
+            running = len(hooked.runs())
+            await hooked.until(lambda: hooked.has("website"))
+            hooked.simulator.requests.clear()
+            pushed = await hooked.push("website", f"beside {running}")
+            held = await hooked.push("tools", f"beside {running}")
+            await hooked.deliver()
+            hooked.clock.move(DEBOUNCE)
+            await hooked.until(lambda wanted=pushed: hooked.tip("website") == wanted)  # type: ignore[misc]
+            assert len(hooked.runs()) == running  # the run goes on
+            reading.set()
+            await hooked.quiet()
+            await hooked.visits()
+            assert hooked.tip("tools") == held
+            # What there is and what is new, the second look, and the turn of the run where it comes later.
+            assert hooked.git_requests("website") in (3, 4)
+            assert len(hooked.runs()) == running + 1
+            reading.clear()
+            is_there.clear()
+            hooked.daemon.move_to_next_run()
+        reading.set()
+        await hooked.quiet()
