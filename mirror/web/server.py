@@ -21,10 +21,9 @@ from mirror.model import Clock
 from mirror.model.live import Live
 from mirror.web.access import Access
 from mirror.web.app import make_app
+from mirror.web.connections import BACKLOG, Connection
 from mirror.web.render import prepare
 
-# More connections at once are refused, so that nobody uses up the process's open files.
-CONNECTIONS_MOST = 256
 # How long responses that were begun may take when the server stops, in seconds.
 STOP_SECONDS = 2
 
@@ -66,9 +65,9 @@ async def serving(app: ASGIApp, listen: Address, *, key: str) -> AsyncIterator[A
     """
     sock = _bind(listen, key)
     config = uvicorn.Config(
-        app, http="h11", ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="critical",
-        access_log=False, proxy_headers=False, server_header=False, date_header=True,
-        limit_concurrency=CONNECTIONS_MOST, timeout_graceful_shutdown=STOP_SECONDS,
+        app, http=Connection, ws="none", lifespan="off", interface="asgi3", log_config=None,
+        log_level="critical", access_log=False, proxy_headers=False, server_header=False, date_header=True,
+        backlog=BACKLOG, timeout_graceful_shutdown=STOP_SECONDS,
     )  # fmt: skip
     server = _Server(config)
     of_block: Exception | None = None

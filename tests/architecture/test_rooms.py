@@ -67,7 +67,8 @@ WINGS = {
     "web": (
         {"hooks_door"}, {"server"}, {"app"}, {"guard", "routes"},
         {"errors", "overview", "repository", "runs", "sign_in"}, {"render"},
-        {"filters", "health", "metrics"}, {"context"}, {"access", "assets", "charts", "headers", "listing"},
+        {"filters", "health", "metrics"}, {"context"},
+        {"access", "assets", "charts", "connections", "headers", "listing"},
     ),
     "simulator": (
         {"server"}, {"app"}, {"writes", "hooks"}, {"api", "git"}, {"rate_limits"},
