@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mirror.bitbucket.readable.values import Anchor, Comment, PullRequest
-from mirror.git.comparison import Changes, CommitInfo, Commits, Comparer, FileChange, Line
+from mirror.git.comparison import Changes, CommitInfo, Commits, Comparer, FileChange
+from mirror.git.difference import Line
 from mirror.git.failures import GitFailed
 
 # So many lines are shown before and after the one that a comment is about.

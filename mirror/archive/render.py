@@ -15,7 +15,7 @@ from jinja2 import BaseLoader, Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mirror.archive import text as texts
-from mirror.git.comparison import Line
+from mirror.git.difference import Line
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What a state means, where it means something.

@@ -5,31 +5,35 @@ Reads only. Every object is hashed as it is read, and read as leniently as C git
 
 from __future__ import annotations
 
-import difflib
+import codecs
 import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
+from mirror.git.difference import PAIRS_MAX, Allowance, Line, diff_hunks
 from mirror.git.documents.repository import Documents
 from mirror.git.failures import GitFailed
 from mirror.git.objects import BLOB, COMMIT, TREE, parents_of, tree_of
 
-CONTEXT_LINES = 3
 COMMITS_MAX = 1_000
 FILES_MAX = 300
 FILE_BYTES_MAX = 512 * 1024
 LINES_MAX = 20_000
 # More commits than these are not walked to find where two histories part.
 WALK_MAX = 50_000
-# Of longer pieces that differ the old one is shown as removed and the new one as added.
-_MATCH_LINES_MAX = 2_000
 _DEPTH_MAX = 128
-_AUTHOR = re.compile(rb"^author (.*?) <[^>\n]*> (-?\d+)", re.MULTILINE)
-_ENCODING = re.compile(rb"^encoding (\S+)", re.MULTILINE)
+# A few small trees, each ten times in the next one, are millions of folders: so many entries are looked at.
+ENTRIES_MAX = 50_000
+# Nothing in these can be matched in two ways: a long line of a hostile commit would take hours.
+_AUTHOR = re.compile(rb"^author ([^\n]*)", re.MULTILINE)
+_WHEN = re.compile(rb"(-?[0-9]{1,18})(?![0-9])")
+_ENCODING = re.compile(rb"^encoding (\S{1,40})$", re.MULTILINE)
+# They hold names of hosts, or escapes: some raise, some take long.
+_NO_ENCODINGS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7"})
 _ENTRY = re.compile(rb"([0-7]+) ([^\0]*)\0(.{20})", re.DOTALL)
 _FOLDER = 0o040000
 _SUBMODULE = 0o160000
@@ -58,15 +62,6 @@ class Commits:
     more: bool = False
 
 
-class Line(NamedTuple):
-    """A line of a difference: `sign` is a space, `+` or `-`; `old` and `new` are its numbers, from 1."""
-
-    sign: str
-    old: int | None
-    new: int | None
-    text: str
-
-
 @dataclass(frozen=True)
 class FileChange:
     """A file that differs. `hunks` are runs of lines; `omitted` says why there are none."""
@@ -89,10 +84,12 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Changes:
-    """The files that differ; `more`: there are more than `files_max`, which are left out."""
+    """The files that differ; `more`: so many more than `files_max` differ, and are left out. `is_cut`: only
+    ENTRIES_MAX entries of folders were looked at, and there are more."""
 
     files: tuple[FileChange, ...]
     more: int = 0
+    is_cut: bool = False
 
 
 class Comparer:
@@ -183,7 +180,8 @@ class Comparer:
 
         Raises GitFailed where a commit or a tree is missing or damaged: nobody knows then what differs.
         """
-        entries = list(self._entries(self._tree(old), self._tree(new)))
+        looks = Allowance(ENTRIES_MAX)
+        entries = list(self._entries(self._tree(old), self._tree(new), looks))
         gone = {entry: path for path, entry, other in entries if entry is not None and other is None}
         renamed = {
             path: gone[other]
@@ -192,7 +190,7 @@ class Comparer:
         }
         lost = set(renamed.values())
         found: list[FileChange] = []
-        lines, more = 0, 0
+        lines, more, pairs = 0, 0, Allowance(PAIRS_MAX)
         for path, before, after in entries:
             if before is not None and after is None and path in lost:
                 lost.discard(path)
@@ -200,10 +198,10 @@ class Comparer:
             if len(found) >= files_max:
                 more += 1
                 continue
-            change = self._change(path, before, after, renamed.get(path), lines_max - lines)
+            change = self._change(path, before, after, renamed.get(path), lines_max - lines, pairs)
             lines += sum(len(hunk) for hunk in change.hunks)
             found.append(change)
-        return Changes(tuple(found), more)
+        return Changes(tuple(found), more, looks.is_spent)
 
     def lines(self, commit: str, path: str, *, bytes_max: int = FILE_BYTES_MAX) -> list[str] | None:
         """The lines of a file of a commit; None where it is not there, not text, too large, or not held."""
@@ -238,7 +236,7 @@ class Comparer:
         return data
 
     def _entries(
-        self, old: str | None, new: str | None, prefix: bytes = b"", depth: int = 0
+        self, old: str | None, new: str | None, looks: Allowance, prefix: bytes = b"", depth: int = 0
     ) -> Iterator[tuple[str, _Entry | None, _Entry | None]]:
         """What differs below two trees: path, the entry before, the entry after, sorted by name."""
         if old == new or depth > _DEPTH_MAX:
@@ -248,17 +246,20 @@ class Comparer:
             one, two = before.get(name), after.get(name)
             if one == two:
                 continue
+            if not looks.take(1):
+                return
             trees = [entry[1] if entry and entry[0] == _FOLDER else None for entry in (one, two)]
             if any(trees):
-                yield from self._entries(trees[0], trees[1], prefix + name + b"/", depth + 1)
+                yield from self._entries(trees[0], trees[1], looks, prefix + name + b"/", depth + 1)
             files = [None if entry and entry[0] == _FOLDER else entry for entry in (one, two)]
             if any(files):
                 path = (prefix + name).decode("utf-8", "surrogateescape")
                 yield path, files[0], files[1]
 
     def _change(
-        self, path: str, before: _Entry | None, after: _Entry | None, renamed: str | None, lines_left: int
-    ) -> FileChange:
+        self, path: str, before: _Entry | None, after: _Entry | None, renamed: str | None, lines_left: int,
+        pairs: Allowance,
+    ) -> FileChange:  # fmt: skip
         if renamed is not None:
             return FileChange(renamed, path, "renamed")
         kind: Literal["added", "removed", "changed"] = (
@@ -270,7 +271,7 @@ class Comparer:
             if isinstance(data, str):
                 return FileChange(*names, kind, omitted=data)
         assert isinstance(old, bytes) and isinstance(new, bytes)
-        hunks = tuple(diff_hunks(_lines(old), _lines(new)))
+        hunks = tuple(diff_hunks(_lines(old), _lines(new), pairs=pairs))
         if sum(len(hunk) for hunk in hunks) > lines_left:
             return FileChange(*names, kind, omitted="too many lines differ")
         return FileChange(*names, kind, hunks)
@@ -293,21 +294,28 @@ def _commit(identifier: str, data: bytes) -> CommitInfo:
     header, _, message = data.partition(b"\n\n")
     author, encoding = _AUTHOR.search(header), _ENCODING.search(header)
     decode = _decoder(encoding[1].decode("ascii", "replace") if encoding else "utf-8")
-    return CommitInfo(
-        identifier,
-        tuple(parents_of(data)),
-        decode(author[1]) if author else "",
-        int(author[2]) if author else 0,
-        decode(message),
-    )
+    name, time = _author(author[1]) if author else (b"", 0)
+    return CommitInfo(identifier, tuple(parents_of(data)), decode(name), time, decode(message))
+
+
+def _author(line: bytes) -> tuple[bytes, int]:
+    """Name and time of `Name <address> seconds zone`; nothing of what is not so."""
+    who, _, rest = line.rpartition(b"> ")
+    name, found, _ = who.rpartition(b" <")
+    when = _WHEN.match(rest)
+    return (name, int(when[1])) if found and when else (b"", 0)
 
 
 def _decoder(encoding: str) -> Callable[[bytes], str]:
+    """What decodes texts of this encoding, or of UTF-8 where Python's word means no encoding of texts."""
     try:
-        b"".decode(encoding)
-    except (LookupError, UnicodeError):
-        encoding = "utf-8"
-    return lambda data: str(data, encoding, "replace")
+        name = codecs.lookup(encoding).name
+        b"a".decode(encoding, "replace")
+    except (LookupError, ValueError):  # also a name with NUL
+        name = "utf-8"
+    if name in _NO_ENCODINGS:
+        name = "utf-8"
+    return lambda data: str(data, name, "replace")
 
 
 def _children_first(commits: Iterable[CommitInfo]) -> list[CommitInfo]:
@@ -334,46 +342,3 @@ def _children_first(commits: Iterable[CommitInfo]) -> list[CommitInfo]:
 def _lines(data: bytes) -> list[str]:
     text = data.decode("utf-8", "replace")
     return text.removesuffix("\n").split("\n") if text else []
-
-
-def diff_hunks(old: list[str], new: list[str], context: int = CONTEXT_LINES) -> Iterator[tuple[Line, ...]]:
-    """The lines that differ, each run with `context` lines around it."""
-    hunk: list[Line] = []
-    for tag, a, b, c, d in _operations(old, new):
-        if tag != "equal":
-            hunk += [Line("-", index + 1, None, old[index]) for index in range(a, b)]
-            hunk += [Line("+", None, index + 1, new[index]) for index in range(c, d)]
-            continue
-        behind = min(context, b - a) if hunk else 0
-        before = min(context, b - a - behind) if b < len(old) or d < len(new) else 0
-        hunk += _same(old, a, c, behind)
-        if hunk and behind + before < b - a:
-            yield tuple(hunk)
-            hunk = []
-        hunk += _same(old, b - before, d - before, before)
-    if hunk:
-        yield tuple(hunk)
-
-
-def _same(old: list[str], a: int, c: int, count: int) -> list[Line]:
-    return [Line(" ", a + index + 1, c + index + 1, old[a + index]) for index in range(count)]
-
-
-def _operations(old: list[str], new: list[str]) -> Iterator[tuple[str, int, int, int, int]]:
-    """difflib's opcodes. What is alike at both ends is taken off first, which makes most files small."""
-    head, most = 0, min(len(old), len(new))
-    while head < most and old[head] == new[head]:
-        head += 1
-    tail = 0
-    while tail < most - head and old[len(old) - 1 - tail] == new[len(new) - 1 - tail]:
-        tail += 1
-    one, two = old[head : len(old) - tail], new[head : len(new) - tail]
-    if head:
-        yield "equal", 0, head, 0, head
-    if max(len(one), len(two)) > _MATCH_LINES_MAX:
-        yield "replace", head, head + len(one), head, head + len(two)
-    elif one or two:
-        for tag, a, b, c, d in difflib.SequenceMatcher(None, one, two, autojunk=False).get_opcodes():
-            yield tag, head + a, head + b, head + c, head + d
-    if tail:
-        yield "equal", len(old) - tail, len(old), len(new) - tail, len(new)

@@ -30,7 +30,7 @@ FLOORS = {
 WINGS = {
     "git": (
         {"mirrors"}, {"lfs"}, {"wire", "documents"}, {"bare", "refs"}, {"workers", "walk"}, {"pack", "cgit"},
-        {"processes"}, {"objects", "failures"},
+        {"processes"}, {"difference", "objects", "failures"},
     ),
     "store": ({"writing"}, {"reading"}, {"format"}),
     "bitbucket": (

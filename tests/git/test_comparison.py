@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.git import bare
-from mirror.git.comparison import Comparer, FileChange, diff_hunks
+from mirror.git import bare, comparison
+from mirror.git.comparison import Comparer, FileChange
+from mirror.git.difference import Allowance, diff_hunks
 from mirror.git.failures import GitFailed
 from tests.extract.made import blob, commit, tree
 from tests.git.backend import git, need_git
@@ -144,3 +145,58 @@ def test_a_missing_tree_is_not_taken_for_an_empty_one(mirror: Path) -> None:
             with pytest.raises(GitFailed, match="2222 is missing"):
                 comparer.changes(*pair)
         assert comparer.lines(lacking, "folder/a") is None
+
+
+def _raw_commit(mirror: Path, header: bytes, message: bytes = b"caf\xc3\xa9") -> str:
+    data = b"tree " + tree(mirror).encode() + b"\n" + header + b"\n\n" + message
+    words = ("hash-object", "-t", "commit", "-w", "--literally", "--stdin")
+    return git(*words, cwd=mirror, stdin=data).strip()
+
+
+AUTHOR = b"author Ada <ada@example.org> 1700000000 +0000"
+
+
+@pytest.mark.parametrize(
+    ("header", "author", "time"),
+    [
+        (AUTHOR, "Ada", 1700000000),
+        (b"author Ada <x> <ada@example.org> 17 +0000", "Ada <x>", 17),
+        (b"author Ada <ada@example.org> -17 +0000", "Ada", -17),
+        (b"author Ada <ada@example.org> " + b"9" * 5000 + b" +0000", "", 0),
+        (b"author Ada 17 +0000", "", 0),
+        # A pattern that tries each of these twice would need hours.
+        (b"author " + b" <" * 500_000, "", 0),
+        *(
+            (AUTHOR + b"\nencoding " + name, "Ada", 1700000000)
+            for name in (b"idna", b"punycode", b"a\0b", b"zlib", b"undefined", b"unicode_escape", b"x" * 99)
+        ),
+    ],
+)
+def test_odd_headers_of_commits_are_read(mirror: Path, header: bytes, author: str, time: int) -> None:
+    with Comparer(mirror) as comparer:
+        found = comparer.commit(_raw_commit(mirror, header))
+    assert found is not None
+    assert (found.author, found.time, found.message) == (author, time, "café")
+
+
+@pytest.mark.parametrize("has_files", [True, False])
+def test_trees_that_stand_for_billions_are_looked_at_in_part(
+    mirror: Path, has_files: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "ENTRIES_MAX", 1000)
+    top = tree(mirror, *([(b"100644", b"file", blob(mirror, b"x"))] if has_files else []))
+    for _ in range(12):
+        top = tree(mirror, *((b"40000", b"%02d" % number, top) for number in range(20)))
+    with Comparer(mirror) as comparer:
+        found = comparer.changes(None, commit(mirror, top), files_max=10)
+    assert found.is_cut
+    assert len(found.files) == (10 if has_files else 0)
+    assert len(found.files) + found.more <= 1000
+
+
+def test_once_many_lines_were_compared_files_are_replaced_whole() -> None:
+    pairs = Allowance(9)
+    old, new = ["a", "b", "a"], ["b", "a", "b"]
+    assert sum(line.sign == " " for [*hunk] in diff_hunks(old, new, pairs=pairs) for line in hunk) == 2
+    assert [line.text for [*hunk] in diff_hunks(old, new, pairs=pairs) for line in hunk] == old + new
+    assert pairs.is_spent
