@@ -23,6 +23,8 @@ COMMITS_MAX = 1_000
 FILES_MAX = 300
 FILE_BYTES_MAX = 512 * 1024
 LINES_MAX = 20_000
+# Objects that take more bytes than these are not read for a page.
+READ_MAX = 64 << 20
 # More commits than these are not walked to find where two histories part.
 WALK_MAX = 50_000
 _DEPTH_MAX = 128
@@ -112,6 +114,10 @@ class Comparer:
         """The type (git's number) and the content of an object. Raises GitFailed where it is missing or
         damaged."""
         return self._objects.raw(identifier)
+
+    def size(self, identifier: str) -> int | None:
+        """How many bytes reading an object takes, by its headers; None where that is not known."""
+        return self._objects.size(identifier)
 
     def resolve(self, name: str) -> str | None:
         """The one commit that `name` (4 to 40 hexadecimal digits) begins; None unless there is just one."""
@@ -282,6 +288,9 @@ class Comparer:
             return b""
         if entry[0] == _SUBMODULE:
             return f"a submodule at {entry[1]}"
+        stated = self._objects.size(entry[1])
+        if stated is not None and stated > READ_MAX:
+            return f"it takes {stated:,} bytes, too many to show"
         data = self._read(entry[1], BLOB)
         if data is None:
             return "its content is not held"

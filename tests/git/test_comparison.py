@@ -200,3 +200,29 @@ def test_once_many_lines_were_compared_files_are_replaced_whole() -> None:
     assert sum(line.sign == " " for [*hunk] in diff_hunks(old, new, pairs=pairs) for line in hunk) == 2
     assert [line.text for [*hunk] in diff_hunks(old, new, pairs=pairs) for line in hunk] == old + new
     assert pairs.is_spent
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_the_size_of_an_object_is_known_before_it_is_read(mirror: Path, is_packed: bool) -> None:
+    several = [b"", b"x" * 70, b"line\n" * 50_000, b"line\n" * 50_000 + b"more", b"0123456789" * 40_000]
+    names = [blob(mirror, data) for data in several]
+    one = commit(mirror, tree(mirror, *((b"100644", name.encode(), name) for name in names)))
+    git("update-ref", "refs/heads/main", one, cwd=mirror)
+    if is_packed:
+        git("repack", "-adqf", cwd=mirror)
+    with Comparer(mirror) as comparer:
+        for name, data in zip(names, several, strict=True):
+            size = comparer.size(name)
+            assert size is not None
+            assert len(data) <= size <= len(data) + 10, "of a delta, its base counts too"
+        assert comparer.size("0" * 40) is None
+
+
+def test_a_file_that_takes_too_much_memory_is_not_read(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "READ_MAX", 999)
+    file = blob(mirror, b"x" * 1000)
+    one = commit(mirror, tree(mirror, (b"100644", b"file", file)))
+    with Comparer(mirror) as comparer:
+        (mirror / "objects" / file[:2] / file[2:]).touch()
+        [change] = comparer.changes(None, one).files
+    assert change.omitted == "it takes 1,000 bytes, too many to show"

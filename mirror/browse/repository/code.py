@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 
 from mirror.browse.repository.history import Histories, History
 from mirror.errors import UsageError
-from mirror.git.comparison import Changes, CommitInfo, Comparer
+from mirror.git.comparison import READ_MAX, Changes, CommitInfo, Comparer
 from mirror.git.failures import GitFailed
 from mirror.git.lfs.pointers import parse_pointer
 from mirror.git.mirrors.intact import IntactObjects
@@ -27,6 +27,7 @@ from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import MirrorRefs, StoreDamaged
 
 T = TypeVar("T")
+_EXTRACT = "On the machine of the store, mirror show prints a file of a snapshot by REF:PATH."
 # A commit that is further back than so many others is not looked for in the history of a ref.
 LOOKED_AT_MAX = 20_000
 _KINDS = ("branch", "tag", "pull request", "other")
@@ -224,7 +225,11 @@ class Code:
         return self._intact
 
     def raw(self, identifier: str) -> tuple[int, bytes]:
-        """Type and content of an object, hashed. Raises KeyError or ValueError."""
+        """Type and content of an object, hashed. Raises KeyError or ValueError, and UsageError where it is
+        too large to be read for a page."""
+        size = self._comparer.size(identifier)
+        if size is not None and size > READ_MAX:
+            raise UsageError(f"It takes {size:,} bytes, and a page reads {READ_MAX:,} at most", hint=_EXTRACT)
         try:
             return self._comparer.raw(identifier)
         except GitFailed:

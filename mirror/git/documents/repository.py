@@ -18,6 +18,7 @@ from dulwich.objects import Commit, ObjectID, ShaFile, Tree
 from dulwich.repo import Repo
 
 from mirror.git import bare
+from mirror.git.documents.sizes import stated_size
 from mirror.git.failures import GitFailed
 from mirror.git.objects import BLOB, COMMIT, TREE, hash_object
 from mirror.git.pack.receiver import sweep
@@ -109,6 +110,10 @@ class Documents:
         """An object, parsed by dulwich. Raises GitFailed where it is missing or damaged."""
         kind, data = self.raw(identifier)
         return ShaFile.from_raw_string(kind, data)
+
+    def size(self, identifier: str) -> int | None:
+        """How many bytes reading an object takes, by its headers; None where that is not known."""
+        return stated_size(self._repo.object_store, self.path / "objects", identifier)
 
     def raw(self, identifier: str) -> tuple[int, bytes]:
         """The type (git's number) and the content of an object, whose hash is checked. Raises GitFailed where

@@ -298,3 +298,14 @@ async def test_a_page_with_a_configuration_tells_why_snapshots_are_kept(lived: L
     assert "Retention is configured." in home and "Retention" in first
     async with client(lived.store, FakeClock()) as web:
         assert "Retention" not in (await page(web, API)).text
+
+
+async def test_a_file_that_takes_too_much_memory_is_refused(
+    web: httpx.AsyncClient, lived: Lived, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.browse.repository.code.READ_MAX", 19)
+    last = lived.ids("acme/api")[-1]
+    monkeypatch.setattr("mirror.git.comparison.Comparer.size", lambda *_: 20)
+    for kind in ("tree", "raw"):
+        answer = await page(web, f"{API}/{last}/code/{kind}?path=src/file1.py", 404)
+        assert "It takes 20 bytes, and a page reads 19 at most" in answer.text
