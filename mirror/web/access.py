@@ -32,6 +32,7 @@ TRIES_MOST = 5
 TRIES_SECONDS = 60.0
 # How many addresses are remembered for that.
 _ADDRESSES_MOST = 1024
+_ADDRESS_LONGEST = 45
 _LOOPBACK_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _SALT = b"sessions of the mirror page"
 
@@ -121,7 +122,7 @@ class Access:
         bearer = _bearer(headers)
         if self._token is not None:
             if bearer is not None:
-                return self._judge_bearer(bearer, peer)
+                return self._judge_bearer(bearer, self._guesser(headers, peer))
             if self._is_session(cookies.get(COOKIE, "")):
                 return Visitor(has_session=True)
         if self._proxies and self._is_proxy(peer):
@@ -132,23 +133,37 @@ class Access:
             return Refusal(403, "Not this way", "This page is reached through its proxy only.")
         return self._host_fault(headers) or Visitor()
 
-    def sign_in(self, typed: str, peer: str) -> str | Refusal:
-        """The value of the cookie for a typed token, or why there is none."""
+    def sign_in(self, typed: str, headers: Headers, peer: str) -> str | Refusal:
+        """The value of the cookie for a token that was typed at the address `peer`, or why there is none."""
         if self._token is None:
             return Refusal(404, "Nothing to sign in to", "This page has no token.")
-        refusal = self._judge_bearer(typed.strip(), peer)
+        refusal = self._judge_bearer(typed.strip(), self._guesser(headers, peer))
         if isinstance(refusal, Refusal):
             return refusal
         ends = int(self._clock.now().timestamp()) + SESSION_SECONDS
         return f"{ends}.{self._mac(ends)}"
 
-    def _judge_bearer(self, token: str, peer: str) -> Visitor | Refusal:
+    def _guesser(self, headers: Headers, peer: str) -> str:
+        """Whose wrong tokens count together. Behind a trusted proxy it is whom the proxy saw: else one would
+        keep everybody out. Of IPv6, where people have networks, it is the network."""
+        if self._is_proxy(peer):
+            # The last one is what the proxy saw; those before are what it was told.
+            seen = ",".join(headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
+            peer = seen[:_ADDRESS_LONGEST] or peer
+        try:
+            address = ipaddress.IPv6Address(peer)
+        except ValueError:
+            return peer
+        mapped = address.ipv4_mapped
+        return str(mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+
+    def _judge_bearer(self, token: str, guesser: str) -> Visitor | Refusal:
         assert self._token is not None
-        if self._tries.are_too_many(peer):
+        if self._tries.are_too_many(guesser):
             text = f"After {TRIES_MOST} wrong tokens, wait a minute and try again."
             return Refusal(429, "Too many tries", text)
         if not hmac.compare_digest(token.encode("utf-8", "replace"), self._token.reveal().encode()):
-            self._tries.add(peer)
+            self._tries.add(guesser)
             return Refusal(401, "Wrong token", "This is not the token of this page.", can_sign_in=True)
         return Visitor()
 
@@ -171,7 +186,11 @@ class Access:
         return any(address in network for network in self._proxies)
 
     def _judge_proxied(self, headers: Headers) -> Visitor | Refusal:
-        user = headers.get(USER_HEADER, "").strip()
+        users = [one.strip() for one in headers.getlist(USER_HEADER)]
+        if len(users) > 1:
+            text = "Two names came in X-Forwarded-User: the proxy must replace what a browser sends there."
+            return Refusal(403, "Who is it?", text)
+        user = users[0] if users else ""
         if not user:
             text = "The proxy named nobody in X-Forwarded-User: sign in there, or see docs/page.md."
             return Refusal(401, "Sign in", text, can_sign_in=self.has_token)

@@ -29,7 +29,7 @@ async def _login(request: Request) -> Response:
     if request.method != "POST":
         return await run_in_threadpool(_form, request, None, following)
     peer = request.client.host if request.client is not None else ""
-    found = page.access.sign_in(await _typed(request), peer)
+    found = page.access.sign_in(await _typed(request), request.headers, peer)
     if isinstance(found, Refusal):
         return await run_in_threadpool(_form, request, found, following)
     response = RedirectResponse(following, 303)

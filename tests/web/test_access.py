@@ -6,6 +6,7 @@ import ipaddress
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import Headers
 
 from mirror.config import address
 from mirror.errors import UsageError
@@ -100,7 +101,7 @@ async def test_a_sign_in_leads_nowhere_else(store: Path, path: str) -> None:
 async def test_a_sign_in_ends_and_cannot_be_made_longer(store: Path) -> None:
     clock = FakeClock()
     rules = access(clock, token=TOKEN)
-    value = rules.sign_in(TOKEN, "127.0.0.1")
+    value = rules.sign_in(TOKEN, Headers(), "127.0.0.1")
     assert isinstance(value, str)
     ends, _, mac = value.partition(".")
 
@@ -111,7 +112,8 @@ async def test_a_sign_in_ends_and_cannot_be_made_longer(store: Path) -> None:
     assert await status(value) == 200
     for forged in (f"{int(ends) + 1}.{mac}", f"{ends}.{mac[:-1]}x", f"{ends}.", ends, "", "x.y", f"-1.{mac}"):
         assert await status(forged) == 303, forged
-    other = access(clock, token="another-token-for-the-page").sign_in("another-token-for-the-page", "::1")
+    another = "another-token-for-the-page"
+    other = access(clock, token=another).sign_in(another, Headers(), "::1")
     assert await status(str(other)) == 303
     clock.elapsed += SESSION_SECONDS
     assert await status(value) == 303
@@ -131,6 +133,44 @@ async def test_guessing_is_slowed_down_for_one_address_only(store: Path) -> None
             assert (await other.post("/login", data={"token": TOKEN})).status_code == 303
         clock.elapsed += 60
         assert (await guesser.post("/login", data={"token": TOKEN})).status_code == 303
+
+
+async def test_behind_a_proxy_one_guesser_keeps_nobody_else_out(store: Path) -> None:
+    clock = FakeClock()
+    rules = access(clock, token=TOKEN, proxies=PROXIES, listen=EVERYWHERE)
+
+    async def status(seen: str, token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": seen, "Accept": "*/*"}
+        return (await proxied.get("/", headers=headers)).status_code
+
+    async with client(store, clock, rules=rules, peer="10.1.2.3") as proxied:
+        for number in range(5):
+            assert await status(f"{number}, 203.0.113.9", "wrong") == 401
+        assert await status("198.51.100.1, 203.0.113.9", TOKEN) == 429, "what a guesser says does not count"
+        assert await status("203.0.113.10", TOKEN) == 200
+
+
+async def test_addresses_of_one_ipv6_network_are_one_guesser(store: Path) -> None:
+    clock = FakeClock()
+    rules = access(clock, token=TOKEN, listen=EVERYWHERE)
+
+    async def status(peer: str, token: str) -> int:
+        async with client(store, clock, rules=rules, peer=peer) as browser:
+            headers = {"Authorization": f"Bearer {token}", "Accept": "*/*"}
+            return (await browser.get("/", headers=headers)).status_code
+
+    for number in range(5):
+        assert await status(f"2001:db8::{number}", "wrong") == 401
+    assert await status("2001:db8::9", TOKEN) == 429
+    assert await status("2001:db8:0:1::9", TOKEN) == 200
+
+
+async def test_two_names_of_a_user_are_refused(store: Path) -> None:
+    rules = access(FakeClock(), proxies=PROXIES, listen=EVERYWHERE)
+    async with client(store, FakeClock(), rules=rules, peer="10.1.2.3") as proxied:
+        names = [("X-Forwarded-User", "mallory"), ("X-Forwarded-User", "ann")]
+        found = await proxied.get("/", headers=names)
+    assert found.status_code == 403 and "mallory" not in found.text
 
 
 async def test_a_trusted_proxy_names_a_user(store: Path) -> None:
