@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import quote
 
@@ -102,18 +103,30 @@ class Checked(Response):
         self.headers["content-disposition"] = f"{how}; filename*=UTF-8''{quote(name, safe='')}"
         self._pieces = pieces
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send it. Damage is logged, and ends the response without its last piece."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it. Damage is logged, and ends the response without its last piece. Nothing more is read once
+        nobody takes it."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        gone = asyncio.ensure_future(_gone(receive))
         try:
             if scope["method"] != "HEAD":
                 async for piece in _held_back(self._pieces):
+                    if gone.done():
+                        return
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (DamageFound, OSError) as error:
             reason = error.message if isinstance(error, DamageFound) else str(error)
             _log.error("web.file_damaged", path=scope["path"], reason=reason)
             return
+        finally:
+            gone.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the other end hangs up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _held_back(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

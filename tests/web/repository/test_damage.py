@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,7 +125,8 @@ async def test_a_file_that_turns_out_damaged_ends_too_early() -> None:
         raise StoreDamaged("files/ab/abc", "its content has another sha256")
 
     async def receive() -> dict[str, str]:
-        return {"type": "http.request"}
+        await asyncio.Event().wait()
+        return {}
 
     sent: list[dict[str, object]] = []
 
@@ -134,6 +137,28 @@ async def test_a_file_that_turns_out_damaged_ends_too_early() -> None:
     scope = {"type": "http", "method": "GET", "path": "/x"}
     await Checked(pieces(), "name", None, None)(scope, receive, send)
     assert [one.get("body") for one in sent[1:]] == [b"first"] and sent[-1]["more_body"] is True
+
+
+async def test_a_file_that_nobody_takes_any_more_is_read_no_further() -> None:
+    hung_up, read = asyncio.Event(), []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(10_000):
+            read.append(number)
+            yield b"piece"
+
+    async def receive() -> dict[str, str]:
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message.get("body"):
+            hung_up.set()
+            await asyncio.sleep(0)
+
+    scope = {"type": "http", "method": "GET", "path": "/x"}
+    await Checked(pieces(), "name", None, None)(scope, receive, send)
+    assert len(read) < 10_000
 
 
 async def test_two_repositories_of_one_name_each_have_an_address(tmp_path: Path) -> None:
