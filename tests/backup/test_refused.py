@@ -97,6 +97,8 @@ async def test_a_bad_sign_in_for_git_is_that_repositorys_alone(place: Place) -> 
     assert run.exit_codes == (12,)
     by_name = {one.full_name: one for one in repositories(run)}
     assert str(by_name["acme/website"].parts["code"].state) == "denied"
+    # The refs of the backup before are kept, and counted.
+    assert by_name["acme/website"].parts["code"].counts["refs"] > 0
     others = [one for name, one in by_name.items() if name != "acme/website"]
     assert others and all(one.outcome is Outcome.CONFIRMED for one in others)
 

@@ -73,7 +73,7 @@ async def fetch_code(
     except MirrorError as error:
         state = PartState.DENIED if isinstance(error, GitUnauthorized) else PartState.PARTIAL
         _log.warning("backup.fetch_failed", repository=name, reason=error.message)
-        return Code(Part(state, {}, error.message), error)
+        return Code(Part(state, _kept(folder), error.message), error)
     counts = {"refs": len(fetched.refs.refs)}
     ours = sorted(ref for ref in fetched.refs.refs if ref.startswith(OURS))
     if ours:
@@ -85,6 +85,15 @@ async def fetch_code(
     return Code(
         part_of_refs(fetched, counts), None, fetched, Heads(dict(fetched.pins), set(fetched.unpinned))
     )
+
+
+def _kept(folder: FolderContext) -> dict[str, int]:
+    """The counts of a part that could not be fetched: the refs of the latest snapshot, which the next one
+    keeps. None where there is no code yet."""
+    metadata = folder.writer.folder.metadata
+    latest = metadata.latest()
+    known = metadata.code_refs(latest) if latest is not None else None
+    return {"refs": len(known[0].refs)} if known is not None else {}
 
 
 def head_fetcher(folder: FolderContext) -> Ask:
