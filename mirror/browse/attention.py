@@ -39,6 +39,7 @@ _WORDS = {
 NAMES_MAX = 5
 # Kinds of runs of which status tells nothing else.
 _TELLS_ALONE = ("verify", "drill")
+_DENIED = "denied: "  # begins what the credential may not read
 # Outcomes of a repository that the last run did not get to, with what that means.
 _NOT_TRIED = {
     "absent": "the last list from Bitbucket does not have it; everything of it is kept",
@@ -123,17 +124,20 @@ def _of_repository(
         many = f"failed {failing.runs} runs in a row since {failing.since}"
         text = many if failing.is_reported else "the last backup failed"
         told.add(failing.reason)
-        yield Concern(one.name, Urgency.FAILING, f"{text}: {failing.reason}", again)
+        command = "doctor" if _is_denial(failing.reason.partition(" ")[2]) else again
+        yield Concern(one.name, Urgency.FAILING, f"{text}: {failing.reason}", command)
     if one.name in late:
         yield Concern(one.name, Urgency.STALE, late[one.name], again)
     if one.last_snapshot is None:
         yield Concern(one.name, Urgency.MISSING, "has no snapshot yet", again)
-    yield from _missing(one.name, one.missing)
+    lacking = {part: text for part, text in one.missing.items() if f"{label(part)} {text}" not in told}
+    yield from _missing(one.name, lacking)
+    reasons = {text.removeprefix(_DENIED) for text in one.missing.values()}
     noted = [
         text
         for text in one.problems
         if text not in told
-        and not any(text.endswith(reason) for reason in one.missing.values())
+        and not any(text.endswith(reason) for reason in reasons)
         and not text.startswith(tuple(f"{loss};" for loss in losses))
     ]
     if not noted and one.state in _NOT_TRIED:
@@ -149,9 +153,18 @@ def _of_workspace(one: WorkspaceStatus, late: Mapping[str, str]) -> Iterator[Con
 
 
 def _missing(name: str, missing: Mapping[str, str]) -> Iterator[Concern]:
+    """Parts that lack for the same reason, such as a refused credential, are told together."""
+    parts: dict[str, list[str]] = {}
     for part, text in missing.items():
-        command = "doctor" if text.startswith("denied") else f"backup {name}"
-        yield Concern(name, Urgency.MISSING, f"{label(part)} {text}", command)
+        parts.setdefault(text, []).append(label(part))
+    for text, several in parts.items():
+        command = "doctor" if _is_denial(text) else f"backup {name}"
+        yield Concern(name, Urgency.MISSING, f"{', '.join(several)} {text}", command)
+
+
+def _is_denial(text: str) -> bool:
+    """Whether a person has to change a credential first."""
+    return text.startswith(_DENIED.rstrip(": "))
 
 
 @dataclass(frozen=True)

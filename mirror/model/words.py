@@ -42,7 +42,7 @@ _MEANINGS = {
 
 _RESULTS = {
     0: "well",
-    2: "not configured",
+    2: "faulty configuration",
     3: "incomplete",
     4: "damage found",
     5: "much lost upstream",

@@ -139,6 +139,16 @@ def test_a_reason_that_many_share_is_told_once() -> None:
     assert (room.names, room.command) == (
         ("acme/slow-0", "acme/slow-1"), "backup acme/slow-0 acme/slow-1",
     )  # fmt: skip
+    refused = repository(
+        "refused", failing=FailureStreak(1, "2026-11-29", "code denied: refused"),
+        missing={"code": "denied: refused", "issues": "denied: bad token", "lfs": "denied: bad token"},
+        problems=("code denied: refused", "only git could be asked: bad token"),
+    )  # fmt: skip
+    of_one = browse.concerns(Status("/store", (refused,), None, None, None), {})
+    assert [(one.reason, one.command) for one in of_one] == [
+        ("the last backup failed: code denied: refused", "doctor"),
+        ("issues, LFS denied: bad token", "doctor"),
+    ]
     many = Status("/store", (), None, None, None, losses=("acme/a: refs fell", "acme/b: refs fell"))
     assert [one.command for one in browse.shared(browse.concerns(many, {}))] == [
         "accept-loss acme/a", "accept-loss acme/b",
