@@ -15,11 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror import backup, drill, prune
-from mirror.config import Retention, load
+from mirror.backup.announced import AnnouncedBackups
+from mirror.backup.announcements import Announcements
+from mirror.bitbucket.client.budget import Budget
+from mirror.config import Config, Retention, load
 from mirror.model import Selector
+from mirror.model.scope import Scope
 from mirror.retention import Policy
 from mirror.simulator import Simulator, Switches, World
 from mirror.simulator.git.lfs import add_object
+from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.sample import SCOPES, accident, populate
 from mirror.store.writing.writer import open_store
 from tests.clock import FakeClock
@@ -31,7 +36,7 @@ HERE = Path(__file__).parent
 async def make(version: str) -> None:
     """Make two backups with an accident between them, and record what upstream had before it, including an
     LFS object, a wiki and snippets. Then prune snapshots of another repository, erase one of its documents,
-    and rehearse a restore."""
+    back up what a hook announces between two runs of a workspace's own schedule, and rehearse a restore."""
     folder = Path(tempfile.mkdtemp())
     clock = FakeClock()
     world = World(folder / "upstream", clock=clock.now)
@@ -62,12 +67,31 @@ async def make(version: str) -> None:
             config.store, selector, prune.ErasureTarget("repository.json"), reason="An example", by="nobody",
             clock=clock, environment=os.environ,
         )  # fmt: skip
+        await _announced(config, website, clock)
     rehearsed = await drill.run(config.store, clock=clock, environment=os.environ)
     with open_store(config.store, command="mirror drill") as writer:
         writer.write_run(rehearsed.run)
     (HERE / f"{version}.json").write_text(json.dumps(before, indent=2, sort_keys=True) + "\n")
     with tarfile.open(HERE / f"{version}.tar.gz", "w:gz") as archive:
         archive.add(folder / "store", "store")
+
+
+async def _announced(config: Config, website: SimRepository, clock: FakeClock) -> None:
+    """A scheduled run of the workspace that hears hooks, a push that a hook announces, and another run."""
+    heard = Announcements(clock)
+    scope = Scope(only="acme")
+    await backup.run(config, scope=scope, announcements=heard, clock=clock, environment=os.environ)
+    clock.elapsed += 60
+    website.commit("main", {"pushed.txt": b"announced\n"}, "Announced\n")
+    visits = AnnouncedBackups(
+        config, heard, clock=clock, environment=os.environ, budget=Budget(clock, reserve=0)
+    )
+    heard.announce(website.uuid)
+    await visits.backup(website.uuid, git_only=False)
+    await visits.stop()
+    clock.elapsed += 3600
+    await backup.run(config, scope=scope, announcements=heard, clock=clock, environment=os.environ)
+    clock.elapsed += 3600
 
 
 if __name__ == "__main__":
