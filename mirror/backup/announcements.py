@@ -97,10 +97,14 @@ class Announcements:
     # -- hooks, and the visits that they cause
 
     def announce(self, uuid: str, *, again: bool = False) -> None:
-        """A hook said that something changed in a repository. `again`: the same hook came before."""
+        """A hook said that something changed in a repository. `again`: the same hook came before, so
+        that it explains no change that was seen since."""
         self._settle()
-        self._unexplained.pop(uuid, None)
-        (self._repeated if again else self._announced)[uuid] = self._clock.monotonic()
+        if again:
+            self._repeated[uuid] = self._clock.monotonic()
+        else:
+            self._unexplained.pop(uuid, None)
+            self._announced[uuid] = self._clock.monotonic()
 
     def forget(self, uuid: str) -> None:
         """A repository is none of ours."""
@@ -154,9 +158,9 @@ class Announcements:
         the hooks, unless they announced it."""
         uuid, announced = visit.uuid, self._announced.get(visit.uuid)
         workspace = self._workspace(visit.workspace)
-        workspace.is_heard |= announced is not None and announced > workspace.lost
+        workspace.is_heard |= announced is not None and announced >= workspace.lost
         before, polled = self._fetched.get(uuid), self._polled.get(uuid)
-        is_lost = (visit.has_new_refs and _is_unheard(self._heard(uuid), before)) or (
+        is_lost = (visit.has_new_refs and _is_unheard(announced, before)) or (
             visit.has_moved and _is_unheard(announced, polled)
         )
         if visit.is_scheduled and is_lost:

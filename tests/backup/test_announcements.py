@@ -172,6 +172,28 @@ def test_a_hook_that_comes_once_more_asks_for_no_poll(world: World) -> None:
     assert not world.heard.is_visited(A, git_only=True)
 
 
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_hook_that_comes_once_more_explains_no_change(world: World, *, is_before: bool) -> None:
+    world.announced()
+    world.run()
+    if is_before:
+        world.heard.announce(A, again=True)
+    world.run(refs=True)
+    if not is_before:
+        world.heard.announce(A, again=True)
+    assert world.run()["unannounced_changes"] == 1
+
+
+def test_a_hook_that_comes_as_a_change_is_counted_begins_trust_anew(trusted: World) -> None:
+    trusted.run(refs=True)
+    trusted.clock.elapsed += LATE
+    trusted.announced()
+    for _ in range(PROOFS + 1):
+        trusted.run()
+    assert trusted.heard.are_trusted()
+    assert trusted.heard.unannounced == 1
+
+
 async def test_visits_of_one_repository_take_turns(world: World) -> None:
     order: list[str] = []
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
 import apscheduler.schedulers.base
 import pytest
@@ -36,14 +37,20 @@ class DrivenClock:
     def monotonic(self) -> float:
         return self._elapsed
 
-    async def sleep(self, seconds: float) -> None:
-        if seconds < WAKE_SECONDS:
-            self._elapsed += seconds
-            await asyncio.sleep(0)
-            return
-        parked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._parked.append((self._elapsed + seconds, parked))
-        await parked
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        """The time counts from this call, not from when a task that is made of it begins: the test may move
+        the clock before that."""
+        return self._nap(seconds) if seconds < WAKE_SECONDS else self._wait(self._elapsed + seconds)
+
+    async def _nap(self, seconds: float) -> None:
+        self._elapsed += seconds
+        await asyncio.sleep(0)
+
+    async def _wait(self, until: float) -> None:
+        if until > self._elapsed:
+            parked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._parked.append((until, parked))
+            await parked
 
     def move(self, seconds: float) -> None:
         """Time passes."""
