@@ -23,12 +23,13 @@ class TooManyNames(Exception):
 
 class FileNames:
     """Finds the paths of commits for which `matches` is true. It gets a path, and how many bytes of that are
-    the folder around the name. A commit with more than `most` files and folders is refused."""
+    the folder around the name. A commit with more than `most` files and folders (None: NAMES_MAX)
+    is refused."""
 
-    def __init__(self, objects: RawObjects, matches: Matches, most: int = NAMES_MAX) -> None:
+    def __init__(self, objects: RawObjects, matches: Matches, most: int | None = None) -> None:
         self._objects = objects
         self._matches = matches
-        self._most = most
+        self._most = NAMES_MAX if most is None else most
         self._trees: dict[tuple[str, bytes], tuple[bytes, ...]] = {}
         self._tips: dict[str, tuple[bytes, ...]] = {}
         self._left = 0
