@@ -10,10 +10,12 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+_END = b"<the end of the output>"
 _PART = re.compile(r"\x1b\[(?P<numbers>[0-9;?]*)(?P<letter>[A-Za-z])|\r|\n|[^\x1b\r\n]")
 
 
@@ -102,13 +104,21 @@ def watched(
             "LC_ALL": "C.UTF-8", **(environment or {}),
         },
     )  # fmt: skip
-    os.close(theirs)
-    data = b""
+    data = bytearray()
+
+    def read() -> None:
+        while not data.endswith(_END):
+            data.extend(os.read(ours, 65536))
+
+    reader = threading.Thread(target=read)
+    reader.start()
     try:
-        while chunk := os.read(ours, 65536):
-            data += chunk
-    except OSError:  # Linux returns EIO if the other end is closed
-        pass
-    os.close(ours)
-    running.wait(60)
-    return data.decode()
+        running.wait(100)
+    finally:
+        running.kill()
+        # Linux may drop what the last one to close a terminal wrote: it stays open until this was read.
+        os.write(theirs, _END)
+        reader.join()
+        os.close(theirs)
+        os.close(ours)
+    return data.removesuffix(_END).decode()
