@@ -132,6 +132,12 @@ async def test_of_hooks_by_chance_each_lost_one_is_counted_and_nothing_is_missed
         for _ in range(PROOFS):
             await run_and_compare(hooked, oracle, released=False)
         assert hooked.state().are_trusted
+        # While they are trusted, a comment that none announces waits for a poll, and is counted then.
+        hooked.acme.settings["hooks"] = []
+        hooked.comment("unannounced")
+        oracle.comments["unannounced"], oracle.is_comment_unseen = hooked.clock.now(), True
+        for _ in range(HOURS_OF_TRUST + 1):
+            await run_and_compare(hooked, oracle, released=False)
         assert all(text in hooked.comments() for text in oracle.comments)
         numbers = range(len(hooked.simulator.deliveries))
         assert hooked.state().refused == sum("forged" in faults.fates(one) for one in numbers) > 0
