@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from mirror import logs
 from mirror.config import load
@@ -38,6 +39,14 @@ def _unknown_servers() -> None:
 def _secrets_of_constants() -> None:
     """Forget the secrets that modules registered when they were imported: each holds for all tests."""
     logs._secrets.clear()
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_a_test() -> Iterator[None]:
+    """Take back how a test configured the logs: with --quiet, the next would log warnings only."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -189,6 +189,7 @@ async def run_for_ever(context):
         await asyncio.sleep(600)
 
 verify.run_verify = run_for_ever
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
 raise SystemExit(main(["verify", "--store", "/nonexistent"]))
 """
 
