@@ -215,28 +215,7 @@ def _add_reading(commands: _Commands) -> None:
     )
     offered(path, "documents")
     _at(show)
-    find = commands.add(
-        "find",
-        "find a text in all snapshots: in pull requests, issues, comments and the names of files",
-        "find 'payment failed'",
-        "find invoice acme/website --in files,comments",
-        "find 'JIRA-[0-9]+' --regex --at 2026-11-01",
-    )
-    find.add_argument("text", metavar="TEXT", help="what to look for; upper and lower case are the same")
-    _selectors(find, "*")
-    at = find.add_argument(
-        "--at", metavar="WHEN", help="only in this snapshot of each: an id, an ISO time, latest"
-    )
-    kinds = find.add_argument(
-        "--in", metavar="KINDS", dest="kinds", type=arguments.kinds, default=arguments.ALL_PARTS,
-        help="only in these, by commas: pull-requests, issues, comments, files (default: all)",
-    )  # fmt: skip
-    offered(at, "snapshots")
-    offered(kinds, "kinds")
-    find.add_argument("--regex", action="store_true", help="TEXT is a regular expression of Python")
-    find.add_argument(
-        "--limit", metavar="N", type=arguments.number, default=100, help="stop at so many (default: 100)"
-    )
+    _add_find(commands)
     diff = commands.add(
         "diff",
         "list what changed between two snapshots, or between one and upstream",
@@ -262,6 +241,31 @@ def _add_reading(commands: _Commands) -> None:
         help="files: JSON and clones (default); html: a site to open from a disk; markdown: the same pages",
     )  # fmt: skip
     _at(export)
+
+
+def _add_find(commands: _Commands) -> None:
+    find = commands.add(
+        "find",
+        "find a text in all snapshots: in pull requests, issues, comments and the names of files",
+        "find 'payment failed'",
+        "find invoice acme/website --in files,comments",
+        "find 'JIRA-[0-9]+' --regex --at 2026-11-01",
+    )
+    find.add_argument("text", metavar="TEXT", help="what to look for; upper and lower case are the same")
+    _selectors(find, "*")
+    at = find.add_argument(
+        "--at", metavar="WHEN", help="only in this snapshot of each: an id, an ISO time, latest"
+    )
+    kinds = find.add_argument(
+        "--in", metavar="KINDS", dest="kinds", type=arguments.kinds, default=arguments.ALL_PARTS,
+        help="only in these, by commas: pull-requests, issues, comments, files (default: all)",
+    )  # fmt: skip
+    offered(at, "snapshots")
+    offered(kinds, "kinds")
+    find.add_argument("--regex", action="store_true", help="TEXT is a regular expression of Python")
+    find.add_argument(
+        "--limit", metavar="N", type=arguments.number, default=100, help="stop at so many (default: 100)"
+    )
 
 
 def _at(parser: argparse.ArgumentParser) -> None:
