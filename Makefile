@@ -33,11 +33,12 @@ $(READY): requirements/dev.lock pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
+EXTRAS := --extra notify --extra copy --extra lock --extra cluster
 # The lock files contain versions and hashes, and no registry. Needs uv.
 lock:
-	$(PYTHON) -m uv pip compile pyproject.toml --extra notify --quiet --upgrade --universal --generate-hashes \
+	$(PYTHON) -m uv pip compile pyproject.toml $(EXTRAS) --quiet --upgrade --universal --generate-hashes \
 	  --python-version 3.11 --no-header --no-emit-index-url --no-annotate -o requirements/run.lock
-	$(PYTHON) -m uv pip compile pyproject.toml requirements/build.in --extra notify --group pyproject.toml:dev \
+	$(PYTHON) -m uv pip compile pyproject.toml requirements/build.in $(EXTRAS) --group pyproject.toml:dev \
 	  --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
 	  -o requirements/dev.lock
 	$(PYTHON) -m uv pip compile requirements/build.in -c requirements/dev.lock --quiet --universal --generate-hashes \

@@ -16,10 +16,10 @@ PACKAGE = Path(__file__).parents[2] / "mirror"
 FLOORS = {
     "errors": 1, "logs": 1,
     "model": 2, "fs": 2, "http": 2,
-    "git": 3, "auth": 3, "retention": 3, "notify": 3, "metrics": 3,
+    "git": 3, "auth": 3, "retention": 3, "notify": 3, "metrics": 3, "bucket": 3,
     "store": 4, "config": 4, "bitbucket": 4, "forgejo": 4,
     "discovery": 5, "collect": 5, "connect": 5, "extract": 5, "reclaim": 5, "systemd": 5, "completion": 5,
-    "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6, "archive": 6,
+    "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6, "archive": 6, "copy": 6,
     "doctor": 7, "drill": 7,
     "daemon": 8, "hooks": 8, "web": 8,
     "cli": 9,

@@ -1,0 +1,1 @@
+"""A store's twin in object storage: sent, read, checked, pruned."""
