@@ -10,11 +10,11 @@ from mirror.backup.announced import AnnouncedBackups, Visited
 from mirror.backup.announcements import Announcements
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
-from mirror.daemon.queue import Job, LocalQueue, Queue
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock
 from mirror.model.live import HooksState
+from mirror.model.queue import Job, QueueOf
 
 # Hooks come in bursts: a visit begins so many seconds after the first.
 DEBOUNCE_SECONDS = 2.0
@@ -40,6 +40,7 @@ class Hooks:
         clock: Clock,
         environment: Mapping[str, str],
         budget: Budget,
+        queue_of: QueueOf,
     ) -> None:
         self._clock = clock
         self._announcements = Announcements(clock)
@@ -48,7 +49,7 @@ class Hooks:
         )
         self._is_on = False
         self._configure(config)
-        self._queue: Queue = LocalQueue(self._work, clock)
+        self._queue = queue_of(self._work)
         self._events = _Recent(EVENTS_MAX)
         self._strangers = _Recent(STRANGERS_MAX)
         # Repositories that the store does not have, or that have another name now.

@@ -1,58 +1,15 @@
-"""The queue of jobs that concern one subject each: one runs and one waits for each subject.
-
-`Queue` is the port. Jobs are plain values, so that another form can keep them in a database and hand them to
-other hosts. `LocalQueue` is the form within one process.
-"""
+"""The queue within this process: one job runs and one waits for each subject."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
 
 from mirror.logs import get_logger
 from mirror.model import Clock
-
-JobKind = Literal["backup", "discover"]
+from mirror.model.queue import Job, Work
 
 _log = get_logger("daemon")
-
-
-@dataclass(frozen=True)
-class Job:
-    """Work on one subject: the uuid of a repository, or empty for everything.
-
-    `git_only`: the API is not asked. `is_news`: a hook that never came before asks for it.
-    """
-
-    kind: JobKind
-    subject: str
-    git_only: bool = False
-    is_news: bool = False
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What may run once, and wait once, at a time."""
-        return self.kind, self.subject
-
-    def joined(self, other: Job) -> Job:
-        """One job for both. They have the same key."""
-        git_only, is_news = self.git_only and other.git_only, self.is_news or other.is_news
-        return Job(self.kind, self.subject, git_only, is_news)
-
-
-class Queue(Protocol):
-    """Takes jobs, and has them done."""
-
-    def put(self, job: Job, *, after: float) -> None:
-        """Do the job in `after` seconds, at the earliest. It joins one with its key that waits, whose time
-        stays unless this one is sooner. Never blocks, and never raises."""
-        ...
-
-    async def stop(self) -> None:
-        """Do nothing more: what waits is dropped, what runs is cancelled and has ended."""
-        ...
 
 
 @dataclass
@@ -70,7 +27,7 @@ class LocalQueue:
     """The queue within this process. `work` does a job, and logs what goes wrong. Jobs of different keys run
     side by side: how many do so at a time is for `work` to say, which knows what each waits for."""
 
-    def __init__(self, work: Callable[[Job], Awaitable[None]], clock: Clock) -> None:
+    def __init__(self, work: Work, clock: Clock) -> None:
         self._work = work
         self._clock = clock
         self._places: dict[tuple[str, str], _Place] = {}

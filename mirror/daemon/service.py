@@ -22,6 +22,7 @@ from mirror.daemon.live import ServiceLive
 from mirror.daemon.notify import Notifier
 from mirror.daemon.overdue import overdue_report
 from mirror.daemon.preflight import check
+from mirror.daemon.queue import LocalQueue
 from mirror.daemon.runner import Runner
 from mirror.daemon.sole import Sole
 from mirror.daemon.state import State
@@ -80,7 +81,10 @@ class _Service:
         )
         self.runner = Runner(self.means, self.state, self.notices, self._changed)
         self._timetable = Timetable(config, self.runner.due, self.look)
-        self._hooks = Hooks(config, clock=clock, environment=environment, budget=budget)
+        self._hooks = Hooks(
+            config, clock=clock, environment=environment, budget=budget,
+            queue_of=lambda work: LocalQueue(work, clock),
+        )  # fmt: skip
         self.means.announcements = self._hooks.announcements
         live = ServiceLive(self.means, self.state, self._timetable, self._hooks)
         self._listening = Listening(listeners, live, self._hooks, self.state, clock, self._changed)

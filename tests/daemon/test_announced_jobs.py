@@ -13,6 +13,7 @@ from mirror.backup.announcements import RepositoryVisit
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config, load_text
 from mirror.daemon.hooks import AGAIN_SECONDS, DISCOVERY_SECONDS, Hooks
+from mirror.daemon.queue import LocalQueue
 from tests.clock import HeldClock
 
 OURS, NEW, STRANGER = "{a}", "{b}", "{c}"
@@ -43,8 +44,9 @@ class Place:
         for name in ("backup", "discover"):
             monkeypatch.setattr(AnnouncedBackups, name, staticmethod(getattr(self.visits, name)))
         self.hooks = Hooks(
-            configured(folder), clock=self.clock, environment=os.environ, budget=Budget(self.clock)
-        )
+            configured(folder), clock=self.clock, environment=os.environ, budget=Budget(self.clock),
+            queue_of=lambda work: LocalQueue(work, self.clock),
+        )  # fmt: skip
         self._number = 0
 
     def hook(self, uuid: str | None, event: bytes | None = None) -> None:

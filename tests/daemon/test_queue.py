@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from mirror.daemon.queue import Job, LocalQueue
+from mirror.daemon.queue import LocalQueue
+from mirror.model.queue import Job
 from tests.clock import HeldClock
 
 
