@@ -57,6 +57,7 @@ def secret_files(config: Config) -> list[Path]:
         *((config.ping.url,) if config.ping is not None else ()),
         *((config.web.token,) if config.web is not None and config.web.token is not None else ()),
         *((config.hooks.secret,) if config.hooks is not None else ()),
+        *((config.cluster.database,) if config.cluster is not None else ()),
     ]
     if config.hooks is not None and config.hooks.previous_secret is not None:
         sources.append(config.hooks.previous_secret)

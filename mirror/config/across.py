@@ -13,7 +13,7 @@ from mirror.errors import Fault
 SECRET_LISTS = {"urls"}
 _SECRET_KEYS = {
     "token", "client_secret", "password", "shared_secret", "proxy_password", "url", "secret",
-    "previous_secret", *SECRET_LISTS,
+    "previous_secret", "database", *SECRET_LISTS,
 }  # fmt: skip
 Place = tuple[str | int, ...]
 # Keys of such a name without a secret.

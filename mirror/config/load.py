@@ -19,6 +19,7 @@ from mirror.auth.credentials import AccessToken, ApiToken, Credential
 from mirror.auth.secrets import SecretSource
 from mirror.config import shape
 from mirror.config.across import SECRET_LISTS, Place, contradictions, dotted, expiries, has_secret, is_secret
+from mirror.config.cluster import ClusterConfig
 from mirror.config.plain import SOURCE_REMEDY, read_mapping, read_text
 from mirror.config.settings import (
     BitbucketUrls,
@@ -52,8 +53,8 @@ NOT_BUILT = {
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, WorkspaceSchedule, Limits, Runs,
     shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
-    NotifyConfig, PingConfig, WebConfig, HooksConfig, shape.OAuthConsumerShape, shape.AppPasswordShape,
-    shape.ConnectJwtShape,
+    NotifyConfig, PingConfig, WebConfig, HooksConfig, ClusterConfig, shape.OAuthConsumerShape,
+    shape.AppPasswordShape, shape.ConnectJwtShape,
 )  # fmt: skip
 # What pydantic calls an unknown key: of a model, and of a dataclass.
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass as section
 
 from mirror.auth.credentials import Credential
 from mirror.config import crontab, values
+from mirror.config.cluster import ClusterConfig
 from mirror.config.types import (
     RULES,
     ApiUrl,
@@ -408,6 +409,7 @@ class Config:
     ping: PingConfig | None = None
     web: WebConfig | None = None
     hooks: HooksConfig | None = None
+    cluster: ClusterConfig | None = None
     source: Path | None = None
     expiries: tuple[Expiry, ...] = ()
     credentials: tuple[Credential, ...] = ()

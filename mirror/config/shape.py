@@ -33,6 +33,7 @@ from mirror.auth.credentials import (
     WorkspaceAccessToken,
 )
 from mirror.config import values
+from mirror.config.cluster import ClusterConfig
 from mirror.config.settings import (
     INCLUDE_ALL,
     BitbucketUrls,
@@ -261,6 +262,7 @@ class ConfigShape(_Shape):
     ping: PingConfig | None = Field(None, description="Which monitoring service is pinged.")
     web: WebConfig | None = Field(None, description="The page, and metrics for Prometheus.")
     hooks: HooksConfig | None = Field(None, description="Where Bitbucket's webhooks arrive.")
+    cluster: ClusterConfig | None = Field(None, description="The cluster of hosts, if there are several.")
 
     @model_validator(mode="after")
     def _one_way(self) -> ConfigShape:
@@ -302,6 +304,7 @@ class ConfigShape(_Shape):
             ping=self.ping,
             web=self.web,
             hooks=self.hooks,
+            cluster=self.cluster,
             source=source,
             credentials=default,
         )

@@ -32,6 +32,7 @@ PROXY_FROM_ENVIRONMENT, PROXY_NONE = "from environment", "none"
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+|localhost)):([0-9]{1,5})")
 _PLAIN_PATH = re.compile(r"(/(?!\.)[A-Za-z0-9._-]+)*")
 _SLUG = re.compile(r"[A-Za-z0-9_.-]+")
+_SHARD = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
 class ByteSize(int):
@@ -195,6 +196,13 @@ def workspace(text: str) -> str:
         )
     if _SLUG.fullmatch(text) is None:
         raise ValueError("should be a workspace's slug such as acme, or its {uuid}")
+    return text
+
+
+def shard(text: str) -> str:
+    """The name of a shard: it is part of names in the database, and of paths in a bucket."""
+    if _SHARD.fullmatch(text) is None:
+        raise ValueError("should be a name such as backup-1: up to 40 lower-case letters, digits and hyphens")
     return text
 
 

@@ -438,6 +438,39 @@ def test_faults_of_hooks(text: str, key: str, words: str) -> None:
     assert "S3CRET" not in str(found)
 
 
+CLUSTER = "cluster: {database: {file: db}, shard: backup-1"
+
+
+def test_cluster() -> None:
+    config = read(GOOD + CLUSTER + "}\n")
+    assert config.cluster is not None
+    assert config.cluster.database == SecretSource("file", "/etc/mirror/db")
+    assert (config.cluster.shard, config.cluster.weight) == ("backup-1", 1)
+    assert read(show(config)) == replace(config, source=None, expiries=())
+    assert read(GOOD).cluster is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ("cluster: {shard: a}", "cluster.database", "is missing"),
+        ("cluster: {database: 'postgresql://me:S3CRET@db/x', shard: a}", "cluster.database", "a secret"),
+        ("cluster: {database: {S3CRET: x}, shard: a}", "cluster.database", "source of the secret"),
+        ("cluster: {database: {env: A}}", "cluster.shard", "is missing"),
+        ("cluster: {database: {env: A}, shard: Backup_1}", "cluster.shard", "lower-case letters"),
+        ("cluster: {database: {env: A}, shard: -a}", "cluster.shard", "lower-case letters"),
+        (f"cluster: {{database: {{env: A}}, shard: {'a' * 41}}}", "cluster.shard", "up to 40"),
+        (CLUSTER + ", weight: 0}", "cluster.weight", "greater than or equal to 1"),
+        (CLUSTER + ", wieght: 2}", "cluster.wieght", "did you mean weight?"),
+    ],
+)
+def test_faults_of_the_cluster(text: str, key: str, words: str) -> None:
+    found = faults(GOOD + text + "\n")
+    _, problem, remedy = found[key]
+    assert words in f"{problem} {remedy}"
+    assert "S3CRET" not in str(found)
+
+
 def test_notices_and_pings() -> None:
     config = read(GOOD + "notify: {urls: [{file: chat}, {env: MAIL}]}\nping: {url: {file: ping}}\n")
     assert config.notify is not None and config.ping is not None
@@ -497,7 +530,7 @@ def test_every_option_has_a_sentence() -> None:
 def test_the_schema_accepts_the_example_and_refuses_what_loading_refuses() -> None:
     validator = jsonschema.Draft202012Validator(json_schema())
     example = yaml.load((ROOT / "config.example.yaml").read_text(), Loader=yaml.BaseLoader)
-    del example["limits"], example["retention"], example["brake"]
+    del example["limits"], example["retention"], example["brake"], example["cluster"]["weight"]
     del example["workspaces"][0]["parts"]  # the plain loader does not convert numbers
     assert list(validator.iter_errors(example)) == []
     for text in (
