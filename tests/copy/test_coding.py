@@ -125,7 +125,7 @@ async def test_failing_streams_keep_their_error(keys: tuple[Coding, Path]) -> No
     ]
     for calls, code in ((full, errno.ENOSPC), (broken, errno.EIO)):
         for call in calls:
-            with pytest.raises(OSError, match="No space|Input/output") as failed:
+            with pytest.raises(OSError, match=r"No space|Input") as failed:
                 call()
             assert failed.value.errno == code
 
