@@ -13,7 +13,7 @@ from mirror.model.canonical import JsonObject
 from mirror.model.repositories import RefChange, name_to_json
 from mirror.model.snapshots import Part, time_from_text, time_text
 
-RunKind = Literal["backup", "verify", "prune", "erase", "accept-loss", "drill"]
+RunKind = Literal["backup", "verify", "prune", "erase", "accept-loss", "drill", "copy"]
 
 
 class Outcome(StrEnum):

@@ -14,6 +14,7 @@ from pathlib import Path
 from mirror.model import JsonObject, Scope, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
+from mirror.store.reading.copy_history import CopyHistory, add_copy, add_older_copies
 from mirror.store.reading.run_records import (
     Key,
     OnDamage,
@@ -74,8 +75,9 @@ class FolderHistory:
 
     `entry` is from the newest backup that processed it: outcome, problems, ref changes, facts. `confirmed` is
     when a backup last found it complete, as the snapshot `confirmed_as`. `snapshot` and `ledger` (a sha256)
-    are the last ones in an entry; `files` are the small files that its folder must have. `snapshots` and
-    `trees` are from records up to version 0.4, for a folder without a ledger.
+    are the last ones in an entry; `files` are the small files that its folder must have. `changed` is the
+    number of the record that first had this ledger; 0 where no record since version 0.8 has it. `snapshots`
+    and `trees` are from records up to version 0.4, for a folder without a ledger.
     """
 
     key: Key
@@ -97,6 +99,8 @@ class FolderHistory:
     lost: list[JsonObject] = field(default_factory=list)
     snapshots: set[str] | None = None
     trees: dict[str, str] = field(default_factory=dict)
+    changed: int = 0
+    has_changed: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -145,7 +149,7 @@ class FolderHistory:
             if len(self.lost) < LOST_REFS_MAX:
                 self.lost.append({**change, "run": run.id, "when": run.started})
 
-    def add_entry(self, kind: str, entry: JsonObject) -> None:
+    def add_entry(self, run: RunRecord, entry: JsonObject) -> None:
         """Add the entry of an older run of any kind."""
         self.add_name(entry)
         self.files.update(entry.get("facts", {}).get("files", ()))
@@ -153,7 +157,15 @@ class FolderHistory:
         if self.ledger is None:
             self.ledger = entry.get("ledger")
             if self.ledger is None:
-                self._add_snapshots(kind, entry)
+                self._add_snapshots(run.kind, entry)
+        self._add_change(entry.get("ledger"), run.number)
+
+    def _add_change(self, ledger: str | None, number: int) -> None:
+        """Add an older record (its `number`) that has a ledger: the change to the present one is the oldest
+        that has it."""
+        self.has_changed = self.has_changed or (ledger is not None and ledger != self.ledger)
+        if ledger is not None and not self.has_changed:
+            self.changed = number
 
     def _add_snapshot(self, named: str | None) -> None:
         self.snapshot = self.snapshot or named
@@ -180,6 +192,7 @@ class FolderHistory:
         self._add_snapshot(base.snapshot)
         if self.ledger is None:
             self.ledger, self.snapshots, self.trees = base.ledger, base.snapshots, dict(base.trees)
+        self._add_change(base.ledger, base.changed)
         self.files |= base.files
         if not self.has_not_failed and base.failures:
             self.failures += base.failures
@@ -213,6 +226,7 @@ class FolderHistory:
         }
         more = {
             "files": sorted(self.files),
+            "changed": self.changed,
             "failing": failing if self.failures else None,
             "lost_refs": lost if self.last_lost else None,
             "snapshots": snapshots if self.ledger is None else None,
@@ -233,6 +247,7 @@ class FolderHistory:
             False, int(lost["rewritten"]), int(lost["removed"]), lost["last"], list(lost["latest"]),
             None if snapshots is None else set(snapshots),
             {name: tree for name, tree in (snapshots or {}).items() if tree is not None},
+            int(data.get("changed", 0)),
         )  # fmt: skip
 
 
@@ -246,6 +261,7 @@ class RunHistory:
     backup of everything did. `lists` are those of the last runs of each kind, the newest first. `tip` is the
     newest record, `checkpoint` the last checkpoint, `records_from` the number of the oldest record that was
     not removed. `hooks` is what the last backup that says so says of the hooks of each workspace, by uuid.
+    `copies` are the copies in object storage, by address.
 
     A record of repositories that hooks announced (the fact `announced`) counts in `folders` only.
     """
@@ -261,6 +277,7 @@ class RunHistory:
     checkpoint: RunRecord | None = None
     records_from: int = 1
     hooks: dict[str, JsonObject] = field(default_factory=dict)
+    copies: dict[str, CopyHistory] = field(default_factory=dict)
 
     def find(self, kind: str, uuid: str) -> FolderHistory | None:
         """The history of one repository or workspace, or None."""
@@ -283,6 +300,7 @@ class RunHistory:
             "lists": self.lists,
             "records_from": self.records_from,
             **({"hooks": self.hooks} if self.hooks else {}),
+            **({"copies": {name: one.to_json() for name, one in self.copies.items()}} if self.copies else {}),
         }
 
 
@@ -324,6 +342,7 @@ class _HistoryReader:
             if not facts.get("dry_run") and (not facts.get("selectors") or "only" in facts):
                 self._add_job(run, Scope.of_facts(facts))
         history.hooks = {**facts.get("hooks", {}), **history.hooks}
+        add_copy(history.copies, run, summary(run))
         history.records_from = max(history.records_from, int(facts.get("records_from", 1)))
         try:
             self._add_entries(run)
@@ -348,7 +367,7 @@ class _HistoryReader:
             key = key_of(entry)
             inline.add(key)
             folder = self._folder(key)
-            folder.add_entry(run.kind, entry)
+            folder.add_entry(run, entry)
             if run.kind == "backup":
                 folder.add_backup(run, entry)
                 self._settle(folder)
@@ -430,6 +449,7 @@ class _HistoryReader:
         }
         history.records_from = max(history.records_from, int(data["records_from"]))
         history.hooks = {**data.get("hooks", {}), **history.hooks}
+        add_older_copies(history.copies, data.get("copies", {}))
 
 
 def _without_selectors(last: JsonObject) -> JsonObject:

@@ -1,0 +1,89 @@
+"""What the run records say of copies in object storage, by address."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from mirror.model import JsonObject
+from mirror.store.format.failures import StoreDamaged
+from mirror.store.reading.run_records import Key, RunRecord, key_of
+
+# The number of addresses that are remembered: more than anybody copies to.
+COPIES_MAX = 16
+# The number of folders of one run that are remembered as failed.
+FAILED_MAX = 1000
+# The facts of a run that are kept of the last one.
+_FACTS = ("folders", "objects", "bytes", "requests")
+
+
+@dataclass
+class CopyHistory:
+    """The history of the copy at one address.
+
+    `last` is the summary of the last run, with its counts as `facts`. `good` is when the last run that exited
+    with 0 ended. `covers` is the id of the newest run record in the copy. `as_of` is the number of the newest
+    record when the last whole attempt began, None where there was none: what the store had then is in the
+    copy, but for the folders that `failed`.
+    """
+
+    last: JsonObject | None = None
+    good: str | None = None
+    covers: str | None = None
+    as_of: int | None = None
+    failed: tuple[Key, ...] = ()
+
+    def add(self, run: RunRecord, summary: JsonObject) -> None:
+        """Add an older run."""
+        facts = run.data["facts"]
+        if self.last is None:
+            self.last = {**summary, "facts": {name: facts[name] for name in _FACTS if name in facts}}
+        if run.exit_code == 0:
+            self.good = self.good or str(run.data["ended"])
+        self.covers = self.covers or facts.get("covers")
+        if self.as_of is None and isinstance(facts.get("covers_number"), int):
+            # An older attempt counts where too many failed, or the list of the run is damaged: whoever reads
+            # its entries reports that.
+            with contextlib.suppress(StoreDamaged):
+                failed = [key_of(one) for one in run.entries() if one["outcome"] == "failed"]
+                if len(failed) <= FAILED_MAX:
+                    self.as_of, self.failed = facts["covers_number"], tuple(failed)
+
+    def add_older(self, base: CopyHistory) -> None:
+        """Add the history in all older records."""
+        self.last, self.good = self.last or base.last, self.good or base.good
+        self.covers = self.covers or base.covers
+        if self.as_of is None:
+            self.as_of, self.failed = base.as_of, base.failed
+
+    def lacks(self, key: Key, changed: int) -> bool:
+        """Whether the copy lacks a folder as it is now; the record number `changed` was the first with its
+        present state."""
+        return self.as_of is None or changed > self.as_of or key in self.failed
+
+    def to_json(self) -> JsonObject:
+        """The JSON in the list of a checkpoint."""
+        return {**self.__dict__, "failed": [list(key) for key in self.failed]}
+
+    @classmethod
+    def from_json(cls, data: JsonObject) -> CopyHistory:
+        """Read what `to_json` wrote."""
+        failed = tuple((str(kind), str(uuid)) for kind, uuid in data["failed"])
+        return cls(data["last"], data["good"], data["covers"], data["as_of"], failed)
+
+
+def add_copy(copies: dict[str, CopyHistory], run: RunRecord, summary: JsonObject) -> None:
+    """Add an older run to those of its address. A check, a prune or a dry run is no copy."""
+    facts = run.data.get("facts", {})
+    address = facts.get("to")
+    if run.kind != "copy" or not isinstance(address, str) or facts.get("action") or facts.get("dry_run"):
+        return
+    if address in copies or len(copies) < COPIES_MAX:
+        copies.setdefault(address, CopyHistory()).add(run, summary)
+
+
+def add_older_copies(copies: dict[str, CopyHistory], data: JsonObject) -> None:
+    """Add what the list of a checkpoint says."""
+    for address, one in data.items():
+        if address in copies or len(copies) < COPIES_MAX:
+            copies.setdefault(address, CopyHistory()).add_older(CopyHistory.from_json(one))
