@@ -7,6 +7,7 @@ import hashlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from email.utils import format_datetime
 from urllib.parse import parse_qsl
 
@@ -63,7 +64,7 @@ EVERY_SCOPE = (
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """A request in the log. `status` 0: the connection was reset."""
+    """A request in the log, `at` the time of its response. `status` 0: the connection was reset."""
 
     method: str
     path: str
@@ -72,6 +73,7 @@ class LoggedRequest:
     kind: str
     identity: str | None
     headers: dict[str, str] = field(repr=False)
+    at: datetime
 
 
 class App:
@@ -155,7 +157,14 @@ class App:
             kind = "storage"
         self.requests.append(
             LoggedRequest(
-                request.method, path, request.url.query, status, kind, identity, dict(request.headers)
+                request.method,
+                path,
+                request.url.query,
+                status,
+                kind,
+                identity,
+                dict(request.headers),
+                self.world.clock(),
             )
         )
 

@@ -140,6 +140,11 @@ class Postgres:
         return done.stdout
 
     @property
+    def socket(self) -> Path:
+        """The path of its Unix socket."""
+        return self.folder / f".s.PGSQL.{_PORT}"
+
+    @property
     def pid(self) -> int:
         """The process id of the server's first process. It runs."""
         assert self._server is not None, "the server does not run"
