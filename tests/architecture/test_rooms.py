@@ -20,7 +20,7 @@ FLOORS = {
     "store": 4, "config": 4, "bitbucket": 4, "forgejo": 4,
     "discovery": 5, "collect": 5, "connect": 5, "extract": 5, "reclaim": 5, "systemd": 5, "completion": 5,
     "backup": 6, "restore": 6, "verify": 6, "prune": 6, "browse": 6, "archive": 6, "copy": 6,
-    "doctor": 7, "drill": 7,
+    "doctor": 7, "drill": 7, "cluster": 7,
     "daemon": 8, "hooks": 8, "web": 8,
     "cli": 9,
 }  # fmt: skip
