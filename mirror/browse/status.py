@@ -14,8 +14,9 @@ from mirror.model import JsonObject, Part, Scope, Selector, Snapshot, time_from_
 from mirror.model.scope import covering
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder, Store, StoreDamaged, WorkspaceFolder
-from mirror.store.reading.run_history import FailureStreak, FolderHistory, LostRefs, RunHistory
+from mirror.store.reading.run_history import FolderHistory, RunHistory
 from mirror.store.reading.snapshots import Overview
+from mirror.store.reading.troubles import FailureStreak, LostRefs
 
 _HEADS = "pull_request_heads"
 # Outcomes of a backup after which no further snapshots are expected.

@@ -13,7 +13,7 @@ from mirror.model.canonical import JsonObject
 from mirror.model.repositories import RefChange, name_to_json
 from mirror.model.snapshots import Part, time_from_text, time_text
 
-RunKind = Literal["backup", "verify", "prune", "erase", "accept-loss", "drill", "copy"]
+RunKind = Literal["backup", "verify", "prune", "erase", "accept-loss", "drill", "copy", "move"]
 
 
 class Outcome(StrEnum):
@@ -33,6 +33,8 @@ class Outcome(StrEnum):
     KEPT = "kept"  # retention removed nothing; its facts say why
     ERASED = "erased"  # erased; or skipped because it was
     ACCEPTED = "accepted"  # a loss that had tripped the brake was accepted
+    ARRIVED = "arrived"  # its folder came from another store
+    DEPARTED = "departed"  # its folder went to another store
 
 
 @dataclass(frozen=True)

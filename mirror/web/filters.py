@@ -21,7 +21,8 @@ _PAGES = frozenset({"settings", "deployments", "environments", "downloads", "pro
 _CONFIGURED = ("backup", "doctor")
 _TONES = {
     "saved": "good", "confirmed": "good", "pruned": "good", "kept": "good", "accepted": "good",
-    "erased": "none", "excluded": "none", "gone": "none", "failed": "bad",
+    "arrived": "good", "departed": "none", "erased": "none", "excluded": "none", "gone": "none",
+    "failed": "bad",
 }  # fmt: skip
 
 

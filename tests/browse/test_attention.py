@@ -17,7 +17,7 @@ from mirror.cli.context import Context
 from mirror.cli.system import SystemClock
 from mirror.cli.terminal.output import Output
 from mirror.model import JsonObject
-from mirror.store.reading.run_history import FailureStreak
+from mirror.store.reading.troubles import FailureStreak
 from tests.cli.on_terminal import on_terminal, too_wide
 from tests.e2e.helpers import json_of, mirror
 from tests.place import Place

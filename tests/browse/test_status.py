@@ -15,7 +15,7 @@ from mirror.model import Outcome, Problem, RefChange, Run, RunEntry, Selector, t
 from mirror.simulator import Fault
 from mirror.simulator.world.sample import accident
 from mirror.store.reading import run_records
-from mirror.store.reading.run_history import FAILURES_REPORTED
+from mirror.store.reading.troubles import FAILURES_REPORTED
 from mirror.store.writing.writer import open_store
 from tests.e2e.helpers import mirror
 from tests.place import Place

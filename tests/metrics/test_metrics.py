@@ -23,7 +23,7 @@ from mirror.errors import Locked
 from mirror.metrics import textfile
 from mirror.metrics.definitions import BACKUP_GOOD, METRICS, STORE_METRICS, Sample
 from mirror.model import Problem, Run
-from mirror.store.reading.run_history import FailureStreak
+from mirror.store.reading.troubles import FailureStreak
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 from tests.e2e.helpers import MADE, mirror

@@ -15,7 +15,8 @@ from mirror.store.format.identity import FormerName
 from mirror.store.reading.change_marks import contents_mark
 from mirror.store.reading.folders import AnyFolder, RepositoryFolder
 from mirror.store.reading.reader import RunHistory, Store, StoreDamaged
-from mirror.store.reading.run_history import FailureStreak, FolderHistory, LostRefs
+from mirror.store.reading.run_history import FolderHistory
+from mirror.store.reading.troubles import FailureStreak, LostRefs
 
 # More files than these are not counted.
 _FILES_MAX = 20_000

@@ -24,49 +24,17 @@ from mirror.store.reading.run_records import (
     newest_first,
     read_list,
 )
+from mirror.store.reading.troubles import FailureStreak, LostRefs
 
 GOOD = ("saved", "confirmed")
 # Outcomes of a repository that was not tried: neither a failure nor the end of a failure streak.
 UNTRIED = ("locked", "pending")
 # The number of rewritten or removed refs that are listed one by one.
 LOST_REFS_MAX = 20
-# A failure streak of this length is reported.
-FAILURES_REPORTED = 3
+# Outcomes of a run that brought a folder into the store, or took it out: nothing older counts for it.
+ARRIVED, DEPARTED = "arrived", "departed"
 # Outcomes of prune and erase after which a folder has exactly the snapshots in the entry, up to version 0.4.
 _JUDGED = ("pruned", "kept", "erased")
-
-
-@dataclass(frozen=True)
-class FailureStreak:
-    """The last `runs` runs that tried a repository failed, the first at `since`, the last for `reason`."""
-
-    runs: int
-    since: str
-    reason: str
-
-    @property
-    def is_reported(self) -> bool:
-        """Whether the streak is long enough to report."""
-        return self.runs >= FAILURES_REPORTED
-
-    def to_json(self) -> JsonObject:
-        """The JSON that `--json` prints."""
-        return dict(self.__dict__)
-
-
-@dataclass(frozen=True)
-class LostRefs:
-    """How often upstream rewrote or removed a ref, when last, and the latest ones. Their old values are
-    kept."""
-
-    rewritten: int = 0
-    removed: int = 0
-    last: str | None = None
-    latest: tuple[JsonObject, ...] = ()
-
-    def to_json(self) -> JsonObject:
-        """The JSON that `--json` prints."""
-        return {**self.__dict__, "latest": list(self.latest)}
 
 
 @dataclass
@@ -331,6 +299,9 @@ class _HistoryReader:
         self._complete: dict[str, frozenset[Key]] = {}  # by list: complete without problems
         self._others: dict[str, dict[Key, JsonObject]] = {}
         self._brakes: set[str] = set()
+        # What came or left in a newer record: its keys, and the folders.
+        self._closed: set[Key] = set()
+        self._moved: set[str] = set()
 
     def add(self, run: RunRecord) -> None:
         """Add an older record."""
@@ -348,7 +319,7 @@ class _HistoryReader:
             self._add_entries(run)
         except StoreDamaged as damage:
             self._on_damage(damage)
-        self._brakes.update(facts.get("brakes", ()))
+        self._brakes.update(set(facts.get("brakes", ())) - self._moved)
 
     def _add_job(self, run: RunRecord, scope: Scope) -> None:
         """Add a run that is not of some repositories only."""
@@ -367,10 +338,18 @@ class _HistoryReader:
             key = key_of(entry)
             inline.add(key)
             folder = self._folder(key)
+            if entry["outcome"] == DEPARTED:
+                self._close(folder, entry)
+                continue
             folder.add_entry(run, entry)
             if run.kind == "backup":
                 folder.add_backup(run, entry)
                 self._settle(folder)
+            if entry["outcome"] == ARRIVED:
+                known = entry.get("facts", {}).get("history")
+                if known is not None:
+                    folder.add_older(FolderHistory.from_json(known))
+                self._close(folder, entry)
         if run.list_sha256 is None:
             return
         lists = self.history.lists.setdefault(run.kind, [])
@@ -405,7 +384,17 @@ class _HistoryReader:
                 self._others[digest][key] = {"problems": [], "ref_changes": [], **thing}
         self._complete[digest] = frozenset(complete)
 
+    def _close(self, folder: FolderHistory, entry: JsonObject) -> None:
+        """Let nothing older count for a folder that came or left."""
+        self._closed.add(folder.key)
+        self._moved.add(str(entry["folder"]))
+        self._pending.discard(folder.key)
+        if not folder.folder:  # it left, and no newer record knows it
+            self.history.folders.pop(folder.key, None)
+
     def _folder(self, key: Key) -> FolderHistory:
+        if key in self._closed:
+            return FolderHistory(key)
         folder = self.history.folders.get(key)
         if folder is None:
             folder = self.history.folders[key] = FolderHistory(key)
@@ -430,6 +419,8 @@ class _HistoryReader:
         for one in data["things"]:
             base = FolderHistory.from_json(one)
             folder = history.folders.get(base.key)
+            if base.key in self._closed:
+                continue
             if folder is None:
                 history.folders[base.key] = base
             else:

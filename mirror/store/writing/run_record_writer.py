@@ -32,7 +32,7 @@ DIFFERING_MAX = 100
 # Facts that stay the same while nothing happens.
 _STATE_FACTS = ("reason", "lfs")
 # Outcomes that are always recorded, whatever the list says.
-_DONE = (Outcome.SAVED, Outcome.PRUNED, Outcome.ACCEPTED)
+_DONE = (Outcome.SAVED, Outcome.PRUNED, Outcome.ACCEPTED, Outcome.ARRIVED, Outcome.DEPARTED)
 
 
 def write_record(root: Path, run: Run, *, checkpoint_every: int) -> Path:
@@ -152,7 +152,7 @@ def _entries(root: Path, run: Run, history: RunHistory) -> JsonObject:
     things: Mapping[Key, JsonObject] = {(one.kind, one.uuid): _state(one) for one in run.entries}
     if not things:
         return {"looked_at": None, "entries": []}
-    if run.facts.get("announced"):
+    if run.facts.get("announced") or run.kind == "move":
         # A few repositories, others each time: no list is shared.
         names = ({"full_name": one.full_name, "folder": one.folder} for one in run.entries)
         recorded = [_recorded(one) | name for one, name in zip(run.entries, names, strict=True)]
