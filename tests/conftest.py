@@ -17,6 +17,7 @@ from mirror.git.workers import pool
 from mirror.http import network
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
+from tests.bucket.servers import moto_server, seaweed  # noqa: F401 - fixtures for all
 from tests.counts import COUNTS
 from tests.e2e.helpers import write_config
 from tests.forks import FORKS

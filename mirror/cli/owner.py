@@ -61,6 +61,9 @@ def secret_files(config: Config) -> list[Path]:
     ]
     if config.hooks is not None and config.hooks.previous_secret is not None:
         sources.append(config.hooks.previous_secret)
+    for copy in config.copies:
+        secrets = (copy.access_key_id, copy.secret_access_key, copy.names_key)
+        sources += [one for one in secrets if one is not None]
     sources += [
         value
         for workspace in config.workspaces

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mirror.config import shape
+from mirror.config.copies import overlaps
 from mirror.config.settings import KINDS, Expiry, Schedule, duration_text, shortest_interval
 from mirror.config.types import SecretShape
 from mirror.errors import Fault
@@ -13,7 +14,8 @@ from mirror.errors import Fault
 SECRET_LISTS = {"urls"}
 _SECRET_KEYS = {
     "token", "client_secret", "password", "shared_secret", "proxy_password", "url", "secret",
-    "previous_secret", "database", *SECRET_LISTS,
+    "previous_secret", "database", "access_key_id", "secret_access_key",
+    "names_key", *SECRET_LISTS,
 }  # fmt: skip
 Place = tuple[str | int, ...]
 # Keys of such a name without a secret.
@@ -50,6 +52,7 @@ def contradictions(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> li
             *_web(checked),
             *_schedules(checked),
             *_ping(checked),
+            *_copies(checked),
         )
     ]
 
@@ -117,6 +120,11 @@ def _web(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
         return
     problem = f"lets everybody who reaches {web.listen.text} read the store"
     yield ("web", "listen"), problem, "add web.token or web.trusted_proxies, or listen on 127.0.0.1"
+
+
+def _copies(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
+    for index, problem in overlaps(checked.copies):
+        yield ("copies", index, "to"), problem, "give each copy a prefix of its own"
 
 
 def expiries(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> tuple[Expiry, ...]:

@@ -20,6 +20,7 @@ from mirror.auth.secrets import SecretSource
 from mirror.config import shape
 from mirror.config.across import SECRET_LISTS, Place, contradictions, dotted, expiries, has_secret, is_secret
 from mirror.config.cluster import ClusterConfig
+from mirror.config.copies import CopyConfig
 from mirror.config.plain import SOURCE_REMEDY, read_mapping, read_text
 from mirror.config.settings import (
     BitbucketUrls,
@@ -53,7 +54,7 @@ NOT_BUILT = {
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, WorkspaceSchedule, Limits, Runs,
     shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
-    NotifyConfig, PingConfig, WebConfig, HooksConfig, ClusterConfig, shape.OAuthConsumerShape,
+    NotifyConfig, PingConfig, WebConfig, HooksConfig, ClusterConfig, CopyConfig, shape.OAuthConsumerShape,
     shape.AppPasswordShape, shape.ConnectJwtShape,
 )  # fmt: skip
 # What pydantic calls an unknown key: of a model, and of a dataclass.

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass as section
 from mirror.auth.credentials import Credential
 from mirror.config import crontab, values
 from mirror.config.cluster import ClusterConfig
+from mirror.config.copies import CopyConfig
 from mirror.config.types import (
     RULES,
     ApiUrl,
@@ -410,6 +411,7 @@ class Config:
     web: WebConfig | None = None
     hooks: HooksConfig | None = None
     cluster: ClusterConfig | None = None
+    copies: tuple[CopyConfig, ...] = ()
     source: Path | None = None
     expiries: tuple[Expiry, ...] = ()
     credentials: tuple[Credential, ...] = ()

@@ -34,6 +34,7 @@ from mirror.auth.credentials import (
 )
 from mirror.config import values
 from mirror.config.cluster import ClusterConfig
+from mirror.config.copies import CopyConfig
 from mirror.config.settings import (
     INCLUDE_ALL,
     BitbucketUrls,
@@ -262,6 +263,7 @@ class ConfigShape(_Shape):
     ping: PingConfig | None = Field(None, description="Which monitoring service is pinged.")
     web: WebConfig | None = Field(None, description="The page, and metrics for Prometheus.")
     hooks: HooksConfig | None = Field(None, description="Where Bitbucket's webhooks arrive.")
+    copies: list[CopyConfig] = Field([], description="Where copies of the store in object storage are.")
     cluster: ClusterConfig | None = Field(None, description="The cluster of hosts, if there are several.")
 
     @model_validator(mode="after")
@@ -304,6 +306,7 @@ class ConfigShape(_Shape):
             ping=self.ping,
             web=self.web,
             hooks=self.hooks,
+            copies=tuple(self.copies),
             cluster=self.cluster,
             source=source,
             credentials=default,

@@ -1,0 +1,187 @@
+"""One bucket: objects are put, read and listed, streamed, with bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from mirror.bucket.access import Access
+from mirror.bucket.address import Address
+from mirror.bucket.failures import error_of
+from mirror.bucket.pace import Pace
+from mirror.bucket.stores import open_stores
+from mirror.errors import MirrorError
+from mirror.model import Clock
+
+# Objects up to so many bytes go up in one request, larger ones in parts. Memory of an upload: a part for each
+# of PARTS_AT_ONCE, and the next one.
+PART = 8 << 20
+PARTS_AT_ONCE = 3
+# S3 takes 10,000 parts of one object.
+_PARTS_MAX = 9_000
+# So much of a download is written at a time.
+_PIECE = 1 << 20
+# Keys come in pages of so many: a request each.
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One object, or one version of it. `is_deleted`: a delete marker, which has no content."""
+
+    key: str
+    size: int
+    modified: datetime
+    version: str | None = None
+    is_latest: bool = True
+    is_deleted: bool = False
+
+
+def _nobody(_: int) -> None:
+    """Hears how many bytes moved, and does nothing."""
+
+
+class Bucket:
+    """The objects below an address; all keys are below its prefix. Used as an async context manager.
+
+    `requests` counts requests, without those that obstore repeats. Every method raises NoStore where there
+    is no such bucket, CredentialRefused for a wrong key, Denied, Absent, and TryLater where the endpoint
+    cannot be reached, fails or is too busy, after several attempts.
+    """
+
+    def __init__(
+        self, address: Address, access: Access, *, clock: Clock, bandwidth: int | None = None
+    ) -> None:
+        self.address = address
+        self.requests = 0
+        self._access = access
+        self._pace = Pace(bandwidth, clock)
+        self._stores: Any = None
+
+    async def __aenter__(self) -> Self:
+        """Raises UsageError where obstore is not installed, or does not take the settings."""
+        self._stores = open_stores(self.address, self._access)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stores = None
+
+    async def put(
+        self, key: str, source: Path | bytes | BinaryIO, *, sent: Callable[[int], None] = _nobody
+    ) -> None:
+        """Store an object, whole or not at all; one that is there is replaced. A file is read from where it
+        stands to its end. `sent` hears of bytes as they are handed over. Raises OSError where the source
+        cannot be read."""
+        if isinstance(source, bytes):
+            await self._put_whole(key, source, sent)
+        elif isinstance(source, Path):
+            with source.open("rb") as stream:
+                await self._put_stream(key, stream, sent)
+        else:
+            await self._put_stream(key, source, sent)
+
+    async def _put_stream(self, key: str, stream: BinaryIO, sent: Callable[[int], None]) -> None:
+        begin = stream.tell()
+        size = stream.seek(0, os.SEEK_END) - begin
+        stream.seek(begin)
+        if size <= PART:
+            # One byte more, so that a file which grew meanwhile is noticed.
+            data = await asyncio.to_thread(stream.read, PART + 1)
+            if len(data) <= PART:
+                await self._put_whole(key, data, sent)
+                return
+            stream.seek(begin)
+        import obstore
+
+        part = max(PART, -(-size // _PARTS_MAX))
+        self.requests += 2 + max(1, -(-size // part))
+        async with self._failures(f"writing {key}", key):
+            await obstore.put_async(
+                self._stores.parts, self._full(key), self._parts(stream, part, sent),
+                use_multipart=True, chunk_size=part, max_concurrency=PARTS_AT_ONCE,
+            )  # fmt: skip
+
+    async def _parts(self, stream: BinaryIO, part: int, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
+        while data := await asyncio.to_thread(stream.read, part):
+            await self._pace.wait(len(data))
+            yield data
+            sent(len(data))
+
+    async def _put_whole(self, key: str, data: bytes, sent: Callable[[int], None]) -> None:
+        import obstore
+
+        await self._pace.wait(len(data))
+        self.requests += 1
+        async with self._failures(f"writing {key}", key):
+            await obstore.put_async(self._stores.whole, self._full(key), data, use_multipart=False)
+        sent(len(data))
+
+    async def get(self, key: str, *, version: str | None = None, limit: int) -> bytes:
+        """The content of an object of at most `limit` bytes. Raises MirrorError where it is larger."""
+        return b"".join([piece async for piece in self._read(key, version, limit)])
+
+    async def download(
+        self,
+        key: str,
+        target: BinaryIO,
+        *,
+        version: str | None = None,
+        received: Callable[[int], None] = _nobody,
+    ) -> None:
+        """Write the content of an object to `target`. Raises TryLater where it ends too early; `target` then
+        has a part of it."""
+        async for piece in self._read(key, version, None):
+            await asyncio.to_thread(target.write, piece)
+            received(len(piece))
+
+    async def _read(self, key: str, version: str | None, limit: int | None) -> AsyncIterator[bytes]:
+        import obstore
+
+        self.requests += 1
+        async with self._failures(f"reading {key}", key):
+            options: Any = {"version": version} if version is not None else None
+            found = await obstore.get_async(self._stores.parts, self._full(key), options=options)
+            size = found.meta["size"]
+            if limit is not None and size > limit:
+                raise MirrorError(f"{self.address}: {key} has {size} bytes, more than the {limit} expected")
+            async for piece in found.stream(min_chunk_size=_PIECE):
+                yield bytes(piece)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Stored]:
+        """Every object below the folder `prefix`, in the order of keys."""
+        import obstore
+
+        number = 0
+        self.requests += 1
+        async with self._failures(f"listing {prefix or 'it'}"):
+            pages = obstore.list(self._stores.parts, self._full(prefix), chunk_size=_PAGE)
+            async for page in pages:
+                for one in page:
+                    number += 1
+                    self.requests += number > 1 and number % _PAGE == 1
+                    yield Stored(self._own(one["path"]), one["size"], one["last_modified"])
+
+    def _full(self, key: str) -> str:
+        return "/".join(part for part in (self.address.prefix, key.strip("/")) if part)
+
+    def _own(self, path: str) -> str:
+        return path.removeprefix(f"{self.address.prefix}/") if self.address.prefix else path
+
+    @asynccontextmanager
+    async def _failures(self, doing: str, key: str = "") -> AsyncIterator[None]:
+        """Turns obstore's exceptions into errors of ours."""
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, FileNotFoundError) as error:
+            raise error_of(self.address, doing, error, key=key) from None
