@@ -25,9 +25,6 @@ import pytest
 PATIENCE = 120.0
 _PORT = 5432
 _SETTINGS = """
-fsync = off
-synchronous_commit = off
-full_page_writes = off
 shared_buffers = 32MB
 max_connections = 200
 max_wal_size = 256MB
@@ -35,6 +32,7 @@ unix_socket_permissions = 0777
 log_min_messages = warning
 timezone = UTC
 """
+_CARELESS = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n"
 # Whoever reaches the socket is a test; TCP asks for the password.
 _ACCESS = """
 local all all trust
@@ -84,14 +82,14 @@ class Postgres:
     """A server that may be started, stopped, killed and continued. Close it in the end.
 
     `folder` holds the socket. `password` is what the user `postgres` gives over TCP, which is off until
-    `listen` names addresses.
+    `listen` names addresses. With `durable` it writes as it does elsewhere, to a disk; tests do without.
     """
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, *, durable: bool = False) -> None:
         self._programs = programs
         self._as_user, uid, gid = _unprivileged()
         # A socket's path has at most 107 bytes; a memory file system is fast.
-        parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
+        parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) and not durable else "/tmp"
         self.folder = Path(tempfile.mkdtemp(prefix="mirror-pg-", dir=parent))
         os.chown(self.folder, uid, gid)
         self.folder.chmod(0o755)
@@ -108,13 +106,13 @@ class Postgres:
             start_new_session=True,  # Ctrl-C is not for it
         )
         try:
-            self._initialize(uid, gid)
+            self._initialize(uid, gid, _SETTINGS if durable else _SETTINGS + _CARELESS)
             self.start()
         except BaseException:
             self.close()
             raise
 
-    def _initialize(self, uid: int, gid: int) -> None:
+    def _initialize(self, uid: int, gid: int, text: str) -> None:
         secret = self.folder / "password"
         secret.write_text(self.password)
         os.chown(secret, uid, gid)
@@ -124,7 +122,7 @@ class Postgres:
         )  # fmt: skip
         secret.unlink()
         with (self._data / "postgresql.conf").open("a") as settings:
-            settings.write(f"{_SETTINGS}unix_socket_directories = '{self.folder}'\nport = {_PORT}\n")
+            settings.write(f"{text}unix_socket_directories = '{self.folder}'\nport = {_PORT}\n")
         (self._data / "pg_hba.conf").write_text(_ACCESS)
 
     def _run(self, program: str, *words: str) -> str:
@@ -198,11 +196,15 @@ class Postgres:
     def kill(self) -> None:
         """SIGKILL for all of its processes, as a lack of memory or of power does it."""
         if self._server is not None:
-            for one in (*self._children(), self.pid):
+            for one in reversed(self.processes()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(one, signal.SIGKILL)
             self._server.wait(PATIENCE)
             self._server = None
+
+    def processes(self) -> list[int]:
+        """The server's first process, and the others."""
+        return [self.pid, *self._children()]
 
     def _children(self) -> list[int]:
         with contextlib.suppress(FileNotFoundError):
@@ -212,13 +214,13 @@ class Postgres:
 
     def pause(self) -> None:
         """Stop all of its processes where they are: connections stay open and nothing answers."""
-        for one in (self.pid, *self._children()):
+        for one in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGSTOP)
 
     def proceed(self) -> None:
         """Continue what `pause` stopped."""
-        for one in (*self._children(), self.pid):
+        for one in reversed(self.processes()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGCONT)
 
