@@ -56,6 +56,8 @@ class Host:
         self.config, self.store_folder, self.log = folder / "config.yaml", folder / "store", folder / "log"
         self.log.touch()
         self.clock = {"ahead": ahead, "speed": 1.0, "began": time.monotonic()}
+        # Constants of the program, by module and name, that its processes have otherwise.
+        self.replaced: dict[str, Any] = {}
         self._program: Program | None = None
         self._relays: list[Relay] = []
         create_or_open(self.store_folder, now=MADE).close()
@@ -87,7 +89,12 @@ class Host:
 
     def _start(self, words: list[str], out: int, errors: int) -> Program:
         namespace = None if self._namespace is None else str(self._namespace.path)
-        told = {"namespace": namespace, "clock": self.clock, "tests": os.getpid()}
+        told = {
+            "namespace": namespace,
+            "clock": self.clock,
+            "replaced": self.replaced,
+            "tests": os.getpid(),
+        }
         environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", TRIAL: json.dumps(told)}
         null = os.open(os.devnull, os.O_RDWR)
         try:

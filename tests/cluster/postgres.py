@@ -32,7 +32,8 @@ unix_socket_permissions = 0777
 log_min_messages = warning
 timezone = UTC
 """
-_CARELESS = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n"
+# Nothing is lost when its processes are killed, only when the machine is.
+_CARELESS = "fsync = off\nfull_page_writes = off\n"
 # Whoever reaches the socket is a test; TCP asks for the password.
 _ACCESS = """
 local all all trust
@@ -171,8 +172,8 @@ class Postgres:
     def _is_ready(self) -> bool:
         assert self._server is not None
         assert self._server.poll() is None, self.log()
-        words = [str(self._programs / "pg_isready"), "--quiet", "--host", str(self.folder)]
-        return subprocess.run([*words, "--port", str(_PORT)]).returncode == 0
+        words = [str(self._programs / "pg_isready"), "--quiet", "--username=postgres"]
+        return subprocess.run([*words, "--host", str(self.folder), "--port", str(_PORT)]).returncode == 0
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -196,7 +197,7 @@ class Postgres:
     def kill(self) -> None:
         """SIGKILL for all of its processes, as a lack of memory or of power does it."""
         if self._server is not None:
-            for one in reversed(self.processes()):
+            for one in self.processes():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(one, signal.SIGKILL)
             self._server.wait(PATIENCE)
