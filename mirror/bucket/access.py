@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mirror.http.network import Network
 from mirror.http.origins import is_loopback, origin
@@ -101,15 +101,12 @@ class Access:
 
 def proxy_url(proxy: Proxy) -> str:
     """The URL of a proxy with its user name and password."""
-    from urllib.parse import quote
-
     if proxy.authorization is None:  # asking registers the password as a secret
         return proxy.url
     user = f"{quote(proxy.username, safe='')}:{quote(proxy.password, safe='')}@"
     return proxy.url.replace("://", f"://{user}", 1)
 
 
-@functools.cache
 def authorities_of(network: Network) -> bytes:
     """The certificates in PEM form that are trusted besides the system's; empty where there are none."""
     return b"\n".join(Path(one).read_bytes() for one in network.authority_files())

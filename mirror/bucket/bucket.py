@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from mirror.bucket.access import Access
-from mirror.bucket.address import Address
+from mirror.bucket.address import SCHEMES, Address
 from mirror.bucket.failures import error_of
 from mirror.bucket.pace import Pace
+from mirror.bucket.stored import Stored
 from mirror.bucket.stores import open_stores
-from mirror.errors import MirrorError
+from mirror.bucket.versions import LockState, Versions
+from mirror.errors import MirrorError, UsageError
 from mirror.model import Clock
 
 # Objects up to so many bytes go up in one request, larger ones in parts. Memory of an upload: a part for each
@@ -30,18 +32,6 @@ _PARTS_MAX = 9_000
 _PIECE = 1 << 20
 # Keys come in pages of so many: a request each.
 _PAGE = 1000
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One object, or one version of it. `is_deleted`: a delete marker, which has no content."""
-
-    key: str
-    size: int
-    modified: datetime
-    version: str | None = None
-    is_latest: bool = True
-    is_deleted: bool = False
 
 
 def _nobody(_: int) -> None:
@@ -64,6 +54,7 @@ class Bucket:
         self._access = access
         self._pace = Pace(bandwidth, clock)
         self._stores: Any = None
+        self._opened: Versions | None = None
 
     async def __aenter__(self) -> Self:
         """Raises UsageError where obstore is not installed, or does not take the settings."""
@@ -74,6 +65,9 @@ class Bucket:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stores = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     async def put(
         self, key: str, source: Path | bytes | BinaryIO, *, sent: Callable[[int], None] = _nobody
@@ -159,16 +153,72 @@ class Bucket:
     async def list(self, prefix: str = "") -> AsyncIterator[Stored]:
         """Every object below the folder `prefix`, in the order of keys."""
         import obstore
+        from obstore.exceptions import InvalidPathError
 
-        number = 0
+        full, last, number = self._full(prefix), "", 0
         self.requests += 1
         async with self._failures(f"listing {prefix or 'it'}"):
-            pages = obstore.list(self._stores.parts, self._full(prefix), chunk_size=_PAGE)
-            async for page in pages:
-                for one in page:
-                    number += 1
-                    self.requests += number > 1 and number % _PAGE == 1
-                    yield Stored(self._own(one["path"]), one["size"], one["last_modified"])
+            try:
+                async for page in obstore.list(self._stores.parts, full, chunk_size=_PAGE):
+                    for one in page:
+                        number += 1
+                        self.requests += number > 1 and number % _PAGE == 1
+                        last = one["path"]
+                        yield Stored(self._own(last), one["size"], one["last_modified"])
+            except InvalidPathError:
+                pass
+            else:
+                return
+        # A key such as a//b, which is never ours, ends obstore's list: anybody who may put can do that.
+        async for found in _stepwise(self._beside_obstore().objects(f"{full}/" if full else "", last)):
+            yield replace(found, key=self._own(found.key))
+
+    def _beside_obstore(self) -> Versions:
+        try:
+            return self._versions()
+        except UsageError as error:
+            problem = "has a key that obstore cannot list, such as a//b"
+            raise MirrorError(f"{self.address} {problem}", hint=f"remove it; or {error.hint}") from None
+
+    async def versions(self, prefix: str = "") -> AsyncIterator[Stored]:
+        """Every version and delete marker of the object `prefix` and of those below that folder, by key,
+        newest first. Raises UsageError without boto3, and for other than S3."""
+        full = self._full(prefix)
+        async for found in _stepwise(self._versions().pages(full)):
+            if not full or found.key.startswith(f"{full}/") or (prefix and found.key == full):
+                yield replace(found, key=self._own(found.key))
+
+    async def delete(self, key: str, *, version: str | None = None) -> None:
+        """Delete an object, or for good a version of it (needs boto3). It may be gone already. Raises Denied
+        where the policy or a lock forbids it."""
+        if version is not None:
+            await asyncio.to_thread(self._versions().delete, key, version)
+            return
+        import obstore
+
+        self.requests += 1
+        async with self._failures(f"deleting {key}", key):
+            await obstore.delete_async(self._stores.parts, self._full(key))
+
+    async def lock_state(self) -> LockState:
+        """What the bucket does by itself against deletion. Raises UsageError without boto3."""
+        if self.address.scheme != "s3":
+            name = SCHEMES[self.address.scheme]
+            return LockState(None, None, unknown=(f"versions and retention: not read from {name}",))
+        return await asyncio.to_thread(self._versions().lock_state)
+
+    async def extend(self, key: str, version: str | None, until: datetime) -> None:
+        """See that nobody can delete this version (None: the newest one) before `until`, by Object Lock; a
+        later date stays. Raises Denied, and UsageError without boto3."""
+        await asyncio.to_thread(self._versions().extend, key, version, until)
+
+    def _versions(self) -> Versions:
+        if self._opened is None:
+            self._opened = Versions(self.address, self._access, self._one_more)
+        return self._opened
+
+    def _one_more(self) -> None:
+        self.requests += 1
 
     def _full(self, key: str) -> str:
         return "/".join(part for part in (self.address.prefix, key.strip("/")) if part)
@@ -185,3 +235,10 @@ class Bucket:
             yield
         except (BaseError, FileNotFoundError) as error:
             raise error_of(self.address, doing, error, key=key) from None
+
+
+async def _stepwise(pages: Iterator[Sequence[Stored]]) -> AsyncIterator[Stored]:
+    """The items of pages, each of which is asked for in a thread."""
+    while (page := await asyncio.to_thread(next, pages, None)) is not None:
+        for one in page:
+            yield one

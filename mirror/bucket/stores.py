@@ -7,6 +7,7 @@ from typing import Any
 
 from mirror.bucket.access import Access
 from mirror.bucket.address import Address
+from mirror.bucket.failures import missing_extra
 from mirror.errors import UsageError
 
 # With Object Lock S3 demands of every upload a checksum of its bytes, and that the algorithm is named.
@@ -40,11 +41,6 @@ def open_stores(address: Address, access: Access) -> Stores:
             hint="check endpoint, region and keys",
         ) from None
     return Stores(one, one)
-
-
-def missing_extra(extra: str, why: str) -> UsageError:
-    """The error for a library that an extra installs."""
-    return UsageError(f"{why}, which is not installed", hint=f"pip install 'mirror[{extra}]'")
 
 
 def _s3(address: Address, access: Access, headers: dict[str, str]) -> Any:

@@ -6,6 +6,7 @@ Fixtures: `seaweed` and `moto_server`, one each for a session. A test makes a bu
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -47,14 +48,22 @@ class Keys:
         return {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
 
 
-# May do all; may put, get and list, and never delete; may get alone; is known to nobody.
+# May do all; may put, get and list, and never delete; may get and list, versions too; may do that, put, and
+# extend locks; may get alone; is known to nobody.
 ADMIN = Keys("admin-key-0000", "admin-secret-000000000000")
 UPLOADER = Keys("uploader-key-0", "uploader-secret-000000000")
+RESTORER = Keys("restorer-key-0", "restorer-secret-000000000")
+PROTECTOR = Keys("protector-key", "protector-secret-00000000")
 READER = Keys("reader-key-000", "reader-secret-00000000000")
 NOBODY = Keys("nobody-key-000", "nobody-secret-00000000000")
 
 _UPLOADS = ["s3:PutObject", "s3:GetObject", "s3:ListBucket", "s3:AbortMultipartUpload"]
 _READS = ["s3:GetObject"]
+_RESTORES = [
+    "s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions",
+    "s3:GetBucketVersioning", "s3:GetBucketObjectLockConfiguration",
+]  # fmt: skip
+_PROTECTS = [*_RESTORES, "s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectRetention"]
 
 
 def _policy(name: str, actions: Sequence[str]) -> dict[str, str]:
@@ -72,8 +81,15 @@ _IDENTITIES = {
         _identity("admin", ADMIN, ["Admin", "Read", "List", "Tagging", "Write"]),
         _identity("uploader", UPLOADER, policies=["uploads"]),
         _identity("reader", READER, policies=["reads"]),
+        _identity("restorer", RESTORER, policies=["restores"]),
+        _identity("protector", PROTECTOR, policies=["protects"]),
     ],
-    "policies": [_policy("uploads", _UPLOADS), _policy("reads", _READS)],
+    "policies": [
+        _policy("uploads", _UPLOADS),
+        _policy("reads", _READS),
+        _policy("restores", _RESTORES),
+        _policy("protects", _PROTECTS),
+    ],
 }
 
 
@@ -83,6 +99,7 @@ class ObjectServer:
 
     endpoint: str
 
+    @functools.cache  # noqa: B019 - there are two servers
     def client(self, keys: Keys = ADMIN) -> Any:
         """boto3's client of it, for what a test does beside the program."""
         import boto3

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,8 +78,10 @@ async def test_other_prefixes_are_not_seen(server: ObjectServer) -> None:
 
 async def test_many_keys_come_in_pages(seaweed: ObjectServer) -> None:
     name, client = seaweed.make_bucket(), seaweed.client()
-    for number in range(1005):
-        client.put_object(Bucket=name, Key=f"p/k/{number:04}", Body=b"")
+    with ThreadPoolExecutor(8) as threads:
+        put = functools.partial(client.put_object, Bucket=name, Body=b"")
+        for made in [threads.submit(put, Key=f"p/k/{number:04}") for number in range(1005)]:
+            made.result()
     async with seaweed.open(name) as bucket:
         assert await keys_of(bucket, "k") == [f"k/{number:04}" for number in range(1005)]
         assert bucket.requests == 2
