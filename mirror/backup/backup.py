@@ -44,6 +44,7 @@ from mirror.model import (
     Workspace,
     snapshot_id,
 )
+from mirror.model.elsewhere import Elsewhere
 from mirror.store.reading.reader import Store
 from mirror.store.writing.writer import StoreWriter, open_store
 
@@ -71,6 +72,7 @@ async def run(
     progress: Progress | None = None,
     budget: Budget | None = None,
     announcements: Announcements | None = None,
+    elsewhere: Elsewhere | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     checkpoint_limits: CheckpointLimits = DEFAULT_LIMITS,
     maintenance_limits: MaintenanceLimits = DEFAULT_MAINTENANCE,
@@ -79,7 +81,8 @@ async def run(
     of the workspaces in `scope` judges them as one of everything does; one of some repositories does not.
 
     Secrets are read now. `full` ignores cursors; `dry_run` lists what would be backed up and writes
-    nothing; `lock_wait` is in seconds; `announcements` are those of this process's hooks. The outcome is in
+    nothing; `lock_wait` is in seconds; `announcements` are those of this process's hooks;
+    `elsewhere` tells of the other hosts of a cluster, of whom nothing is known without it. The outcome is in
     the Run and in its record. Raises only where there is no run at all (NoStore, or the store cannot be
     opened), and RunCancelled.
     """
@@ -87,7 +90,7 @@ async def run(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
         budget or _budget(config, clock), transport,
         clock.monotonic() + config.limits.window.total_seconds(), checkpoint_limits, maintenance_limits,
-        scope=scope, announcements=announcements,
+        scope=scope, announcements=announcements, elsewhere=elsewhere,
     )  # fmt: skip
     if dry_run:
         return await _dry_run(request)

@@ -16,6 +16,7 @@ from mirror.collect.kinds.pull_requests import PULL_REQUESTS as KIND
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Part, PartState, Problem, Refs, Snapshot, name_from_json, name_to_json
+from mirror.model.elsewhere import Others, Tally
 from mirror.store.format.brake import (
     ACCEPTED_AFTER,
     PULL_REQUESTS,
@@ -168,8 +169,9 @@ async def judge_workspace(
     """Judge what all repositories of a workspace lost together; returns the run's problems.
 
     `whole`: the list of the workspace was whole, so that what no list has is missing; `listed` are the uuids
-    that this run saw in any workspace. Raises what locking and writing raise: the backup of the workspace
-    does not count as finished then, and prune removes nothing of it.
+    that this run saw in any workspace. What other hosts of a cluster lost of it counts too. Raises what
+    locking and writing raise: the backup of the workspace does not count as finished then, and prune removes
+    nothing of it.
     """
     folder = home.folder
     async with home.lock(workspace.lock_wait, workspace.clock):
@@ -179,10 +181,13 @@ async def judge_workspace(
             return [Problem(4, f"{folder.slug}: {_unreadable(folder, damage)}")]
         sum_ = _Sum.of(workspace, folder)
         brake = before
+        others, elsewhere = Others(), workspace.run.request.others
+        if elsewhere is not None:
+            others = await elsewhere.exchange(folder.uuid, sum_.tallies(brake, listed if whole else None))
         for what in (REFS, PULL_REQUESTS):
-            brake = sum_.judge(brake, what)
+            brake = sum_.judge(brake, what, others)
         if whole:
-            brake = sum_.judge_repositories(brake, listed)
+            brake = sum_.judge_repositories(brake, listed, others)
         if brake != before:
             write_brake(home.path, brake)
             _log_change(before, brake)
@@ -223,28 +228,54 @@ class _Sum:
             workspace.holds_losses,
         )  # fmt: skip
 
-    def judge(self, brake: Brake, what: str) -> Brake:
-        """The workspace's brake after the losses of one kind were summed."""
-        there = [one for one in self.repositories if one.missing is None]
-        lost = sum(
-            self.brakes[one.place].shrunk_by(what, self.now, hold=self.hold)
-            for one in there
-            if one.place in self.brakes
-        )
+    def tallies(self, brake: Brake, listed: frozenset[str] | None) -> dict[str, Tally]:
+        """What this store tells other hosts; of repositories only after a whole list, `listed`."""
+        found = {
+            what: Tally(
+                self._was(what), self._lost(what), self._vanished(what), is_missing=self._is_missing(what)
+            )
+            for what in (REFS, PULL_REQUESTS)
+        }
+        if listed is not None:
+            lost = len(self._lost_repositories(brake, listed))
+            found[REPOSITORIES] = Tally(self._present + lost, lost, is_missing=lost > 0)
+        return found
+
+    @property
+    def _there(self) -> list[RepositoryFolder]:
+        return [one for one in self.repositories if one.missing is None]
+
+    @property
+    def _present(self) -> int:
+        return len(self._there)
+
+    def _lost(self, what: str) -> int:
+        there = (self.brakes[one.place] for one in self._there if one.place in self.brakes)
+        return sum(one.shrunk_by(what, self.now, hold=self.hold) for one in there)
+
+    def _vanished(self, what: str) -> int:
+        there = (self.brakes[one.place] for one in self._there if one.place in self.brakes)
+        return sum(one.vanished(what, self.began, hold=self.hold) for one in there)
+
+    def _was(self, what: str) -> int:
+        return sum(self._count(one, what) for one in self._there)
+
+    def _is_missing(self, what: str) -> bool:
+        return any(one.lost_of(what) for one in self.brakes.values()) or self.is_unreadable
+
+    def judge(self, brake: Brake, what: str, others: Others) -> Brake:
+        """The workspace's brake after the losses of one kind were summed, with those of other hosts."""
+        other = others.of(what)
+        lost = self._lost(what) + other.lost
         tripped = brake.loss_of(what)
         if tripped is not None:
-            is_missing = any(one.lost_of(what) for one in self.brakes.values()) or self.is_unreadable
-            if not is_missing:
+            if others.is_whole and not (self._is_missing(what) or other.is_missing):
                 return brake.released(frozenset({what}), by=None, now=self.now)
             return brake.trip(replace(tripped, now=max(0, tripped.was - lost)))
-        gone = sum(
-            self.brakes[one.place].vanished(what, self.began, hold=self.hold)
-            for one in there
-            if one.place in self.brakes
-        )
+        gone = self._vanished(what) + other.vanished
         if max(lost, gone) < self.rules.at_least:
             return brake
-        was = sum(self._count(one, what) for one in there)
+        was = self._was(what) + other.was
         if self.rules.are_exceeded(lost, was):
             return brake.trip(Loss(what, self.folder.slug, was, was - lost, self.now))
         if self.rules.are_exceeded_at_once(gone, was):
@@ -265,8 +296,8 @@ class _Sum:
         code = latest.parts.get("code")
         return code.counts.get("refs", 0) if code is not None else 0
 
-    def judge_repositories(self, brake: Brake, listed: frozenset[str]) -> Brake:
-        """The workspace's brake after a whole list of it; see `judge_workspace`."""
+    def _lost_repositories(self, brake: Brake, listed: frozenset[str]) -> dict[str, Lost]:
+        """The repositories that a whole list lacks and nobody accepted as lost, by uuid."""
         accepted = brake.accepted.get(REPOSITORIES)
         missing = {
             one.uuid: one.missing.first
@@ -275,29 +306,31 @@ class _Sum:
         }
         names = {one.uuid: one.full_name for one in self.repositories}
         tripped = brake.loss_of(REPOSITORIES)
-        lost = {
-            one.value: one
-            for one in brake.lost_of(REPOSITORIES)
-            if one.value in missing
-        }  # fmt: skip
+        lost = {one.value: one for one in brake.lost_of(REPOSITORIES) if one.value in missing}
         for uuid, first in missing.items():
             # A time that is yet to come is from a wrong clock, and accepts nothing.
             is_accepted = accepted is not None and first <= accepted.at <= self.now
             is_old = tripped is None and not self.hold and self.now - first >= ACCEPTED_AFTER
             if not (is_accepted or is_old):
                 lost.setdefault(uuid, Lost(REPOSITORIES, names[uuid], uuid, first))
-        there = sum(1 for one in self.repositories if one.missing is None)
+        return lost
+
+    def judge_repositories(self, brake: Brake, listed: frozenset[str], others: Others) -> Brake:
+        """The workspace's brake after a whole list of it; see `judge_workspace`."""
+        other, there = others.of(REPOSITORIES), self._present
+        lost, tripped = self._lost_repositories(brake, listed), brake.loss_of(REPOSITORIES)
+        missing = len(lost) + other.lost
         if tripped is None:
-            was = there + len(lost)
-            if not self.rules.are_exceeded(len(lost), was):
+            was = there + len(lost) + other.was
+            if not self.rules.are_exceeded(missing, was):
                 return brake
-            tripped = Loss(REPOSITORIES, self.folder.slug, was, there, self.now)
-        elif not lost:
+            tripped = Loss(REPOSITORIES, self.folder.slug, was, was - missing, self.now)
+        elif others.is_whole and not lost and not other.is_missing:
             return brake.released(frozenset({REPOSITORIES}), by=None, now=self.now)
-        loss = Loss(REPOSITORIES, tripped.name, tripped.was, tripped.was - len(lost), tripped.at)
-        others = tuple(one for one in brake.lost if one.what != REPOSITORIES)
+        loss = Loss(REPOSITORIES, tripped.name, tripped.was, max(0, tripped.was - missing), tripped.at)
+        rest = tuple(one for one in brake.lost if one.what != REPOSITORIES)
         return Brake(
-            brake.accepted, {**brake.counted, REPOSITORIES: there}, (*others, *lost.values()),
+            brake.accepted, {**brake.counted, REPOSITORIES: there}, (*rest, *lost.values()),
             brake.losses, brake.releases,
         ).trip(loss)  # fmt: skip
 

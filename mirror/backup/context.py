@@ -20,6 +20,7 @@ from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE, MaintenanceLimit
 from mirror.git.workers.job import Tell
 from mirror.git.workers.pool import WorkerPool
 from mirror.model import EVERYTHING, Clock, Progress, Repository, Scope, Selector, time_from_text
+from mirror.model.elsewhere import Elsewhere, Unheard
 from mirror.store.reading.reader import RepositoryFolder, RunHistory, Store, StoreDamaged
 from mirror.store.writing.unfinished_backup import UnfinishedMark
 from mirror.store.writing.writer import RepositoryWriter, StoreWriter, WorkspaceWriter
@@ -30,7 +31,7 @@ class Request:
     """What the caller asked for. `until` (monotonic) is when waits for the rate limit must end. `renamed` are
     workspaces that were renamed since the configuration named them: by their slug now, that name. Of the
     configuration's entries, those in `scope` are visited. `announcements` are those of hooks, where there are
-    any."""
+    any; `elsewhere` are the other hosts of a cluster."""
 
     config: Config
     selectors: tuple[Selector, ...]
@@ -47,6 +48,12 @@ class Request:
     renamed: dict[str, str] = field(default_factory=dict)
     scope: Scope = EVERYTHING
     announcements: Announcements | None = None
+    elsewhere: Elsewhere | None = None
+
+    @property
+    def others(self) -> Elsewhere | None:
+        """The other hosts of a cluster; None where this host is none of one."""
+        return Unheard() if self.elsewhere is None and self.config.cluster is not None else self.elsewhere
 
     def _names_of(self, workspace: str) -> tuple[str, ...]:
         """The names that a person may use for a workspace: its slug, and the one in the configuration."""

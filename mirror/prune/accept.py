@@ -21,16 +21,24 @@ _ALL = _OF_REPOSITORIES | {REPOSITORIES}
 
 
 async def accept_loss(
-    store_path: Path, selector: Selector, *, by: str, clock: Clock, lock_wait: float = 0.0
+    store_path: Path,
+    selector: Selector,
+    *,
+    by: str,
+    clock: Clock,
+    lock_wait: float = 0.0,
+    shared: bool = False,
 ) -> Run:
     """Accept the losses of a workspace and all its repositories, or of some of its repositories.
 
     `by` is the person who accepts them. Later losses are measured from the present counts. A damaged brake is
-    replaced. Raises NoStore, and UsageError where `selector` matches nothing.
+    replaced. Where the workspace is `shared` with other hosts, some repositories say nothing of the loss in
+    the sum, which only the whole workspace releases. Raises NoStore, and UsageError where `selector` matches
+    nothing.
     """
     with open_store(store_path, command="mirror accept-loss") as store:
         begun = start(store, "accept-loss", clock.now())
-        acceptance = _Acceptance(store, by, clock, lock_wait)
+        acceptance = _Acceptance(store, by, clock, lock_wait, shared)
         selected = [one for one in _repositories(store, selector) if one.has(BRAKE_FILE)]
         entries = [await guarded(one, partial(acceptance.repository, one)) for one in selected]
         for workspace, uuids in _workspaces(store, selector):
@@ -78,6 +86,7 @@ class _Acceptance:
     by: str
     clock: Clock
     lock_wait: float
+    shared: bool
 
     async def repository(self, folder: RepositoryFolder) -> RunEntry:
         """Accept the losses of a repository, under its folder's lock; returns its entry."""
@@ -116,7 +125,9 @@ class _Acceptance:
             for loss in before.losses:
                 if loss.repository and (uuids is None or loss.repository in uuids):
                     brake = brake.without(loss, by=self.by, now=now)
-            kinds = _ALL if uuids is None else frozenset(_OF_REPOSITORIES - self._missing_in(folder))
+            kinds = _ALL
+            if uuids is not None:
+                kinds = frozenset(() if self.shared else _OF_REPOSITORIES - self._missing_in(folder))
             if any(brake.loss_of(what) for what in kinds):
                 brake = brake.released(kinds, by=self.by, now=now)
             if brake != before:

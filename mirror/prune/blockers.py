@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mirror.errors import TryLater
+from mirror.model.elsewhere import Elsewhere
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import Store, StoreDamaged, WorkspaceFolder, current_workspace
 from mirror.store.writing.unfinished_backup import has_unfinished_backup
@@ -32,6 +34,17 @@ def find_blocker(store: Store, folder: AnyFolder) -> Blocker | None:
         text = "its workspace cannot be read, so its brake cannot be checked"
         return Blocker(4, text)
     return _tripped(current) or _of_workspace(home)
+
+
+async def find_obstacle(elsewhere: Elsewhere, store: Store, folder: AnyFolder) -> Blocker | None:
+    """The reason why prune must leave `folder` alone because of the other hosts of a cluster, or None."""
+    home: WorkspaceFolder | None
+    if isinstance(folder, WorkspaceFolder):
+        home = folder
+    else:
+        home = current_workspace(folder, store.workspaces(on_damage=_pass_over))
+    reason = None if home is None else await elsewhere.obstacle(home.uuid)
+    return None if reason is None else Blocker(TryLater.exit_code, reason)
 
 
 def _of_workspace(workspace: WorkspaceFolder) -> Blocker | None:

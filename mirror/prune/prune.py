@@ -29,7 +29,8 @@ from mirror.model import (
     Snapshot,
     time_from_text,
 )
-from mirror.prune.blockers import find_blocker
+from mirror.model.elsewhere import Elsewhere, Unheard
+from mirror.prune.blockers import find_blocker, find_obstacle
 from mirror.prune.common import (
     RunCancelled,
     Started,
@@ -70,6 +71,7 @@ class _PruneContext:
     begun: Started
     selectors: tuple[Selector, ...]
     scope: Scope
+    elsewhere: Elsewhere | None
 
 
 async def prune(
@@ -82,14 +84,16 @@ async def prune(
     dry_run: bool = False,
     lock_wait: float = 0.0,
     progress: Progress | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Run:
     """Remove the snapshots that the retention of `config` does not keep, and free their bytes: in every
     folder of the workspaces in `scope`, or in those that `selectors` match.
 
     Nothing is removed from a repository whose newest snapshot lacks what the last complete one has, whose
-    brake or workspace's brake is tripped, or whose workspace has an unfinished backup; its entry says why.
-    `dry_run` reports what would be removed, and how many bytes, without a change or a record. `lock_wait` is
-    in seconds. Raises NoStore, and UsageError where no retention is configured.
+    brake or workspace's brake is tripped, whose workspace has an unfinished backup, or of which `elsewhere`,
+    the other hosts of a cluster, do not tell what was lost; its entry says why. `dry_run` reports what would
+    be removed, and how many bytes, without a change or a record. `lock_wait` is in seconds. Raises NoStore,
+    and UsageError where no retention is configured.
     """
     if not any(one.retention for one in config.workspaces):
         raise UsageError(
@@ -111,6 +115,7 @@ async def prune(
                 begun,
                 tuple(selectors),
                 scope,
+                Unheard() if elsewhere is None and config.cluster is not None else elsewhere,
             )
             try:
                 await _folders(context, store, entries, problems)
@@ -215,6 +220,8 @@ class _FolderPruning:
             if not snapshots:
                 return entry_of(folder, Outcome.KEPT, facts={"reason": "it has no snapshot"})
             blocker = find_blocker(self.store.reader, folder)
+            if blocker is None and context.elsewhere is not None:
+                blocker = await find_obstacle(context.elsewhere, self.store.reader, folder)
             if blocker is not None:
                 problem = Problem(blocker.code, f"nothing was removed: {blocker.reason}")
                 # Without the ledger: the next backup must see that the records name another one.

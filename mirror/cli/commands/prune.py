@@ -105,6 +105,7 @@ async def run_accept_loss(context: Context) -> int:
         by=by,
         clock=context.clock,
         lock_wait=context.options.lock_wait,
+        shared=(config := context.config_if_any()) is not None and config.cluster is not None,
     )
     context.out.document({**run.to_json(previous=None), "schema": 1})
     for entry in run.entries:

@@ -242,9 +242,10 @@ class Brake:
                 {"what": one.what, "name": one.name, "value": one.value, "at": time_text(one.at)}
                 for one in self.lost
             ],
-            "losses": [_loss_json(one) for one in self.losses],
+            "losses": [loss_to_json(one) for one in self.losses],
             "releases": [
-                {"loss": _loss_json(one.loss), "by": one.by, "at": time_text(one.at)} for one in self.releases
+                {"loss": loss_to_json(one.loss), "by": one.by, "at": time_text(one.at)}
+                for one in self.releases
             ],
         }
 
@@ -259,8 +260,8 @@ class Brake:
             {what: Accepted(int(one["count"]), _time(one)) for what, one in data["accepted"].items()},
             {what: int(number) for what, number in data["counted"].items()},
             tuple(Lost(one["what"], one["name"], one["value"], _time(one)) for one in data["lost"]),
-            tuple(_loss(one) for one in data["losses"]),
-            tuple(Release(_loss(one["loss"]), one["by"], _time(one)) for one in data["releases"]),
+            tuple(loss_from_json(one) for one in data["losses"]),
+            tuple(Release(loss_from_json(one["loss"]), one["by"], _time(one)) for one in data["releases"]),
         )
 
 
@@ -283,9 +284,9 @@ def _of_schema_1(data: JsonObject) -> Brake:
     own = [one for one in data["accepted"] if not one["repository"]]
     return Brake(
         accepted={one["what"]: Accepted(int(one["count"]), _time(one)) for one in own},
-        losses=tuple(_loss(one) for one in data["losses"]),
+        losses=tuple(loss_from_json(one) for one in data["losses"]),
         releases=tuple(
-            Release(_loss(one["loss"]), str(one["by"]), _time(one)) for one in data["acceptances"]
+            Release(loss_from_json(one["loss"]), str(one["by"]), _time(one)) for one in data["acceptances"]
         ),
     )
 
@@ -294,14 +295,16 @@ def _time(data: JsonObject) -> datetime:
     return time_from_text(data["at"])
 
 
-def _loss(data: JsonObject) -> Loss:
+def loss_from_json(data: JsonObject) -> Loss:
+    """Read what `loss_to_json` wrote."""
     return Loss(
         str(data["what"]), str(data["name"]), int(data["was"]), int(data["now"]), _time(data),
         str(data.get("repository", "")), int(data.get("replaced", 0)),
     )  # fmt: skip
 
 
-def _loss_json(loss: Loss) -> JsonObject:
+def loss_to_json(loss: Loss) -> JsonObject:
+    """The JSON of a loss in the file."""
     rest = {"name": loss.name, "was": loss.was, "now": loss.now, "at": time_text(loss.at)}
     replaced = {"replaced": loss.replaced} if loss.replaced else {}
     return {"what": loss.what, "repository": loss.repository, **rest, **replaced}
