@@ -25,6 +25,9 @@ LAST_RUN = "cache/last-run.json"
 # When each folder was last verified, and the progress of an unfinished verification.
 VERIFIED = "cache/verified.json"
 VERIFYING = "cache/verifying.jsonl"
+# What was sent to each copy in object storage, a folder for each address; and what is being sent.
+COPIES = "cache/copies"
+COPYING = "tmp/copying-"
 
 WORKSPACE_FILE = "workspace.json"
 REPOSITORY_FILE = "repository.json"
