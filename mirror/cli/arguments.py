@@ -33,6 +33,17 @@ def listen(text: str) -> Address:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
+def copy_address(text: str) -> str:
+    """The address of a copy, such as `s3://bucket/prefix`."""
+    from mirror.bucket.address import Address
+    from mirror.errors import UsageError
+
+    try:
+        return str(Address.parse(text))
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}; {error.hint}") from None
+
+
 def share(text: str) -> Fraction:
     """A share such as `1/30`."""
     try:

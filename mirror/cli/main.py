@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "prune": "prune.run_prune",
     "accept-loss": "prune.run_accept_loss",
     "erase": "prune.run_erase",
+    "copy": "copy.run_copy",
     "status": "status.run_status",
     "snapshots": "browse.run_snapshots",
     "show": "browse.run_show",

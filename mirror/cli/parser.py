@@ -12,7 +12,7 @@ from typing import NoReturn
 import shtab
 
 from mirror import __version__
-from mirror.cli import arguments, shells
+from mirror.cli import arguments, copying, shells
 from mirror.cli.shells import offered
 from mirror.errors import UsageError
 
@@ -122,6 +122,7 @@ def build() -> argparse.ArgumentParser:
     _add_reading(commands)
     _add_restore(commands)
     _add_removal(commands)
+    copying.add_copy(commands)
     _add_service(commands)
     return parser
 

@@ -21,7 +21,7 @@ from mirror.errors import CredentialRefused, DamageFound, MirrorError, UsageErro
 
 ENCRYPTED_SUFFIX = ".age"
 # Shorter keys of names could be guessed, and names then tell which files a copy holds.
-NAMES_KEY_LEAST = 16
+NAMES_KEY_LEAST = 32
 _CHUNK = 1 << 18
 # What pyrage says where the file is encrypted to others. Every other message means damage.
 _NO_KEY = "No matching keys found"

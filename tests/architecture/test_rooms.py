@@ -61,7 +61,7 @@ WINGS = {
         {"expiry", "jobs", "lanes", "notify", "queue", "sole", "state", "watch"},
     ),
     "cli": (
-        {"main", "manual"}, {"commands"}, {"context", "owner", "parser"},
+        {"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"copying"},
         {"arguments", "shells", "terminal", "system"},
     ),
     "web": (

@@ -24,7 +24,7 @@ from mirror.errors import UsageError
 
 pyrage = pytest.importorskip("pyrage")
 
-KEY = Secret("0123456789abcdef-names")
+KEY = Secret("0123456789abcdef-names-0123456789abcdef")
 
 
 def encoded(coding: Coding, data: bytes) -> bytes:
@@ -132,9 +132,12 @@ async def test_failing_streams_keep_their_error(keys: tuple[Coding, Path]) -> No
 
 def test_names_tell_nothing_and_are_lasting() -> None:
     one = str(pyrage.x25519.Identity.generate().to_public())
-    coding, other = encrypting([one], KEY), encrypting([one], Secret("another key of names"))
+    coding, other = (
+        encrypting([one], KEY),
+        encrypting([one], Secret("another key of names, as long as the first")),
+    )
     name = coding.blob_name("a" * 64)
-    # By hand: printf 'blob\0aaa…' | openssl dgst -sha256 -hmac 0123456789abcdef-names
+    # By hand: printf 'blob\0aaa…' | openssl dgst -sha256 -hmac 0123456789abcdef…
     digest = subprocess.run(
         ["openssl", "dgst", "-sha256", "-hmac", KEY.reveal()],
         input=b"blob\0" + b"a" * 64,

@@ -1,0 +1,125 @@
+"""`mirror copy`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mirror.cli.commands.notices import notices
+from mirror.cli.context import Context
+from mirror.cli.owner import become_owner, secret_files
+from mirror.cli.terminal.progress import Work
+from mirror.cli.terminal.table import Column
+from mirror.errors import UsageError, worst
+from mirror.model import Run
+from mirror.model.words import meaning_of, size
+
+if TYPE_CHECKING:
+    from mirror.config import Config
+    from mirror.config.copies import CopyConfig
+
+
+async def run_copy(context: Context) -> int:
+    """`mirror copy`."""
+    config = _config(context)
+    copies = _copies(context, config)
+    become_owner(config.store, "copy", needed=secret_files(config))
+    runs = [await _copy(context, config, copy) for copy in copies]
+    codes = {run.exit_code for run in runs}
+    context.out.document(
+        {
+            "schema": 1,
+            "exit_code": worst(codes),
+            "copies": [{**run.to_json(previous=None), "schema": 1} for run in runs],
+        }
+    )
+    return worst(codes)
+
+
+def _config(context: Context) -> Config:
+    """The configuration; without a file, one of the store alone."""
+    from mirror.config.settings import BitbucketUrls, Config
+
+    if context.config_path() is not None:
+        return context.config()
+    return Config(context.store(), BitbucketUrls(), ())
+
+
+def _copies(context: Context, config: Config) -> list[CopyConfig]:
+    """The copies to make. Raises UsageError where there is none."""
+    from mirror.bucket.address import Address
+    from mirror.connect.copies import copy_of
+
+    if context.options.to is not None:
+        return [copy_of(config, Address.parse(context.options.to), context.environment)]
+    if not config.copies:
+        raise UsageError(
+            "no copy is configured",
+            hint='add `copies: [{to: "s3://bucket/prefix"}]` to the configuration, or give --to ADDRESS',
+        )
+    return list(config.copies)
+
+
+async def _copy(context: Context, config: Config, copy: CopyConfig) -> Run:
+    """Make one copy, and say what was done."""
+    from mirror.copy import sending
+
+    options = context.options
+    async with notices(context, config, "copy") as ended:
+        with context.progress(Work("copy", "Copying", unit="folders", got="sent")) as progress:
+            try:
+                run = await sending.run(
+                    config,
+                    copy,
+                    clock=context.clock,
+                    environment=context.environment,
+                    progress=progress,
+                    dry_run=options.dry_run,
+                    lock_wait=options.lock_wait,
+                )
+                ended(run)
+            except sending.CopyCancelled as cancelled:
+                run = cancelled.run
+    _show(context, run)
+    return run
+
+
+def _show(context: Context, run: Run) -> None:
+    out, facts = context.out, run.facts
+    out.line(facts["to"], style="bold")
+    if facts.get("dry_run") and run.entries:
+        rows = [
+            (one.full_name, str(one.facts["files"]), size(one.facts["bytes"]))
+            for one in run.entries
+            if "bytes" in one.facts
+        ]
+        out.table((Column("FOLDER"), Column("FILES"), Column("AT MOST")), rows, indent=2)
+    for problem in run.problems:
+        out.line(f"  problem: {problem.text}", style="yellow")
+    for entry in run.entries:
+        for problem in entry.problems:
+            out.line(f"  problem: {entry.full_name}: {problem.text}", style="yellow")
+    for hint in dict.fromkeys(problem.hint for problem in run.all_problems if problem.hint):
+        out.line(f"  → {hint}")
+    out.line(
+        f"  {_summary(run)}: {meaning_of(run.exit_code)}.", style="green" if not run.exit_code else "yellow"
+    )
+
+
+def _summary(run: Run) -> str:
+    facts = run.facts
+    folders = facts.get("folders")
+    if folders is None:
+        return "nothing was copied"
+    if facts.get("dry_run"):
+        return (
+            f"{folders['untried']} folders would be sent, at most {size(facts['bytes_to_send'])};"
+            f" {folders['unchanged']} are unchanged"
+        )
+    parts = [f"{folders['copied']} folders copied, {folders['unchanged']} unchanged"]
+    parts += [f"{folders[name]} {name}" for name in ("failed", "untried") if folders.get(name)]
+    parts.append(f"{facts['objects']} objects, {size(facts['bytes'])} sent in {facts['requests']} requests")
+    if facts.get("protected", {}).get("objects"):
+        parts.append(f"{facts['protected']['objects']} objects retained until {facts['protected']['until']}")
+    if facts.get("vanished"):
+        parts.append(f"{facts['vanished']} folders that this store no longer has stay in the copy")
+    return ", ".join(parts)

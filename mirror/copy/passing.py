@@ -1,0 +1,301 @@
+"""One pass over the store: which folders have changed, and sending these."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from mirror.bucket.failures import Denied
+from mirror.copy.folder import Sending
+from mirror.copy.format import STORE
+from mirror.copy.records import Listed, list_records, send_records
+from mirror.copy.session import FOLDERS, Doubt, Session, do_all, read_listing
+from mirror.errors import CredentialRefused, Locked, MirrorError, NoStore, TryLater, UsageError
+from mirror.logs import get_logger
+from mirror.model import DONE, LATER, Outcome, Problem, RunEntry
+from mirror.store.format import layout
+from mirror.store.format.failures import StoreDamaged
+from mirror.store.reading.contents import Contents, Stat, contents, places
+from mirror.store.reading.folders import AnyFolder, RepositoryFolder
+
+# After so many folders one after the other that the bucket did not take, the rest is not tried.
+_LATER_MAX = 3
+# What ends the run: it would meet every folder.
+_FATAL = (Doubt, NoStore, CredentialRefused, Denied, UsageError)
+_log = get_logger("copy")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A folder as it was found: what is in it, and whether that is what was sent last."""
+
+    place: str
+    contents: Contents
+    is_unchanged: bool
+
+
+@dataclass
+class Pass:
+    """One pass: `send`, or `estimate`. `runs` are the keys of the run records that stand there."""
+
+    session: Session
+    runs: frozenset[str]
+    entries: list[RunEntry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    copied: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    untried: int = 0
+    # What a dry run would send.
+    estimated: dict[str, int] = field(default_factory=dict)
+    vanished: list[str] = field(default_factory=list)
+    listed: Listed | None = None
+    _covers: bool = False
+    _folders: Mapping[str, AnyFolder] = field(default_factory=dict)
+    _later: int = 0
+    _taken: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the copy has everything now, as far as this pass saw."""
+        return not self.failed and not self.untried and self._covers
+
+    def facts(self, *, is_over: bool) -> dict[str, Any]:
+        """What the record says. `is_over`: the pass came to its end."""
+        folders = {"copied": self.copied, "unchanged": self.unchanged, "failed": self.failed}
+        if self.untried:
+            folders["untried"] = self.untried
+        facts: dict[str, Any] = {"objects": self.session.objects, "bytes": self.session.moved}
+        if is_over or self.copied or self.unchanged or self.failed:
+            facts["folders"] = folders
+        if self.estimated:
+            facts |= self.estimated
+        if self.listed is not None and self.listed.newest is not None:
+            facts["covers_number"] = self.listed.newest_number
+            if self._covers:
+                facts["covers"] = self.listed.newest
+        if self.vanished:
+            facts["vanished"] = len(self.vanished)
+        return facts
+
+    async def send(self) -> frozenset[str]:
+        """Send what has changed; returns the keys of the run records that stand there then. Raises Doubt, and
+        what would meet every folder."""
+        session = self.session
+        self.listed = await asyncio.to_thread(list_records, session)
+        there = await asyncio.to_thread(places, session.root)
+        changed = await self._changed(there)
+        await self._send_folders(changed)
+        runs = self.runs
+        if not self.failed and not self.untried:
+            runs = await send_records(session, self.listed, self.runs)
+            self._covers = True
+        await self._send_store(there)
+        await self._check_relied()
+        return runs
+
+    async def estimate(self) -> None:
+        """Say what `send` would send: at most so many bytes, as nothing is read."""
+        session = self.session
+        there = await asyncio.to_thread(places, session.root)
+        self.listed = await asyncio.to_thread(list_records, session)
+        changed = await self._changed(there)
+        files = size = 0
+        for one in changed:
+            known = await asyncio.to_thread(session.memory.folder, one.place)
+            hashes = known.hashes if known is not None else {}
+            new = [stat for path, stat in one.contents.files.items() if (path, *stat) not in hashes]
+            count, much = len(new), sum(stat.size for stat in new)
+            files, size = files + count, size + much
+            self._entry(one.place, Outcome.PENDING, facts={"files": count, "bytes": much})
+        self.untried = len(changed)
+        self.estimated = {"files_to_send": files, "bytes_to_send": size}
+
+    async def _changed(self, there: list[str]) -> list[_Found]:
+        """The folders that are not as they were sent last."""
+
+        def look() -> list[_Found]:
+            return [found for place in there if not (found := self._look(place)).is_unchanged]
+
+        changed = await asyncio.to_thread(look)
+        if changed:
+            self._folders = await asyncio.to_thread(self._read_folders)
+        self.session.progress.expect(
+            {self._name(one.place): 1.0 + one.contents.size / 1e6 for one in changed}
+        )
+        return changed
+
+    def _look(self, place: str) -> _Found:
+        memory = self.session.memory
+        try:
+            found = contents(self.session.root / place)
+        except OSError:
+            return _Found(place, Contents(), is_unchanged=False)  # sending it reports why
+        is_same = memory.fingerprint(place) == found.fingerprint() and self._stands(place)
+        if is_same:
+            self.unchanged += 1
+            if found.foreign:
+                self._note_foreign(place, found)
+        return _Found(place, found, is_same)
+
+    def _stands(self, place: str) -> bool:
+        """Whether all that was sent of a folder is listed; true where nothing was listed."""
+        listing = self.session.listing
+        known = self.session.memory.folder(place) if listing is not None else None
+        folder = self.session.coding.folder_name(place)
+        return listing is None or (known is not None and listing.has(folder, known.manifest))
+
+    def _read_folders(self) -> dict[str, AnyFolder]:
+        """Every folder by its place; damaged ones are left out."""
+        reader = self.session.store.reader
+
+        def ignore(_: StoreDamaged) -> None:
+            """Sending it reports it."""
+
+        found: list[AnyFolder] = [*reader.workspaces((), ignore), *reader.repositories((), ignore)]
+        return {one.place: one for one in found}
+
+    async def _send_folders(self, changed: list[_Found]) -> None:
+        """Send folders, a few at once; those whose lock another process holds at the end."""
+        busy: list[_Found] = []
+        self.untried = len(changed)
+        await do_all([partial(self._send_one, one, 0.0, busy) for one in changed], FOLDERS)
+        await do_all([partial(self._send_one, one, self.session.lock_wait, None) for one in busy], FOLDERS)
+
+    async def _send_one(self, one: _Found, wait: float, busy: list[_Found] | None) -> None:
+        """Send a folder; its failure is an entry. Raises what would meet every folder."""
+        name = self._name(one.place)
+        try:
+            is_copied = await self._sending(one.place, name, wait).send()
+        except _FATAL:
+            raise
+        except Locked as error:
+            if busy is not None:
+                busy.append(one)
+                self.session.progress.report(name, LATER)
+                return
+            self._fail(one.place, error.exit_code, error.message, error.hint)
+        except TryLater as error:
+            self._later += 1
+            self._fail(one.place, error.exit_code, error.message, error.hint)
+            if self._later >= _LATER_MAX:
+                raise
+        except MirrorError as error:
+            self._fail(one.place, error.exit_code, error.message, error.hint)
+        except OSError as error:
+            text = f"{error.strerror or type(error).__name__}: {error.filename or one.place}"
+            self._fail(one.place, 1, text, None)
+        else:
+            self._later = 0
+            self.copied, self.unchanged = self.copied + is_copied, self.unchanged + (not is_copied)
+            if one.contents.foreign:
+                self._note_foreign(one.place, one.contents)
+        self.untried -= 1
+        self.session.progress.report(name, DONE)
+
+    def _sending(self, place: str, name: str, wait: float) -> Sending:
+        session, folder = self.session, self._folders.get(place)
+        if folder is None:
+            raise StoreDamaged(place, "what it belongs to cannot be read")
+        writer = session.store.writer_of(folder)
+        self._taken += 1
+        return Sending(
+            session, place, place, name, self._taken,
+            look=partial(contents, session.root / place),
+            lock=lambda: writer.lock(wait, session.clock),
+            facts=partial(_facts, folder),
+        )  # fmt: skip
+
+    async def _send_store(self, there: list[str]) -> None:
+        """Send the store's own manifest where it says something else than the last."""
+        session = self.session
+        last = await asyncio.to_thread(session.memory.folder, STORE)
+        before = dict(last.manifest.facts.get("folders", {})) if last is not None else {}
+        numbers = session.listing.numbers if session.listing is not None else {}
+        folders = {place: session.coding.folder_name(place) for place in there}
+        sent = {
+            place: name
+            for place, name in folders.items()
+            if place in before or name in numbers or session.memory.fingerprint(place) is not None
+        }
+        # What is no more in the store stays in the copy, until somebody prunes it there.
+        self.vanished = sorted(before.keys() - folders.keys())
+        if self.vanished:
+            _log.warning("copy.folders_vanished", count=len(self.vanished), first=self.vanished[0])
+        facts = {"id": session.store.reader.id, "folders": {**before, **sent}}
+        found = _own_contents(session)
+        is_same = (
+            last is not None and last.fingerprint == found.fingerprint() and last.manifest.facts == facts
+        )
+        if is_same and self._stands(STORE):
+            return
+        self._taken += 1
+        await Sending(
+            session, STORE, "", "the store", self._taken,
+            look=partial(_own_contents, session), lock=_no_lock, facts=lambda: facts,
+        ).send()  # fmt: skip
+
+    async def _check_relied(self) -> None:
+        """Where blobs were taken for sent because they were listed: whether they still stand, now that
+        manifests name them. Raises Doubt."""
+        session = self.session
+        if not session.relied:
+            return
+        listing = await read_listing(session.bucket)
+        gone = session.relied - listing.blobs.keys()
+        if gone:
+            session.memory.doubt()
+            raise TryLater(
+                f"{len(gone)} blobs were removed from {session.bucket.address} meanwhile",
+                hint="the next run sends them again",
+            )
+
+    def _name(self, place: str) -> str:
+        folder = self._folders.get(place)
+        return folder.full_name if folder is not None else place
+
+    def _fail(self, place: str, code: int, text: str, hint: str | None) -> None:
+        self.failed += 1
+        _log.warning("copy.folder_failed", folder=place, problem=text)
+        self._entry(place, Outcome.FAILED, Problem(code, text, hint=hint))
+
+    def _note_foreign(self, place: str, found: Contents) -> None:
+        names = ", ".join(ascii(name) for name in found.foreign[:5])
+        more = f" and {len(found.foreign) - 5} more" if len(found.foreign) > 5 else ""
+        text = f"not copied, because no store has such files: {place}: {names}{more}"
+        self.problems.append(Problem(3, text, hint="move them out of the store"))
+
+    def _entry(self, place: str, outcome: Outcome, *problems: Problem, **more: Any) -> None:
+        folder = self._folders.get(place)
+        if folder is None:
+            self.problems += problems
+            return
+        kind: Literal["repository", "workspace"] = (
+            "repository" if isinstance(folder, RepositoryFolder) else "workspace"
+        )
+        self.entries.append(
+            RunEntry(kind, folder.full_name, folder.uuid, place, outcome, problems=problems, **more)
+        )
+
+
+def _facts(folder: AnyFolder) -> dict[str, Any]:
+    """What a manifest says of a folder for people. Raises StoreDamaged."""
+    ledger = folder.ledger()
+    kept = list(ledger.kept) if ledger is not None else []
+    return {"uuid": folder.uuid, "full_name": folder.full_name, "snapshots": kept}
+
+
+def _own_contents(session: Session) -> Contents:
+    """The file of the store that belongs to no folder."""
+    found = (session.root / layout.STORE_FILE).stat(follow_symlinks=False)
+    return Contents({layout.STORE_FILE: Stat(found.st_size, found.st_mtime_ns, found.st_ino)})
+
+
+@asynccontextmanager
+async def _no_lock() -> AsyncIterator[None]:
+    """store.json is written once."""
+    yield
