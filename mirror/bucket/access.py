@@ -25,6 +25,7 @@ DEFAULT_REGION = "us-east-1"
 _METADATA = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "metadata.google.internal", "localhost")
 # A proxy that nobody runs: the way to an endpoint that has none avoids it, the way to any other host ends.
 _NOWHERE = "http://127.0.0.1:0"
+_ANYWHERE = "*,0.0.0.0/0,::/0"
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,10 @@ class Access:
                 "proxy_url": proxy_url(proxy),
                 "proxy_excludes": ",".join([*self.network.no_proxy, *_METADATA]),
             }
-        # With keys at hand no other host has to be reached, and so no redirect leads to one.
-        return {"proxy_url": _NOWHERE, "proxy_excludes": host if self.key or self.secret else "*"}
+        # With keys at hand no other host has to be reached, and so no redirect leads to one. Google's key is
+        # exchanged for tokens, elsewhere.
+        is_alone = self.key is not None and scheme != "gs"
+        return {"proxy_url": _NOWHERE, "proxy_excludes": host if is_alone else _ANYWHERE}
 
     def retry_config(self) -> Any:
         """How obstore repeats requests that failed for the network's or the server's sake."""

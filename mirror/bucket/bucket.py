@@ -57,8 +57,9 @@ class Bucket:
         self._opened: Versions | None = None
 
     async def __aenter__(self) -> Self:
-        """Raises UsageError where obstore is not installed, or does not take the settings."""
-        self._stores = open_stores(self.address, self._access)
+        """Nothing is sent to the bucket. Raises UsageError where obstore is not installed, or does not take
+        the settings, and CredentialRefused where there are no keys at all."""
+        self._stores = await asyncio.to_thread(open_stores, self.address, self._access)
         return self
 
     async def __aexit__(
@@ -95,20 +96,32 @@ class Bucket:
                 return
             stream.seek(begin)
         import obstore
+        from obstore.exceptions import BaseError
 
         part = max(PART, -(-size // _PARTS_MAX))
         self.requests += 2 + max(1, -(-size // part))
-        async with self._failures(f"writing {key}", key):
-            await obstore.put_async(
-                self._stores.parts, self._full(key), self._parts(stream, part, sent),
-                use_multipart=True, chunk_size=part, max_concurrency=PARTS_AT_ONCE,
-            )  # fmt: skip
+        broken: list[OSError] = []
 
-    async def _parts(self, stream: BinaryIO, part: int, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
-        while data := await asyncio.to_thread(stream.read, part):
-            await self._pace.wait(len(data))
-            yield data
-            sent(len(data))
+        async def parts() -> AsyncIterator[bytes]:
+            try:
+                while data := await asyncio.to_thread(stream.read, part):
+                    await self._pace.wait(len(data))
+                    yield data
+                    sent(len(data))
+            except OSError as error:
+                broken.append(error)
+                raise
+
+        async with self._failures(f"writing {key}", key):
+            try:
+                await obstore.put_async(
+                    self._stores.parts, self._full(key), parts(),
+                    use_multipart=True, chunk_size=part, max_concurrency=PARTS_AT_ONCE,
+                )  # fmt: skip
+            except (BaseError, OSError):
+                if broken:  # not what became of the parts that the server has
+                    raise broken[0] from None
+                raise
 
     async def _put_whole(self, key: str, data: bytes, sent: Callable[[int], None]) -> None:
         import obstore

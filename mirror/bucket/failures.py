@@ -27,6 +27,8 @@ _LATER = {
 _CODE = re.compile(r"<Code>\s*(\w+)\s*</Code>|\(code: (\w+)\)")
 _MESSAGE = re.compile(r"<Message>\s*([^<]{1,300}?)\s*</Message>")
 _STATUS = re.compile(r"status code: (\d{3})")
+# Where clouds give their machines credentials: nobody is there elsewhere.
+_METADATA = re.compile(r"https?://(169\.254\.|metadata\.google\.internal)")
 _DENIED_HINT = "let this credential do that, or use one that may; docs/offsite.md has the policies"
 
 
@@ -57,6 +59,10 @@ def error_of(address: Address, doing: str, error: Exception, *, key: str = "") -
     message = _MESSAGE.search(text)
     code = next((one for one in found.groups() if one), "") if found else ""
     number = int(status[1]) if status else 0
+    if _METADATA.search(text) and (status is None or status[1] < "5"):
+        return no_credential(address)
+    if "redirect without LOCATION" in text:  # as S3 answers where the bucket is in another region
+        number = 301
     kind = type(error).__name__
     if not code and isinstance(error, FileNotFoundError):
         code = "NoSuchKey"

@@ -7,8 +7,9 @@ from typing import Any
 
 from mirror.bucket.access import Access
 from mirror.bucket.address import Address
-from mirror.bucket.failures import missing_extra
+from mirror.bucket.failures import missing_extra, no_credential
 from mirror.errors import UsageError
+from mirror.logs import redact
 
 # With Object Lock S3 demands of every upload a checksum of its bytes, and that the algorithm is named.
 _CHECKSUM = "SHA256"
@@ -24,8 +25,8 @@ class Stores:
 
 
 def open_stores(address: Address, access: Access) -> Stores:
-    """The stores of an address. Nothing is sent. Raises UsageError where obstore is not installed, or does
-    not take the settings."""
+    """The stores of an address. Blocks: without keys it asks where AWS keeps some. Raises UsageError where
+    obstore is not installed, or does not take the settings, and CredentialRefused where AWS has no keys."""
     try:
         from obstore.exceptions import BaseError
     except ImportError:
@@ -38,7 +39,8 @@ def open_stores(address: Address, access: Access) -> Stores:
         reason = type(error).__name__  # its text may have a key
         raise UsageError(
             f"{address}: the settings of this copy are not usable ({reason})",
-            hint="check endpoint, region and keys",
+            hint="check endpoint, region and keys; Azure needs an account: access_key_id, or"
+            " AZURE_STORAGE_ACCOUNT_NAME",
         ) from None
     return Stores(one, one)
 
@@ -65,14 +67,15 @@ def _s3(address: Address, access: Access, headers: dict[str, str]) -> Any:
         config=config,
         client_options=options,
         retry_config=access.retry_config(),
-        credential_provider=_keys(access),
+        credential_provider=_keys(address, access),
     )
 
 
-def _keys(access: Access) -> Any:
-    """The keys of S3 for obstore; None for the usual chain."""
+def _keys(address: Address, access: Access) -> Any:
+    """The keys of S3 for obstore; without any those that boto3 finds, which knows profiles and single
+    sign-on. None: obstore looks itself, for variables and roles."""
     if access.key is None or access.secret is None:
-        return None
+        return _found_by_boto3(address, access)
     keys = {
         "access_key_id": access.key,
         "secret_access_key": access.secret,
@@ -80,6 +83,21 @@ def _keys(access: Access) -> Any:
         "expires_at": None,
     }
     return lambda: keys
+
+
+def _found_by_boto3(address: Address, access: Access) -> Any:
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        return None
+    try:
+        return Boto3CredentialProvider(boto3.session.Session(region_name=access.region))
+    except BotoCoreError as error:
+        raise UsageError(f"{address}: AWS's own configuration is not usable: {redact(str(error))}") from None
+    except ValueError:
+        raise no_credential(address) from None
 
 
 def _google(address: Address, access: Access) -> Any:

@@ -42,7 +42,7 @@ async def open_bucket(
     copy: CopyConfig, config: Config | None, environment: Mapping[str, str], clock: Clock
 ) -> AsyncIterator[Bucket]:
     """The bucket of a copy. Nothing is sent. Raises UsageError where a secret cannot be read, a network
-    setting is unusable or obstore is not installed."""
+    setting is unusable or obstore is not installed, and CredentialRefused where there are no keys."""
     if config is not None:
         network = await network_of(config, environment)
     else:
