@@ -61,8 +61,7 @@ class StrictStore:
         self.objects: dict[str, bytes] = {}
         self._parts: dict[int, bytes] = {}
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
 
     @property
     def endpoint(self) -> str:
@@ -137,6 +136,13 @@ class StrictStore:
         self.objects[path] = b"".join(self._parts[number] for number in sorted(self._parts))
         self._parts.clear()
         return Answer(body=b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>')
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away in the middle of a request is none of the test's business."""
 
 
 def _handler(store: StrictStore) -> type[BaseHTTPRequestHandler]:
