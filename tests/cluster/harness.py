@@ -11,14 +11,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
+from mirror.auth.hook_keys import HookKeys
+from mirror.auth.secrets import Secret
 from mirror.simulator import EVERY_SCOPE, LoggedRequest, Simulator, Switches, World
 from mirror.simulator.rate_limits import group_of
+from mirror.simulator.writes.hooks import EVENTS
 from mirror.store.reading.reader import RepositoryFolder
 from tests.cluster.hosts import Host
 from tests.cluster.network import Namespace, why_no_namespaces
 from tests.cluster.postgres import Postgres
 
 HOUR = timedelta(hours=1)
+HOOK_SECRET = "a secret of the hooks, long enough to sign"
 EMAIL = "backup@acme.example"
 
 
@@ -39,10 +43,12 @@ class Trial:
         repositories: int = 6,
         limit: int = 100_000,
         headers: bool = True,
+        reserve: int = 100,
         ahead: Sequence[float] = (),
         more: str = "",
     ) -> None:
         self.folder, self.postgres, self.database, self._more = folder, postgres, database, more
+        self._reserve = reserve
         self._ahead = [*ahead, *[0.0] * hosts][:hosts]
         self._stack = ExitStack()
         self.world = World(folder / "upstream", limit=limit)
@@ -106,21 +112,30 @@ class Trial:
         self._names |= {f"Basic {signed}": name, f"Basic {for_git}": name}
         host.write("token", secret)
         host.write("database", f"postgresql://postgres@{host.database_address}/{self.database}")
-        host.write("config.yaml", self.config(name))
+        host.write("secret", HOOK_SECRET)
+        host.write("config.yaml", self._config(host))
         return host
 
-    def config(self, shard: str) -> str:
-        """The configuration of a host."""
+    def send_hooks_to(self, host: Host) -> None:
+        """From now on, Bitbucket announces changes to this host."""
+        door = HookKeys(Secret(HOOK_SECRET), None, host.store().id).path
+        hook = {"uuid": "{f0}", "active": True, "events": list(EVENTS)}
+        self.acme.settings["hooks"] = [hook | {"url": f"http://127.0.0.1:{host.door}{door}"}]
+        self.world.secrets["{f0}"] = HOOK_SECRET
+
+    def _config(self, host: Host) -> str:
         simulator = self.simulator
         return (
             "store: store\n"
             f"bitbucket: {{api_url: '{simulator.api_url}', git_url: '{simulator.git_url}',"
             f" oauth_url: '{simulator.oauth_url}'}}\n"
-            "limits: {git_workers: 2}\n"
+            f"limits: {{git_workers: 2, api_limit: {min(self.world.limit, 1000)},"
+            f" api_reserve: {self._reserve}}}\n"
             "schedule: {backup: 'every 1m', jitter: none}\n"
             "workspaces:\n  - workspace: acme\n"
             f"    credential: {{kind: api_token, email: {EMAIL}, token: {{file: token}}}}\n"
-            + self._more.format(shard=shard)
+            f"hooks: {{listen: '127.0.0.1:{host.door_inside}', url: https://m.example.org,"
+            " secret: {file: secret}}\n" + self._more.format(shard=host.name)
         )
 
     # -- what must hold

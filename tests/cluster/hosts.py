@@ -24,6 +24,7 @@ from tests.e2e.helpers import MADE
 from tests.forks import FORKS, Program
 
 T = TypeVar("T")
+_DOOR = 9322
 
 
 def wait_for(condition: Callable[[], bool], why: Callable[[], str] = str) -> None:
@@ -64,9 +65,16 @@ class Host:
         address = "127.0.0.1" if namespace is None else namespace.address
         self._database = Relay(listening(tcp(), address), lambda: _to_socket(database))
         self.database_address = f"{address}:{self._database.port}"
+        # Where its hooks' door listens, and where that is for the simulator.
+        self.door_inside, self.door = _DOOR, 0
         if namespace is not None:
             for port in ports:
                 self._relays.append(Relay(listening(namespace.socket(), port=port), partial(_to_port, port)))
+            self._relays.append(Relay(listening(tcp()), partial(_to_port_of, namespace, _DOOR)))
+            self.door = self._relays[-1].port
+        else:
+            with listening(tcp()) as free:
+                self.door = self.door_inside = free.getsockname()[1]
 
     def __enter__(self) -> Host:
         return self
@@ -241,3 +249,13 @@ def _to_socket(path: Path) -> socket.socket:
 
 def _to_port(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port))
+
+
+def _to_port_of(namespace: Namespace, port: int) -> socket.socket:
+    made = namespace.socket()
+    try:
+        made.connect(("127.0.0.1", port))
+    except OSError:
+        made.close()
+        raise
+    return made

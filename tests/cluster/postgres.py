@@ -25,6 +25,7 @@ import pytest
 PATIENCE = 120.0
 _PORT = 5432
 _SETTINGS = """
+dynamic_shared_memory_type = mmap
 shared_buffers = 32MB
 max_connections = 200
 max_wal_size = 256MB
@@ -263,7 +264,7 @@ class Postgres:
 
     def close(self) -> None:
         """End it at once, and remove everything."""
-        self.kill()
+        self.stop(signal.SIGQUIT)  # one that is killed leaves shared memory behind
         assert self._watcher.stdin is not None
         self._watcher.stdin.close()
         self._watcher.wait(PATIENCE)

@@ -57,6 +57,10 @@ def test_hosts_live_are_stopped_killed_and_started_again(trial: Trial) -> None:
         wait_for(partial(has_run, host), host.told)
     ids = [host.store().run_ids()[0] for host in trial.hosts]
     assert ids[1][:8] < ids[0][:8]  # a run is named by the clock of its host, a day apart
+    trial.send_hooks_to(other)
+    trial.push("repository-1", "Announced")
+    wait_for(lambda: any(204 in one.statuses for one in trial.simulator.deliveries), other.told)
+    wait_for(lambda: not trial.missing())
     other.pause()
     seen = len(other.log.read_text())
     one.kill()
