@@ -121,7 +121,7 @@ async def run(
             results.problems.append(Problem(130, "the run was stopped"))
             raise RunCancelled(_write(request, store, results)) from None
         finally:
-            request.budget.exchange()
+            await request.budget.settle()
             for visit in run.visits if run is not None else ():
                 visit.mark.leave()
         return _write(request, store, results)

@@ -74,7 +74,7 @@ class Session:
 
     async def close(self) -> None:
         """Close everything."""
-        self.run.request.budget.exchange()
+        await self.run.request.budget.settle()
         await self._stack.aclose()
 
 

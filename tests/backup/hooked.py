@@ -108,8 +108,9 @@ class Hooked:
     @contextmanager
     def nearly_used_up(self) -> Iterator[None]:
         """As if others had used most of the hour's requests."""
-        [identity] = {identity for identity, group in self.budget._ledgers if group == "api"}
-        self.budget.count(identity, "api", self.budget.used(identity, "api")[1] * 4 // 5)
+        [identity] = {identity for identity, group in self.budget._purses if group == "api"}
+        limit = self.budget.used(identity, "api")[1]
+        self.budget.learn(identity, "api", limit=limit, remaining=limit // 5)
         yield
         self.clock.elapsed += 3600
 

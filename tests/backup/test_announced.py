@@ -123,9 +123,10 @@ async def test_no_visit_eats_what_is_left_to_the_schedule(hooked: Hooked) -> Non
         new.open_pull_request(
             title="Topic", source=f"topic-{number}", destination="main", author=hooked.ann
         ).comment("hm", author=hooked.ann)
-    [identity] = {identity for identity, group in hooked.budget._ledgers if group == "api"}
-    used, limit = hooked.budget.used(identity, "api")
-    hooked.budget.count(identity, "api", limit * 3 // 4 - 10 - 5 - used)  # 5 are left to visits
+    [identity] = {identity for identity, group in hooked.budget._purses if group == "api"}
+    limit = hooked.budget.used(identity, "api")[1]
+    left = limit // 4 + 10 + 5  # 5 are left to visits
+    hooked.budget.learn(identity, "api", limit=limit, remaining=left)
     await hooked.hook("website")
     await hooked.announced.discover({new.uuid})
     assert hooked.budget.left(identity, "api") >= limit // 4

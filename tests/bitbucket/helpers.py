@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import httpx
@@ -50,7 +50,8 @@ class Server:
 
 
 def client_for(
-    server: Callable[[httpx.Request], httpx.Response],
+    server: Callable[[httpx.Request], httpx.Response]
+    | Callable[[httpx.Request], Coroutine[None, None, httpx.Response]],
     *sign_ins: SignIn,
     clock: FakeClock | None = None,
     budget: Budget | None = None,

@@ -17,8 +17,9 @@ from mirror.auth.credentials import AppPassword, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
 from mirror.auth.signin import sign_in
 from mirror.bitbucket import endpoints
-from mirror.bitbucket.client.budget import HOUR, Budget
+from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.client import TRIES_MAX, Client
+from mirror.bitbucket.client.local_leases import HOUR
 from mirror.bitbucket.client.sender import ResponseLimits
 from mirror.bitbucket.failures import (
     ApiError,

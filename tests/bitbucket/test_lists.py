@@ -196,7 +196,7 @@ async def test_lists_that_are_refused_at_once_shrink_only_once() -> None:
             return httpx.Response(400, json={"type": "error", "error": {"message": "Invalid pagelen"}})
         return listed(entries(1, 1))
 
-    async with client_for(capped) as client:  # type: ignore[arg-type]
+    async with client_for(capped) as client:
         await asyncio.gather(*(all_of(client, REPOSITORIES, workspace="acme") for _ in range(4)))
         assert client.page_size(REPOSITORIES) == 50
 

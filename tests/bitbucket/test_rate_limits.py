@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from mirror.bitbucket.client.budget import HOUR, Budget
+from mirror.bitbucket.client.budget import Budget
+from mirror.bitbucket.client.local_leases import HOUR
 from mirror.bitbucket.endpoints import REPOSITORY
 from mirror.bitbucket.failures import RateLimited
 from mirror.http.headers import rate_limit_from_headers, wait_from_headers
@@ -260,18 +261,23 @@ def test_files_have_a_limit_of_their_own() -> None:
     assert (budget.left("me", "files"), budget.left("me", "api")) == (300, 300)
 
 
-def test_where_no_header_tells_it_a_refusal_teaches_the_limit_for_an_hour() -> None:
+async def spend(budget: Budget, requests: int, *, identity: str = "me") -> None:
+    for _ in range(requests):
+        await budget.acquire(identity, "api")
+
+
+async def test_where_no_header_tells_it_a_refusal_teaches_the_limit_for_an_hour() -> None:
     clock = FakeClock()
     budget = Budget(clock, limit=5000)
     assert budget.left("one", "api") == 5000
-    budget.count("one", "api", 700)
+    await spend(budget, 700, identity="one")
     budget.block("one", "api", 60)
     assert budget.used("one", "api") == (700, 700)
     clock.elapsed += HOUR + 1
     assert budget.left("one", "api") == 5000
     # The client waits after a burst that is refused at the beginning of the hour, and learns no limit from
     # it;
-    budget.count("one", "api", 8)
+    await spend(budget, 8, identity="one")
     budget.block("one", "api", 60)
     assert budget.used("one", "api") == (8, 5000)
     # and the limit from the headers stays.
@@ -320,7 +326,7 @@ async def test_a_budget_begun_anew_goes_on_where_the_killed_one_was() -> None:
     assert anew.left("me", "api") <= 900 - 860
     assert anew.left("somebody else", "api") == 900
     clock.elapsed += HOUR
-    anew.exchange()
+    await anew.settle()
     assert anew.left("me", "api") == 900
 
 
@@ -350,11 +356,11 @@ def test_a_refusal_is_told_to_others_at_once() -> None:
     assert other.left("me", "api") == 1000
 
 
-def test_what_headers_tell_of_others_is_not_counted_twice() -> None:
+async def test_what_headers_tell_of_others_is_not_counted_twice() -> None:
     clock = FakeClock()
     board = Board(clock)
     one, other = Budget(clock), Budget(clock)
-    one.count("me", "api", 300)
+    await spend(one, 300)
     one.share(board.of("one"))
     other.learn("me", "api", limit=1000, remaining=700)
     other.share(board.of("other"))

@@ -200,7 +200,7 @@ async def test_no_answer_at_all_is_not_waited_for_without_end() -> None:
             await asyncio.sleep(600)
         return good()
 
-    async with client_for(silent_once, limits=ResponseLimits(seconds=0.3)) as client:  # type: ignore[arg-type]
+    async with client_for(silent_once, limits=ResponseLimits(seconds=0.3)) as client:
         assert (await client.get(REPOSITORY, None, **WHERE)).data == {"ok": True}
 
 
@@ -215,7 +215,7 @@ async def test_no_more_requests_than_agreed_are_under_way_at_once() -> None:
         under_way -= 1
         return good()
 
-    async with client_for(slow, concurrency=3) as client:  # type: ignore[arg-type]
+    async with client_for(slow, concurrency=3) as client:
         await asyncio.gather(*(client.get(REPOSITORY, None, **WHERE) for _ in range(20)))
         assert client.requests == 20
     assert most == 3
@@ -227,7 +227,7 @@ async def test_a_cancelled_request_frees_its_place() -> None:
             await asyncio.sleep(600)
         return good()
 
-    async with client_for(silent, concurrency=1) as client:  # type: ignore[arg-type]
+    async with client_for(silent, concurrency=1) as client:
         task = asyncio.create_task(client.get(REPOSITORY, None, workspace="acme", repository="silent"))
         await asyncio.sleep(0.01)
         task.cancel()

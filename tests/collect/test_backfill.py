@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.bitbucket.client.budget import EXCHANGE_REQUESTS
+from mirror.bitbucket.client.local_leases import EXCHANGE_REQUESTS
 from mirror.model import Selector
 from mirror.simulator import Simulator, Switches, World
 from mirror.simulator.world.sample import SCOPES

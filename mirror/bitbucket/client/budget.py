@@ -1,41 +1,35 @@
-"""The request budget: one ledger for each identity and group of resources.
+"""Requests per hour, before Bitbucket refuses any.
 
-Bitbucket counts requests over a rolling hour: 1,000 for most, up to 10,000 for access tokens of large paid
-workspaces, 5,000 for files. The true limit is learned from headers and refusals. A reserve is never used, so
-that a restore can start at any time. A journal shares the use with other processes, and keeps that of earlier
-ones, even if they were killed.
+Bitbucket counts by the kind of resource over a rolling hour: by token for access tokens, by user for API
+tokens and app passwords. So the budget's key is identity and group. Whoever lends the requests counts them
+(the port `Leases`); the budget gives what was lent to those who wait, the most urgent first.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
 from datetime import timedelta
 from enum import IntEnum
 
+from mirror.bitbucket.client.local_leases import HOUR, LIMIT_DEFAULT, LocalLeases
 from mirror.bitbucket.failures import RateLimited
 from mirror.logs import get_logger
-from mirror.model import DONE, Clock, NoProgress, Progress, Use, UseJournal, time_text
+from mirror.model import DONE, Clock, NoProgress, Progress, UseJournal, time_text
+from mirror.model.leases import Hour, Lease, Leases
 from mirror.model.live import BudgetLeft
 
-HOUR = 3600.0
-LIMIT_DEFAULT = 1000
-# By group of resources, the documented limit where it differs from LIMIT_DEFAULT.
-LIMITS_OF = {"files": 5000}
-# Requests that spare others leave them one of so many of the hour's limit.
-SPARED = 4
-# No lower limit is inferred from a refusal: a burst may be refused at the start of an hour.
-LIMIT_LEAST = 60
+# So many requests are borrowed at a time, if nobody waits for more.
+BORROWED = 20
 # Shorter waits, in seconds, are not reported: they only let other requests go first.
 REPORTED_FROM = 0.01
 LOGGED_EVERY = 60.0
-# After this many requests or seconds, the use is exchanged with the journal.
-EXCHANGE_REQUESTS = 20
-EXCHANGE_SECONDS = 30.0
-# The longest wait after a refusal, in seconds: the window itself.
-WAIT_MAX = HOUR
+# A lender that lends nothing is not asked again any sooner, in seconds.
+ASKED_AGAIN = 0.5
+# A right to send a request that nobody has.
+NOT_LENT = float("-inf")
 
 _log = get_logger("bitbucket")
 
@@ -53,64 +47,44 @@ class Priority(IntEnum):
     IDLE = 4  # only with requests that nothing else needs
 
 
-@dataclass
-class _Ledger:
-    limit: int
-    # Until when a limit inferred from a refusal applies; one from headers applies until they change.
-    inferred_until: float = 0.0
-    limit_known: bool = False
-    # Timestamps of requests: ours; others', inferred from rate-limit headers; others', from the shared
-    # journal. The last two overlap, so only the larger counts.
-    made: deque[float] = field(default_factory=deque)
-    inferred: deque[tuple[float, int]] = field(default_factory=deque)  # each with a number of requests
-    others: deque[float] = field(default_factory=deque)
-    blocked_until: float = 0.0
-    # Waiting callers, as (priority, turn). The lowest gets the next request.
-    waiting: list[tuple[int, int]] = field(default_factory=list)
-    # When the last logged wait ends, and by run (the id of its Progress) how many callers show a wait.
-    logged_until: float = 0.0
-    shown: Counter[int] = field(default_factory=Counter)
+class _Purse:
+    """What was lent for one identity and group, and who waits for it."""
 
-    @property
-    def used(self) -> int:
-        """The number of requests in the last hour."""
-        return len(self.made) + max(self.inferred_count, len(self.others))
+    def __init__(self) -> None:
+        self.lease, self.unsent = Lease(0), 0
+        self.asking = asyncio.Lock()
+        # Waiting callers, as (priority, turn). The lowest gets the next request.
+        self.waiting: list[tuple[int, int]] = []
+        # When the last logged wait ends, and by run (the id of its Progress) how many callers show a wait.
+        self.logged_until = 0.0
+        self.shown: Counter[int] = Counter()
 
-    def used_since(self, time: float) -> int:
-        """As `used`, of the requests after `time`; forgets nothing."""
-        made, others, inferred = tuple(self.made), tuple(self.others), tuple(self.inferred)
-        seen = sum(count for when, count in inferred if when > time)
-        return sum(when > time for when in made) + max(seen, sum(when > time for when in others))
+    def left(self, now: float) -> int:
+        """How many requests may be sent now. Those of a lease that ran out are `unsent`, and can be given
+        back."""
+        return self.unsent if now < self.lease.until else 0
 
-    @property
-    def inferred_count(self) -> int:
-        """The number of requests that are known only from headers."""
-        return sum(count for _, count in self.inferred)
+    def put(self, lease: Lease) -> None:
+        """From now on, give from this lease."""
+        self.lease, self.unsent = lease, lease.requests
 
-    def forget(self, before: float) -> None:
-        """Drop requests from `before` or earlier."""
-        for several in (self.made, self.others):
-            while several and several[0] <= before:
-                several.popleft()
-        while self.inferred and self.inferred[0][0] <= before:
-            self.inferred.popleft()
+    def take(self) -> float:
+        """Give one request; returns until when it may be sent."""
+        self.unsent -= 1
+        return self.lease.until
 
-    def nth(self, number: int) -> float:
-        """The time of request `number`, counted from the oldest, which is 0."""
-        others = [(one, 1) for one in self.others]
-        if self.inferred_count > len(others):
-            others = list(self.inferred)
-        times = sorted([*((one, 1) for one in self.made), *others])
-        before = itertools.accumulate(count for _, count in times)
-        return next(when for (when, _), so_far in zip(times, before, strict=True) if so_far > number)
+    def empty(self) -> int:
+        """Give no more of the lease; returns how many of it were not given."""
+        unsent, self.unsent = self.unsent, 0
+        return unsent
 
 
 class Budget:
-    """Counts requests and allows new ones. All clients of a process share one.
+    """Gives out the requests of each hour. All clients of a process share one.
 
-    `reserve` requests of each hour are left unused. `limit` is the assumed limit of an hour until the server
-    reports one. `patience` is how long, in seconds, one request may wait before RateLimited is raised.
-    `id` identifies this budget in the journal.
+    `leases` lends them; without one, this process counts for itself: `reserve` requests of each hour are left
+    unused, and `limit` is the assumed limit of an hour until the server reports one. `patience` is how long,
+    in seconds, one request may wait before RateLimited is raised. `id` identifies this budget in the journal.
     """
 
     def __init__(
@@ -120,73 +94,43 @@ class Budget:
         reserve: int = 0,
         limit: int = LIMIT_DEFAULT,
         patience: float = 2 * HOUR,
+        leases: Leases | None = None,
     ) -> None:
         self._clock = clock
         self.patience = patience
         self.id = secrets.token_hex(8)
-        self._ledgers: dict[tuple[str, str], _Ledger] = {}
+        self._leases: Leases = LocalLeases(clock) if leases is None else leases
+        self._purses: defaultdict[tuple[str, str], _Purse] = defaultdict(_Purse)
         self._names: dict[str, str] = {}
         self._turns = itertools.count()
-        self._journal: UseJournal | None = None
-        self._exchanged, self._since_then = 0.0, 0
         self.allow(reserve=reserve, limit=limit)
 
     def allow(self, *, reserve: int, limit: int) -> None:
         """Set the reserve, and the assumed limit where no server has reported one."""
-        self._reserve, self._limit = max(0, reserve), limit
-        for (_, group), ledger in self._ledgers.items():
-            if not ledger.limit_known and not ledger.inferred_until:
-                ledger.limit = self._assumed(group)
-
-    def _assumed(self, group: str) -> int:
-        """The assumed limit of a group until the server reports one. A configured limit below LIMIT_DEFAULT
-        applies to all groups."""
-        usual = LIMITS_OF.get(group)
-        return self._limit if usual is None or self._limit < LIMIT_DEFAULT else max(usual, self._limit)
+        self._leases.allow(reserve=reserve, limit=limit)
 
     def share(self, journal: UseJournal) -> None:
         """Exchange the use with `journal` from now on."""
-        self._journal = journal
-        self.exchange()
+        self._leases.share(journal)
 
-    def exchange(self) -> None:
-        """Write our use to the journal, and read that of others."""
-        if self._journal is None:
-            return
-        now = self._clock.monotonic()
-        self._exchanged, self._since_then = now, 0
-        own = [
-            Use(*key, tuple(now - one for one in ledger.made), max(0.0, ledger.blocked_until - now))
-            for key, ledger in self._ledgers.items()
-        ]
-        for ledger, other in zip(self._ledgers.values(), self._journal.exchange(own), strict=True):
-            ledger.others = deque(sorted(now - max(one, 0.0) for one in other.made))
-            ledger.blocked_until = max(ledger.blocked_until, now + min(other.blocked, WAIT_MAX))
-
-    def _ledger(self, identity: str, group: str) -> _Ledger:
-        ledger = self._ledgers.get((identity, group))
-        is_new = ledger is None
-        if ledger is None:
-            ledger = self._ledgers[identity, group] = _Ledger(self._assumed(group))
-        now = self._clock.monotonic()
-        if is_new or self._since_then >= EXCHANGE_REQUESTS or now - self._exchanged >= EXCHANGE_SECONDS:
-            self.exchange()
-        if ledger.inferred_until and now >= ledger.inferred_until:
-            ledger.limit, ledger.inferred_until = self._assumed(group), 0.0
-        ledger.forget(now - HOUR)
-        return ledger
+    async def settle(self) -> None:
+        """A run is over: give back what was lent and not sent, and let others know what was used."""
+        for key in list(self._purses):
+            await self._give_back(key)
+        self._leases.settle()
 
     def left(self, identity: str, group: str, *, spares: bool = False) -> int:
-        """The number of requests that can be made right now without waiting; see `acquire` for `spares`."""
-        ledger = self._ledger(identity, group)
-        if self._clock.monotonic() < ledger.blocked_until:
-            return 0
-        return max(0, self._allowed(ledger, spares=spares) - ledger.used)
+        """The number of requests that can be made right now without waiting, as far as is known; see
+        `acquire` for `spares`."""
+        hour = self._leases.hour(identity, group, spares=spares)
+        purse = self._purses.get((identity, group))
+        unsent = 0 if purse is None else purse.unsent
+        return 0 if hour.blocked > 0 else max(0, unsent + hour.free)
 
     def used(self, identity: str, group: str) -> tuple[int, int]:
         """The requests in the last hour, and the limit as far as known."""
-        ledger = self._ledger(identity, group)
-        return ledger.used, ledger.limit
+        hour = self._leases.hour(identity, group, spares=False)
+        return hour.used, hour.limit
 
     def name(self, identity: str, name: str) -> None:
         """What `report` calls an identity. The first name stays: several credentials may share it."""
@@ -196,18 +140,12 @@ class Budget:
     def report(self) -> list[BudgetLeft]:
         """The requests of the last hour of each identity that has a name, by group. Any thread may ask; it
         waits for nothing, and asks no other process."""
-        since = self._clock.monotonic() - HOUR
-        found = []
-        for (identity, group), ledger in list(self._ledgers.items()):
-            name = self._names.get(identity)
-            if name is not None:
-                found.append(BudgetLeft(name, group, ledger.used_since(since), ledger.limit))
+        found = [
+            BudgetLeft(self._names[identity], group, used, limit)
+            for identity, group, used, limit in self._leases.hours()
+            if identity in self._names
+        ]
         return sorted(found, key=lambda one: (one.credential, one.group))
-
-    def _allowed(self, ledger: _Ledger, *, spares: bool = False) -> int:
-        # A reserve larger than the limit must not block everything for ever.
-        spared = ledger.limit // SPARED if spares else 0
-        return max(1, max(1, ledger.limit - self._reserve) - spared)
 
     async def acquire(
         self,
@@ -219,54 +157,70 @@ class Budget:
         until: float | None = None,
         progress: Progress | None = None,
         spares: bool = False,
-    ) -> None:
-        """Wait for the right to make one request, and count it. Of those who wait, the one with the
-        lowest `priority` value has the next.
+    ) -> float:
+        """Wait for the right to send one request; returns until when (monotonic) it may be sent. Of those
+        who wait, the one with the lowest `priority` value has the next.
 
         `since` is when (monotonic) the waiting began, where this is not the first try; `until` is
         when it must have ended, where that is sooner than the budget's patience. `progress` is told of
         waits. A request that `spares` leaves a quarter of the hour's limit to others, as those that are IDLE
-        do. Raises RateLimited where it would take longer.
+        do. Raises RateLimited where it would take longer, and TryLater where the lender cannot be reached.
         """
         began = self._clock.monotonic() if since is None else since
         latest = began + self.patience if until is None else until
         turn, spares = (int(priority), next(self._turns)), spares or priority is Priority.IDLE
-        ledger = self._ledger(identity, group)
-        ledger.waiting.append(turn)
-        shown = _ShownWait(progress or NoProgress(), group, ledger.shown)
+        key = identity, group
+        purse = self._purses[key]
+        purse.waiting.append(turn)
+        shown = _ShownWait(progress or NoProgress(), group, purse.shown)
         try:
             while True:
-                wait = self._wait(self._ledger(identity, group), turn, spares=spares)
+                wait = await self._prepare(key, turn, spares=spares)
                 if wait is None:
-                    self._made(ledger, 1)
-                    return
+                    return purse.take()
+                if not wait:
+                    continue
                 if self._clock.monotonic() + wait > latest:
                     raise self._refusal(wait)
                 if wait >= REPORTED_FROM:
                     shown.show(wait)
-                    self._log_wait(group, ledger, wait)
+                    self._log_wait(group, purse, wait, self._leases.hour(*key, spares=False))
                 await self._clock.sleep(max(wait, 0.001))
         finally:
-            ledger.waiting.remove(turn)
+            purse.waiting.remove(turn)
             shown.end()
 
-    def _made(self, ledger: _Ledger, requests: int) -> None:
-        ledger.made.extend([self._clock.monotonic()] * requests)
-        self._since_then += requests
-
-    def _wait(self, ledger: _Ledger, turn: tuple[int, int], *, spares: bool) -> float | None:
-        """How long, in seconds, this request must wait; None where it may be sent."""
-        now = self._clock.monotonic()
-        if now < ledger.blocked_until:
-            return ledger.blocked_until - now
-        allowed = self._allowed(ledger, spares=spares)
+    async def _prepare(self, key: tuple[str, str], turn: tuple[int, int], *, spares: bool) -> float | None:
+        """How long, in seconds, this request must wait; None where the purse has one for it. 0: it has more
+        now, and somebody who goes first may have come."""
+        purse, hour = self._purses[key], self._leases.hour(*key, spares=spares)
+        if hour.blocked > 0:
+            return hour.blocked
+        if purse.asking.locked():  # what is known of the hour does not have what is being lent
+            async with purse.asking:
+                return 0.0
         # Waiting callers that go first are counted in already.
-        before = sum(1 for one in ledger.waiting if one < turn)
-        if ledger.used + before < allowed:
+        before = sum(1 for one in purse.waiting if one < turn)
+        free = purse.unsent + hour.free
+        if free <= before:
+            return 0.001 if free > 0 else hour.again
+        if purse.left(self._clock.monotonic()):
             return None
-        if ledger.used >= allowed:
-            return ledger.nth(ledger.used - allowed) + HOUR - now
-        return 0.001
+        async with purse.asking:
+            await self._give_back(key)
+            lease = await self._leases.lease(*key, max(BORROWED, len(purse.waiting)), spares=spares)
+            purse.put(lease)
+        return 0.0 if lease.requests else max(lease.again, ASKED_AGAIN)
+
+    async def _give_back(self, key: tuple[str, str]) -> None:
+        purse = self._purses[key]
+        lease, unsent = purse.lease, purse.empty()
+        if unsent:
+            await self._leases.give_back(*key, lease, unsent)
+
+    def is_over(self, right: float) -> bool:
+        """Whether the right to send a request, as `acquire` gave it, has run out."""
+        return self._clock.monotonic() >= right
 
     def _refusal(self, wait: float) -> RateLimited:
         resume = self._clock.now() + timedelta(seconds=wait)
@@ -274,49 +228,29 @@ class Budget:
         error.resume_at = resume
         return error
 
-    def _log_wait(self, group: str, ledger: _Ledger, wait: float) -> None:
+    def _log_wait(self, group: str, purse: _Purse, wait: float, hour: Hour) -> None:
         # Many requests wait for the same moment; log it once.
         ends = self._clock.monotonic() + wait
-        if ends < ledger.logged_until + LOGGED_EVERY:
+        if ends < purse.logged_until + LOGGED_EVERY:
             return
-        ledger.logged_until = ends
+        purse.logged_until = ends
         resumes = self._clock.now() + timedelta(seconds=wait)
         _log.info(
             "budget.waiting",
             group=group,
-            used=ledger.used,
-            limit=ledger.limit,
-            reserve=ledger.limit - self._allowed(ledger),
+            used=hour.used,
+            limit=hour.limit,
+            reserve=hour.limit - hour.used - hour.free,
             resumes=time_text(resumes),
         )
 
-    def count(self, identity: str, group: str, requests: int) -> None:
-        """Count requests that were sent without `acquire`: those repeated after a renewal of the token."""
-        self._made(self._ledger(identity, group), requests)
-
     def block(self, identity: str, group: str, seconds: float) -> None:
-        """Send nothing for `seconds` after a refusal, at most for the window.
-
-        Where no header ever reported the limit, it is inferred from the requests so far, for an hour.
-        """
-        ledger = self._ledger(identity, group)
-        now = self._clock.monotonic()
-        ledger.blocked_until = max(ledger.blocked_until, now + min(max(seconds, 0.0), WAIT_MAX))
-        if not ledger.limit_known and LIMIT_LEAST <= ledger.used < ledger.limit:
-            ledger.limit, ledger.inferred_until = ledger.used, now + HOUR
-        self.exchange()
+        """Send nothing for `seconds` after a refusal, at most for the window."""
+        self._leases.block(identity, group, seconds)
 
     def learn(self, identity: str, group: str, *, limit: int | None, remaining: int | None) -> None:
         """Learn the limit, and the use by others, from the headers of a response."""
-        ledger = self._ledger(identity, group)
-        if limit is None or limit <= 0:
-            return
-        ledger.limit, ledger.limit_known, ledger.inferred_until = limit, True, 0.0
-        if remaining is not None and 0 <= remaining <= limit:
-            # Others may use the same identity: count the requests that are not ours.
-            unseen = (limit - remaining) - len(ledger.made) - ledger.inferred_count
-            if unseen > 0:
-                ledger.inferred.append((self._clock.monotonic(), unseen))
+        self._leases.learn(identity, group, limit=limit, remaining=remaining)
 
 
 class _ShownWait:

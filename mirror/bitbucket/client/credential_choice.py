@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from mirror.auth.signin import SignIn
-from mirror.bitbucket.client.budget import HOUR, Budget, Priority
+from mirror.bitbucket.client.budget import NOT_LENT, Budget, Priority
 from mirror.bitbucket.client.change import Change
+from mirror.bitbucket.client.local_leases import HOUR
 from mirror.bitbucket.client.responses import Failure
 from mirror.bitbucket.endpoints import Endpoint
 from mirror.bitbucket.failures import Denied, NotFound, RateLimited
@@ -33,7 +34,8 @@ OF_USERS = frozenset({"api_token", "app_password"})
 @dataclass
 class Request:
     """The state of one request. `only` limits it to one sign-in. `priority`, `since`, `until` and `spares`
-    are for the budget. `change` is what it sends, None where it reads."""
+    are for the budget. `change` is what it sends, None where it reads. `right` is until when (monotonic) the
+    budget lets it be sent once."""
 
     endpoint: Endpoint
     url: str
@@ -52,6 +54,7 @@ class Request:
     confirmed: set[int] = field(default_factory=set)
     retry_with: SignIn | None = None
     sent: int = 0
+    right: float = NOT_LENT
 
 
 class CredentialChoice:

@@ -13,11 +13,12 @@ import httpx
 
 from mirror.auth.signin import SignIn
 from mirror.bitbucket.client import responses
-from mirror.bitbucket.client.budget import Budget
+from mirror.bitbucket.client.budget import NOT_LENT, Budget
 from mirror.bitbucket.client.change import Change
 from mirror.bitbucket.client.credential_choice import Request
 from mirror.bitbucket.client.decoding import ACCEPT_ENCODING, chunks
 from mirror.bitbucket.client.redirects import redirect_target
+from mirror.bitbucket.client.spending import Spending
 from mirror.bitbucket.endpoints import BYTES, JSON, Endpoint
 from mirror.bitbucket.failures import BadAnswer
 from mirror.http.network import Network
@@ -114,8 +115,9 @@ class Sender:
         await self.http.aclose()
 
     async def wait_for_budget(self, sign_in: SignIn, request: Request) -> None:
-        """Wait until the budget allows one more request, and count it. Raises RateLimited."""
-        await self._budget.acquire(
+        """Wait until the budget allows one more request, and count it. Raises RateLimited, and TryLater where
+        the lender cannot be reached."""
+        request.right = await self._budget.acquire(
             sign_in.identity,
             request.endpoint.group,
             priority=request.priority,
@@ -129,16 +131,17 @@ class Sender:
     async def open(
         self, sign_in: SignIn, request: Request, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[Received]:
-        """Send a request that the budget allowed, with more `headers`, and follow its redirects.
+        """Send a request, with more `headers`, and follow its redirects. It waits for the budget where that
+        did not allow it, or so long ago that what was lent ran out.
 
         Only requests below the API's root are signed. After a redirect out of it none is, even where another
         one leads back. Raises BadAnswer, CredentialRefused, and what httpx raises.
         """
         endpoint = request.endpoint
         url, is_own = request.url, True
-        for number in range(REDIRECTS_MAX + 1):
+        for _ in range(REDIRECTS_MAX + 1):
             is_own = is_own and self._scope.contains(url)
-            if is_own and number:
+            if is_own and self._budget.is_over(request.right):
                 await self.wait_for_budget(sign_in, request)
             response = await self._send(sign_in, request, url, headers or {}, is_own=is_own)
             try:
@@ -171,12 +174,24 @@ class Sender:
             request = self._build(url, headers, asked.change)
         except (httpx.InvalidURL, ValueError):
             raise BadAnswer(f"{endpoint.name}: malformed URL", endpoint=endpoint.name) from None
-        self._count(int(is_own))
+        if not is_own:
+            self._count(0)
+
+        async def spend() -> None:
+            # A sign-in that renews its token sends the request twice.
+            if self._budget.is_over(asked.right):
+                await self.wait_for_budget(sign_in, asked)
+            asked.right = NOT_LENT
+            self._count(1)
+
         try:
             # A file may take its time on the way; silence ends it all the same.
             async with asyncio.timeout(None if has_files(asked.change) else self._limits.seconds):
                 response = await self.http.send(
-                    request, auth=sign_in.auth if is_own else None, stream=True, follow_redirects=False
+                    request,
+                    auth=Spending(sign_in.auth, self._scope, spend) if is_own else None,
+                    stream=True,
+                    follow_redirects=False,
                 )
         except TimeoutError:
             raise httpx.ReadTimeout("no response in time") from None
@@ -185,11 +200,6 @@ class Sender:
             if isinstance(error, httpx.InvalidURL) or "location header" in str(error):
                 raise BadAnswer(f"{endpoint.name}: a redirect to nowhere", endpoint=endpoint.name) from None
             raise
-        # A sign-in that renewed its token has sent the request twice.
-        repeated = sum(1 for earlier in response.history if self._scope.contains(str(earlier.url)))
-        if repeated:
-            self._budget.count(sign_in.identity, endpoint.group, repeated)
-            self._count(repeated)
         return response
 
     def _count(self, requests: int) -> None:
