@@ -163,16 +163,18 @@ class Bucket:
             async for piece in found.stream(min_chunk_size=_PIECE):
                 yield bytes(piece)
 
-    async def list(self, prefix: str = "") -> AsyncIterator[Stored]:
-        """Every object below the folder `prefix`, in the order of keys."""
+    async def list(self, prefix: str = "", *, after: str = "") -> AsyncIterator[Stored]:
+        """Every object below the folder `prefix`, in the order of keys; only those whose keys come later than
+        `after`, which need not be there."""
         import obstore
         from obstore.exceptions import InvalidPathError
 
-        full, last, number = self._full(prefix), "", 0
+        full, last, number = self._full(prefix), self._full(after) if after else "", 0
         self.requests += 1
         async with self._failures(f"listing {prefix or 'it'}"):
             try:
-                async for page in obstore.list(self._stores.parts, full, chunk_size=_PAGE):
+                pages = obstore.list(self._stores.parts, full, offset=last or None, chunk_size=_PAGE)
+                async for page in pages:
                     for one in page:
                         number += 1
                         self.requests += number > 1 and number % _PAGE == 1

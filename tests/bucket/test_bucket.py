@@ -85,6 +85,10 @@ async def test_many_keys_come_in_pages(seaweed: ObjectServer) -> None:
     async with seaweed.open(name) as bucket:
         assert await keys_of(bucket, "k") == [f"k/{number:04}" for number in range(1005)]
         assert bucket.requests == 2
+        late = [one.key async for one in bucket.list("k", after="k/1001")]
+        assert late == ["k/1002", "k/1003", "k/1004"] and bucket.requests == 3
+        assert [one.key async for one in bucket.list("k", after="k/1003-none")] == ["k/1004"]
+        assert [one.key async for one in bucket.list("k", after="k/1004")] == []
 
 
 async def test_what_is_larger_than_expected_is_refused(server: ObjectServer) -> None:

@@ -181,3 +181,5 @@ async def test_a_key_that_is_no_path_does_not_end_a_list(moto_server: ObjectServ
             "blobs/a", "blobs/n", "blobs/z",
         ]  # fmt: skip
         assert len(found) == len(set(found))
+        late = [one.key async for one in bucket.list("blobs", after="blobs/a")]
+        assert late == [one for one in found if one > "blobs/a"]
