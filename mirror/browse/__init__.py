@@ -11,6 +11,7 @@ from mirror.browse.attention import (
     well,
     when_confirmed,
 )
+from mirror.browse.copied import CopyStatus
 from mirror.browse.documents import (
     Change,
     Difference,
@@ -27,7 +28,7 @@ from mirror.browse.lateness import late, stale
 from mirror.browse.status import RepositoryStatus, Status, out_of_reach, status, summed
 
 __all__ = [
-    "Change", "Concern", "Difference", "Exported", "Kept", "RepositoryStatus", "Shared", "Shown", "Status",
-    "Urgency", "concerns", "diff", "export", "kept", "late", "out_of_reach", "shared", "show",
-    "show_file", "snapshots", "stale", "status", "summed", "verdict", "well", "when_confirmed",
+    "Change", "Concern", "CopyStatus", "Difference", "Exported", "Kept", "RepositoryStatus", "Shared",
+    "Shown", "Status", "Urgency", "concerns", "diff", "export", "kept", "late", "out_of_reach", "shared",
+    "show", "show_file", "snapshots", "stale", "status", "summed", "verdict", "well", "when_confirmed",
 ]  # fmt: skip

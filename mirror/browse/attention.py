@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
+from mirror.browse.copied import CopyStatus
 from mirror.browse.status import RepositoryStatus, Status, WorkspaceStatus
 from mirror.errors import Cancelled, DamageFound
-from mirror.model import JsonObject, Scope
+from mirror.model import JsonObject, Scope, time_text
 from mirror.model.scope import covering
 from mirror.model.words import age, label, label_first_word
 
@@ -67,10 +68,15 @@ class Concern:
         }  # fmt: skip
 
 
-def concerns(found: Status, late: Mapping[str, str]) -> list[Concern]:
+def concerns(
+    found: Status, late: Mapping[str, str], copies: Sequence[CopyStatus] | None = None
+) -> list[Concern]:
     """What needs attention in `found`, the most urgent first. `late` says of repositories and workspaces that
-    they are too old, by name."""
+    they are too old, by name. `copies` are those of `found` as the configuration judges them, where there is
+    one."""
     several = [*_of_store(found)]
+    for copy in found.copies if copies is None else copies:
+        several += _of_copy(copy)
     for repository in found.repositories:
         several += _of_repository(repository, late, found.losses)
     for workspace in found.workspaces:
@@ -97,6 +103,8 @@ def _of_jobs(found: Status) -> Iterator[Concern]:
     told = (*found.damage, *found.losses)
     for job, last in found.jobs.items():
         kind, scope = Scope.of_job(job)
+        if kind == "copy":
+            continue  # each copy is told by its address
         code, texts = last["exit_code"], [one for one in last["problems"] if not one.startswith(told)]
         is_bad = texts or (kind in _TELLS_ALONE and code != 0)
         if not is_bad or code == Cancelled.exit_code or _is_followed(found.jobs, kind, scope, last):
@@ -105,6 +113,26 @@ def _of_jobs(found: Status) -> Iterator[Concern]:
         for text in texts or [""]:
             reason = f"the last {job} ended with {code}" + (f": {text}" if text else "")
             yield Concern("", urgency, reason, kind)
+
+
+def _of_copy(one: CopyStatus) -> Iterator[Concern]:
+    """The concern of one copy. One that the configuration does not name any more needs nothing."""
+    copy = f"the copy at {one.to}"
+    if one.is_configured is False:
+        return
+    if not one.is_made:
+        yield Concern("", Urgency.MISSING, f"{copy} was never made", "copy")
+    elif one.failure:
+        good = (
+            "it was never good"
+            if one.last_good is None
+            else f"it was last good at {time_text(one.last_good)}"
+        )
+        is_damage = one.last is not None and one.last["exit_code"] == DamageFound.exit_code
+        urgency = Urgency.DAMAGE if is_damage else Urgency.FAILING
+        yield Concern("", urgency, f"{copy}: {one.failure}; {good}", "copy")
+    elif one.late:
+        yield Concern("", Urgency.STALE, f"{copy} {one.late}", "copy")
 
 
 def _is_followed(jobs: Mapping[str, JsonObject], kind: str, scope: Scope, last: JsonObject) -> bool:

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mirror import __version__
+from mirror.browse.copied import CopyStatus
+from mirror.browse.freshness import copies_in
 from mirror.browse.lateness import counted_from
 from mirror.browse.status import RepositoryStatus, Status, status
-from mirror.config import Config, Expiry
+from mirror.config import Config
 from mirror.config.settings import KINDS
+from mirror.errors import worst
 from mirror.metrics import definitions
 from mirror.metrics.definitions import Metric, Sample
 from mirror.model import EVERYTHING, JsonObject, Scope, time_from_text
 from mirror.model.scope import covering
 
-Scopes = Callable[[str], Sequence[Scope]]
+# The counts of the last run of a copy, by their names in its facts.
+_COPY_COUNTS = {"bytes": definitions.COPY_BYTES, "requests": definitions.COPY_REQUESTS}
 
 
-def figures(config: Config) -> Iterator[Sample]:
-    """Every sample of the configured store. Raises NoStore."""
-    return figures_of(config.store, config.expiries, config.scopes)
-
-
-def figures_of(
-    store: Path, expiries: Sequence[Expiry] = (), scopes: Scopes = lambda _: (EVERYTHING,)
-) -> Iterator[Sample]:
-    """Every sample of a store, and of credentials that expire; `scopes` are those of the jobs of a kind.
-    Raises NoStore."""
+def figures(store: Path, config: Config | None) -> Iterator[Sample]:
+    """Every sample of a store; with its configuration, if it has one, of each of its jobs and copies, and of
+    credentials that expire. Raises NoStore."""
     found = status(store)
+    copies = copies_in(found, config)
     yield Sample(definitions.VERSION, 1, (__version__,))
-    yield from _of_runs(found, scopes)
+    yield from _of_runs(found, copies, config)
+    yield from _of_copies(copies)
     counted = counted_from(found)
     for workspace in found.workspaces:
         complete = _seconds(workspace.last_confirmed)
@@ -44,14 +43,20 @@ def figures_of(
     yield Sample(definitions.LOSSES, len(found.losses))
     yield Sample(definitions.DAMAGE, len(found.damage))
     yield Sample(definitions.FREE, shutil.disk_usage(store).free)
-    for one in expiries:
+    for one in config.expiries if config is not None else ():
         expires = datetime(one.expires.year, one.expires.month, one.expires.day, tzinfo=UTC)
         yield Sample(definitions.EXPIRES, expires.timestamp(), (one.key.removesuffix(".expires"),))
 
 
-def _of_runs(found: Status, scopes: Scopes) -> Iterator[Sample]:
+def _of_runs(found: Status, copies: Sequence[CopyStatus], config: Config | None) -> Iterator[Sample]:
     """The last run of each job: of each kind, and of a workspace with a schedule of its own. A run of some
     repositories only says nothing about a job."""
+
+    def scopes(kind: str) -> Sequence[Scope]:
+        return (EVERYTHING,) if config is None else config.scopes(kind)
+
+    # One job brings all copies up to date, and each has a record of its own.
+    codes = {"copy": worst(one.last["exit_code"] for one in copies if one.last is not None)}
     for kind in KINDS:
         for scope in scopes(kind):
             run = max(covering(found.jobs, kind, scope), key=_ended, default=None)
@@ -60,11 +65,27 @@ def _of_runs(found: Status, scopes: Scopes) -> Iterator[Sample]:
                 seconds = (_ended(run) - time_from_text(run["started"])).total_seconds()
                 yield Sample(definitions.RUN_ENDED, _ended(run).timestamp(), labels)
                 yield Sample(definitions.RUN_SECONDS, seconds, labels)
-                yield Sample(definitions.RUN_EXIT_CODE, run["exit_code"], labels)
+                code = codes[kind] if kind in codes else run["exit_code"]
+                yield Sample(definitions.RUN_EXIT_CODE, code, labels)
     # Of several jobs, the one that was not good for the longest time.
     good = [max(covering(found.good, "backup", scope), default=None) for scope in scopes("backup")]
     known = [one for one in good if one is not None]
     yield Sample(definitions.BACKUP_GOOD, _seconds(min(known) if len(known) == len(good) and good else None))
+
+
+def _of_copies(copies: Sequence[CopyStatus]) -> Iterator[Sample]:
+    """The copies that are configured, or where that is unknown, those that were made."""
+    for one in copies:
+        if one.is_configured is False:
+            continue
+        labels = (one.to,)
+        yield Sample(definitions.COPY_GOOD, _seconds(one.last_good), labels)
+        yield Sample(definitions.COPY_BEHIND, one.behind, labels)
+        if one.last is not None:
+            yield Sample(definitions.COPY_EXIT_CODE, one.last["exit_code"], labels)
+            for name, count in one.last["facts"].items():
+                if name in _COPY_COUNTS:
+                    yield Sample(_COPY_COUNTS[name], count, labels)
 
 
 def _ended(run: JsonObject) -> datetime:

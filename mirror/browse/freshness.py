@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from mirror.browse.lateness import late
+from mirror.browse.copied import CopyStatus
+from mirror.browse.lateness import CLOCKS_DIFFER, late
 from mirror.browse.status import RepositoryStatus, Status
-from mirror.config import Config, Every
+from mirror.config import After, Config, Every, Schedule
 from mirror.config.crontab import parse
+from mirror.model import time_text
 
 # Where no schedule is known, nothing is too old; ages are counted all the same.
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
@@ -48,11 +50,49 @@ def overdue(found: Status, config: Config | None, now: datetime) -> dict[str, st
 def two_intervals(config: Config, workspace: str) -> timedelta | None:
     """The longest time that two backups of a workspace may take by its schedule; None without one."""
     scope = next((one for one in config.scopes("backup") if one.has(workspace)), None)
-    schedule = config.schedule if scope is None else config.schedule_of(scope)
-    trigger = schedule.of("backup")
-    if trigger is None or isinstance(trigger, Every):
-        return None if trigger is None else 2 * trigger.interval
+    return _two_of(config.schedule if scope is None else config.schedule_of(scope), "backup")
+
+
+def _two_of(schedule: Schedule, kind: str) -> timedelta | None:
+    """The longest time that two jobs of a kind may take; None for a kind that has no times of its own."""
+    trigger = schedule.of(kind)
+    if isinstance(trigger, Every):
+        return 2 * trigger.interval
+    if trigger is None or isinstance(trigger, After):
+        return None
     return _longest_two(trigger.text, schedule.timezone)
+
+
+def copies_in(found: Status, config: Config | None, now: datetime | None = None) -> list[CopyStatus]:
+    """The copies that are configured, made or not, then those that only run records know. Each that at `now`
+    was not good for two intervals of its schedule is late; without a schedule, or without `now`, none is."""
+    if config is None:
+        return list(found.copies)
+    made = {one.to: one for one in found.copies}
+    limit = _two_copies(config)
+    several = []
+    for address in dict.fromkeys(one.to for one in config.copies):
+        one = made.pop(address, None) or CopyStatus(address, folders=found.folders, behind=found.folders)
+        several.append(replace(one, is_configured=True, late=_too_old(one.last_good, limit, now)))
+    return several + [replace(one, is_configured=False) for one in made.values()]
+
+
+def _too_old(good: datetime | None, limit: timedelta | None, now: datetime | None) -> str:
+    """That a copy was last good too long ago; empty where that is not so, or it never was."""
+    if limit is None or good is None or now is None:
+        return ""
+    if good - now > CLOCKS_DIFFER:
+        return f"was last good at {time_text(good)}, in the future: a wrong clock"
+    return f"was last good at {time_text(good)}" if now - good > limit else ""
+
+
+def _two_copies(config: Config) -> timedelta | None:
+    """Two intervals of the schedule of copies; of one that follows backups, of those that run least often."""
+    if not isinstance(config.schedule.copy, After):
+        return _two_of(config.schedule, "copy")
+    followed = config.schedule.copy.kind
+    several = [_two_of(config.schedule_of(scope), followed) for scope in config.scopes(followed)]
+    return max((one for one in several if one is not None), default=None)
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mirror.browse.copied import CopyStatus, copies_of, lacking
 from mirror.browse.folder_facts import FolderFacts
 from mirror.errors import TryLater
 from mirror.model import JsonObject, Part, Scope, Selector, Snapshot, time_from_text, time_text
@@ -52,6 +53,8 @@ class RepositoryStatus:
     written: datetime | None = None
     # Since when complete lists lack it, where it does not count as gone yet.
     absent_since: datetime | None = None
+    # The addresses of the copies that lack it as it is now.
+    not_copied_to: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
@@ -60,7 +63,8 @@ class RepositoryStatus:
         data["failing"] = self.failing.to_json() if self.failing is not None else None
         for name in ("last_confirmed", "written", "absent_since"):
             data[name] = time_text(data[name]) if data[name] is not None else None
-        data["problems"], data["rewritten"] = list(self.problems), list(self.rewritten)
+        for name in ("problems", "rewritten", "not_copied_to"):
+            data[name] = list(data[name])
         return data
 
 
@@ -89,7 +93,7 @@ class WorkspaceStatus:
 class Status:
     """The status of the store. `last_good_backup` is when the last backup of everything that exited with 0
     ended. By job (`Scope.job`): `jobs` are the last runs, and `good` is when the last one that exited with 0
-    ended."""
+    ended. `copies` are those in object storage that run records know."""
 
     store: str
     repositories: tuple[RepositoryStatus, ...]
@@ -106,6 +110,9 @@ class Status:
     created: datetime | None = None
     jobs: Mapping[str, JsonObject] = field(default_factory=dict)
     good: Mapping[str, datetime] = field(default_factory=dict)
+    copies: tuple[CopyStatus, ...] = ()
+    # How many repositories and workspaces there are, selected or not.
+    folders: int = 0
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
@@ -118,6 +125,7 @@ class Status:
             "last_verify": self.last_verify,
             "last_prune": self.last_prune,
             "last_drill": self.last_drill,
+            "copies": [one.to_json() for one in self.copies],
             "losses": list(self.losses),
             "damage": list(self.damage),
             "workspaces": [one.to_json() for one in self.workspaces],
@@ -158,6 +166,7 @@ def status(path: Path, selectors: Sequence[Selector] = (), facts: FolderFacts | 
         history = store.history(note)
         good = {job: time_from_text(when) for job, when in history.good.items()}
         rows = tuple(_repository(one, history, damage, facts) for one in store.repositories(selectors, note))
+        folders: list[AnyFolder] = [*store.workspaces((), note), *store.repositories((), note)]
         return Status(
             store=str(store.path),
             repositories=rows,
@@ -172,7 +181,9 @@ def status(path: Path, selectors: Sequence[Selector] = (), facts: FolderFacts | 
                 _workspace(one, history, selectors, damage, facts)
                 for one in store.workspaces(selectors, note)
             ),
-            losses=_losses([*store.workspaces((), note), *store.repositories((), note)], note),
+            losses=_losses(folders, note),
+            copies=copies_of(history, folders),
+            folders=len(folders),
             damage=tuple(dict.fromkeys(damage)),
             created=store.created,
         )
@@ -265,6 +276,7 @@ def _repository(
         is_settled=folder.gone_since is not None or (known is not None and known.outcome in SETTLED),
         is_first_export=_is_first_export(taken, known),
         absent_since=folder.missing.first if folder.missing is not None else None,
+        not_copied_to=lacking(history, folder),
     )
 
 

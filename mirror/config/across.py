@@ -8,6 +8,7 @@ from mirror.config import shape
 from mirror.config.copies import overlaps
 from mirror.config.settings import KINDS, Expiry, Schedule, duration_text, shortest_interval
 from mirror.config.types import SecretShape
+from mirror.config.values import After
 from mirror.errors import Fault
 
 # Keys whose value is a secret, or (SECRET_LISTS) a list of secrets: the file names only their sources.
@@ -78,6 +79,12 @@ def _limits(checked: shape.ConfigShape, lines: Mapping[Place, int]) -> Iterator[
 def _schedules(checked: shape.ConfigShape) -> Iterator[tuple[Place, str, str]]:
     top = checked.schedule
     retentions = [one.retention or checked.retention for one in checked.workspaces] or [checked.retention]
+    own = [one.schedule.backup for one in checked.workspaces if one.schedule is not None]
+    if isinstance(top.copy, After) and not any((top.backup, *own)):
+        yield ("schedule", "copy"), "would never run: no backup is scheduled", "add schedule.backup"
+    if top.copy is not None and not checked.copies:
+        problem = "is set without copies: there is no place to copy to"
+        yield ("schedule", "copy"), problem, "add copies: [{to: s3://bucket/prefix}], or remove schedule.copy"
     if top.prune is not None and not any(retentions):
         yield _nothing_to_prune(("schedule",))
     yield from _jitter(("schedule",), top)

@@ -23,6 +23,7 @@ from mirror.config.cluster import ClusterConfig
 from mirror.config.copies import CopyConfig
 from mirror.config.plain import SOURCE_REMEDY, read_mapping, read_text
 from mirror.config.settings import (
+    After,
     BitbucketUrls,
     Brake,
     ByteSize,
@@ -47,10 +48,6 @@ from mirror.config.types import SecretShape
 from mirror.config.values import Address, IpNetwork
 from mirror.errors import ConfigError, Fault, UsageError
 
-# Designed, but not implemented yet: refused with that reason, never silently ignored.
-NOT_BUILT = {
-    "schedule.copy",
-}  # fmt: skip
 _SHAPES = (
     shape.ConfigShape, shape.WorkspaceShape, BitbucketUrls, Parts, Schedule, WorkspaceSchedule, Limits, Runs,
     shape.RetentionShape, Brake, SecretShape, shape.AccessTokenShape, NetworkConfig, shape.ApiTokenShape,
@@ -170,8 +167,11 @@ def _message(one: Any, place: Place, data: Any) -> tuple[str, str]:
     if kind in _UNKNOWN and has_secret(place[:-1]):
         return "does not name the source of the secret", SOURCE_REMEDY
     if kind in _UNKNOWN:
-        if {key, ".".join(str(part) for part in place[-2:])} & NOT_BUILT:
-            return "is planned, but not available in this version", "remove it"
+        if place[0] == "workspaces" and place[-2:] == ("schedule", "copy"):
+            return (
+                "cannot be of one workspace: a copy is of the whole store",
+                "move it to schedule at the top",
+            )
         near = difflib.get_close_matches(key, _all_keys(), 1, 0.7)
         return (
             "is not a known key",
@@ -211,6 +211,9 @@ def in_force(config: Config) -> dict[str, Any]:
         data.pop(name)
     if not config.credentials:
         data.pop("credentials")
+    for one in data["workspaces"]:
+        if one["schedule"] is not None:
+            one["schedule"].pop("copy")  # which stands at the top only
     return data
 
 
@@ -225,14 +228,14 @@ def _notation(value: Any) -> Any:
         return {name: _notation(rule) for name, rule in rules.items() if rule is not None}
     if isinstance(value, tuple):
         return [_notation(item) for item in value]
-    if isinstance(value, Cron | Every | Address) or not hasattr(value, "__dataclass_fields__"):
+    if isinstance(value, Cron | Every | After | Address) or not hasattr(value, "__dataclass_fields__"):
         return _scalar(value)
     kind = {"kind": value.kind} if hasattr(value, "kind") else {}
     return {**kind, **{name: _notation(getattr(value, name)) for name in value.__dataclass_fields__}}
 
 
 def _scalar(value: Any) -> Any:
-    if isinstance(value, Cron | Every | Address):
+    if isinstance(value, Cron | Every | After | Address):
         return value.text
     if isinstance(value, timedelta):
         return duration_text(value) if value else "none"

@@ -36,11 +36,12 @@ from mirror.config.types import (
     Text,
     Url,
     When,
+    WhenToCopy,
     Workers,
     cores,
     some,
 )
-from mirror.config.values import ByteSize, Cron, Every, Trigger, duration_text
+from mirror.config.values import After, ByteSize, Cron, Every, Trigger, duration_text
 from mirror.errors import UsageError
 from mirror.http.network import CONNECT_TIMEOUT, IpVersion
 from mirror.model import Scope
@@ -48,9 +49,9 @@ from mirror.notify.conditions import Event
 from mirror.retention import Policy
 
 __all__ = [
-    "BitbucketUrls", "Brake", "ByteSize", "Config", "Cron", "Every", "Expiry", "HooksConfig", "Limits",
-    "NetworkConfig", "NotifyConfig", "Parts", "PingConfig", "Retention", "Runs", "Schedule", "Trigger",
-    "WebConfig", "WorkspaceConfig", "WorkspaceSchedule", "duration_text",
+    "After", "BitbucketUrls", "Brake", "ByteSize", "Config", "Cron", "Every", "Expiry", "HooksConfig",
+    "Limits", "NetworkConfig", "NotifyConfig", "Parts", "PingConfig", "Retention", "Runs", "Schedule",
+    "Trigger", "WebConfig", "WorkspaceConfig", "WorkspaceSchedule", "duration_text",
 ]  # fmt: skip
 
 
@@ -156,8 +157,8 @@ class Times:
     )
 
     def of(self, kind: str) -> Trigger | None:
-        """When jobs of this kind run; None: never."""
-        trigger: Trigger | None = getattr(self, kind)
+        """When jobs of this kind run; None: never, or as the schedule at the top says."""
+        trigger: Trigger | None = getattr(self, kind, None)
         return trigger
 
 
@@ -165,6 +166,12 @@ class Times:
 class Schedule(Times):
     """When the daemon runs each job. Left out: never."""
 
+    copy: WhenToCopy | None = Field(
+        default=None,
+        description="When to bring the copies in object storage up to date: `after backup`, whenever a "
+        "backup of the schedule has ended, or a time of its own.",
+        examples=["after backup"],
+    )
     timezone: Annotated[StrictStr, AfterValidator(values.zone)] = Field(
         default="UTC", description="The time zone of cron fields."
     )
@@ -191,22 +198,24 @@ class WorkspaceSchedule(Times):
     def within(self, top: Schedule) -> Schedule:
         """The whole schedule of the workspace, below that at the top."""
         return Schedule(
-            **{one: self.of(one) for one in KINDS},
+            **{one.name: self.of(one.name) for one in fields(Times)},
             timezone=self.timezone or top.timezone,
             jitter=top.jitter if self.jitter is None else self.jitter,
         )
 
 
 def shortest_interval(schedule: Schedule, kind: str) -> timedelta | None:
-    """The shortest time between two jobs of this kind; None where there is at most one."""
+    """The shortest time between two jobs of this kind by the clock; None where there is none."""
     trigger = schedule.of(kind)
-    if trigger is None or isinstance(trigger, Every):
-        return None if trigger is None else trigger.interval
+    if isinstance(trigger, Every):
+        return trigger.interval
+    if not isinstance(trigger, Cron):
+        return None
     return crontab.parse(trigger.text).shortest_gap(ZoneInfo(schedule.timezone))
 
 
-# The kinds of jobs that a schedule may have.
-KINDS = tuple(one.name for one in fields(Times))
+# The kinds of jobs that a schedule may have. A copy is of the whole store, and so at the top only.
+KINDS = (*(one.name for one in fields(Times)), "copy")
 
 
 @section(frozen=True, config=RULES)

@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     Share = float
     Size = ByteSize
     When = Trigger
+    WhenToCopy = Trigger
     Workers = int
     Listen = Address
     Networks = tuple[IpNetwork, ...]
@@ -115,6 +116,7 @@ else:
     Share = Annotated[float, BeforeValidator(_share, json_schema_input_type=str)]
     Size = Annotated[Any, BeforeValidator(values.byte_size, json_schema_input_type=str)]
     When = Annotated[Any, BeforeValidator(values.trigger, json_schema_input_type=str)]
+    WhenToCopy = Annotated[Any, BeforeValidator(values.trigger_of_copy, json_schema_input_type=str)]
     Listen = Annotated[Any, BeforeValidator(values.address, json_schema_input_type=str)]
     Networks = Annotated[Any, BeforeValidator(values.networks, json_schema_input_type=list[str])]
     Workers = Annotated[

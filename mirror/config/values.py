@@ -65,7 +65,19 @@ class Every:
         return f"every {duration_text(self.interval)}"
 
 
-Trigger = Cron | Every
+@dataclass(frozen=True)
+class After:
+    """Whenever a job of another kind has ended, however it ended."""
+
+    kind: str
+
+    @property
+    def text(self) -> str:
+        """As the configuration has it."""
+        return f"after {self.kind}"
+
+
+Trigger = Cron | Every | After
 
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -206,7 +218,7 @@ def shard(text: str) -> str:
     return text
 
 
-def trigger(text: object) -> Trigger:
+def trigger(text: object) -> Cron | Every:
     """A line of crontab(5), a nickname such as `@daily`, or `every 4h`."""
     if isinstance(text, Cron | Every):
         return text
@@ -219,6 +231,13 @@ def trigger(text: object) -> Trigger:
     if interval < _EVERY_LEAST:
         raise ValueError("should be every 1m or less often")
     return Every(interval)
+
+
+def trigger_of_copy(text: object) -> Trigger:
+    """As `trigger`, or `after backup`."""
+    if isinstance(text, After):
+        return text
+    return After("backup") if text == "after backup" else trigger(text)
 
 
 def address(text: object) -> Address:

@@ -10,14 +10,17 @@ from mirror import backup, prune, verify
 from mirror.backup.announcements import Announcements
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
+from mirror.daemon import copies
 from mirror.model import Clock, Progress, Run, Scope, Selector
 from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
 
-# How long prune waits, in seconds, for a visit that a hook caused.
+# How long, in seconds, prune waits for a visit that a hook caused, and prune and backup for a copy, which
+# holds the lock of a folder for moments.
 VISIT_SECONDS = 600.0
+COPY_SECONDS = 60.0
 
-Kind = Literal["backup", "verify", "prune", "drill"]
+Kind = Literal["backup", "verify", "prune", "drill", "copy"]
 
 
 @dataclass
@@ -44,7 +47,7 @@ class KindOfJob:
 async def _backup(means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
     return await backup.run(
         config, scope=scope, clock=means.clock, environment=means.environment, budget=means.budget,
-        progress=progress, announcements=means.announcements,
+        progress=progress, announcements=means.announcements, lock_wait=_copy_wait(config),
     )  # fmt: skip
 
 
@@ -68,7 +71,7 @@ async def _verify(means: Means, config: Config, scope: Scope, progress: Progress
 
 async def _prune(means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
     # A visit that a hook caused holds the lock of its folder for moments.
-    wait = 0.0 if means.announcements is None else VISIT_SECONDS
+    wait = _copy_wait(config) if means.announcements is None else VISIT_SECONDS
     return await prune.prune(
         config,
         scope=scope,
@@ -94,6 +97,15 @@ async def _drill(means: Means, config: Config, scope: Scope, progress: Progress)
     return _record(config, scope, done.run)
 
 
+async def _copy(means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
+    assert scope.is_everything  # the schedule has it at the top only
+    return await copies.run(config, clock=means.clock, environment=means.environment, progress=progress)
+
+
+def _copy_wait(config: Config) -> float:
+    return COPY_SECONDS if config.copies else 0.0
+
+
 def _selectors(scope: Scope) -> list[Selector]:
     return [] if scope.only is None else [Selector(scope.only)]
 
@@ -107,10 +119,11 @@ def _record(config: Config, scope: Scope, run: Run) -> Run:
 
 
 # Jobs that write share a lane: they would only wait for each other's locks. Verification and drills take no
-# lock.
+# lock, a copy only for moments.
 KINDS: dict[Kind, KindOfJob] = {
     "backup": KindOfJob(_backup, "writing"),
     "verify": KindOfJob(_verify, "verify"),
     "prune": KindOfJob(_prune, "writing"),
     "drill": KindOfJob(_drill, "drill"),
+    "copy": KindOfJob(_copy, "copy"),
 }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from mirror.config import Every
+from mirror.config import After, Every
 from mirror.daemon.schedule import Job
 from mirror.daemon.state import State
 from mirror.model import time_text
@@ -19,12 +19,13 @@ def overdue_report(jobs: Iterable[Job], state: State, now: datetime) -> Report:
     first job, however long, is not overdue.
     """
     conditions = []
+    jobs = tuple(jobs)
     for job in jobs:
         last, begun = state.last_ended(job.kind, job.scope), state.running.get(job.name)
         if begun is not None and last is None:
             continue
         base = max(one for one in (state.kept, last, begun) if one is not None)
-        limit = two_intervals_after(base, job)
+        limit = _limit(base, job, jobs)
         if limit is None or now <= limit:
             continue
         text = f"{job.name} is overdue: none has ended since {time_text(last or state.kept)}"
@@ -32,6 +33,14 @@ def overdue_report(jobs: Iterable[Job], state: State, now: datetime) -> Report:
             text += f", one has been running since {time_text(begun)}"
         conditions.append(Condition(job.name, "", Event.OVERDUE, 1, text))
     return Report("schedule", tuple(conditions))
+
+
+def _limit(base: datetime, job: Job, jobs: Sequence[Job]) -> datetime | None:
+    """Two intervals after `base`: of a job that follows others, of the one of these that runs least often."""
+    if not isinstance(job.trigger, After):
+        return two_intervals_after(base, job)
+    followed = [two_intervals_after(base, one) for one in jobs if one.kind == job.trigger.kind]
+    return max((one for one in followed if one is not None), default=None)
 
 
 def two_intervals_after(moment: datetime, job: Job) -> datetime | None:

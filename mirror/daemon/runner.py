@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from mirror.browse.figures import figures
-from mirror.config import Config
+from mirror.config import After, Config
 from mirror.connect.notices import Notices
 from mirror.daemon.jobs import KINDS, Kind, Means
 from mirror.daemon.lanes import Lane
@@ -51,7 +51,15 @@ class Runner:
         state.ended[job] = self._means.clock.now()
         self._notices.ended(kind, result, scope=scope)
         self._on_change()
+        self._follow(kind)
         await _write_metrics(config)
+
+    def _follow(self, kind: Kind) -> None:
+        """What follows jobs of this kind, however they ended, is due now."""
+        for other in KINDS:
+            trigger = self._means.config.schedule.of(other)
+            if isinstance(trigger, After) and trigger.kind == kind:
+                self.due(other)
 
     async def _result(self, kind: Kind, scope: Scope, config: Config, progress: Gatherer) -> Run | Exception:
         """The record of a run, or the error with which it ended; both are logged."""
@@ -83,4 +91,4 @@ class Runner:
 async def _write_metrics(config: Config) -> None:
     """Write the textfile, if one is configured, in a thread: it reads the whole store's status."""
     if config.web is not None and config.web.textfile is not None:
-        await asyncio.to_thread(textfile.update, config.web.textfile, lambda: figures(config))
+        await asyncio.to_thread(textfile.update, config.web.textfile, lambda: figures(config.store, config))

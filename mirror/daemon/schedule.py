@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from mirror.config import Config, Every, Schedule, Trigger
+from mirror.config import After, Config, Every, Schedule, Trigger
 from mirror.config.crontab import Crontab, parse
 from mirror.config.settings import shortest_interval
 from mirror.daemon.jobs import KINDS, Kind
@@ -26,7 +27,8 @@ JITTER_MAX = timedelta(minutes=5)
 class Job:
     """One job: runs of one kind and scope, at the times of `trigger`, each later by `delay`.
 
-    Only the times of cron are delayed: an interval counts from the last run, and so spreads by itself.
+    Only the times of cron are delayed: an interval counts from the last run, and so spreads by itself. A job
+    that follows another kind (`After`) has no times of its own.
     """
 
     kind: Kind
@@ -41,8 +43,10 @@ class Job:
         return self.scope.job(self.kind)
 
     def due_after(self, moment: datetime) -> datetime | None:
-        """The first time after `moment` at which it is due; None: never. A time that began before `moment`
-        is past, even where its delay is not."""
+        """The first time after `moment` at which it is due; None: never by the clock. A time that began
+        before `moment` is past, even where its delay is not."""
+        if isinstance(self.trigger, After):
+            return None
         if isinstance(self.trigger, Every):
             return moment + self.trigger.interval
         following = parse(self.trigger.text).next_after(moment, ZoneInfo(self.timezone))
@@ -62,7 +66,10 @@ class Job:
         return None if due is None else max(due, now)
 
     def scheduler_trigger(self, start: datetime) -> BaseTrigger:
-        """The scheduler's trigger for it; an interval counts from `start`."""
+        """The scheduler's trigger for it; an interval counts from `start`. A job that follows another kind
+        has only this one time."""
+        if isinstance(self.trigger, After):
+            return DateTrigger(start, timezone="UTC")
         if isinstance(self.trigger, Every):
             seconds = int(self.trigger.interval.total_seconds())
             return IntervalTrigger(seconds=seconds, start_date=start, timezone="UTC")
@@ -100,7 +107,7 @@ def _jobs(config: Config, store_id: str) -> Iterator[Job]:
 def _delay(schedule: Schedule, kind: Kind, key: str) -> timedelta:
     """How much later a job begins: a share of the jitter that is always the same for this `key`, so that a
     restart neither repeats nor skips a run."""
-    if isinstance(schedule.of(kind), Every):
+    if isinstance(schedule.of(kind), Every | After):
         return timedelta()
     interval = shortest_interval(schedule, kind)
     jitter = schedule.jitter

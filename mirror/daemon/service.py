@@ -41,6 +41,9 @@ NOTICES_STOP_SECONDS = 5.0
 # How often it tells systemd how far its jobs are, in seconds.
 PROGRESS_SECONDS = 10.0
 
+# What jobs count while they run, other than repositories.
+_UNITS = {"drill": "steps", "copy": "folders"}
+
 _log = get_logger("daemon")
 
 
@@ -256,7 +259,7 @@ class _Service:
         self._notifier.send(STATUS=", ".join([*trouble, *said]))
 
     def _how_far(self, job: str) -> str:
-        unit = "steps" if job.partition(" ")[0] == "drill" else "repositories"
+        unit = _UNITS.get(job.partition(" ")[0], "repositories")
         return progress(self.state.progress[job].picture(), unit)
 
     async def _tell_progress(self) -> None:

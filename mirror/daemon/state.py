@@ -54,6 +54,11 @@ class State:
         """When a run last ended that had all of this scope."""
         return max(covering(dict(self.ended), kind, scope), default=None)
 
+    def has_ended_since(self, kind: str, moment: datetime | None) -> bool:
+        """Whether a run of this kind, of any scope, ended after `moment`; None: ever."""
+        ended = [when for job, when in self.ended.items() if Scope.of_job(job)[0] == kind]
+        return any(moment is None or when > moment for when in ended)
+
     def shift(self, by: timedelta) -> None:
         """The clock was set: what was noted under it is so much later."""
         self.since, self.kept = self.since + by, self.kept + by

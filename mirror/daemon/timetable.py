@@ -10,7 +10,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from mirror.config import Config
+from mirror.config import After, Config
 from mirror.daemon.jobs import Kind
 from mirror.daemon.schedule import jobs_of
 from mirror.daemon.state import State
@@ -45,7 +45,9 @@ class Timetable:
         for job in self.jobs:
             last = state.last_began(job.kind, job.scope)
             first = job.first_run(now, last)
-            if job.kind != "backup" and last is None and is_backed_up:
+            if isinstance(job.trigger, After):
+                first = now if state.has_ended_since(job.trigger.kind, last) else None
+            elif job.kind != "backup" and last is None and is_backed_up:
                 first = job.due_after(now)  # a new store has nothing to verify, prune or rehearse yet
             if first is not None:
                 self._add(job.scheduler_trigger(first), first, job.name, self._due, job.kind, job.scope)

@@ -9,6 +9,7 @@ import httpx
 from mirror.config.settings import Config
 from mirror.doctor.access import workspace_checks
 from mirror.doctor.checks import Report
+from mirror.doctor.copies import copy_checks
 from mirror.doctor.machine import maintenance_check, network_checks, store_checks
 from mirror.doctor.notices import notice_checks
 from mirror.model import Clock
@@ -27,6 +28,7 @@ async def run(
     checks = [*store_checks(config.store), maintenance_check(environment)]
     checks += await network_checks(config, environment)
     checks += await notice_checks(config, environment, test=test_notices)
+    checks += await copy_checks(config, clock, environment)
     for workspace in config.workspaces:
         checks += await workspace_checks(config, workspace, clock, environment, transport)
     return Report(tuple(checks))

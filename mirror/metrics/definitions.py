@@ -1,5 +1,5 @@
 """Every metric, with its labels. A label has as many values as there are workspaces, repositories, kinds of
-runs or credentials."""
+runs, copies or credentials."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ _WORKSPACE = ("workspace",)
 # The workspace is empty but for one that has a schedule of its own.
 _JOB = ("kind", "workspace")
 _REPOSITORY = ("workspace", "repository")
+# The address, as the configuration has it.
+_COPY = ("copy",)
 
 VERSION = Metric("mirror_info", "The version of Mirror that wrote the metrics.", ("version",))
 RUN_ENDED = Metric("mirror_run_end_timestamp_seconds", "When the last run of a job ended.", _JOB)
@@ -71,6 +73,19 @@ REPOSITORY_SNAPSHOTS = Metric(
     "mirror_repository_snapshots", "How many snapshots the repository has.", _REPOSITORY
 )
 REPOSITORY_BYTES = Metric("mirror_repository_bytes", "The size of the repository's folder.", _REPOSITORY)
+COPY_GOOD = Metric(
+    "mirror_copy_success_timestamp_seconds",
+    "When the last run of the copy at this address that ended with 0 ended.",
+    _COPY,
+)
+COPY_EXIT_CODE = Metric("mirror_copy_exit_code", "The exit code of the last run of the copy.", _COPY)
+COPY_BEHIND = Metric(
+    "mirror_copy_folders_behind",
+    "How many repositories and workspaces the copy lacks, or has only as they were earlier.",
+    _COPY,
+)
+COPY_BYTES = Metric("mirror_copy_sent_bytes", "How many bytes the last run of the copy sent.", _COPY)
+COPY_REQUESTS = Metric("mirror_copy_requests", "How many requests the last run of the copy made.", _COPY)
 LOSSES = Metric("mirror_brake_losses", "Losses that tripped the mass-loss brake and are not accepted.")
 DAMAGE = Metric("mirror_store_damage", "Damaged files that reading the store's status met.")
 FREE = Metric("mirror_store_free_bytes", "Free bytes on the disk of the store.")
@@ -84,7 +99,8 @@ EXPIRES = Metric(
 STORE_METRICS = (
     VERSION, RUN_ENDED, RUN_SECONDS, RUN_EXIT_CODE, BACKUP_GOOD, WORKSPACE_COMPLETE, REPOSITORY_COMPLETE,
     WORKSPACE_COUNTED, REPOSITORY_COUNTED, REPOSITORY_FAILED_RUNS, REPOSITORY_MISSING, REPOSITORY_SNAPSHOTS,
-    REPOSITORY_BYTES, LOSSES, DAMAGE, FREE, EXPIRES,
+    REPOSITORY_BYTES, COPY_GOOD, COPY_EXIT_CODE, COPY_BEHIND, COPY_BYTES, COPY_REQUESTS, LOSSES, DAMAGE, FREE,
+    EXPIRES,
 )  # fmt: skip
 
 # The workspace is empty for a job of all that have no schedule of their own.

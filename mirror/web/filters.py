@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
 
-from mirror.browse import Concern, RepositoryStatus
+from mirror.browse import Concern, CopyStatus, RepositoryStatus
 from mirror.model import JsonObject, time_from_text, words
 from mirror.model.words import age, label, result_of, size, state_label
 from mirror.web.context import Page
@@ -18,7 +18,7 @@ from mirror.web.context import Page
 # The kinds of documents that a page shows together.
 _PAGES = frozenset({"settings", "deployments", "environments", "downloads", "projects", "snippets"})
 # Commands that need a configuration.
-_CONFIGURED = ("backup", "doctor")
+_CONFIGURED = ("backup", "copy", "doctor")
 _TONES = {
     "saved": "good", "confirmed": "good", "pruned": "good", "kept": "good", "accepted": "good",
     "arrived": "good", "departed": "none", "erased": "none", "excluded": "none", "gone": "none",
@@ -104,6 +104,17 @@ def outcome(run: JsonObject | None) -> str:
     return of + result_of(int(run["exit_code"]))
 
 
+def copy_state(one: CopyStatus) -> tuple[str, str]:
+    """How a copy is, in a word or two, and what the colour of that means."""
+    if one.is_configured is False:
+        return "no longer configured", "none"
+    if not one.is_made:
+        return "never made", "warn"
+    if one.failure:
+        return "failing", "bad"
+    return ("too old", "bad") if one.late else ("good", "good")
+
+
 def outcome_tone(name: str) -> str:
     """What the colour of an outcome means."""
     return _TONES.get(name, "warn")
@@ -145,6 +156,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "address": address, "age": age, "capital": capital, "commands": commands, "count": counted,
     "ended": ended, "label": label,
     "result": result_of, "moment": moment, "outcome": outcome, "outcome_tone": outcome_tone,
+    "copy_state": copy_state,
     "relative": relative, "repository_tone": repository_tone, "runs_address": runs_address,
     "seconds": seconds, "size": size, "state": state_label,
     "day": day, "name": name, "document_page": document_page, "heading": heading,

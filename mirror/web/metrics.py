@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mirror.browse.figures import figures_of
+from mirror.browse.figures import figures
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.metrics import service
@@ -72,10 +72,7 @@ def _reason(error: Exception) -> str:
 
 def figures_for(page: Page) -> StoreFigures:
     """The figures of a page's store."""
-    config = page.config
-    if config is None:
-        return StoreFigures(lambda: figures_of(page.store), page.clock)
-    return StoreFigures(lambda: figures_of(page.store, config.expiries, config.scopes), page.clock)
+    return StoreFigures(lambda: figures(page.store, page.config), page.clock)
 
 
 def _metrics(request: Request) -> Response:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mirror.browse import Concern, Status, Urgency, concerns, verdict
-from mirror.browse.freshness import bars, overdue
+from mirror.browse.freshness import bars, copies_in, overdue
 from mirror.browse.runs import calendar
 from mirror.config import expiring
 from mirror.web.charts import calendar_of, growth
@@ -57,7 +57,8 @@ def _overview(request: Request) -> Response:
     if not found.repositories and not found.damage and found.last_backup is None:
         return render(request, "empty.html", live=page.live)
     too_old = overdue(found, page.config, now)
-    several = concerns(found, too_old)
+    copies = copies_in(found, page.config, now)
+    several = concerns(found, too_old, copies)
     grouped = subjects(found, several)
     urgency = {one.name: int(one.urgency) for one in reversed(grouped)}
     days = calendar(page.watch.runs(CALENDAR_RUNS), now=now, weeks=CALENDAR_WEEKS)
@@ -66,6 +67,7 @@ def _overview(request: Request) -> Response:
         request,
         "overview.html",
         found=found,
+        copies=copies,
         verdict=verdict(found, several),
         subjects=grouped,
         most=CONCERNS_MOST,

@@ -14,7 +14,7 @@ from mirror.web.context import page_of
 from mirror.web.render import render
 
 ROWS = 50
-KINDS = ("backup", "verify", "prune", "drill", "erase", "accept-loss", "move")
+KINDS = ("backup", "verify", "prune", "drill", "copy", "erase", "accept-loss", "move")
 
 
 def _runs(request: Request) -> Response:

@@ -52,13 +52,14 @@ WINGS = {
         {"people", "refs", "report", "server"}, {"lfs"},
     ),
     "browse": (
-        {"attention", "export", "figures", "freshness", "repository", "run_page", "upstream", "watch"},
-        {"documents", "find", "lateness", "overlay", "runs"}, {"status"}, {"folder_facts"}, {"usage"},
+        {"attention", "export", "figures", "repository", "run_page", "upstream", "watch"}, {"freshness"},
+        {"documents", "find", "lateness", "overlay", "runs"}, {"status"},
+        {"copied", "folder_facts"}, {"usage"},
     ),
     "daemon": (
         {"service"}, {"live"}, {"overdue", "preflight", "timetable"},
         {"hooks", "listening", "runner", "schedule"},
-        {"expiry", "jobs", "lanes", "notify", "queue", "sole", "state", "watch"},
+        {"expiry", "jobs", "lanes", "notify", "queue", "sole", "state", "watch"}, {"copies"},
     ),
     "cli": (
         {"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"copying"},

@@ -14,6 +14,7 @@ import yaml
 from mirror.auth.credentials import ApiToken, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
 from mirror.config import (
+    After,
     Config,
     Cron,
     Every,
@@ -32,6 +33,7 @@ from mirror.retention import Policy
 
 CREDENTIAL = "credential: {kind: workspace_access_token, token: {file: t}}"
 ROOT = Path(__file__).parents[2]
+COPIES = "copies: [{to: 's3://offsite/acme'}]"
 GOOD = """\
 store: backup
 workspaces:
@@ -247,6 +249,16 @@ def test_the_longest_time_reaches_from_the_first_to_the_last_date_of_ours() -> N
         ("schedule: {verify: 0 0 30 feb *}", 3, "schedule.verify", "never fires"),
         ("schedule: {verify: 0 0 30 feb}", 3, "schedule.verify", "five cron fields"),
         ("schedule: {prune: every 1d}", 3, "schedule.prune", "without retention"),
+        ("schedule: {copy: every 1d}", 3, "schedule.copy", "no place to copy to"),
+        (f"schedule: {{copy: after backup}}\n{COPIES}", 3, "schedule.copy", "no backup is scheduled"),
+        (f"schedule: {{copy: after verify}}\n{COPIES}", 3, "schedule.copy", "five cron fields"),
+        ("schedule: {verify: after backup}", 3, "schedule.verify", "five cron fields"),
+        (
+            "workspaces: [{workspace: a, schedule: {copy: every 1d}}]",
+            3,
+            "workspaces[0].schedule.copy",
+            "a copy is of the whole store",
+        ),
         (
             "retention: {keep_within: 6m}",
             3,
@@ -334,6 +346,18 @@ def test_a_credential_at_the_top_is_for_all_that_have_none() -> None:
     assert [one.workspace for one in read(text).workspaces] == [None]
     config = read(text + "workspaces: [{workspace: a}]\n")
     assert config.workspaces[0].credentials[0].kind == "workspace_access_token"
+
+
+def test_a_copy_follows_backups_or_has_times_of_its_own() -> None:
+    text = f"schedule: {{backup: every 4h, copy: after backup}}\n{COPIES}\n"
+    config = read(GOOD.replace("workspaces:", f"{text}workspaces:") + "    schedule: {backup: every 1h}\n")
+    assert config.schedule.copy == After("backup")
+    assert [scope.is_everything for scope in config.scopes("copy")] == [True], "of workspaces too"
+    assert read(show(config)).schedule == config.schedule
+    again = read(f"{GOOD}schedule: {{copy: '0 7 * * *'}}\n{COPIES}\n")
+    assert again.schedule.copy == Cron("0 7 * * *")
+    own = read(f"schedule: {{copy: after backup}}\n{COPIES}\n{GOOD}    schedule: {{backup: every 1h}}\n")
+    assert own.schedule.backup is None
 
 
 def test_triggers_are_cron_or_intervals() -> None:

@@ -14,6 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from mirror.browse import figures as room
+from mirror.browse.copied import CopyStatus
 from mirror.browse.figures import figures
 from mirror.browse.status import RepositoryStatus, Status, WorkspaceStatus, status
 from mirror.config import Config, load_text
@@ -54,6 +55,11 @@ STATUS = Status(
     losses=("a", "b"),
     jobs={"backup": RUN, "drill": {**RUN, "exit_code": 4}},
     good={"backup": AT},
+    copies=(
+        CopyStatus("s3://one/acme", {**RUN, "facts": {"bytes": 9, "requests": 4}}, AT, "r", 7, 2),
+        CopyStatus("s3://old/acme", {**RUN, "exit_code": 12, "facts": {}}, AT, "r", 7, 7),
+    ),
+    folders=7,
 )  # fmt: skip
 
 
@@ -61,7 +67,7 @@ STATUS = Status(
 def config(tmp_path: Path) -> Config:
     text = (
         "store: store\ncredential: {kind: api_token, email: a@x.org, token: {env: T}, expires: 2026-12-31}\n"
-        "web: {textfile: mirror.prom}\n"
+        "web: {textfile: mirror.prom}\ncopies: [{to: 's3://one/acme'}, {to: 's3://never/acme'}]\n"
     )
     return load_text(text, "config.yaml", folder=tmp_path)
 
@@ -81,7 +87,7 @@ def test_the_textfile_says_what_the_status_says(
     monkeypatch.setattr(room, "status", lambda _: STATUS)
     config.store.mkdir()
     path = tmp_path / "mirror.prom"
-    textfile.update(path, lambda: figures(config))
+    textfile.update(path, lambda: figures(config.store, config))
     found = read(path.read_text())
     complete = "mirror_repository_complete_timestamp_seconds"
     assert found[complete, "acme", "website"] == AT.timestamp()
@@ -97,6 +103,16 @@ def test_the_textfile_says_what_the_status_says(
     assert found["mirror_run_duration_seconds", "", "backup"] == 600
     assert found["mirror_run_exit_code", "", "drill"] == 4
     assert ("mirror_run_exit_code", "", "verify") not in found
+    assert found["mirror_copy_success_timestamp_seconds", "s3://one/acme"] == AT.timestamp()
+    assert found["mirror_copy_exit_code", "s3://one/acme"] == 3
+    assert found["mirror_copy_folders_behind", "s3://one/acme"] == 2
+    assert found["mirror_copy_sent_bytes", "s3://one/acme"] == 9
+    assert found["mirror_copy_requests", "s3://one/acme"] == 4
+    # One that was never made says so, and what it sent is unknown. One that is configured no more is over.
+    assert found["mirror_copy_success_timestamp_seconds", "s3://never/acme"] == 0
+    assert found["mirror_copy_folders_behind", "s3://never/acme"] == 7
+    assert ("mirror_copy_sent_bytes", "s3://never/acme") not in found
+    assert not any("s3://old/acme" in labels for labels in found)
     assert found[("mirror_brake_losses",)] == 2
     expires = datetime.combine(date(2026, 12, 31), datetime.min.time(), UTC).timestamp()
     assert found["mirror_credential_expiry_timestamp_seconds", "credential"] == expires
@@ -118,7 +134,7 @@ def test_a_run_of_one_workspace_says_nothing_about_the_others(tmp_path: Path) ->
                 problems = (Problem(code, "failed"),) if code else ()
                 run = Run(store.new_run_id(at), "backup", at, at, "test", problems=problems, facts=facts)
                 store.write_run(run)
-        return {(one.metric.name, *one.labels): one.value for one in figures(config)}
+        return {(one.metric.name, *one.labels): one.value for one in figures(config.store, config)}
 
     code, good = "mirror_run_exit_code", ("mirror_backup_success_timestamp_seconds",)
     first = found((1, 0, {"but": ["acme"]}))
@@ -140,7 +156,7 @@ def test_where_it_cannot_be_written_the_old_one_stays(config: Config, tmp_path: 
     path = tmp_path / "mirror.prom"
     path.write_text("old")
     with structlog.testing.capture_logs() as logged:
-        textfile.update(path, lambda: figures(config))  # there is no store
+        textfile.update(path, lambda: figures(config.store, config))  # there is no store
         textfile.update(tmp_path / "nowhere" / "mirror.prom", list)
         textfile.update(path, lambda: [Sample(BACKUP_GOOD, 1, ("one label too many",))])
     assert [line["event"] for line in logged] == 3 * ["metrics.not_written"]

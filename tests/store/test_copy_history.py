@@ -115,6 +115,16 @@ def test_a_try_that_reached_nothing_keeps_what_was_known(tmp_path: Path) -> None
         assert replace(known, last=None) == replace(before, last=None)
 
 
+def test_a_try_that_did_not_come_to_every_folder_says_nothing_of_what_is_lacking(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        life = Life(store)
+        tell_the_story(life, every=100)
+        life.copy(covers_number=3, folders={"copied": 1, "untried": 3})
+        assert life.lacking() == {"acme/r2"}
+        life.copy(covers_number=3, problem=Problem(130, "stopped"))
+        assert life.lacking() == {"acme/r2"}
+
+
 def test_checks_and_dry_runs_are_no_copies(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         life = Life(store)

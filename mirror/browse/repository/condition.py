@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from mirror.model import JsonObject
+from mirror.browse.copied import lacking
+from mirror.model import JsonObject, time_from_text
 from mirror.store.format import layout
 from mirror.store.format.identity import FormerName
 from mirror.store.reading.change_marks import contents_mark
@@ -31,10 +33,21 @@ class Size:
 
 
 @dataclass(frozen=True)
+class InCopy:
+    """Whether the copy at the address `to` has a folder as it is now (`has_it`), and when it was last
+    good."""
+
+    to: str
+    has_it: bool
+    last_good: datetime | None
+
+
+@dataclass(frozen=True)
 class Condition:
     """How a folder is. `missing_since` is when listings first lacked the repository, `gone_since` the same
     once that is confirmed. `confirmed` is when a run last found all of it, None where no run record says.
-    `losses` hold the brake. `damage` is what cannot be read of all this."""
+    `losses` hold the brake. `copies` are those in object storage. `damage` is what cannot be read of all
+    this."""
 
     size: Size
     former_names: tuple[FormerName, ...] = ()
@@ -47,11 +60,13 @@ class Condition:
     lost: LostRefs = field(default_factory=LostRefs)
     losses: tuple[str, ...] = ()
     erasures: tuple[tuple[datetime, str], ...] = ()
+    copies: tuple[InCopy, ...] = ()
     damage: tuple[str, ...] = ()
 
 
-def condition(store: Store, folder: AnyFolder) -> Condition:
-    """The condition of a folder. Whatever is damaged is in its `damage`."""
+def condition(store: Store, folder: AnyFolder, copies: Sequence[str] = ()) -> Condition:
+    """The condition of a folder. Whatever is damaged is in its `damage`. `copies` are the addresses that the
+    configuration has, whether any copy was made there or not."""
     damage = [] if folder.identity_damage is None else [folder.identity_damage.message]
     losses: tuple[str, ...] = ()
     erasures: tuple[tuple[datetime, str], ...] = ()
@@ -72,8 +87,19 @@ def condition(store: Store, folder: AnyFolder) -> Condition:
         known.failing() if known is not None else None,
         tuple(str(one["text"]) for one in entry.get("problems", ())),
         known.lost_refs() if known is not None else LostRefs(),
-        losses, erasures, tuple(damage),
+        losses, erasures, _copies(store, folder, copies), tuple(damage),
     )  # fmt: skip
+
+
+def _copies(store: Store, folder: AnyFolder, configured: Sequence[str]) -> tuple[InCopy, ...]:
+    history = _history(store)
+    lacks = lacking(history, folder)
+    found = []
+    for address in configured or sorted(history.copies):
+        known = history.copies.get(address)
+        good = time_from_text(known.good) if known is not None and known.good is not None else None
+        found.append(InCopy(address, known is not None and address not in lacks, good))
+    return tuple(found)
 
 
 def last_confirmed(store: Store, folder: AnyFolder, identifier: str) -> datetime | None:

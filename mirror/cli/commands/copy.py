@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mirror.cli.commands.notices import notices
@@ -9,7 +10,7 @@ from mirror.cli.context import Context
 from mirror.cli.owner import become_owner, secret_files
 from mirror.cli.terminal.progress import Work
 from mirror.cli.terminal.table import Column
-from mirror.errors import UsageError, worst
+from mirror.errors import Cancelled, UsageError, worst
 from mirror.model import Run
 from mirror.model.words import meaning_of, size
 
@@ -23,7 +24,7 @@ async def run_copy(context: Context) -> int:
     config = _config(context)
     copies = _copies(context, config)
     become_owner(config.store, "copy", needed=secret_files(config))
-    runs = [await _copy(context, config, copy) for copy in copies]
+    runs = await _copy_all(context, config, copies)
     codes = {run.exit_code for run in runs}
     context.out.document(
         {
@@ -59,26 +60,40 @@ def _copies(context: Context, config: Config) -> list[CopyConfig]:
     return list(config.copies)
 
 
+async def _copy_all(context: Context, config: Config, copies: Sequence[CopyConfig]) -> list[Run]:
+    """Make the copies, one after the other, until one is stopped. Notices are about all of them together, as
+    the daemon's are: one of several says nothing about the others, and has none."""
+    from mirror.copy.together import together
+
+    started, runs = context.clock.now(), []
+    about = config if len(copies) == len(config.copies) else None
+    async with notices(context, about, "copy") as ended:
+        for copy in copies:
+            runs.append(await _copy(context, config, copy))
+            if runs[-1].exit_code == Cancelled.exit_code:
+                break
+        ended(together(runs, started, context.clock.now()))
+    return runs
+
+
 async def _copy(context: Context, config: Config, copy: CopyConfig) -> Run:
     """Make one copy, and say what was done."""
     from mirror.copy import sending
 
     options = context.options
-    async with notices(context, config, "copy") as ended:
-        with context.progress(Work("copy", "Copying", unit="folders", got="sent")) as progress:
-            try:
-                run = await sending.run(
-                    config,
-                    copy,
-                    clock=context.clock,
-                    environment=context.environment,
-                    progress=progress,
-                    dry_run=options.dry_run,
-                    lock_wait=options.lock_wait,
-                )
-                ended(run)
-            except sending.CopyCancelled as cancelled:
-                run = cancelled.run
+    with context.progress(Work("copy", "Copying", unit="folders", got="sent")) as progress:
+        try:
+            run = await sending.run(
+                config,
+                copy,
+                clock=context.clock,
+                environment=context.environment,
+                progress=progress,
+                dry_run=options.dry_run,
+                lock_wait=options.lock_wait,
+            )
+        except sending.CopyCancelled as cancelled:
+            run = cancelled.run
     _show(context, run)
     return run
 

@@ -62,5 +62,5 @@ async def notices(
             from mirror.browse.figures import figures
             from mirror.metrics import textfile
 
-            textfile.update(config.web.textfile, lambda: figures(config))
+            textfile.update(config.web.textfile, lambda: figures(config.store, config))
         await telling.finish(wait)

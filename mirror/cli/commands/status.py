@@ -6,15 +6,20 @@ import asyncio
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirror import browse
-from mirror.browse import Concern, RepositoryStatus, Shared, Status, Urgency
+from mirror.browse import Concern, CopyStatus, RepositoryStatus, Shared, Status, Urgency
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
 from mirror.cli.terminal.table import Column, Fit
 from mirror.errors import worst
 from mirror.model import JsonObject, time_from_text, time_text
-from mirror.model.words import label, label_first_word, meaning_of, size, state_label
+from mirror.model.words import age, label, label_first_word, meaning_of, size, state_label
+
+if TYPE_CHECKING:
+    from mirror.config import Config
 
 # How many rewritten or removed refs are listed.
 REFS_MAX = 5
@@ -24,7 +29,7 @@ WELL_MAX = 20
 # Of several that share a reason so many are named.
 NAMES_MAX = 5
 # What works with a configuration only.
-_CONFIGURED = ("backup", "doctor")
+_CONFIGURED = ("backup", "copy", "doctor")
 _STYLES = {Urgency.MISSING: "yellow", Urgency.NOTED: "yellow"}
 _COLUMNS = (
     Column("REPOSITORY", Fit.SHORTEN), Column("STATE"), Column("LAST SNAPSHOT"),
@@ -38,16 +43,19 @@ async def run_status(context: Context) -> int:
     found = await asyncio.to_thread(browse.status, context.store(), context.selectors())
     out, now = context.out, context.clock.now()
     late = _late(context, found, now)
-    several = browse.concerns(found, late)
+    config = context.config_if_any()
+    copies = _copies(found, config, now)
+    several = browse.concerns(found, late, copies)
     codes = ([4] if found.damage else []) + ([3] if late else [])
     stale = {}
     if context.options.max_age is not None:
         stale = {"stale": [f"{name} {text}".lstrip() for name, text in late.items()]}
-    warnings = context.expiring(context.config_if_any())
+    warnings = context.expiring(config)
     verdict = browse.verdict(found, several)
     attention = {"verdict": verdict, "attention": [one.to_json() for one in several]}
     exit_code = {"exit_code": worst(codes), "warnings": warnings}
-    out.document({**found.to_json(), **attention, **stale, **exit_code})
+    told = {**found.to_json(), "copies": [one.to_json() for one in copies]}
+    out.document({**told, **attention, **stale, **exit_code})
     out.line(verdict, style="red" if several and several[0].urgency < Urgency.MISSING else "")
     is_summed = out.is_terminal and not context.options.all
     groups = browse.shared(several)
@@ -57,6 +65,8 @@ async def run_status(context: Context) -> int:
     out.line()
     _show_repositories(out, found, several, now, is_summed=is_summed)
     _show_last_runs(out, found, now)
+    for one in copies:
+        out.line(_copy(one, now))
     out.warnings(warnings)
     return worst(codes)
 
@@ -65,6 +75,14 @@ def _late(context: Context, found: Status, now: datetime) -> Mapping[str, str]:
     """What has no complete snapshot within `--max-age`."""
     most = context.options.max_age
     return {} if most is None else browse.late(found, most=timedelta(seconds=most), now=now)
+
+
+def _copies(found: Status, config: Config | None, now: datetime) -> Sequence[CopyStatus]:
+    """The copies as the configuration judges them, where it is that of this store."""
+    from mirror.browse.freshness import copies_in
+
+    is_its_own = config is not None and config.store.absolute() == Path(found.store).absolute()
+    return copies_in(found, config if is_its_own else None, now)
 
 
 def _show_concerns(context: Context, several: Sequence[Shared]) -> None:
@@ -163,6 +181,21 @@ def _last_drill(run: JsonObject | None, now: datetime) -> str:
     ago = "today" if days < 1 else "yesterday" if days == 1 else f"{days} days ago"
     result = "; ".join(run["problems"][:1]) or "everything that can come back came back"
     return f"Last drill: {run['started']}, {ago}{_of_some(run)} (exit code {run['exit_code']}): {result}"
+
+
+def _copy(one: CopyStatus, now: datetime) -> str:
+    """A copy in one line: how old it is, and what it lacks."""
+    copy = f"Copy at {one.to}"
+    if not one.is_made:
+        return f"{copy}: never made"
+    if one.last_good is None:
+        text = "never good"
+    else:
+        text = f"last good {time_text(one.last_good)}, {age(now - one.last_good)} ago"
+    lacks = f"; {one.behind} of {one.folders} folders are not in it as they are now" if one.behind else ""
+    failure = f"; {one.failure}" if one.failure else ""
+    gone = "; no longer configured" if one.is_configured is False else ""
+    return f"{copy}: {text}{lacks}{failure}{gone}"
 
 
 def _of_some(run: JsonObject) -> str:

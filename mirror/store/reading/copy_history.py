@@ -13,6 +13,7 @@ from mirror.store.reading.run_records import Key, RunRecord, key_of
 COPIES_MAX = 16
 # The number of folders of one run that are remembered as failed.
 FAILED_MAX = 1000
+_STOPPED = 130
 # The facts of a run that are kept of the last one.
 _FACTS = ("folders", "objects", "bytes", "requests")
 
@@ -41,7 +42,7 @@ class CopyHistory:
         if run.exit_code == 0:
             self.good = self.good or str(run.data["ended"])
         self.covers = self.covers or facts.get("covers")
-        if self.as_of is None and isinstance(facts.get("covers_number"), int):
+        if self.as_of is None and _is_whole(run):
             # An older attempt counts where too many failed, or the list of the run is damaged: whoever reads
             # its entries reports that.
             with contextlib.suppress(StoreDamaged):
@@ -70,6 +71,13 @@ class CopyHistory:
         """Read what `to_json` wrote."""
         failed = tuple((str(kind), str(uuid)) for kind, uuid in data["failed"])
         return cls(data["last"], data["good"], data["covers"], data["as_of"], failed)
+
+
+def _is_whole(run: RunRecord) -> bool:
+    """Whether a run tried every folder."""
+    facts = run.data["facts"]
+    has_counts = isinstance(facts.get("covers_number"), int) and isinstance(facts.get("folders"), dict)
+    return has_counts and not facts["folders"].get("untried") and run.exit_code != _STOPPED
 
 
 def add_copy(copies: dict[str, CopyHistory], run: RunRecord, summary: JsonObject) -> None:

@@ -74,6 +74,11 @@ class Here:
         page = page_of(self.request)
         return keeping(self.store, self.folder, self.line.kept, page.config, page.clock.now())
 
+    def copies(self) -> list[str]:
+        """The addresses of the copies that are configured."""
+        config = page_of(self.request).config
+        return [one.to for one in config.copies] if config is not None else []
+
     def query(self, name: str) -> str:
         """A value of the query; empty where there is none. Raises UsageError where it is too long."""
         value = self.request.query_params.get(name, "")

@@ -47,9 +47,9 @@ def home(here: Here) -> Response:
         problems.append(damage.message)
     return here.render(
         "home.html", problems=problems, line=line, latest=latest,
-        condition=condition(here.store, here.folder), points=_days(here, line, line.kept[:RECENT]),
-        months=_months(line), title=_title(here, latest), restore=_restore(here, latest),
-        keeping=here.keeping(),
+        condition=condition(here.store, here.folder, here.copies()),
+        points=_days(here, line, line.kept[:RECENT]), months=_months(line),
+        title=_title(here, latest), restore=_restore(here, latest), keeping=here.keeping(),
     )  # fmt: skip
 
 
