@@ -1,0 +1,219 @@
+"""Measure a cluster of shards on this machine: its first backup, and runs without changes.
+
+    python -m benchmarks.shards [--repositories 10000] [--shards 1,2,3] [--runs 3] [--whole]
+
+The simulator runs in a process of its own, and so does each shard's daemon. PostgreSQL is as Debian sets it,
+and writes to the disk. Requests have no limit here, but each is lent by the database all the same. Without
+`--whole`, code, profiles and pull requests are backed up, and nothing else. A time is from when a discovery
+is due to the end of the last shard's run, as the database has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measured import processor_seconds
+from benchmarks.queued import Spent
+from mirror.cluster.schema import migrate
+from mirror.simulator import Simulator, World
+from mirror.simulator.world.sample import SCOPES
+from mirror.store.writing.writer import create_or_open
+from tests.cluster.clusters import database_at
+from tests.cluster.postgres import Postgres, need_postgres
+from tests.e2e.helpers import MADE
+
+LIMIT = 10**9
+NOT_WHOLE = (
+    "    parts: {issues: false, pipelines: false, pipeline_logs: false, downloads: false, settings: false,"
+    " snippets: false, wiki: false, lfs: false, commit_comments: false}\n"
+)
+
+
+def serve(folder: Path, count: int) -> None:
+    """Run the simulator, print what a client needs, and then, for each line of stdin, how many requests of
+    the API and of git there were."""
+    world = World(folder, limit=LIMIT)
+    world.limits["git"] = LIMIT
+    workspace = world.add_workspace("acme")
+    author = world.add_user("Ann", "ann@acme.example")
+    for number in range(count):
+        repository = workspace.add_repository(f"repository-{number:05}")
+        repository.commit("main", {"README.md": b"%d\n" % number}, "Begin\n")
+        repository.commit("topic", {"a.txt": b"%d\n" % number}, "Work\n")
+        repository.open_pull_request(source="topic", title="Topic", author=author)
+    token = world.add_workspace_access_token("acme", SCOPES)
+    with Simulator(world) as simulator:
+        print(json.dumps([simulator.api_url, simulator.git_url, token]), flush=True)
+        for _ in sys.stdin:
+            kinds = [one.kind for one in simulator.requests]
+            simulator.requests.clear()
+            print(json.dumps([kinds.count("api"), kinds.count("git")]), flush=True)
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The simulator's process."""
+
+    process: subprocess.Popen[str]
+    api: str
+    git: str
+    token: str
+
+    def requests(self) -> tuple[int, int]:
+        """The requests of the API and of git since the last call."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        api, git = json.loads(self.process.stdout.readline())
+        return api, git
+
+
+@contextmanager
+def upstream(folder: Path, count: int) -> Iterator[Upstream]:
+    """A workspace of so many repositories."""
+    words = [sys.executable, "-m", "benchmarks.shards", "--repositories", str(count), "--serve", str(folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        yield Upstream(process, *json.loads(process.stdout.readline()))
+        process.stdin.close()
+
+
+class Shards:
+    """Daemons of a cluster."""
+
+    def __init__(
+        self, folder: Path, server: Postgres, database: str, upstream: Upstream, *, whole: bool
+    ) -> None:
+        self._folder, self._server, self.database = folder, server, database
+        self._upstream, self._whole = upstream, whole
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, count: int) -> None:
+        """Start so many of them, on empty stores and an empty database."""
+        asyncio.run(_migrate(self._server.url(self.database)))
+        for number in range(count):
+            folder = self._folder / f"shard-{number}"
+            folder.mkdir(parents=True)
+            for name, text in (
+                ("token", self._upstream.token),
+                ("database", self._server.url(self.database)),
+            ):
+                (folder / name).touch(mode=0o600)
+                (folder / name).write_text(text)
+            config = folder / "config.yaml"
+            config.write_text(
+                "store: store\n"
+                f"bitbucket: {{api_url: '{self._upstream.api}', git_url: '{self._upstream.git}'}}\n"
+                "limits: {window: 100h, git_workers: 2}\nschedule: {backup: '@yearly', jitter: none}\n"
+                f"cluster: {{database: {{file: database}}, shard: shard-{number}}}\n"
+                "workspaces:\n  - workspace: acme\n"
+                "    credential: {kind: workspace_access_token, token: {file: token}}\n"
+                + ("" if self._whole else NOT_WHOLE)
+            )
+            create_or_open(folder / "store", now=MADE).close()
+        for number in range(count):
+            config = self._folder / f"shard-{number}" / "config.yaml"
+            with (config.parent / "log").open("wb") as log:
+                words = [sys.executable, "-m", "mirror", "daemon", "-c", str(config), "--log-format", "json"]
+                self.processes.append(subprocess.Popen(words, stdout=log, stderr=log))
+
+    def begin(self) -> None:
+        """Have everything backed up again: the next report of any host finds a discovery due."""
+        self._server.query(
+            "DELETE FROM mirror.parts; UPDATE mirror.discoveries SET due = '-infinity'", self.database
+        )
+
+    def wait(self, count: int) -> float:
+        """Wait until all shards have done their parts; returns the seconds since the discovery was due."""
+        query = (
+            "SELECT count(*), count(ended), coalesce(max(exit_code), 0),"
+            " coalesce(extract(epoch FROM max(ended) - (SELECT min(due) FROM mirror.discoveries)), 0)"
+            " FROM mirror.parts"
+        )
+        while True:
+            time.sleep(0.5)
+            assert all(one.poll() is None for one in self.processes), "a daemon has ended"
+            [[given, ended, code, seconds]] = self._server.query(query, self.database)
+            if int(given) == int(ended) == count:
+                assert int(code) == 0, f"a shard's run ended with {code}"
+                return float(seconds)
+
+    def stop(self) -> None:
+        """Stop them."""
+        for one in self.processes:
+            one.terminate()
+        for one in self.processes:
+            one.wait()
+
+
+async def _migrate(url: str) -> None:
+    database = database_at(url)
+    await migrate(database)
+    await database.close()
+
+
+def measure(folder: Path, server: Postgres, there: Upstream, count: int, runs: int, *, whole: bool) -> None:
+    """Measure a cluster of so many shards."""
+    database = server.make_database()
+    shards = Shards(folder, server, database, there, whole=whole)
+    try:
+        there.requests()
+        before = Spent.of(server, database)
+        shards.start(count)
+        for number in range(runs + 1):
+            pids = [one.pid for one in shards.processes]
+            used = processor_seconds(pids)
+            if number:
+                shards.begin()
+            took = shards.wait(count)
+            api, git = there.requests()
+            spent = Spent.of(server, database)
+            name = "first" if number == 0 else f"nothing changed, {number}"
+            print(
+                f"{count} shards, {name}: {took:.1f} s; {api} requests of the API, {git} of git; daemons"
+                f" {processor_seconds(pids) - used:.1f} s of processor; {spent.since(before)}",
+                flush=True,
+            )
+            before = spent
+    finally:
+        shards.stop()
+        server.drop_database(database)
+
+
+def main() -> None:
+    """Run the benchmark; see the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repositories", type=int, default=10_000)
+    parser.add_argument("--shards", default="1,2,3")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.serve is not None:
+        serve(asked.serve, asked.repositories)
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = Postgres(need_postgres(), durable=True)
+        stack.callback(server.close)
+        there = stack.enter_context(upstream(folder / "upstream", asked.repositories))
+        print(f"{asked.repositories} repositories, {os.cpu_count()} cores", flush=True)
+        for count in map(int, asked.shards.split(",")):
+            measure(folder / str(count), server, there, count, asked.runs, whole=asked.whole)
+
+
+if __name__ == "__main__":
+    main()
