@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
+from datetime import UTC, datetime
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirror.errors import UsageError
+
 if TYPE_CHECKING:
+    from mirror.bucket.address import Address as CopyAddress
     from mirror.config import Address
 
 ALL_PARTS = "all"
@@ -33,15 +38,25 @@ def listen(text: str) -> Address:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
-def copy_address(text: str) -> str:
-    """The address of a copy, such as `s3://bucket/prefix`."""
-    from mirror.bucket.address import Address
-    from mirror.errors import UsageError
+def store(text: str) -> Path | CopyAddress:
+    """A store: a folder, or the address of a copy such as `s3://bucket/prefix`."""
+    from mirror.bucket.address import Address, is_address
 
+    if not is_address(text):
+        return Path(text)
     try:
-        return str(Address.parse(text))
+        return Address.parse(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(f"{error.message}; {error.hint}") from None
+
+
+def time(text: str) -> datetime:
+    """A time in ISO form, in UTC where it names no other zone; a day is its begin."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a time such as 2026-11-01T12:00Z") from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def share(text: str) -> Fraction:

@@ -16,19 +16,40 @@ from mirror.model import Selector
 
 if TYPE_CHECKING:
     from mirror.config import Config
+    from mirror.copy.lending import Lending
+    from mirror.copy.reading import Copy
     from mirror.http.network import Network
 
 PLACES = ("config.yaml", "/etc/mirror/config.yaml")
 
 
 @dataclass(frozen=True)
+class Copied:
+    """The copy of which a command reads what it needs, in a temporary store. `lending` brings each folder to
+    it when it is verified."""
+
+    copy: Copy
+    lending: Lending | None = None
+
+
+@dataclass(frozen=True)
 class Context:
-    """The options of this call, the environment, the clock and the output."""
+    """The options of this call, the environment, the clock and the output.
+
+    `copied` is there where --store names a copy; `store` is a temporary one then.
+    """
 
     options: argparse.Namespace
     environment: Mapping[str, str]
     clock: SystemClock
     out: Output
+    copied: Copied | None = None
+
+    def store_words(self) -> list[str]:
+        """The option --store as it was given, for commands that are printed to be typed; else nothing."""
+        if self.options.store is None:
+            return []
+        return ["--store", str(self.copied.copy.bucket.address if self.copied else self.options.store)]
 
     def config_path(self) -> Path | None:
         """The configuration file: -c, MIRROR_CONFIG or the first of PLACES; None where there is none."""
@@ -92,6 +113,13 @@ class Context:
             return load(path) if path is not None else None
         except ConfigError:
             return None
+
+    def config_in_file(self) -> Config | None:
+        """The configuration; None where there is no file. Raises ConfigError where it has faults."""
+        from mirror.config import load
+
+        path = self.config_path()
+        return load(path) if path is not None else None
 
     def store(self) -> Path:
         """The store to read: `--store`, else the configured one. Reads no secrets. Raises ConfigError and

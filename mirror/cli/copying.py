@@ -28,7 +28,7 @@ def add_copy(commands: Commands) -> None:
         "copy --to s3://acme-backup/mirror",
     )
     copy.add_argument(
-        "--to", metavar="ADDRESS", type=arguments.copy_address,
+        "--to", metavar="ADDRESS", type=arguments.store,
         help="s3://bucket/prefix, gs:// or az://: this copy alone; where it is not configured, with what"
         " AWS_ACCESS_KEY_ID and its like say (default: every copy of the configuration)",
     )  # fmt: skip

@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mirror import logs
@@ -98,7 +99,7 @@ def _command(argv: Sequence[str] | None) -> int:
             from mirror.cli.commands import demo
 
             return demo.run(context, main)
-        return asyncio.run(_run(command_of(options.command), context))
+        return asyncio.run(_run(_opening(command_of(options.command), context), context))
     except (KeyboardInterrupt, asyncio.CancelledError):
         return _report_error(out, 130, "stopped", None)
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare traceback
@@ -138,6 +139,15 @@ def _precedence(error: Exception) -> int:
 def _trace(options: argparse.Namespace, error: Exception) -> None:
     if options.verbose:
         sys.stderr.write(plain("".join(traceback.format_exception(error))))
+
+
+def _opening(command: Command, context: Context) -> Command:
+    """The command; where --store is the address of a copy, on a store that is made of it first."""
+    if context.options.store is None or isinstance(context.options.store, Path):
+        return command
+    from mirror.cli.copied import on_copy
+
+    return lambda inner: on_copy(inner, command)
 
 
 async def _run(command: Command, context: Context) -> int:

@@ -74,15 +74,25 @@ def _globals() -> argparse.ArgumentParser:
         help="configuration (default: $MIRROR_CONFIG, ./config.yaml, /etc/mirror/config.yaml)",
     )  # fmt: skip
     store = group.add_argument(
-        "--store", metavar="DIR", type=Path, help="the store, instead of the configured one"
-    )
+        "--store", metavar="DIR", type=arguments.store,
+        help="the store, instead of the configured one; to read, also a copy: s3://bucket/prefix",
+    )  # fmt: skip
+    identity = group.add_argument(
+        "--identity", metavar="FILE", type=Path, action="append",
+        help="to read an encrypted copy: a file with the private key (age, OpenSSH); may be repeated",
+    )  # fmt: skip
+    group.add_argument(
+        "--as-of", metavar="TIME", type=arguments.time,
+        help="to read a copy: believe nothing that the bucket took later (2026-11-01T12:00Z)",
+    )  # fmt: skip
     group.add_argument("--json", action="store_true", help="print one JSON document")
     group.add_argument("-q", "--quiet", action="store_true", help="log only warnings, show no progress")
     group.add_argument("-v", "--verbose", action="store_true", help="log more")
     group.add_argument(
         "--log-format", choices=("auto", "console", "json"), help="the format of logs on stderr"
     )
-    config.complete, store.complete = shtab.FILE, shtab.DIRECTORY  # type: ignore[attr-defined]
+    config.complete = identity.complete = shtab.FILE  # type: ignore[attr-defined]
+    store.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     return parser
 
 
@@ -487,8 +497,9 @@ def completion(shell: str) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The parsed command line with the defaults of global options. Raises UsageError."""
-    defaults = {
+    defaults: dict[str, object] = {
         "config": None, "store": None, "json": False, "quiet": False, "verbose": False, "log_format": "auto",
+        "identity": [], "as_of": None,
     }  # fmt: skip
     found = build().parse_args(argv)
     for name, value in defaults.items():

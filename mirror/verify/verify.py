@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mirror import __version__
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import DamageFound, MirrorError, UsageError
 from mirror.extract import version_of
 from mirror.git.mirrors.fsck import CheckJob
 from mirror.git.workers.pool import WorkerPool
@@ -65,6 +66,18 @@ class Journal(Protocol):
 
     def note(self, done: Verified) -> None:
         """Store the result for a folder."""
+        ...
+
+
+class Source(Protocol):
+    """Where a store comes from that is not whole on the disk; its small files are."""
+
+    def whole(self, place: str) -> AbstractAsyncContextManager[None]:
+        """The folder at `place` is whole in this block. Raises DamageFound where it cannot be had."""
+        ...
+
+    def findings(self) -> Sequence[Finding]:
+        """What was found where the store comes from, at the end."""
         ...
 
 
@@ -125,6 +138,7 @@ class _VerifyContext:
     pool: WorkerPool
     expected: Mapping[str, Expected]
     journal: Journal | None
+    source: Source | None
 
 
 async def run(
@@ -135,6 +149,7 @@ async def run(
     level: Level = "objects",
     share: Fraction = Fraction(1),
     journal: Journal | None = None,
+    source: Source | None = None,
     clock: Clock,
     progress: Progress | None = None,
     workers: int = 2,
@@ -145,8 +160,9 @@ async def run(
 
     Level `refs` compares snapshots with run records and refs; `objects` also reads and hashes every object
     and file, and follows every link. `share` limits the folders to those that were verified the longest ago
-    by `journal`; folders that an interrupted run verified are not verified again. Writes nothing: the caller
-    stores record and journal. Raises NoStore and UsageError; damage is in the findings of the run's facts.
+    by `journal`; folders that an interrupted run verified are not verified again. `source` brings each folder
+    for as long as it is verified. Writes nothing: the caller stores record and journal. Raises NoStore and
+    UsageError; damage is in the findings of the run's facts.
     """
     started = (journal.begun() if journal is not None else None) or clock.now()
     tally = _Tally()
@@ -165,12 +181,13 @@ async def run(
                 facts["share"] = f"{len(chosen)} of {len(folders)} folders"
             progress = progress or NoProgress()
             async with WorkerPool(workers, environment=environment, received=progress.received) as pool:
-                context = _VerifyContext(level, clock, progress, pool, expected, journal)
+                context = _VerifyContext(level, clock, progress, pool, expected, journal, source)
                 await _folders(context, chosen, max(1, workers), tally)
     except UsageError:
         raise
     except StoreDamaged as damage:
         note(damage)
+    tally.add(source.findings() if source is not None else ())
     return _result(started, clock.now(), facts, tally)
 
 
@@ -238,7 +255,7 @@ async def _folders(context: _VerifyContext, folders: Sequence[AnyFolder], width:
 
     async def one(folder: AnyFolder) -> None:
         async with slots:
-            mine = await _steadily(context, folder)
+            mine = await _whole(context, folder)
             found = Verified(folder.place, context.clock.now(), mine.findings, mine.counts)
             for name, number in mine.counts.items():
                 tally.count(name, number)
@@ -286,6 +303,19 @@ def _lost_folders(
         for place, known in sorted(expected.items())
         if place not in there and known.has_content
     ]
+
+
+async def _whole(context: _VerifyContext, folder: AnyFolder) -> _Tally:
+    """The result for a folder, which the source brings first where there is one."""
+    if context.source is None:
+        return await _steadily(context, folder)
+    try:
+        async with context.source.whole(folder.place):
+            return await _steadily(context, folder)
+    except DamageFound as damage:
+        tally = _Tally(quiet=True)
+        tally.add([Finding(folder.place, damage.message, folder.full_name)])
+        return tally
 
 
 async def _steadily(context: _VerifyContext, folder: AnyFolder) -> _Tally:

@@ -55,7 +55,7 @@ def test_a_drill_that_begins_with_another_keeps_its_folder(
         take(lock, how)
 
     take = fcntl.flock
-    monkeypatch.setattr("mirror.drill.temporary.fcntl.flock", flock)
+    monkeypatch.setattr("mirror.fs.temporary.fcntl.flock", flock)
     with temporary_folder(environment, 0) as folder:
         assert (folder / "lock").exists()
     assert list(tmp_path.iterdir()) == []

@@ -50,8 +50,11 @@ def _copies(context: Context, config: Config) -> list[CopyConfig]:
     from mirror.bucket.address import Address
     from mirror.connect.copies import copy_of
 
-    if context.options.to is not None:
-        return [copy_of(config, Address.parse(context.options.to), context.environment)]
+    to = context.options.to
+    if to is not None and not isinstance(to, Address):
+        raise UsageError(f"{to} is no address of a copy", hint="write it as s3://bucket/prefix")
+    if to is not None:
+        return [copy_of(config, to, context.environment)]
     if not config.copies:
         raise UsageError(
             "no copy is configured",

@@ -47,6 +47,8 @@ async def _drill(context: Context, store: Path) -> tuple[Drilled, str | None]:
             limits=config.limits if config is not None else Limits(),
             progress=progress,
         )
+    if context.copied is not None:
+        return done, "a copy is only read"
     try:
         with open_store(store, command="mirror drill") as writer:
             writer.write_run(done.run)

@@ -48,7 +48,7 @@ def _show(context: Context, hit: Hit) -> None:
     if options.at is not None or not hit.is_latest:
         words += ["--at", hit.last]
     words += ["-c", str(options.config)] if options.config is not None else []
-    words += ["--store", str(options.store)] if options.store is not None else []
+    words += context.store_words()
     out.command(f"  → {shlex.join(words)}")
 
 

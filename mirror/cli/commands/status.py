@@ -105,7 +105,7 @@ def _command(context: Context, command: str) -> str:
         return ""
     words = ["mirror", *command.split(" ")]
     words += ["-c", str(options.config)] if options.config is not None else []
-    words += ["--store", str(options.store)] if options.store is not None else []
+    words += context.store_words()
     return shlex.join(words)
 
 

@@ -37,7 +37,7 @@ async def _verify(context: Context, store: Path) -> Run:
     from mirror import verify
 
     options = context.options
-    journal = _journal(context, store)
+    journal = _journal(context, store) if context.copied is None else None
     with context.progress(Work("verify", "Verifying", got="read")) as progress:
         run = await verify.run(
             store,
@@ -45,10 +45,13 @@ async def _verify(context: Context, store: Path) -> Run:
             level=options.level,
             share=options.share,
             journal=journal,
+            source=context.copied.lending if context.copied is not None else None,
             clock=context.clock,
             progress=progress,
             environment=context.environment,
         )
+    if context.copied is not None:
+        return run  # the store is a temporary one
     try:
         with open_store(store, command="mirror verify") as writer:
             writer.write_run(run)
