@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.bucket.bucket import Stored
 from mirror.bucket.failures import Absent
+from mirror.bucket.stored import Stored
 from mirror.copy.coding import Undecodable, WrongIdentity
 from mirror.copy.fetching import Mismatch, fetch_version
 from mirror.copy.format import COPY_FILE, MANIFESTS, File, Manifest, manifest_key

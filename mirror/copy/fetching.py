@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from mirror.bucket.bucket import Stored
 from mirror.bucket.failures import Absent
+from mirror.bucket.stored import Stored
 from mirror.copy.coding import Undecodable, WrongIdentity
 from mirror.copy.format import File
 from mirror.copy.reading import Copy, CopyDamaged

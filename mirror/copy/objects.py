@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mirror.bucket.bucket import Bucket, Stored
+from mirror.bucket.bucket import Bucket
+from mirror.bucket.stored import Stored
 from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater
 from mirror.logs import get_logger
 

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mirror.bucket.bucket import Bucket, Stored
+from mirror.bucket.bucket import Bucket
 from mirror.bucket.failures import Absent
+from mirror.bucket.stored import Stored
 from mirror.copy import coding
 from mirror.copy.coding import ENCRYPTED_SUFFIX, Coding, WrongIdentity
 from mirror.copy.format import (

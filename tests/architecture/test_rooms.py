@@ -62,7 +62,7 @@ WINGS = {
         {"expiry", "jobs", "lanes", "notify", "queue", "sole", "state", "watch"}, {"copies"},
     ),
     "cli": (
-        {"main", "manual"}, {"commands"}, {"context", "owner", "parser"}, {"copying"},
+        {"main", "manual"}, {"commands"}, {"copied"}, {"context", "owner", "parser"}, {"copying"},
         {"arguments", "shells", "terminal", "system"},
     ),
     "web": (

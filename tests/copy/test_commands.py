@@ -64,7 +64,8 @@ def test_what_only_reads_says_the_same_of_both(sent: Sent) -> None:
         assert told(sent.there(*words, "--json")) == told(sent.here(*words, "--json")), words
     here, there = told(sent.here("status", "--json")), told(sent.there("status", "--json"))
     for one in (here, there):
-        one.pop("store", None)
+        for repository in one["repositories"]:
+            del repository["bytes"]  # caches are not copied
     assert there == here
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from mirror.copy.coding import Coding, plain
 from mirror.copy.format import STORE, File, Manifest, blob_key, manifest_key
 from mirror.store.format.seal import sealed
+from mirror.store.reading.folders import AnyFolder
+from mirror.store.reading.reader import Store
 from tests.bucket.servers import ADMIN, Keys, ObjectServer
 
 SMALL = 4096
@@ -165,18 +167,15 @@ def bundle(members: list[tuple[str, bytes]]) -> bytes:
 
 def store_id(store: Path) -> str:
     """The id of a store."""
-    from mirror.store.reading.reader import Store
-
     with Store.open(store) as opened:
         return opened.id
 
 
 def facts_of(store: Path, place: str) -> dict[str, Any]:
     """What manifests tell of a repository or workspace."""
-    from mirror.store.reading.reader import Store
-
     with Store.open(store) as opened:
-        for one in [*opened.repositories(), *opened.workspaces()]:
+        folders: list[AnyFolder] = [*opened.repositories()]
+        for one in [*folders, *opened.workspaces()]:
             if one.place == place:
                 return {
                     "uuid": one.uuid,
