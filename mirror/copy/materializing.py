@@ -183,6 +183,7 @@ async def _lay(
     except ExceptionGroup as several:
         raise _worst(several) from None
     await asyncio.to_thread(_check_configs, copy, place, files)
+    await asyncio.to_thread(_date, place, left, manifest.time.timestamp())
     if is_durable:
         await asyncio.to_thread(_sync_folders, place, files)
 
@@ -229,6 +230,12 @@ def _check_configs(copy: Copy, place: Path, files: Collection[str]) -> None:
                     f"{copy.bucket.address}: {path} of {place.name} has the setting {setting},"
                     " which could make git run a program; no mirror has it"
                 )
+
+
+def _date(place: Path, files: Collection[str], when: float) -> None:
+    """Say of files that they are as old as their manifest: they were not written now."""
+    for path in files:
+        os.utime(place / path, (when, when))
 
 
 def _sync_folders(place: Path, files: Collection[str]) -> None:

@@ -55,6 +55,8 @@ async def run_status(context: Context) -> int:
     attention = {"verdict": verdict, "attention": [one.to_json() for one in several]}
     exit_code = {"exit_code": worst(codes), "warnings": warnings}
     told = {**found.to_json(), "copies": [one.to_json() for one in copies]}
+    if context.copied is not None:  # the store is a temporary one
+        told["store"] = str(context.copied.copy.bucket.address)
     out.document({**told, **attention, **stale, **exit_code})
     out.line(verdict, style="red" if several and several[0].urgency < Urgency.MISSING else "")
     is_summed = out.is_terminal and not context.options.all
