@@ -30,6 +30,7 @@ from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, NoProgress, Outcome, Repository, Workspace
+from mirror.model.elsewhere import Elsewhere
 from mirror.store.format.layout import BRAKE_FILE
 from mirror.store.reading.reader import ErasureFilter, RepositoryFolder, current_workspace
 from mirror.store.writing.unfinished_backup import UnfinishedMark, has_unfinished_backup
@@ -103,12 +104,13 @@ class AnnouncedBackups:
         clock: Clock,
         environment: Mapping[str, str],
         budget: Budget,
+        elsewhere: Elsewhere | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._config = config
         self._announcements = announcements
         self._clock, self._environment = clock, environment
-        self._budget, self._transport = budget, transport
+        self._budget, self._elsewhere, self._transport = budget, elsewhere, transport
         self._slots = asyncio.Semaphore(CONCURRENCY)
         self._sessions = Sessions(self._request)
         self._gathered = Gathered(lambda: self._config.store, clock)
@@ -252,6 +254,7 @@ class AnnouncedBackups:
         return Request(
             config, (), self._clock, self._environment, False, LOCK_SECONDS, NoProgress(), self._budget,
             self._transport, self._clock.monotonic(), announcements=self._announcements,
+            elsewhere=self._elsewhere,
         )  # fmt: skip
 
 

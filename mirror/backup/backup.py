@@ -19,6 +19,7 @@ from mirror import __version__
 from mirror.backup.announcements import Announcements
 from mirror.backup.conclusion import conclude
 from mirror.backup.context import Request, RunContext
+from mirror.backup.listing import Listing
 from mirror.backup.results import RunResults
 from mirror.backup.visits import api_client, repositories_of, visit_entry
 from mirror.bitbucket.client.budget import Budget
@@ -73,6 +74,7 @@ async def run(
     budget: Budget | None = None,
     announcements: Announcements | None = None,
     elsewhere: Elsewhere | None = None,
+    listed: Listing | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     checkpoint_limits: CheckpointLimits = DEFAULT_LIMITS,
     maintenance_limits: MaintenanceLimits = DEFAULT_MAINTENANCE,
@@ -82,7 +84,8 @@ async def run(
 
     Secrets are read now. `full` ignores cursors; `dry_run` lists what would be backed up and writes
     nothing; `lock_wait` is in seconds; `announcements` are those of this process's hooks;
-    `elsewhere` tells of the other hosts of a cluster, of whom nothing is known without it. The outcome is in
+    `elsewhere` tells of the other hosts of a cluster, of whom nothing is known without it; where there is
+    something `listed`, the run asks for no list. The outcome is in
     the Run and in its record. Raises only where there is no run at all (NoStore, or the store cannot be
     opened), and RunCancelled.
     """
@@ -90,7 +93,7 @@ async def run(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
         budget or _budget(config, clock), transport,
         clock.monotonic() + config.limits.window.total_seconds(), checkpoint_limits, maintenance_limits,
-        scope=scope, announcements=announcements, elsewhere=elsewhere,
+        scope=scope, announcements=announcements, elsewhere=elsewhere, listed=listed,
     )  # fmt: skip
     if dry_run:
         return await _dry_run(request)

@@ -74,13 +74,18 @@ def _is_polled(visit: Visit) -> bool:
 
 
 def _excluded(run: RunContext, visit: Visit) -> list[RunEntry]:
-    """Entries of stored repositories that the list has and the configuration excludes."""
+    """Entries of stored repositories that the list has and the configuration excludes, and of those whose
+    folders may not be written to."""
     excluded = visit.found.listed - {one.uuid for one in visit.found.repositories}
-    return [
-        RunEntry("repository", one.full_name, one.uuid, one.place, Outcome.EXCLUDED)
-        for one in visit.held
-        if one.uuid in excluded and run.request.selects(one.full_name)
-    ]
+    found = []
+    for one in visit.held:
+        why = run.request.why_not(one.uuid)
+        if (one.uuid in excluded or why is not None) and run.request.selects(one.full_name):
+            outcome = Outcome.EXCLUDED if why is None else Outcome.FAILED
+            problems = () if why is None else (why,)
+            entry = RunEntry("repository", one.full_name, one.uuid, one.place, outcome, problems=problems)
+            found.append(entry)
+    return found
 
 
 def _report_damaged(store: Store, results: RunResults) -> None:

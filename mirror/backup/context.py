@@ -9,6 +9,7 @@ from datetime import datetime
 import httpx
 
 from mirror.backup.announcements import Announcements
+from mirror.backup.listing import Listing
 from mirror.backup.results import RunResults
 from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.client import Client
@@ -19,7 +20,7 @@ from mirror.discovery import Discovered
 from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE, MaintenanceLimits
 from mirror.git.workers.job import Tell
 from mirror.git.workers.pool import WorkerPool
-from mirror.model import EVERYTHING, Clock, Progress, Repository, Scope, Selector, time_from_text
+from mirror.model import EVERYTHING, Clock, Problem, Progress, Repository, Scope, Selector, time_from_text
 from mirror.model.elsewhere import Elsewhere, Unheard
 from mirror.store.reading.reader import RepositoryFolder, RunHistory, Store, StoreDamaged
 from mirror.store.writing.unfinished_backup import UnfinishedMark
@@ -28,10 +29,11 @@ from mirror.store.writing.writer import RepositoryWriter, StoreWriter, Workspace
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller asked for. `until` (monotonic) is when waits for the rate limit must end. `renamed` are
-    workspaces that were renamed since the configuration named them: by their slug now, that name. Of the
-    configuration's entries, those in `scope` are visited. `announcements` are those of hooks, where there are
-    any; `elsewhere` are the other hosts of a cluster."""
+    """What the caller asked for. `until` (monotonic) is when waits for the rate limit must end. `renamed`
+    are workspaces that were renamed since the configuration named them: by their slug now, that name. Of
+    the configuration's entries, those in `scope` are visited. `announcements` are those of hooks, where
+    there are any; `elsewhere` are the other hosts of a cluster, and `listed` is what was listed for this
+    run already."""
 
     config: Config
     selectors: tuple[Selector, ...]
@@ -49,11 +51,16 @@ class Request:
     scope: Scope = EVERYTHING
     announcements: Announcements | None = None
     elsewhere: Elsewhere | None = None
+    listed: Listing | None = None
 
     @property
     def others(self) -> Elsewhere | None:
         """The other hosts of a cluster; None where this host is none of one."""
         return Unheard() if self.elsewhere is None and self.config.cluster is not None else self.elsewhere
+
+    def why_not(self, uuid: str) -> Problem | None:
+        """Why nothing may be written to the folder of a repository; None where it may."""
+        return None if self.listed is None else self.listed.contested.get(uuid.lower())
 
     def _names_of(self, workspace: str) -> tuple[str, ...]:
         """The names that a person may use for a workspace: its slug, and the one in the configuration."""

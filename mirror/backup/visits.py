@@ -10,6 +10,7 @@ from dataclasses import replace
 from mirror.backup.context import Request, RunContext, Visit, WorkspaceContext, ignore_damage
 from mirror.backup.entries import problem_of_identity
 from mirror.backup.failures import as_mirror_error
+from mirror.backup.listing import ListedWorkspace
 from mirror.backup.repository import backup_repository, resume_repository
 from mirror.backup.stored import missing_in_broken_list, stored_repositories, stored_workspaces
 from mirror.backup.turn import PRIORITIES
@@ -21,7 +22,7 @@ from mirror.connect import client_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
 from mirror.errors import CredentialRefused, TryLater, UsageError
 from mirror.logs import get_logger
-from mirror.model import Repository, Workspace
+from mirror.model import Outcome, Repository, RunEntry, Workspace
 from mirror.store.reading.reader import (
     RepositoryFolder,
     Store,
@@ -63,13 +64,19 @@ async def visit_entry(run: RunContext, config: WorkspaceConfig, *, is_last: bool
     try:
         async with api_client(request, config) as client:
             try:
-                found = await workspaces_of(client, config.workspace, held=held)
+                listed = None if request.listed is None else request.listed.entry(config)
+                if listed is None:
+                    found = await workspaces_of(client, config.workspace, held=held)
+                else:
+                    results.problems += listed.refusals
+                    found = listed.take()
                 run.found.append(config)
                 for workspace in found:
                     _note_name(request, config, workspace)
                     if request.selects_workspace(workspace.slug):
                         more = not is_last or workspace is not found[-1]
-                        await _visit(run, client, config, workspace, more=more)
+                        several = None if listed is None else listed.of(workspace)
+                        await _visit(run, client, config, workspace, several, more=more)
             except (CredentialRefused, UsageError, TryLater, ApiError) as error:
                 # Nothing can be listed; what is stored can be asked for by its name.
                 results.is_incomplete |= not isinstance(error, UsageError)
@@ -103,14 +110,25 @@ def _note_name(request: Request, config: WorkspaceConfig, workspace: Workspace) 
 
 
 async def _visit(
-    run: RunContext, client: Client, config: WorkspaceConfig, workspace: Workspace, *, more: bool
+    run: RunContext,
+    client: Client,
+    config: WorkspaceConfig,
+    workspace: Workspace,
+    listed: ListedWorkspace | None,
+    *,
+    more: bool,
 ) -> None:
     request, results, store = run.request, run.results, run.store.reader
     uuid = workspace.uuid or store.uuid_of_workspace(workspace.slug) or ""
     held = repositories_of(store, uuid, workspace.slug)
-    known = [(one.slug, None) for one in held]
-    rules = Rules(config.include, config.exclude)
-    found = await discover(client, workspace, rules, known=known, held=uuid or None)
+    if listed is not None and listed.concerns_nobody and not held:
+        return  # it is other hosts' alone
+    if listed is not None and listed.found is not None:
+        found = listed.found
+    else:
+        known = [(one.slug, None) for one in held]
+        rules = Rules(config.include, config.exclude)
+        found = await discover(client, workspace, rules, known=known, held=uuid or None)
     _note_name(request, config, found.workspace)
     if not _is_first(run, config, found.workspace):
         return
@@ -121,13 +139,20 @@ async def _visit(
         results.problems.append(problem_of_identity(home.identity_damage))
     visit = _begin(run, client, config, home, held, found)
     missing = missing_in_broken_list(store, config, request.named_workspaces, found)
-    chosen = [one for one in (*found.repositories, *missing) if request.selects(one.full_name)]
+    chosen = [one for one in (*found.repositories, *missing) if _may_back_up(request, one)]
     results.pending.clear()
     request.progress.expect({one.full_name: _cost(run, one) for one in chosen}, more=more)
     await _backup_repositories(visit, _by_need(run, chosen))
     await _resume_repositories(visit.workspace, home)
+    if listed is not None and not listed.is_home:
+        return
     if not request.selectors or any(one.repository is None for one in request.selectors):
-        results.add(await backup_workspace(visit.workspace, home, found))
+        whole = found if listed is None else listed.whole()
+        results.add(await backup_workspace(visit.workspace, home, whole))
+
+
+def _may_back_up(request: Request, repository: Repository) -> bool:
+    return request.selects(repository.full_name) and request.why_not(repository.uuid) is None
 
 
 def repositories_of(store: Store, uuid: str, slug: str) -> list[RepositoryFolder]:
@@ -217,12 +242,24 @@ async def _backup_stored(run: RunContext, client: Client, config: WorkspaceConfi
     done = {entry.uuid for entry in results.entries}
     visited = {visit.home.folder.place for visit in run.visits}
     for folder, several in stored_repositories(run.store.reader, config, named):
-        chosen = [one for one in several if one.uuid not in done and run.request.selects(one.full_name)]
+        chosen = [one for one in several if one.uuid not in done and _may_back_up(run.request, one)]
+        _report_contested(run, several)
         if chosen and folder.place not in visited:
             run.request.progress.expect({one.full_name: _cost(run, one) for one in chosen}, more=more)
             visit = _begin_unlisted(run, client, config, folder)
             await _backup_repositories(visit, chosen)
     _visit_unfinished(run, client, config)
+
+
+def _report_contested(run: RunContext, several: Sequence[Repository]) -> None:
+    """Entries of stored repositories whose folders may not be written to."""
+    for one in several:
+        why, folder = run.request.why_not(one.uuid), run.store.reader.folder_of_repository(one.uuid)
+        if why is not None and run.request.selects(one.full_name):
+            place = folder.place if folder is not None else ""
+            run.results.add(
+                RunEntry("repository", one.full_name, one.uuid, place, Outcome.FAILED, problems=(why,))
+            )
 
 
 def _visit_unfinished(run: RunContext, client: Client, config: WorkspaceConfig) -> None:

@@ -44,7 +44,7 @@ WINGS = {
         {"backup", "announced"}, {"conclusion", "session"}, {"visits"},
         {"workspace", "repository", "stored", "announced_turn"}, {"turn", "absence"},
         {"entries", "git", "api_refused"}, {"brake", "failures"}, {"context", "gathered"},
-        {"results", "announcements"},
+        {"results", "announcements", "listing"},
     ),
     "restore": (
         {"into", "into_forgejo"}, {"session"}, {"carry", "restore", "secrets"},
