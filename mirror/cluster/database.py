@@ -133,9 +133,14 @@ class Database:
     async def _take(self) -> Connection:
         while self._idle:
             connection = self._idle.pop()
-            if _is_idle(connection) and await _answers(connection):
+            is_good = False
+            try:
+                is_good = _is_idle(connection) and await _answers(connection)
+            finally:
+                if not is_good:
+                    await connection.close()
+            if is_good:
                 return connection
-            await connection.close()
         return await self.connect()
 
     async def close(self) -> None:

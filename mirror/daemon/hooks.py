@@ -13,6 +13,7 @@ from mirror.config import Config
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock
+from mirror.model.elsewhere import Elsewhere
 from mirror.model.live import HooksState
 from mirror.model.queue import Job, QueueOf
 
@@ -41,12 +42,14 @@ class Hooks:
         environment: Mapping[str, str],
         budget: Budget,
         queue_of: QueueOf,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._clock = clock
         self._announcements = Announcements(clock)
         self._backups = AnnouncedBackups(
-            config, self._announcements, clock=clock, environment=environment, budget=budget
-        )
+            config, self._announcements, clock=clock, environment=environment, budget=budget,
+            elsewhere=elsewhere,
+        )  # fmt: skip
         self._is_on = False
         self._configure(config)
         self._queue = queue_of(self._work)
@@ -123,6 +126,8 @@ class Hooks:
 
     async def _backup(self, job: Job) -> None:
         is_second = not job.is_news and not job.git_only
+        if job.is_foreign and not is_second:
+            self._announcements.announce(job.subject, again=not job.is_news)
         visited = await self._backups.backup(job.subject, git_only=job.git_only, is_second=is_second)
         if visited is Visited.UNKNOWN:
             self._need_discovery(job.subject)

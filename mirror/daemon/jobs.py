@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 from mirror import backup, prune, verify
 from mirror.backup.announcements import Announcements
+from mirror.backup.listing import Listing
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
 from mirror.daemon import copies
 from mirror.model import Clock, Progress, Run, Scope, Selector
+from mirror.model.elsewhere import Elsewhere
 from mirror.store.writing.verify_journal import VerifyJournal
 from mirror.store.writing.writer import open_store
 
@@ -26,13 +28,14 @@ Kind = Literal["backup", "verify", "prune", "drill", "copy"]
 @dataclass
 class Means:
     """What jobs work with. `config` is the configuration in force; a reload replaces it. `announcements` are
-    those of hooks, where the configuration has any."""
+    those of hooks, where the configuration has any; `elsewhere` are the other hosts of a cluster."""
 
     config: Config
     clock: Clock
     environment: Mapping[str, str]
     budget: Budget
     announcements: Announcements | None = None
+    elsewhere: Elsewhere | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ async def _backup(means: Means, config: Config, scope: Scope, progress: Progress
     return await backup.run(
         config, scope=scope, clock=means.clock, environment=means.environment, budget=means.budget,
         progress=progress, announcements=means.announcements, lock_wait=_copy_wait(config),
+    )  # fmt: skip
+
+
+async def backup_part(listed: Listing, means: Means, config: Config, scope: Scope, progress: Progress) -> Run:
+    """Back up what another host listed for this one."""
+    return await backup.run(
+        config, scope=scope, clock=means.clock, environment=means.environment, budget=means.budget,
+        progress=progress, announcements=means.announcements, listed=listed, elsewhere=means.elsewhere,
     )  # fmt: skip
 
 
@@ -79,6 +90,7 @@ async def _prune(means: Means, config: Config, scope: Scope, progress: Progress)
         environment=means.environment,
         lock_wait=wait,
         progress=progress,
+        elsewhere=means.elsewhere,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from mirror.daemon.clustered import Clustered
 from mirror.daemon.hooks import Hooks
 from mirror.daemon.jobs import Means
 from mirror.daemon.overdue import overdue_report
@@ -17,8 +18,11 @@ from mirror.model.live import BudgetLeft, HooksState, NextJob, Picture, RunningJ
 class ServiceLive:
     """Reads the service's own state; never the store."""
 
-    def __init__(self, means: Means, state: State, timetable: Timetable, hooks: Hooks) -> None:
+    def __init__(
+        self, means: Means, state: State, timetable: Timetable, hooks: Hooks, cluster: Clustered
+    ) -> None:
         self._means, self._state, self._timetable, self._hooks = means, state, timetable, hooks
+        self._cluster = cluster
 
     def since(self) -> datetime:
         """When the service started."""
@@ -54,7 +58,8 @@ class ServiceLive:
         """Why the service is not ready; empty where it is."""
         trouble = self._state.trouble
         closed = [] if trouble is None else [f"the listeners failed: {trouble}"]
-        return [*closed, *self._overdue().values()]
+        apart = [] if self._cluster.trouble is None else [self._cluster.trouble]
+        return [*closed, *apart, *self._overdue().values()]
 
     def _overdue(self) -> dict[str, str]:
         """By job, what is said of it where it is overdue."""

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from mirror.backup.listing import Listing
 from mirror.browse.figures import figures
 from mirror.config import After, Config
 from mirror.connect.notices import Notices
-from mirror.daemon.jobs import KINDS, Kind, Means
+from mirror.daemon.jobs import KINDS, Kind, Means, backup_part
 from mirror.daemon.lanes import Lane
 from mirror.daemon.state import State
 from mirror.errors import Cancelled, MirrorError
@@ -35,17 +36,32 @@ class Runner:
             self._lanes[kind, scope] = Lane(partial(self.run, kind, scope), self._turns[KINDS[kind].lane])
         self._lanes[kind, scope].due()
 
+    async def run_part(self, scope: Scope, listed: Listing) -> Run | None:
+        """Back up what a discovery gave this host of a scope, when it is its turn; None where that ended with
+        an error, which is logged."""
+        async with self._turns[KINDS["backup"].lane]:
+            if scope not in self._means.config.scopes("backup"):
+                hint = "give every host of the cluster the same workspaces and schedule"
+                _log.error("daemon.backup_unknown", job=scope.job("backup"), hint=hint)
+                return None
+            result = await self._run("backup", scope, listed)
+            return result if isinstance(result, Run) else None
+
     async def run(self, kind: Kind, scope: Scope = EVERYTHING) -> None:
         """Run a job. Its errors are logged; only cancellation propagates."""
+        if scope in self._means.config.scopes(
+            kind
+        ):  # else a reload took it away while it waited for its turn
+            await self._run(kind, scope)
+
+    async def _run(self, kind: Kind, scope: Scope, listed: Listing | None = None) -> Run | Exception:
         state, config, job = self._state, self._means.config, scope.job(kind)
-        if scope not in config.scopes(kind):
-            return  # a reload took it away while it waited for its turn
         progress = state.progress[job] = Gatherer(self._means.clock.monotonic)
         state.running[job] = state.began[job] = self._means.clock.now()
         self._on_change()
         self._notices.began(kind, scope=scope)
         try:
-            result = await self._result(kind, scope, config, progress)
+            result = await self._result(kind, scope, config, progress, listed)
         finally:
             del state.running[job], state.progress[job]
         state.ended[job] = self._means.clock.now()
@@ -53,6 +69,7 @@ class Runner:
         self._on_change()
         self._follow(kind)
         await _write_metrics(config)
+        return result
 
     def _follow(self, kind: Kind) -> None:
         """What follows jobs of this kind, however they ended, is due now."""
@@ -61,11 +78,14 @@ class Runner:
             if isinstance(trigger, After) and trigger.kind == kind:
                 self.due(other)
 
-    async def _result(self, kind: Kind, scope: Scope, config: Config, progress: Gatherer) -> Run | Exception:
+    async def _result(
+        self, kind: Kind, scope: Scope, config: Config, progress: Gatherer, listed: Listing | None
+    ) -> Run | Exception:
         """The record of a run, or the error with which it ended; both are logged."""
         where = {} if scope.is_everything else {"job": scope.job(kind)}
         try:
-            run = await KINDS[kind].work(self._means, config, scope, progress)
+            work = KINDS[kind].work if listed is None else partial(backup_part, listed)
+            run = await work(self._means, config, scope, progress)
         except (Cancelled, asyncio.CancelledError):
             _log.info(f"daemon.{kind}_stopped", **where)
             raise asyncio.CancelledError from None

@@ -14,6 +14,7 @@ from datetime import timedelta
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
 from mirror.connect.notices import Notices
+from mirror.daemon.clustered import Clustered
 from mirror.daemon.expiry import ExpiryWarnings
 from mirror.daemon.hooks import Hooks
 from mirror.daemon.jobs import Means
@@ -22,7 +23,6 @@ from mirror.daemon.live import ServiceLive
 from mirror.daemon.notify import Notifier
 from mirror.daemon.overdue import overdue_report
 from mirror.daemon.preflight import check
-from mirror.daemon.queue import LocalQueue
 from mirror.daemon.runner import Runner
 from mirror.daemon.sole import Sole
 from mirror.daemon.state import State
@@ -76,20 +76,24 @@ class _Service:
         self._load = load_config
         self._clock = clock
         limits = config.limits
-        budget = Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit)
-        self.means = Means(config, clock, environment, budget)
+        self._cluster = Clustered(config, clock, environment)
+        budget = Budget(
+            clock, reserve=limits.api_reserve, limit=limits.api_limit, leases=self._cluster.leases
+        )
+        self.means = Means(config, clock, environment, budget, elsewhere=self._cluster.elsewhere)
         self.state = State(clock.now(), clock.now())
         self.notices = Notices(
             config, clock=clock, environment=environment, host=socket.gethostname(), standing=self._overdue
         )
         self.runner = Runner(self.means, self.state, self.notices, self._changed)
-        self._timetable = Timetable(config, self.runner.due, self.look)
+        self._timetable = Timetable(config, self.runner.due, self.look, self._cluster.next_times)
+        self._cluster.take_part(self.means, self._timetable.jobs, self.runner.run_part, self._changed)
         self._hooks = Hooks(
             config, clock=clock, environment=environment, budget=budget,
-            queue_of=lambda work: LocalQueue(work, clock),
+            queue_of=self._cluster.queue_of, elsewhere=self._cluster.elsewhere,
         )  # fmt: skip
         self.means.announcements = self._hooks.announcements
-        live = ServiceLive(self.means, self.state, self._timetable, self._hooks)
+        live = ServiceLive(self.means, self.state, self._timetable, self._hooks, self._cluster)
         self._listening = Listening(listeners, live, self._hooks, self.state, clock, self._changed)
         self._notifier = Notifier(environment)
         self._sole = Sole(clock)
@@ -138,6 +142,7 @@ class _Service:
             return False
         self._warn_unreachable(await checking)
         await self._sole.take(config.store)
+        await self._cluster.start()
         await self._listening.open(config)
         self._timetable.start()
         self._plan()
@@ -159,9 +164,11 @@ class _Service:
         """Stop what runs, and wait until it has written its records."""
         self._notifier.send(STOPPING=1, STATUS="stopping", EXTEND_TIMEOUT_USEC=int(STOP_SECONDS * 1e6))
         self._timetable.pause()
-        stopping = asyncio.ensure_future(self._hooks.stop())
+        stopping = {
+            asyncio.ensure_future(self._hooks.stop()), asyncio.ensure_future(self._cluster.stop())
+        }  # fmt: skip
         await self.runner.stop(STOP_SECONDS)
-        await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+        await asyncio.wait(stopping, timeout=STOP_SECONDS)
         await self._listening.close()
         await self.notices.finish(NOTICES_STOP_SECONDS)
         self._timetable.shutdown()
@@ -227,6 +234,7 @@ class _Service:
 
     async def _use(self, config: Config) -> None:
         """From now on, do as this configuration says. Where it cannot work, raises, and changes nothing."""
+        self._cluster.check(config)
         unreachable = await self._check(config)
         await self._sole.take(config.store)
         try:
@@ -241,12 +249,14 @@ class _Service:
         self._warn_unreachable(unreachable)
         self.means.budget.allow(reserve=config.limits.api_reserve, limit=config.limits.api_limit)
         self._plan()
+        self._cluster.use(config, self._timetable.jobs)
         _log.info("daemon.reloaded", store=str(config.store))
 
     def _changed(self) -> None:
         """Report to systemd what runs, or what runs next."""
         state = self.state
         trouble = [] if state.trouble is None else [f"the listeners failed: {state.trouble}"]
+        trouble += [one for one in (self._cluster.trouble,) if one is not None]
         said = [f"{job}: {self._how_far(job)}" for job in state.running]
         if not said:
             said = ["idle"]

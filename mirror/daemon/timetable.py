@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,10 +26,19 @@ _LOOK = "notices"
 
 
 class Timetable:
-    """Calls `due` each time a job is due, and `look` every ten minutes."""
+    """Calls `due` each time a job is due, and `look` every ten minutes.
 
-    def __init__(self, config: Config, due: Callable[[Kind, Scope], None], look: Callable[[], None]) -> None:
-        self._due, self._look = due, look
+    In a cluster, backups are due as the cluster says: `elsewhere` are the times.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        due: Callable[[Kind, Scope], None],
+        look: Callable[[], None],
+        elsewhere: Callable[[], Mapping[str, datetime]] = dict,
+    ) -> None:
+        self._due, self._look, self._elsewhere = due, look, elsewhere
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self.jobs = jobs_of(config)
 
@@ -43,6 +52,8 @@ class Timetable:
         self.jobs = jobs_of(config, state.store_id)
         is_backed_up = any(job.kind == "backup" for job in self.jobs)
         for job in self.jobs:
+            if job.kind == "backup" and config.cluster is not None:
+                continue
             last = state.last_began(job.kind, job.scope)
             first = job.first_run(now, last)
             if isinstance(job.trigger, After):
@@ -77,7 +88,8 @@ class Timetable:
     def next_times(self) -> dict[str, datetime]:
         """When each job is due next, by its name."""
         jobs: list[Any] = self._scheduler.get_jobs()
-        return {job.id: job.next_run_time for job in jobs if job.id != _LOOK and job.next_run_time}
+        own = {job.id: job.next_run_time for job in jobs if job.id != _LOOK and job.next_run_time}
+        return {**self._elsewhere(), **own}
 
     def pause(self) -> None:
         """Call nothing more."""

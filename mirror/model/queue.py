@@ -16,13 +16,15 @@ JobKind = Literal["backup", "discover"]
 class Job:
     """Work on one subject: the uuid of a repository, or empty for everything.
 
-    `git_only`: the API is not asked. `is_news`: a hook that never came before asks for it.
+    `git_only`: the API is not asked. `is_news`: a hook that never came before asks for it. `is_foreign`:
+    another host received a hook that asks for it.
     """
 
     kind: JobKind
     subject: str
     git_only: bool = False
     is_news: bool = False
+    is_foreign: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -32,7 +34,7 @@ class Job:
     def joined(self, other: Job) -> Job:
         """One job for both. They have the same key."""
         git_only, is_news = self.git_only and other.git_only, self.is_news or other.is_news
-        return Job(self.kind, self.subject, git_only, is_news)
+        return Job(self.kind, self.subject, git_only, is_news, self.is_foreign or other.is_foreign)
 
 
 class Queue(Protocol):

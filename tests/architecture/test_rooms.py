@@ -57,9 +57,13 @@ WINGS = {
         {"copied", "folder_facts"}, {"usage"},
     ),
     "daemon": (
-        {"service"}, {"live"}, {"overdue", "preflight", "timetable"},
+        {"service"}, {"live"}, {"clustered", "overdue", "preflight", "timetable"},
         {"hooks", "listening", "runner", "schedule"},
         {"expiry", "jobs", "lanes", "notify", "queue", "sole", "state", "watch"}, {"copies"},
+    ),
+    "cluster": (
+        {"by_hand", "host"}, {"queue"}, {"discovery"}, {"parts", "stores", "worker"}, {"reaper"},
+        {"brakes", "connector", "jobs", "leases", "placement", "schema", "shards"}, {"database"},
     ),
     "cli": (
         {"main", "manual"}, {"commands"}, {"copied"}, {"context", "owner", "parser"}, {"copying"},

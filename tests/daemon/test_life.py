@@ -354,7 +354,9 @@ def test_a_page_is_told_of_the_jobs_of_each_workspace(place: Place) -> None:
         "workspaces: [{workspace: beta}, {workspace: acme, schedule: {backup: every 1h}}]"
     )
     service = _Service(place.load(), place.load, place.clock, os.environ)
-    live_port = ServiceLive(service.means, service.state, service._timetable, service._hooks)
+    live_port = ServiceLive(
+        service.means, service.state, service._timetable, service._hooks, service._cluster
+    )
     service.state.running["backup of acme"] = START
     assert [(one.kind, one.workspace) for one in live_port.running()] == [("backup", "acme")]
     assert [(one.kind, one.workspace, one.schedule) for one in live_port.following()] == [

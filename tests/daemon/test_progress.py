@@ -16,7 +16,7 @@ def test_a_running_job_has_its_picture() -> None:
     state, nothing = State(now, now), Any
     gatherer = state.progress["backup"] = Gatherer(lambda: 0.0)
     state.running["backup"] = now
-    live = ServiceLive(nothing, state, nothing, nothing)  # type: ignore[arg-type]
+    live = ServiceLive(nothing, state, nothing, nothing, nothing)  # type: ignore[arg-type]
     gatherer.expect({"acme/a": 1, "acme/b": 1})
     gatherer.report("acme/a", DONE)
     gatherer.report("acme/b", "git", 3, 9)

@@ -41,6 +41,12 @@ CREATE TABLE repositories (
 CREATE INDEX repositories_shard ON repositories (shard);
 CREATE INDEX repositories_workspace ON repositories (workspace_uuid);
 
+-- Which shard backs up what is a workspace's own: its members, projects, snippets.
+CREATE TABLE workspaces (
+    uuid text PRIMARY KEY,
+    shard text NOT NULL REFERENCES shards (name)
+);
+
 -- What each shard's store has, as its daemon reported. One uuid in two shards is a finding.
 CREATE TABLE holdings (
     shard text NOT NULL REFERENCES shards (name) ON DELETE CASCADE,
@@ -54,8 +60,15 @@ CREATE INDEX holdings_uuid ON holdings (uuid);
 -- The schedule's discoveries: for each job of the schedule, when the last one was due.
 CREATE TABLE discoveries (
     job text PRIMARY KEY,
-    due timestamptz NOT NULL,
-    unknown timestamptz
+    due timestamptz NOT NULL
+);
+
+-- Repositories that hooks announced and no store holds: when a discovery last looked for each, and whether it
+-- found that they are none of ours.
+CREATE TABLE strangers (
+    uuid text PRIMARY KEY,
+    sought timestamptz NOT NULL DEFAULT now(),
+    is_stranger boolean NOT NULL DEFAULT false
 );
 
 -- What a discovery gave a shard to do: the list, as compressed JSON, and how the shard's run ended. One for

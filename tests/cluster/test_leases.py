@@ -1,0 +1,126 @@
+"""The budget that hosts share, with a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+
+from mirror.cluster.database import Database, DatabaseDown
+from mirror.cluster.leases import LEASE_SECONDS, MARGIN_SECONDS, ClusterLeases
+from mirror.model.leases import Lease
+from tests.clock import FakeClock, HeldClock
+from tests.cluster.clusters import database_at
+from tests.cluster.postgres import Postgres
+
+ME = "user {me}"
+
+
+def lender(database: Database, shard: str = "a", *, reserve: int = 0, limit: int = 1000) -> ClusterLeases:
+    return ClusterLeases(database, shard, HeldClock(), reserve=reserve, limit=limit)
+
+
+async def pass_time(database: Database, seconds: float) -> None:
+    """Let so much time pass for what was lent."""
+    async with database.session() as connection:
+        await connection.execute("UPDATE lent SET at = at - make_interval(secs => %s)", [seconds])
+        await connection.execute(
+            "UPDATE budgets SET blocked_until = blocked_until - make_interval(secs => %s),"
+            " inferred_until = inferred_until - make_interval(secs => %s)",
+            [seconds, seconds],
+        )
+
+
+async def test_hosts_that_borrow_at_once_stay_within_the_limit(cluster: Database, cluster_url: str) -> None:
+    databases = [cluster, *(database_at(cluster_url) for _ in range(2))]
+    lenders = [lender(one, str(number), limit=100, reserve=10) for number, one in enumerate(databases)]
+
+    async def borrow(one: ClusterLeases) -> int:
+        leases = [await one.lease(ME, "api", 7, spares=False) for _ in range(10)]
+        return sum(lease.requests for lease in leases)
+
+    assert sum(await asyncio.gather(*(borrow(one) for one in lenders))) == 90
+    refused = await lenders[0].lease(ME, "api", 1, spares=False)
+    assert refused.requests == 0
+    assert 3600 <= refused.again <= 3600 + LEASE_SECONDS + MARGIN_SECONDS
+    hour = lenders[0].hour(ME, "api", spares=False)
+    assert (hour.used, hour.limit, hour.free) == (90, 100, 0) and hour.again > 3500
+    # Others' groups and identities are counted apart, and nobody's identity is written down.
+    assert (await lenders[0].lease(ME, "files", 7, spares=False)).requests == 7
+    assert (await lenders[0].lease("other", "api", 7, spares=False)).requests == 7
+    async with cluster.session() as connection:
+        rows = await connection.execute("SELECT identity FROM budgets")
+        assert not [row for row in await rows.fetchall() if ME in row[0] or len(row[0]) != 64]
+    # The hour rolls: a minute later than the last use could have been.
+    await pass_time(cluster, 3600 + LEASE_SECONDS)
+    assert (await lenders[1].lease(ME, "api", 50, spares=False)).requests == 0
+    await pass_time(cluster, MARGIN_SECONDS + 1)
+    assert (await lenders[1].lease(ME, "api", 50, spares=False)).requests == 50
+    for one in databases[1:]:
+        await one.close()
+
+
+async def test_who_spares_leaves_a_quarter(cluster: Database) -> None:
+    one = lender(cluster, limit=100)
+    assert (await one.lease(ME, "api", 1000, spares=True)).requests == 75
+    assert (await one.lease(ME, "api", 1, spares=True)).requests == 0
+    assert one.hour(ME, "api", spares=True).free == 0 and one.hour(ME, "api", spares=False).free == 25
+    assert (await one.lease(ME, "api", 1000, spares=False)).requests == 25
+
+
+async def test_what_is_given_back_may_be_lent_again(cluster: Database) -> None:
+    one = lender(cluster, limit=50)
+    lease = await one.lease(ME, "api", 50, spares=False)
+    assert lease.until == LEASE_SECONDS + one._clock.monotonic()
+    await one.give_back(ME, "api", lease, 30)
+    # 20 were sent before now, and count so long and no longer.
+    assert (await one.lease(ME, "api", 50, spares=False)).requests == 30
+    await pass_time(cluster, 3600 + MARGIN_SECONDS + 1)
+    again = await one.lease(ME, "api", 50, spares=False)
+    assert again.requests == 20
+    await one.give_back(ME, "api", again, 20)
+    await one.give_back(ME, "api", Lease(0), 0)
+    assert (await one.lease(ME, "api", 50, spares=False)).requests == 20
+
+
+async def test_limits_and_refusals_are_known_to_all(cluster: Database) -> None:
+    one, other = lender(cluster, "a"), lender(cluster, "b")
+    await one.lease(ME, "api", 100, spares=False)
+    one.learn(ME, "api", limit=500, remaining=350)  # 50 were sent by others
+    await one.finish()
+    assert (await other.lease(ME, "api", 1000, spares=False)).requests == 350
+    assert other.hour(ME, "api", spares=False).limit == 500
+    one.block(ME, "api", 300)
+    assert one.hour(ME, "api", spares=False).blocked == 300
+    await one.finish()
+    await pass_time(cluster, 0)
+    refused = await other.lease(ME, "api", 1, spares=False)
+    assert refused.requests == 0 and 200 < refused.again <= 300
+    assert other.hour(ME, "api", spares=False).blocked > 200
+
+
+async def test_a_limit_that_no_header_tells_is_inferred_for_an_hour(cluster: Database) -> None:
+    one = lender(cluster)
+    await one.lease(ME, "api", 80, spares=False)
+    one.block(ME, "api", 0)
+    await one.finish()
+    await one.lease(ME, "api", 1, spares=False)
+    assert one.hour(ME, "api", spares=False).limit == 80
+    await pass_time(cluster, 3700)
+    assert (await one.lease(ME, "api", 2000, spares=False)).requests == 1000
+
+
+async def test_an_outage_is_waited_out_and_a_long_one_is_told(cluster: Database, postgres: Postgres) -> None:
+    one = ClusterLeases(cluster, "a", FakeClock())
+    await one.lease(ME, "api", 1, spares=False)
+    postgres.stop()
+    try:
+        with pytest.raises(DatabaseDown):
+            await one.lease(ME, "api", 1, spares=False)
+        await one.give_back(ME, "api", Lease(1, math.inf, 0, "1"), 1)
+        one.learn(ME, "api", limit=7, remaining=7)
+        await one.finish()
+    finally:
+        postgres.start()
+    assert (await one.lease(ME, "api", 1, spares=False)).requests == 1
