@@ -55,6 +55,7 @@ class Pass:
     vanished: list[str] = field(default_factory=list)
     listed: Listed | None = None
     _covers: bool = False
+    _has_looked: bool = False
     _folders: Mapping[str, AnyFolder] = field(default_factory=dict)
     _later: int = 0
     _taken: int = 0
@@ -64,13 +65,13 @@ class Pass:
         """Whether the copy has everything now, as far as this pass saw."""
         return not self.failed and not self.untried and self._covers
 
-    def facts(self, *, is_over: bool) -> dict[str, Any]:
-        """What the record says. `is_over`: the pass came to its end."""
+    def facts(self) -> dict[str, Any]:
+        """What the record says."""
         folders = {"copied": self.copied, "unchanged": self.unchanged, "failed": self.failed}
         if self.untried:
             folders["untried"] = self.untried
         facts: dict[str, Any] = {"objects": self.session.objects, "bytes": self.session.moved}
-        if is_over or self.copied or self.unchanged or self.failed:
+        if self._has_looked:
             facts["folders"] = folders
         if self.estimated:
             facts |= self.estimated
@@ -112,7 +113,6 @@ class Pass:
             count, much = len(new), sum(stat.size for stat in new)
             files, size = files + count, size + much
             self._entry(one.place, Outcome.PENDING, facts={"files": count, "bytes": much})
-        self.untried = len(changed)
         self.estimated = {"files_to_send": files, "bytes_to_send": size}
 
     async def _changed(self, there: list[str]) -> list[_Found]:
@@ -122,6 +122,7 @@ class Pass:
             return [found for place in there if not (found := self._look(place)).is_unchanged]
 
         changed = await asyncio.to_thread(look)
+        self._has_looked, self.untried = True, len(changed)
         if changed:
             self._folders = await asyncio.to_thread(self._read_folders)
         self.session.progress.expect(
@@ -162,7 +163,6 @@ class Pass:
     async def _send_folders(self, changed: list[_Found]) -> None:
         """Send folders, a few at once; those whose lock another process holds at the end."""
         busy: list[_Found] = []
-        self.untried = len(changed)
         await do_all([partial(self._send_one, one, 0.0, busy) for one in changed], FOLDERS)
         await do_all([partial(self._send_one, one, self.session.lock_wait, None) for one in busy], FOLDERS)
 

@@ -172,7 +172,7 @@ class _CopyRun:
         entries = self.last.entries if self.last is not None else []
         if self.last is not None:
             problems += self.last.problems
-            facts |= self.last.facts(is_over=not self.problems)
+            facts |= self.last.facts()
         facts["requests"] = self.bucket.requests if self.bucket is not None else 0
         if self.dry_run:
             facts["dry_run"] = True

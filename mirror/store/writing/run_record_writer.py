@@ -152,7 +152,7 @@ def _entries(root: Path, run: Run, history: RunHistory) -> JsonObject:
     things: Mapping[Key, JsonObject] = {(one.kind, one.uuid): _state(one) for one in run.entries}
     if not things:
         return {"looked_at": None, "entries": []}
-    if run.facts.get("announced") or run.kind == "move":
+    if run.facts.get("announced") or run.kind in ("copy", "move"):
         # A few repositories, others each time: no list is shared.
         names = ({"full_name": one.full_name, "folder": one.folder} for one in run.entries)
         recorded = [_recorded(one) | name for one, name in zip(run.entries, names, strict=True)]
