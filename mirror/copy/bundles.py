@@ -20,7 +20,7 @@ BUNDLE_SIZE = 32 << 20
 # More bundles than this of less than half that size are packed anew as fewer.
 LIGHT_MAX = 16
 # What a tar adds to each member, at most.
-_MEMBER = 1024
+_MEMBER = 2 * tarfile.BLOCKSIZE
 
 
 class Hashed(NamedTuple):
@@ -54,7 +54,7 @@ def to_repack(kept: Mapping[str, File], before: Manifest | None) -> set[str]:
     sparse = {
         blob
         for blob, paths in members.items()
-        if 2 * sum(kept[path].size + _MEMBER for path in paths) <= before.blobs[blob]
+        if 2 * _size_of_bundle(kept[path].size for path in paths) <= before.blobs[blob]
     }
     light = {blob for blob in members if before.blobs[blob] < BUNDLE_SIZE // 2} - sparse
     chosen = sparse | (light if len(light) >= LIGHT_MAX else set())
@@ -66,13 +66,13 @@ def grouped(files: Mapping[str, Hashed]) -> tuple[list[list[str]], list[str]]:
     grouped in the same way."""
     bundles: list[list[str]] = []
     alone = []
-    filled = BUNDLE_SIZE
+    filled = 0
     for path in sorted(files):
         size = files[path].size
         if size > SMALL or not _fits(path, size):
             alone.append(path)
             continue
-        if filled + size > BUNDLE_SIZE:
+        if not bundles or filled + size > BUNDLE_SIZE:
             bundles.append([])
             filled = 0
         bundles[-1].append(path)
@@ -93,6 +93,12 @@ def write_bundle(target: Path, paths: Iterable[str], read: Callable[[str], bytes
     with target.open("rb") as written:
         digest = hashlib.file_digest(written, "sha256").hexdigest()
     return Hashed(target.stat().st_size, digest)
+
+
+def _size_of_bundle(sizes: Iterable[int]) -> int:
+    """The bytes of a bundle of files of these sizes."""
+    blocks = sum(1 + -(-size // tarfile.BLOCKSIZE) for size in sizes) + 2
+    return -(-blocks * tarfile.BLOCKSIZE // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
 def _member(path: str, size: int) -> tarfile.TarInfo:
