@@ -72,7 +72,7 @@ class Sending:
         remembered = session.memory.folder(self.place)
         if session.listing is None:
             known = remembered.manifest.number if remembered is not None else 0
-            newest = await session.newest_number(folder)
+            newest = await session.newest_number(folder, known)
             if newest != known:
                 raise Doubt(
                     f"{session.bucket.address} has manifest {newest or 'none'} of {self.name} where this host"

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from mirror.bucket.bucket import Bucket
 from mirror.copy.coding import Coding
-from mirror.copy.format import BLOBS, MANIFESTS, RUNS, Manifest
+from mirror.copy.format import BLOBS, MANIFESTS, NUMBER_DIGITS, RUNS, Manifest
 from mirror.copy.memory import Memory
 from mirror.errors import MirrorError
 from mirror.model import Clock, Progress
@@ -112,10 +112,12 @@ class Session:
         self.sent[name] = size
         self.memory.note_sent(name, size, self.now())
 
-    async def newest_number(self, folder: str) -> int:
-        """The highest number in a folder of manifests, 0 for none."""
+    async def newest_number(self, folder: str, known: int) -> int:
+        """The highest number in a folder of manifests, 0 for none; `known` is the last that is known. The
+        cost does not depend on how many there are."""
         prefix, newest = f"{MANIFESTS}/{folder}", 0
-        async for one in self.bucket.list(prefix):
+        after = f"{prefix}/{known - 1:0{NUMBER_DIGITS}}~" if known else ""
+        async for one in self.bucket.list(prefix, after=after):
             number = number_of(one.key)
             if number is None or "/" in one.key.removeprefix(f"{prefix}/"):
                 break  # the folders of repositories, which come after all numbers
