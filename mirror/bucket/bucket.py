@@ -112,7 +112,7 @@ class Bucket:
                 broken.append(error)
                 raise
 
-        async with self._failures(f"writing {key}", key):
+        async with self._failures(f"writing {key}"):
             try:
                 await obstore.put_async(
                     self._stores.parts, self._full(key), parts(),
@@ -128,7 +128,7 @@ class Bucket:
 
         await self._pace.wait(len(data))
         self.requests += 1
-        async with self._failures(f"writing {key}", key):
+        async with self._failures(f"writing {key}"):
             await obstore.put_async(self._stores.whole, self._full(key), data, use_multipart=False)
         sent(len(data))
 

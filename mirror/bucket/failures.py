@@ -80,8 +80,8 @@ def failure(address: Address, doing: str, code: str, status: int, said: str, *, 
     told = ": ".join(redact(one) for one in (code or (f"status {status}" if status else ""), said) if one)
     if code in _NO_BUCKET:
         return NoStore(f"{address}: there is no such bucket", hint="check `to` and `endpoint`, or make it")
-    if code in _NO_OBJECT or (status == 404 and key):
-        return Absent(f"{address}: there is no {key or 'such object'}")
+    if key and (code in _NO_OBJECT or status == 404):
+        return Absent(f"{address}: there is no {key}")
     if code in _WRONG_KEY or (status == 401 and code != "AccessDenied"):
         hint = "check access_key_id and secret_access_key (or the variables), and that the key is active"
         return CredentialRefused(f"{address}: the credential is refused: {told}", hint=hint)
@@ -94,7 +94,7 @@ def failure(address: Address, doing: str, code: str, status: int, said: str, *, 
         return TryLater(f"{where} failed: {told}", hint="try again later")
     if status == 403 or code in ("AccessDenied", "AuthorizationFailure", "AuthorizationPermissionMismatch"):
         return Denied(f"{where} is denied: {told}", hint=_DENIED_HINT)
-    if status == 404:
+    if status == 404 or code in _NO_OBJECT:  # nothing was asked for that could be absent
         return NoStore(f"{address}: there is no such bucket", hint="check `to` and `endpoint`, or make it")
     if not code and not status:
         return TryLater(

@@ -105,12 +105,20 @@ async def test_a_refusal_is_what_it_says(
 ) -> None:
     strict.faults = [refusal(status, code)] * 3
     async with opened(access_to(strict.endpoint)) as bucket:
-        for attempt in (bucket.get("x", limit=1), bucket.put("x", b"1")):
+        for attempt in (bucket.get("x", limit=1), bucket.delete("x")):
             with pytest.raises(kind) as caught:
                 await attempt
             assert type(caught.value) is kind
             assert str(caught.value).startswith("s3://bucket/p: ")
             assert "http:" not in str(caught.value) and "<" not in str(caught.value)
+
+
+async def test_where_nothing_can_be_put_there_is_no_bucket(strict: StrictStore) -> None:
+    strict.faults = [Answer(404)] * 3
+    async with opened(access_to(strict.endpoint)) as bucket:
+        for attempt in (bucket.put("x", b"1"), bucket.put("x", io.BytesIO(bytes(PART + 1))), keys_of(bucket)):
+            with pytest.raises(NoStore, match="there is no such bucket"):
+                await attempt
 
 
 async def test_a_download_that_ends_too_early_is_for_later(strict: StrictStore) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config import load
+from mirror.cli.owner import secret_files
+from mirror.config import load, load_text
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
 from mirror.store.reading.reader import Store
@@ -25,6 +26,7 @@ SERVICE = 64321  # a user without a name on this machine
 ROOT = 0
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as several users")
 
+AGE = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 PATHS = f"{Path(__file__).parents[2]}\n{sysconfig.get_path('purelib')}\n"
 
 
@@ -69,6 +71,19 @@ def python() -> Iterator[str]:
                     yield f"{home}/bin/python"
                     return
         pytest.skip("no interpreter that another user may run the program with")
+
+
+def test_the_secrets_of_copies_are_needed_too(tmp_path: Path) -> None:
+    names = {"token", "key", "secret", "names"}
+    for name in names:
+        (tmp_path / name).touch()
+    text = (
+        "store: s\ncredential: {kind: workspace_access_token, token: {file: token}}\n"
+        "copies: [{to: s3://b1/x, access_key_id: {file: key}, secret_access_key: {file: secret},\n"
+        f"  recipients: [{AGE}], names_key: {{file: names}}}}]\n"
+    )
+    config = load_text(text, "config.yaml", folder=tmp_path)
+    assert {path.name for path in secret_files(config)} == names
 
 
 class Served:
