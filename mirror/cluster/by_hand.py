@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mirror import backup
 from mirror.backup.listing import Listing, list_scope
@@ -17,7 +18,6 @@ from mirror.cluster.placement import report_holdings
 from mirror.cluster.shards import register, shards
 from mirror.cluster.stores import held_by, me_of
 from mirror.config import Config
-from mirror.errors import UsageError
 from mirror.model import EVERYTHING, Clock, Progress, Run, Selector
 
 # Placing many repositories may take so many seconds.
@@ -67,8 +67,9 @@ async def _join(database: Database, config: Config, host: str, program: str) -> 
     held = await asyncio.to_thread(held_by, config)
     async with database.session() as connection:
         await schema.check(connection)
-        if me.name not in [one.name for one in await shards(connection)]:
-            await register(connection, me)
+        known = next((one for one in await shards(connection) if one.name == me.name), None)
+        # The daemon knows its interval, which a command does not.
+        await register(connection, me if known is None else replace(me, interval=known.interval_seconds))
     async with database.transaction() as connection:
         await report_holdings(connection, me.name, held)
 
@@ -76,9 +77,4 @@ async def _join(database: Database, config: Config, host: str, program: str) -> 
 async def _own_part(database: Database, listing: Listing, shard: str) -> Listing:
     async with database.transaction(seconds=_PLACING_SECONDS) as connection:
         taking = [one.name for one in await shards(connection) if one.retired is None]
-        if shard not in taking:
-            raise UsageError(
-                f"the shard {shard} was called dead, and its repositories were moved",
-                hint="make a new store, and give it a new name in cluster.shard",
-            )
         return (await share_out(connection, listing, taking))[shard]
