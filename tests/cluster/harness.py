@@ -131,12 +131,16 @@ class Trial:
             f" oauth_url: '{simulator.oauth_url}'}}\n"
             f"limits: {{git_workers: 2, api_limit: {min(self.world.limit, 1000)},"
             f" api_reserve: {self._reserve}}}\n"
-            "schedule: {backup: 'every 1m', jitter: none}\n"
+            "schedule: {backup: 'every 1m', jitter: none}\nretention: {keep_last: 10}\n"
             "workspaces:\n  - workspace: acme\n"
             f"    credential: {{kind: api_token, email: {EMAIL}, token: {{file: token}}}}\n"
             f"hooks: {{listen: '127.0.0.1:{host.door_inside}', url: https://m.example.org,"
             " secret: {file: secret}}\n" + self._more.format(shard=host.name)
         )
+
+    def discover_now(self) -> None:
+        """Let the cluster find at its next report that a backup is due."""
+        self.postgres.query("UPDATE mirror.discoveries SET due = '-infinity'", self.database)
 
     # -- what must hold
 
