@@ -1,0 +1,58 @@
+"""`mirror copy`, as people call it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mirror.cli import main
+from tests.bucket.servers import ObjectServer
+from tests.copy.conftest import Stores
+from tests.copy.remote import PREFIX, objects_of
+
+
+def test_copies_of_the_configuration_and_of_the_environment(
+    stores: Stores,
+    seaweed: ObjectServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(stores.now, store)
+    for name, value in seaweed.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    one, two = seaweed.make_bucket(), seaweed.make_bucket()
+    assert main(["copy", "--store", str(store), "--dry-run", "--to", f"s3://{one}/{PREFIX}"]) == 0
+    assert "5 folders would be sent" in capsys.readouterr().out
+    assert objects_of(seaweed, one) == {}
+    assert main(["copy", "--store", str(store)]) == 2
+    capsys.readouterr()
+
+    (tmp_path / "token").touch(0o600)
+    (tmp_path / "token").write_text("a token of some length")
+    (tmp_path / "config.yaml").write_text(
+        f"store: {store}\n"
+        "workspaces:\n  - workspace: acme\n"
+        f"    credential: {{kind: workspace_access_token, token: {{file: {tmp_path / 'token'}}}}}\n"
+        "copies:\n"
+        + "".join(
+            f"  - {{to: 's3://{bucket}/{PREFIX}', endpoint: '{seaweed.endpoint}'}}\n" for bucket in (one, two)
+        )
+    )
+    assert main(["copy", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [run["facts"]["folders"]["copied"] for run in told["copies"]] == [5, 5]
+    for bucket in (one, two):
+        assert "store.json" in objects_of(seaweed, bucket)
+    assert main(["copy", "--to", f"s3://{two}/{PREFIX}"]) == 0
+    assert "0 folders copied, 5 unchanged" in capsys.readouterr().out
+    assert main(["copy", "--to", "s3://user:secret@b/p"]) == 2
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a wrong secret, of some length")
+    assert main(["copy", "--to", f"s3://{two}/{PREFIX}"]) == 12
+    said = capsys.readouterr()
+    assert "a wrong secret" not in said.out + said.err
