@@ -32,9 +32,11 @@ NAMES = [
 INTO_BITBUCKET = ("bitbucket:", "mirror drill")
 # Those of these pages are run by `test_hooks` and `test_page`.
 HOOKS, PAGE = "hooks.md", "page.md"
+# Run by `test_offsite`, with a server for object storage.
+OFFSITE, OBJECT_STORAGE = "offsite.md", "reader.curl"
 # Pages that are one task, from the first command to the last: `test_tasks` runs them.
 TASKS = frozenset({
-    "drill.md", "erasing.md", "first-backup.md", "moving.md", "off-site.md", "requests.md", "retention.md",
+    "drill.md", "erasing.md", "first-backup.md", "moving.md", "requests.md", "retention.md",
     "upgrading.md",
 })  # fmt: skip
 # The names of the pages' examples.
@@ -56,9 +58,9 @@ def all_recipes() -> list[tuple[str, int]]:
     return [
         (page.name, number)
         for page in sorted(DOCS.glob("*.md"))
-        if page.name not in TASKS | {HOOKS, PAGE}
+        if page.name not in TASKS | {HOOKS, PAGE, OFFSITE}
         for number, code in enumerate(recipes(page.name))
-        if not is_into_bitbucket(code)
+        if not is_into_bitbucket(code) and OBJECT_STORAGE not in code
     ]
 
 

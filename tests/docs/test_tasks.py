@@ -25,7 +25,7 @@ from tests.e2e.helpers import write_config
 from tests.place import Place
 
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-TOOLS = {"off-site.md": ("restic", "rsync", "openssl"), "moving.md": ("rsync",)}
+TOOLS = {"moving.md": ("rsync",)}
 
 
 def blocks(page: Path, *kinds: str) -> list[str]:

@@ -143,3 +143,21 @@ def test_few_addresses_are_remembered(tmp_path: Path) -> None:
             found = reader.history().copies
         assert len(found) == COPIES_MAX
         assert f"s3://offsite/{COPIES_MAX + 2}" in found and "s3://offsite/0" not in found
+
+
+def test_a_folder_that_came_from_another_store_is_lacking_until_it_is_copied(tmp_path: Path) -> None:
+    """The numbers of the other store's records mean nothing here."""
+    with open_store(tmp_path) as store:
+        life = Life(store)
+        tell_the_story(life, every=100)
+        life.copy(covers_number=3)
+        known = {
+            "kind": "repository", "uuid": uuid(9), "full_name": "acme/r9", "folder": "", "entry": None,
+            "whole": None, "snapshot": None, "ledger": "d" * 64, "changed": 1,
+        }  # fmt: skip
+        arrived = entry(9, "d", Outcome.ARRIVED, facts={"history": known})
+        when = START + timedelta(hours=30)
+        store.write_run(Run(store.new_run_id(when), "move", when, when, "mirror", (arrived,)))
+        assert life.lacking() == {"acme/r9"}
+        life.copy(covers_number=5)
+        assert life.lacking() == set()

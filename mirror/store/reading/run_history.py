@@ -347,8 +347,10 @@ class _HistoryReader:
                 self._settle(folder)
             if entry["outcome"] == ARRIVED:
                 known = entry.get("facts", {}).get("history")
+                changed = folder.changed or run.number
                 if known is not None:
                     folder.add_older(FolderHistory.from_json(known))
+                folder.changed, folder.has_changed = changed, True  # numbers of another store mean nothing
                 self._close(folder, entry)
         if run.list_sha256 is None:
             return
