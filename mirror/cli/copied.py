@@ -19,6 +19,7 @@ from mirror.model import Selector
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mirror.config.copies import CopyConfig
     from mirror.copy.lending import Lending
     from mirror.copy.reading import Copy
 
@@ -31,8 +32,11 @@ _AT_ONCE = 2
 
 
 @asynccontextmanager
-async def open_copy(context: Context, address: Address) -> AsyncIterator[Copy]:
-    """The copy at `address`, with the keys of --identity, as of --as-of. Raises as reading it does."""
+async def open_copy(
+    context: Context, address: Address, changed: Callable[[CopyConfig], CopyConfig] = lambda one: one
+) -> AsyncIterator[Copy]:
+    """The copy at `address`, with the keys of --identity, as of --as-of; `changed` gives its entry in the
+    configuration other credentials. Raises as reading it does."""
     from mirror.connect.copies import copy_of, open_bucket
     from mirror.copy.coding import read_identities
     from mirror.copy.reading import Copy
@@ -40,7 +44,7 @@ async def open_copy(context: Context, address: Address) -> AsyncIterator[Copy]:
     options = context.options
     config = context.config_in_file()
     identities = await read_identities(options.identity)
-    one = copy_of(config, address, context.environment)
+    one = changed(copy_of(config, address, context.environment))
     async with open_bucket(one, config, context.environment, context.clock) as bucket:
         yield await Copy.open(bucket, identities, as_of=options.as_of)
 

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from mirror.copy.format import STORE
@@ -24,6 +25,7 @@ from mirror.fs.folders import occupant
 from mirror.logs import get_logger
 from mirror.model import NoProgress, Progress
 from mirror.store.format import layout
+from mirror.store.writing.writer import open_store
 
 # In the folder of the new store, until it is whole.
 UNFINISHED = "copy-unfinished"
@@ -39,7 +41,7 @@ class Brought:
     lost: dict[str, str]
 
 
-async def bring(copy: Copy, target: Path, *, progress: Progress | None = None) -> Brought:
+async def bring(copy: Copy, target: Path, *, now: datetime, progress: Progress | None = None) -> Brought:
     """Make the store again at `target`, which is empty, new, or what an earlier call left.
 
     Folders of which nothing holds are left out and told: all else is there. Raises UsageError where `target`
@@ -56,6 +58,8 @@ async def bring(copy: Copy, target: Path, *, progress: Progress | None = None) -
         brought = await _folders(copy, folders, folder, progress)
         await make_store(copy, folder, is_durable=True)
         await asyncio.to_thread(_publish, folder, target)
+    with open_store(target, command="mirror copy") as writer:
+        writer.rebuild_index(now)
     for name, why in copy.broken.items():
         brought.lost.setdefault(name, why)
     _log.info("copy.brought", copy=str(copy.bucket.address), store=str(target), folders=brought.folders)

@@ -16,7 +16,7 @@ from mirror.bucket.failures import Absent
 from mirror.bucket.stored import Stored
 from mirror.copy.coding import Undecodable, WrongIdentity
 from mirror.copy.fetching import Mismatch, fetch_version
-from mirror.copy.format import COPY_FILE, MANIFESTS, File, Manifest, manifest_key
+from mirror.copy.format import COPY_FILE, MANIFESTS, STORE, File, Manifest, manifest_key
 from mirror.copy.materializing import list_fault, lists_of, record_fault, run_keys
 from mirror.copy.reading import WIDTH, CopiedFolder, Copy, checked_manifest, record_store_id
 from mirror.errors import DamageFound, Result, UsageError
@@ -91,6 +91,9 @@ async def check(
     await checking.record()
     for name, why in sorted(copy.broken.items()):
         result.faults.append(Fault(f"{MANIFESTS}/{name}", why))
+    if STORE not in copy.folders and not copy.broken:
+        text = "there is no manifest of the store: the first copy did not end, or it was deleted"
+        result.faults.append(Fault(f"{MANIFESTS}/{STORE}", text))
     checking.progress.expect({one.full_name or one.place: 1.0 + one.size for one in copy.folders.values()})
     slots = asyncio.Semaphore(WIDTH if not read else 2)
 
@@ -157,11 +160,13 @@ class _Checking:
         """Whether the newest manifest is the one that stands there now."""
         copy, one = self._copy, folder.read_from
         numbers = copy.numbers(folder.name)
-        if one is None or not numbers:
-            self._fault(f"{MANIFESTS}/{folder.name}", folder.fault or "it is missing", None, folder.place)
+        newest = f"{MANIFESTS}/{folder.name}"
+        if numbers:
+            newest = manifest_key(folder.name, numbers[0], copy.coding.suffix)
+        if one is None:
+            self._fault(newest, folder.fault or "it is missing", None, folder.place)
             return
         self._result.objects += 1
-        newest = manifest_key(folder.name, numbers[0], copy.coding.suffix)
         since = copy.objects.in_the_way(one)
         if one.key != newest:
             text = f"number {folder.number}, an older manifest, is read instead"

@@ -21,7 +21,7 @@ from mirror.copy.reading import Copy, CopyDamaged
 from mirror.errors import NoStore, UsageError
 from tests.bucket.servers import UPLOADER, ObjectServer
 from tests.clock import FakeClock
-from tests.copy.written import NOT_COPIED, WrittenCopy, bundle, places_of
+from tests.copy.written import NOT_COPIED, WHEN, WrittenCopy, bundle, places_of
 
 KEPT = Path(__file__).parents[1] / "stores"
 VERSIONS = sorted(path.name.removesuffix(".tar.gz") for path in KEPT.glob("*.tar.gz"))
@@ -78,7 +78,7 @@ async def brought(
     """Make the store again at `target`."""
     async with server.open(bucket) as opened:
         copy = await Copy.open(opened, identities, as_of=as_of)
-        return await bring(copy, target), copy
+        return await bring(copy, target, now=WHEN), copy
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -313,14 +313,14 @@ async def test_an_interrupted_copy_from_is_no_store_and_goes_on(
 
         monkeypatch.setattr(type(opened), "download", failing)
         with pytest.raises(OSError, match="the disk fails"):
-            await bring(copy, target)
+            await bring(copy, target, now=WHEN)
         monkeypatch.setattr(type(opened), "download", whole)
         assert [one.name for one in target.iterdir()] == [UNFINISHED]
         there = {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()}
         assert there
         # Killed between two moves at the end: part of it stands in the folder itself.
         (target / UNFINISHED / "workspaces").rename(target / "workspaces")
-        await bring(copy, target)
+        await bring(copy, target, now=WHEN)
     assert content(target) == content(store)
     kept = [one for one in there if (now := target / one.relative_to(target / UNFINISHED)).exists()
             and now.stat().st_mtime_ns == there[one]]  # fmt: skip

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 async def run_copy(context: Context) -> int:
     """`mirror copy`."""
+    for name in ("check", "source", "prune"):
+        if getattr(context.options, name):
+            return await _about_one(context, name)
     config = _config(context)
     copies = _copies(context, config)
     become_owner(config.store, "copy", needed=secret_files(config))
@@ -34,6 +37,14 @@ async def run_copy(context: Context) -> int:
         }
     )
     return worst(codes)
+
+
+async def _about_one(context: Context, name: str) -> int:
+    """What is done with a copy that is there."""
+    from mirror.cli.commands import copy_read
+
+    runs = {"check": copy_read.run_check, "source": copy_read.run_from, "prune": copy_read.run_prune}
+    return await runs[name](context)
 
 
 def _config(context: Context) -> Config:
