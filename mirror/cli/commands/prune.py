@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mirror import prune
 from mirror.browse.documents import document_path
+from mirror.cli.commands.erase_copies import copies_hold
 from mirror.cli.commands.notices import notices
 from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
@@ -126,10 +127,13 @@ async def run_erase(context: Context) -> int:
         document = document_path(options.document)
         document = document if document.endswith(".json") else f"{document}.json"
     what = prune.ErasureTarget(document, options.ref, options.person)
+    store, by = context.store(), person(context.environment)
+    copies = await copies_hold(context, store)
+    for text in copies:
+        context.out.line(f"copy {text}", style="yellow")
     if not options.yes:
         named = "everything" if what.is_everything else str(what)
         confirm(f"Erase {named} from all snapshots of {options.selector}? It cannot be undone.")
-    store, by = context.store(), person(context.environment)
     become_owner(store, "erase")
     with context.progress(Work("erase", "Erasing")) as progress:
         run = await prune.erase(
@@ -143,12 +147,15 @@ async def run_erase(context: Context) -> int:
             lock_wait=options.lock_wait,
             progress=progress,
         )
-    context.out.document({**run.to_json(previous=None), "schema": 1})
+    context.out.document({**run.to_json(previous=None), "schema": 1, "copies": copies})
     for entry in run.entries:
         if entry.outcome is Outcome.ERASED:
             changed, freed = len(entry.trees), entry.facts["freed"]["total"]
             erased = "everything" if what.is_everything else f"{what} from {changed} snapshots"
             context.out.line(f"{entry.full_name}: erased {erased}; {size(freed)} freed", style="green")
     _show_problems(context, run)
-    context.out.line("Erase it from copies of this store, and from Bitbucket, yourself.")
+    for text in copies:
+        context.out.line(f"copy {text}", style="yellow")
+    others = "other copies" if copies else "copies"
+    context.out.line(f"Erase it from {others} of this store, and from Bitbucket, yourself.")
     return run.exit_code
