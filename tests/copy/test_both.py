@@ -16,8 +16,8 @@ from mirror.copy.bringing import bring
 from mirror.copy.checking import check
 from mirror.copy.reading import Copy
 from tests.bucket.servers import ADMIN, UPLOADER, ObjectServer
+from tests.copy.copies import Copies
 from tests.copy.test_reading import content
-from tests.copy.test_sending import Copies
 from tests.copy.written import WrittenCopy
 from tests.place import Place
 
@@ -34,7 +34,7 @@ async def test_what_was_sent_comes_back_after_an_attack_and_goes_on(
         key.write_text("a key of the names that is long enough")
         more = {"recipients": (str(identity.to_public()),), "names_key": SecretSource("file", str(key))}
     bucket = seaweed.make_bucket(locked=True, days=1)
-    copies = Copies(place, seaweed, bucket, UPLOADER, more)
+    copies = Copies(place.config.store, seaweed, bucket, UPLOADER, more, clock=place.clock)
     await place.run()
     assert (await copies.make()).exit_code == 0
     place.acme.repositories["website"].commit("main", {"new.txt": b"new\n"}, "More")
