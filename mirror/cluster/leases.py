@@ -180,11 +180,9 @@ class ClusterLeases:
                 await connection.execute(
                     "DELETE FROM lent WHERE id = %s AND count <= %s", [int(lease.id), unused]
                 )
-                # What was sent of it, was sent before now.
+                # What was taken of it may still wait for a connection, and be sent until the lease ends.
                 await connection.execute(
-                    "UPDATE lent SET count = count - %s, at = least(at, now() + make_interval(secs => %s))"
-                    " WHERE id = %s",
-                    [unused, MARGIN_SECONDS, int(lease.id)],
+                    "UPDATE lent SET count = count - %s WHERE id = %s", [unused, int(lease.id)]
                 )
         except (MirrorError, OSError) as error:  # it counts until it is old
             _log.info("cluster.lease_kept", reason=str(error))
