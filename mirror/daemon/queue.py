@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from mirror.logs import get_logger
@@ -25,11 +27,18 @@ class _Place:
 
 class LocalQueue:
     """The queue within this process. `work` does a job, and logs what goes wrong. Jobs of different keys run
-    side by side: how many do so at a time is for `work` to say, which knows what each waits for."""
+    side by side, those of one `turn` one after the other; what becomes due while a job waits for its turn
+    joins it. How many run at a time is else for `work` to say, which knows what each waits for."""
 
-    def __init__(self, work: Work, clock: Clock) -> None:
+    def __init__(
+        self,
+        work: Work,
+        clock: Clock,
+        turn: Callable[[Job], AbstractAsyncContextManager[None]] = lambda _: nullcontext(),
+    ) -> None:
         self._work = work
         self._clock = clock
+        self._turn = turn
         self._places: dict[tuple[str, str], _Place] = {}
         self._is_stopped = False
 
@@ -68,11 +77,12 @@ class LocalQueue:
         """Do the jobs of one key, one after the other, until none waits."""
         while place.waiting is not None:
             await self._wait(place)
-            job, place.waiting = place.waiting, None
-            try:
-                await self._work(job)
-            except Exception:  # noqa: BLE001 - a service survives unexpected errors, and logs them
-                _log.exception("daemon.job_failed", kind=job.kind, subject=job.subject)
+            async with self._turn(place.waiting):
+                job, place.waiting = place.waiting, None
+                try:
+                    await self._work(job)
+                except Exception:  # noqa: BLE001 - a service survives unexpected errors, and logs them
+                    _log.exception("daemon.job_failed", kind=job.kind, subject=job.subject)
         del self._places[key]
 
     async def _wait(self, place: _Place) -> None:

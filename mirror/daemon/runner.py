@@ -11,30 +11,33 @@ from mirror.browse.figures import figures
 from mirror.config import After, Config
 from mirror.connect.notices import Notices
 from mirror.daemon.jobs import KINDS, Kind, Means, backup_part
-from mirror.daemon.lanes import Lane
+from mirror.daemon.queue import LocalQueue
 from mirror.daemon.state import State
 from mirror.errors import Cancelled, MirrorError
 from mirror.logs import get_logger
 from mirror.metrics import textfile
 from mirror.model import EVERYTHING, Run, Scope
 from mirror.model.progress import Gatherer
+from mirror.model.queue import Job
 
 _log = get_logger("daemon")
 
 
 class Runner:
-    """Has a lane for each job. `on_change` is called whenever a job begins or ends."""
+    """Runs each job alone, and those of one lane one after the other. `on_change` is called whenever a job
+    begins or ends."""
 
     def __init__(self, means: Means, state: State, notices: Notices, on_change: Callable[[], None]) -> None:
         self._means, self._state, self._notices, self._on_change = means, state, notices, on_change
         self._turns = {one.lane: asyncio.Lock() for one in KINDS.values()}
-        self._lanes: dict[tuple[Kind, Scope], Lane] = {}
+        self._queue = LocalQueue(self._work, means.clock, lambda job: self._turns[KINDS[_kind(job)].lane])
 
     def due(self, kind: Kind, scope: Scope = EVERYTHING) -> None:
-        """A job is due: run it now, or as soon as possible."""
-        if (kind, scope) not in self._lanes:
-            self._lanes[kind, scope] = Lane(partial(self.run, kind, scope), self._turns[KINDS[kind].lane])
-        self._lanes[kind, scope].due()
+        """A job is due: run it now, or as soon as possible. While it runs, it is due once more at most."""
+        self._queue.put(Job(kind, scope.job(kind)), after=0)
+
+    async def _work(self, job: Job) -> None:
+        await self.run(_kind(job), Scope.of_job(job.subject)[1])
 
     async def run_part(self, scope: Scope, listed: Listing) -> Run | None:
         """Back up what a discovery gave this host of a scope, when it is its turn; None where that ended with
@@ -103,9 +106,12 @@ class Runner:
     async def stop(self, seconds: float) -> None:
         """Cancel what runs and start nothing more; waits until each run has written its record, at most
         `seconds`."""
-        stopping = [asyncio.ensure_future(lane.stop()) for lane in self._lanes.values()]
-        if stopping:
-            await asyncio.wait(stopping, timeout=seconds)
+        await asyncio.wait({asyncio.ensure_future(self._queue.stop())}, timeout=seconds)
+
+
+def _kind(job: Job) -> Kind:
+    """The kind of a job of the schedule."""
+    return next(kind for kind in KINDS if kind == job.kind)
 
 
 async def _write_metrics(config: Config) -> None:

@@ -9,12 +9,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-JobKind = Literal["backup", "discover"]
+from mirror.model.runs import RunKind
+
+# A run of the schedule, or a list of all workspaces.
+JobKind = Literal[RunKind, "discover"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Work on one subject: the uuid of a repository, or empty for everything.
+    """Work on one subject: the uuid of a repository, a run of the schedule (`Scope.job`), or empty for
+    everything.
 
     `git_only`: the API is not asked. `is_news`: a hook that never came before asks for it. `is_foreign`:
     another host received a hook that asks for it.

@@ -59,7 +59,7 @@ WINGS = {
     "daemon": (
         {"service"}, {"live"}, {"clustered", "overdue", "preflight", "timetable"},
         {"hooks", "listening", "runner", "schedule"},
-        {"expiry", "jobs", "lanes", "notify", "queue", "sole", "state", "watch"}, {"copies"},
+        {"expiry", "jobs", "notify", "queue", "sole", "state", "watch"}, {"copies"},
     ),
     "cluster": (
         {"by_hand", "host"}, {"queue"}, {"discovery"}, {"parts", "stores", "worker"}, {"reaper"},

@@ -93,8 +93,7 @@ class Driven:
 
     def is_idle(self) -> bool:
         """Whether no job runs or waits for its turn."""
-        lanes = self.service.runner._lanes.values()
-        return all(lane._task is None or lane._task.done() for lane in lanes)
+        return not len(self.service.runner._queue)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition; the clock moves on where the work waits for it."""
