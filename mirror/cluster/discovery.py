@@ -114,7 +114,14 @@ async def announce_new(connection: Connection, manager: JobManager, uuid: str) -
         "SELECT extract(epoch FROM due - now())::float8 FROM discoveries WHERE job = %s", [NEW]
     )
     row = await rows.fetchone()
-    await put(connection, manager, NEW, after=0.0 if row is None else max(0.0, row[0] + NEW_SECONDS))
+    after = 0.0 if row is None else max(0.0, row[0] + NEW_SECONDS)
+    if after == 0:
+        await connection.execute(
+            "INSERT INTO discoveries (job, due) VALUES (%s, now())"
+            " ON CONFLICT (job) DO UPDATE SET due = now()",
+            [NEW],
+        )
+    await put(connection, manager, NEW, after=after)
 
 
 async def known_names(database: Database) -> list[tuple[str, str]]:
