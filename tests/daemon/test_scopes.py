@@ -104,7 +104,11 @@ def test_where_each_has_its_own_there_is_none_for_all() -> None:
     [
         (text_of("{schedule: {backup: every 1h}}"), "workspaces[0].schedule", "without a name"),
         (text_of("{workspace: a, schedule: {prune: every 1d}}"), "workspaces[0].schedule.prune", "retention"),
-        (text_of("{workspace: a, schedule: {copy: every 1d}}"), "workspaces[0].schedule.copy", "planned"),
+        (
+            text_of("{workspace: a, schedule: {copy: every 1d}}"),
+            "workspaces[0].schedule.copy",
+            "cannot be of one workspace",
+        ),
         (
             text_of("{workspace: a, schedule: {backup: every 1s}}"),
             "workspaces[0].schedule.backup",
