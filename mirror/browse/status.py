@@ -67,6 +67,19 @@ class RepositoryStatus:
             data[name] = list(data[name])
         return data
 
+    @classmethod
+    def from_json(cls, data: JsonObject) -> RepositoryStatus:
+        """Read what `to_json` wrote; what a later version adds is left out."""
+        known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
+        lost, failing = data["lost_refs"], data["failing"]
+        known["lost_refs"] = LostRefs(**{**lost, "latest": tuple(lost["latest"])})
+        known["failing"] = FailureStreak(**failing) if failing is not None else None
+        for name in ("last_confirmed", "written", "absent_since"):
+            known[name] = time_from_text(data[name]) if data[name] is not None else None
+        for name in ("problems", "rewritten", "not_copied_to"):
+            known[name] = tuple(data[name])
+        return cls(**known)
+
 
 @dataclass(frozen=True)
 class WorkspaceStatus:

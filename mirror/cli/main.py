@@ -43,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "web": "web.run_web",
     "daemon": "daemon.run_daemon",
     "hooks": "hooks.run_hooks",
+    "cluster": "cluster.run_cluster",
     "doctor": "doctor.run_doctor",
     "config": "config.run_config",
     "completion": "program.run_completion",

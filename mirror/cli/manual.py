@@ -30,6 +30,7 @@ def page() -> str:
         words = " ".join(_word(action) for action in command._actions if not action.option_strings)
         lines += [f".SS {name} {_escape(words)}", _escape(command.description or "")]
         lines += _options(command, skip=names)
+        lines += _actions(name, command, skip=names)
     lines += [
         ".SH EXIT STATUS",
         ".nf",
@@ -40,6 +41,18 @@ def page() -> str:
         "store-format.",
     ]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def _actions(name: str, command: argparse.ArgumentParser, *, skip: set[str]) -> list[str]:
+    """The actions of a command that have options of their own."""
+    lines: list[str] = []
+    for several in (one for one in command._actions if isinstance(one, argparse._SubParsersAction)):
+        helps = {one.dest: one.help or "" for one in several._choices_actions}
+        for action, parsed in several.choices.items():
+            words = " ".join(_word(one) for one in parsed._actions if not one.option_strings)
+            lines += [f".SS {name} {action} {_escape(words)}", _escape(helps[action])]
+            lines += _options(parsed, skip=skip)
+    return lines
 
 
 def _word(action: argparse.Action) -> str:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import shtab
 
 from mirror import __version__
-from mirror.cli import arguments, copying, shells
+from mirror.cli import arguments, clustering, copying, shells
 from mirror.cli.shells import offered
 from mirror.errors import UsageError
 
@@ -101,7 +101,7 @@ class _Commands:
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._sub = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-        self._globals = _globals()
+        self.common = _globals()
 
     def add(self, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
         """A command; `text` begins its help."""
@@ -112,7 +112,7 @@ class _Commands:
             description=text[:1].upper() + text[1:] + ".",
             epilog=("examples:\n" + lines + "\n" if lines else "") + EXIT_STATUS,
             formatter_class=_Formatter,
-            parents=[self._globals],
+            parents=[self.common],
         )
 
 
@@ -133,6 +133,7 @@ def build() -> argparse.ArgumentParser:
     _add_restore(commands)
     _add_removal(commands)
     copying.add_copy(commands)
+    clustering.add_cluster(commands)
     _add_service(commands)
     return parser
 

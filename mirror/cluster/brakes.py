@@ -20,7 +20,7 @@ from mirror.logs import get_logger
 from mirror.model import Clock, JsonObject, Selector
 from mirror.model.elsewhere import Others, Tally
 from mirror.store.format.brake import Brake, Loss, loss_from_json, loss_to_json
-from mirror.store.reading.reader import StoreDamaged, WorkspaceFolder
+from mirror.store.reading.reader import Store, StoreDamaged, WorkspaceFolder
 from mirror.store.writing.small_files import write_brake
 from mirror.store.writing.writer import open_store
 
@@ -171,9 +171,9 @@ async def merge_brakes(database: Database, store_path: Path, shard: str, clock: 
         )
         for workspace, *values in await result.fetchall():
             rows.setdefault(workspace, []).append(Row(*values))
-    with open_store(store_path, command="mirror daemon") as store:
+    with Store.open(store_path) as store:
         merging = []
-        for folder in store.reader.workspaces(on_damage=lambda _: None):
+        for folder in store.workspaces(on_damage=lambda _: None):
             try:
                 merging.append((folder, merge(folder.brake(), rows.get(folder.uuid.lower(), ()))))
             except StoreDamaged:

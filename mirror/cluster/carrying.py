@@ -71,18 +71,6 @@ async def depart(
         )
 
 
-def leave_behind(store_path: Path, uuid: str, *, to: str, clock: Clock) -> Run | None:
-    """Put a folder away that another shard holds by now, without sending it: this host was given up for dead.
-
-    None where this store has no such folder. The caller holds no lock: whoever writes it is killed or done.
-    """
-    with open_store(store_path, command="mirror cluster move") as store:
-        folder = store.reader.folder_of_repository(uuid)
-        if folder is None:
-            return None
-        return _leave(store, folder, {"to": to, "given_up": True}, clock.now(), clock)
-
-
 def _is_recorded_as_gone(store: Store, folder: RepositoryFolder) -> bool:
     """Whether an earlier try was killed after it recorded that the folder leaves."""
     last = store.last_run("move")

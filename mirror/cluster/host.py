@@ -41,16 +41,21 @@ SLOTS, DISCOVERIES = 64, 2
 _log = get_logger("cluster")
 
 
+async def _nothing() -> None:
+    """There is nothing to be done between."""
+
+
 @dataclass(frozen=True)
 class Doings:
     """What the daemon does for the cluster. `run_part` backs up a shard's part of a list; None: it could not
     begin. `list_scope` lists a scope. `schedule` is that of the configuration in force. `on_change` is called
-    when the host joins or is cut off."""
+    when the host joins or is cut off. `contact` does what is to be done between."""
 
     run_part: Callable[[Scope, Listing], Awaitable[Run | None]]
     list_scope: ListScope
     schedule: Callable[[], Sequence[Due]]
     on_change: Callable[[], None]
+    contact: Callable[[], Awaitable[None]] = _nothing
 
 
 class Host:
@@ -142,6 +147,7 @@ class Host:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._worker.fetch())
                     group.create_task(self._beat())
+                    group.create_task(self._tend())
             except Exception as error:  # noqa: BLE001 - a service survives unexpected errors, and logs them
                 self._cut_off(error)
             await self._clock.sleep(retry)
@@ -159,6 +165,11 @@ class Host:
             _log.warning("cluster.cut_off", shard=self._membership.me.name, reason=reason)
         self.trouble = reason
         self._doings.on_change()
+
+    async def _tend(self) -> None:
+        while True:
+            await self._doings.contact()
+            await self._clock.sleep(BEAT_SECONDS)
 
     async def _beat(self) -> None:
         while True:

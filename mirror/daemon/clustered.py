@@ -57,8 +57,12 @@ class Clustered:
         if self.leases is None:
             return
         from mirror.cluster.host import Doings, Host
+        from mirror.cluster.operations import Contact
         from mirror.cluster.stores import me_of
 
+        assert self._config.cluster is not None
+        shard = self._config.cluster.shard
+        contact = Contact(self._database, shard, self._clock, means.environment)
         self._jobs = jobs
 
         async def list_it(scope: Scope, known: Sequence[tuple[str, str]]) -> Listing:
@@ -69,7 +73,7 @@ class Clustered:
 
         self._host = Host(
             self._config, me_of(self._config, socket.gethostname(), __version__, self._interval()),
-            Doings(run_part, list_it, self._schedule, on_change),
+            Doings(run_part, list_it, self._schedule, on_change, lambda: contact.run(means.config)),
             database=self._database, leases=self._cluster_leases, clock=self._clock,
         )  # fmt: skip
 

@@ -62,11 +62,13 @@ WINGS = {
         {"expiry", "jobs", "notify", "queue", "sole", "state", "watch"}, {"copies"},
     ),
     "cluster": (
+        {"operations", "soundness"}, {"moving", "rows"}, {"carrying", "overview"},
         {"by_hand", "host"}, {"queue"}, {"discovery"}, {"parts", "stores", "worker"}, {"reaper"},
         {"brakes", "connector", "jobs", "leases", "placement", "schema", "shards"}, {"database"},
     ),
     "cli": (
-        {"main", "manual"}, {"commands"}, {"copied"}, {"context", "owner", "parser"}, {"copying"},
+        {"main", "manual"}, {"commands"}, {"copied"}, {"context", "owner", "parser"},
+        {"clustering", "copying"},
         {"arguments", "shells", "terminal", "system"},
     ),
     "web": (

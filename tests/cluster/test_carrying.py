@@ -16,7 +16,7 @@ from mirror import backup, verify
 from mirror.cluster import carrying
 from mirror.config import Config, load
 from mirror.errors import DamageFound, Locked, UsageError
-from mirror.model import Run, Selector
+from mirror.model import Run
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES
 from mirror.store.format import layout
@@ -251,16 +251,3 @@ async def test_a_move_killed_at_a_step_is_finished_by_the_same_call(
     assert hosts.held(hosts.a) is None and hosts.snapshots(hosts.b) == before
     assert await hosts.findings(hosts.a) == [] and await hosts.findings(hosts.b) == []
     assert not moving.waiting_place(hosts.b, hosts.uuid).exists()
-
-
-async def test_a_dead_host_that_comes_back_puts_its_folder_away(hosts: Hosts) -> None:
-    folder = hosts.held(hosts.a)
-    assert folder is not None
-    await carrying.adopt(hosts.b, hosts.a / folder.place, clock=hosts.clock)
-    assert carrying.leave_behind(hosts.a, hosts.uuid, to="b", clock=hosts.clock) is not None
-    assert carrying.leave_behind(hosts.a, hosts.uuid, to="b", clock=hosts.clock) is None
-    assert hosts.held(hosts.a) is None
-    assert await hosts.findings(hosts.a) == []
-    selector = Selector("acme", "website")
-    with Store.open(hosts.a) as store, pytest.raises(UsageError):
-        store.repository(selector)

@@ -30,8 +30,8 @@ NAMES = [
 ]  # fmt: skip
 # Recipes with one of these words are run by `test_into_bitbucket`, on a whole workspace.
 INTO_BITBUCKET = ("bitbucket:", "mirror drill")
-# Those of these pages are run by `test_hooks` and `test_page`.
-HOOKS, PAGE = "hooks.md", "page.md"
+# Those of these pages are run by `test_hooks`, `test_page` and tests/cluster/test_docs.py.
+HOOKS, PAGE, CLUSTER = "hooks.md", "page.md", "cluster.md"
 # Run by `test_offsite`, with a server for object storage.
 OFFSITE, OBJECT_STORAGE = "offsite.md", "reader.curl"
 # Pages that are one task, from the first command to the last: `test_tasks` runs them.
@@ -58,7 +58,7 @@ def all_recipes() -> list[tuple[str, int]]:
     return [
         (page.name, number)
         for page in sorted(DOCS.glob("*.md"))
-        if page.name not in TASKS | {HOOKS, PAGE, OFFSITE}
+        if page.name not in TASKS | {HOOKS, PAGE, OFFSITE, CLUSTER}
         for number, code in enumerate(recipes(page.name))
         if not is_into_bitbucket(code) and OBJECT_STORAGE not in code
     ]

@@ -33,6 +33,13 @@ async def run_doctor(context: Context) -> int:
         environment=context.environment,
         test_notices=context.options.notify,
     )
+    if loaded.cluster is not None:
+        from mirror.cluster.soundness import look
+        from mirror.doctor.checks import Check, Report
+
+        looked = await look(loaded, context.environment, context.clock)
+        checks = [Check("cluster", one.state, one.text, one.remedy, one.code) for one in looked]
+        report = Report((*report.checks, *checks))
     show_report(context, report)
     return report.exit_code
 

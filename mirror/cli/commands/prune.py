@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mirror import prune
 from mirror.browse.documents import document_path
+from mirror.cli.commands.elsewhere import elsewhere
 from mirror.cli.commands.erase_copies import copies_hold
 from mirror.cli.commands.notices import notices
 from mirror.cli.context import Context
@@ -23,7 +24,7 @@ async def run_prune(context: Context) -> int:
     options = context.options
     config = context.config()
     become_owner(config.store, "prune")
-    async with notices(context, config, "prune") as ended:
+    async with notices(context, config, "prune") as ended, elsewhere(context, config) as others:
         with context.progress(Work("prune", "Pruning")) as progress:
             try:
                 run = await prune.prune(
@@ -34,6 +35,7 @@ async def run_prune(context: Context) -> int:
                     dry_run=options.dry_run,
                     lock_wait=options.lock_wait,
                     progress=progress,
+                    elsewhere=others,
                 )
                 ended(run)
             except prune.RunCancelled as cancelled:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mirror import browse
 from mirror.browse import Concern, CopyStatus, RepositoryStatus, Shared, Status, Urgency
+from mirror.cli.commands.merged import status_of
 from mirror.cli.context import Context
 from mirror.cli.terminal.output import Output
 from mirror.cli.terminal.table import Column, Fit
@@ -40,17 +40,17 @@ _COLUMNS = (
 
 async def run_status(context: Context) -> int:
     """`mirror status`."""
-    found = await asyncio.to_thread(browse.status, context.store(), context.selectors())
+    found, unknown = await status_of(context)
     out, now = context.out, context.clock.now()
     late = _late(context, found, now)
     config = context.config_if_any()
     copies = _copies(found, config, now)
     several = browse.concerns(found, late, copies)
-    codes = ([4] if found.damage else []) + ([3] if late else [])
+    codes = ([4] if found.damage else []) + ([3] if late or unknown else [])
     stale = {}
     if context.options.max_age is not None:
         stale = {"stale": [f"{name} {text}".lstrip() for name, text in late.items()]}
-    warnings = context.expiring(config)
+    warnings = [*unknown, *context.expiring(config)]
     verdict = browse.verdict(found, several)
     attention = {"verdict": verdict, "attention": [one.to_json() for one in several]}
     exit_code = {"exit_code": worst(codes), "warnings": warnings}

@@ -1,0 +1,208 @@
+"""What a person should know of a cluster: its shards, its queue, its budget, and what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from mirror.cluster.brakes import INTERVAL_SECONDS, INTERVALS
+from mirror.cluster.database import Connection
+from mirror.cluster.shards import SILENCE_SECONDS, SKEW_MAX, Shard, shards
+from mirror.errors import Result
+from mirror.model import JsonObject, time_text
+from mirror.model.words import age
+from mirror.store.format.brake import loss_from_json
+
+
+@dataclass(frozen=True)
+class ShardState:
+    """A shard, with how many repositories it has and how many jobs run and wait there.
+
+    `unknown_since` is when it was last seen, where that is longer ago than two of its backup intervals:
+    nothing that it said since counts.
+    """
+
+    shard: Shard
+    repositories: int
+    running: int
+    waiting: int
+    unknown_since: datetime | None
+
+    @property
+    def state(self) -> str:
+        """The state in a word: here, silent, unknown, called dead."""
+        if self.shard.retired is not None:
+            return "called dead"
+        if self.unknown_since is not None:
+            return "unknown"
+        return "here" if self.shard.age <= SILENCE_SECONDS else "silent"
+
+    @property
+    def concerns(self) -> list[str]:
+        """What somebody should look at."""
+        one, found = self.shard, []
+        seen = f"{age(timedelta(seconds=one.age))} ago"
+        if one.retired is not None and self.repositories:
+            found.append(
+                f"the shard {one.name} was called dead and still has {self.repositories} repositories:"
+                f" mirror cluster move --from {one.name}"
+            )
+        elif one.retired is None and self.unknown_since is not None:
+            found.append(f"the shard {one.name} is unknown since {time_text(self.unknown_since)} ({seen})")
+        elif one.retired is None and one.age > SILENCE_SECONDS:
+            found.append(f"the shard {one.name} was last seen {seen}")
+        if one.retired is None and one.skew is not None and abs(one.skew) > SKEW_MAX.total_seconds():
+            way = "ahead of" if one.skew > 0 else "behind"
+            found.append(f"the clock of {one.name} is {abs(one.skew):.0f} s {way} the database's: use NTP")
+        if one.retired is None and one.copy_to is None:
+            found.append(f"the shard {one.name} has no copy: what it holds is lost with its disk")
+        return found
+
+    def to_json(self) -> JsonObject:
+        """The JSON that `--json` prints."""
+        one = self.shard
+        return {
+            "name": one.name,
+            "state": self.state,
+            "host": one.host,
+            "program": one.program,
+            "weight": one.weight,
+            "seen": time_text(one.seen),
+            "seconds_since_seen": round(one.age, 1),
+            "unknown_since": time_text(self.unknown_since) if self.unknown_since else None,
+            "clock_skew": one.skew,
+            "copy": one.copy_to,
+            "interval": one.interval_seconds,
+            "repositories": self.repositories,
+            "running": self.running,
+            "waiting": self.waiting,
+        }
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The requests of one identity (a hash) and group in the last hour, as far as they were lent."""
+
+    identity: str
+    group: str
+    used: int
+    limit: int | None
+    blocked_until: datetime | None
+
+    def to_json(self) -> JsonObject:
+        """The JSON that `--json` prints."""
+        blocked = time_text(self.blocked_until) if self.blocked_until else None
+        return {**self.__dict__, "blocked_until": blocked}
+
+
+@dataclass(frozen=True)
+class Overview(Result):
+    """The state of a cluster. `conflicts` are repositories that several stores hold, `homeless` how many are
+    on their way or belong to no shard; `brakes` are the losses that tripped one, by the workspace's uuid."""
+
+    shards: Sequence[ShardState]
+    budgets: Sequence[Budget]
+    brakes: Sequence[tuple[str, str, str]]
+    conflicts: Mapping[str, Sequence[str]]
+    homeless: int
+    moves: Sequence[JsonObject] = field(default_factory=tuple)
+
+    @property
+    def concerns(self) -> list[str]:
+        """What somebody should look at, the most urgent first."""
+        found = [
+            f"{name} is in several stores ({', '.join(several)}): nothing is written to it until one is moved"
+            " away"
+            for name, several in self.conflicts.items()
+        ]
+        found += [f"{loss}: nothing of it is pruned; see mirror accept-loss" for _, loss, _ in self.brakes]
+        found += [text for one in self.shards for text in one.concerns]
+        found += [
+            f"{one['full_name']} could not be moved from {one['source']} to {one['target']}: {one['problem']}"
+            for one in self.moves
+            if one["state"] == "failed"
+        ]
+        return found
+
+    @property
+    def exit_codes(self) -> tuple[int, ...]:
+        """5 where a brake is tripped, 3 where a shard is not there or a repository has no home."""
+        away = any(one.state in ("unknown", "silent") for one in self.shards)
+        dead = any(one.state == "called dead" and one.repositories for one in self.shards)
+        failed = any(one["state"] == "failed" for one in self.moves)
+        codes = [5] if self.brakes else []
+        return tuple([*codes, 3] if away or dead or failed or self.conflicts else codes)
+
+    def to_json(self) -> JsonObject:
+        """The JSON that `--json` prints."""
+        return {
+            "schema": 1,
+            "shards": [one.to_json() for one in self.shards],
+            "budgets": [one.to_json() for one in self.budgets],
+            "brakes": [
+                {"workspace": workspace, "loss": loss, "shard": shard}
+                for workspace, loss, shard in self.brakes
+            ],
+            "conflicts": {name: list(several) for name, several in self.conflicts.items()},
+            "without_shard": self.homeless,
+            "moves": list(self.moves),
+            "concerns": self.concerns,
+            **self.codes_to_json(),
+        }
+
+
+async def overview(connection: Connection) -> Overview:
+    """The state of the cluster. Raises what the database raises."""
+    held = dict(await _all(connection, _HELD))
+    jobs = {(queue, status): count for queue, status, count in await _all(connection, _JOBS)}
+    return Overview(
+        shards=[
+            ShardState(
+                one, held.get(one.name, 0), jobs.get((one.name, "doing"), 0), jobs.get((one.name, "todo"), 0),
+                unknown_since(one),
+            )
+            for one in await shards(connection)
+        ],
+        budgets=[Budget(*row) for row in await _all(connection, _BUDGETS)],
+        brakes=[
+            (workspace, str(loss_from_json(loss)), shard)
+            for workspace, loss, shard in await _all(connection, _BRAKES)
+        ],
+        conflicts=dict(await _all(connection, _CONFLICTS)),
+        homeless=held.get(None, 0),
+        moves=[
+            {"full_name": name, "source": source, "target": target, "state": state, "problem": problem}
+            for name, source, target, state, problem in await _all(connection, _MOVES)
+        ],
+    )  # fmt: skip
+
+
+def unknown_since(shard: Shard) -> datetime | None:
+    """Since when a shard is unknown; None where it was seen within two of its backup intervals."""
+    allowed = INTERVALS * (shard.interval_seconds or INTERVAL_SECONDS)
+    return shard.seen if shard.age > allowed else None
+
+
+_HELD = "SELECT shard, count(*) FROM repositories GROUP BY shard"
+_JOBS = (
+    "SELECT queue_name, status::text, count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+    " GROUP BY queue_name, status"
+)
+_BUDGETS = (
+    "SELECT b.identity, b.resources, coalesce(sum(l.count), 0)::int, b.requests_limit, b.blocked_until"
+    " FROM budgets AS b LEFT JOIN lent AS l ON (l.identity, l.resources) = (b.identity, b.resources)"
+    " AND l.at > now() - interval '1 hour' GROUP BY b.identity, b.resources ORDER BY 1, 2"
+)
+_BRAKES = "SELECT workspace_uuid, loss, shard FROM brakes WHERE released IS NULL ORDER BY id"
+_CONFLICTS = (
+    "SELECT min(full_name), array_agg(shard ORDER BY shard) FROM holdings GROUP BY uuid HAVING count(*) > 1"
+    " ORDER BY 1"
+)
+_MOVES = (
+    "SELECT full_name, source, target, state, problem FROM moves WHERE state <> 'arrived' ORDER BY full_name"
+)
+
+
+async def _all(connection: Connection, query: str) -> list[tuple]:  # type: ignore[type-arg]
+    return await (await connection.execute(query.encode())).fetchall()
