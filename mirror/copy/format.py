@@ -28,6 +28,8 @@ BLOBS, MANIFESTS = "blobs", "manifests"
 # The folder of a manifest for the files of the store that belong to no workspace.
 STORE = "store"
 NUMBER_DIGITS = 12
+# The bytes of a manifest: some 600,000 files.
+MANIFEST_MAX = 256 << 20
 # A file below a folder of the store: names of git and of the store, ASCII alone.
 _PATH = re.compile(r"[A-Za-z0-9._~+-]+(/[A-Za-z0-9._~+-]+)*")
 
@@ -65,7 +67,7 @@ class Manifest:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """The sealed canonical JSON."""
+        """The sealed canonical JSON. Raises NotCanonical where that has more than MANIFEST_MAX bytes."""
         return sealed(
             {
                 "format": FORMAT,
@@ -86,17 +88,18 @@ class Manifest:
                 "blobs": dict(self.blobs),
                 "empty_folders": list(self.empty_folders),
                 "facts": dict(self.facts),
-            }
+            },
+            limit=MANIFEST_MAX,
         )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
         """Read what `to_bytes` wrote. Raises ValueError where the seal does not hold, or anything is not
         of the form that this version writes."""
-        fault = seal_fault(data)
+        fault = seal_fault(data, limit=MANIFEST_MAX)
         if fault is not None:
             raise ValueError(fault)
-        match loads(data):
+        match loads(data, limit=MANIFEST_MAX):
             case {
                 "format": int() as version,
                 "folder": str() as folder,

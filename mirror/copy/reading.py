@@ -22,6 +22,7 @@ from mirror.copy.coding import ENCRYPTED_SUFFIX, Coding, WrongIdentity
 from mirror.copy.format import (
     COPY_FILE,
     FORMAT,
+    MANIFEST_MAX,
     MANIFESTS,
     NUMBER_DIGITS,
     STORE,
@@ -146,7 +147,8 @@ class Copy:
     async def read(self, one: Stored) -> bytes:
         """The plain bytes of a small object. Raises ValueError where it is too large, WrongIdentity,
         Undecodable, and Absent where the bucket no longer has it."""
-        most = BYTES_MAX + (_ENCRYPTION_MAX if self.coding.is_encrypted else 0)
+        most = MANIFEST_MAX if one.key.startswith(f"{MANIFESTS}/") else BYTES_MAX
+        most += _ENCRYPTION_MAX if self.coding.is_encrypted else 0
         if one.size > most:
             raise ValueError(f"it has {one.size} bytes, and no such object has more than {most}")
         data = await self.bucket.get(one.key, version=one.version, limit=most)
@@ -353,7 +355,7 @@ def checked_manifest(data: bytes) -> Manifest:
     for path in manifest.files:
         parts = path.split("/")
         folders.update("/".join(parts[:end]) for end in range(1, len(parts)))
-        if parts[0] in inner or parts[-1] in ("alternates", "http-alternates"):
+        if parts[0] in inner or parts[-1] in _ELSEWHERE:
             raise ValueError(f"{path!r} does not belong into {manifest.folder}")
     if any(path.split("/")[0] in inner and path not in inner for path in manifest.empty_folders):
         raise ValueError("an empty folder of it does not belong there")
@@ -369,6 +371,10 @@ INNER: Mapping[int, frozenset[str]] = {
     2: frozenset({layout.REPOSITORIES}),
     4: frozenset(),
 }
+
+
+# Files by which git would read objects, settings or all of a repository from elsewhere.
+_ELSEWHERE = frozenset({"alternates", "http-alternates", "commondir", "config.worktree"})
 
 
 def depth(place: str) -> int:

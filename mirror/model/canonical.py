@@ -62,14 +62,14 @@ def _unique(pairs: list[tuple[str, Json]]) -> JsonObject:
     return result
 
 
-def loads(data: bytes | str) -> Json:
+def loads(data: bytes | str, *, limit: int = BYTES_MAX) -> Json:
     """Parse JSON text without loss.
 
     Raises NotCanonical for anything that could not be written back: malformed JSON, duplicate keys, NaN, more
-    than DEPTH_MAX levels or BYTES_MAX bytes.
+    than DEPTH_MAX levels or `limit` bytes.
     """
-    if len(data) > BYTES_MAX:
-        raise NotCanonical(f"larger than {BYTES_MAX} bytes")
+    if len(data) > limit:
+        raise NotCanonical(f"larger than {limit} bytes")
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         value = json.loads(
@@ -154,12 +154,13 @@ def _write_items(
     out.append("\n" + indent + closing)
 
 
-def dumps(value: Json) -> bytes:
-    """The canonical bytes of `value`. Raises NotCanonical where it has none, or exceeds the limits."""
+def dumps(value: Json, *, limit: int = BYTES_MAX) -> bytes:
+    """The canonical bytes of `value`, at most `limit`. Raises NotCanonical where it has none, or exceeds the
+    limits."""
     out: list[str] = []
     _write(value, "", out)
     out.append("\n")
     data = "".join(out).encode("utf-8")
-    if len(data) > BYTES_MAX:
-        raise NotCanonical(f"larger than {BYTES_MAX} bytes")
+    if len(data) > limit:
+        raise NotCanonical(f"larger than {limit} bytes")
     return data

@@ -227,6 +227,7 @@ def changed(manifest: Manifest, case: str) -> Manifest:
     odd = {
         "another folder's file": "repositories/x~00000000/repository.json",
         "objects from elsewhere": "metadata.git/objects/info/alternates",
+        "settings from elsewhere": "metadata.git/commondir",
         "a file that is a folder": next(iter(manifest.files)) + "/more",
     }
     if case == "another place":
@@ -238,8 +239,8 @@ def changed(manifest: Manifest, case: str) -> Manifest:
 
 @pytest.mark.parametrize(
     "case",
-    ["another folder's file", "objects from elsewhere", "a file that is a folder", "another place",
-     "the wrong number"],
+    ["another folder's file", "objects from elsewhere", "settings from elsewhere", "a file that is a folder",
+     "another place", "the wrong number"],
 )  # fmt: skip
 async def test_a_manifest_that_nobody_sends_is_not_believed(
     case: str, store: Path, seaweed: ObjectServer, tmp_path: Path

@@ -10,6 +10,7 @@ import hashlib
 import re
 
 from mirror.model import JsonObject, NotCanonical, dumps, loads
+from mirror.model.canonical import BYTES_MAX
 
 SUM = "sum"
 # A seal that is the last key of its file, and how long it is.
@@ -22,10 +23,12 @@ def is_sealed(data: bytes) -> bool:
     return b'\n  "sum": "' in data
 
 
-def sealed(value: JsonObject) -> bytes:
-    """The canonical JSON of `value` with its seal."""
+def sealed(value: JsonObject, *, limit: int = BYTES_MAX) -> bytes:
+    """The canonical JSON of `value` with its seal. Raises NotCanonical, also where that is over `limit`
+    bytes."""
     plain = {key: one for key, one in value.items() if key != SUM}
-    return dumps({**plain, SUM: hashlib.sha256(dumps(plain)).hexdigest()})
+    digest = hashlib.sha256(dumps(plain, limit=limit)).hexdigest()
+    return dumps({**plain, SUM: digest}, limit=limit)
 
 
 def has_last_seal(data: bytes) -> bool:
@@ -38,13 +41,13 @@ def has_last_seal(data: bytes) -> bool:
     return digest.hexdigest().encode() == found[1]
 
 
-def seal_fault(data: bytes, unsealed: frozenset[str] = frozenset()) -> str | None:
-    """Why the content of a small file is not what was written, or None.
+def seal_fault(data: bytes, unsealed: frozenset[str] = frozenset(), *, limit: int = BYTES_MAX) -> str | None:
+    """Why the content of a small file, of at most `limit` bytes, is not what was written, or None.
 
     `unsealed` are the keys that the file had in version 0.1: a file with exactly these keys needs no seal.
     """
     try:
-        value = loads(data)
+        value = loads(data, limit=limit)
     except NotCanonical as error:
         return str(error)
     if not isinstance(value, dict):
@@ -53,4 +56,4 @@ def seal_fault(data: bytes, unsealed: frozenset[str] = frozenset()) -> str | Non
         if value.keys() != unsealed:
             return "it has no seal"
         return None if dumps(value) == data else "it is not canonical JSON"
-    return None if sealed(value) == data else "its content does not match its own checksum"
+    return None if sealed(value, limit=limit) == data else "its content does not match its own checksum"
