@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self
 
 from mirror.bucket.access import Access
 from mirror.bucket.address import SCHEMES, Address
-from mirror.bucket.failures import error_of
+from mirror.bucket.failures import Absent, error_of
 from mirror.bucket.pace import Pace
 from mirror.bucket.stored import Stored
 from mirror.bucket.stores import open_stores
@@ -135,6 +135,18 @@ class Bucket:
     async def get(self, key: str, *, version: str | None = None, limit: int) -> bytes:
         """The content of an object of at most `limit` bytes. Raises MirrorError where it is larger."""
         return b"".join([piece async for piece in self._read(key, version, limit)])
+
+    async def size(self, key: str) -> int | None:
+        """The size of an object; None where there is none."""
+        import obstore
+
+        self.requests += 1
+        try:
+            async with self._failures(f"reading {key}", key):
+                found = await obstore.head_async(self._stores.parts, self._full(key))
+        except Absent:
+            return None
+        return int(found["size"])
 
     async def download(
         self,

@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 from mirror.copy.bundles import Hashed
 from mirror.errors import MirrorError
 from mirror.fs.durable import make_folder
+from mirror.git.bare import running_setting
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
 from mirror.store.format.seal import is_sealed, seal_fault
@@ -83,6 +84,14 @@ class Aside:
         named = _NAMED.fullmatch(path)
         if named is not None and named[1] != digest:
             raise StoreDamaged(self._file(path), "its content is not what its name says")
+        if path.endswith(".git/config"):
+            setting = running_setting(source.read_bytes())
+            if setting is not None:
+                raise MirrorError(
+                    f"{self._file(path)} has the setting {setting}, which could make git run a program: no"
+                    " copy is read back with it",
+                    hint="remove it from that file",
+                )
         if path in layout.SMALL_FILES or path == layout.STORE_FILE:
             data = source.read_bytes()
             fault = seal_fault(data) if is_sealed(data) else None  # version 0.1 wrote no seals

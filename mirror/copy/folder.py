@@ -16,9 +16,11 @@ from mirror import __version__
 from mirror.copy import bundles
 from mirror.copy.aside import Aside
 from mirror.copy.bundles import Hashed
-from mirror.copy.format import File, Manifest, blob_key, manifest_key
+from mirror.copy.format import MANIFEST_MAX, File, Manifest, blob_key, manifest_key
 from mirror.copy.memory import Remembered
-from mirror.copy.session import MANIFEST_MAX, UPLOADS, Doubt, Session, Work, do_all
+from mirror.copy.reading import checked_manifest
+from mirror.copy.session import UPLOADS, Doubt, Session, Work, do_all
+from mirror.errors import MirrorError
 from mirror.store.reading.contents import Contents
 
 Facts = Callable[[], Mapping[str, Any]]
@@ -198,9 +200,11 @@ class Sending:
         session = self.session
         async with session.one_at_a_time(name):
             standing = session.standing(name, plain.size)
+            if standing is None:
+                standing = await session.found(name, plain.size)
             if standing is not None:
                 return standing
-            with await asyncio.to_thread(_open, source, plain, aside) as stream:
+            with _open(source, plain, aside) as stream:  # in a thread, a cancellation would leave it open
                 size = await self._put_coded(name, stream, plain.size, aside)
             session.note_blob(name, size)
             return size
@@ -222,7 +226,7 @@ class Sending:
 
     async def _put_manifest(self, manifest: Manifest) -> None:
         session = self.session
-        data = await asyncio.to_thread(lambda: coded(session, manifest.to_bytes()))
+        data = await asyncio.to_thread(lambda: coded(session, _checked(manifest, self.path)))
         folder = session.coding.folder_name(self.place)
         await session.put(manifest_key(folder, manifest.number, session.coding.suffix), data, len(data))
 
@@ -232,6 +236,19 @@ def coded(session: Session, data: bytes) -> bytes:
     target = io.BytesIO()
     session.coding.encode(io.BytesIO(data), target)
     return target.getvalue()
+
+
+def _checked(manifest: Manifest, folder: str) -> bytes:
+    """The bytes of a manifest, which a reader takes. Raises MirrorError where none would: what goes up must
+    come back."""
+    try:
+        data = manifest.to_bytes()
+        checked_manifest(data)
+    except ValueError as error:
+        raise MirrorError(
+            f"{folder} cannot be copied, because no reader would take it back: {error}"
+        ) from None
+    return data
 
 
 def _encode(session: Session, stream: BinaryIO, target: Path) -> int:

@@ -27,12 +27,15 @@ from mirror.bucket.address import Address
 from mirror.copy.format import Manifest
 from mirror.fs.durable import make_folders, sweep, write_file
 from mirror.logs import get_logger
-from mirror.model import NotCanonical, dumps, loads
+from mirror.model import dumps, loads, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.reading.contents import Contents
 
 # A blob that is in no manifest yet is trusted to be there for so long: whoever prunes leaves young ones.
 SENT_TRUSTED = timedelta(days=1)
+# What stands in the bucket is compared with a listing of all of it at least so often: what was lost there is
+# noticed, and sent again.
+LISTED_TRUSTED = timedelta(days=7)
 _ABOUT, _SENT, _FOLDERS, LOCK = "about.json", "sent", "folders", "lock"
 
 _log = get_logger("copy")
@@ -42,11 +45,19 @@ _log = get_logger("copy")
 class About:
     """Of which copy the memory is: `id` is that of its store.json. `runs` are the keys of the run records
     and lists that went up, as far as this store still has them. `is_whole`: every folder that has a manifest
-    there is remembered, and nothing is known to be missing there; else the next run asks for a listing."""
+    there is remembered, and nothing is known to be missing there; else the next run asks for a listing.
+    `listed` is when one was asked for last."""
 
     id: str
     runs: frozenset[str] = frozenset()
     is_whole: bool = False
+    listed: datetime | None = None
+
+    def is_trusted(self, now: datetime) -> bool:
+        """Whether it needs no listing."""
+        return (
+            self.is_whole and self.listed is not None and timedelta(0) <= now - self.listed < LISTED_TRUSTED
+        )
 
 
 @dataclass(frozen=True)
@@ -105,15 +116,26 @@ class Memory:
         """Of which copy the rest is; None where nothing is remembered."""
         try:
             match loads((self._folder / _ABOUT).read_bytes()):
-                case {"id": str() as identity, "runs": list() as runs, "whole": bool() as whole}:
-                    return About(identity, frozenset(str(one) for one in runs), whole)
-        except (OSError, NotCanonical):
+                case {
+                    "id": str() as identity,
+                    "runs": list() as runs,
+                    "whole": bool() as whole,
+                    "listed": (str() | None) as listed,
+                }:
+                    when = time_from_text(listed) if listed is not None else None
+                    return About(identity, frozenset(str(one) for one in runs), whole, when)
+        except (OSError, ValueError):
             pass
         return None
 
     def keep_about(self, about: About) -> None:
         """Remember of which copy the rest is."""
-        plain = {"id": about.id, "runs": sorted(about.runs), "whole": about.is_whole}
+        plain = {
+            "id": about.id,
+            "runs": sorted(about.runs),
+            "whole": about.is_whole,
+            "listed": None if about.listed is None else time_text(about.listed),
+        }
         write_file(self._folder / _ABOUT, dumps({"schema": 1, **plain}))
 
     def doubt(self) -> None:

@@ -13,7 +13,7 @@ from mirror.bucket.failures import Denied
 from mirror.copy.folder import Sending
 from mirror.copy.format import STORE
 from mirror.copy.records import Listed, list_records, send_records
-from mirror.copy.session import FOLDERS, Doubt, Session, do_all, read_listing
+from mirror.copy.session import FOLDERS, Doubt, Session, do_all
 from mirror.errors import CredentialRefused, Locked, MirrorError, NoStore, TryLater, UsageError
 from mirror.logs import get_logger
 from mirror.model import DONE, LATER, Outcome, Problem, RunEntry
@@ -137,6 +137,8 @@ class Pass:
         except OSError:
             return _Found(place, Contents(), is_unchanged=False)  # sending it reports why
         is_same = memory.fingerprint(place) == found.fingerprint() and self._stands(place)
+        if not is_same and self.session.listing is not None and memory.fingerprint(place) is not None:
+            self._note_lost(place)
         if is_same:
             self.unchanged += 1
             if found.foreign:
@@ -149,6 +151,11 @@ class Pass:
         known = self.session.memory.folder(place) if listing is not None else None
         folder = self.session.coding.folder_name(place)
         return listing is None or (known is not None and listing.has(folder, known.manifest))
+
+    def _note_lost(self, place: str) -> None:
+        """Say where what was sent of a folder stands there no more; it is sent again."""
+        if not self._stands(place):
+            _log.warning("copy.lost_there", folder=place, to=str(self.session.bucket.address))
 
     def _read_folders(self) -> dict[str, AnyFolder]:
         """Every folder by its place; damaged ones are left out."""
@@ -240,13 +247,12 @@ class Pass:
         ).send()  # fmt: skip
 
     async def _check_relied(self) -> None:
-        """Where blobs were taken for sent because they were listed: whether they still stand, now that
-        manifests name them. Raises Doubt."""
+        """Where blobs were taken for sent because they were there: whether they still stand, now that
+        manifests name them. Raises TryLater."""
         session = self.session
         if not session.relied:
             return
-        listing = await read_listing(session.bucket)
-        gone = session.relied - listing.blobs.keys()
+        gone = await session.lacking()
         if gone:
             session.memory.doubt()
             raise TryLater(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -130,10 +130,11 @@ class _CopyRun:
         memory = session.memory
         about = await self._about(session)
         session.listing = None
-        if about is None or not about.is_whole:
+        now = self.clock.now()
+        if about is None or not about.is_trusted(now):
             session.listing = await read_listing(session.bucket)
             if about is not None and not self.dry_run:
-                about = About(about.id, frozenset(session.listing.runs))
+                about = About(about.id, frozenset(session.listing.runs), listed=now)
                 memory.keep_about(about)
         session.sent = dict(memory.sent(self.clock.now()))
         self.last = Pass(session, about.runs if about is not None else frozenset())
@@ -143,7 +144,8 @@ class _CopyRun:
         assert about is not None
         runs = await self.last.send()
         # In a pass without a listing, memory was whole before, and is so though a folder failed.
-        memory.keep_about(About(about.id, runs, self.last.is_whole or about.is_whole))
+        is_whole = self.last.is_whole or about.is_whole
+        memory.keep_about(replace(about, runs=runs, is_whole=is_whole))
         if self.last.is_whole:
             memory.forget_sent()
             if self.copy.protect is not None:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from mirror.bucket.bucket import Bucket
 from mirror.copy.coding import Coding
-from mirror.copy.format import BLOBS, MANIFESTS, NUMBER_DIGITS, RUNS, Manifest
+from mirror.copy.format import BLOBS, MANIFESTS, NUMBER_DIGITS, RUNS, Manifest, blob_key
 from mirror.copy.memory import Memory
 from mirror.errors import MirrorError
 from mirror.model import Clock, Progress
@@ -22,7 +22,6 @@ UPLOADS = 6
 FOLDERS = 4
 # An age file is at most so much larger than what it holds: its header, and 16 bytes for each 64 KiB.
 _AGE_HEAD = 64 << 10
-MANIFEST_MAX = 1 << 30
 Work = Callable[[], Awaitable[None]]
 
 
@@ -97,6 +96,27 @@ class Session:
             if found is not None:
                 self.relied.add(name)
         return found if found is not None and self._is_size(found, size) else None
+
+    async def found(self, name: str, size: int) -> int | None:
+        """As `standing`, of what is there though this pass listed nothing: a request. With encryption the
+        same bytes are another object each time, of another size: where folders share a blob, the second would
+        take from the first what its manifest names."""
+        if self.listing is not None or not self.coding.is_encrypted:
+            return None
+        stored = await self.bucket.size(blob_key(name, self.coding.suffix))
+        if stored is None or not self._is_size(stored, size):
+            return None
+        self.relied.add(name)
+        self.sent[name] = stored
+        return stored
+
+    async def lacking(self) -> set[str]:
+        """Of the blobs that were relied on, those that stand there no more."""
+        if self.listing is not None:
+            return self.relied - (await read_listing(self.bucket)).blobs.keys()
+        return {
+            name for name in self.relied if await self.bucket.size(blob_key(name, self.coding.suffix)) is None
+        }
 
     def _is_size(self, stored: int, plain: int) -> bool:
         if not self.coding.is_encrypted:

@@ -1,0 +1,101 @@
+"""What happens to a copy behind the back of the host that sends it, and what would take from it silently."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mirror.copy import format as copy_format
+from mirror.copy.format import Manifest
+from mirror.copy.memory import LISTED_TRUSTED
+from tests.bucket.servers import UPLOADER, ObjectServer
+from tests.copy.conftest import Stores
+from tests.copy.copies import Copies
+from tests.copy.remote import PREFIX, objects_of
+
+
+@pytest.fixture
+def copies(stores: Stores, seaweed: ObjectServer, tmp_path: Path) -> Copies:
+    shutil.copytree(stores.now, tmp_path / "store")
+    return Copies(tmp_path / "store", seaweed, seaweed.make_bucket(), UPLOADER)
+
+
+def add_file(copies: Copies, repository: str, data: bytes) -> None:
+    """Bring a file into the folder of a repository, as a download of it is."""
+    digest = hashlib.sha256(data).hexdigest()
+    folder = next(copies.store.glob(f"workspaces/*/repositories/{repository}~*"))
+    (folder / "files" / digest[:2]).mkdir(parents=True, exist_ok=True)
+    (folder / "files" / digest[:2] / digest).write_bytes(data)
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+async def test_folders_share_a_blob_that_came_with_the_first(
+    copies: Copies, tmp_path: Path, is_encrypted: bool
+) -> None:
+    """Encrypted twice, the same bytes have another size: the second must not take the place of the first."""
+    if is_encrypted:
+        copies.encrypt(tmp_path)
+    data = random.Random(2).randbytes(300_000)
+    for repository in ("website", "api"):
+        add_file(copies, repository, data)
+        assert (await copies.make()).exit_code == 0
+        copies.there().check_whole()
+
+
+async def test_what_was_lost_there_is_noticed_within_days(copies: Copies, tmp_path: Path) -> None:
+    await copies.make()
+    client, objects = copies.server.client(), objects_of(copies.server, copies.bucket)
+    records = [key for key in objects if key.startswith("runs/")]
+    blobs = [key for key in objects if key.startswith("blobs/")]
+    for key in (records[0], *blobs[::2]):
+        client.delete_object(Bucket=copies.bucket, Key=f"{PREFIX}/{key}")
+    assert (await copies.make()).facts["folders"]["copied"] == 0, "nothing is listed in every run"
+    copies.clock.elapsed += LISTED_TRUSTED.total_seconds()
+    assert (await copies.make()).exit_code == 0
+    assert objects.keys() <= objects_of(copies.server, copies.bucket).keys()
+    await copies.sound(tmp_path / "a")
+    assert (await copies.make()).facts["requests"] == 2
+
+
+def test_a_manifest_may_be_larger_than_a_document() -> None:
+    facts = {"more": "x" * (65 << 20)}
+    one = Manifest("store", 1, None, datetime.now(UTC).replace(microsecond=0), "mirror", {}, {}, (), facts)
+    assert Manifest.from_bytes(one.to_bytes()) == one
+
+
+async def test_a_folder_that_no_reader_would_take_fails_alone(
+    copies: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = next(copies.store.glob("workspaces/*/repositories/website~*"))
+    (folder / "code.git" / "objects" / "info").mkdir(exist_ok=True)
+    (folder / "code.git" / "objects" / "info" / "alternates").write_text("/elsewhere\n")
+    run = await copies.make()
+    assert run.exit_code == 1 and run.facts["folders"]["failed"] == 1
+    assert [one.full_name for one in run.entries] == ["acme/website"] and "alternates" in run.all_problems[
+        0
+    ].text
+    (folder / "code.git" / "objects" / "info" / "alternates").unlink()
+    # A setting that makes git run something, and a manifest that is too large, the same.
+    config = folder / "code.git" / "config"
+    before = config.read_bytes()
+    config.write_bytes(before + b"[core]\n\tfsmonitor = /tmp/evil\n")
+    run = await copies.make()
+    assert run.exit_code == 1 and "core.fsmonitor" in run.all_problems[0].text
+    config.write_bytes(before)
+    large = max(
+        len(data) for key, data in objects_of(copies.server, copies.bucket).items() if "manifests" in key
+    )
+    for name in range(200):
+        add_file(copies, "website", os.urandom(20) + bytes(name))
+    monkeypatch.setattr(copy_format, "MANIFEST_MAX", large)
+    run = await copies.make()
+    assert run.exit_code == 1 and "larger than" in run.all_problems[0].text
+    monkeypatch.undo()
+    assert (await copies.make()).exit_code == 0
+    copies.there().check_whole()
