@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mirror import browse
 from mirror.browse import RepositoryStatus, Status
 from mirror.cli.context import Context
-from mirror.config import Config
 from mirror.errors import MirrorError, UsageError
+
+if TYPE_CHECKING:
+    from mirror.config import Config
 
 
 async def status_of(context: Context) -> tuple[Status, list[str]]:
