@@ -7,12 +7,13 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from mirror.copy.bundles import Hashed
-from mirror.errors import MirrorError
+from mirror.errors import Cancelled, MirrorError
 from mirror.fs.durable import make_folder
 from mirror.git.bare import running_setting
 from mirror.store.format import layout
@@ -40,18 +41,27 @@ class Changed(MirrorError):
         )
 
 
+class Ended(Cancelled):
+    """The pass for which a file was read is over. Nobody waits for what raises this."""
+
+    def __init__(self) -> None:
+        super().__init__("the copy was stopped")
+
+
 class Aside:
     """The files of one folder, set aside below the store's `tmp`; `remove` ends it.
 
     `folder` is the folder's path in the store at `root`. `key` and `number` tell copies and folders apart.
+    Once `ended` is set, all reading ends: a thread that nobody waits for would go on for minutes.
     """
 
-    def __init__(self, root: Path, folder: str, key: str, number: int) -> None:
+    def __init__(self, root: Path, folder: str, key: str, number: int, ended: threading.Event) -> None:
         self._root = root
         self._place = folder
         self.path = root / f"{layout.COPYING}{key}" / str(number)
         self._files: dict[str, tuple[Path, Stat]] = {}
         self._made = 0
+        self._ended = ended
 
     def take(self, found: Contents, paths: Iterable[str]) -> None:
         """Set `paths` of the folder aside. The caller holds the folder's lock. Raises Changed, OSError."""
@@ -79,7 +89,7 @@ class Aside:
         others."""
         source, stat = self._files[path]
         with source.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = _digest(stream, self._ended)
         self._check(path)
         named = _NAMED.fullmatch(path)
         if named is not None and named[1] != digest:
@@ -109,7 +119,7 @@ class Aside:
     def open(self, path: str, expected: Hashed) -> BinaryIO:
         """A stream of a file, which the caller closes. Reading raises Changed in place of the last bytes
         where they are not as `expected`: nothing wrong is ever sent whole."""
-        return cast("BinaryIO", _Checked(self._files[path][0], self._file(path), expected))
+        return cast("BinaryIO", _Checked(self._files[path][0], self._file(path), expected, self._ended))
 
     def remove(self) -> None:
         """Remove everything that was set aside."""
@@ -122,6 +132,16 @@ class Aside:
 
     def _file(self, path: str) -> str:
         return f"{self._place}/{path}" if self._place else path
+
+
+def _digest(stream: BinaryIO, ended: threading.Event) -> str:
+    """The sha256 of a stream. Raises Ended."""
+    digest = hashlib.sha256()
+    while data := stream.read(_CHUNK):
+        if ended.is_set():
+            raise Ended
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def sweep(root: Path, key: str) -> None:
@@ -148,7 +168,8 @@ def _stat(path: Path) -> Stat:
 class _Checked:
     """A file that is hashed while it is read from its beginning to its end."""
 
-    def __init__(self, path: Path, name: str, expected: Hashed) -> None:
+    def __init__(self, path: Path, name: str, expected: Hashed, ended: threading.Event) -> None:
+        self._ended = ended
         self._stream = path.open("rb")
         self._name = name
         self._expected = expected
@@ -175,10 +196,12 @@ class _Checked:
         return self._stream.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes. Raises Changed."""
+        """The next bytes. Raises Changed, Ended."""
         begin = self._stream.tell()
         if begin != self._read:
             raise ValueError("only reading from the beginning is checked")
+        if self._ended.is_set():
+            raise Ended
         data = self._stream.read(size)
         self._digest.update(data)
         self._read += len(data)

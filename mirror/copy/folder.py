@@ -42,7 +42,7 @@ class _Taken:
 
 @dataclass(frozen=True)
 class Sending:
-    """One folder to send: at `place` in the store, shown as `name`; `number` tells the folders of this pass
+    """One folder to send: at `place` in the store, shown as `name`; `number` tells the folders of this run
     apart. `look` says what is in it; `lock` holds its writer lock; `facts` are for the manifest, read under
     the lock."""
 
@@ -60,7 +60,8 @@ class Sending:
         though its files are others. Raises Doubt, Changed, StoreDamaged, Locked and what the bucket raises.
         """
         before = await self._before()
-        aside = Aside(self.session.root, self.path, self.session.memory.key, self.number)
+        session = self.session
+        aside = Aside(session.root, self.path, session.memory.key, self.number, session.ended)
         try:
             async with self.lock():
                 taken = await asyncio.to_thread(self._take, aside, before)

@@ -58,7 +58,6 @@ class Pass:
     _has_looked: bool = False
     _folders: Mapping[str, AnyFolder] = field(default_factory=dict)
     _later: int = 0
-    _taken: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -209,9 +208,8 @@ class Pass:
         if folder is None:
             raise StoreDamaged(place, "what it belongs to cannot be read")
         writer = session.store.writer_of(folder)
-        self._taken += 1
         return Sending(
-            session, place, place, name, self._taken,
+            session, place, place, name, next(session.numbers),
             look=partial(contents, session.root / place),
             lock=lambda: writer.lock(wait, session.clock),
             facts=partial(_facts, folder),
@@ -240,9 +238,8 @@ class Pass:
         )
         if is_same and self._stands(STORE):
             return
-        self._taken += 1
         await Sending(
-            session, STORE, "", "the store", self._taken,
+            session, STORE, "", "the store", next(session.numbers),
             look=partial(_own_contents, session), lock=_no_lock, facts=lambda: facts,
         ).send()  # fmt: skip
 

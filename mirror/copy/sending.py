@@ -10,6 +10,7 @@ say of their own bytes is checked on the way, the rest is for `mirror verify`.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -142,7 +143,11 @@ class _CopyRun:
             await self.last.estimate()
             return
         assert about is not None
-        runs = await self.last.send()
+        session.ended = threading.Event()
+        try:
+            runs = await self.last.send()
+        finally:
+            session.ended.set()
         # In a pass without a listing, memory was whole before, and is so though a folder failed.
         is_whole = self.last.is_whole or about.is_whole
         memory.keep_about(replace(about, runs=runs, is_whole=is_whole))

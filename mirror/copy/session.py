@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import itertools
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +62,10 @@ class Session:
     # Blobs that were not sent because the listing has them.
     relied: set[str] = field(default_factory=set)
     sent: dict[str, int] = field(default_factory=dict)
+    # Tells the folders of this run apart, over all passes.
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    # Set when the pass ends: no thread goes on reading for it.
+    ended: threading.Event = field(default_factory=threading.Event)
     _uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
     _underway: dict[str, asyncio.Lock] = field(default_factory=dict)
 

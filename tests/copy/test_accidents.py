@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror.copy import format as copy_format
+from mirror.copy import sending
 from mirror.copy.format import Manifest
 from mirror.copy.memory import LISTED_TRUSTED
+from mirror.model import NoProgress
 from tests.bucket.servers import UPLOADER, ObjectServer
 from tests.copy.conftest import Stores
 from tests.copy.copies import Copies
@@ -99,3 +103,28 @@ async def test_a_folder_that_no_reader_would_take_fails_alone(
     monkeypatch.undo()
     assert (await copies.make()).exit_code == 0
     copies.there().check_whole()
+
+
+async def test_a_stopped_copy_reads_no_large_file_to_its_end(copies: Copies) -> None:
+    folder = next(copies.store.glob("workspaces/*/repositories/website~*"))
+    size = 8 << 30
+    with (folder / "code.git" / "objects" / "pack" / "large.pack").open("wb") as stream:
+        stream.truncate(size)  # of which the disk holds nothing
+    loop, tasks = asyncio.get_running_loop(), list[asyncio.Task[Any]]()
+
+    class Stopping(NoProgress):
+        def report(self, subject: str, stage: str, done: int | None = None, total: int | None = None) -> None:
+            if (subject, stage) == ("acme/website", "reading"):
+                loop.call_soon_threadsafe(tasks[0].cancel)
+
+    before = bytes_read()
+    tasks.append(asyncio.create_task(copies.make(progress=Stopping())))
+    with pytest.raises(sending.CopyCancelled):
+        await tasks[0]
+    await loop.shutdown_default_executor()  # as a command does before it ends
+    assert bytes_read() - before < size
+
+
+def bytes_read() -> int:
+    """How many bytes this process has read so far."""
+    return int(Path("/proc/self/io").read_text().split()[1])
