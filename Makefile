@@ -36,11 +36,11 @@ $(READY): requirements/dev.lock pyproject.toml
 EXTRAS := --extra notify --extra copy --extra lock --extra cluster
 # The lock files contain versions and hashes, and no registry. Needs uv.
 lock:
-	$(PYTHON) -m uv pip compile pyproject.toml $(EXTRAS) --quiet --upgrade --universal --generate-hashes \
-	  --python-version 3.11 --no-header --no-emit-index-url --no-annotate -o requirements/run.lock
 	$(PYTHON) -m uv pip compile pyproject.toml requirements/build.in $(EXTRAS) --group pyproject.toml:dev \
 	  --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
 	  -o requirements/dev.lock
+	$(PYTHON) -m uv pip compile pyproject.toml $(EXTRAS) -c requirements/dev.lock --quiet --universal --generate-hashes \
+	  --python-version 3.11 --no-header --no-emit-index-url --no-annotate -o requirements/run.lock
 	$(PYTHON) -m uv pip compile requirements/build.in -c requirements/dev.lock --quiet --universal --generate-hashes \
 	  --python-version 3.11 --no-header --no-emit-index-url --no-annotate -o requirements/build.lock
 

@@ -6,11 +6,13 @@ The same lock gives the same bytes.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
 import tomllib
 import uuid
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-_EXTRAS = ("", "notify")  # what the lock, the image and the Debian package contain
 
 
 def bill() -> dict[str, Any]:
@@ -28,7 +29,9 @@ def bill() -> dict[str, Any]:
     locked = dict(sorted(read_lock((ROOT / "requirements/run.lock").read_text()).items()))
     references = {name: _purl(name, version) for name, (version, _) in locked.items()}
     top = _purl("mirror", project["version"])
-    needed = [*project["dependencies"], *project["optional-dependencies"]["notify"]]
+    # The lock, the image and the Debian package contain every extra.
+    needed = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    extras = _extras(needed, locked)
     components = [_component(name, *locked[name]) for name in locked]
     return {
         "bomFormat": "CycloneDX",
@@ -43,8 +46,11 @@ def bill() -> dict[str, Any]:
         },
         "components": components,
         "dependencies": [
-            {"ref": top, "dependsOn": _of(needed, references)},
-            *({"ref": references[name], "dependsOn": _of(_needs(name), references)} for name in references),
+            {"ref": top, "dependsOn": _of(needed, [""], references)},
+            *(
+                {"ref": references[name], "dependsOn": _of(_needs(name), extras[name], references)}
+                for name in references
+            ),
         ],
     }  # fmt: skip
 
@@ -78,7 +84,14 @@ def _licence(name: str) -> dict[str, Any] | None:
         return {"expression": told["License-Expression"]}
     classifiers = [one.rpartition(" :: ")[2] for one in told.get_all("Classifier", []) if "License ::" in one]
     words = classifiers[0] if classifiers else (told["License"] or "").partition("\n")[0]
+    words = words or _first_line(name)
     return {"license": {"name": words}} if words else None
+
+
+def _first_line(name: str) -> str:
+    """How the licence's own text begins; empty where the distribution has none."""
+    files = [one for one in distribution(name).files or [] if one.name.upper().startswith("LICEN")]
+    return files[0].read_text().strip().partition("\n")[0] if files else ""
 
 
 def _needs(name: str) -> list[str]:
@@ -88,12 +101,21 @@ def _needs(name: str) -> list[str]:
         return []
 
 
-def _of(requirements: list[str], references: dict[str, str]) -> list[str]:
-    """The references of those requirements that the lock has and this system needs."""
+def _extras(needed: list[str], locked: Iterable[str]) -> dict[str, set[str]]:
+    """By distribution, its extras that are asked for."""
+    found = {name: {""} for name in locked}
+    for text in (*needed, *itertools.chain.from_iterable(map(_needs, found))):
+        one = Requirement(text)
+        found.setdefault(canonicalize_name(one.name), {""}).update(one.extras)
+    return found
+
+
+def _of(requirements: list[str], extras: Iterable[str], references: dict[str, str]) -> list[str]:
+    """The references of those requirements that the lock has and this system needs, with these extras."""
     found = set()
     for text in requirements:
         one = Requirement(text)
-        wanted = one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in _EXTRAS)
+        wanted = one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras)
         if wanted and canonicalize_name(one.name) in references:
             found.add(references[canonicalize_name(one.name)])
     return sorted(found)
