@@ -90,6 +90,7 @@ class Pass:
         there = await asyncio.to_thread(places, session.root)
         changed = await self._changed(there)
         await self._send_folders(changed)
+        await self._check_relied()  # before a record vouches for what they hold
         runs = self.runs
         if not self.failed and not self.untried:
             runs = await send_records(session, self.listed, self.runs)
@@ -250,6 +251,7 @@ class Pass:
         if not session.relied:
             return
         gone = await session.lacking()
+        session.relied.clear()
         if gone:
             session.memory.doubt()
             raise TryLater(

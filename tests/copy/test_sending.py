@@ -317,3 +317,32 @@ async def test_what_vanished_here_stays_there(copies: Copies, tmp_path: Path) ->
     assert run.exit_code == 0 and run.facts["vanished"] == 1
     await copies.sound(tmp_path / "a")
     assert list((tmp_path / "a").glob("workspaces/*/repositories/website~*/code.git"))
+
+
+async def test_what_is_pruned_meanwhile_is_not_vouched_for(
+    copies: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that has forgotten everything takes what is listed for sent: until it finds it gone."""
+    copies.encrypt(tmp_path)
+    await copies.make()
+    shutil.rmtree(copies.store / "cache")
+    there, newest = copies.there(), copies.there().store_manifest()
+    assert newest is not None
+    folder = next(name for place, name in newest.facts["folders"].items() if "website" in place)
+    name = min(there.manifests(folder)[-1].blobs)
+    blob = f"blobs/{name[:2]}/{name}.age"
+    put, keys = Bucket.put, list[str]()
+
+    async def prune(self: Bucket, key: str, source: Any, **more: Any) -> None:
+        copies.server.client().delete_object(Bucket=copies.bucket, Key=f"{PREFIX}/{blob}")
+        keys.append(key)
+        await put(self, key, source, **more)
+
+    monkeypatch.setattr(Bucket, "put", prune)
+    run = await copies.make()
+    assert run.exit_code == 75 and "covers" not in run.facts
+    assert not [key for key in keys if key.startswith("runs/")]
+    monkeypatch.undo()
+    assert (await copies.make()).exit_code == 0
+    # Sent again it is of another size: an age file's head is. The manifests of now know it.
+    assert copies.there().rebuild(tmp_path / "a")
