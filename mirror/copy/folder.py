@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from mirror import __version__
 from mirror.copy import bundles
@@ -26,6 +27,7 @@ from mirror.store.reading.contents import Contents
 Facts = Callable[[], Mapping[str, Any]]
 Lock = Callable[[], AbstractAsyncContextManager[object]]
 Look = Callable[[], Contents]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Sending:
         aside = Aside(session.root, self.path, session.memory.key, self.number, session.ended)
         try:
             async with self.lock():
-                taken = await asyncio.to_thread(self._take, aside, before)
+                taken = await _to_its_end(asyncio.to_thread(self._take, aside, before))
             return await self._send(taken, before)
         finally:
             await asyncio.to_thread(aside.remove)
@@ -230,6 +232,18 @@ class Sending:
         data = await asyncio.to_thread(lambda: coded(session, _checked(manifest, self.path)))
         folder = session.coding.folder_name(self.place)
         await session.put(manifest_key(folder, manifest.number, session.coding.suffix), data, len(data))
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` in a thread returns. A cancellation waits for the thread: it needs the lock, and makes
+    files that somebody has to remove."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await task
+        raise
 
 
 def coded(session: Session, data: bytes) -> bytes:
