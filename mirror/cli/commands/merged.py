@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 async def status_of(context: Context) -> tuple[Status, list[str]]:
     """The status, and what is not known of other shards; see `browse.status` for what it raises."""
-    config, selectors = context.config_if_any(), context.selectors()
-    if config is None or config.cluster is None or context.options.store is not None:
+    selectors = context.selectors()
+    config = context.config_if_any() if context.options.store is None else None
+    if config is None or config.cluster is None:
         return await asyncio.to_thread(browse.status, context.store(), selectors), []
     rows, unknown = await _others(context, config)
     try:
