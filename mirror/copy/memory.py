@@ -36,7 +36,7 @@ SENT_TRUSTED = timedelta(days=1)
 # What stands in the bucket is compared with a listing of all of it at least so often: what was lost there is
 # noticed, and sent again.
 LISTED_TRUSTED = timedelta(days=7)
-_ABOUT, _SENT, _FOLDERS, LOCK = "about.json", "sent", "folders", "lock"
+_ABOUT, _SENT, _FOLDERS = "about.json", "sent", "folders"
 
 _log = get_logger("copy")
 
@@ -94,7 +94,7 @@ class Memory:
     @property
     def lock_path(self) -> Path:
         """The lock of the run that sends."""
-        return self._folder / LOCK
+        return self._folder / layout.COPYING_LOCK
 
     @property
     def protected_path(self) -> Path:

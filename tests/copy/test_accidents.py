@@ -16,8 +16,10 @@ import pytest
 from mirror.copy import format as copy_format
 from mirror.copy import sending
 from mirror.copy.format import Manifest
-from mirror.copy.memory import LISTED_TRUSTED
+from mirror.copy.memory import LISTED_TRUSTED, memory_of
 from mirror.model import NoProgress
+from mirror.store.writing.locks import hold
+from mirror.store.writing.writer import open_store
 from tests.bucket.servers import UPLOADER, ObjectServer
 from tests.copy.conftest import Stores
 from tests.copy.copies import Copies
@@ -128,3 +130,17 @@ async def test_a_stopped_copy_reads_no_large_file_to_its_end(copies: Copies) -> 
 def bytes_read() -> int:
     """How many bytes this process has read so far."""
     return int(Path("/proc/self/io").read_text().split()[1])
+
+
+async def test_what_a_killed_copy_set_aside_is_removed_by_the_next_writer(copies: Copies) -> None:
+    """Its hard links would keep on the disk what is erased."""
+    memory = memory_of(copies.store, copies.config.address)
+    memory.prepare()
+    aside = copies.store / "tmp" / f"copying-{memory.key}" / "1"
+    aside.mkdir(parents=True)
+    (aside / "1").write_bytes(b"erased")
+    async with hold(memory.lock_path, what="it", command="test", wait=0, clock=copies.clock):
+        open_store(copies.store, command="test").close()
+        assert aside.exists(), "the copy is under way"
+    open_store(copies.store, command="test").close()
+    assert not aside.parent.exists()

@@ -27,7 +27,7 @@ VERIFIED = "cache/verified.json"
 VERIFYING = "cache/verifying.jsonl"
 # What was sent to each copy in object storage, a folder for each address; and what is being sent.
 COPIES = "cache/copies"
-COPYING = "tmp/copying-"
+COPYING, COPYING_LOCK = "tmp/copying-", "lock"
 
 WORKSPACE_FILE = "workspace.json"
 REPOSITORY_FILE = "repository.json"

@@ -87,6 +87,17 @@ async def hold(
 
 
 @contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock at `path`, and say whether that is possible; another process may hold it."""
+    descriptor = _try(path)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
 def hold_briefly(path: Path) -> Iterator[None]:
     """Hold the lock at `path` for a short time, waiting for it without limit."""
     while (descriptor := _try(path, block=True)) is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from mirror.errors import MirrorError, UsageError
-from mirror.fs.durable import make_folder, make_parents, move, sweep, sweep_folders, write_file
+from mirror.fs.durable import make_folder, make_folders, make_parents, move, sweep, sweep_folders, write_file
 from mirror.fs.folders import occupant
 from mirror.logs import get_logger, take_lost_lines
 from mirror.model import (
@@ -47,7 +48,7 @@ from mirror.store.reading.reader import (
 )
 from mirror.store.writing.folder_writer import RepositoryWriter, SnapshotResult, WorkspaceWriter
 from mirror.store.writing.index import index_document, index_page
-from mirror.store.writing.locks import hold_briefly
+from mirror.store.writing.locks import held_if_free, hold_briefly
 from mirror.store.writing.request_usage import RequestUsage
 from mirror.store.writing.run_record_writer import (
     CHECKPOINT_RECORDS,
@@ -118,7 +119,18 @@ def open_store(path: Path, *, command: str) -> StoreWriter:
             sweep(path / name)
         with hold_briefly(path / layout.STRUCTURE_LOCK):
             sweep_folders(path / layout.TEMPORARY)
+        _sweep_copying(path)
     return StoreWriter(reader, command)
+
+
+def _sweep_copying(path: Path) -> None:
+    """Remove what killed copies set aside: its hard links keep on the disk what is pruned and erased."""
+    for aside in path.glob(f"{layout.COPYING}*"):
+        lock = path / layout.COPIES / aside.name.rpartition("-")[2] / layout.COPYING_LOCK
+        make_folders(lock.parent, path)
+        with held_if_free(lock) as is_over:
+            if is_over:
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager
