@@ -61,6 +61,11 @@ WINGS = {
         {"hooks", "listening", "runner", "schedule"},
         {"expiry", "jobs", "notify", "queue", "sole", "state", "watch"}, {"copies"},
     ),
+    "copy": (
+        {"sending"}, {"passing"}, {"bringing", "checking", "lending", "records"},
+        {"folder", "materializing", "protect"}, {"aside", "fetching", "pruning", "session"},
+        {"bundles", "introduction", "memory", "reading"}, {"coding", "format", "objects", "together"},
+    ),
     "cluster": (
         {"operations", "soundness"}, {"moving", "rows"}, {"carrying", "overview"},
         {"by_hand", "host"}, {"queue"}, {"discovery"}, {"parts", "stores", "worker"}, {"reaper"},
