@@ -17,7 +17,7 @@ from mirror import __version__
 from mirror.copy import bundles
 from mirror.copy.aside import Aside
 from mirror.copy.bundles import Hashed
-from mirror.copy.format import MANIFEST_MAX, File, Manifest, blob_key, manifest_key
+from mirror.copy.format import MANIFEST_MAX, NUMBER_DIGITS, File, Manifest, blob_key, manifest_key
 from mirror.copy.memory import Remembered
 from mirror.copy.reading import checked_manifest
 from mirror.copy.session import UPLOADS, Doubt, Session, Work, do_all
@@ -256,6 +256,12 @@ def coded(session: Session, data: bytes) -> bytes:
 def _checked(manifest: Manifest, folder: str) -> bytes:
     """The bytes of a manifest, which a reader takes. Raises MirrorError where none would: what goes up must
     come back."""
+    if manifest.number >= 10**NUMBER_DIGITS:
+        raise MirrorError(
+            f"{folder} cannot be copied: a manifest with the highest number stands there, which no copy of it"
+            " has: somebody else wrote it",
+            hint="mirror copy --check says what is there; make a copy at another address, with another key",
+        )
     try:
         data = manifest.to_bytes()
         checked_manifest(data)

@@ -154,7 +154,8 @@ class Session:
 def number_of(key: str) -> int | None:
     """The number of a manifest by its key; None for other keys."""
     digits = key.rpartition("/")[2].partition(".")[0]
-    return int(digits) if digits.isascii() and digits.isdigit() else None
+    is_number = len(digits) == NUMBER_DIGITS and digits.isascii() and digits.isdigit()
+    return int(digits) if is_number else None
 
 
 async def read_listing(bucket: Bucket) -> Listing:

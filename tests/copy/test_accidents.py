@@ -144,3 +144,24 @@ async def test_what_a_killed_copy_set_aside_is_removed_by_the_next_writer(copies
         assert aside.exists(), "the copy is under way"
     open_store(copies.store, command="test").close()
     assert not aside.parent.exists()
+
+
+async def test_a_forged_number_does_not_end_the_copy_in_silence(
+    copies: Copies, stores: Stores, tmp_path: Path
+) -> None:
+    """A manifest after the highest number would have a key that no reader takes for one."""
+    await copies.make()
+    objects = objects_of(copies.server, copies.bucket)
+    key = next(one for one in objects if one.startswith("manifests/") and "website" in one)
+    folder = f"{PREFIX}/{key.rpartition('/')[0]}"
+    client = copies.server.client()
+    for number in ("9" * 20, "9" * 12):
+        client.put_object(Bucket=copies.bucket, Key=f"{folder}/{number}.json", Body=b"forged")
+        stores.put(stores.later if len(number) == 20 else stores.now, copies.store)
+        run = await copies.make()
+        assert [one.full_name for one in run.entries] == ([] if len(number) == 20 else ["acme/website"])
+    assert run.exit_code == 1 and "highest number" in run.all_problems[0].text
+    client.delete_object(Bucket=copies.bucket, Key=f"{folder}/{'9' * 12}.json")
+    assert (await copies.make()).exit_code == 0
+    client.delete_object(Bucket=copies.bucket, Key=f"{folder}/{'9' * 20}.json")
+    await copies.sound(tmp_path / "a")
