@@ -62,6 +62,7 @@ async def _begin(bucket: Bucket, coding: Coding, store: str, clock: Clock) -> st
         "created": time_text(clock.now()),
         "encrypted": coding.is_encrypted,
         "recipients": list(coding.recipients),
+        "begun_with": list(coding.recipients),
         "names": coding.names_check(),
     }
     await bucket.put(COPY_FILE, sealed(content))
@@ -107,4 +108,17 @@ def _check(bucket: Bucket, coding: Coding, store: str, found: JsonObject) -> Non
         raise UsageError(
             f"names_key is not the one with which the copy at {bucket.address} was begun",
             hint=f"use that one; where it is lost, begin another copy: {elsewhere}",
+        )
+    begun_with = found.get("begun_with")
+    if (
+        coding.is_encrypted
+        and isinstance(begun_with, list)
+        and not any(one in begun_with for one in coding.recipients)
+    ):
+        # What went up is never encrypted again.
+        raise UsageError(
+            f"no recipient is one with which the copy at {bucket.address} was begun: no key of theirs would"
+            " read all of it",
+            hint="keep one of those beside the new one; where their keys are lost, begin another copy:"
+            f" {elsewhere}",
         )

@@ -165,3 +165,18 @@ async def test_a_forged_number_does_not_end_the_copy_in_silence(
     assert (await copies.make()).exit_code == 0
     client.delete_object(Bucket=copies.bucket, Key=f"{folder}/{'9' * 20}.json")
     await copies.sound(tmp_path / "a")
+
+
+async def test_a_copy_that_none_of_the_recipients_reads_is_refused(copies: Copies, tmp_path: Path) -> None:
+    """What went up for a key that is lost is never encrypted again: with a new one, nobody reads it all."""
+    copies.encrypt(tmp_path)
+    [first] = copies.more["recipients"]
+    assert (await copies.make()).exit_code == 0
+    copies.encrypt(tmp_path)
+    [second] = copies.more["recipients"]
+    for _ in range(2):
+        run = await copies.make()
+        assert run.exit_code == 2 and "no recipient" in run.all_problems[0].text
+        copies.more["recipients"] = [first, second]
+        assert (await copies.make()).exit_code == 0
+        copies.more["recipients"] = [second]
