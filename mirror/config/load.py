@@ -188,6 +188,8 @@ def _message(one: Any, place: Place, data: Any) -> tuple[str, str]:
         near = difflib.get_close_matches(str(value), re.findall(r"'([^']*)'", expected), 1, 0.7)
         remedy = f"did you mean {near[0]}?" if near else f"use one of {expected}"
         return "is not one of the known values", remedy
+    if kind in ("tuple_type", "list_type"):
+        return "should be a list", "write [ … ] around it, or one `- …` a line; config.example.yaml shows how"
     message = str(one["msg"]).removeprefix("Value error, ")
     if is_secret(place):
         return "does not name the source of the secret", SOURCE_REMEDY

@@ -237,7 +237,12 @@ def trigger_of_copy(text: object) -> Trigger:
     """As `trigger`, or `after backup`."""
     if isinstance(text, After):
         return text
-    return After("backup") if text == "after backup" else trigger(text)
+    if text == "after backup":
+        return After("backup")
+    try:
+        return trigger(text)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "after backup"') from None
 
 
 def address(text: object) -> Address:

@@ -251,7 +251,8 @@ def test_the_longest_time_reaches_from_the_first_to_the_last_date_of_ours() -> N
         ("schedule: {prune: every 1d}", 3, "schedule.prune", "without retention"),
         ("schedule: {copy: every 1d}", 3, "schedule.copy", "no place to copy to"),
         (f"schedule: {{copy: after backup}}\n{COPIES}", 3, "schedule.copy", "no backup is scheduled"),
-        (f"schedule: {{copy: after verify}}\n{COPIES}", 3, "schedule.copy", "five cron fields"),
+        (f"schedule: {{copy: after verify}}\n{COPIES}", 3, "schedule.copy", 'or "after backup"'),
+        ("copies: {to: s3://b/p}", 3, "copies", "should be a list"),
         ("schedule: {verify: after backup}", 3, "schedule.verify", "five cron fields"),
         (
             "workspaces: [{workspace: a, schedule: {copy: every 1d}}]",
