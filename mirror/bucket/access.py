@@ -35,7 +35,7 @@ class Access:
     `endpoint` is a URL without the bucket; None for the provider's own. `key` and `secret` are an S3 key
     (`token`: its session token), or an Azure account and its key, or (`secret` alone) the JSON key of a
     Google service account. Without them the provider's usual chain applies: environment variables, then what
-    the cloud gives its machines.
+    the cloud gives its machines. `source` says for messages where the key is from.
     """
 
     endpoint: str | None = None
@@ -45,6 +45,7 @@ class Access:
     token: str | None = field(default=None, repr=False)
     network: Network = field(default_factory=Network)
     silence: float = SILENCE
+    source: str = ""
 
     def url(self, scheme: str) -> str:
         """Where requests go, for messages and for the choice of a proxy."""

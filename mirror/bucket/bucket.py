@@ -261,7 +261,7 @@ class Bucket:
         try:
             yield
         except (BaseError, FileNotFoundError) as error:
-            raise error_of(self.address, doing, error, key=key) from None
+            raise error_of(self.address, self._access, doing, error, key=key) from None
 
 
 async def _stepwise(pages: Iterator[Sequence[Stored]]) -> AsyncIterator[Stored]:

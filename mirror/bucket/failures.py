@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mirror.bucket.access import Access
 from mirror.bucket.address import Address
 from mirror.errors import CredentialRefused, MirrorError, NoStore, TryLater, UsageError
 from mirror.logs import redact
@@ -29,7 +30,11 @@ _MESSAGE = re.compile(r"<Message>\s*([^<]{1,300}?)\s*</Message>")
 _STATUS = re.compile(r"status code: (\d{3})")
 # Where clouds give their machines credentials: nobody is there elsewhere.
 _METADATA = re.compile(r"https?://(169\.254\.|metadata\.google\.internal)")
-_DENIED_HINT = "let this credential do that, or use one that may; docs/offsite.md has the policies"
+_DENIED_HINT = (
+    "check the name of the bucket, and that this key may do it: {key}; docs/offsite.md has the policies"
+)
+_REFUSED_HINT = "check the key, its secret, and that it is active: {key}"
+_OWN_KEY = "access_key_id, or AWS_ACCESS_KEY_ID"
 
 
 class Absent(MirrorError):
@@ -51,7 +56,12 @@ def no_credential(address: Address) -> CredentialRefused:
     return CredentialRefused(f"{address}: there is no credential", hint=hint)
 
 
-def error_of(address: Address, doing: str, error: Exception, *, key: str = "") -> MirrorError:
+def unreachable(access: Access, scheme: str) -> str:
+    """What to do where a server does not answer."""
+    return f"check the network and that {access.url(scheme)} answers (`endpoint`), or try again later"
+
+
+def error_of(address: Address, access: Access, doing: str, error: Exception, *, key: str = "") -> MirrorError:
     """The error that an exception of obstore means. `doing` says what was tried: "listing", "reading …"."""
     text = str(error).partition("\n\nDebug source:")[0]
     found = _CODE.search(text)
@@ -71,11 +81,16 @@ def error_of(address: Address, doing: str, error: Exception, *, key: str = "") -
     if not code and not number and kind == "UnauthenticatedError":
         number = 401
     said = message[1] if message else ""
-    return failure(address, doing, code, number, said or ("" if code or number else _short(text)), key=key)
+    return failure(
+        address, access, doing, code, number, said or ("" if code or number else _short(text)), key=key
+    )
 
 
-def failure(address: Address, doing: str, code: str, status: int, said: str, *, key: str = "") -> MirrorError:
+def failure(
+    address: Address, access: Access, doing: str, code: str, status: int, said: str, *, key: str = ""
+) -> MirrorError:
     """The error for a code and status of the provider, and what it said."""
+    used = access.source or _OWN_KEY
     where = f"{address}: {doing}"
     told = ": ".join(redact(one) for one in (code or (f"status {status}" if status else ""), said) if one)
     if code in _NO_BUCKET:
@@ -83,7 +98,7 @@ def failure(address: Address, doing: str, code: str, status: int, said: str, *, 
     if key and (code in _NO_OBJECT or status == 404):
         return Absent(f"{address}: there is no {key}")
     if code in _WRONG_KEY or (status == 401 and code != "AccessDenied"):
-        hint = "check access_key_id and secret_access_key (or the variables), and that the key is active"
+        hint = _REFUSED_HINT.format(key=used)
         return CredentialRefused(f"{address}: the credential is refused: {told}", hint=hint)
     if code == "RequestTimeTooSkewed":
         return TryLater(f"{where} failed: {told}", hint="set the clock of this machine")
@@ -93,13 +108,11 @@ def failure(address: Address, doing: str, code: str, status: int, said: str, *, 
     if code in _LATER or status in (408, 429) or status >= 500:
         return TryLater(f"{where} failed: {told}", hint="try again later")
     if status == 403 or code in ("AccessDenied", "AuthorizationFailure", "AuthorizationPermissionMismatch"):
-        return Denied(f"{where} is denied: {told}", hint=_DENIED_HINT)
+        return Denied(f"{where} is denied: {told}", hint=_DENIED_HINT.format(key=used))
     if status == 404 or code in _NO_OBJECT:  # nothing was asked for that could be absent
         return NoStore(f"{address}: there is no such bucket", hint="check `to` and `endpoint`, or make it")
     if not code and not status:
-        return TryLater(
-            f"{where} failed: {told}", hint="check `endpoint` and the network, or try again later"
-        )
+        return TryLater(f"{where} failed: {told}", hint=unreachable(access, address.scheme))
     return MirrorError(f"{where} failed: {told}")
 
 

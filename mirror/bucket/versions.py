@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from mirror.bucket.access import RETRIES, Access, authorities_of, proxy_url
 from mirror.bucket.address import SCHEMES, Address
-from mirror.bucket.failures import Denied, failure, missing_extra, no_credential
+from mirror.bucket.failures import Denied, failure, missing_extra, no_credential, unreachable
 from mirror.bucket.stored import Stored
 from mirror.errors import MirrorError, TryLater, UsageError
 
@@ -55,6 +55,7 @@ class Versions:
         self._address = address
         self._made = made
         self._authorities: Any = None
+        self._access = access
         self._client = self._open(access)
         self._mode: str | None = None
 
@@ -220,14 +221,16 @@ class Versions:
         except NoCredentialsError:
             raise no_credential(self._address) from None
         except BotoCoreError as error:
-            hint = "check `endpoint` and the network, or try again later"
+            hint = unreachable(self._access, "s3")
             raise TryLater(f"{self._address}: {doing} failed: {type(error).__name__}", hint=hint) from None
 
     def _meaning(self, doing: str, error: Any, key: str = "") -> MirrorError:
         """The error of ours for a refusal."""
         told = error.response.get("Error", {})
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        return failure(self._address, doing, _code(error), status, str(told.get("Message", "")), key=key)
+        return failure(
+            self._address, self._access, doing, _code(error), status, str(told.get("Message", "")), key=key
+        )
 
     def _full(self, key: str) -> str:
         return f"{self._address.prefix}/{key}" if self._address.prefix else key

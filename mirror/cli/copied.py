@@ -36,15 +36,15 @@ async def open_copy(
     context: Context, address: Address, changed: Callable[[CopyConfig], CopyConfig] = lambda one: one
 ) -> AsyncIterator[Copy]:
     """The copy at `address`, with the keys of --identity, as of --as-of; `changed` gives its entry in the
-    configuration other credentials. Raises as reading it does."""
-    from mirror.connect.copies import copy_of, open_bucket
+    configuration other credentials than those of the environment, else its own. Raises as reading it does."""
+    from mirror.connect.copies import copy_of, open_bucket, to_read
     from mirror.copy.coding import read_identities
     from mirror.copy.reading import Copy
 
     options = context.options
     config = context.config_in_file()
     identities = await read_identities(options.identity)
-    one = changed(copy_of(config, address, context.environment))
+    one = changed(to_read(copy_of(config, address, context.environment), context.environment))
     async with open_bucket(one, config, context.environment, context.clock) as bucket:
         yield await Copy.open(bucket, identities, as_of=options.as_of)
 

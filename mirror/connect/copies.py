@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from mirror.auth.secrets import SecretSource, read_secret
 from mirror.bucket.access import DEFAULT_REGION, Access
@@ -37,6 +38,14 @@ def copy_of(config: Config | None, address: Address, environment: Mapping[str, s
     return CopyConfig(to=str(address), endpoint=endpoint)
 
 
+def to_read(copy: CopyConfig, environment: Mapping[str, str]) -> CopyConfig:
+    """The same copy, with the keys of the usual variables where both are set: those of the configuration are
+    for sending, and need not be allowed to list what was overwritten."""
+    if copy.address.scheme != "s3" or _usual(environment)[0] is None:
+        return copy
+    return replace(copy, access_key_id=None, secret_access_key=None)
+
+
 @asynccontextmanager
 async def open_bucket(
     copy: CopyConfig, config: Config | None, environment: Mapping[str, str], clock: Clock
@@ -57,10 +66,11 @@ async def _access(copy: CopyConfig, network: Network, environment: Mapping[str, 
     region = copy.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     key = await _secret(copy.access_key_id, environment)
     secret = await _secret(copy.secret_access_key, environment, may_have_lines=copy.address.scheme == "gs")
-    token = None
+    token, source = None, f"access_key_id from {copy.access_key_id}" if key is not None else ""
     if key is None and secret is None and copy.address.scheme == "s3":
         key, secret, token = _usual(environment)
-    return Access(copy.endpoint, region or DEFAULT_REGION, key, secret, token, network)
+        source = "AWS_ACCESS_KEY_ID from the environment" if key is not None else ""
+    return Access(copy.endpoint, region or DEFAULT_REGION, key, secret, token, network, source=source)
 
 
 async def _secret(

@@ -9,7 +9,7 @@ import pytest
 from mirror.bucket.address import Address
 from mirror.config import load_text
 from mirror.config.copies import CopyConfig
-from mirror.connect.copies import copy_of, open_bucket
+from mirror.connect.copies import copy_of, open_bucket, to_read
 from mirror.errors import CredentialRefused, UsageError
 from mirror.logs import redact
 from tests.bucket.servers import ADMIN, NOBODY, ObjectServer
@@ -45,8 +45,33 @@ async def test_a_bucket_is_opened_with_the_keys_of_its_entry(seaweed: ObjectServ
         assert await bucket.get("x", limit=1) == b"1"
     assert ADMIN.secret not in redact(f"secret {ADMIN.secret}")
     async with open_bucket(copy, None, NOBODY.environment, FakeClock()) as bucket:
-        with pytest.raises(CredentialRefused):
+        with pytest.raises(CredentialRefused) as caught:
             await bucket.get("x", limit=1)
+    assert caught.value.hint is not None and "AWS_ACCESS_KEY_ID from the environment" in caught.value.hint
+
+
+async def test_who_reads_uses_the_keys_of_the_environment(seaweed: ObjectServer, tmp_path: Path) -> None:
+    """On the machine that backs up, too, where the configuration has the key that sends."""
+    for name, text in (("key", NOBODY.key), ("secret", NOBODY.secret)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    address = f"s3://{seaweed.make_bucket()}/x"
+    text = f"copies: [{{to: {address}, endpoint: {seaweed.endpoint}, access_key_id: {{file: key}},"
+    config = load_text(HEAD + text + " secret_access_key: {file: secret}}]\n", "c.yaml", folder=tmp_path)
+    [copy] = config.copies
+    reading = to_read(copy, ADMIN.environment)
+    async with open_bucket(reading, config, ADMIN.environment, FakeClock()) as bucket:
+        assert [one async for one in bucket.versions()] == []
+    half = {"AWS_ACCESS_KEY_ID": ADMIN.key}
+    assert to_read(copy, half) == to_read(copy, {}) == copy
+    async with open_bucket(copy, config, half, FakeClock()) as bucket:
+        with pytest.raises(CredentialRefused) as caught:
+            await bucket.get("x", limit=1)
+    assert (
+        caught.value.hint is not None and f"access_key_id from file {tmp_path / 'key'}" in caught.value.hint
+    )
+    elsewhere = CopyConfig(to="gs://b1/x", secret_access_key=copy.secret_access_key)
+    assert to_read(elsewhere, ADMIN.environment) == elsewhere
 
 
 async def test_a_secret_that_cannot_be_read_is_told(tmp_path: Path) -> None:
