@@ -40,6 +40,8 @@ from mirror.store.format.seal import seal_fault
 
 # How many objects are read at a time.
 WIDTH = 8
+# So many notes are logged as warnings: after an attack there is one for each object.
+LOGGED_MAX = 20
 # What encryption adds to a small object at most: a header with a line for each of many recipients, and tags.
 _ENCRYPTION_MAX = 1 << 20
 _NUMBER = re.compile(rf"([0-9]{{{NUMBER_DIGITS}}})\.json")
@@ -95,6 +97,7 @@ class Copy:
     lost: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _wrong: WrongIdentity | None = None
+    _unopened: list[str] = field(default_factory=list)
     _numbers: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
@@ -121,7 +124,8 @@ class Copy:
         await found._read_record()
         await found._read_folders()
         if found._wrong is not None and not found.folders:
-            raise found._wrong
+            raise WrongIdentity(f"{bucket.address}: {found._wrong.message}", hint=found._wrong.hint)
+        found._say_unopened()
         found._check_places()
         await found._check_named()
         return found
@@ -130,7 +134,10 @@ class Copy:
         """Say something aloud, once."""
         if text not in self.notes:
             self.notes.append(text)
-            _log.warning("copy.note", copy=str(self.bucket.address), problem=text)
+            log = _log.warning if len(self.notes) <= LOGGED_MAX else _log.debug
+            log("copy.note", copy=str(self.bucket.address), problem=text)
+            if len(self.notes) == LOGGED_MAX:
+                _log.warning("copy.more_notes", copy=str(self.bucket.address), logged=LOGGED_MAX)
 
     def numbers(self, name: str) -> Sequence[int]:
         """The numbers of the manifests in a folder of manifests, the highest first."""
@@ -195,6 +202,7 @@ class Copy:
         versions = list(self.objects.of(folder.read_from.key))
         rest = versions[versions.index(folder.read_from) + 1 :]
         found = await self._newest(folder.name, below=folder.number, first=rest)
+        self._say_unopened()
         return None if found is None or found.fault is not None else found
 
     async def _read_record(self) -> None:
@@ -249,7 +257,9 @@ class Copy:
                     readable = readable or found
                     raise ValueError(found.fault)
             except WrongIdentity as error:
-                self._wrong, problem = error, str(error)
+                self._wrong, is_newest, problem = error, False, str(error)
+                self._unopened.append(f"{_named(one)} does not hold: {problem}")
+                continue
             except (ValueError, DamageFound, Absent) as error:
                 problem = str(error)
             else:
@@ -260,6 +270,12 @@ class Copy:
         if readable is None and below is None:
             self.broken[name] = problem
         return readable
+
+    def _say_unopened(self) -> None:
+        """Say which manifests no key opened: apart, since with a wrong key it is every one."""
+        for text in self._unopened:
+            self.note(text)
+        self._unopened.clear()
 
     async def _candidates(
         self, name: str, below: int | None, first: Sequence[Stored]

@@ -15,6 +15,7 @@ from mirror.copy.introduction import coding_of, introduce
 from mirror.doctor.checks import Check, failed
 from mirror.errors import MirrorError
 from mirror.model import Clock
+from mirror.model.words import counted
 from mirror.store.reading.reader import Store
 
 # A default retention shorter than this protects what is still in use only together with `protect`.
@@ -51,7 +52,9 @@ async def _checks_of(
             lock = await _lock_check(name, bucket, copy)
     except MirrorError as error:
         return [failed(name, error)]
-    readers = f"encrypted to {len(copy.recipients)} recipients" if copy.recipients else "not encrypted"
+    readers = (
+        f"encrypted to {counted(len(copy.recipients), 'recipients')}" if copy.recipients else "not encrypted"
+    )
     stands = (
         "it can be read and listed" if begun is not None else "it is not begun yet; the bucket can be listed"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyrage
 import pytest
+from structlog.testing import capture_logs
 
 from mirror import verify
 from mirror.auth.secrets import Secret
@@ -101,8 +102,12 @@ async def test_an_encrypted_copy_from_the_other_server(
     WrittenCopy(moto_server, bucket, age.coding).write(store)
     with pytest.raises(UsageError, match="encrypted"):
         await brought(moto_server, bucket, tmp_path / "back")
-    with pytest.raises(WrongIdentity):
+    with (
+        capture_logs() as logs,
+        pytest.raises(WrongIdentity, match=f"s3://{bucket}/p: none of the given keys"),
+    ):
         await brought(moto_server, bucket, tmp_path / "back", [other.identity])
+    assert not [one for one in logs if one["event"] == "copy.note"]  # or each manifest would be one
     assert not (tmp_path / "back").exists()
     await brought(moto_server, bucket, tmp_path / "back", [other.identity, age.identity])
     assert content(tmp_path / "back") == content(store)

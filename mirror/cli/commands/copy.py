@@ -12,7 +12,7 @@ from mirror.cli.terminal.progress import Work
 from mirror.cli.terminal.table import Column
 from mirror.errors import Cancelled, UsageError, worst
 from mirror.model import Run
-from mirror.model.words import meaning_of, size
+from mirror.model.words import counted, meaning_of, size
 
 if TYPE_CHECKING:
     from mirror.config import Config
@@ -144,9 +144,12 @@ def _summary(run: Run) -> str:
             f"{folders['untried']} folders would be sent, at most {size(facts['bytes_to_send'])};"
             f" {folders['unchanged']} are unchanged"
         )
-    parts = [f"{folders['copied']} folders copied, {folders['unchanged']} unchanged"]
+    parts = [f"{counted(folders['copied'], 'folders')} copied, {folders['unchanged']} unchanged"]
     parts += [f"{folders[name]} {name}" for name in ("failed", "untried") if folders.get(name)]
-    parts.append(f"{facts['objects']} objects, {size(facts['bytes'])} sent in {facts['requests']} requests")
+    parts.append(
+        f"{counted(facts['objects'], 'objects')}, {size(facts['bytes'])} sent in "
+        f"{counted(facts['requests'], 'requests')}"
+    )
     if facts.get("protected", {}).get("objects"):
         parts.append(f"{facts['protected']['objects']} objects retained until {facts['protected']['until']}")
     if facts.get("vanished"):
