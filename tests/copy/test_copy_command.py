@@ -56,3 +56,28 @@ def test_copies_of_the_configuration_and_of_the_environment(
     assert main(["copy", "--to", f"s3://{two}/{PREFIX}"]) == 12
     said = capsys.readouterr()
     assert "a wrong secret" not in said.out + said.err
+
+
+def test_what_a_check_misses_is_sent_again(
+    stores: Stores,
+    seaweed: ObjectServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, bucket = tmp_path / "store", seaweed.make_bucket()
+    shutil.copytree(stores.now, store)
+    for name, value in seaweed.environment().items():
+        monkeypatch.setenv(name, value)
+    words = ["copy", "--store", str(store), "--to", f"s3://{bucket}/{PREFIX}"]
+    assert main(words) == 0
+    gone = next(name for name in objects_of(seaweed, bucket) if name.startswith("blobs/"))
+    seaweed.client().delete_object(Bucket=bucket, Key=f"{PREFIX}/{gone}")
+    assert main(words) == 0  # it asks nobody about what it sent
+    assert gone not in objects_of(seaweed, bucket)
+    capsys.readouterr()
+    assert main([*words, "--check"]) == 4
+    assert "next mirror copy sends again" in capsys.readouterr().out
+    assert main(words) == 0
+    assert gone in objects_of(seaweed, bucket)
+    assert main([*words, "--check"]) == 0

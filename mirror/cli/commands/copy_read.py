@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -49,19 +50,32 @@ async def run_check(context: Context) -> int:
     from mirror.copy.checking import check
 
     results: list[Checked] = []
+    store = _local_store(context)
     for address in _addresses(context):
         async with open_copy(context, address) as copy:
             with context.progress(Work("copy", "Checking the copy", unit="folders", got="read")) as progress:
-                found = await check(
-                    copy, read=context.options.read, store=_local_store(context), progress=progress
-                )
+                found = await check(copy, read=context.options.read, store=store, progress=progress)
             results.append(found)
             _show_check(context, copy, found)
+            if found.faults and store is not None:
+                _doubt(context, store, address)
     codes = [one.exit_code for one in results]
     context.out.document(
         {"schema": 1, "exit_code": worst(codes), "copies": [one.to_json() for one in results]}
     )
     return worst(codes)
+
+
+def _doubt(context: Context, store: Path, address: Address) -> None:
+    """Have the next run that sends compare everything with a listing. What has its size is believed."""
+    from mirror.copy.memory import memory_of
+
+    if store.stat().st_uid != os.geteuid():  # or the store would have a file that its owner cannot read
+        context.out.line("  Check as the owner of the store, and the next mirror copy repairs what it can.")
+        return
+    memory_of(store, address).doubt()
+    context.out.line("  The next mirror copy sends again what is missing or has another size.")
+    context.out.line("  What has other bytes of the same size stays: make a copy at another prefix.")
 
 
 def _local_store(context: Context) -> Path | None:
