@@ -29,8 +29,10 @@ from mirror.model.leases import Hour, Lease
 
 # How long, in seconds, a lease may be used, and how much later it counts: a request may be under way.
 LEASE_SECONDS, MARGIN_SECONDS = 60.0, 10.0
-# An outage of the database that is over after so many seconds fails no request.
+# An outage of the database that is over after so many seconds fails no request; later each is tried once.
 PATIENCE_SECONDS, RETRY_SECONDS = 60.0, 1.0
+# So long, in seconds, the end waits for what is being told.
+FINISH_SECONDS = 10.0
 # What is known of an hour is believed for so many seconds.
 KNOWN_SECONDS = 10.0
 
@@ -60,6 +62,8 @@ class ClusterLeases:
         self._reserve, self._limit = reserve, limit
         self._salt: bytes | None = None
         self._known: dict[tuple[str, str], _Known] = {}
+        # Since when (monotonic) the database has not answered.
+        self._down_since: float | None = None
         self._telling: set[asyncio.Task[None]] = set()
         # By key, the last limit and number of remaining requests that a response told, until that is told on.
         self._heard: dict[tuple[str, str], tuple[int, int | None]] = {}
@@ -87,14 +91,17 @@ class ClusterLeases:
 
     async def lease(self, identity: str, group: str, want: int, *, spares: bool) -> Lease:
         """See `Leases.lease`."""
-        until = self._clock.monotonic() + PATIENCE_SECONDS
         while True:
             began = self._clock.monotonic()
             try:
-                return await self._lease(identity, group, want, spares, began)
+                lease = await self._lease(identity, group, want, spares, began)
             except DatabaseDown:
-                if began >= until:
+                self._down_since = began if self._down_since is None else self._down_since
+                if began >= self._down_since + PATIENCE_SECONDS:
                     raise
+            else:
+                self._down_since = None
+                return lease
             await self._clock.sleep(RETRY_SECONDS)
 
     async def _lease(self, identity: str, group: str, want: int, spares: bool, began: float) -> Lease:
@@ -102,6 +109,8 @@ class ClusterLeases:
         async with self._database.transaction() as connection:
             key = await self._row(connection, identity, group)
             limit, is_told, blocked = await self._read(connection, key, group)
+            # What this host was told may not be written yet.
+            blocked = max(blocked, known.blocked_until - began)
             used = await self._used(connection, key)
             allowed = allowed_of(limit, reserve=self._reserve, spares=spares)
             granted, lease = max(0, min(want, allowed - used)) if blocked <= 0 else 0, ""
@@ -138,11 +147,18 @@ class ClusterLeases:
         """The limit, whether a server told it, and for how many more seconds nothing may be sent."""
         rows = await connection.execute(
             "SELECT requests_limit, inferred_until IS NULL OR inferred_until > clock_timestamp(),"
-            " greatest(0, extract(epoch FROM blocked_until - clock_timestamp()))::float8"
+            " least(%s, greatest(0, extract(epoch FROM blocked_until - clock_timestamp())))::float8"
             " FROM budgets WHERE identity = %s AND resources = %s",
-            key,
+            [WAIT_MAX, *key],
         )
         limit, is_valid, blocked = await _one(rows)
+        if blocked is not None and blocked >= WAIT_MAX:  # the database's clock was set back
+            await connection.execute(
+                "UPDATE budgets SET blocked_until ="
+                " least(blocked_until, clock_timestamp() + make_interval(secs => %s))"
+                " WHERE identity = %s AND resources = %s",
+                [WAIT_MAX, *key],
+            )
         is_told = limit is not None and is_valid
         return (limit if is_told else assumed_limit(group, self._limit)), is_told, float(blocked or 0.0)
 
@@ -168,7 +184,17 @@ class ClusterLeases:
         )
         (seconds,) = await _one(rows)
         left: float = (seconds or 0.0) + HOUR
-        return max(0.0, left)
+        if left > HOUR + LEASE_SECONDS + MARGIN_SECONDS:
+            await self._come_back(connection, key)
+        return min(max(0.0, left), HOUR + LEASE_SECONDS + MARGIN_SECONDS)
+
+    async def _come_back(self, connection: Connection, key: tuple[str, str]) -> None:
+        """The database's clock was set back: what lies ahead of it counts as if it were lent now."""
+        await connection.execute(
+            "UPDATE lent SET at = least(at, clock_timestamp() + make_interval(secs => %s))"
+            " WHERE identity = %s AND resources = %s",
+            [LEASE_SECONDS + MARGIN_SECONDS, *key],
+        )
 
     async def give_back(self, identity: str, group: str, lease: Lease, unused: int) -> None:
         """See `Leases.give_back`."""
@@ -228,22 +254,27 @@ class ClusterLeases:
             self._tell(self._learn(identity, group))
 
     async def _learn(self, identity: str, group: str) -> None:
-        async with self._database.transaction() as connection:
-            key = await self._row(connection, identity, group)
-            limit, remaining = self._heard.pop((identity, group))
-            await connection.execute(
-                "UPDATE budgets SET requests_limit = %s, inferred_until = NULL"
-                " WHERE identity = %s AND resources = %s",
-                [limit, *key],
-            )
-            used = await self._used(connection, key)
-            # Others may use the same identity: count the requests that nobody here was lent.
-            unseen = 0 if remaining is None else limit - remaining - used
-            if unseen > 0:
+        heard: tuple[int, int | None] | None = None
+        try:
+            async with self._database.transaction() as connection:
+                key = await self._row(connection, identity, group)
+                limit, remaining = heard = self._heard.pop((identity, group))
                 await connection.execute(
-                    "INSERT INTO lent (identity, resources, count) VALUES (%s, %s, %s)", [*key, unseen]
+                    "UPDATE budgets SET requests_limit = %s, inferred_until = NULL"
+                    " WHERE identity = %s AND resources = %s",
+                    [limit, *key],
                 )
-            self._of(identity, group).used = used + max(0, unseen)
+                used = await self._used(connection, key)
+                # Others may use the same identity: count the requests that nobody here was lent.
+                unseen = 0 if remaining is None else limit - remaining - used
+                if unseen > 0:
+                    await connection.execute(
+                        "INSERT INTO lent (identity, resources, count) VALUES (%s, %s, %s)", [*key, unseen]
+                    )
+                self._of(identity, group).used = used + max(0, unseen)
+        finally:
+            if heard is None:  # what is heard next is told: nobody is on the way any more
+                self._heard.pop((identity, group), None)
 
     def block(self, identity: str, group: str, seconds: float) -> None:
         """See `Leases.block`: at most for the window."""
@@ -252,6 +283,19 @@ class ClusterLeases:
         self._tell(self._block(identity, group, seconds))
 
     async def _block(self, identity: str, group: str, seconds: float) -> None:
+        """Tell it, as soon as the database can be reached: others must not send meanwhile."""
+        until = self._clock.monotonic() + seconds
+        while True:
+            try:
+                await self._write_block(identity, group, max(0.0, until - self._clock.monotonic()))
+            except DatabaseDown:
+                if self._clock.monotonic() >= until:
+                    raise
+            else:
+                return
+            await self._clock.sleep(RETRY_SECONDS)
+
+    async def _write_block(self, identity: str, group: str, seconds: float) -> None:
         async with self._database.transaction() as connection:
             key = await self._row(connection, identity, group)
             await connection.execute(
@@ -278,9 +322,11 @@ class ClusterLeases:
         task.add_done_callback(self._telling.discard)
 
     async def finish(self) -> None:
-        """Wait until everything was told."""
+        """Wait until everything was told, but not for a database that is away."""
         while self._telling:
-            await asyncio.gather(*self._telling)
+            _, left = await asyncio.wait(self._telling, timeout=FINISH_SECONDS)
+            for one in left:
+                one.cancel()
 
 
 async def _logged(telling: Coroutine[Any, Any, None]) -> None:

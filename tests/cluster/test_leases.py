@@ -126,3 +126,77 @@ async def test_an_outage_is_waited_out_and_a_long_one_is_told(cluster: Database,
     finally:
         postgres.start()
     assert (await one.lease(ME, "api", 1, spares=False)).requests == 1
+
+
+async def test_what_an_outage_kept_from_being_told_is_told_later(
+    cluster: Database, postgres: Postgres
+) -> None:
+    one, other = ClusterLeases(cluster, "a", FakeClock()), lender(cluster, "b")
+    await one.lease(ME, "api", 1, spares=False)
+    postgres.stop()
+    try:
+        one.learn(ME, "api", limit=500, remaining=400)
+        await one.finish()
+    finally:
+        postgres.start()
+    await one.lease(ME, "api", 1, spares=False)
+    one.learn(ME, "api", limit=500, remaining=350)
+    await one.finish()
+    assert (await other.lease(ME, "api", 1000, spares=False)).requests == 350
+
+
+async def test_a_refusal_holds_here_before_it_is_written_and_is_written_after_an_outage(
+    cluster: Database, postgres: Postgres
+) -> None:
+    one, other = ClusterLeases(cluster, "a", RealSleep()), lender(cluster, "b")
+    await one.lease(ME, "api", 1, spares=False)
+    postgres.stop()
+    try:
+        one.block(ME, "api", 600)
+        await asyncio.sleep(0.2)
+    finally:
+        postgres.start()
+    # Whatever is first: to write it, or to borrow.
+    refused = await one.lease(ME, "api", 1, spares=False)
+    assert refused.requests == 0 and 500 < refused.again <= 600
+    assert one.hour(ME, "api", spares=False).blocked > 500
+    await one.finish()
+    assert (await other.lease(ME, "api", 1, spares=False)).requests == 0
+
+
+class RealSleep(FakeClock):
+    """Sleeps for a moment."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0.05)
+        await super().sleep(seconds)
+
+
+async def test_a_long_outage_costs_each_request_one_try(cluster: Database, postgres: Postgres) -> None:
+    clock = FakeClock()
+    one = ClusterLeases(cluster, "a", clock)
+    postgres.stop()
+    try:
+        for _ in range(3):
+            with pytest.raises(DatabaseDown):
+                await one.lease(ME, "api", 1, spares=False)
+    finally:
+        postgres.start()
+    assert clock.elapsed == 60
+    assert (await one.lease(ME, "api", 1, spares=False)).requests == 1
+
+
+async def test_a_database_whose_clock_was_set_back_stops_nobody_for_long(cluster: Database) -> None:
+    one = lender(cluster, limit=10)
+    await one.lease(ME, "api", 10, spares=False)
+    one.block(ME, "api", 3600)
+    await one.finish()
+    await pass_time(cluster, -86400)
+    other = lender(cluster, "b", limit=10)
+    assert (await other.lease(ME, "api", 1, spares=False)).again <= 3600
+    await pass_time(cluster, 3601)
+    refused = await lender(cluster, "c", limit=10).lease(ME, "api", 1, spares=False)
+    assert refused.requests == 0 and refused.again <= 3600 + LEASE_SECONDS + MARGIN_SECONDS
+    await pass_time(cluster, 3600 + LEASE_SECONDS + MARGIN_SECONDS + 1)
+    last = lender(cluster, "d", limit=10)
+    assert (await last.lease(ME, "api", 10, spares=False)).requests == 10
