@@ -17,7 +17,7 @@ from procrastinate.manager import JobManager
 
 from mirror.cluster import reaper
 from mirror.cluster.connector import JobGone
-from mirror.cluster.database import Database, mapped
+from mirror.cluster.database import Database, DatabaseDown, mapped
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock
@@ -135,6 +135,9 @@ class Worker:
             raise
         except JobGone:
             is_done = None  # it is somebody else's by now, and theirs to end
+        except DatabaseDown as error:
+            is_done = False  # to be done once the database is back
+            _log.info("cluster.job_waits", task=job.task_name, job=number, reason=error.message)
         except Exception:  # noqa: BLE001 - a service survives unexpected errors, and logs them
             _log.exception("cluster.job_failed", task=job.task_name, job=number)
         finally:

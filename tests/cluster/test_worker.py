@@ -37,6 +37,7 @@ class Host:
         self.began: list[str] = []
         self.ended: list[str] = []
         self.now: set[str] = set()
+        self.cut_off: set[str] = set()
         self.worker = Worker(database, self.manager, [Lane(queue, slots, self.work)], FakeClock())
         self.failures = 0
 
@@ -50,6 +51,9 @@ class Host:
                 await self.held[uuid].wait()
             if uuid == "fails":
                 raise RuntimeError("as it is told to")
+            if uuid in self.cut_off:
+                self.cut_off.discard(uuid)
+                raise DatabaseDown("as it is told to")
             self.ended.append(uuid)
         finally:
             self.now.discard(uuid)
@@ -242,3 +246,13 @@ async def test_two_hosts_never_do_one_job_both(cluster: Database, cluster_url: s
     done = [*hosts[0].ended, *hosts[1].ended]
     assert set(done) == {str(number) for number in range(10)}
     await other.close()
+
+
+async def test_a_job_that_could_not_reach_the_database_is_done_again(cluster: Database) -> None:
+    host = Host(cluster)
+    host.cut_off = {"1"}
+    async with host.serving():
+        await put(cluster, "1")
+        await until(lambda: host.ended == ["1"])
+        assert host.began == ["1", "1"]
+    assert await left(cluster) == []
