@@ -22,6 +22,8 @@ async def conclude(run: RunContext) -> None:
     one lacks may have been transferred to another."""
     results, store = run.results, run.store.reader
     listed = frozenset(uuid for visit in run.visits for uuid in visit.found.listed)
+    if run.request.listed is not None:  # it has workspaces too that are other hosts' alone
+        listed |= run.request.listed.uuids()
     for visit in run.visits:
         await _conclude_visit(run, visit, listed)
     if not run.request.selectors:

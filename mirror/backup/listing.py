@@ -99,10 +99,13 @@ _ERRORS: dict[int, type[MirrorError]] = {12: CredentialRefused, 2: UsageError, 7
 @dataclass(frozen=True)
 class Listing:
     """What was listed for the entries of a scope. `contested` says of repositories, by uuid, why nothing
-    may be written to their folders."""
+    may be written to their folders. `asked` is when it was asked for, by the clock of who shared it out;
+    `younger` are repositories that were found since, which it cannot have."""
 
     entries: tuple[ListedEntry, ...]
     contested: Mapping[str, Problem] = field(default_factory=dict)
+    asked: str | None = None
+    younger: frozenset[str] = frozenset()
 
     def entry(self, config: WorkspaceConfig) -> ListedEntry:
         """What was listed for an entry of the configuration."""
@@ -127,6 +130,11 @@ class Listing:
         for one in self.entries:
             yield from one.workspaces
 
+    def uuids(self) -> frozenset[str]:
+        """The uuids of all repositories of which this does not say that they are missing."""
+        lists = (each.found.listed for each in self.each() if each.found is not None)
+        return self.younger.union(*lists)
+
     def repositories(self) -> list[tuple[str, str, str]]:
         """Those that the rules choose: uuid, its workspace's uuid, full name."""
         return [
@@ -149,20 +157,22 @@ class Listing:
             replace(one, workspaces=tuple(each.part(mine, homes) for each in one.workspaces))
             for one in self.entries
         ]
-        return Listing(tuple(entries), contested)
+        return replace(self, entries=tuple(entries), contested=contested)
 
     def to_json(self) -> JsonObject:
         """A plain value, which `json` writes."""
         return {
             "entries": [_entry_to_json(one) for one in self.entries],
             "contested": {uuid: one.to_json() for uuid, one in self.contested.items()},
+            "asked": self.asked,
         }
 
     @classmethod
     def from_json(cls, value: JsonObject) -> Listing:
         """The listing that `to_json` wrote."""
         contested = {uuid: _problem(one) for uuid, one in value["contested"].items()}
-        return cls(tuple(_entry_of_json(one) for one in value["entries"]), contested)
+        entries = tuple(_entry_of_json(one) for one in value["entries"])
+        return cls(entries, contested, value.get("asked"))
 
 
 async def list_scope(

@@ -17,7 +17,7 @@ from mirror.backup.results import TurnResult
 from mirror.backup.turn import FirstTurn, LaterTurn
 from mirror.bitbucket.client.budget import Priority
 from mirror.bitbucket.people import without_people
-from mirror.errors import Locked
+from mirror.errors import Locked, TryLater
 from mirror.logs import get_logger
 from mirror.model import DONE, LATER, Outcome, Repository, RunEntry
 from mirror.reclaim.erasing import finish_erasures
@@ -103,6 +103,7 @@ async def take_turn(
     began = clock.monotonic()
     place = ""
     try:
+        await _check_ours(workspace, repository)
         writer = workspace.store.adopt_repository(home, repository, clock.now())
         place = writer.folder.place
         async with writer.lock(workspace.lock_wait, clock) as lock:
@@ -121,6 +122,17 @@ async def take_turn(
         result = TurnResult(failed_entry(repository, place, Outcome.FAILED, fault))
     seconds = result.entry.seconds + clock.monotonic() - began
     return replace(result, entry=replace(result.entry, seconds=seconds))
+
+
+async def _check_ours(workspace: WorkspaceContext, repository: Repository) -> None:
+    """Raise TryLater where a new folder would be a second one in a cluster of hosts: since the repository was
+    listed for this one it may have moved away."""
+    others = workspace.run.request.others
+    if others is None or workspace.store.reader.folder_of_repository(repository.uuid) is not None:
+        return
+    reason = await others.why_not_here(repository.uuid)
+    if reason is not None:
+        raise TryLater(f"it is not begun here: {reason}")
 
 
 def people_erased(home: WorkspaceWriter) -> list[Erasure]:

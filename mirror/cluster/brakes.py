@@ -71,8 +71,10 @@ class ClusterBrake:
 
     async def _sums(self, connection: Connection, workspace: str) -> dict[str, Tally]:
         rows = await connection.execute(
-            "SELECT what, was, lost, vanished, is_missing FROM tallies"
-            " WHERE workspace_uuid = %s AND shard <> %s",
+            # What left a shard counts where it is now.
+            "SELECT what, was, lost, vanished, is_missing FROM tallies AS t"
+            " WHERE workspace_uuid = %s AND shard <> %s AND EXISTS (SELECT FROM repositories AS r"
+            " WHERE r.shard = t.shard AND r.workspace_uuid = t.workspace_uuid)",
             [workspace, self._shard],
         )
         sums: dict[str, Tally] = {}
@@ -103,6 +105,31 @@ class ClusterBrake:
         except MirrorError as error:
             return f"it is not known what the other shards lost: {error.message}"
         return None
+
+    async def why_not_here(self, repository: str) -> str | None:
+        """Why this shard may make no folder for a repository: it left after it was listed for this shard, or
+        another shard has it, or nobody knows."""
+        try:
+            async with self._database.session() as connection:
+                return await _why_not_in(connection, repository.lower(), self._shard)
+        except MirrorError as error:
+            return f"it is not known whether another shard has it: {error.message}"
+
+
+async def _why_not_in(connection: Connection, uuid: str, shard: str) -> str | None:
+    """Why a shard that has no folder of a repository may make none; None where it may."""
+    found = await connection.execute("SELECT shard FROM repositories WHERE uuid = %s", [uuid])
+    row = await found.fetchone()
+    if row is None:
+        return "the cluster has not placed it yet"
+    owner = row[0]
+    if owner != shard:
+        return "it is on its way from one shard to another" if owner is None else f"it belongs to {owner} now"
+    others = await connection.execute(
+        "SELECT shard FROM holdings WHERE uuid = %s AND shard <> %s ORDER BY shard", [uuid, shard]
+    )
+    holder = await others.fetchone()
+    return f"the shard {holder[0]} has a folder of it" if holder is not None else None
 
 
 def _silence(name: str, reported: str | None, *, is_retired: bool) -> str:

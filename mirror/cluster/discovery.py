@@ -8,7 +8,7 @@ given.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from procrastinate.jobs import Job
@@ -171,8 +171,17 @@ class Discoverer:
             ]
             await self._when_it_can(job, lambda connection: self._give_new(connection, listings))
         else:
+            asked = await self._now()
             listing = await self._list(Scope.of_job(name)[1], await known_names(self._database))
+            listing = replace(listing, asked=asked)
             await self._when_it_can(job, lambda connection: self._give(connection, name, listing))
+
+    async def _now(self) -> str:
+        """The time, by the database's clock."""
+        async with self._database.session() as connection:
+            row = await (await connection.execute("SELECT now()::text")).fetchone()
+        assert row is not None
+        return str(row[0])
 
     async def _when_it_can(self, job: Job, give: Callable[[Connection], Awaitable[None]]) -> None:
         """Give what was found, once the database can be reached. Raises JobGone where the job is not ours any

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from procrastinate.jobs import Job
@@ -17,10 +17,10 @@ from mirror.backup.listing import Listing
 from mirror.cluster import parts, schema
 from mirror.cluster.connector import manager_of
 from mirror.cluster.database import Database, DatabaseDown
-from mirror.cluster.discovery import Discoverer, Due, ListScope, note_due
+from mirror.cluster.discovery import Discoverer, Due, ListScope, note_due, put
 from mirror.cluster.jobs import DISCOVER_QUEUE, PART
 from mirror.cluster.leases import ClusterLeases
-from mirror.cluster.placement import conflicts, report_holdings
+from mirror.cluster.placement import conflicts, contested, report_holdings
 from mirror.cluster.queue import ClusterQueue
 from mirror.cluster.shards import Me, Membership
 from mirror.cluster.stores import held_by
@@ -37,6 +37,8 @@ BEAT_SECONDS = 10.0
 RETRY_FIRST, RETRY_LAST = 1.0, 15.0
 # So many jobs of this shard are begun side by side; most of them wait for each other.
 SLOTS, DISCOVERIES = 64, 2
+# A part that waited for longer, in seconds, is not worth doing: everything may have another name by now.
+STALE_SECONDS = 86400.0
 
 _log = get_logger("cluster")
 
@@ -204,9 +206,18 @@ class Host:
         """Back up this shard's part of a list."""
         async with self._database.transaction() as connection:
             part = await parts.take(connection, self._membership.me.name, job)
+            if part is not None and part.age > STALE_SECONDS:
+                _log.warning("cluster.part_too_old", job=job, hours=int(part.age / 3600))
+                await parts.end(connection, part, None)
+                await put(connection, self._manager, job)
+                part = None
+            contested_now = await contested(connection, self._membership.me.name)
         if part is None:
             return
-        run = await self._doings.run_part(Scope.of_job(job)[1], Listing.from_json(part.listed))
+        listing = Listing.from_json(part.listed)
+        # It may have waited for long behind another.
+        listing = replace(listing, younger=part.younger, contested={**listing.contested, **contested_now})
+        run = await self._doings.run_part(Scope.of_job(job)[1], listing)
         while True:
             try:
                 await self._report()

@@ -20,10 +20,13 @@ _KEPT = "30 days"
 
 @dataclass(frozen=True)
 class Part:
-    """A shard's part of the list for a job of the schedule."""
+    """A shard's part of the list for a job of the schedule. `age` is how many seconds ago it was made;
+    `younger` are the repositories that were placed after the list was asked for."""
 
     id: int
     listed: JsonObject
+    age: float = 0.0
+    younger: frozenset[str] = frozenset()
 
 
 async def give(
@@ -48,7 +51,8 @@ async def take(connection: Connection, shard: str, job: str) -> Part | None:
     """Begin a shard's newest part that has not ended; None where there is none."""
     rows = await connection.execute(
         "UPDATE parts SET began = now() WHERE id = (SELECT id FROM parts WHERE shard = %s AND job = %s"
-        " AND ended IS NULL ORDER BY id DESC LIMIT 1) RETURNING id, listed",
+        " AND ended IS NULL ORDER BY id DESC LIMIT 1)"
+        " RETURNING id, listed, extract(epoch FROM now() - made)::float8",
         [shard, job],
     )
     row = await rows.fetchone()
@@ -60,7 +64,9 @@ async def take(connection: Connection, shard: str, job: str) -> Part | None:
         " AND ended IS NULL",
         [shard, job, row[0]],
     )
-    return Part(row[0], json.loads(zlib.decompress(row[1])))
+    listed = json.loads(zlib.decompress(row[1]))
+    rows = await connection.execute("SELECT uuid FROM repositories WHERE placed >= %s", [listed.get("asked")])
+    return Part(row[0], listed, row[2], frozenset(one[0] for one in await rows.fetchall()))
 
 
 async def end(connection: Connection, part: Part, run: Run | None) -> None:

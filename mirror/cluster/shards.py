@@ -191,8 +191,17 @@ class Membership:
         skew = before + (after - before) / 2 - row[0]
         self._say(skew, after - before)
         await connection.execute(
-            "UPDATE shards SET seen = now(), skew = %s, worker = %s WHERE name = %s",
-            [skew.total_seconds(), worker, self.me.name],
+            "UPDATE shards SET seen = now(), skew = %s, worker = %s, weight = %s, copy_to = %s, copies = %s,"
+            " interval_seconds = %s WHERE name = %s",
+            [
+                skew.total_seconds(),
+                worker,
+                self.me.weight,
+                next(iter(self.me.copies), None),
+                list(self.me.copies),
+                self.me.interval,
+                self.me.name,
+            ],
         )
 
     def _say(self, skew: timedelta, took: timedelta) -> None:

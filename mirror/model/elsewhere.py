@@ -58,6 +58,10 @@ class Elsewhere(Protocol):
         """Why nothing of a workspace may be pruned here, as far as others know; None where it may."""
         ...
 
+    async def why_not_here(self, repository: str) -> str | None:
+        """Why this host may make no folder for a repository, a uuid; None where it may. Raises nothing."""
+        ...
+
 
 class Unheard:
     """Other hosts that nobody asked: their tallies are unknown."""
@@ -69,3 +73,7 @@ class Unheard:
     async def obstacle(self, _workspace: str) -> str | None:
         """Nobody knows what the others lost."""
         return "it is not known what the other hosts of the cluster lost"
+
+    async def why_not_here(self, _repository: str) -> str | None:
+        """Nobody knows whether another has it."""
+        return "it is not known whether another host of the cluster has it"

@@ -261,3 +261,49 @@ async def test_in_a_cluster_a_command_that_asked_nobody_prunes_nothing(shards: S
     assert {one.facts["reason"] for one in run.entries if one.kind == "repository"} == {
         "it is not known what the other hosts of the cluster lost"
     }
+
+
+async def test_what_left_a_shard_is_not_counted_twice(shards: Shards) -> None:
+    for name in ("a", "b"):
+        await shards.backup(name)
+    before = await shards.other("b").exchange(shards.workspace, {})
+    assert before.of("refs").was == 14
+    async with shards.database.session() as connection:
+        await connection.execute("UPDATE repositories SET shard = 'b'")
+    after = await shards.other("b").exchange(shards.workspace, {})
+    assert after.of("refs") == Tally() and after.is_whole
+
+
+async def test_no_shard_begins_a_second_folder(shards: Shards, postgres: Postgres) -> None:
+    """What was listed for a shard may have moved away when its turn comes."""
+    place = shards.configs["a"].store / "workspaces"
+
+    async def problem(shard: str | None) -> str:
+        async with shards.database.session() as connection:
+            await connection.execute(
+                "UPDATE repositories SET shard = %s WHERE full_name = 'acme/shop-a'", [shard]
+            )
+        run = await shards.backup("a")
+        [entry] = [one for one in run.entries if one.kind == "repository"]
+        assert (str(entry.outcome), run.exit_code) == ("failed", 75)
+        assert not list(place.glob("*/repositories/*"))
+        return entry.problems[0].text
+
+    assert "it belongs to b now" in await problem("b")
+    assert "it is on its way" in await problem(None)
+    postgres.stop()
+    try:
+        run = await shards.backup("a")
+        assert "not known whether another shard has it" in run.entries[0].problems[0].text
+    finally:
+        postgres.start()
+    assert not list(place.glob("*/repositories/*"))
+    async with shards.database.session() as connection:
+        await connection.execute("UPDATE repositories SET shard = 'a' WHERE full_name = 'acme/shop-a'")
+    assert _codes(await shards.backup("a")) == set()
+    # Once there is a folder, the database is not needed for it.
+    postgres.stop()
+    try:
+        assert {str(one.outcome) for one in (await shards.backup("a")).entries} == {"confirmed"}
+    finally:
+        postgres.start()

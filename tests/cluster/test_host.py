@@ -18,6 +18,9 @@ from mirror import backup
 from mirror.auth.secrets import SecretSource
 from mirror.backup.listing import Listing, list_scope
 from mirror.bitbucket.client.budget import Budget
+from mirror.cluster import parts
+from mirror.cluster.brakes import ClusterBrake
+from mirror.cluster.connector import manager_of
 from mirror.cluster.database import Database, DatabaseDown
 from mirror.cluster.discovery import Due
 from mirror.cluster.host import Doings, Host
@@ -54,7 +57,7 @@ class Member:
     it do."""
 
     def __init__(self, place: Place, name: str, url: str, *, is_scheduled: bool = True) -> None:
-        self.clock = RealClock()
+        self.clock, self.host_name = RealClock(), name
         self.config = config_of(place, name)
         if not self.config.store.exists():
             create_or_open(self.config.store, now=self.clock.now()).close()
@@ -79,7 +82,7 @@ class Member:
     async def run_part(self, scope: Scope, listed: Listing) -> Run:
         run = await backup.run(
             self.config, scope=scope, clock=self.clock, environment=self.environment, budget=self.budget,
-            listed=listed,
+            listed=listed, elsewhere=ClusterBrake(self.database, self.host_name),
         )  # fmt: skip
         self.runs.append(run)
         return run
@@ -200,6 +203,12 @@ async def test_two_hosts_share_the_work_and_a_new_database_learns_it_from_them(
     copy_folder(one.config.store, other.config.store, uuid)
     place.acme.repositories[name.partition("/")[2]].commit("main", {"new": b"new\n"}, "New")
     one, other = Member(place, "a", database), Member(place, "b", database)
+
+    async def both_joined() -> None:
+        while await rows(database, "SELECT count(DISTINCT shard) FROM holdings") != [(2,)]:
+            await asyncio.sleep(0.02)
+
+    one.before_list = other.before_list = both_joined
     async with joined(one, other):
         await until(lambda: len(one.runs) == 1 and len(other.runs) == 1)
     again: dict[str, str] = dict(await rows(database, "SELECT uuid, shard FROM repositories"))
@@ -324,3 +333,46 @@ async def test_one_daemon_for_a_shard(
         with pytest.raises(Locked):
             await same.host.start()
         await same.host.stop()
+        # What a reload changes is reported.
+        one.host.use(one.config, replace(one.host._membership.me, weight=3, interval=60.0))
+        async with asyncio.timeout(PATIENCE):
+            while await rows(cluster_url, "SELECT weight, interval_seconds FROM shards") != [(3, 60.0)]:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_part_that_waited_for_days_is_asked_for_anew(place: Place, cluster_url: str) -> None:
+    one = Member(place, "a", cluster_url)
+    async with joined(one):
+        await until(lambda: len(one.runs) == 1)
+    listed = await list_scope(
+        one.config, EVERYTHING, clock=one.clock, environment=one.environment, budget=Budget(one.clock)
+    )
+    async with one.database.transaction() as connection:
+        await parts.give(
+            connection, manager_of(one.database), shard="a", job="backup", listed=listed.to_json(), size=1
+        )
+        await connection.execute("UPDATE parts SET made = made - interval '3 days' WHERE ended IS NULL")
+    again = Member(place, "a", cluster_url)
+    async with joined(again):
+        await until(lambda: len(again.runs) == 1)
+    assert again.lists == 1
+
+
+async def test_a_part_knows_what_was_placed_since_it_was_asked_for(cluster: Database) -> None:
+    async with cluster.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO shards (name, weight, store_id, host, program) VALUES ('a', 1, 's', 'h', '1')"
+        )
+        await connection.execute(
+            "INSERT INTO repositories (uuid, workspace_uuid, full_name, shard, placed) VALUES"
+            " ('{1}', '{w}', 'w/1', 'a', now() - interval '1 hour'), ('{2}', '{w}', 'w/2', 'a', now())"
+        )
+        found = await connection.execute("SELECT (now() - interval '1 minute')::text")
+        row = await found.fetchone()
+        assert row is not None
+        await parts.give(
+            connection, manager_of(cluster), shard="a", job="backup",
+            listed=Listing((), asked=row[0]).to_json(), size=0,
+        )  # fmt: skip
+        part = await parts.take(connection, "a", "backup")
+    assert part is not None and part.younger == {"{2}"} and part.age == 0
