@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -245,6 +245,13 @@ def seaweed() -> Iterator[ObjectServer]:
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[ObjectServer]:
     """moto, which knows no identities: whoever signs may do all."""
+    with moto() as server:
+        yield server
+
+
+@contextmanager
+def moto() -> Iterator[ObjectServer]:
+    """A server of moto's, while the block runs."""
     import logging
 
     from moto.server import ThreadedMotoServer

@@ -19,6 +19,8 @@ from mirror.backup.announced import AnnouncedBackups
 from mirror.backup.announcements import Announcements
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config, Retention, load
+from mirror.config.copies import CopyConfig
+from mirror.copy import sending
 from mirror.model import Selector
 from mirror.model.scope import Scope
 from mirror.retention import Policy
@@ -27,6 +29,7 @@ from mirror.simulator.git.lfs import add_object
 from mirror.simulator.world.repository import SimRepository
 from mirror.simulator.world.sample import SCOPES, accident, populate
 from mirror.store.writing.writer import open_store
+from tests.bucket.servers import moto
 from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 
@@ -36,7 +39,8 @@ HERE = Path(__file__).parent
 async def make(version: str) -> None:
     """Make two backups with an accident between them, and record what upstream had before it, including an
     LFS object, a wiki and snippets. Then prune snapshots of another repository, erase one of its documents,
-    back up what a hook announces between two runs of a workspace's own schedule, and rehearse a restore."""
+    back up what a hook announces between two runs of a workspace's own schedule, rehearse a restore, and copy
+    all of it to object storage."""
     folder = Path(tempfile.mkdtemp())
     clock = FakeClock()
     world = World(folder / "upstream", clock=clock.now)
@@ -71,6 +75,11 @@ async def make(version: str) -> None:
     rehearsed = await drill.run(config.store, clock=clock, environment=os.environ)
     with open_store(config.store, command="mirror drill") as writer:
         writer.write_run(rehearsed.run)
+    with moto() as server:
+        to = CopyConfig(f"s3://{server.make_bucket()}/acme", endpoint=server.endpoint)
+        environment = {**os.environ, **server.environment()}
+        copied = await sending.run(config, to, clock=clock, environment=environment)
+        assert copied.exit_code == 0, copied.problems
     (HERE / f"{version}.json").write_text(json.dumps(before, indent=2, sort_keys=True) + "\n")
     with tarfile.open(HERE / f"{version}.tar.gz", "w:gz") as archive:
         archive.add(folder / "store", "store")
