@@ -1,4 +1,6 @@
-"""What the texts of options mean. Each function raises ArgumentTypeError, which argparse reports."""
+"""What the texts of options mean. Each function raises ArgumentTypeError, which argparse reports.
+
+And the port by which modules add commands to the parser."""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mirror.errors import UsageError
 
@@ -16,6 +18,16 @@ if TYPE_CHECKING:
     from mirror.config import Address
 
 ALL_PARTS = "all"
+
+
+class Commands(Protocol):
+    """Adds commands to the parser. `common` are the options of every command."""
+
+    common: argparse.ArgumentParser
+
+    def add(self, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
+        """A command; `text` begins its help."""
+        ...
 
 
 def seconds(text: str) -> float:

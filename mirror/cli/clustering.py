@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Protocol
 
-
-class Commands(Protocol):
-    """Adds commands to the parser. `common` are the options of every command."""
-
-    common: argparse.ArgumentParser
-
-    def add(self, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
-        """A command; `text` begins its help."""
-        ...
+from mirror.cli.arguments import Commands
 
 
 def add_cluster(commands: Commands) -> None:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Protocol
 
 import shtab
 
 from mirror.cli import arguments
+from mirror.cli.arguments import Commands
 
 LOCK_WAIT_SECONDS = 600.0
-
-
-class Commands(Protocol):
-    """Adds commands to the parser."""
-
-    def add(self, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
-        """A command; `text` begins its help."""
-        ...
 
 
 def add_copy(commands: Commands) -> None:

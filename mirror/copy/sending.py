@@ -169,6 +169,9 @@ class _CopyRun:
             return None
         if about is not None:
             _log.warning("copy.begun_anew", to=self.copy.to, reason="what stood there is gone")
+            text = f"what was sent to {self.copy.to} is gone, or another copy stands there: it was begun anew"
+            hint = "find out who removed it; docs/offsite.md says how to read its older versions"
+            self.problems.append(Problem(3, text, hint=hint))
         memory.forget()
         memory.keep_about(About(identity))
         return memory.about()

@@ -73,7 +73,7 @@ WINGS = {
     ),
     "cli": (
         {"main", "manual"}, {"commands"}, {"copied"}, {"context", "owner", "parser"},
-        {"clustering", "copying"},
+        {"clustering", "copying", "serving"},
         {"arguments", "shells", "terminal", "system"},
     ),
     "web": (

@@ -20,6 +20,7 @@ from mirror.copy.coding import Coding, WrongIdentity, encrypting, plain
 from mirror.copy.format import STORE, Manifest, manifest_key
 from mirror.copy.reading import Copy, CopyDamaged
 from mirror.errors import NoStore, UsageError
+from mirror.store.writing.writer import open_store
 from tests.bucket.servers import UPLOADER, ObjectServer
 from tests.clock import FakeClock
 from tests.copy.written import NOT_COPIED, WHEN, WrittenCopy, bundle, places_of
@@ -87,6 +88,8 @@ async def test_a_store_of_any_version_comes_back_byte_for_byte(
     version: str, seaweed: ObjectServer, tmp_path: Path
 ) -> None:
     store, bucket = unpack(version, tmp_path), seaweed.make_bucket()
+    with open_store(store, command="test"):
+        pass  # the first writer seals what version 0.1 wrote without a seal
     WrittenCopy(seaweed, bucket).write(store)
     done, copy = await brought(seaweed, bucket, tmp_path / "back")
     assert (done.lost, copy.notes) == ({}, [])
