@@ -16,7 +16,7 @@ from mirror.model import Clock
 from mirror.store.reading.reader import Store
 
 # The oldest PostgreSQL that what we use works with, as the server counts versions.
-OLDEST = 130000
+OLDEST = 140000  # idle_session_timeout
 
 
 @dataclass(frozen=True)
