@@ -255,13 +255,13 @@ def test_where_bitbucket_cannot_be_reached_it_is_ready_and_says_so(tmp_path: Pat
             service.process.wait()
 
 
-def test_verify_and_drill_run_beside_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_but_prune_run_beside_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[str] = []
 
     async def work(kind: str, *_: object) -> Run:
         began.append(kind)
-        if kind == "drill":
-            both.set()
+        if len(began) == 4:
+            all_began.set()
         await asyncio.sleep(600)
         raise AssertionError
 
@@ -270,11 +270,11 @@ def test_verify_and_drill_run_beside_a_backup(tmp_path: Path, monkeypatch: pytes
         for kind, made in list(KINDS.items()):
             monkeypatch.setitem(KINDS, kind, replace(made, work=partial(work, kind)))
             service.runner.due(kind)
-        await asyncio.wait_for(both.wait(), 60)
+        await asyncio.wait_for(all_began.wait(), 60)
         await service.end()
-        assert sorted(began) == ["backup", "drill", "verify"]
+        assert sorted(began) == ["backup", "copy", "drill", "verify"]
 
-    both = asyncio.Event()
+    all_began = asyncio.Event()
     config = load_text(BASE + "schedule: {backup: every 4h}\n", "config.yaml", folder=tmp_path)
     asyncio.run(story())
 
