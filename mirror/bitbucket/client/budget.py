@@ -203,7 +203,8 @@ class Budget:
         before = sum(1 for one in purse.waiting if one < turn)
         free = purse.unsent + hour.free
         if free <= before:
-            return 0.001 if free > 0 else hour.again
+            # The hour of a request may end at this very moment, but for what numbers round to.
+            return 0.001 if free > 0 else max(hour.again, 0.001)
         if purse.left(self._clock.monotonic()):
             return None
         async with purse.asking:
