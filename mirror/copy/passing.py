@@ -17,7 +17,6 @@ from mirror.copy.session import FOLDERS, Doubt, Session, do_all
 from mirror.errors import CredentialRefused, Locked, MirrorError, NoStore, TryLater, UsageError
 from mirror.logs import get_logger
 from mirror.model import DONE, LATER, Outcome, Problem, RunEntry
-from mirror.model.words import counted
 from mirror.store.format import layout
 from mirror.store.format.failures import StoreDamaged
 from mirror.store.reading.contents import Contents, Stat, contents, places
@@ -54,8 +53,6 @@ class Pass:
     # What a dry run would send.
     estimated: dict[str, int] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
-    # Folders that are sent again, because something of them is no longer there.
-    lost: list[str] = field(default_factory=list)
     listed: Listed | None = None
     _covers: bool = False
     _has_looked: bool = False
@@ -128,10 +125,6 @@ class Pass:
         self._has_looked, self.untried = True, len(changed)
         if changed:
             self._folders = await asyncio.to_thread(self._read_folders)
-        if self.lost:
-            names = f"{counted(len(self.lost), 'folders')}, such as {self._name(self.lost[0])},"
-            text = f"{self.session.bucket.address} had lost something of {names} and gets it again"
-            self.problems.append(Problem(3, text, hint="find out who removed it: mirror copy only adds"))
         self.session.progress.expect(
             {self._name(one.place): 1.0 + one.contents.size / 1e6 for one in changed}
         )
@@ -162,7 +155,6 @@ class Pass:
     def _note_lost(self, place: str) -> None:
         """Say where what was sent of a folder stands there no more; it is sent again."""
         if not self._stands(place):
-            self.lost.append(place)
             _log.warning("copy.lost_there", folder=place, to=str(self.session.bucket.address))
 
     def _read_folders(self) -> dict[str, AnyFolder]:

@@ -62,12 +62,13 @@ def _unique(pairs: list[tuple[str, Json]]) -> JsonObject:
     return result
 
 
-def loads(data: bytes | str, *, limit: int = BYTES_MAX) -> Json:
+def loads(data: bytes | str, *, limit: int | None = None) -> Json:
     """Parse JSON text without loss.
 
     Raises NotCanonical for anything that could not be written back: malformed JSON, duplicate keys, NaN, more
-    than DEPTH_MAX levels or `limit` bytes.
+    than DEPTH_MAX levels or `limit` bytes (left out: BYTES_MAX).
     """
+    limit = BYTES_MAX if limit is None else limit
     if len(data) > limit:
         raise NotCanonical(f"larger than {limit} bytes")
     try:
@@ -154,13 +155,14 @@ def _write_items(
     out.append("\n" + indent + closing)
 
 
-def dumps(value: Json, *, limit: int = BYTES_MAX) -> bytes:
-    """The canonical bytes of `value`, at most `limit`. Raises NotCanonical where it has none, or exceeds the
-    limits."""
+def dumps(value: Json, *, limit: int | None = None) -> bytes:
+    """The canonical bytes of `value`, at most `limit` (BYTES_MAX). Raises NotCanonical where it
+    has none, or exceeds the limits."""
     out: list[str] = []
     _write(value, "", out)
     out.append("\n")
     data = "".join(out).encode("utf-8")
+    limit = BYTES_MAX if limit is None else limit
     if len(data) > limit:
         raise NotCanonical(f"larger than {limit} bytes")
     return data

@@ -106,10 +106,7 @@ async def test_what_was_lost_there_is_sent_again(copies: Copies, tmp_path: Path)
     for key in lost:
         client.delete_object(Bucket=copies.bucket, Key=f"{PREFIX}/{key}")
     memory_of(copies.store, copies.config.address).doubt()
-    run = await copies.make()
-    assert [problem.code for problem in run.problems] == [3] and "had lost something of" in run.problems[
-        0
-    ].text
+    assert (await copies.make()).exit_code == 0
     await copies.sound(tmp_path / "a")
     # All of it, and what stood there before: another copy is begun.
     for key in objects_of(copies.server, copies.bucket):

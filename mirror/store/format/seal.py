@@ -10,7 +10,6 @@ import hashlib
 import re
 
 from mirror.model import JsonObject, NotCanonical, dumps, loads
-from mirror.model.canonical import BYTES_MAX
 
 SUM = "sum"
 # A seal that is the last key of its file, and how long it is.
@@ -23,7 +22,7 @@ def is_sealed(data: bytes) -> bool:
     return b'\n  "sum": "' in data
 
 
-def sealed(value: JsonObject, *, limit: int = BYTES_MAX) -> bytes:
+def sealed(value: JsonObject, *, limit: int | None = None) -> bytes:
     """The canonical JSON of `value` with its seal. Raises NotCanonical, also where that is over `limit`
     bytes."""
     plain = {key: one for key, one in value.items() if key != SUM}
@@ -41,7 +40,9 @@ def has_last_seal(data: bytes) -> bool:
     return digest.hexdigest().encode() == found[1]
 
 
-def seal_fault(data: bytes, unsealed: frozenset[str] = frozenset(), *, limit: int = BYTES_MAX) -> str | None:
+def seal_fault(
+    data: bytes, unsealed: frozenset[str] = frozenset(), *, limit: int | None = None
+) -> str | None:
     """Why the content of a small file, of at most `limit` bytes, is not what was written, or None.
 
     `unsealed` are the keys that the file had in version 0.1: a file with exactly these keys needs no seal.
