@@ -242,9 +242,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _to_socket(path: Path) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX)
-    made.connect(str(path))
-    return made
+    return _connected(socket.socket(socket.AF_UNIX), str(path))
 
 
 def _to_port(port: int) -> socket.socket:
@@ -252,9 +250,13 @@ def _to_port(port: int) -> socket.socket:
 
 
 def _to_port_of(namespace: Namespace, port: int) -> socket.socket:
-    made = namespace.socket()
+    return _connected(namespace.socket(), ("127.0.0.1", port))
+
+
+def _connected(made: socket.socket, address: str | tuple[str, int]) -> socket.socket:
+    """The socket, connected; closed where that fails, as it does while the database is down."""
     try:
-        made.connect(("127.0.0.1", port))
+        made.connect(address)
     except OSError:
         made.close()
         raise
