@@ -34,17 +34,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measured import Memory
+from benchmarks.simulated import NO_LIMIT, serve, small_repositories, upstream
 from mirror import backup, browse, daemon, prune, restore, verify
 from mirror.config import load
 from mirror.logs import configure
 from mirror.model import Outcome, Run, RunEntry, Selector
-from mirror.simulator import Simulator, World
-from mirror.simulator.world.sample import SCOPES
+from mirror.simulator import World
 from mirror.store.reading.reader import RepositoryFolder
 from mirror.store.writing.writer import RepositoryWriter, StoreWriter, create_or_open, open_store
 from tests.clock import FakeClock
 
-HERE = [sys.executable, "-m", "benchmarks.history"]
+HERE = "benchmarks.history"
 OFF = (
     "pull_requests", "issues", "pipelines", "pipeline_logs", "downloads", "settings", "snippets", "wiki",
     "lfs", "commit_comments",
@@ -57,42 +57,17 @@ HOURS = 4
 Figures = dict[str, float]
 
 
-def serve(folder: Path, count: int) -> None:
-    """Run the simulator, print what a client needs to connect, and serve until stdin ends."""
-    clock = FakeClock()
-    world = World(folder, clock=clock.now, limit=10**9)
-    world.limits = {"git": 10**9, "anonymous": 10**9}
-    workspace = world.add_workspace("acme")
-    for number in range(count):
-        workspace.add_repository(f"r{number:05}").commit("main", {"README.md": b"%d\n" % number}, "Begin\n")
-    token = world.add_workspace_access_token("acme", SCOPES)
-    with Simulator(world) as simulator:
-        print(json.dumps([simulator.api_url, simulator.git_url, token]), flush=True)
-        sys.stdin.read()
-
-
 @contextmanager
 def served(folder: Path, count: int) -> Iterator[Path]:
     """A configuration for a simulator with `count` repositories, which runs inside the context."""
-    words = [*HERE, "--serve", str(folder / "upstream"), "--repositories", str(count)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert server.stdin is not None
-        api, git, token = json.loads(server.stdout.readline())
-        secret = folder / "token"
-        secret.touch(mode=0o600)
-        secret.write_text(token)
-        config = folder / "config.yaml"
-        config.write_text(
-            f"store: store\nbitbucket: {{api_url: '{api}', git_url: '{git}'}}\n"
+    with upstream([HERE, "--serve", str(folder / "upstream"), "--repositories", str(count)]) as there:
+        yield there.configured(
+            folder,
+            f"    parts: {{{', '.join(f'{part}: false' for part in OFF)}}}\n"
             "limits: {window: 100h, git_workers: 2, api_limit: 10000}\n"
             f"retention: {{keep_last: {KEPT}}}\n"
-            'schedule: {backup: "every 4h", verify: "every 7d"}\nworkspaces:\n  - workspace: acme\n'
-            "    credential: {kind: workspace_access_token, token: {file: token}}\n"
-            f"    parts: {{{', '.join(f'{part}: false' for part in OFF)}}}\n"
+            'schedule: {backup: "every 4h", verify: "every 7d"}\n',
         )
-        yield config
-        server.stdin.close()
 
 
 def at(hours: float) -> FakeClock:
@@ -320,7 +295,8 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=0.0, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve is not None:
-        serve(asked.serve, asked.repositories)
+        world = World(asked.serve, clock=FakeClock().now, limit=NO_LIMIT)
+        serve(world, small_repositories(world, asked.repositories, pull_requests=False))
         return
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         configure(stream=nowhere)

@@ -18,7 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from mirror.simulator import Simulator, World
+from benchmarks.simulated import NO_LIMIT, serve, upstream
+from mirror.simulator import World
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
 from tests.restore.carry.everything import WORKSPACE, fill
@@ -29,17 +30,14 @@ TARGET, EMAIL = "empty", "rita@restores.example"
 RATIO_MOST = 1.2
 
 
-def serve(folder: Path, count: int) -> None:
-    """Run the simulator, print what a client needs to connect, and serve until stdin ends."""
-    world = World(folder, limit=10**9)
-    world.limits["git"] = 10**9
+def fill_world(folder: Path, count: int) -> tuple[World, str]:
+    """A workspace with so many repositories, an empty one, and a token of somebody who may do everything."""
+    world = World(folder, limit=NO_LIMIT)
+    world.limits["git"] = NO_LIMIT
     fill(world, count)
     world.add_workspace(TARGET).groups["developers"] = "Developers"
     rita = world.add_user("Rita Restores", EMAIL)
-    token = world.add_api_token(rita, EVERYTHING)
-    with Simulator(world) as simulator:
-        print(json.dumps([simulator.api_url, simulator.git_url, token]), flush=True)
-        sys.stdin.read()
+    return world, world.add_api_token(rita, EVERYTHING)
 
 
 def main() -> None:
@@ -51,7 +49,7 @@ def main() -> None:
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve is not None:
-        serve(asked.serve, asked.repositories)
+        serve(*fill_world(asked.serve, asked.repositories))
         return
     with tempfile.TemporaryDirectory() as text:
         measure(Path(text), asked.repositories)
@@ -59,28 +57,23 @@ def main() -> None:
 
 def measure(folder: Path, count: int) -> None:
     """Back up, restore, and print the figures."""
-    words = [sys.executable, "-m", "benchmarks.restore", "--repositories", str(count)]
-    words += ["--serve", str(folder / "upstream")]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert server.stdin is not None
-        api, git, token = json.loads(server.stdout.readline())
+    words = ["benchmarks.restore", "--repositories", str(count), "--serve", str(folder / "upstream")]
+    with upstream(words) as there:
         config = folder / "config.yaml"
         config.write_text(
-            f"store: store\nbitbucket: {{api_url: '{api}', git_url: '{git}'}}\n"
+            f"store: store\nbitbucket: {{api_url: '{there.api}', git_url: '{there.git}'}}\n"
             f"credential: {{kind: api_token, email: {EMAIL}, token: {{env: RITA}}}}\n"
             "limits: {window: 100h, git_workers: 2, api_limit: 1000000, api_reserve: 0}\n"
             f"workspaces: [{{workspace: {WORKSPACE}}}]\n"
         )
         create_or_open(folder / "store", now=FakeClock().now()).close()
-        environment = {**os.environ, "RITA": token, "XDG_STATE_HOME": str(folder / "state")}
+        environment = {**os.environ, "RITA": there.token, "XDG_STATE_HOME": str(folder / "state")}
         run(["backup"], config, environment)
         restore = ["restore", WORKSPACE, "--to", f"bitbucket:{TARGET}"]
         for name, more in (("dry run", ["--dry-run"]), ("restore", []), ("once more", [])):
             begun = time.perf_counter()
             report = run([*restore, *more], config, environment)
             told(f"{count} repositories, {name}", report, time.perf_counter() - begun)
-        server.stdin.close()
 
 
 def told(name: str, report: dict[str, object], seconds: float) -> None:

@@ -12,81 +12,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.measured import processor_seconds
 from benchmarks.queued import Spent
+from benchmarks.simulated import NO_LIMIT, Upstream, serve, small_repositories, upstream
 from mirror.cluster.schema import migrate
-from mirror.simulator import Simulator, World
-from mirror.simulator.world.sample import SCOPES
+from mirror.simulator import World
 from mirror.store.writing.writer import create_or_open
 from tests.cluster.clusters import database_at
 from tests.cluster.postgres import Postgres, need_postgres
 from tests.e2e.helpers import MADE
 
-LIMIT = 10**9
+HERE = "benchmarks.shards"
 NOT_WHOLE = (
     "    parts: {issues: false, pipelines: false, pipeline_logs: false, downloads: false, settings: false,"
     " snippets: false, wiki: false, lfs: false, commit_comments: false}\n"
 )
-
-
-def serve(folder: Path, count: int) -> None:
-    """Run the simulator, print what a client needs, and then, for each line of stdin, how many requests of
-    the API and of git there were."""
-    world = World(folder, limit=LIMIT)
-    world.limits["git"] = LIMIT
-    workspace = world.add_workspace("acme")
-    author = world.add_user("Ann", "ann@acme.example")
-    for number in range(count):
-        repository = workspace.add_repository(f"repository-{number:05}")
-        repository.commit("main", {"README.md": b"%d\n" % number}, "Begin\n")
-        repository.commit("topic", {"a.txt": b"%d\n" % number}, "Work\n")
-        repository.open_pull_request(source="topic", title="Topic", author=author)
-    token = world.add_workspace_access_token("acme", SCOPES)
-    with Simulator(world) as simulator:
-        print(json.dumps([simulator.api_url, simulator.git_url, token]), flush=True)
-        for _ in sys.stdin:
-            kinds = [one.kind for one in simulator.requests]
-            simulator.requests.clear()
-            print(json.dumps([kinds.count("api"), kinds.count("git")]), flush=True)
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """The simulator's process."""
-
-    process: subprocess.Popen[str]
-    api: str
-    git: str
-    token: str
-
-    def requests(self) -> tuple[int, int]:
-        """The requests of the API and of git since the last call."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        api, git = json.loads(self.process.stdout.readline())
-        return api, git
-
-
-@contextmanager
-def upstream(folder: Path, count: int) -> Iterator[Upstream]:
-    """A workspace of so many repositories."""
-    words = [sys.executable, "-m", "benchmarks.shards", "--repositories", str(count), "--serve", str(folder)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        yield Upstream(process, *json.loads(process.stdout.readline()))
-        process.stdin.close()
 
 
 class Shards:
@@ -105,21 +53,14 @@ class Shards:
         for number in range(count):
             folder = self._folder / f"shard-{number}"
             folder.mkdir(parents=True)
-            for name, text in (
-                ("token", self._upstream.token),
-                ("database", self._server.url(self.database)),
-            ):
-                (folder / name).touch(mode=0o600)
-                (folder / name).write_text(text)
-            config = folder / "config.yaml"
-            config.write_text(
-                "store: store\n"
-                f"bitbucket: {{api_url: '{self._upstream.api}', git_url: '{self._upstream.git}'}}\n"
-                "limits: {window: 100h, git_workers: 2}\nschedule: {backup: '@yearly', jitter: none}\n"
-                f"cluster: {{database: {{file: database}}, shard: shard-{number}}}\n"
-                "workspaces:\n  - workspace: acme\n"
-                "    credential: {kind: workspace_access_token, token: {file: token}}\n"
-                + ("" if self._whole else NOT_WHOLE)
+            secret = folder / "database"
+            secret.touch(mode=0o600)
+            secret.write_text(self._server.url(self.database))
+            self._upstream.configured(
+                folder,
+                ("" if self._whole else NOT_WHOLE)
+                + "limits: {window: 100h, git_workers: 2}\nschedule: {backup: '@yearly', jitter: none}\n"
+                f"cluster: {{database: {{file: database}}, shard: shard-{number}}}\n",
             )
             create_or_open(folder / "store", now=MADE).close()
         for number in range(count):
@@ -203,13 +144,16 @@ def main() -> None:
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve is not None:
-        serve(asked.serve, asked.repositories)
+        world = World(asked.serve, limit=NO_LIMIT)
+        serve(world, small_repositories(world, asked.repositories))
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = Postgres(need_postgres(), durable=True)
         stack.callback(server.close)
-        there = stack.enter_context(upstream(folder / "upstream", asked.repositories))
+        there = stack.enter_context(
+            upstream([HERE, "--repositories", str(asked.repositories), "--serve", str(folder / "upstream")])
+        )
         print(f"{asked.repositories} repositories, {os.cpu_count()} cores", flush=True)
         for count in map(int, asked.shards.split(",")):
             measure(folder / str(count), server, there, count, asked.runs, whole=asked.whole)
