@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from mirror import backup
-from mirror.backup.listing import ListedWorkspace, Listing, list_scope
+from mirror.backup.listing import ListedEntry, ListedWorkspace, Listing, list_scope
 from mirror.bitbucket.client.budget import Budget
 from mirror.discovery import Discovered
-from mirror.model import EVERYTHING, Outcome, Problem, Run, Workspace
+from mirror.model import EVERYTHING, Outcome, Problem, Repository, Run, Workspace
 from mirror.simulator.faults import Fault
 from mirror.store.reading.reader import Store
 from mirror.store.writing.writer import create_or_open
@@ -124,16 +124,22 @@ async def test_nothing_is_written_to_what_is_contested(place: Place) -> None:
         assert {one: one.stat().st_mtime_ns for one in folder.rglob("*")} == before
 
 
-async def test_what_was_transferred_to_a_workspace_of_others_is_not_missing(place: Place) -> None:
-    """The new workspace is nothing to this store: it holds nothing of it, and is to back up nothing."""
-    listed = await listing(place)
-    everything = {uuid for uuid, _, _ in listed.repositories()}
-    await run(place, part(listed, everything), "one")
+def without_first(listed: Listing) -> tuple[ListedEntry, ListedWorkspace, Discovered, Repository]:
+    """The only workspace of a list, what is found there without its first repository, and that one."""
     [entry] = listed.entries
     [acme] = entry.workspaces
     assert acme.found is not None
     gone, *rest = acme.found.repositories
     left = replace(acme.found, repositories=tuple(rest), listed=acme.found.listed - {gone.uuid})
+    return entry, acme, left, gone
+
+
+async def test_what_was_transferred_to_a_workspace_of_others_is_not_missing(place: Place) -> None:
+    """The new workspace is nothing to this store: it holds nothing of it, and is to back up nothing."""
+    listed = await listing(place)
+    everything = {uuid for uuid, _, _ in listed.repositories()}
+    await run(place, part(listed, everything), "one")
+    entry, acme, left, gone = without_first(listed)
     beta = Workspace("{11111111-0000-4000-8000-000000000001}", "beta", "Beta")
     there = Discovered(beta, (), True, frozenset({gone.uuid}))
     both = (replace(acme, found=left), ListedWorkspace(beta, there, {}, is_home=False))
@@ -147,11 +153,7 @@ async def test_what_was_found_after_the_list_was_asked_for_is_not_missing(place:
     listed = await listing(place)
     everything = {uuid for uuid, _, _ in listed.repositories()}
     await run(place, part(listed, everything), "one")
-    [entry] = listed.entries
-    [acme] = entry.workspaces
-    assert acme.found is not None
-    fresh, *rest = acme.found.repositories
-    left = replace(acme.found, repositories=tuple(rest), listed=acme.found.listed - {fresh.uuid})
+    entry, acme, left, fresh = without_first(listed)
     older = Listing((replace(entry, workspaces=(replace(acme, found=left),)),))
     for younger, missing in ((frozenset({fresh.uuid}), []), (frozenset[str](), [fresh.full_name])):
         await run(place, replace(older, younger=younger), "one")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from typing import TYPE_CHECKING, TypeVar
 
 from mirror import browse
 from mirror.cli.context import Context
@@ -15,8 +17,12 @@ from mirror.errors import UsageError, worst
 from mirror.model import dumps
 from mirror.model.words import counted, label, size
 
+if TYPE_CHECKING:  # what writes pages is read when it is needed
+    from mirror.archive import Archived
+
 # What stands for upstream beside a snapshot's id.
 UPSTREAM = "upstream"
+Written = TypeVar("Written", browse.Exported, "Archived")
 
 
 async def run_snapshots(context: Context) -> int:
@@ -221,18 +227,9 @@ async def run_export(context: Context) -> int:
             at=options.at,
             report=progress.report,
         )
-    codes = [code for one in found for code, _ in one.problems]
-    context.out.document({"exit_code": worst(codes), "items": [one.to_json() for one in found]})
-    for one in found:
-        verb = "Could not export" if not one.is_there else "Exported in part" if one.problems else "Exported"
-        context.out.line(f"{verb} {one.name} to {one.target}")
-        if one.when is not None:
-            numbers = {"documents": one.documents, "files": one.files, "refs": one.refs}
-            held = ", ".join(counted(number, name) for name, number in numbers.items())
-            context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
-        for _, text in one.problems:
-            context.out.line(f"  problem: {text}", style="yellow")
-    return worst(codes)
+    return _tell_written(
+        context, found, lambda one: {"documents": one.documents, "files": one.files, "refs": one.refs}
+    )
 
 
 async def _run_archive(context: Context) -> int:
@@ -250,17 +247,25 @@ async def _run_archive(context: Context) -> int:
             at=options.at,
             report=progress.report,
         )
+    code = _tell_written(context, found, lambda one: {"pages": one.pages, "files": one.files})
+    first = options.to / ("index.html" if options.format == "html" else "README.md")
+    if any(one.is_there for one in found):
+        context.out.line(f"Begin at {first}")
+    return code
+
+
+def _tell_written(
+    context: Context, found: Sequence[Written], numbers_of: Callable[[Written], Mapping[str, int]]
+) -> int:
+    """Print what was written for each repository. Returns the exit code."""
     codes = [code for one in found for code, _ in one.problems]
     context.out.document({"exit_code": worst(codes), "items": [one.to_json() for one in found]})
     for one in found:
         verb = "Could not export" if not one.is_there else "Exported in part" if one.problems else "Exported"
         context.out.line(f"{verb} {one.name} to {one.target}")
         if one.when is not None:
-            held = f"{counted(one.pages, 'pages')}, {counted(one.files, 'files')}"
+            held = ", ".join(counted(number, name) for name, number in numbers_of(one).items())
             context.out.line(f"  as of snapshot {one.when.snapshot.id}: {held}")
         for _, text in one.problems:
             context.out.line(f"  problem: {text}", style="yellow")
-    first = options.to / ("index.html" if options.format == "html" else "README.md")
-    if any(one.is_there for one in found):
-        context.out.line(f"Begin at {first}")
     return worst(codes)
