@@ -25,7 +25,7 @@ from mirror.backup.visits import api_client, repositories_of, visit_entry
 from mirror.bitbucket.client.budget import Budget
 from mirror.collect.context import DEFAULT_LIMITS, CheckpointLimits
 from mirror.config.settings import Config
-from mirror.connect import network_of
+from mirror.connect import budget_of, network_of
 from mirror.discovery import Rules, discover, workspaces_of
 from mirror.errors import Cancelled, MirrorError, NoStore, UsageError
 from mirror.git.mirrors.maintenance import DEFAULT_MAINTENANCE, MaintenanceLimits
@@ -91,7 +91,7 @@ async def run(
     """
     request = Request(
         config, tuple(selectors), clock, environment, full, lock_wait, progress or NoProgress(),
-        budget or _budget(config, clock), transport,
+        budget or budget_of(config, clock), transport,
         clock.monotonic() + config.limits.window.total_seconds(), checkpoint_limits, maintenance_limits,
         scope=scope, announcements=announcements, elsewhere=elsewhere, listed=listed,
     )  # fmt: skip
@@ -128,11 +128,6 @@ async def run(
             for visit in run.visits if run is not None else ():
                 visit.mark.leave()
         return _write(request, store, results)
-
-
-def _budget(config: Config, clock: Clock) -> Budget:
-    limits = config.limits
-    return Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit)
 
 
 def _write(request: Request, store: StoreWriter, results: RunResults) -> Run:

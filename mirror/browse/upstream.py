@@ -94,11 +94,12 @@ async def diff_upstream(
     store: Path,
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     progress: Progress,
     is_reversed: bool = False,
 ) -> AgainstUpstream:
     """Compare the snapshot `at` of one repository, or of a workspace itself, with what upstream has now; with
-    `is_reversed`, upstream is the older side.
+    `is_reversed`, upstream is the older side. Requests are taken of `budget`.
 
     Secrets are read now. Raises UsageError where `selector` matches nothing, StoreDamaged, and what listing
     raises where nothing can be read at all.
@@ -108,9 +109,7 @@ async def diff_upstream(
         when = read_consistently(folder, lambda: folder.metadata.at(at))
         slug = folder.workspace_slug if isinstance(folder, RepositoryFolder) else folder.slug
         entry = _entry_of(config, slug)
-        limits = config.limits
-        budget = Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit)
-        until = clock.monotonic() + limits.window.total_seconds()
+        until = clock.monotonic() + config.limits.window.total_seconds()
         async with client_of(
             config, entry, clock=clock, environment=environment, budget=budget, until=until,
             progress=progress,

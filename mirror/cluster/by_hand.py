@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from mirror import backup
 from mirror.backup.listing import Listing, list_scope
-from mirror.bitbucket.client.budget import Budget
 from mirror.cluster import schema
 from mirror.cluster.brakes import ClusterBrake
 from mirror.cluster.database import Database
@@ -18,6 +17,7 @@ from mirror.cluster.placement import report_holdings
 from mirror.cluster.shards import register, shards
 from mirror.cluster.stores import held_by, me_of
 from mirror.config import Config
+from mirror.connect import budget_of
 from mirror.model import EVERYTHING, Clock, Progress, Run, Selector
 
 # Placing many repositories may take so many seconds.
@@ -41,8 +41,7 @@ async def run(
     assert config.cluster is not None
     shard, database = config.cluster.shard, Database.of(config, environment)
     leases = ClusterLeases(database, shard, clock)
-    limits = config.limits
-    budget = Budget(clock, reserve=limits.api_reserve, limit=limits.api_limit, leases=leases)
+    budget = budget_of(config, clock, leases=leases)
     try:
         await _join(database, config, host, program)
         listing = await list_scope(

@@ -12,7 +12,7 @@ import httpx
 
 from mirror.auth.credentials import Credential
 from mirror.auth.signin import SignIn, sign_in
-from mirror.bitbucket.client.budget import Budget
+from mirror.bitbucket.client.budget import PATIENCE, Budget
 from mirror.bitbucket.client.client import Client
 from mirror.config.settings import Config, WorkspaceConfig
 from mirror.connect.network import network_of
@@ -21,8 +21,27 @@ from mirror.git.failures import GitForbidden, GitNotFound, GitUnauthorized
 from mirror.git.wire.client import GitLogin
 from mirror.http.network import Network
 from mirror.model import Clock, Progress
+from mirror.model.leases import Leases
 
 T = TypeVar("T")
+
+
+def budget_of(
+    config: Config,
+    clock: Clock,
+    *,
+    leases: Leases | None = None,
+    reserve: int | None = None,
+    patience: float = PATIENCE,
+) -> Budget:
+    """The requests of the hour, as the configuration limits them; the one place that makes a budget.
+
+    `leases` lends them; None: this process counts for itself. `reserve` requests of each hour are left (None:
+    those that the configuration reserves for a restore). `patience` as for `Budget`.
+    """
+    limits = config.limits
+    reserve = limits.api_reserve if reserve is None else reserve
+    return Budget(clock, reserve=reserve, limit=limits.api_limit, patience=patience, leases=leases)
 
 
 async def sign_ins_of(
@@ -66,7 +85,7 @@ def client_with(
     *,
     clock: Clock,
     network: Network,
-    budget: Budget | None = None,
+    budget: Budget,
     transport: httpx.AsyncBaseTransport | None = None,
     until: float | None = None,
     progress: Progress | None = None,
@@ -93,7 +112,7 @@ async def client_of(
     *,
     clock: Clock,
     environment: Mapping[str, str],
-    budget: Budget | None = None,
+    budget: Budget,
     transport: httpx.AsyncBaseTransport | None = None,
     until: float | None = None,
     progress: Progress | None = None,
@@ -116,7 +135,8 @@ async def git_login(
 ) -> GitLogin | None:
     """User name and password for git from the first credential that has them; None without credentials.
     Raises UsageError, CredentialRefused, and TryLater where the sign-in server fails."""
-    async with client_of(config, workspace, clock=clock, environment=environment) as client:
+    budget = budget_of(config, clock)  # nothing is requested of the API
+    async with client_of(config, workspace, clock=clock, environment=environment, budget=budget) as client:
         found = await client.git_login()
     return GitLogin(*found) if found is not None else None
 

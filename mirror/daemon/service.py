@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
+from mirror.connect import budget_of
 from mirror.connect.notices import Notices
 from mirror.daemon.clustered import Clustered
 from mirror.daemon.expiry import ExpiryWarnings
@@ -75,11 +75,8 @@ class _Service:
     ) -> None:
         self._load = load_config
         self._clock = clock
-        limits = config.limits
         self._cluster = Clustered(config, clock, environment)
-        budget = Budget(
-            clock, reserve=limits.api_reserve, limit=limits.api_limit, leases=self._cluster.leases
-        )
+        budget = budget_of(config, clock, leases=self._cluster.leases)
         self.means = Means(config, clock, environment, budget, elsewhere=self._cluster.elsewhere)
         self.state = State(clock.now(), clock.now())
         self.notices = Notices(

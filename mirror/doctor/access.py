@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -39,13 +38,16 @@ async def workspace_checks(
     workspace: WorkspaceConfig,
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     transport: httpx.AsyncBaseTransport | None,
 ) -> list[Check]:
     """Checks of what the credentials of a workspace can read, by the API and by git."""
     name = workspace.workspace or "workspaces of the credential"
     checks: list[Check] = []
     try:
-        async with client_for(config, workspace, clock, environment, transport) as client:
+        async with client_of(
+            config, workspace, clock=clock, environment=environment, budget=budget, transport=transport
+        ) as client:
             checks += [_expiry(one.label, one.expires, clock) for one in client.sign_ins if one.expires]
             for found in await workspaces_of(
                 client, workspace.workspace, held=_known_uuid(config, workspace)
@@ -57,22 +59,8 @@ async def workspace_checks(
     except MirrorError as error:
         checks.append(failed(f"{name}: sign-in", error))
         if isinstance(error, CredentialRefused):
-            checks += await _git_only_checks(config, workspace, clock, environment, transport)
+            checks += await _git_only_checks(config, workspace, clock, environment, budget, transport)
     return checks
-
-
-def client_for(
-    config: Config,
-    workspace: WorkspaceConfig,
-    clock: Clock,
-    environment: Mapping[str, str],
-    transport: httpx.AsyncBaseTransport | None,
-) -> AbstractAsyncContextManager[Client]:
-    """A client that waits only 10 s for rate limits, because a person is waiting."""
-    budget = Budget(clock, patience=10)
-    return client_of(
-        config, workspace, clock=clock, environment=environment, budget=budget, transport=transport
-    )
 
 
 def _known_uuid(config: Config, workspace: WorkspaceConfig) -> str | None:
@@ -99,13 +87,16 @@ async def _git_only_checks(
     workspace: WorkspaceConfig,
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     transport: httpx.AsyncBaseTransport | None,
 ) -> list[Check]:
     """Where the API refuses the credential: whether git accepts it for the repositories in the store."""
     try:
         with Store.open(config.store) as store:
             known = list(stored_repositories(store, workspace, named_workspaces(config)))
-        async with client_for(config, workspace, clock, environment, transport) as client:
+        async with client_of(
+            config, workspace, clock=clock, environment=environment, budget=budget, transport=transport
+        ) as client:
             return [await _git_sign_in(config, client, several[0]) for _, several in known if several]
     except NoStore:
         return []

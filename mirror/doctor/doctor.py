@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import httpx
 
+from mirror.bitbucket.client.budget import Budget
 from mirror.config.settings import Config
 from mirror.doctor.access import workspace_checks
 from mirror.doctor.checks import Report
@@ -20,15 +21,16 @@ async def run(
     *,
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     test_notices: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Report:
     """Check everything that `config` needs. Findings are reported, never raised. `test_notices` sends a test
-    notice to each address."""
+    notice to each address. Requests are taken of `budget`."""
     checks = [*store_checks(config.store), maintenance_check(environment)]
     checks += await network_checks(config, environment)
     checks += await notice_checks(config, environment, test=test_notices)
     checks += await copy_checks(config, clock, environment)
     for workspace in config.workspaces:
-        checks += await workspace_checks(config, workspace, clock, environment, transport)
+        checks += await workspace_checks(config, workspace, clock, environment, budget, transport)
     return Report(tuple(checks))

@@ -9,13 +9,15 @@ from pathlib import Path
 import httpx
 
 from mirror.bitbucket import endpoints, recording
+from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.client import Answer, Client
 from mirror.bitbucket.endpoints import JSON, Endpoint
 from mirror.bitbucket.failures import ApiError, Denied, Gone, NotFound
 from mirror.collect.catalogue import CATALOGUE
 from mirror.config.settings import Config
+from mirror.connect import client_of
 from mirror.discovery import Discovered, Rules, discover, workspaces_of
-from mirror.doctor.access import client_for, rest_of
+from mirror.doctor.access import rest_of
 from mirror.errors import MirrorError, TryLater, worst
 from mirror.model import Clock, dumps
 
@@ -39,6 +41,7 @@ async def record(
     *,
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Recorded:
     """Save one redacted response of each endpoint in use to `folder`.
@@ -51,7 +54,9 @@ async def record(
     workspace = config.workspaces[0]
     # One salt, so that a name has the same stand-in in all files.
     session = recording.Recording()
-    async with client_for(config, workspace, clock, environment, transport) as client:
+    async with client_of(
+        config, workspace, clock=clock, environment=environment, budget=budget, transport=transport
+    ) as client:
         [target, *_] = await workspaces_of(client, workspace.workspace)
         found = await discover(client, target, Rules(workspace.include, workspace.exclude))
         failures = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mirror import backup
 from mirror.bitbucket import fields
+from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.endpoints import REPOSITORIES
 from mirror.bitbucket.failures import NotFound
 from mirror.bitbucket.lists import all_of
@@ -77,10 +78,12 @@ async def check(
     at: str = "latest",
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     progress: Progress | None = None,
 ) -> Checked:
     """Back up `target` into a temporary store, which only reads, and compare it with what `selector` means of
-    the store at `path`. `config` has the credential for the workspace of the target.
+    the store at `path`. `config` has the credential for the workspace of the target; requests are taken of
+    `budget`.
 
     What cannot be read of the target is a problem and no difference. Raises NoStore, StoreDamaged, NoRoom,
     UsageError where the selector or the target means nothing, and CredentialRefused and TryLater where the
@@ -89,21 +92,23 @@ async def check(
     progress = progress or NoProgress()
     with Store.open(path) as store:
         originals = _originals(store, selector, target, at)
-        there = await _slugs(config, target, clock, environment)
+        there = await _slugs(config, target, clock, environment, budget)
         if not any(one.slug in there for one in originals):
             return Checked(str(target), _all_missing(originals), _without_repositories(originals))
         size = await asyncio.to_thread(size_of, [_place(one) for one in originals])
         with temporary_folder(environment, size) as folder:
             wanted = _config(config, target, there, originals, folder)
             create_or_open(wanted.store, now=clock.now()).close()
-            done = await backup.run(wanted, clock=clock, environment=environment, progress=progress)
+            done = await backup.run(
+                wanted, clock=clock, environment=environment, progress=progress, budget=budget
+            )
             originals = [one for one in originals if not _is_unread(done, one)]
             progress.report(str(target), "comparing")
             rules = Rules(
                 target.people, without_secrets=not target.has_secrets,
                 hooks_inactive=not target.activates_hooks, allows_more=True,
             )  # fmt: skip
-            found = await compare_with_backup(wanted, environment, clock, originals, rules)
+            found = await compare_with_backup(wanted, environment, clock, budget, originals, rules)
             progress.report(str(target), "done")
     return Checked(str(target), found, done.all_problems)
 
@@ -130,12 +135,12 @@ def _originals(store: Store, selector: Selector, target: Target, at: str) -> lis
 
 
 async def _slugs(
-    config: Config, target: Target, clock: Clock, environment: Mapping[str, str]
+    config: Config, target: Target, clock: Clock, environment: Mapping[str, str], budget: Budget
 ) -> frozenset[str]:
     """The repositories that the workspace of the target has. Raises UsageError where there is no such
     workspace."""
     entry = config.signing_in_to(target.workspace)
-    async with client_of(config, entry, clock=clock, environment=environment) as client:
+    async with client_of(config, entry, clock=clock, environment=environment, budget=budget) as client:
         try:
             listed = await all_of(client, REPOSITORIES, None, workspace=target.workspace)
         except NotFound as error:

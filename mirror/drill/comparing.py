@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.people import accounts_in
 from mirror.config.settings import Config
 from mirror.connect import client_of
@@ -34,6 +35,7 @@ async def compare_with_backup(
     config: Config,
     environment: Mapping[str, str],
     clock: Clock,
+    budget: Budget,
     originals: Sequence[Original],
     rules: Rules,
 ) -> Comparison:
@@ -43,7 +45,7 @@ async def compare_with_backup(
     and the errors of `mirror.bitbucket.failures`.
     """
     with Store.open(config.store) as copies:
-        commits = await _ask_about_commits(config, environment, clock, originals, copies)
+        commits = await _ask_about_commits(config, environment, clock, budget, originals, copies)
         return await asyncio.to_thread(compare, originals, copies, rules, commits)
 
 
@@ -74,6 +76,7 @@ async def _ask_about_commits(
     config: Config,
     environment: Mapping[str, str],
     clock: Clock,
+    budget: Budget,
     originals: Sequence[Original],
     copies: Store,
 ) -> dict[str, dict[str, Json]]:
@@ -81,7 +84,7 @@ async def _ask_about_commits(
     by path."""
     [entry] = config.workspaces
     found = {}
-    async with client_of(config, entry, clock=clock, environment=environment) as client:
+    async with client_of(config, entry, clock=clock, environment=environment, budget=budget) as client:
         for original in originals:
             copy = _copy_of(original, copies)
             if original.slug is not None and copy is not None and entry.workspace is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mirror import backup
 from mirror.config.settings import Limits
+from mirror.connect import budget_of
 from mirror.drill.comparing import compare_with_backup
 from mirror.drill.originals import Chosen, choose
 from mirror.drill.restoring import Restored, restore_into
@@ -149,7 +150,14 @@ async def _compare(
     begun = drill.clock.monotonic()
     rules = Rules(explain=restored.explain)
     result.comparison.include(
-        await compare_with_backup(upstream.config, upstream.environment, drill.clock, chosen.originals, rules)
+        await compare_with_backup(
+            upstream.config,
+            upstream.environment,
+            drill.clock,
+            budget_of(upstream.config, drill.clock),
+            chosen.originals,
+            rules,
+        )
     )
     seconds.compare = drill.clock.monotonic() - begun
     result.seconds.add(seconds)

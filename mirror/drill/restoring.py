@@ -8,9 +8,8 @@ from pathlib import Path
 from secrets import token_urlsafe
 
 from mirror.auth.secrets import SecretSource
-from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.client import Client
-from mirror.connect import client_of
+from mirror.connect import budget_of, client_of
 from mirror.drill.originals import Chosen
 from mirror.drill.results import Seconds
 from mirror.drill.upstream import Upstream
@@ -52,7 +51,7 @@ async def restore_into(
     """Restore what is `chosen` of the store; journals are kept below `folder`. Raises MirrorError where the
     restore cannot begin."""
     restored = Restored()
-    budget = Budget(clock, reserve=0, limit=upstream.config.limits.api_limit)
+    budget = budget_of(upstream.config, clock, reserve=0)
     async with client_of(
         upstream.config, upstream.config.workspaces[0], clock=clock, environment=upstream.environment,
         budget=budget,

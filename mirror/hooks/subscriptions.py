@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import httpx
 
 from mirror.bitbucket import hooks as api
+from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.client.client import Client
 from mirror.bitbucket.failures import Denied, MaybeMade
 from mirror.bitbucket.hooks import OF_ISSUES, Hook, WantedHook
 from mirror.config.settings import Config
-from mirror.connect import network_of
+from mirror.connect import client_of, network_of
 from mirror.discovery import workspaces_of
-from mirror.doctor.access import client_for
 from mirror.doctor.checks import Check, Report
 from mirror.errors import MirrorError
 from mirror.hooks.address import HookAddress, address_of, is_public
@@ -54,6 +54,7 @@ async def install(
     *,
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     dry_run: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Report:
@@ -64,7 +65,10 @@ async def install(
     async def work(place: _Place) -> list[Check]:
         return await _install(place, dry_run=dry_run)
 
-    checks = [*_publicity(address), *await _everywhere(config, address, work, clock, environment, transport)]
+    checks = [
+        *_publicity(address),
+        *await _everywhere(config, address, work, clock, environment, budget, transport),
+    ]
     return Report(tuple(checks))
 
 
@@ -73,6 +77,7 @@ async def check(
     *,
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Report:
     """Compare the webhooks of each workspace with what `install` makes, tell how true they proved, and try
@@ -85,7 +90,10 @@ async def check(
     async def work(place: _Place) -> list[Check]:
         return [*_compare(place), _truth(place, judged.get(place.uuid))]
 
-    checks = [*_publicity(address), *await _everywhere(config, address, work, clock, environment, transport)]
+    checks = [
+        *_publicity(address),
+        *await _everywhere(config, address, work, clock, environment, budget, transport),
+    ]
     network = await network_of(config, environment)
     return Report((*checks, await door_check(address, network)))
 
@@ -95,6 +103,7 @@ async def remove(
     *,
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     dry_run: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Report:
@@ -104,7 +113,7 @@ async def remove(
     async def work(place: _Place) -> list[Check]:
         return await _remove(place, place.ours, dry_run=dry_run) or [place.check("there is none of ours")]
 
-    return Report(tuple(await _everywhere(config, address, work, clock, environment, transport)))
+    return Report(tuple(await _everywhere(config, address, work, clock, environment, budget, transport)))
 
 
 async def _everywhere(
@@ -113,6 +122,7 @@ async def _everywhere(
     work: _Work,
     clock: Clock,
     environment: Mapping[str, str],
+    budget: Budget,
     transport: httpx.AsyncBaseTransport | None,
 ) -> list[Check]:
     """Do the work in each workspace of the configuration, once."""
@@ -121,7 +131,9 @@ async def _everywhere(
     for entry in config.workspaces:
         name = entry.workspace or "workspaces of the credential"
         try:
-            async with client_for(config, entry, clock, environment, transport) as client:
+            async with client_of(
+                config, entry, clock=clock, environment=environment, budget=budget, transport=transport
+            ) as client:
                 for found in await workspaces_of(client, entry.workspace):
                     if found.slug in seen:
                         continue

@@ -68,7 +68,7 @@ WINGS = {
     ),
     "cluster": (
         {"operations", "soundness"}, {"moving", "rows"}, {"carrying", "overview"},
-        {"by_hand", "host"}, {"queue"}, {"discovery"}, {"parts", "stores", "worker"}, {"reaper"},
+        {"by_hand", "host"}, {"queue"}, {"discovery"}, {"borrowing", "parts", "stores", "worker"}, {"reaper"},
         {"brakes", "connector", "jobs", "leases", "placement", "schema", "shards"}, {"database"},
     ),
     "cli": (
@@ -401,6 +401,21 @@ def test_environment_and_clock_are_read_only_at_the_edges() -> None:
                     )
     assert wrong == []
     assert used == set(WORLD_EXCEPTIONS), "exceptions that nothing needs any more"
+
+
+# The client makes one for itself where nobody gives it one, as tests do.
+BUDGET_MAKERS = {"connect/clients.py", "bitbucket/client/client.py"}
+
+
+def test_only_connect_makes_a_budget() -> None:
+    """A second one counts for itself: what a cluster lends would be passed."""
+    makers = set()
+    for path in SOURCES:
+        names = {name for _, name in imports(path)}
+        calls = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
+        if "mirror.bitbucket.client.budget" in names and any(dotted(one.func) == "Budget" for one in calls):
+            makers.add(str(path.relative_to(PACKAGE)))
+    assert makers == BUDGET_MAKERS
 
 
 # Field names that only Bitbucket's JSON uses, and its URLs.

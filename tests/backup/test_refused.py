@@ -10,6 +10,7 @@ import pytest
 from mirror import doctor
 from mirror.auth.credentials import RepositoryAccessToken, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
+from mirror.bitbucket.client.budget import Budget
 from mirror.model import Outcome, Run, RunEntry
 from mirror.simulator.faults import Fault
 from mirror.simulator.switches import Switches
@@ -146,7 +147,9 @@ async def test_code_is_fetched_by_the_credential_that_git_lets_in(
 
 async def test_doctor_tells_a_refused_endpoint_and_goes_on(place: Place) -> None:
     place.simulator.order(refuses("GET /2.0/repositories/*/pullrequests"))
-    report = await doctor.run(place.config, clock=place.clock, environment=os.environ)
+    report = await doctor.run(
+        place.config, clock=place.clock, environment=os.environ, budget=Budget(place.clock, patience=10)
+    )
     failed = {check.name: check for check in report.checks if check.state == "fail"}
     assert set(failed) == {"acme: pull_requests"} and SAID in failed["acme: pull_requests"].text
     assert report.exit_codes == (3,)
@@ -155,7 +158,9 @@ async def test_doctor_tells_a_refused_endpoint_and_goes_on(place: Place) -> None
 async def test_doctor_asks_git_where_the_api_refuses_the_credential(place: Place) -> None:
     await place.run()
     place.simulator.order(refuses("GET /2.0/*"))
-    report = await doctor.run(place.config, clock=place.clock, environment=os.environ)
+    report = await doctor.run(
+        place.config, clock=place.clock, environment=os.environ, budget=Budget(place.clock, patience=10)
+    )
     by_name = {check.name: check for check in report.checks}
     assert by_name["acme: sign-in"].state == "fail" and report.exit_codes == (12,)
     assert by_name["acme: git"].state == "ok"

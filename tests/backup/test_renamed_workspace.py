@@ -10,6 +10,7 @@ import pytest
 
 from mirror import doctor
 from mirror.auth.credentials import RepositoryAccessToken
+from mirror.bitbucket.client.budget import Budget
 from mirror.config import load
 from mirror.model import Run
 from mirror.simulator import Simulator, World
@@ -48,7 +49,9 @@ async def test_it_is_backed_up_on_and_its_new_name_is_said(place: Place) -> None
     said = mirror("backup", "-c", str(place.folder / "config.yaml"))
     assert said.returncode == 0, said.stderr
     assert "The workspace acme is called zenith now" in said.stdout
-    report = await doctor.run(place.config, clock=place.clock, environment={})
+    report = await doctor.run(
+        place.config, clock=place.clock, environment={}, budget=Budget(place.clock, patience=10)
+    )
     [check] = [one for one in report.checks if one.name == "acme: name"]
     assert (check.state, "zenith" in check.text) == ("warn", True)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mirror import browse, doctor
+from mirror.bitbucket.client.budget import Budget
 from mirror.config import load
 from mirror.git.mirrors.maintenance import GRACE, MaintenanceLimits
 from mirror.git.workers.pool import WorkerPool
@@ -18,7 +19,6 @@ from mirror.model import JsonObject, Run
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES
 from mirror.store.reading.reader import Store
-from tests.clock import FakeClock
 from tests.e2e.helpers import write_config
 from tests.git.fetched import packs
 from tests.place import Place
@@ -101,7 +101,10 @@ async def test_what_fails_is_told_and_fails_no_run(place: Place, monkeypatch: py
 @pytest.mark.git
 async def test_doctor_says_which_way_it_goes(place: Place, tmp_path: Path) -> None:
     async def said(path: str) -> doctor.Check:
-        report = await doctor.run(place.config, clock=FakeClock(), environment={**os.environ, "PATH": path})
+        report = await doctor.run(
+            place.config, clock=place.clock, environment={**os.environ, "PATH": path},
+            budget=Budget(place.clock),
+        )  # fmt: skip
         [check] = [one for one in report.checks if one.name == "upkeep"]
         assert "merges small packs itself" in check.text
         return check

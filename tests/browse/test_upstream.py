@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mirror.bitbucket.client.budget import Budget
 from mirror.browse.upstream import AgainstUpstream, diff_upstream
 from mirror.config import load
 from mirror.errors import MirrorError
@@ -41,7 +42,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 async def compare(place: Place, selector: str = "acme/website", **options: Any) -> AgainstUpstream:
     return await diff_upstream(
         options.pop("config", place.config), Selector.parse(selector), "latest", store=place.config.store,
-        clock=place.clock, environment=os.environ, progress=NoProgress(), **options,
+        clock=place.clock, environment=os.environ, budget=Budget(place.clock), progress=NoProgress(),
+        **options,
     )  # fmt: skip
 
 

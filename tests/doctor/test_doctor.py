@@ -14,6 +14,7 @@ import pytest
 
 from mirror import backup, doctor
 from mirror.auth.credentials import ApiToken, WorkspaceAccessToken
+from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config, load
 from mirror.doctor import Check, Report
 from mirror.simulator import Fault, Simulator, Switches, World
@@ -41,7 +42,9 @@ def examine(
         wanted = config(load(write_config(folder, simulator, token or real)))
         for fault in faults:
             simulator.order(fault)
-        found = asyncio.run(doctor.run(wanted, clock=clock, environment=os.environ))
+        found = asyncio.run(
+            doctor.run(wanted, clock=clock, environment=os.environ, budget=Budget(clock, patience=10))
+        )
         assert list((folder / "store/workspaces").iterdir()) == []
         assert not [one.name for one in folder.iterdir() if "doctor" in one.name]
         simulator.faults.clear()
@@ -156,11 +159,17 @@ def test_a_recording_goes_on_past_trouble_and_says_what_is_missing(tmp_path: Pat
     populate(world)
     token = world.add_workspace_access_token("acme", SCOPES)
     with Simulator(world) as simulator:
-        config = load(write_config(tmp_path, simulator, token))
+        config, clock = load(write_config(tmp_path, simulator, token)), FakeClock()
         simulator.order(Fault("GET /2.0/repositories/acme/*/pullrequests", status=429, times=999))
         simulator.order(Fault("GET /2.0/repositories/acme/*/hooks", status=503, times=999))
         done = asyncio.run(
-            doctor.record(config, tmp_path / "answers", clock=FakeClock(), environment=os.environ)
+            doctor.record(
+                config,
+                tmp_path / "answers",
+                clock=clock,
+                environment=os.environ,
+                budget=Budget(clock, patience=10),
+            )
         )
     assert done.exit_code == 75
     assert {"pull requests", "webhooks"} <= done.missing.keys()

@@ -12,6 +12,7 @@ import pytest
 
 from mirror.auth.credentials import ApiToken
 from mirror.auth.secrets import SecretSource
+from mirror.bitbucket.client.budget import Budget
 from mirror.cli.main import main
 from mirror.cli.system import SystemClock
 from mirror.config.settings import BitbucketUrls, Config, NetworkConfig, WorkspaceConfig
@@ -45,7 +46,11 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Simulator, 
 
 async def _check(config: Config, selector: Selector, target: Target, temporary: Path) -> Checked:
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    return await check(whole_store(), selector, target, config, clock=SystemClock(), environment=environment)
+    clock = SystemClock()
+    return await check(
+        whole_store(), selector, target, config, clock=clock, environment=environment,
+        budget=Budget(clock),
+    )  # fmt: skip
 
 
 async def test_an_equal_target_is_equal(real: tuple[Simulator, Config], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mirror.bitbucket import endpoints
+from mirror.bitbucket.client.budget import Budget
 from mirror.bitbucket.lists import all_of
 from mirror.bitbucket.people import accounts_in, groups_in
 from mirror.cli.system import SystemClock
@@ -21,9 +22,9 @@ ANN = "{7816c190-1c48-5f5c-bd9b-8bc8272f8fcd}"
 async def test_it_is_empty_but_for_the_people(tmp_path: Path) -> None:
     members = Members({ANN: "Ann Archer"}, {"developers": "Developers"})
     with simulated(tmp_path, "acme", members, {}, Limits(git_workers=1)) as upstream:
-        [entry] = upstream.config.workspaces
+        [entry], clock = upstream.config.workspaces, SystemClock()
         async with client_of(
-            upstream.config, entry, clock=SystemClock(), environment=upstream.environment
+            upstream.config, entry, clock=clock, environment=upstream.environment, budget=Budget(clock)
         ) as client:
             people = accounts_in(await all_of(client, endpoints.MEMBERS, None, workspace="acme"))
             repositories = await all_of(client, endpoints.REPOSITORIES, None, workspace="acme")

@@ -13,6 +13,7 @@ import pytest
 from mirror import hooks
 from mirror.auth.hook_keys import HookKeys
 from mirror.auth.secrets import Secret
+from mirror.bitbucket.client.budget import Budget
 from mirror.config import address, load
 from mirror.doctor.checks import Report
 from mirror.errors import UsageError
@@ -50,9 +51,11 @@ class Site:
         section += ", previous_secret: {env: BEFORE}" if self.previous else ""
         self.path.write_text(self.path.read_text().partition("hooks:")[0] + f"hooks: {{{section}}}\n")
         work = getattr(hooks, name)
+        clock = FakeClock()
         report: Report = await work(
-            load(self.path), clock=FakeClock(), environment=self._environment(), **more
-        )
+            load(self.path), clock=clock, environment=self._environment(),
+            budget=Budget(clock, patience=10), **more,
+        )  # fmt: skip
         return report
 
     @property
@@ -315,9 +318,9 @@ def test_which_hosts_are_public(host: str, public: bool) -> None:
 
 async def test_without_hooks_and_with_bad_secrets(tmp_path: Path) -> None:
     with site(tmp_path) as place:
-        config = replace(load(place.path), hooks=None)
+        config, clock = replace(load(place.path), hooks=None), FakeClock()
         with pytest.raises(UsageError, match="no section hooks"):
-            await hooks.check(config, clock=FakeClock(), environment={})
+            await hooks.check(config, clock=clock, environment={}, budget=Budget(clock))
         place.secret = "short"
         with pytest.raises(UsageError, match=r"hooks\.secret"):
             await place.run("install")

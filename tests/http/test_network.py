@@ -15,6 +15,7 @@ import pytest
 from mirror import backup, doctor
 from mirror.auth.credentials import OAuthConsumer
 from mirror.auth.secrets import SecretSource
+from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config
 from mirror.config.settings import BitbucketUrls, NetworkConfig
 from mirror.connect import network_of
@@ -140,8 +141,9 @@ async def test_doctor_tells_what_is_in_force_and_no_secret(
     place: Place, proxy: HttpProxy, certificates: Certificates
 ) -> None:
     report = await doctor.run(
-        place.config, clock=place.clock, environment=by_environment(proxy, certificates)
-    )
+        place.config, clock=place.clock, environment=by_environment(proxy, certificates),
+        budget=Budget(place.clock),
+    )  # fmt: skip
     told = {check.name: check.text for check in report.checks}
     assert told["network: proxy"] == f"{proxy.url} (with a user name) (by the environment)"
     assert told["network: certificates"] == str(certificates.authority)

@@ -28,6 +28,8 @@ REPORTED_FROM = 0.01
 LOGGED_EVERY = 60.0
 # A lender that lends nothing is not asked again any sooner, in seconds.
 ASKED_AGAIN = 0.5
+# How long, in seconds, one request may wait.
+PATIENCE = 2 * HOUR
 # A right to send a request that nobody has.
 NOT_LENT = float("-inf")
 
@@ -93,7 +95,7 @@ class Budget:
         *,
         reserve: int = 0,
         limit: int = LIMIT_DEFAULT,
-        patience: float = 2 * HOUR,
+        patience: float = PATIENCE,
         leases: Leases | None = None,
     ) -> None:
         self._clock = clock

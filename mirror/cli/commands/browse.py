@@ -189,22 +189,26 @@ def _show_difference(out: Output, found: browse.Difference) -> None:
 async def _run_diff_upstream(context: Context) -> int:
     """`mirror diff` with what upstream has now as one side."""
     from mirror.browse.upstream import diff_upstream
+    from mirror.cli.commands.budget import borrowing
 
     options, out = context.options, context.out
     if options.old == options.new:
         raise UsageError("upstream is compared with a snapshot", hint="name one, such as latest, as A or B")
     is_reversed = options.old == UPSTREAM
+    config = context.config()
     with context.progress(Work("browse", "Comparing")) as progress:
-        found = await diff_upstream(
-            context.config(),
-            context.selector(),
-            options.new if is_reversed else options.old,
-            store=context.store(),
-            clock=context.clock,
-            environment=context.environment,
-            progress=progress,
-            is_reversed=is_reversed,
-        )
+        async with borrowing(context, config, reserve=None) as budget:
+            found = await diff_upstream(
+                config,
+                context.selector(),
+                options.new if is_reversed else options.old,
+                store=context.store(),
+                clock=context.clock,
+                environment=context.environment,
+                budget=budget,
+                progress=progress,
+                is_reversed=is_reversed,
+            )
     out.document(found.to_json())
     _show_difference(out, found.difference)
     for part, reason in found.unread.items():

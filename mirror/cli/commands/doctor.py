@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mirror.cli.commands.budget import SHORT_PATIENCE, borrowing
 from mirror.cli.context import Context
 
 if TYPE_CHECKING:
@@ -17,9 +18,11 @@ async def run_doctor(context: Context) -> int:
     loaded = context.config()
     out = context.out
     if context.options.record is not None:
-        done = await doctor.record(
-            loaded, context.options.record, clock=context.clock, environment=context.environment
-        )
+        async with borrowing(context, loaded, patience=SHORT_PATIENCE) as budget:
+            done = await doctor.record(
+                loaded, context.options.record, clock=context.clock, environment=context.environment,
+                budget=budget,
+            )  # fmt: skip
         out.document({"recorded": [str(path) for path in done.written], "missing": done.missing})
         for path in done.written:
             out.line(path)
@@ -27,12 +30,14 @@ async def run_doctor(context: Context) -> int:
             out.line(f"missing: {name}: {reason}", style="yellow")
         out.line(f"{len(done.written)} redacted responses. Read them before you share them.")
         return done.exit_code
-    report = await doctor.run(
-        loaded,
-        clock=context.clock,
-        environment=context.environment,
-        test_notices=context.options.notify,
-    )
+    async with borrowing(context, loaded, patience=SHORT_PATIENCE) as budget:
+        report = await doctor.run(
+            loaded,
+            clock=context.clock,
+            environment=context.environment,
+            budget=budget,
+            test_notices=context.options.notify,
+        )
     if loaded.cluster is not None:
         from mirror.cluster.soundness import look
         from mirror.doctor.checks import Check, Report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mirror.cli.commands.budget import borrowing
 from mirror.cli.context import Context
 from mirror.cli.terminal.progress import Work
 from mirror.drill.check import Checked, Target, check
@@ -33,11 +34,13 @@ async def run_check(context: Context) -> int:
     target = Target(
         place.workspace, place.repository, known, options.secrets is not None, options.activate_hooks
     )
+    config = context.config_for(place.workspace)
     with context.progress(Work("drill", "Comparing")) as progress:
-        found = await check(
-            context.store(), context.selector(), target, context.config_for(place.workspace),
-            at=options.at, clock=context.clock, environment=context.environment, progress=progress,
-        )  # fmt: skip
+        async with borrowing(context, config) as budget:
+            found = await check(
+                context.store(), context.selector(), target, config, at=options.at, clock=context.clock,
+                environment=context.environment, budget=budget, progress=progress,
+            )  # fmt: skip
     context.out.document(found.to_json())
     _show(context, found)
     return found.exit_code

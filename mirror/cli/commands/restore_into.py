@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from mirror.cli.commands.budget import borrowing
 from mirror.cli.commands.restore_to_forge import confirm_overwrite, finish, secrets_of, settings_of
 from mirror.cli.context import Context
 from mirror.cli.terminal.progress import Work
@@ -19,7 +20,6 @@ from mirror.store.reading.reader import RepositoryFolder
 
 async def run_into(context: Context) -> int:
     """Restore into a workspace of Bitbucket, or print the plan of it."""
-    from mirror.bitbucket.client.budget import Budget
     from mirror.connect import client_of, network_of
 
     options = context.options
@@ -36,10 +36,8 @@ async def run_into(context: Context) -> int:
         context, secrets=secrets, people=people, network=await network_of(config, context.environment),
         pages=partial(make_pages, store),
     )  # fmt: skip
-    # A backup leaves a reserve of each hour's requests for this.
-    budget = Budget(context.clock, reserve=0, limit=config.limits.api_limit)
     with context.progress(Work("restore", "Restoring", unit="steps")) as progress:
-        async with client_of(
+        async with borrowing(context, config) as budget, client_of(
             config, entry, clock=context.clock, environment=context.environment, budget=budget,
             progress=progress,
         ) as client:  # fmt: skip

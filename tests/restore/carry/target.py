@@ -11,6 +11,7 @@ from typing import Any
 
 from mirror.auth.credentials import ApiToken, Credential, WorkspaceAccessToken
 from mirror.auth.secrets import SecretSource
+from mirror.bitbucket.client.budget import Budget
 from mirror.cli.system import SystemClock
 from mirror.config.settings import BitbucketUrls, Config, Limits, NetworkConfig, WorkspaceConfig
 from mirror.connect import client_of
@@ -80,7 +81,7 @@ class Upstream:
         )  # fmt: skip
         clock = Hasty()
         async with client_of(
-            config, config.workspaces[0], clock=clock, environment=self.environment
+            config, config.workspaces[0], clock=clock, environment=self.environment, budget=Budget(clock)
         ) as client:
             return await into.run(
                 store,
