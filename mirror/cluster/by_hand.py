@@ -1,8 +1,10 @@
-"""A backup by hand of one host of a cluster: its own shard's part, within the same budget."""
+"""A backup by hand of one host of a cluster: its own shard's part, within the same budget; or what that would
+be."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,15 +12,15 @@ from mirror import backup
 from mirror.backup.listing import Listing, list_scope
 from mirror.cluster import schema
 from mirror.cluster.brakes import ClusterBrake
-from mirror.cluster.database import Database
+from mirror.cluster.database import Connection, Database
 from mirror.cluster.discovery import known_names, share_out
 from mirror.cluster.leases import ClusterLeases
-from mirror.cluster.placement import report_holdings
-from mirror.cluster.shards import register, shards
+from mirror.cluster.placement import Named, place_all, report_holdings
+from mirror.cluster.shards import Me, register, shards
 from mirror.cluster.stores import held_by, me_of
 from mirror.config import Config
 from mirror.connect import budget_of
-from mirror.model import EVERYTHING, Clock, Progress, Run, Selector
+from mirror.model import EVERYTHING, Clock, Progress, Run, RunEntry, Selector
 
 # Placing many repositories may take so many seconds.
 _PLACING_SECONDS = 300.0
@@ -59,6 +61,54 @@ async def run(
     finally:
         await leases.finish()
         await database.close()
+
+
+async def dry_run(
+    config: Config,
+    selectors: Sequence[Selector],
+    *,
+    host: str,
+    program: str,
+    clock: Clock,
+    environment: Mapping[str, str],
+) -> Run:
+    """What `run` would back up. Nothing is written, nor placed. The fact `elsewhere` says how many of what
+    was chosen belong to each other shard; "": to none, as they are on their way, or in several stores. Raises
+    as `run`."""
+    assert config.cluster is not None
+    shard, database = config.cluster.shard, Database.of(config, environment)
+    leases = ClusterLeases(database, shard, clock)
+    budget = budget_of(config, clock, leases=leases)
+    try:
+        async with database.session() as connection:
+            await schema.check(connection)
+        found = await backup.run(
+            config, selectors, clock=clock, environment=environment, budget=budget, dry_run=True
+        )
+        held = await asyncio.to_thread(held_by, config)
+        me = me_of(config, host, program, None)
+        async with (
+            database.transaction(seconds=_PLACING_SECONDS) as connection,
+            connection.transaction(force_rollback=True),
+        ):
+            homes = await _would_place(connection, me, held, found.entries)
+        mine = tuple(one for one in found.entries if homes[one.uuid.lower()] == shard)
+        others = Counter(home or "" for home in homes.values() if home != shard)
+        return replace(found, entries=mine, facts={**found.facts, "elsewhere": dict(others)})
+    finally:
+        await budget.settle()
+        await leases.finish()
+        await database.close()
+
+
+async def _would_place(
+    connection: Connection, me: Me, held: Sequence[Named], entries: Sequence[RunEntry]
+) -> dict[str, str | None]:
+    """Where repositories belong, once what is new is placed; within a transaction that is rolled back."""
+    if me.name not in {one.name for one in await shards(connection)}:
+        await register(connection, me)
+        await report_holdings(connection, me.name, held)
+    return await place_all(connection, [Named(one.uuid.lower(), "", one.full_name) for one in entries])
 
 
 async def _join(database: Database, config: Config, host: str, program: str) -> None:

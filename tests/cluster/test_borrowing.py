@@ -20,6 +20,7 @@ NOWHERE = "postgresql:///nowhere?host=/nonexistent"
 RESTORE = ("restore", "acme/website", "--to", "bitbucket:acme/website")
 COMMANDS = (
     ("backup",),
+    ("backup", "--dry-run"),
     ("doctor",),
     ("doctor", "--record", "answers"),
     ("hooks", "check"),
@@ -88,6 +89,7 @@ async def test_every_command_borrows_each_request_that_it_sends(
     [told] = [one for one in json.loads(out)["checks"] if one["name"] == "cluster"]
     assert told["state"] == "warn" and "cannot be used" in told["text"]
     assert asked(place).total() > before.total() and await lent(cluster) == dict(before)
+    assert run(place, NOWHERE, ("backup", "--dry-run"))[0] == 75
     # Others have spent the hour: nothing is sent.
     async with cluster.session() as connection:
         await connection.execute("UPDATE budgets SET requests_limit = 5")

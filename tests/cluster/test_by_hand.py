@@ -53,6 +53,16 @@ async def test_it_backs_up_what_belongs_to_this_shard(
     await run(other, environment)
     for slug in ("new-1", "new-2"):
         place.acme.add_repository(slug).commit("main", {"a": b"a\n"}, "Begin")
+    asked = len(place.simulator.requests)
+    would = await by_hand.dry_run(
+        one, (), host="here", program="0", clock=RealClock(), environment=environment
+    )
+    assert {each.full_name for each in would.entries} == {f"acme/{slug}" for slug in held(one)}
+    assert would.facts["elsewhere"] == {"b": 2} and held(other) == set()
+    assert len(place.simulator.requests) - asked == would.facts["requests"]
+    async with cluster.session() as connection:  # nothing was placed
+        rows = await connection.execute("SELECT 1 FROM repositories WHERE full_name LIKE 'acme/new%'")
+        assert await rows.fetchall() == []
     runs = [await run(config, environment) for config in (one, other, one)]
     assert [each.exit_code for each in runs] == [0, 0, 0]
     assert held(other) == {"new-1", "new-2"}

@@ -34,7 +34,7 @@ async def run_backup(context: Context) -> int:
             Store.open(config.store).close()
         with context.progress(Work("backup", "Backing up")) as progress:
             try:
-                if config.cluster is not None and not options.dry_run:
+                if config.cluster is not None:
                     run = await _run_in_cluster(context, config, progress)
                 else:
                     run = await backup.run(
@@ -55,9 +55,14 @@ async def run_backup(context: Context) -> int:
 
 
 async def _run_in_cluster(context: Context, config: Config, progress: Progress) -> Run:
-    """Back up what belongs to this host of a cluster."""
+    """Back up what belongs to this host of a cluster, or list it."""
     from mirror.cluster import by_hand
 
+    if context.options.dry_run:
+        return await by_hand.dry_run(
+            config, context.selectors(), host=socket.gethostname(), program=__version__,
+            clock=context.clock, environment=context.environment,
+        )  # fmt: skip
     return await by_hand.run(
         config, context.selectors(), host=socket.gethostname(), program=__version__, clock=context.clock,
         environment=context.environment, full=context.options.full, lock_wait=context.options.lock_wait,

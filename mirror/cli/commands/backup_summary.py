@@ -6,7 +6,7 @@ On a terminal that is at most a screen, whatever the number of repositories; els
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mirror import browse
@@ -47,6 +47,8 @@ def show(context: Context, run: Run, config: Config, seen: Picture) -> None:
         out.line(f"Would back up {len(repositories)} repositories to {config.store}:")
         for entry in repositories:
             out.line(f"  {entry.full_name}")
+        if others := run.facts.get("elsewhere"):
+            out.line(f"{sum(others.values())} more belong to other shards: {_homes(others)}")
     elif repositories:
         _show_repositories(out, repositories)
     _show_problems(out, run)
@@ -59,6 +61,13 @@ def show(context: Context, run: Run, config: Config, seen: Picture) -> None:
         out.line("Some parts are not available, which is no failure; mirror status lists them.")
     out.warnings(warnings)
     _show_summary(out, run, repositories, seen)
+
+
+def _homes(others: Mapping[str, int]) -> str:
+    """How many repositories each other shard has; "": none, as they are on their way."""
+    return ", ".join(
+        f"{number} to {shard or 'none at the moment'}" for shard, number in sorted(others.items())
+    )
 
 
 def _show_repositories(out: Output, repositories: Sequence[RunEntry]) -> None:
