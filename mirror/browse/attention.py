@@ -116,7 +116,7 @@ def _of_jobs(found: Status) -> Iterator[Concern]:
 
 
 def _of_copy(one: CopyStatus) -> Iterator[Concern]:
-    """The concern of one copy. One that the configuration does not name any more needs nothing."""
+    """The concerns of one copy. One that the configuration does not name any more needs nothing."""
     copy = f"the copy at {one.to}"
     if one.is_configured is False:
         return
@@ -133,6 +133,8 @@ def _of_copy(one: CopyStatus) -> Iterator[Concern]:
         yield Concern("", urgency, f"{copy}: {one.failure}; {good}", "copy")
     elif one.late:
         yield Concern("", Urgency.STALE, f"{copy} {one.late}", "copy")
+    if one.damage:
+        yield Concern("", Urgency.DAMAGE, f"{copy}: {one.damage}", "copy --check")
 
 
 def _is_followed(jobs: Mapping[str, JsonObject], kind: str, scope: Scope, last: JsonObject) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mirror.model import JsonObject, time_from_text, time_text
+from mirror.model.words import counted
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import RepositoryFolder
 from mirror.store.reading.run_history import RunHistory
@@ -19,7 +20,8 @@ class CopyStatus:
     `last` is the summary of the last run, its counts in `facts`; `last_good` is when the last one that exited
     with 0 ended; `covers` is the newest run record in the copy. Of all `folders` (repositories, workspaces)
     so many are `behind`: the copy lacks them, or has them only as they were earlier. `is_configured` None:
-    there is no configuration. `late` says that it is too old for its schedule.
+    there is no configuration. `late` says that it is too old for its schedule. `check` is the summary of the
+    last check, its counts in `facts`; None where no check was recorded here.
     """
 
     to: str
@@ -30,6 +32,7 @@ class CopyStatus:
     behind: int = 0
     is_configured: bool | None = None
     late: str = ""
+    check: JsonObject | None = None
 
     @property
     def is_made(self) -> bool:
@@ -43,6 +46,20 @@ class CopyStatus:
             return ""
         reason = next(iter(self.last["problems"]), "")
         return f"the last try ended with {self.last['exit_code']}" + (f": {reason}" if reason else "")
+
+    @property
+    def checked(self) -> datetime | None:
+        """When it was last checked."""
+        return time_from_text(self.check["ended"]) if self.check is not None else None
+
+    @property
+    def damage(self) -> str:
+        """What the last check found, in one line; empty where that was nothing, or there was none."""
+        if self.check is None or not self.check["exit_code"]:
+            return ""
+        many = counted(self.check["facts"].get("faults", 1), "faults")
+        reason = next(iter(self.check["problems"]), "")
+        return f"the check of {self.check['ended']} found {many}" + (f": {reason}" if reason else "")
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
@@ -60,7 +77,10 @@ def copies_of(history: RunHistory, folders: Sequence[AnyFolder]) -> tuple[CopySt
     for address, known in sorted(history.copies.items()):
         good = time_from_text(known.good) if known.good is not None else None
         number = sum(address in one for one in behind)
-        found.append(CopyStatus(address, known.last, good, known.covers, len(folders), number))
+        if known.last is not None:  # nothing was sent from here to what was only checked
+            found.append(
+                CopyStatus(address, known.last, good, known.covers, len(folders), number, check=known.check)
+            )
     return tuple(found)
 
 

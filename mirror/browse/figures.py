@@ -81,6 +81,9 @@ def _of_copies(copies: Sequence[CopyStatus]) -> Iterator[Sample]:
         labels = (one.to,)
         yield Sample(definitions.COPY_GOOD, _seconds(one.last_good), labels)
         yield Sample(definitions.COPY_BEHIND, one.behind, labels)
+        yield Sample(definitions.COPY_CHECKED, _seconds(one.checked), labels)
+        if one.check is not None:
+            yield Sample(definitions.COPY_FAULTS, one.check["facts"].get("faults", 0), labels)
         if one.last is not None:
             yield Sample(definitions.COPY_EXIT_CODE, one.last["exit_code"], labels)
             for name, count in one.last["facts"].items():

@@ -10,8 +10,10 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+from mirror import __version__
 from mirror.bucket.failures import Absent
 from mirror.bucket.stored import Stored
 from mirror.copy.coding import Undecodable, WrongIdentity
@@ -19,13 +21,17 @@ from mirror.copy.fetching import Mismatch, fetch_version
 from mirror.copy.format import COPY_FILE, MANIFESTS, STORE, File, Manifest, manifest_key
 from mirror.copy.materializing import list_fault, lists_of, record_fault, run_keys
 from mirror.copy.reading import WIDTH, CopiedFolder, Copy, checked_manifest, record_store_id
-from mirror.errors import DamageFound, Result, UsageError
+from mirror.errors import DamageFound, NoStore, Result, UsageError
 from mirror.logs import get_logger
-from mirror.model import DONE, JsonObject, NoProgress, Progress, loads
+from mirror.model import DONE, JsonObject, NoProgress, Problem, Progress, Run, loads
 from mirror.store.format.layout import run_record
+from mirror.store.reading.copy_history import CHECK
 from mirror.store.reading.folders import AnyFolder
 from mirror.store.reading.reader import Store, StoreDamaged
+from mirror.store.writing.writer import open_store
 
+# The number of faults that the record of a check lists one by one.
+RECORDED_MAX = 50
 _log = get_logger("copy")
 
 
@@ -63,13 +69,18 @@ class Checked(Result):
         """4 where anything is not what the manifests say. A copy that is behind is none the worse for it."""
         return (4,) if self.faults else ()
 
+    @property
+    def counts(self) -> JsonObject:
+        """How much was checked."""
+        return {"folders": self.folders, "objects": self.objects, "bytes": self.bytes}
+
     def to_json(self) -> JsonObject:
         """The result as `--json` prints it."""
         return {
             "schema": 1,
             "copy": self.address,
             "read": self.read,
-            "checked": {"folders": self.folders, "objects": self.objects, "bytes": self.bytes},
+            "checked": self.counts,
             "faults": [one.to_json() for one in self.faults],
             "behind": None if self.behind is None else dict(self.behind),
             "versions_unread": self.versions_unread,
@@ -327,3 +338,45 @@ def behind_of(copy: Copy, store: Path) -> dict[str, str]:
             if lacking:
                 found[one.full_name] = f"{len(lacking)} snapshots are not in the copy, the last {lacking[-1]}"
     return found
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a check of the copy at `address` had to say: what it found, or that no copy is there any more."""
+
+    address: str
+    begun: datetime
+    ended: datetime
+    found: Checked | NoStore
+    requests: int = 0
+
+    def _problems(self) -> list[Problem]:
+        if isinstance(self.found, NoStore):
+            return [Problem(self.found.exit_code, self.found.message, hint=self.found.hint)]
+        faults = self.found.faults
+        problems = [
+            Problem(4, f"{one.key}: {one.problem}" + (f"; {one.instead}" if one.instead else ""))
+            for one in faults[:RECORDED_MAX]
+        ]
+        if len(faults) > RECORDED_MAX:
+            problems.append(Problem(4, f"and {len(faults) - RECORDED_MAX} more faults"))
+        return problems
+
+    def run(self, identifier: str) -> Run:
+        """The run that the store remembers."""
+        facts: JsonObject = {"to": self.address, "action": CHECK, "requests": self.requests}
+        if isinstance(self.found, Checked):
+            facts |= {"read": self.found.read, "checked": self.found.counts, "faults": len(self.found.faults)}
+        else:
+            facts["faults"] = 1
+        return Run(
+            identifier, "copy", self.begun, self.ended, __version__, problems=tuple(self._problems()),
+            facts=facts,
+        )  # fmt: skip
+
+
+def remember(store: Path, answers: list[Answer]) -> None:
+    """Record in the store what checks of its copies said. Raises as `open_store` does, and OSError."""
+    with open_store(store, command="mirror copy --check") as writer:
+        for one in answers:
+            writer.write_run(one.run(writer.new_run_id(one.begun)))

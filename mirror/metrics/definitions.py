@@ -84,6 +84,10 @@ COPY_BEHIND = Metric(
     "How many repositories and workspaces the copy lacks, or has only as they were earlier.",
     _COPY,
 )
+COPY_CHECKED = Metric(
+    "mirror_copy_check_timestamp_seconds", "When a check of the copy that is recorded here last ended.", _COPY
+)
+COPY_FAULTS = Metric("mirror_copy_check_faults", "How many faults the last check of the copy found.", _COPY)
 COPY_BYTES = Metric("mirror_copy_sent_bytes", "How many bytes the last run of the copy sent.", _COPY)
 COPY_REQUESTS = Metric("mirror_copy_requests", "How many requests the last run of the copy made.", _COPY)
 LOSSES = Metric("mirror_brake_losses", "Losses that tripped the mass-loss brake and are not accepted.")
@@ -99,8 +103,8 @@ EXPIRES = Metric(
 STORE_METRICS = (
     VERSION, RUN_ENDED, RUN_SECONDS, RUN_EXIT_CODE, BACKUP_GOOD, WORKSPACE_COMPLETE, REPOSITORY_COMPLETE,
     WORKSPACE_COUNTED, REPOSITORY_COUNTED, REPOSITORY_FAILED_RUNS, REPOSITORY_MISSING, REPOSITORY_SNAPSHOTS,
-    REPOSITORY_BYTES, COPY_GOOD, COPY_EXIT_CODE, COPY_BEHIND, COPY_BYTES, COPY_REQUESTS, LOSSES, DAMAGE, FREE,
-    EXPIRES,
+    REPOSITORY_BYTES, COPY_GOOD, COPY_EXIT_CODE, COPY_BEHIND, COPY_CHECKED, COPY_FAULTS, COPY_BYTES,
+    COPY_REQUESTS, LOSSES, DAMAGE, FREE, EXPIRES,
 )  # fmt: skip
 
 # The workspace is empty for a job of all that have no schedule of their own.

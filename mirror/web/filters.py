@@ -110,6 +110,8 @@ def copy_state(one: CopyStatus) -> tuple[str, str]:
         return "no longer configured", "none"
     if not one.is_made:
         return "never made", "warn"
+    if one.damage:
+        return "damaged", "bad"
     if one.failure:
         return "failing", "bad"
     return ("too old", "bad") if one.late else ("good", "good")

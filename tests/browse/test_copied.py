@@ -86,6 +86,15 @@ def test_why_one_failed_is_told_and_how_old_it_is() -> None:
     assert urgency is Urgency.DAMAGE and text.endswith("damaged; it was never good")
 
 
+def test_what_a_check_found_is_told_until_another_finds_nothing() -> None:
+    config = config_of("backup: every 4h, copy: after backup")
+    bad = {**last(4, "blobs/a: it is missing", "blobs/b: it is missing"), "facts": {"faults": 2}}
+    [(urgency, text)] = told(of(replace(GOOD, check=bad)), config)
+    assert urgency is Urgency.DAMAGE
+    assert text.endswith("the check of 2026-11-29T11:00:00Z found 2 faults: blobs/a: it is missing")
+    assert told(of(replace(GOOD, check=last(0))), config) == []
+
+
 def test_a_stopped_one_and_one_that_is_no_longer_configured_are_no_concern() -> None:
     config = config_of("backup: every 4h, copy: after backup")
     assert told(of(replace(GOOD, last=last(130, "stopped"))), config) == []

@@ -76,8 +76,28 @@ def test_what_a_check_misses_is_sent_again(
     assert main(words) == 0  # it asks nobody about what it sent
     assert gone not in objects_of(seaweed, bucket)
     capsys.readouterr()
+    status = ["status", "--store", str(store)]
+    assert main(status) == 0 and "no check of it is recorded" in capsys.readouterr().out
     assert main([*words, "--check"]) == 4
-    assert "next mirror copy sends again" in capsys.readouterr().out
+    assert "gets again what is missing" in capsys.readouterr().out
+    main([*status, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    [copy] = told["copies"]
+    assert copy["check"]["exit_code"] == 4 and gone in copy["check"]["problems"][0]
+    assert [one["urgency"] for one in told["attention"] if gone in one["reason"]] == ["damage"]
     assert main(words) == 0
     assert gone in objects_of(seaweed, bucket)
-    assert main([*words, "--check"]) == 0
+    main(status)
+    assert "found 1 fault: " in capsys.readouterr().out, "only a check tells that it is well again"
+    assert main([*words, "--check", "--read"]) == 0
+    main(status)
+    assert "read whole: sound" in capsys.readouterr().out
+    # No copy at all is an answer; of an address to which nothing was sent it is none.
+    for key in objects_of(seaweed, bucket):
+        seaweed.client().delete_object(Bucket=bucket, Key=f"{PREFIX}/{key}")
+    assert main([*words[:-1], f"s3://{bucket}/typo", "--check"]) == 10
+    assert main([*words, "--check"]) == 10
+    capsys.readouterr()
+    main(status)
+    out = capsys.readouterr().out
+    assert "found 1 fault: there is no copy at" in out and "typo" not in out

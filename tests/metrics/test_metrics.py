@@ -56,7 +56,8 @@ STATUS = Status(
     jobs={"backup": RUN, "drill": {**RUN, "exit_code": 4}},
     good={"backup": AT},
     copies=(
-        CopyStatus("s3://one/acme", {**RUN, "facts": {"bytes": 9, "requests": 4}}, AT, "r", 7, 2),
+        CopyStatus("s3://one/acme", {**RUN, "facts": {"bytes": 9, "requests": 4}}, AT, "r", 7, 2,
+                   check={**RUN, "exit_code": 4, "facts": {"faults": 3}}),
         CopyStatus("s3://old/acme", {**RUN, "exit_code": 12, "facts": {}}, AT, "r", 7, 7),
     ),
     folders=7,
@@ -108,6 +109,10 @@ def test_the_textfile_says_what_the_status_says(
     assert found["mirror_copy_folders_behind", "s3://one/acme"] == 2
     assert found["mirror_copy_sent_bytes", "s3://one/acme"] == 9
     assert found["mirror_copy_requests", "s3://one/acme"] == 4
+    assert found["mirror_copy_check_timestamp_seconds", "s3://one/acme"] == AT.timestamp() + 600
+    assert found["mirror_copy_check_faults", "s3://one/acme"] == 3
+    assert found["mirror_copy_check_timestamp_seconds", "s3://never/acme"] == 0
+    assert ("mirror_copy_check_faults", "s3://never/acme") not in found
     # One that was never made says so, and what it sent is unknown. One that is configured no more is over.
     assert found["mirror_copy_success_timestamp_seconds", "s3://never/acme"] == 0
     assert found["mirror_copy_folders_behind", "s3://never/acme"] == 7

@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mirror.model import Outcome, Problem, Run, RunEntry
 from mirror.store.reading.copy_history import COPIES_MAX, CopyHistory
 from mirror.store.reading.reader import Store
@@ -132,6 +134,28 @@ def test_checks_and_dry_runs_are_no_copies(tmp_path: Path) -> None:
         life.copy(action="check")
         life.copy(dry_run=True)
         assert life.known().last is not None and life.known().last["started"].endswith("T03:00:00Z")  # type: ignore[index]
+
+
+@pytest.mark.parametrize("every", [100, 1])
+def test_the_last_check_is_known_and_is_no_run_of_the_copy(tmp_path: Path, every: int) -> None:
+    with open_store(tmp_path) as store:
+        life = Life(store)
+        life.copy(covers="one", covers_number=1)
+        assert life.known().check is None and "check" not in life.known().to_json()
+        first = life.copy(action="check", faults=2, read=True, problem=Problem(4, "blobs/a: it is missing"))
+        life.backup(entry(1), every=every)
+        life.copy(to="s3://never/sent", action="check", faults=0)
+        life.backup(entry(1), every=every)
+        known = life.known()
+        assert known.check is not None and known.last is not None
+        assert (known.check["run"], known.check["exit_code"]) == (first.id, 4)
+        assert known.check["facts"] == {"read": True, "faults": 2}
+        assert known.last["exit_code"] == 0 and life.known("s3://never/sent").last is None
+        with Store.open(store.reader.path) as reader:
+            assert reader.history().last["copy"]["exit_code"] == 0
+            assert reader.history().scoped["copy"]["exit_code"] == 0
+        life.copy(action="check", faults=0)
+        assert life.known().check["exit_code"] == 0  # type: ignore[index]
 
 
 def test_few_addresses_are_remembered(tmp_path: Path) -> None:

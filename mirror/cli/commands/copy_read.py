@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 from mirror.bucket.address import Address
 from mirror.cli.context import Context
 from mirror.cli.copied import open_copy
+from mirror.cli.owner import become_owner
 from mirror.cli.terminal.confirm import confirm
 from mirror.cli.terminal.progress import Work
 from mirror.errors import ConfigError, Fault, NoStore, UsageError, worst
 from mirror.model.words import counted, size
+from mirror.store.reading.reader import Store
 
 if TYPE_CHECKING:
     from mirror.auth.secrets import SecretSource
     from mirror.config.copies import CopyConfig
-    from mirror.copy.checking import Checked
+    from mirror.copy.checking import Answer, Checked
     from mirror.copy.pruning import Plan, Pruned
     from mirror.copy.reading import Copy
 
@@ -47,41 +49,83 @@ def _addresses(context: Context) -> list[Address]:
 
 async def run_check(context: Context) -> int:
     """`mirror copy --check`."""
-    from mirror.copy.checking import check
+    from mirror.copy.checking import Checked
 
-    results: list[Checked] = []
     store = _local_store(context)
-    for address in _addresses(context):
+    answers: list[Answer] = []
+    try:
+        for address in _addresses(context):
+            answers.append(await _check(context, address, store))
+            if isinstance(answers[-1].found, NoStore):
+                raise answers[-1].found
+    finally:
+        is_recorded = _remember(context, store, answers)
+    results = [one.found for one in answers if isinstance(one.found, Checked)]
+    code = worst(one.exit_code for one in results)
+    context.out.document(
+        {
+            "schema": 1, "exit_code": code, "recorded": is_recorded,
+            "copies": [one.to_json() for one in results],
+        }
+    )  # fmt: skip
+    return code
+
+
+async def _check(context: Context, address: Address, store: Path | None) -> Answer:
+    """Check one copy, and say what was found. That there is none is an answer, too."""
+    from mirror.copy.checking import Answer, check
+
+    begun, requests = context.clock.now(), 0
+    found: Checked | NoStore
+    try:
         async with open_copy(context, address) as copy:
             with context.progress(Work("copy", "Checking the copy", unit="folders", got="read")) as progress:
                 found = await check(copy, read=context.options.read, store=store, progress=progress)
-            results.append(found)
+            requests = copy.bucket.requests
             _show_check(context, copy, found)
-            if found.faults and store is not None:
-                _doubt(context, store, address)
-    codes = [one.exit_code for one in results]
-    context.out.document(
-        {"schema": 1, "exit_code": worst(codes), "copies": [one.to_json() for one in results]}
-    )
-    return worst(codes)
+    except NoStore as error:
+        found = error
+    return Answer(str(address), begun, context.clock.now(), found, requests)
 
 
-def _doubt(context: Context, store: Path, address: Address) -> None:
+def _remember(context: Context, store: Path | None, answers: list[Answer]) -> bool:
+    """Record in the store what checks of its copies said, and have the next copy send again what they missed;
+    returns whether that was done. That there is no copy at an address to which nothing was sent from this
+    store says nothing about it, and nor does a check as of a time."""
+    from mirror.copy import checking
+
+    if store is None or not answers or context.options.as_of is not None:
+        return False
+    with Store.open(store) as opened:
+        sent = opened.history(lambda _: None).copies
+    config = context.config_in_file()
+    own = {*sent, *(one.to for one in (config.copies if config is not None else ()))}
+    ours = [one for one in answers if one.address in own]
+    if not ours:
+        return False
+    become_owner(store, "copy --check")  # every file of another user has been read
+    if store.stat().st_uid != os.geteuid() or not os.access(store, os.W_OK):
+        text = "the result was not recorded: check as the owner of the store, which must be writable"
+        context.out.warnings([text])
+        return False
+    checking.remember(store, ours)
+    for one in ours:
+        if not isinstance(one.found, NoStore) and one.found.faults:
+            _doubt(context, store, one.address)
+    return True
+
+
+def _doubt(context: Context, store: Path, address: str) -> None:
     """Have the next run that sends compare everything with a listing. What has its size is believed."""
     from mirror.copy.memory import memory_of
 
-    if store.stat().st_uid != os.geteuid():  # or the store would have a file that its owner cannot read
-        context.out.line("  Check as the owner of the store, and the next mirror copy repairs what it can.")
-        return
-    memory_of(store, address).doubt()
-    context.out.line("  The next mirror copy sends again what is missing or has another size.")
-    context.out.line("  What has other bytes of the same size stays: make a copy at another prefix.")
+    memory_of(store, Address.parse(address)).doubt()
+    context.out.line(f"At the next mirror copy {address} gets again what is missing or has another size.")
+    context.out.line("What has other bytes of the same size stays: make a copy at another prefix.")
 
 
 def _local_store(context: Context) -> Path | None:
     """The store to compare with, if there is one here."""
-    from mirror.store.reading.reader import Store
-
     try:
         store = context.store()
         Store.open(store).close()

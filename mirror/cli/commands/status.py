@@ -196,8 +196,16 @@ def _copy(one: CopyStatus, now: datetime) -> str:
         text = f"last good {time_text(one.last_good)}, {age(now - one.last_good)} ago"
     lacks = f"; {one.behind} of {one.folders} folders are not in it as they are now" if one.behind else ""
     failure = f"; {one.failure}" if one.failure else ""
-    gone = "; no longer configured" if one.is_configured is False else ""
-    return f"{copy}: {text}{lacks}{failure}{gone}"
+    more = "no longer configured" if one.is_configured is False else _check(one)
+    return f"{copy}: {text}{lacks}{failure}; {more}"
+
+
+def _check(one: CopyStatus) -> str:
+    """When a copy was last checked, and how it was then."""
+    if one.check is None:
+        return "no check of it is recorded"
+    how = "read whole" if one.check["facts"].get("read") else "by listing"
+    return one.damage or f"checked {one.check['ended']}, {how}: sound"
 
 
 def _of_some(run: JsonObject) -> str:

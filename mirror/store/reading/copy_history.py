@@ -14,8 +14,10 @@ COPIES_MAX = 16
 # The number of folders of one run that are remembered as failed.
 FAILED_MAX = 1000
 _STOPPED = 130
-# The facts of a run that are kept of the last one.
+# The facts that are kept of the last run, and of the last check.
 _FACTS = ("folders", "objects", "bytes", "requests")
+_CHECKED = ("read", "checked", "faults")
+CHECK = "check"
 
 
 @dataclass
@@ -25,7 +27,8 @@ class CopyHistory:
     `last` is the summary of the last run, with its counts as `facts`. `good` is when the last run that exited
     with 0 ended. `covers` is the id of the newest run record in the copy. `as_of` is the number of the newest
     record when the last whole attempt began, None where there was none: what the store had then is in the
-    copy, but for the folders that `failed`.
+    copy, but for the folders that `failed`. `check` is the summary of the last check, with its counts as
+    `facts`; None where it was never checked from this store.
     """
 
     last: JsonObject | None = None
@@ -33,12 +36,13 @@ class CopyHistory:
     covers: str | None = None
     as_of: int | None = None
     failed: tuple[Key, ...] = ()
+    check: JsonObject | None = None
 
     def add(self, run: RunRecord, summary: JsonObject) -> None:
         """Add an older run."""
         facts = run.data["facts"]
         if self.last is None:
-            self.last = {**summary, "facts": {name: facts[name] for name in _FACTS if name in facts}}
+            self.last = _with_facts(summary, facts, _FACTS)
         if run.exit_code == 0:
             self.good = self.good or str(run.data["ended"])
         self.covers = self.covers or facts.get("covers")
@@ -50,10 +54,16 @@ class CopyHistory:
                 if len(failed) <= FAILED_MAX:
                     self.as_of, self.failed = facts["covers_number"], tuple(failed)
 
+    def add_check(self, run: RunRecord, summary: JsonObject) -> None:
+        """Add an older check."""
+        if self.check is None:
+            self.check = _with_facts(summary, run.data["facts"], _CHECKED)
+
     def add_older(self, base: CopyHistory) -> None:
         """Add the history in all older records."""
         self.last, self.good = self.last or base.last, self.good or base.good
         self.covers = self.covers or base.covers
+        self.check = self.check or base.check
         if self.as_of is None:
             self.as_of, self.failed = base.as_of, base.failed
 
@@ -64,13 +74,18 @@ class CopyHistory:
 
     def to_json(self) -> JsonObject:
         """The JSON in the list of a checkpoint."""
-        return {**self.__dict__, "failed": [list(key) for key in self.failed]}
+        plain = {name: value for name, value in self.__dict__.items() if (name, value) != ("check", None)}
+        return {**plain, "failed": [list(key) for key in self.failed]}
 
     @classmethod
     def from_json(cls, data: JsonObject) -> CopyHistory:
         """Read what `to_json` wrote."""
         failed = tuple((str(kind), str(uuid)) for kind, uuid in data["failed"])
-        return cls(data["last"], data["good"], data["covers"], data["as_of"], failed)
+        return cls(data["last"], data["good"], data["covers"], data["as_of"], failed, data.get("check"))
+
+
+def _with_facts(summary: JsonObject, facts: JsonObject, names: tuple[str, ...]) -> JsonObject:
+    return {**summary, "facts": {name: facts[name] for name in names if name in facts}}
 
 
 def _is_whole(run: RunRecord) -> bool:
@@ -81,13 +96,15 @@ def _is_whole(run: RunRecord) -> bool:
 
 
 def add_copy(copies: dict[str, CopyHistory], run: RunRecord, summary: JsonObject) -> None:
-    """Add an older run to those of its address. A check, a prune or a dry run is no copy."""
+    """Add an older run, or an older check, to those of its address. Anything else is no copy."""
     facts = run.data.get("facts", {})
-    address = facts.get("to")
-    if run.kind != "copy" or not isinstance(address, str) or facts.get("action") or facts.get("dry_run"):
+    address, action = facts.get("to"), facts.get("action")
+    is_known = run.kind == "copy" and action in (None, CHECK) and not facts.get("dry_run")
+    if not is_known or not isinstance(address, str):
         return
     if address in copies or len(copies) < COPIES_MAX:
-        copies.setdefault(address, CopyHistory()).add(run, summary)
+        one = copies.setdefault(address, CopyHistory())
+        one.add_check(run, summary) if action == CHECK else one.add(run, summary)
 
 
 def add_older_copies(copies: dict[str, CopyHistory], data: JsonObject) -> None:

@@ -231,7 +231,8 @@ class RunHistory:
     not removed. `hooks` is what the last backup that says so says of the hooks of each workspace, by uuid.
     `copies` are the copies in object storage, by address.
 
-    A record of repositories that hooks announced (the fact `announced`) counts in `folders` only.
+    A record of repositories that hooks announced (the fact `announced`) counts in `folders` only, and one of
+    what was done with a copy that is there (the fact `action`) in `copies` only.
     """
 
     folders: dict[Key, FolderHistory] = field(default_factory=dict)
@@ -308,7 +309,7 @@ class _HistoryReader:
         history = self.history
         history.tip = history.tip or run
         facts = run.data.get("facts", {})
-        if not run.is_announced:
+        if not run.is_announced and not facts.get("action"):
             history.last.setdefault(run.kind, summary(run))
             if not facts.get("dry_run") and (not facts.get("selectors") or "only" in facts):
                 self._add_job(run, Scope.of_facts(facts))
