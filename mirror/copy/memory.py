@@ -194,6 +194,10 @@ class Memory:
         }
         write_file(self._file(place), json.dumps(head).encode() + b"\n" + body)
 
+    def forget_folder(self, place: str) -> None:
+        """Forget what went up of a folder: the next run compares it with a listing."""
+        self._file(place).unlink(missing_ok=True)
+
     def sent(self, now: datetime) -> Mapping[str, int]:
         """The blobs that went up lately and are in no manifest yet, with their sizes."""
         self._sent = {}

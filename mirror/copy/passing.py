@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from mirror.bucket.failures import Denied
 from mirror.copy.folder import Sending
-from mirror.copy.format import STORE
-from mirror.copy.records import Listed, list_records, send_records
+from mirror.copy.format import STORE, blob_key, manifest_key
+from mirror.copy.losses import Losses
+from mirror.copy.records import Listed, list_records, relevant, send_records
 from mirror.copy.session import FOLDERS, Doubt, Session, do_all
 from mirror.errors import CredentialRefused, Locked, MirrorError, NoStore, TryLater, UsageError
 from mirror.logs import get_logger
@@ -40,10 +41,12 @@ class _Found:
 
 @dataclass
 class Pass:
-    """One pass: `send`, or `estimate`. `runs` are the keys of the run records that stand there."""
+    """One pass: `send`, or `estimate`. `runs` are the keys of the run records that stand there, `lost_runs`
+    those that went up and do not."""
 
     session: Session
     runs: frozenset[str]
+    lost_runs: frozenset[str] = frozenset()
     entries: list[RunEntry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     copied: int = 0
@@ -53,6 +56,7 @@ class Pass:
     # What a dry run would send.
     estimated: dict[str, int] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
+    losses: Losses = field(default_factory=Losses)
     listed: Listed | None = None
     _covers: bool = False
     _has_looked: bool = False
@@ -80,13 +84,14 @@ class Pass:
                 facts["covers"] = self.listed.newest
         if self.vanished:
             facts["vanished"] = len(self.vanished)
-        return facts
+        return facts | self.losses.facts()
 
     async def send(self) -> frozenset[str]:
         """Send what has changed; returns the keys of the run records that stand there then. Raises Doubt, and
         what would meet every folder."""
         session = self.session
         self.listed = await asyncio.to_thread(list_records, session)
+        self.losses.records = sorted(relevant(session, self.listed, self.lost_runs))
         there = await asyncio.to_thread(places, session.root)
         changed = await self._changed(there)
         await self._send_folders(changed)
@@ -94,7 +99,7 @@ class Pass:
         runs = self.runs
         if not self.failed and not self.untried:
             runs = await send_records(session, self.listed, self.runs)
-            self._covers = True
+            self._covers = self.losses.are_records_back = True
         await self._send_store(there)
         await self._check_relied()
         return runs
@@ -112,7 +117,10 @@ class Pass:
             new = [stat for path, stat in one.contents.files.items() if (path, *stat) not in hashes]
             count, much = len(new), sum(stat.size for stat in new)
             files, size = files + count, size + much
-            self._entry(one.place, Outcome.PENDING, facts={"files": count, "bytes": much})
+            self._entry(
+                one.place, Outcome.PENDING, *self.losses.problem_of(one.place),
+                facts={"files": count, "bytes": much},
+            )  # fmt: skip
         self.estimated = {"files_to_send": files, "bytes_to_send": size}
 
     async def _changed(self, there: list[str]) -> list[_Found]:
@@ -131,14 +139,12 @@ class Pass:
         return changed
 
     def _look(self, place: str) -> _Found:
-        memory = self.session.memory
+        memory, stands = self.session.memory, self._stands(place)
         try:
             found = contents(self.session.root / place)
         except OSError:
             return _Found(place, Contents(), is_unchanged=False)  # sending it reports why
-        is_same = memory.fingerprint(place) == found.fingerprint() and self._stands(place)
-        if not is_same and self.session.listing is not None and memory.fingerprint(place) is not None:
-            self._note_lost(place)
+        is_same = stands and memory.fingerprint(place) == found.fingerprint()
         if is_same:
             self.unchanged += 1
             if found.foreign:
@@ -146,16 +152,25 @@ class Pass:
         return _Found(place, found, is_same)
 
     def _stands(self, place: str) -> bool:
-        """Whether all that was sent of a folder is listed; true where nothing was listed."""
-        listing = self.session.listing
-        known = self.session.memory.folder(place) if listing is not None else None
-        folder = self.session.coding.folder_name(place)
-        return listing is None or (known is not None and listing.has(folder, known.manifest))
-
-    def _note_lost(self, place: str) -> None:
-        """Say where what was sent of a folder stands there no more; it is sent again."""
-        if not self._stands(place):
-            _log.warning("copy.lost_there", folder=place, to=str(self.session.bucket.address))
+        """Whether all that was sent of a folder is listed; true where nothing was listed. What is lost there
+        is noted."""
+        session, listing = self.session, self.session.listing
+        if listing is None:
+            return True
+        known = session.memory.folder(place)
+        if known is None:
+            return False
+        folder, suffix = session.coding.folder_name(place), session.coding.suffix
+        is_gone, blobs = listing.lost(folder, known.manifest)
+        # What a pass that ended early found there, and relied on, was not sent by this host.
+        blobs = [name for name in blobs if name not in session.relied]
+        session.gone.update(blobs)
+        keys = [manifest_key(folder, known.manifest.number, suffix)] if is_gone else []
+        keys += [blob_key(name, suffix) for name in blobs]
+        if keys:
+            self.losses.folders[place] = keys
+            _log.warning("copy.lost_there", folder=place, to=str(session.bucket.address), objects=len(keys))
+        return listing.has(folder, known.manifest)
 
     def _read_folders(self) -> dict[str, AnyFolder]:
         """Every folder by its place; damaged ones are left out."""
@@ -198,11 +213,17 @@ class Pass:
             self._fail(one.place, 1, text, None)
         else:
             self._later = 0
+            self._note_sent_again(one.place)
             self.copied, self.unchanged = self.copied + is_copied, self.unchanged + (not is_copied)
             if one.contents.foreign:
                 self._note_foreign(one.place, one.contents)
         self.untried -= 1
         self.session.progress.report(name, DONE)
+
+    def _note_sent_again(self, place: str) -> None:
+        if place in self.losses.folders:
+            self.losses.back.add(place)
+            self._entry(place, Outcome.SAVED, *self.losses.problem_of(place))
 
     def _sending(self, place: str, name: str, wait: float) -> Sending:
         session, folder = self.session, self._folders.get(place)
@@ -237,12 +258,13 @@ class Pass:
         is_same = (
             last is not None and last.fingerprint == found.fingerprint() and last.manifest.facts == facts
         )
-        if is_same and self._stands(STORE):
+        if await asyncio.to_thread(self._stands, STORE) and is_same:
             return
         await Sending(
             session, STORE, "", "the store", next(session.numbers),
             look=partial(_own_contents, session), lock=_no_lock, facts=lambda: facts,
         ).send()  # fmt: skip
+        self._note_sent_again(STORE)
 
     async def _check_relied(self) -> None:
         """Where blobs were taken for sent because they were there: whether they still stand, now that
@@ -253,11 +275,21 @@ class Pass:
         gone = await session.lacking()
         session.relied.clear()
         if gone:
+            # Whoever pruned them did not know that they would be needed: the next run tells of no loss.
+            await asyncio.to_thread(self._forget, gone)
             session.memory.doubt()
             raise TryLater(
                 f"{len(gone)} blobs were removed from {session.bucket.address} meanwhile",
                 hint="the next run sends them again",
             )
+
+    def _forget(self, blobs: set[str]) -> None:
+        """Forget the folders of which the last manifest names any of `blobs`."""
+        memory = self.session.memory
+        for place in (STORE, *places(self.session.root)):
+            known = memory.folder(place)
+            if known is not None and known.manifest.blobs.keys() & blobs:
+                memory.forget_folder(place)
 
     def _name(self, place: str) -> str:
         folder = self._folders.get(place)
@@ -266,7 +298,7 @@ class Pass:
     def _fail(self, place: str, code: int, text: str, hint: str | None) -> None:
         self.failed += 1
         _log.warning("copy.folder_failed", folder=place, problem=text)
-        self._entry(place, Outcome.FAILED, Problem(code, text, hint=hint))
+        self._entry(place, Outcome.FAILED, Problem(code, text, hint=hint), *self.losses.problem_of(place))
 
     def _note_foreign(self, place: str, found: Contents) -> None:
         names = ", ".join(ascii(name) for name in found.foreign[:5])

@@ -132,13 +132,19 @@ class _CopyRun:
         about = await self._about(session)
         session.listing = None
         now = self.clock.now()
+        runs = lost_runs = about.runs if about is not None else frozenset()
         if about is None or not about.is_trusted(now):
             session.listing = await read_listing(session.bucket)
+            runs = frozenset(session.listing.runs)
             if about is not None and not self.dry_run:
-                about = About(about.id, frozenset(session.listing.runs), listed=now)
+                # What went up is remembered until what of it is lost was sent again, and told.
+                about = About(about.id, about.runs, listed=now)
                 memory.keep_about(about)
         session.sent = dict(memory.sent(self.clock.now()))
-        self.last = Pass(session, about.runs if about is not None else frozenset())
+        if session.listing is not None:
+            there = session.listing.blobs
+            session.sent = {name: size for name, size in session.sent.items() if there.get(name) == size}
+        self.last = Pass(session, runs, lost_runs - runs)
         if self.dry_run:
             await self.last.estimate()
             return
@@ -181,6 +187,7 @@ class _CopyRun:
         problems, facts = list(self.problems), {"to": self.copy.to, **self.facts}
         entries = self.last.entries if self.last is not None else []
         if self.last is not None:
+            problems += self.last.losses.summary(self.copy.to, is_tried=self.dry_run)
             problems += self.last.problems
             facts |= self.last.facts()
         facts["requests"] = self.bucket.requests if self.bucket is not None else 0

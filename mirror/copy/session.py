@@ -44,6 +44,19 @@ class Listing:
         """Whether `manifest` is the newest in its folder of manifests, and all that it names stands there."""
         return self.numbers.get(folder) == manifest.number and manifest.blobs.items() <= self.blobs.items()
 
+    def lost(self, folder: str, manifest: Manifest) -> tuple[bool, list[str]]:
+        """What this host sent and is no longer there: whether that is `manifest`, the last one that it sent
+        to a folder of manifests; and of the blobs that it names those that are not there, or of another size.
+
+        None of it where a later manifest stands there: then another host, or somebody who forges, writes
+        there, too, and what only older manifests name may be pruned.
+        """
+        newest = self.numbers.get(folder, 0)
+        if newest > manifest.number:
+            return False, []
+        gone = sorted(name for name, size in manifest.blobs.items() if self.blobs.get(name) != size)
+        return newest < manifest.number, gone
+
 
 @dataclass
 class Session:
@@ -61,6 +74,8 @@ class Session:
     moved: int = 0
     # Blobs that were not sent because the listing has them.
     relied: set[str] = field(default_factory=set)
+    # Blobs that are not there as they were sent: what stands in their place is sent over.
+    gone: set[str] = field(default_factory=set)
     sent: dict[str, int] = field(default_factory=dict)
     # Tells the folders of this run apart, over all passes.
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -97,7 +112,7 @@ class Session:
     def standing(self, name: str, size: int) -> int | None:
         """The size as stored of a blob of `size` plain bytes that needs not be sent; None where it must."""
         found = self.sent.get(name)
-        if found is None and self.listing is not None:
+        if found is None and self.listing is not None and name not in self.gone:
             found = self.listing.blobs.get(name)
             if found is not None:
                 self.relied.add(name)

@@ -63,10 +63,66 @@ async def test_what_was_lost_there_is_noticed_within_days(copies: Copies, tmp_pa
         client.delete_object(Bucket=copies.bucket, Key=f"{PREFIX}/{key}")
     assert (await copies.make()).facts["folders"]["copied"] == 0, "nothing is listed in every run"
     copies.clock.elapsed += LISTED_TRUSTED.total_seconds()
-    assert (await copies.make()).exit_code == 0
+    run = await copies.make()
+    assert run.exit_code == 3
+    assert run.facts["lost"]["objects"] >= 1 + len(blobs[::2]) and run.facts["lost"]["records"] == 1
+    assert run.problems[0].text.endswith("it was sent again") and records[0] in run.problems[0].text
+    told = " ".join(one.text for one in run.all_problems)
+    assert all(key in told for key in blobs[::2])
+    assert {str(one.outcome) for one in run.entries} == {"saved"}
     assert objects.keys() <= objects_of(copies.server, copies.bucket).keys()
     await copies.sound(tmp_path / "a")
     assert (await copies.make()).facts["requests"] == 2
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+async def test_what_was_overwritten_there_is_sent_again(
+    copies: Copies, tmp_path: Path, is_encrypted: bool
+) -> None:
+    """With another size, which with encryption it could have: it is not what was sent."""
+    if is_encrypted:
+        copies.encrypt(tmp_path)
+    await copies.make()
+    blob, data = max(
+        (one for one in objects_of(copies.server, copies.bucket).items() if one[0].startswith("blobs/")),
+        key=lambda one: len(one[1]),
+    )
+    copies.server.client().put_object(Bucket=copies.bucket, Key=f"{PREFIX}/{blob}", Body=data + b"noise")
+    copies.clock.elapsed += LISTED_TRUSTED.total_seconds()
+    run = await copies.make()
+    assert run.exit_code == 3 and any(blob in one.text for one in run.all_problems)
+    assert copies.there().rebuild(tmp_path / "a"), "encrypted again it has another size, in a new manifest"
+    assert (await copies.make()).exit_code == 0
+
+
+async def test_what_only_older_manifests_name_is_no_loss(
+    copies: Copies, stores: Stores, tmp_path: Path
+) -> None:
+    """Another host writes there, too, or somebody forges a number: what this host sent may be pruned."""
+    await copies.make()
+    shutil.copytree(copies.store, tmp_path / "other")
+    other = Copies(tmp_path / "other", copies.server, copies.bucket)
+    stores.put(stores.later, other.store)
+    assert (await other.make()).exit_code == 0
+    first, second = next(
+        found for found in (copies.there().manifests(one) for one in folders_of(copies)) if len(found) == 2
+    )
+    client = copies.server.client()
+    client.delete_object(Bucket=copies.bucket, Key=f"{PREFIX}/manifests/{first.folder}/{1:012}.json")
+    for name in first.blobs.keys() - second.blobs.keys():
+        client.delete_object(Bucket=copies.bucket, Key=f"{PREFIX}/blobs/{name[:2]}/{name}")
+    forged = next(one for one in folders_of(copies) if "repositories" in one and one != first.folder)
+    key = f"{PREFIX}/manifests/{forged}/{9:012}.json"
+    client.put_object(Bucket=copies.bucket, Key=key, Body=b"forged")
+    copies.clock.elapsed += LISTED_TRUSTED.total_seconds()
+    run = await copies.make()
+    assert run.exit_code == 0 and "lost" not in run.facts
+
+
+def folders_of(copies: Copies) -> list[str]:
+    """The folders of manifests in a plain copy."""
+    keys = objects_of(copies.server, copies.bucket)
+    return sorted({key[10:].rpartition("/")[0] for key in keys if key.startswith("manifests/")})
 
 
 def test_a_manifest_may_be_larger_than_a_document() -> None:

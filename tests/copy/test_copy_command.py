@@ -85,8 +85,12 @@ def test_what_a_check_misses_is_sent_again(
     [copy] = told["copies"]
     assert copy["check"]["exit_code"] == 4 and gone in copy["check"]["problems"][0]
     assert [one["urgency"] for one in told["attention"] if gone in one["reason"]] == ["damage"]
-    assert main(words) == 0
+    capsys.readouterr()
+    assert main(words) == 3
+    out = capsys.readouterr().out
+    assert f"no longer there as it was sent: {gone}" in out and "it was sent again" in out
     assert gone in objects_of(seaweed, bucket)
+    assert main(words) == 0
     main(status)
     assert "found 1 fault: " in capsys.readouterr().out, "only a check tells that it is well again"
     assert main([*words, "--check", "--read"]) == 0

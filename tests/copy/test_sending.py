@@ -106,7 +106,12 @@ async def test_what_was_lost_there_is_sent_again(copies: Copies, tmp_path: Path)
     for key in lost:
         client.delete_object(Bucket=copies.bucket, Key=f"{PREFIX}/{key}")
     memory_of(copies.store, copies.config.address).doubt()
-    assert (await copies.make()).exit_code == 0
+    tried = await copies.make(dry_run=True)
+    assert tried.problems[0].text.endswith("it would be sent again")
+    run = await copies.make()
+    assert run.exit_code == 3 and run.problems[0].text.endswith("it was sent again")
+    [website] = [one for one in run.entries if one.full_name == "acme/website"]
+    assert "manifests/" in website.problems[0].text
     await copies.sound(tmp_path / "a")
     # All of it, and what stood there before: another copy is begun.
     for key in objects_of(copies.server, copies.bucket):
