@@ -178,11 +178,14 @@ def status(path: Path, selectors: Sequence[Selector] = (), facts: FolderFacts | 
     with Store.open(path) as store:
         history = store.history(note)
         good = {job: time_from_text(when) for job, when in history.good.items()}
-        rows = tuple(_repository(one, history, damage, facts) for one in store.repositories(selectors, note))
-        folders: list[AnyFolder] = [*store.workspaces((), note), *store.repositories((), note)]
+        workspaces, repositories = store.workspaces((), note), store.repositories((), note)
+        folders: list[AnyFolder] = [*workspaces, *repositories]
+        if selectors:
+            workspaces = store.workspaces(selectors, note)
+            repositories = store.repositories(selectors, note)
         return Status(
             store=str(store.path),
-            repositories=rows,
+            repositories=tuple(_repository(one, history, damage, facts) for one in repositories),
             last_backup=history.last.get("backup"),
             last_good_backup=_last_good(good),
             jobs=history.scoped,
@@ -190,10 +193,7 @@ def status(path: Path, selectors: Sequence[Selector] = (), facts: FolderFacts | 
             last_verify=history.last.get("verify"),
             last_prune=history.last.get("prune"),
             last_drill=history.last.get("drill"),
-            workspaces=tuple(
-                _workspace(one, history, selectors, damage, facts)
-                for one in store.workspaces(selectors, note)
-            ),
+            workspaces=tuple(_workspace(one, history, selectors, damage, facts) for one in workspaces),
             losses=_losses(folders, note),
             copies=copies_of(history, folders),
             folders=len(folders),
