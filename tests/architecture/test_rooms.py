@@ -64,7 +64,8 @@ WINGS = {
     "copy": (
         {"sending"}, {"passing"}, {"bringing", "checking", "lending", "records"},
         {"folder", "materializing", "protect"}, {"aside", "fetching", "pruning", "session"},
-        {"bundles", "introduction", "memory", "reading"}, {"coding", "format", "losses", "objects", "together"},
+        {"bundles", "introduction", "memory", "reading"},
+        {"coding", "format", "losses", "objects", "together"},
     ),
     "cluster": (
         {"operations", "soundness"}, {"moving", "rows"}, {"carrying", "overview"},
