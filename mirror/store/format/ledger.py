@@ -11,7 +11,7 @@ from pathlib import Path
 from mirror.model import JsonObject, Snapshot, is_snapshot_id, loads, time_from_text, time_text
 from mirror.store.format import layout
 from mirror.store.format.failures import Malformed, Unreadable
-from mirror.store.format.seal import has_last_seal
+from mirror.store.format.seal import has_valid_seal
 from mirror.store.format.small_files import parse_small_file
 
 
@@ -179,7 +179,7 @@ def read_summary(root: Path, place: str) -> LedgerSummary | None:
         data = (root / place / layout.LEDGER_FILE).read_bytes()
     except OSError:
         return None
-    if not data.startswith(_LATEST) or not has_last_seal(data):
+    if not data.startswith(_LATEST) or not has_valid_seal(data):
         return None
     entries = _ENTRY.findall(data)
     # A text in JSON holds no line break, so these are found where keys are only.

@@ -12,14 +12,14 @@ import re
 from mirror.model import JsonObject, NotCanonical, dumps, loads
 
 SUM = "sum"
-# A seal that is the last key of its file, and how long it is.
-_LAST = re.compile(rb',\n  "sum": "([0-9a-f]{64})"\n\}\n\Z')
-_LAST_BYTES = 100
+# A text in JSON holds no line break, so only a key of the outermost object begins a line like this.
+_KEY = b'\n  "sum": "'
+_SEAL = re.compile(_KEY + rb'([0-9a-f]{64})"(?:,|\n\}\n\Z)')
 
 
 def is_sealed(data: bytes) -> bool:
     """Whether a small file has a seal, valid or not."""
-    return b'\n  "sum": "' in data
+    return _KEY in data
 
 
 def sealed(value: JsonObject, *, limit: int | None = None) -> bytes:
@@ -30,13 +30,16 @@ def sealed(value: JsonObject, *, limit: int | None = None) -> bytes:
     return dumps({**plain, SUM: digest}, limit=limit)
 
 
-def has_last_seal(data: bytes) -> bool:
-    """Whether a small file ends with a seal that holds, which is its last key then. Nothing is parsed."""
-    found = _LAST.search(data, max(0, len(data) - _LAST_BYTES))
+def has_valid_seal(data: bytes) -> bool:
+    """Whether a small file is to the byte what `sealed` wrote. Nothing is parsed."""
+    found = _SEAL.match(data, max(0, data.rfind(_KEY)))
     if found is None:
         return False
-    digest = hashlib.sha256(memoryview(data)[: found.start()])
-    digest.update(b"\n}\n")
+    is_last = not found[0].endswith(b",")
+    if is_last and data[found.start() - 1 : found.start()] != b",":
+        return False
+    digest = hashlib.sha256(memoryview(data)[: found.start() - is_last])
+    digest.update(b"\n}\n" if is_last else memoryview(data)[found.end() :])
     return digest.hexdigest().encode() == found[1]
 
 
@@ -47,6 +50,8 @@ def seal_fault(
 
     `unsealed` are the keys that the file had in version 0.1: a file with exactly these keys needs no seal.
     """
+    if has_valid_seal(data) and (limit is None or len(data) <= limit):
+        return None
     try:
         value = loads(data, limit=limit)
     except NotCanonical as error:
