@@ -389,8 +389,10 @@ class _HistoryReader:
 
     def _close(self, folder: FolderHistory, entry: JsonObject) -> None:
         """Let nothing older count for a folder that came or left."""
-        self._closed.add(folder.key)
         self._moved.add(str(entry["folder"]))
+        if folder.key in self._closed:
+            return  # it came or left again since
+        self._closed.add(folder.key)
         self._pending.discard(folder.key)
         if not folder.folder:  # it left, and no newer record knows it
             self.history.folders.pop(folder.key, None)
