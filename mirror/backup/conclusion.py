@@ -79,6 +79,8 @@ def _excluded(run: RunContext, visit: Visit) -> list[RunEntry]:
     """Entries of stored repositories that the list has and the configuration excludes, and of those whose
     folders may not be written to."""
     excluded = visit.found.listed - {one.uuid for one in visit.found.repositories}
+    if run.request.listed is not None:  # what the rules choose for other stores may have come here since
+        excluded -= {uuid for uuid, _, _ in run.request.listed.repositories()}
     found = []
     for one in visit.held:
         why = run.request.why_not(one.uuid)

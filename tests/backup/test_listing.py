@@ -159,3 +159,13 @@ async def test_what_was_found_after_the_list_was_asked_for_is_not_missing(place:
         await run(place, replace(older, younger=younger), "one")
         with Store.open(place.folder / "one") as store:
             assert [one.full_name for one in store.repositories() if one.missing is not None] == missing
+
+
+async def test_what_came_from_another_store_since_it_was_listed_is_not_excluded(place: Place) -> None:
+    """It was the other's when the list was shared out, and who brought it here backs it up by itself."""
+    listed = await listing(place)
+    everything = [uuid for uuid, _, _ in listed.repositories()]
+    await run(place, part(listed, everything), "one")
+    done = await run(place, part(listed, everything[1:]), "one")
+    assert {one.uuid for one in done.entries if one.kind == "repository"} == set(everything[1:])
+    assert "excluded" not in outcomes(done).values()
