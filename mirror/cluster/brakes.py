@@ -8,7 +8,7 @@ or somebody accepted it on any host. The database only carries them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from psycopg.types.json import Jsonb
@@ -40,11 +40,29 @@ HAVING max(t.reported) IS NULL OR max(t.reported)
     < now() - make_interval(secs => %(intervals)s * coalesce(s.interval_seconds, %(interval)s))
 ORDER BY s.name
 """
+# A loss that is found in a part of a list is of when the list was shared out.
 _REPORT = """
-INSERT INTO tallies (shard, workspace_uuid, what, was, lost, vanished, is_missing)
-VALUES (%s, %s, %s, %s, %s, %s, %s)
+INSERT INTO tallies (shard, workspace_uuid, what, was, lost, vanished, is_missing, lost_in)
+VALUES (%(shard)s, %(workspace)s, %(what)s, %(was)s, %(lost)s, %(vanished)s, %(is_missing)s,
+    (SELECT max(made) FROM parts WHERE shard = %(shard)s AND began IS NOT NULL AND ended IS NULL))
 ON CONFLICT (shard, workspace_uuid, what) DO UPDATE SET was = EXCLUDED.was, lost = EXCLUDED.lost,
-    vanished = EXCLUDED.vanished, is_missing = EXCLUDED.is_missing, reported = now()
+    vanished = EXCLUDED.vanished, is_missing = EXCLUDED.is_missing, reported = now(),
+    lost_in = CASE WHEN EXCLUDED.lost > tallies.lost OR EXCLUDED.vanished > tallies.vanished
+        THEN coalesce(EXCLUDED.lost_in, tallies.lost_in) ELSE tallies.lost_in END
+"""
+# Shards that hold something of a workspace and have not ended their part of the list in which this one found
+# a loss that nobody has accepted.
+_BEHIND = """
+SELECT s.name FROM shards s JOIN tallies t ON t.shard = s.name AND t.workspace_uuid = %(workspace)s,
+    (SELECT max(lost_in) AS list FROM tallies WHERE shard = %(shard)s
+        AND workspace_uuid = %(workspace)s AND (lost > 0 OR vanished > 0)) AS own
+WHERE s.name <> %(shard)s
+    AND EXISTS (SELECT FROM repositories r WHERE r.shard = s.name AND r.workspace_uuid = %(workspace)s)
+    AND NOT EXISTS (SELECT FROM brakes b WHERE b.workspace_uuid = %(workspace)s AND b.released > own.list)
+GROUP BY s.name, own.list
+HAVING max(t.reported) < own.list
+    OR EXISTS (SELECT FROM parts p WHERE p.shard = s.name AND p.ended IS NULL AND p.made <= own.list)
+ORDER BY s.name
 """
 
 
@@ -60,8 +78,8 @@ class ClusterBrake:
         try:
             async with self._database.transaction() as connection:
                 for what, one in own.items():
-                    values = [one.was, one.lost, one.vanished, one.is_missing]
-                    await connection.execute(_REPORT, [self._shard, workspace, what, *values])
+                    values = {**asdict(one), "shard": self._shard, "workspace": workspace, "what": what}
+                    await connection.execute(_REPORT, values)
             async with self._database.session() as connection:
                 is_whole = not await self._silent(connection, workspace)
                 return Others(await self._sums(connection, workspace), is_whole)
@@ -96,6 +114,8 @@ class ClusterBrake:
             async with self._database.session() as connection:
                 for name, is_retired, reported in await self._silent(connection, workspace):
                     return _silence(name, reported, is_retired=is_retired)
+                if (why := await self._not_judged(connection, workspace)) is not None:
+                    return why
                 rows = await connection.execute(
                     "SELECT loss, shard FROM brakes WHERE workspace_uuid = %s AND released IS NULL",
                     [workspace],
@@ -105,6 +125,22 @@ class ClusterBrake:
         except MirrorError as error:
             return f"it is not known what the other shards lost: {error.message}"
         return None
+
+    async def _not_judged(self, connection: Connection, workspace: str) -> str | None:
+        """Why what this shard lost lately does not count as judged yet."""
+        rows = await connection.execute(
+            "SELECT 1 FROM shards WHERE name = %s AND retired IS NOT NULL", [self._shard]
+        )
+        if await rows.fetchone() is not None:
+            return f"the shard {self._shard} was called dead"
+        rows = await connection.execute(_BEHIND, {"workspace": workspace, "shard": self._shard})
+        behind = [name for (name,) in await rows.fetchall()]
+        if not behind:
+            return None
+        return (
+            "something was lost here, and whether it is part of a mass loss is not known until these shards"
+            f" have ended their part of the same list: {', '.join(behind)}"
+        )
 
     async def why_not_here(self, repository: str) -> str | None:
         """Why this shard may make no folder for a repository: it left after it was listed for this shard, or

@@ -83,11 +83,30 @@ class Shards:
                     [uuid.lower(), self.workspace.lower(), f"acme/shop-{name}", name],
                 )
 
-    async def backup(self, name: str) -> Run:
+    async def backup(self, name: str, *, is_part: bool = False) -> Run:
+        """Back up what a shard has, as its part of the list that was shared out, or by hand."""
         self.clock.elapsed += 600
-        return await backup.run(
+        if is_part:
+            await self._parts("began", name)
+        run = await backup.run(
             self.configs[name], [], clock=self.clock, environment=os.environ, elsewhere=self.other(name)
         )
+        if is_part:
+            await self._parts("ended", name)
+        return run
+
+    async def share_out(self) -> None:
+        """Give each shard its part of a list."""
+        async with self.database.session() as connection:
+            await connection.execute(
+                "INSERT INTO parts (job, shard, size) SELECT 'backup', name, 1 FROM shards"
+            )
+
+    async def _parts(self, what: str, shard: str) -> None:
+        async with self.database.session() as connection:
+            await connection.execute(
+                f"UPDATE parts SET {what} = now() WHERE shard = %s AND ended IS NULL", [shard]
+            )
 
     async def contact(self, *names: str) -> None:
         for name in names:
@@ -214,6 +233,44 @@ async def test_a_shard_that_is_silent_blocks_prune_everywhere(shards: Shards) ->
     run = await shards.prune("a")
     assert _codes(run) == {75}
     assert "the shard b has not reported since 20" in run.entries[-1].facts["reason"]
+
+
+async def test_what_was_lost_here_stays_until_the_others_have_ended_their_parts(shards: Shards) -> None:
+    """Else prune would drop what shows a loss that only the sum calls one of many."""
+    for name in ("a", "b"):
+        assert _codes(await shards.backup(name)) == set()
+        shards.lose(name, 1, 2, 3)
+    await shards.share_out()
+    assert _codes(await shards.backup("a", is_part=True)) == set()
+    run = await shards.prune("a")
+    assert _codes(run) == {75}
+    assert "ended their part of the same list: b" in run.entries[-1].facts["reason"]
+    assert _codes(await shards.prune("b")) == set()  # which knows of no loss of its own
+    # That b reports, as after a visit that a hook caused, says nothing of the rest of its part.
+    async with shards.database.session() as connection:
+        await connection.execute("UPDATE tallies SET reported = now() WHERE shard = 'b'")
+    assert _codes(await shards.prune("a")) == {75}
+    assert 5 in _codes(await shards.backup("b", is_part=True))
+    await shards.contact("b", "a")
+    assert 5 in _codes(await shards.prune("a"))
+    await prune.accept_loss(shards.configs["a"].store, Selector("acme"), by="ann", clock=shards.clock)
+    await shards.contact("a", "b")
+    assert _codes(await shards.prune("a")) == _codes(await shards.prune("b")) == set()
+
+
+async def test_a_small_loss_is_pruned_once_all_parts_have_ended(shards: Shards) -> None:
+    for name in ("a", "b"):
+        await shards.backup(name)
+    await shards.share_out()
+    assert _codes(await shards.backup("b", is_part=True)) == set()
+    shards.lose("a", 1)
+    assert _codes(await shards.backup("a", is_part=True)) == set()
+    # The last to end its part does not wait for the next list.
+    assert _codes(await shards.prune("a")) == _codes(await shards.prune("b")) == set()
+    # Of the next list, b has not even begun its part; a has lost no more.
+    await shards.share_out()
+    assert _codes(await shards.backup("a", is_part=True)) == set()
+    assert _codes(await shards.prune("a")) == set()
 
 
 async def test_without_the_database_nothing_is_pruned_and_nothing_released(
