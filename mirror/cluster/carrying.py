@@ -16,14 +16,16 @@ from typing import Any
 from mirror import __version__, verify
 from mirror.errors import DamageFound, Locked, MirrorError, UsageError
 from mirror.logs import get_logger
-from mirror.model import Clock, Outcome, Run, RunEntry, Selector, Workspace
+from mirror.model import Clock, JsonObject, Outcome, Run, RunEntry, Selector, Workspace
 from mirror.store.format.layout import SMALL_FILES
 from mirror.store.reading.reader import RepositoryFolder, Store, WorkspaceFolder, current_workspace
 from mirror.store.writing.moving import (
+    bring_back,
     bring_in,
     content_mark,
     prepare,
     put_away,
+    quarantined,
     sync_tree,
     uuid_of_folder,
     waiting_place,
@@ -58,13 +60,13 @@ async def depart(
         writer = store.writer_of(folder)
         assert isinstance(writer, RepositoryWriter)
         for _ in range(_TRIES):
-            before = content_mark(folder)
+            before = content_mark(folder.root / folder.place)
             if not _is_recorded_as_gone(store.reader, folder):
                 await send(folder)
             async with writer.lock(lock_wait, clock):
-                if content_mark(folder) != before:
+                if content_mark(folder.root / folder.place) != before:
                     continue
-                return _leave(store, folder, {"to": to}, started, clock)
+                return _leave(store, folder, to, started, clock)
         raise Locked(
             f"{folder.full_name} is backed up again and again while it is sent",
             hint="try again later; it stays here meanwhile",
@@ -73,25 +75,75 @@ async def depart(
 
 def _is_recorded_as_gone(store: Store, folder: RepositoryFolder) -> bool:
     """Whether an earlier try was killed after it recorded that the folder leaves."""
-    last = store.last_run("move")
-    if last is None or store.history().find("repository", folder.uuid) is not None:
+    if store.history().find("repository", folder.uuid) is not None:
         return False
-    return any(one["uuid"] == folder.uuid for one in last.data["entries"])
+    return _departure(store, folder.uuid) is not None
 
 
-def _leave(
-    store: StoreWriter, folder: RepositoryFolder, facts: Mapping[str, Any], started: datetime, clock: Clock
-) -> Run:
-    """Record that the folder leaves, and put it away."""
-    entry = RunEntry(
-        "repository", folder.full_name, folder.uuid, folder.place, Outcome.DEPARTED, facts=dict(facts)
-    )
+async def put_aside(store_path: Path, uuid: str, *, to: str, clock: Clock) -> Run | None:
+    """Put the folder of the repository `uuid` into the quarantine, because the shard `to` has its own.
+
+    Returns the run; None where this store has no such folder. Raises Locked."""
+    with open_store(store_path, command="mirror daemon") as store:
+        folder = store.reader.folder_of_repository(uuid)
+        if folder is None:
+            return None
+        started = clock.now()
+        async with store.writer_of(folder).lock(0.0, clock):
+            return _leave(store, folder, to, started, clock)
+
+
+def _leave(store: StoreWriter, folder: RepositoryFolder, to: str, started: datetime, clock: Clock) -> Run:
+    """Record that the folder leaves, and put it away. What is recorded brings it back, if need be."""
+    history = store.reader.history().find("repository", folder.uuid)
+    facts: dict[str, Any] = {"to": to, "mark": content_mark(folder.root / folder.place)}
+    if history is not None:
+        facts["history"] = history.to_json()
+    entry = RunEntry("repository", folder.full_name, folder.uuid, folder.place, Outcome.DEPARTED, facts=facts)
     run = _run(store, entry, started, clock)
     store.write_run(run)
     place = put_away(folder)
     store.rebuild_index(clock.now())
-    _log.info("cluster.departed", repository=folder.full_name, quarantine=place, **facts)
+    _log.info("cluster.departed", repository=folder.full_name, quarantine=place, to=to)
     return run
+
+
+async def come_back(store_path: Path, uuid: str, *, origin: str, clock: Clock) -> Run | None:
+    """Take the folder of the repository `uuid`, which left and never arrived at `origin`, out of the
+    quarantine again, as it was when it left; returns the run.
+
+    None where the folder never left, or is back. Raises MirrorError where it is not in the quarantine.
+    """
+    with open_store(store_path, command="mirror cluster move") as store:
+        started = clock.now()
+        known = store.reader.folder_of_repository(uuid)
+        left = _departure(store.reader, uuid)
+        if known is not None and (left is None or store.reader.history().find("repository", known.uuid)):
+            return None
+        if left is None:
+            raise MirrorError(f"no run record says that {uuid} left", hint=_BRING)
+        if known is None:
+            aside = [one for found, one in quarantined(store.reader) if found.lower() == uuid.lower()]
+            same = [one for one in aside if content_mark(one) == left["facts"].get("mark")]
+            if not same:
+                raise MirrorError(f"{left['full_name']} is not in quarantine/ as it left", hint=_BRING)
+            home = store.reader.workspace_at(str(left["folder"]).split("/")[1])
+            known = bring_back(store.reader, home, same[0])
+        run = _record_arrival(store, known, origin, left["facts"].get("history"), started, clock)
+        _log.info("cluster.arrived", repository=known.full_name, folder=known.place, origin=origin)
+        return run
+
+
+_BRING = "bring its folder, from quarantine/ of a store or elsewhere: mirror cluster adopt FOLDER"
+
+
+def _departure(store: Store, uuid: str) -> JsonObject | None:
+    """The newest entry that says that a folder left; None where there is none, or it came back since."""
+    for run in store.newest_runs():
+        for entry in run.data["entries"] if run.kind == "move" else ():
+            if entry["uuid"].lower() == uuid.lower():
+                return entry if entry["outcome"] == Outcome.DEPARTED else None
+    return None
 
 
 async def arrive(
@@ -127,21 +179,35 @@ async def arrive(
         elif store.reader.history().find("repository", uuid) is not None:
             shutil.rmtree(waiting)
             return None
-        ledger = known.ledger()
-        facts: dict[str, Any] = {"from": origin, "files": [one for one in SMALL_FILES if known.has(one)]}
-        if history is not None:
-            facts["history"] = history.to_json()
-        entry = RunEntry(
-            "repository", known.full_name, uuid, known.place, Outcome.ARRIVED,
-            snapshot=ledger.latest.id if ledger is not None and ledger.latest is not None else None,
-            ledger=ledger.sha256 if ledger is not None else None, facts=facts,
-        )  # fmt: skip
-        run = _run(store, entry, started, clock)
-        store.write_run(run)
-        store.rebuild_index(clock.now())
+        past = history.to_json() if history is not None else None
+        run = _record_arrival(store, known, origin, past, started, clock)
         shutil.rmtree(waiting)
         _log.info("cluster.arrived", repository=known.full_name, folder=known.place, origin=origin)
         return run
+
+
+def _record_arrival(
+    store: StoreWriter,
+    known: RepositoryFolder,
+    origin: str,
+    history: JsonObject | None,
+    started: datetime,
+    clock: Clock,
+) -> Run:
+    """Record that a folder is here now, with the history that it had where it comes from."""
+    ledger = known.ledger()
+    facts: dict[str, Any] = {"from": origin, "files": [one for one in SMALL_FILES if known.has(one)]}
+    if history is not None:
+        facts["history"] = history
+    entry = RunEntry(
+        "repository", known.full_name, known.uuid, known.place, Outcome.ARRIVED,
+        snapshot=ledger.latest.id if ledger is not None and ledger.latest is not None else None,
+        ledger=ledger.sha256 if ledger is not None else None, facts=facts,
+    )  # fmt: skip
+    run = _run(store, entry, started, clock)
+    store.write_run(run)
+    store.rebuild_index(clock.now())
+    return run
 
 
 async def adopt(

@@ -22,7 +22,7 @@ from mirror.cluster.jobs import DISCOVER_QUEUE, PART
 from mirror.cluster.leases import ClusterLeases
 from mirror.cluster.placement import conflicts, contested, report_holdings
 from mirror.cluster.queue import ClusterQueue
-from mirror.cluster.shards import Me, Membership
+from mirror.cluster.shards import CalledDead, Me, Membership
 from mirror.cluster.stores import held_by
 from mirror.cluster.worker import Lane, Worker
 from mirror.config import Config
@@ -51,13 +51,15 @@ async def _nothing() -> None:
 class Doings:
     """What the daemon does for the cluster. `run_part` backs up a shard's part of a list; None: it could not
     begin. `list_scope` lists a scope. `schedule` is that of the configuration in force. `on_change` is called
-    when the host joins or is cut off. `contact` does what is to be done between."""
+    when the host joins or is cut off. `contact` does what is to be done between, `put_aside` what is to be
+    done where this shard was called dead."""
 
     run_part: Callable[[Scope, Listing], Awaitable[Run | None]]
     list_scope: ListScope
     schedule: Callable[[], Sequence[Due]]
     on_change: Callable[[], None]
     contact: Callable[[], Awaitable[None]] = _nothing
+    put_aside: Callable[[], Awaitable[None]] = _nothing
 
 
 class Host:
@@ -128,7 +130,11 @@ class Host:
         async with self._database.session() as connection:
             await schema.check(connection)
         if not self._membership.is_held:
-            await (self._membership.join() if wait is None else self._membership.join(wait=wait))
+            try:
+                await (self._membership.join() if wait is None else self._membership.join(wait=wait))
+            except CalledDead:
+                await self._doings.put_aside()
+                raise
         await self._worker.register()
         await self._membership.beat(self._worker.id)
         await self._report()

@@ -1,44 +1,32 @@
-"""Repositories move from one shard to another, through the copy of the shard that has them.
+"""What is asked for: repositories that move to another shard, through the copy of the one that has them.
 
-The table `moves` says how far each is; every step may be killed, and whoever did it does it again:
+The table `moves` says how far each is. Every step may be killed; whoever did it does it again (`mover`).
 
-    wanted    the source sends the folder to its copy, records that it leaves, and puts it into its quarantine
-    sent      nobody writes it; the target fetches it from the copy, verifies it, and takes it into its store
-    arrived   the placement names the target
-    failed    the problem says why, and the placement names the source as before, where it lives
+    wanted     the source sends the folder to its copy, records that it leaves, and puts it into quarantine
+    sent       nobody writes it; the target fetches it from the copy, verifies it, and takes it into its store
+    returning  the target cannot take it; the source takes its folder out of the quarantine
+    arrived    the placement names the target
+    failed     the problem says why; the placement names the source as before, where it lives
 
-A host that a person calls dead sends nothing: what its copy has is all there is.
+A step counts only where the move is still as whoever does it found it. A host that a person calls dead sends
+nothing, and takes nothing back: what its copy has is all there is.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from mirror.bucket.address import Address
-from mirror.cluster.carrying import arrive, depart
-from mirror.cluster.database import Connection, Database
+from mirror.cluster.database import Connection
 from mirror.cluster.placement import place
 from mirror.cluster.shards import SILENCE_SECONDS, Shard, shards
-from mirror.config import Config
-from mirror.connect.copies import copy_of, open_bucket
-from mirror.copy import sending
-from mirror.copy.materializing import lay, make_store
-from mirror.copy.reading import CopiedFolder, Copy
-from mirror.errors import Locked, MirrorError, TryLater, UsageError
-from mirror.logs import get_logger
-from mirror.model import Clock, JsonObject, Selector, time_text
-from mirror.store.format.layout import WORKSPACE_FILE
-from mirror.store.reading.reader import RepositoryFolder, Store, current_workspace
-from mirror.store.writing.moving import waiting_place
+from mirror.errors import UsageError
+from mirror.model import JsonObject, Selector, time_text
+from mirror.store.reading.reader import Store, current_workspace
 
-_log = get_logger("cluster")
-# How long, in seconds, a backup of the repository may take before its folder leaves.
-LOCK_SECONDS = 60.0
+MOVES = "SELECT uuid, full_name, source, target, state, copy_to, is_dead, copied, problem FROM moves"
 
 
 @dataclass(frozen=True)
@@ -131,9 +119,11 @@ async def give_up(
     connection: Connection, source: Shard, *, afresh: bool, target: str | None = None
 ) -> tuple[list[Placed], list[Placed]]:
     """Call a shard dead, and have its repositories brought to others from its copy. Returns those that move,
-    and those that cannot, because the shard has no copy; with `afresh` others mirror these anew.
+    and those that cannot, because the shard has no copy; with `afresh` others mirror these anew. What was on
+    its way from or to the shard goes on without it, and what failed is tried again.
 
-    Within the caller's transaction. Raises UsageError where the shard reported lately.
+    Within the caller's transaction. Raises UsageError where the shard reported lately, or `target` takes no
+    part.
     """
     if source.retired is None and source.age <= SILENCE_SECONDS:
         raise UsageError(
@@ -143,11 +133,17 @@ async def give_up(
     await connection.execute(
         "UPDATE shards SET retired = coalesce(retired, now()) WHERE name = %s", [source.name]
     )
+    if target is not None and (await shard_called(connection, target)).retired is not None:
+        raise UsageError(f"the shard {target} was called dead", hint="name another one with --to")
+    left = await _leave_under_way(connection, source.name, afresh=afresh)
     chosen = await placed(connection, shard=source.name)
-    targets = await _targets(connection, [one.uuid for one in chosen], target)
+    uuids = [one.uuid for one in (*chosen, *left)]
+    targets = await _targets(connection, uuids, target)
+    await _send_to(connection, {one.uuid: targets[one.uuid] for one in left})
     await connection.execute("DELETE FROM holdings WHERE shard = %s", [source.name])
+    going = await _going_on(connection, source.name)
     if source.copy_to is None and not afresh:
-        return [], chosen
+        return going, chosen
     for one in chosen:
         if source.copy_to is None:
             await connection.execute(
@@ -156,7 +152,48 @@ async def give_up(
             continue
         await _insert(connection, one, targets[one.uuid], "sent", source.copy_to, is_dead=True)
         await connection.execute("UPDATE repositories SET shard = NULL WHERE uuid = %s", [one.uuid])
-    return ([], chosen) if source.copy_to is None else (chosen, [])
+    return (going, chosen) if source.copy_to is None else ([*chosen, *going], [])
+
+
+async def _leave_under_way(connection: Connection, dead: str, *, afresh: bool) -> list[Placed]:
+    """Let moves that had begun go on without a shard; returns those that need another target."""
+    # What it was to send comes from its copy, as far as that has it.
+    await connection.execute(
+        "WITH left_ AS (UPDATE moves SET is_dead = true, changed = now(), problem = NULL, state = 'sent'"
+        " WHERE source = %s AND (state IN ('wanted', 'sent', 'returning')"
+        " OR (state = 'failed' AND is_dead AND NOT %s)) RETURNING uuid)"
+        " UPDATE repositories AS r SET shard = NULL FROM left_ WHERE r.uuid = left_.uuid",
+        [dead, afresh],
+    )
+    # What it was to get goes back where that is possible.
+    await connection.execute(
+        "UPDATE moves SET state = 'returning', changed = now(), problem = %s"
+        " WHERE target = %s AND NOT is_dead AND state IN ('wanted', 'sent')",
+        [f"the shard {dead} was called dead", dead],
+    )
+    rows = await connection.execute(
+        "SELECT uuid, full_name, source FROM moves"
+        " WHERE target = %s AND is_dead AND state IN ('sent', 'failed') ORDER BY full_name",
+        [dead],
+    )
+    return [Placed(*row) for row in await rows.fetchall()]
+
+
+async def _send_to(connection: Connection, targets: Mapping[str, str]) -> None:
+    for uuid, name in targets.items():
+        await connection.execute(
+            "UPDATE moves SET target = %s, changed = now() WHERE uuid = %s", [name, uuid]
+        )
+
+
+async def _going_on(connection: Connection, dead: str) -> list[Placed]:
+    """The repositories that were on their way from a shard before it was called dead."""
+    rows = await connection.execute(
+        "SELECT uuid, full_name, source FROM moves WHERE source = %s AND is_dead AND state = 'sent'"
+        " ORDER BY full_name",
+        [dead],
+    )
+    return [Placed(*row) for row in await rows.fetchall()]
 
 
 async def start_afresh(connection: Connection, source: str) -> list[str]:
@@ -194,13 +231,13 @@ async def _insert(
 
 async def moves(connection: Connection, uuids: Sequence[str]) -> list[Move]:
     """How far the moves of some repositories are."""
-    rows = await connection.execute(f"{_MOVES} WHERE uuid = ANY (%s) ORDER BY full_name", [list(uuids)])
+    rows = await connection.execute(f"{MOVES} WHERE uuid = ANY (%s) ORDER BY full_name", [list(uuids)])
     return [Move(*row) for row in await rows.fetchall()]
 
 
 async def moves_of(connection: Connection, selector: Selector) -> list[Move]:
     """The moves of repositories that `selector` matches and that have not ended."""
-    rows = await connection.execute(f"{_MOVES} WHERE state IN ('wanted', 'sent') ORDER BY full_name")
+    rows = await connection.execute(f"{MOVES} WHERE state NOT IN ('arrived', 'failed') ORDER BY full_name")
     return [one for row in await rows.fetchall() if _is(selector, (one := Move(*row)).full_name)]
 
 
@@ -218,7 +255,7 @@ async def check_free(connection: Connection, uuid: str, shard: str) -> None:
             f" mirror cluster move --from {name}",
         )
     rows = await connection.execute(
-        "SELECT source, target FROM moves WHERE uuid = %s AND state IN ('wanted', 'sent')", [uuid]
+        "SELECT source, target FROM moves WHERE uuid = %s AND state NOT IN ('arrived', 'failed')", [uuid]
     )
     for source, target in await rows.fetchall():
         raise UsageError(
@@ -244,192 +281,3 @@ async def take_over(connection: Connection, store_path: Path, uuid: str, shard: 
         values,
     )
     await connection.execute("DELETE FROM moves WHERE uuid = %s AND state = 'failed'", [uuid])
-
-
-_MOVES = "SELECT uuid, full_name, source, target, state, copy_to, is_dead, copied, problem FROM moves"
-Send = Callable[[RepositoryFolder], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Mover:
-    """Does what the shard `shard` has to do for moves. `identities` open encrypted copies."""
-
-    database: Database
-    config: Config
-    shard: str
-    clock: Clock
-    environment: Mapping[str, str]
-    identities: Sequence[object] = ()
-
-    async def tend(self) -> None:
-        """Do every step that is this shard's. What fails says so in its move. Raises what the database
-        raises."""
-        async with self.database.session() as connection:
-            rows = await connection.execute(
-                f"{_MOVES} WHERE (source = %s AND state = 'wanted' AND NOT is_dead)"
-                " OR (target = %s AND state = 'sent') ORDER BY full_name",
-                [self.shard, self.shard],
-            )
-            mine = [Move(*row) for row in await rows.fetchall()]
-        for one in (one for one in mine if one.state == "wanted"):
-            await self._guarded(one, self._send(one))
-        sent = [one for one in mine if one.state == "sent"]
-        for address in sorted({one.copy_to for one in sent}):
-            await self._fetch_from(address, [one for one in sent if one.copy_to == address])
-
-    async def _guarded(self, move: Move, work: Awaitable[None]) -> None:
-        """Do a step; an error is noted, and ends the move unless it may pass."""
-        try:
-            await work
-        except (MirrorError, OSError) as error:
-            text = error.message if isinstance(error, MirrorError) else str(error)
-            passes = isinstance(error, TryLater | Locked) or _needs_identity(error)
-            hint = error.hint if isinstance(error, MirrorError) and error.hint else ""
-            if _needs_identity(error):
-                command = f"mirror cluster move {move.full_name} --to {move.target} --identity FILE"
-                hint = f"run on the host of {move.target}: {command}"
-            _log.warning("cluster.move_failed", repository=move.full_name, reason=text, passes=passes)
-            await self._note(move, f"{text}; {hint}" if hint else text, is_over=not passes)
-
-    async def _note(self, move: Move, problem: str, *, is_over: bool) -> None:
-        async with self.database.transaction() as connection:
-            await connection.execute(
-                "UPDATE moves SET problem = %s, changed = now(),"
-                " state = CASE WHEN %s THEN 'failed' ELSE state END WHERE uuid = %s",
-                [problem, is_over, move.uuid],
-            )
-            if move.state == "wanted":  # the folder is there still
-                await connection.execute(
-                    "UPDATE repositories SET shard = %s WHERE uuid = %s AND shard IS NULL",
-                    [move.source, move.uuid],
-                )
-
-    async def _send(self, move: Move) -> None:
-        """This shard is the source: send the folder, and put it away."""
-        async with self.database.session() as connection:
-            await connection.execute("UPDATE repositories SET shard = NULL WHERE uuid = %s", [move.uuid])
-        await depart(
-            self.config.store, move.uuid, to=move.target, send=self._send_all(move.copy_to), clock=self.clock,
-            lock_wait=LOCK_SECONDS,
-        )  # fmt: skip
-        async with self.database.transaction() as connection:
-            await connection.execute(
-                "DELETE FROM holdings WHERE shard = %s AND uuid = %s", [self.shard, move.uuid]
-            )
-            await connection.execute(
-                "UPDATE moves SET state = 'sent', problem = NULL, changed = now() WHERE uuid = %s",
-                [move.uuid],
-            )
-
-    def _send_all(self, address: str) -> Send:
-        """Bring the copy up to date; a folder that did not change costs no request."""
-
-        async def send(folder: RepositoryFolder) -> None:
-            entry = next((one for one in self.config.copies if one.to == address), None)
-            if entry is None:
-                raise UsageError(
-                    f"{address} is no copy of this store any more", hint="see copies: in its config"
-                )
-            run = await sending.run(self.config, entry, clock=self.clock, environment=self.environment)
-            failed = [one for one in run.entries if one.uuid.lower() == folder.uuid.lower()]
-            problems = [*run.problems, *(problem for one in failed for problem in one.problems)]
-            if problems:
-                raise TryLater(f"the copy could not be brought up to date: {problems[0].text}")
-
-        return send
-
-    async def _fetch_from(self, address: str, moves_: Sequence[Move]) -> None:
-        """This shard is the target: fetch folders from the copy of another one."""
-        try:
-            async with self._copy(address) as copy:
-                for one in moves_:
-                    await self._guarded(one, self._fetch(copy, one))
-        except (MirrorError, OSError) as error:
-            for one in moves_:
-                await self._guarded(one, _raise(error))
-
-    @asynccontextmanager
-    async def _copy(self, address: str) -> AsyncIterator[Copy]:
-        parsed = Address.parse(address)
-        entry = copy_of(self.config, parsed, self.environment)
-        if entry.endpoint is None and self.config.copies:  # another prefix beside that of this shard's copy
-            entry = replace(self.config.copies[0], to=address)
-        async with open_bucket(entry, self.config, self.environment, self.clock) as bucket:
-            yield await Copy.open(bucket, self.identities)
-
-    async def _fetch(self, copy: Copy, move: Move) -> None:
-        waiting = waiting_place(self.config.store, move.uuid)
-        if not self._is_here(move.uuid):
-            found = _folder_of(copy, move)
-            if waiting.exists():
-                shutil.rmtree(waiting)
-            await _lay(copy, found, waiting)
-            copied: datetime | None = found.time
-        else:
-            copied = move.copied
-        if waiting.exists():
-            await arrive(
-                self.config.store, waiting, _exact(move.uuid, waiting), origin=f"shard {move.source}",
-                clock=self.clock, environment=self.environment,
-            )  # fmt: skip
-        async with self.database.transaction() as connection:
-            await connection.execute(
-                "UPDATE repositories SET shard = %s WHERE uuid = %s", [self.shard, move.uuid]
-            )
-            await connection.execute(
-                "INSERT INTO holdings (shard, uuid, workspace_uuid, full_name)"
-                " SELECT %s, uuid, workspace_uuid, full_name FROM repositories WHERE uuid = %s"
-                " ON CONFLICT DO NOTHING",
-                [self.shard, move.uuid],
-            )
-            await connection.execute(
-                "UPDATE moves SET state = 'arrived', copied = %s, problem = NULL, changed = now()"
-                " WHERE uuid = %s",
-                [copied, move.uuid],
-            )
-        if move.is_dead and copied is not None:
-            _log.warning("cluster.as_of", repository=move.full_name, copied=time_text(copied))
-
-    def _is_here(self, uuid: str) -> bool:
-        """Whether an earlier try brought the folder into the store, and was killed later."""
-        with Store.open(self.config.store) as store:
-            return store.folder_of_repository(uuid) is not None
-
-
-async def _raise(error: MirrorError | OSError) -> None:
-    raise error
-
-
-def _needs_identity(error: Exception) -> bool:
-    return isinstance(error, UsageError) and "--identity" in (error.hint or "")
-
-
-def _folder_of(copy: Copy, move: Move) -> CopiedFolder:
-    found = [
-        one for one in copy.folders.values() if one.uuid.lower() == move.uuid and one.place.count("/") == 3
-    ]
-    if not found or found[0].fault is not None:
-        why = found[0].fault if found else "it was never sent"
-        raise MirrorError(
-            f"the copy of {move.source} has nothing of {move.full_name}: {why}",
-            hint="bring its folder (mirror cluster adopt), or, where its host is dead, give it up:"
-            f" mirror cluster move --from {move.source} --afresh",
-        )
-    return found[0]
-
-
-async def _lay(copy: Copy, folder: CopiedFolder, waiting: Path) -> None:
-    """Make a small store of a folder of the copy, with the run records and the names of the workspaces."""
-    waiting.mkdir(mode=0o700)
-    await make_store(copy, waiting, is_durable=True)
-    for one in copy.folders.values():
-        if one.place.count("/") == 1 and one.fault is None:
-            await lay(copy, one, waiting, only=lambda path: path == WORKSPACE_FILE, is_durable=True)
-    await lay(copy, folder, waiting, is_durable=True)
-
-
-def _exact(uuid: str, waiting: Path) -> str:
-    """A uuid as the store that brings it writes it: the database has it in lower case."""
-    with Store.open(waiting) as store:
-        found = store.folder_of_repository(uuid)
-        return found.uuid if found is not None else uuid

@@ -12,7 +12,7 @@ from mirror import browse
 from mirror.browse.folder_facts import FolderFacts
 from mirror.cluster.brakes import merge_brakes
 from mirror.cluster.database import Database
-from mirror.cluster.moving import Mover
+from mirror.cluster.mover import Mover
 from mirror.config import Config
 from mirror.errors import MirrorError
 from mirror.logs import get_logger

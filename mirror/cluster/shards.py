@@ -63,6 +63,10 @@ class Shard:
     worker: int | None
 
 
+class CalledDead(UsageError):
+    """A person called this shard dead: it takes no part any more."""
+
+
 async def shards(connection: Connection) -> Sequence[Shard]:
     """Every shard, by name."""
     async with connection.cursor(row_factory=class_row(Shard)) as cursor:
@@ -109,9 +113,10 @@ def _refuse(me: Me, name: str, store_id: str, host: str, retired: datetime | Non
             hint=f"write `shard: {name}` in the section cluster; a shard keeps its name",
         )
     if retired is not None:
-        raise UsageError(
+        raise CalledDead(
             f"the shard {name} was called dead, and its repositories were moved",
-            hint="make a new store, and give it a new name in cluster.shard",
+            hint="make a new store, and give it a new name in cluster.shard; mirror cluster status tells what"
+            " became of the folders here",
         )
 
 

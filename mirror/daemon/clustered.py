@@ -58,6 +58,7 @@ class Clustered:
             return
         from mirror.cluster.host import Doings, Host
         from mirror.cluster.operations import Contact
+        from mirror.cluster.returned import put_aside
         from mirror.cluster.stores import me_of
 
         assert self._config.cluster is not None
@@ -73,7 +74,8 @@ class Clustered:
 
         self._host = Host(
             self._config, me_of(self._config, socket.gethostname(), __version__, self._interval()),
-            Doings(run_part, list_it, self._schedule, on_change, lambda: contact.run(means.config)),
+            Doings(run_part, list_it, self._schedule, on_change, lambda: contact.run(means.config),
+                    lambda: put_aside(self._database, means.config.store, shard, self._clock)),
             database=self._database, leases=self._cluster_leases, clock=self._clock,
         )  # fmt: skip
 

@@ -68,7 +68,7 @@ WINGS = {
         {"coding", "format", "losses", "objects", "together"},
     ),
     "cluster": (
-        {"operations", "soundness"}, {"moving", "rows"}, {"carrying", "overview"},
+        {"operations", "soundness"}, {"mover", "returned"}, {"moving", "rows"}, {"carrying", "overview"},
         {"by_hand", "host"}, {"queue"}, {"discovery"}, {"borrowing", "parts", "stores", "worker"}, {"reaper"},
         {"brakes", "connector", "jobs", "leases", "placement", "schema", "shards"}, {"database"},
     ),

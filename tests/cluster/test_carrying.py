@@ -15,7 +15,7 @@ import pytest
 from mirror import backup, verify
 from mirror.cluster import carrying
 from mirror.config import Config, load
-from mirror.errors import DamageFound, Locked, UsageError
+from mirror.errors import DamageFound, Locked, MirrorError, UsageError
 from mirror.model import Run
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES
@@ -212,6 +212,75 @@ async def test_a_folder_that_stands_alone_needs_a_known_workspace(hosts: Hosts) 
     # Here the workspace is known, and the folder's snapshots are all it has.
     await carrying.adopt(hosts.a, alone, clock=hosts.clock)
     assert await hosts.findings(hosts.a) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["bring_back", "write_run", "rebuild_index"])
+async def test_what_never_arrived_comes_back_as_it_left(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, step: str, when: str
+) -> None:
+    """Killed at a step of it, the same call finishes it. An older folder in the quarantine stays there."""
+    await hosts.carry(hosts.a, hosts.b)
+    await hosts.carry(hosts.b, hosts.a)
+    again(hosts.world)
+    await hosts.backup(hosts.a)
+    before = hosts.snapshots(hosts.a)
+    with Store.open(hosts.a) as store:
+        known = store.history().find("repository", hosts.uuid)
+    assert known is not None and known.confirmed is not None
+
+    async def send(_: RepositoryFolder) -> None:
+        pass
+
+    hosts.clock.elapsed += 60
+    await carrying.depart(hosts.a, hosts.uuid, to="b", send=send, clock=hosts.clock)
+    assert hosts.held(hosts.a) is None and len(list((hosts.a / layout.QUARANTINE).iterdir())) == 2
+    place = carrying if step == "bring_back" else StoreWriter
+    real = getattr(place, step)
+
+    def dies(*args: Any, **kwargs: Any) -> Any:
+        if when == "after":
+            real(*args, **kwargs)
+        raise Killed
+
+    async def come_back() -> Run | None:
+        hosts.clock.elapsed += 60
+        return await carrying.come_back(hosts.a, hosts.uuid, origin="shard b", clock=hosts.clock)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, step, dies)
+        with pytest.raises(Killed):
+            await come_back()
+    assert await hosts.findings(hosts.a) == []
+    await come_back()
+    assert await come_back() is None
+    assert hosts.snapshots(hosts.a) == before and len(list((hosts.a / layout.QUARANTINE).iterdir())) == 1
+    with Store.open(hosts.a) as store:
+        after = store.history().find("repository", hosts.uuid)
+    assert after is not None and (after.confirmed, after.outcome) == (known.confirmed, known.outcome)
+    assert await hosts.findings(hosts.a) == []
+
+
+async def test_only_what_lies_in_the_quarantine_as_it_left_comes_back(hosts: Hosts) -> None:
+    async def send(_: RepositoryFolder) -> None:
+        pass
+
+    async def come_back() -> Run | None:
+        return await carrying.come_back(hosts.a, hosts.uuid, origin="shard b", clock=hosts.clock)
+
+    assert await come_back() is None  # it never left
+    await carrying.depart(hosts.a, hosts.uuid, to="b", send=send, clock=hosts.clock)
+    [aside] = (hosts.a / layout.QUARANTINE).iterdir()
+    ledger = aside / layout.LEDGER_FILE
+    text = ledger.read_bytes()
+    ledger.chmod(0o600)
+    ledger.write_bytes(text.replace(b"1", b"2", 1))
+    with pytest.raises(MirrorError, match="is not in quarantine/ as it left"):
+        await come_back()
+    ledger.write_bytes(text)
+    assert await come_back() is not None
+    with pytest.raises(MirrorError, match="no run record says that"):
+        await carrying.come_back(hosts.b, hosts.uuid, origin="shard a", clock=hosts.clock)
 
 
 STEPS = ("write_run", "put_away", "bring_in", "rebuild_index", "sync_tree", "rmtree")

@@ -7,14 +7,17 @@ import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror import backup, verify
-from mirror.cluster import moving
+from mirror.cluster import carrying, mover, moving
+from mirror.cluster.brakes import ClusterBrake
 from mirror.cluster.database import Database
-from mirror.cluster.moving import Mover
+from mirror.cluster.mover import Mover
 from mirror.cluster.overview import overview
+from mirror.cluster.returned import Returned, put_aside, returned
 from mirror.config import Config, load
 from mirror.copy import sending
 from mirror.errors import UsageError
@@ -23,7 +26,7 @@ from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES
 from mirror.store.format import layout
 from mirror.store.reading.reader import Store
-from tests.bucket.servers import ObjectServer
+from tests.bucket.servers import NOBODY, ObjectServer
 from tests.clock import FakeClock
 from tests.crash.actions import again, changes, small
 from tests.e2e.helpers import write_config
@@ -39,6 +42,8 @@ class Hosts:
     ) -> None:
         self.database, self.world, self.configs, self.environment = database, world, configs, env
         self.clock = FakeClock()
+        # By shard, the keys that the object storage refuses.
+        self.refused: dict[str, dict[str, str]] = {}
         self.uuid = world.workspaces["acme"].repositories["website"].uuid.lower()
 
     async def join(self) -> None:
@@ -68,7 +73,8 @@ class Hosts:
         assert run.exit_code == 0, run.all_problems
 
     def mover(self, name: str) -> Mover:
-        return Mover(self.database, self.configs[name], name, self.clock, self.environment)
+        environment = self.environment | self.refused.get(name, {})
+        return Mover(self.database, self.configs[name], name, self.clock, environment)
 
     async def tend(self, *names: str) -> None:
         for name in names:
@@ -95,6 +101,23 @@ class Hosts:
             await connection.execute(
                 "UPDATE shards SET seen = seen - interval '1 hour' WHERE name = %s", [name]
             )
+
+    async def give_up(self, name: str, target: str | None = None) -> list[str]:
+        """Call a host dead that is not seen any more; returns the names of what moves."""
+        await self.kill(name)
+        async with self.database.transaction() as connection:
+            shard = await moving.shard_called(connection, name)
+            return [
+                one.full_name
+                for one in (await moving.give_up(connection, shard, afresh=False, target=target))[0]
+            ]
+
+    async def rows(self, query: str) -> list[tuple[object, ...]]:
+        async with self.database.session() as connection:
+            return await (await connection.execute(query.encode())).fetchall()
+
+    def quarantine(self, name: str) -> int:
+        return len(list((self.configs[name].store / layout.QUARANTINE).iterdir()))
 
     def snapshots(self, name: str) -> int | None:
         with Store.open(self.configs[name].store) as store:
@@ -229,3 +252,116 @@ async def test_a_copy_that_cannot_be_reached_leaves_the_repository_where_it_is(h
     hosts.configs["a"] = config
     await hosts.tend("a", "b")
     assert await hosts.state() == ("arrived", "b")
+
+
+async def test_what_the_target_cannot_take_goes_back_and_may_be_moved_again(hosts: Hosts) -> None:
+    await hosts.ask()
+    await hosts.tend("a")
+    hosts.refused["b"] = NOBODY.environment
+    await hosts.tend("b")
+    state, shard = await hosts.state()
+    assert state.startswith("returning: ") and shard is None
+    assert hosts.snapshots("a") is None and hosts.snapshots("b") is None
+    await hosts.tend("b", "a")
+    state, shard = await hosts.state()
+    assert state.startswith("failed: ") and shard == "a"
+    assert (hosts.snapshots("a"), hosts.quarantine("a")) == (2, 0)
+    assert await hosts.rows("SELECT shard FROM holdings") == [("a",)]
+    # It was nobody's for a while, so it is backed up at once.
+    assert await hosts.rows("SELECT queue_name FROM procrastinate_jobs") == [("a",)]
+    [text] = [one for one in await concerns(hosts) if "could not be moved" in one]
+    assert "acme/website could not be moved from a to b" in text
+    again(hosts.world)
+    await hosts.backup("a")
+    assert hosts.snapshots("a") == 3 and await hosts.findings("a") == []
+    hosts.refused.clear()
+    await hosts.ask()
+    await hosts.tend("a", "b")
+    assert await hosts.state() == ("arrived", "b") and hosts.snapshots("b") == 3
+    assert await hosts.findings("a") == [] and await hosts.findings("b") == []
+
+
+async def concerns(hosts: Hosts) -> list[str]:
+    async with hosts.database.session() as connection:
+        return (await overview(connection)).concerns
+
+
+async def test_a_move_goes_on_without_a_host_that_is_called_dead(hosts: Hosts) -> None:
+    async with hosts.database.session() as connection:
+        await connection.execute(
+            "INSERT INTO shards (name, weight, store_id, host, program) VALUES ('c', 1, 'c', 'c', '1')"
+        )
+    # The target dies: the folder goes back.
+    await hosts.ask()
+    await hosts.tend("a")
+    assert await hosts.state() == ("sent", None)
+    assert await hosts.give_up("b") == []
+    await hosts.tend("a")
+    assert await hosts.state() == ("failed: the shard b was called dead", "a") and hosts.snapshots("a") == 2
+    # The source dies before it sent anything new: the copy is what there is.
+    async with hosts.database.transaction() as connection:
+        await connection.execute("UPDATE shards SET retired = NULL, seen = now()")
+    await hosts.ask()
+    assert await hosts.give_up("a", "b") == ["acme/website"]
+    assert await hosts.state() == ("sent", None)
+    # What cannot be fetched is told, and the next call tries it again.
+    hosts.refused["b"] = NOBODY.environment
+    await hosts.tend("a", "b")
+    state, shard = await hosts.state()
+    assert state.startswith("failed: ") and shard is None
+    hosts.refused.clear()
+    assert await hosts.give_up("a", "b") == ["acme/website"]
+    # The target dies as well, and the third host is to have it.
+    assert await hosts.give_up("b") == []
+    assert await hosts.rows("SELECT state, target FROM moves") == [("sent", "c")]
+    with pytest.raises(UsageError, match="the shard b was called dead"):
+        await hosts.give_up("a", "b")
+
+
+async def test_a_source_that_was_called_dead_while_it_sent_changes_nothing(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hosts.copy("a")
+    await hosts.ask()
+    real = carrying.depart
+
+    async def is_stopped_for_long(*args: Any, **kwargs: Any) -> object:
+        done = await real(*args, **kwargs)
+        await hosts.give_up("a")
+        await hosts.tend("b")
+        return done
+
+    monkeypatch.setattr(mover, "depart", is_stopped_for_long)
+    await hosts.tend("a")
+    assert await hosts.state() == ("arrived", "b")
+    assert hosts.snapshots("a") is None and hosts.snapshots("b") == 2
+
+
+async def test_a_shard_that_comes_back_from_the_dead_puts_its_folders_aside(hosts: Hosts) -> None:
+    await hosts.copy("a")
+    again(hosts.world)
+    await hosts.backup("a")  # which no copy has
+    await hosts.give_up("a")
+    store = hosts.configs["a"].store
+
+    async def come_back() -> Returned:
+        await put_aside(hosts.database, store, "a", hosts.clock)
+        async with hosts.database.session() as connection:
+            [found] = await returned(connection)
+            return found
+
+    # As long as nobody has it, it stays.
+    found = await come_back()
+    assert (found.aside, found.alone, hosts.snapshots("a")) == (0, 1, 3)
+    assert "1 repository of it no other shard has" in found.text
+    await hosts.tend("b")
+    assert hosts.snapshots("b") == 2
+    for _ in range(2):
+        found = await come_back()
+        assert (found.aside, found.alone, hosts.snapshots("a")) == (1, 0, None)
+    assert "1 folder that others have now lie" in found.text
+    [aside] = (store / layout.QUARANTINE).iterdir()
+    assert (aside / layout.LEDGER_FILE).is_file()
+    assert await hosts.findings("a") == [] and await hosts.findings("b") == []
+    reason = await ClusterBrake(hosts.database, "a").obstacle(hosts.world.workspaces["acme"].uuid)
+    assert reason is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from mirror.model.words import age, meaning_of
 
 if TYPE_CHECKING:
     from mirror.cluster.database import Database
-    from mirror.cluster.moving import Mover
+    from mirror.cluster.mover import Mover
     from mirror.cluster.overview import Overview
+    from mirror.cluster.returned import Returned
 
 _SHARDS = (
     Column("SHARD"), Column("STATE"), Column("SEEN"), Column("REPOSITORIES", is_number=True),
@@ -54,6 +56,7 @@ async def _init(context: Context) -> int:
 async def _status(context: Context) -> int:
     from mirror.cluster.database import Database
     from mirror.cluster.overview import overview
+    from mirror.cluster.returned import returned
     from mirror.cluster.schema import check
 
     database = Database.of(context.config(), context.environment)
@@ -61,14 +64,15 @@ async def _status(context: Context) -> int:
         async with database.session() as connection:
             await check(connection)
             found = await overview(connection)
+            back = await returned(connection)
     finally:
         await database.close()
-    context.out.document(found.to_json())
-    _show(context, found)
+    context.out.document({**found.to_json(), "returned": [one.to_json() for one in back]})
+    _show(context, found, back)
     return found.exit_code
 
 
-def _show(context: Context, found: Overview) -> None:
+def _show(context: Context, found: Overview, back: Sequence[Returned]) -> None:
     out = context.out
     out.table(
         _SHARDS,
@@ -88,7 +92,7 @@ def _show(context: Context, found: Overview) -> None:
         out.line(
             f"requests ({budget.group}) of {budget.identity[:8]}: {budget.used:,} of {limit} in this hour"
         )
-    for text in found.concerns:
+    for text in (*found.concerns, *(one.text for one in back)):
         out.line(f"  {text}", style="yellow")
     waiting = [one for one in found.moves if one["state"] != "failed"]
     for move in waiting:
@@ -121,6 +125,7 @@ async def _move(context: Context) -> int:
 async def _move_selected(context: Context, config: Config, database: Database) -> int:
     """Move what a selector names from hosts that live."""
     from mirror.cluster import moving
+    from mirror.cluster.mover import Mover
 
     options, selector = context.options, Selector.parse(context.options.selector)
     if options.to is None:
@@ -140,9 +145,7 @@ async def _move_selected(context: Context, config: Config, database: Database) -
         if config.cluster is None or config.cluster.shard != options.to:
             raise UsageError(f"--identity is of use on the host of {options.to} alone", hint="run it there")
         identities = await read_identities(options.identity)
-        mover = moving.Mover(
-            database, config, options.to, context.clock, context.environment, identities=identities
-        )
+        mover = Mover(database, config, options.to, context.clock, context.environment, identities=identities)
     return await _follow(context, database, uuids, mover)
 
 

@@ -7,9 +7,11 @@ longer for that folder.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from mirror.errors import UsageError
@@ -110,20 +112,40 @@ def bring_in(store: Store, home: WorkspaceFolder, arriving: RepositoryFolder) ->
 
     Raises UsageError where the store has a folder of that repository, and as `folder_of_repository` does.
     """
+    return _bring(store, home, arriving.root / arriving.place, arriving.uuid, arriving.full_name)
+
+
+def bring_back(store: Store, home: WorkspaceFolder, aside: Path) -> RepositoryFolder:
+    """Move the folder of a repository from the quarantine of its store into the folder `home`; raises as
+    `bring_in`, and StoreDamaged where it does not say what it is."""
+    record = _identity_of(aside)
+    return _bring(store, home, aside, record.uuid, record.full_name)
+
+
+def _bring(store: Store, home: WorkspaceFolder, folder: Path, uuid: str, full_name: str) -> RepositoryFolder:
     with hold_briefly(store.path / layout.STRUCTURE_LOCK):
-        known = store.folder_of_repository(arriving.uuid)
+        known = store.folder_of_repository(uuid)
         if known is not None:
-            raise UsageError(f"{arriving.full_name} is in this store already: {known.place}")
+            raise UsageError(f"{full_name} is in this store already: {known.place}")
         parent = store.path / home.place / layout.REPOSITORIES
         make_folder(parent)
-        name = arriving.folder
-        if not layout.may_belong_to(name, arriving.uuid) or (parent / name).exists():
-            names = (layout.folder_name(arriving.slug, arriving.uuid, digits) for digits in range(8, 33))
+        name, slug = folder.name, full_name.rpartition("/")[2]
+        if not layout.may_belong_to(name, uuid) or (parent / name).exists():
+            names = (layout.folder_name(slug, uuid, digits) for digits in range(8, 33))
             name = next(one for one in names if not (parent / one).exists())
-        move(arriving.root / arriving.place, parent / name)
-    found = store.folder_of_repository(arriving.uuid)
+        move(folder, parent / name)
+        sync_folder(folder.parent)
+    found = store.folder_of_repository(uuid)
     assert found is not None
     return found
+
+
+def quarantined(store: Store) -> Iterator[tuple[str, Path]]:
+    """The folders of repositories in the quarantine of a store: the uuid of each, and where it is."""
+    quarantine = store.path / layout.QUARANTINE
+    for one in sorted(quarantine.iterdir()) if quarantine.is_dir() else ():
+        with contextlib.suppress(StoreDamaged, OSError):
+            yield _identity_of(one).uuid, one
 
 
 def put_away(folder: RepositoryFolder) -> str:
@@ -142,10 +164,10 @@ def put_away(folder: RepositoryFolder) -> str:
     return place
 
 
-def content_mark(folder: RepositoryFolder) -> str:
+def content_mark(folder: Path) -> str:
     """A value that changes with everything that a reader trusts in a folder: its small files."""
     mark = hashlib.sha256()
     for name in layout.SMALL_FILES:
-        path = folder.root / folder.place / name
+        path = folder / name
         mark.update(hashlib.sha256(path.read_bytes()).digest() if path.exists() else b"-")
     return mark.hexdigest()
