@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,10 +33,14 @@ _AT_ONCE = 2
 
 @asynccontextmanager
 async def open_copy(
-    context: Context, address: Address, changed: Callable[[CopyConfig], CopyConfig] = lambda one: one
+    context: Context,
+    address: Address,
+    changed: Callable[[CopyConfig], CopyConfig] = lambda one: one,
+    selectors: Sequence[Selector] = (),
 ) -> AsyncIterator[Copy]:
     """The copy at `address`, with the keys of --identity, as of --as-of; `changed` gives its entry in the
-    configuration other credentials than those of the environment, else its own. Raises as reading it does."""
+    configuration other credentials than those of the environment, else its own. `selectors`: what will be
+    read of it. Raises as reading it does."""
     from mirror.connect.copies import copy_of, open_bucket, to_read
     from mirror.copy.coding import read_identities
     from mirror.copy.reading import Copy
@@ -46,7 +50,7 @@ async def open_copy(
     identities = await read_identities(options.identity)
     one = changed(to_read(copy_of(config, address, context.environment), context.environment))
     async with open_bucket(one, config, context.environment, context.clock) as bucket:
-        yield await Copy.open(bucket, identities, as_of=options.as_of)
+        yield await Copy.open(bucket, identities, as_of=options.as_of, selectors=selectors)
 
 
 async def on_copy(context: Context, command: Callable[[Context], Awaitable[int]]) -> int:
@@ -54,7 +58,10 @@ async def on_copy(context: Context, command: Callable[[Context], Awaitable[int]]
     options = context.options
     address: Address = options.store
     _check(options, address)
-    async with open_copy(context, address) as copy, _store(context, copy) as (store, lending):
+    async with (
+        open_copy(context, address, selectors=_selectors(options)) as copy,
+        _store(context, copy) as (store, lending),
+    ):
         inner = argparse.Namespace(**{**vars(options), "store": store})
         code = await command(replace(context, options=inner, copied=Copied(copy, lending)))
         if copy.lost and lending is None:

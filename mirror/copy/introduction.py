@@ -11,7 +11,7 @@ from mirror.bucket.bucket import Bucket
 from mirror.bucket.failures import Absent
 from mirror.config.copies import CopyConfig
 from mirror.copy.coding import Coding, encrypting, plain
-from mirror.copy.format import COPY_FILE, FORMAT
+from mirror.copy.format import COPY_FILE, FORMAT, STORE
 from mirror.errors import DamageFound, MirrorError, UsageError
 from mirror.model import Clock, Json, JsonObject, loads, time_text
 from mirror.store.format.seal import seal_fault, sealed
@@ -47,9 +47,10 @@ async def introduce(
     _check(bucket, coding, store, found)
     recipients = found["recipients"]
     more = [one for one in coding.recipients if one not in recipients]
-    if more and not dry_run:
+    own = coding.folder_name(STORE)
+    if (more or found.get("own") != own) and not dry_run:
         # What stands there stays readable to its own recipients alone: all of them are named.
-        await bucket.put(COPY_FILE, sealed({**found, "recipients": [*recipients, *more]}))
+        await bucket.put(COPY_FILE, sealed({**found, "recipients": [*recipients, *more], "own": own}))
     return str(found["id"])
 
 
@@ -64,6 +65,7 @@ async def _begin(bucket: Bucket, coding: Coding, store: str, clock: Clock) -> st
         "recipients": list(coding.recipients),
         "begun_with": list(coding.recipients),
         "names": coding.names_check(),
+        "own": coding.folder_name(STORE),
     }
     await bucket.put(COPY_FILE, sealed(content))
     return identity

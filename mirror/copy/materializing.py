@@ -10,10 +10,11 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mirror.copy.choosing import chosen_places
 from mirror.copy.fetching import fetch_blob, holds
 from mirror.copy.format import STORE, File, Manifest
 from mirror.copy.reading import INNER, WIDTH, CopiedFolder, Copy, CopyDamaged, depth
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import MirrorError
 from mirror.fs.durable import create_file, make_folder, make_folders, sync_folder, write_file
 from mirror.git.bare import running_setting
 from mirror.logs import get_logger
@@ -21,7 +22,6 @@ from mirror.model import DONE, NoProgress, NotCanonical, Progress, Selector, loa
 from mirror.model.words import size as words_size
 from mirror.store.format import layout
 from mirror.store.format.seal import is_sealed, seal_fault, sealed
-from mirror.store.reading.selection import Candidate, matches_any, select
 
 # Beside the files: what else uses the disk meanwhile.
 _MORE = 64 << 20
@@ -51,44 +51,12 @@ def room_for(folders: Collection[CopiedFolder]) -> int:
 
 
 def chosen(copy: Copy, selectors: Sequence[Selector]) -> list[CopiedFolder] | None:
-    """The folders that `selectors` select by the names in manifests, their workspaces and the store's own
-    files; all without selectors. None where a selector matches no current name or several: `Store` knows
-    former names, too, and says what is wrong."""
+    """The folders that `selectors` select, as `chosen_places` does; all without selectors."""
     every = list(copy.folders.values())
     if not selectors:
         return every
-    repositories = [(one, candidate) for one in every if (candidate := _repository(one)) is not None]
-    workspaces = [(one, candidate) for one in every if (candidate := _workspace(one)) is not None]
-    candidates = [one for _, one in repositories]
-    by_workspace = [one for _, one in workspaces]
-    places: set[str] = {STORE}
-    for selector in selectors:
-        try:
-            if selector.repository is None and not matches_any(candidates, selector):
-                places.update(select(by_workspace, [selector]))
-            else:
-                places.update(select(candidates, [selector]))
-        except UsageError:
-            return None
-        places.update(one.place for one, names in workspaces if selector.matches_workspace(*names.workspace))
-    places.update("/".join(place.split("/")[:2]) for place in list(places) if place != STORE)
-    return [one for one in every if one.place in places]
-
-
-def _repository(one: CopiedFolder) -> Candidate[str] | None:
-    match one.place.split("/"):
-        case [_, workspace, _, repository]:
-            slug, _, name = one.full_name.partition("/")
-            names = (slug or layout.slug_of(workspace), workspace)
-            return Candidate(one.place, names, (name or layout.slug_of(repository), repository, one.uuid))
-    return None
-
-
-def _workspace(one: CopiedFolder) -> Candidate[str] | None:
-    match one.place.split("/"):
-        case [layout.WORKSPACES, workspace]:
-            return Candidate(one.place, (one.full_name or layout.slug_of(workspace), workspace, one.uuid))
-    return None
+    places = chosen_places([one.named for one in every], selectors)
+    return None if places is None else [one for one in every if one.place in places]
 
 
 async def make_store(copy: Copy, store: Path, *, is_durable: bool = False) -> None:

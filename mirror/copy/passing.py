@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from mirror.bucket.failures import Denied
 from mirror.copy.folder import Sending
 from mirror.copy.format import STORE, blob_key, manifest_key
 from mirror.copy.losses import Losses
+from mirror.copy.memory import Remembered
 from mirror.copy.records import Listed, list_records, relevant, send_records
 from mirror.copy.session import FOLDERS, Doubt, Session, do_all
 from mirror.errors import CredentialRefused, Locked, MirrorError, NoStore, TryLater, UsageError
@@ -253,7 +254,9 @@ class Pass:
         self.vanished = sorted(before.keys() - folders.keys())
         if self.vanished:
             _log.warning("copy.folders_vanished", count=len(self.vanished), first=self.vanished[0])
-        facts = {"id": session.store.reader.id, "folders": {**before, **sent}}
+        folders = {**before, **sent}
+        names = await self._names(last, folders.keys())
+        facts = {"id": session.store.reader.id, "folders": folders, "names": names}
         found = _own_contents(session)
         is_same = (
             last is not None and last.fingerprint == found.fingerprint() and last.manifest.facts == facts
@@ -265,6 +268,15 @@ class Pass:
             look=partial(_own_contents, session), lock=_no_lock, facts=lambda: facts,
         ).send()  # fmt: skip
         self._note_sent_again(STORE)
+
+    async def _names(self, last: Remembered | None, folders: Set[str]) -> dict[str, list[str]]:
+        """Full name and uuid of each of `folders`, as they are now, or as the `last` manifest of the store
+        says: where nothing has changed, nothing is renamed."""
+        before = last.manifest.facts.get("names", {}) if last is not None else {}
+        if not self._folders and not folders <= before.keys():
+            self._folders = await asyncio.to_thread(self._read_folders)
+        now = {place: [one.full_name, one.uuid] for place, one in self._folders.items()}
+        return {place: now.get(place) or before.get(place) or ["", ""] for place in folders}
 
     async def _check_relied(self) -> None:
         """Where blobs were taken for sent because they were there: whether they still stand, now that

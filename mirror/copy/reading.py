@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import io
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from mirror.bucket.bucket import Bucket
 from mirror.bucket.failures import Absent
 from mirror.bucket.stored import Stored
 from mirror.copy import coding
+from mirror.copy.choosing import Named, chosen_places, names_in
 from mirror.copy.coding import ENCRYPTED_SUFFIX, Coding, WrongIdentity
 from mirror.copy.format import (
     COPY_FILE,
@@ -33,7 +34,7 @@ from mirror.copy.format import (
 from mirror.copy.objects import Objects
 from mirror.errors import DamageFound, NoStore, UsageError
 from mirror.logs import get_logger
-from mirror.model import NotCanonical, loads
+from mirror.model import NotCanonical, Selector, loads
 from mirror.model.canonical import BYTES_MAX
 from mirror.store.format import layout
 from mirror.store.format.seal import seal_fault
@@ -76,6 +77,11 @@ class CopiedFolder:
     is_newest: bool
     fault: str | None = None
 
+    @property
+    def named(self) -> Named:
+        """Its place and names."""
+        return Named(self.place, self.full_name, self.uuid)
+
 
 @dataclass
 class Copy:
@@ -99,12 +105,21 @@ class Copy:
     _wrong: WrongIdentity | None = None
     _unopened: list[str] = field(default_factory=list)
     _numbers: dict[str, list[int]] = field(default_factory=dict)
+    # The name of the folder of the store's own manifests, as store.json tells it.
+    _own: str = STORE
+    _unread: set[str] = field(default_factory=set)
 
     @classmethod
     async def open(
-        cls, bucket: Bucket, identities: Sequence[object] = (), *, as_of: datetime | None = None
+        cls,
+        bucket: Bucket,
+        identities: Sequence[object] = (),
+        *,
+        as_of: datetime | None = None,
+        selectors: Sequence[Selector] = (),
     ) -> Copy:
-        """List the bucket and read the newest manifest that holds of each folder.
+        """List the bucket and read the newest manifest that holds of each folder; with `selectors` of those
+        that they select alone, where the store's own manifest knows all names and theirs agree with it.
 
         `identities` are those of `coding.read_identities`. Nothing that the bucket took later than `as_of`
         is believed.
@@ -122,7 +137,9 @@ class Copy:
             )
         found = cls(bucket, objects, coding.decrypting(identities) if suffix else coding.plain(), None, as_of)
         await found._read_record()
-        await found._read_folders()
+        found._find_manifests()
+        if not (selectors and await found._read_chosen(selectors)):
+            await found._read_folders(found._numbers.keys())
         if found._wrong is not None and not found.folders:
             raise WrongIdentity(f"{bucket.address}: {found._wrong.message}", hint=found._wrong.hint)
         found._say_unopened()
@@ -211,6 +228,7 @@ class Copy:
             try:
                 data = await self.bucket.get(one.key, version=one.version, limit=1 << 20)
                 self.store_id = record_store_id(data)
+                self._own = str(loads(data).get("own", STORE))
             except (ValueError, Absent) as error:
                 self.note(f"{_named(one)} is not what was sent: {error}")
                 continue
@@ -218,7 +236,8 @@ class Copy:
             return
         self.note(f"{COPY_FILE} of the copy is missing or damaged; the manifests were read without it")
 
-    async def _read_folders(self) -> None:
+    def _find_manifests(self) -> None:
+        """Sort the keys of manifests."""
         for key in self.objects.keys(f"{MANIFESTS}/"):
             folder, _, file = key.removeprefix(f"{MANIFESTS}/").rpartition("/")
             number = _NUMBER.fullmatch(file.removesuffix(self.coding.suffix))
@@ -228,6 +247,37 @@ class Copy:
                 and key == manifest_key(folder, int(number[1]), self.coding.suffix)
             ):
                 self._numbers.setdefault(folder, []).append(int(number[1]))
+        for numbers in self._numbers.values():
+            numbers.sort(reverse=True)
+
+    async def _read_chosen(self, selectors: Sequence[Selector]) -> bool:
+        """Read the folders that `selectors` select, and those that the store's own manifest does not know;
+        returns whether that was possible. What is not as it should be is for who reads all."""
+        own = await self._newest(self._own) if self._own in self._numbers else None
+        if own is None or own.fault is not None or own.place != STORE or not own.is_newest:
+            return False
+        known = names_in((await self.manifest(own)).facts)
+        if known is None:
+            return False
+        names, several = known
+        places = chosen_places(several, selectors)
+        if places is None:
+            return False
+        wanted = {names[place] for place in places if place in names}
+        wanted |= (self._numbers.keys() - set(names.values())) | {self._own}
+        await self._read_folders(wanted & self._numbers.keys())
+        told = {one.place: one for one in several}
+        read = {one.place: one for one in self.folders.values()}
+        if any(
+            place not in read or read[place].named != told.get(place, read[place].named) for place in places
+        ):
+            self.folders.clear()
+            return False
+        self._unread = self._numbers.keys() - wanted
+        return True
+
+    async def _read_folders(self, names: Collection[str]) -> None:
+        """Read the folders of the manifests in these folders."""
         slots = asyncio.Semaphore(WIDTH)
 
         async def one(name: str) -> None:
@@ -237,8 +287,7 @@ class Copy:
                 self.folders[name] = found
 
         async with asyncio.TaskGroup() as group:
-            for name, numbers in self._numbers.items():
-                numbers.sort(reverse=True)
+            for name in names:
                 group.create_task(one(name))
 
     async def _newest(
@@ -334,7 +383,7 @@ class Copy:
         if not self.coding.is_encrypted:
             places.update({name: name for name in self.broken if is_place(name)})
         for place, name in places.items():
-            if place not in self.folders and is_place(place):
+            if place not in self.folders and is_place(place) and name not in self._unread:
                 why = self.broken.pop(name, "none of its manifests is there")
                 self.note(f"{place} cannot be had: {why}")
                 self.folders[place] = CopiedFolder(

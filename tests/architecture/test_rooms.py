@@ -64,8 +64,8 @@ WINGS = {
     "copy": (
         {"sending"}, {"passing"}, {"bringing", "checking", "lending", "records"},
         {"folder", "materializing", "protect"}, {"aside", "fetching", "pruning", "session"},
-        {"bundles", "introduction", "memory", "reading"},
-        {"coding", "format", "losses", "objects", "together"},
+        {"bundles", "introduction", "memory", "reading"}, {"choosing", "losses"},
+        {"coding", "format", "objects", "together"},
     ),
     "cluster": (
         {"operations", "soundness"}, {"mover", "returned"}, {"moving", "rows"}, {"carrying", "overview"},
