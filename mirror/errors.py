@@ -23,6 +23,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mirror import __version__
+
 # Where several codes apply, the first one in this order is the exit code of the process.
 PRECEDENCE = (130, 12, 2, 10, 11, 4, 5, 1, 3, 75, 0)
 
@@ -45,6 +47,15 @@ class UsageError(MirrorError):
     """The command cannot be done as given."""
 
     exit_code = 2
+
+
+def missing_extra(extra: str, why: str) -> UsageError:
+    """The error for a library that an extra of this program installs."""
+    return UsageError(
+        f"{why}, which is not installed",
+        hint=f"install Mirror with the extra `{extra}` (docs/install.md): in a checkout pip install"
+        f" '.[{extra}]', else its wheel: 'mirror-{__version__}-py3-none-any.whl[{extra}]'",
+    )
 
 
 @dataclass(frozen=True)

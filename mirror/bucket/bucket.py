@@ -227,6 +227,11 @@ class Bucket:
         async with self._failures(f"deleting {key}", key):
             await obstore.delete_async(self._stores.parts, self._full(key))
 
+    async def try_put(self, key: str) -> None:
+        """See whether this credential may put objects: an upload is begun and aborted. Raises Denied; and
+        UsageError without boto3, and for other than S3, where that cannot be told."""
+        await asyncio.to_thread(self._versions().try_put, key)
+
     async def lock_state(self) -> LockState:
         """What the bucket does by itself against deletion. Raises UsageError without boto3."""
         if self.address.scheme != "s3":

@@ -45,11 +45,6 @@ class Denied(MirrorError):
     """The credential is good, and may not do this."""
 
 
-def missing_extra(extra: str, why: str) -> UsageError:
-    """The error for a library that an extra installs."""
-    return UsageError(f"{why}, which is not installed", hint=f"pip install 'mirror[{extra}]'")
-
-
 def no_credential(address: Address) -> CredentialRefused:
     """The error for a provider's chain that ends without any credential."""
     hint = "set access_key_id and secret_access_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

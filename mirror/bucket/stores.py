@@ -7,8 +7,8 @@ from typing import Any
 
 from mirror.bucket.access import Access
 from mirror.bucket.address import Address
-from mirror.bucket.failures import missing_extra, no_credential
-from mirror.errors import UsageError
+from mirror.bucket.failures import no_credential
+from mirror.errors import UsageError, missing_extra
 from mirror.logs import redact
 
 # With Object Lock S3 demands of every upload a checksum of its bytes, and that the algorithm is named.

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from mirror.bucket.access import RETRIES, Access, authorities_of, proxy_url
 from mirror.bucket.address import SCHEMES, Address
-from mirror.bucket.failures import Denied, failure, missing_extra, no_credential, unreachable
+from mirror.bucket.failures import Denied, failure, no_credential, unreachable
 from mirror.bucket.stored import Stored
-from mirror.errors import MirrorError, TryLater, UsageError
+from mirror.errors import MirrorError, TryLater, UsageError, missing_extra
 
 Mode = Literal["compliance", "governance"]
 _MODES: dict[str, Mode] = {"COMPLIANCE": "compliance", "GOVERNANCE": "governance"}
@@ -138,6 +138,14 @@ class Versions:
     def delete(self, key: str, version: str) -> None:
         """Delete a version for good. Raises Denied where a lock or the policy forbids it."""
         self._ask(f"deleting a version of {key}", "delete_object", key=key, VersionId=version)
+
+    def try_put(self, key: str) -> None:
+        """Begin an upload and abort it: nothing of it stands there, not even for a moment. Raises Denied
+        where this key may not put; where it may not abort, the upload stays unfinished."""
+        begun = self._ask(
+            "beginning an upload", "create_multipart_upload", key=key, ChecksumAlgorithm="SHA256"
+        )
+        self._ask("aborting an upload", "abort_multipart_upload", key=key, UploadId=begun["UploadId"])
 
     def lock_state(self) -> LockState:
         """What the bucket does against deletion."""

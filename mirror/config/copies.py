@@ -50,7 +50,7 @@ Recipient = Annotated[StrictStr, AfterValidator(check_recipient)]
 
 @section(frozen=True, config=RULES)
 class CopyConfig:
-    """A copy of the store in object storage; needs the extra `mirror[copy]`."""
+    """A copy of the store in object storage; needs the extra `copy`."""
 
     to: Annotated[StrictStr, AfterValidator(check_address)] = Field(
         description="Where it is: s3://bucket/prefix; gs:// for Google Cloud Storage, az:// for Azure.",
@@ -88,7 +88,7 @@ class CopyConfig:
     )
     protect: KeepFor | None = Field(
         default=None,
-        description="How long Object Lock protects what is in use, always renewed; needs `mirror[lock]`. "
+        description="How long Object Lock protects what is in use, always renewed; needs the extra `lock`. "
         "Left out: as the bucket does by itself.",
         examples=["90d"],
     )

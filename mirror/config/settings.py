@@ -321,7 +321,7 @@ class Runs:
 
 @section(frozen=True, config=RULES)
 class NotifyConfig:
-    """Notices by Apprise, which the extra `mirror[notify]` installs."""
+    """Notices by Apprise, which the extra `notify` installs."""
 
     urls: Annotated[tuple[Secret, ...], AfterValidator(some)] = Field(
         description="Where to send them: the sources of Apprise's addresses, which contain secrets.",

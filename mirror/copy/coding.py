@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mirror.auth.secrets import Secret, SecretSource, read_secret
-from mirror.errors import CredentialRefused, DamageFound, MirrorError, UsageError
+from mirror.errors import CredentialRefused, DamageFound, MirrorError, UsageError, missing_extra
 
 ENCRYPTED_SUFFIX = ".age"
 # Shorter keys of names could be guessed, and names then tell which files a copy holds.
@@ -220,7 +220,5 @@ def _pyrage() -> Any:
     try:
         import pyrage
     except ImportError:
-        raise UsageError(
-            "encrypted copies need pyrage, which is not installed", hint="run: pip install 'mirror[copy]'"
-        ) from None
+        raise missing_extra("copy", "encrypted copies need pyrage") from None
     return pyrage

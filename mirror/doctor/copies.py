@@ -1,19 +1,20 @@
-"""Checks of the copies in object storage. They only read: a probe that was written could not be removed from
-a bucket that keeps what it is given."""
+"""Checks of the copies in object storage. They leave nothing there: a probe could not be removed from a
+bucket that keeps what it is given. So an upload is begun, and aborted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from mirror.bucket.bucket import Bucket
+from mirror.bucket.failures import Denied
 from mirror.bucket.versions import LockState
 from mirror.config.copies import CopyConfig
 from mirror.config.settings import Config
 from mirror.connect.copies import open_bucket
-from mirror.copy.format import MANIFESTS
+from mirror.copy.format import BLOBS, MANIFESTS
 from mirror.copy.introduction import coding_of, introduce
 from mirror.doctor.checks import Check, failed
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, TryLater, UsageError
 from mirror.model import Clock
 from mirror.model.words import counted
 from mirror.store.reading.reader import Store
@@ -49,7 +50,11 @@ async def _checks_of(
             begun = await introduce(bucket, coding, identifier, clock, dry_run=True)
             async for _ in bucket.list(f"{MANIFESTS}/"):
                 break
+            sends = await _sending_check(name, bucket)
             lock = await _lock_check(name, bucket, copy)
+    except TryLater as error:
+        # Not a check that could not be made: no copy can be made either.
+        return [Check(name, "fail", error.message, error.hint, error.exit_code)]
     except MirrorError as error:
         return [failed(name, error)]
     readers = (
@@ -58,7 +63,20 @@ async def _checks_of(
     stands = (
         "it can be read and listed" if begun is not None else "it is not begun yet; the bucket can be listed"
     )
-    return [Check(name, "ok", f"{stands}; {readers}"), lock]
+    return [Check(name, "ok", f"{stands}; {readers}"), sends, lock]
+
+
+async def _sending_check(name: str, bucket: Bucket) -> Check:
+    """Whether the key may send. Raises TryLater."""
+    name = f"{name}: sending"
+    try:
+        await bucket.try_put(f"{BLOBS}/doctor")
+    except Denied as error:
+        hint = "give the sender's key: docs/offsite.md has its policy, which may put, and abort what it began"
+        return Check(name, "fail", f"its key may not send: {error.message}", hint)
+    except UsageError as error:
+        return Check(name, "warn", f"whether its key may send could not be told: {error.message}", error.hint)
+    return Check(name, "ok", "its key may send: an upload was begun, and aborted")
 
 
 async def _lock_check(name: str, bucket: Bucket, copy: CopyConfig) -> Check:

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import mirror
-from mirror.errors import UsageError
+from mirror.errors import missing_extra
 from mirror.http.network import Network
 from mirror.http.proxies import Proxy
 from mirror.logs import get_logger
@@ -35,10 +35,7 @@ _log = get_logger("notify")
 def check_installed() -> None:
     """Raise UsageError where Apprise is not installed."""
     if importlib.util.find_spec("apprise") is None:
-        raise UsageError(
-            "the configuration has `notify`, and Apprise, which sends notices, is not installed",
-            hint="install it: pip install 'mirror[notify]', or remove notify from the configuration",
-        )
+        raise missing_extra("notify", "the configuration has `notify`: notices need Apprise")
 
 
 async def unknown(urls: Sequence[str], *, environment: Mapping[str, str]) -> list[int]:

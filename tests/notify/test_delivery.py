@@ -84,7 +84,7 @@ def test_without_apprise_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(UsageError) as found:
         delivery.check_installed()
-    assert "mirror[notify]" in str(found.value.hint)
+    assert "pip install '.[notify]'" in str(found.value.hint)
 
 
 def test_nothing_imports_apprise_here() -> None:
