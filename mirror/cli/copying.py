@@ -30,6 +30,10 @@ def add_copy(commands: Commands) -> None:
         " AWS_ACCESS_KEY_ID and its like say (default: every copy of the configuration);"
         " with --from: the folder of the new store",
     )  # fmt: skip
+    copy.add_argument(
+        "--plain", action="store_true",
+        help="with --to: send to an address that is not configured, though others are, without encryption",
+    )  # fmt: skip
     what = copy.add_mutually_exclusive_group()
     what.add_argument(
         "--check", action="store_true",

@@ -100,6 +100,8 @@ async def check(
     result = Checked(str(copy.bucket.address), read, behind=behind, versions_unread=unread)
     checking = _Checking(copy, result, progress or NoProgress())
     await checking.record()
+    for key in copy.foreign:
+        result.faults.append(Fault(key, "it is not of this copy: somebody else put it there"))
     for name, why in sorted(copy.broken.items()):
         result.faults.append(Fault(f"{MANIFESTS}/{name}", why))
     if STORE not in copy.folders and not copy.broken:

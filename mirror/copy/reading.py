@@ -89,7 +89,8 @@ class Copy:
 
     `folders` are by their places in the store, those that cannot be had among them; `broken` has, by the name
     of its folder of manifests, why one of which nobody knows the place cannot be had. `lost` has, by place,
-    why a folder that was wanted could not be read. `notes` are what was met on the way and is not as it
+    why a folder that was wanted could not be read. `foreign` are the keys of manifests that are not of this
+    copy. `notes` are what was met on the way and is not as it
     should be, for people.
     """
 
@@ -102,6 +103,7 @@ class Copy:
     broken: dict[str, str] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
     _wrong: WrongIdentity | None = None
     _unopened: list[str] = field(default_factory=list)
     _numbers: dict[str, list[int]] = field(default_factory=dict)
@@ -127,7 +129,7 @@ class Copy:
         is given, WrongIdentity, and as listing does.
         """
         objects = await Objects.listed(bucket, as_of)
-        suffix = _suffix(objects)
+        suffix, foreign = await _suffix(bucket, objects, has_key=bool(identities))
         if suffix is None:
             raise _nothing(bucket, objects, as_of)
         if suffix and not identities:
@@ -136,6 +138,9 @@ class Copy:
                 hint="give --identity FILE, the file with the private key",
             )
         found = cls(bucket, objects, coding.decrypting(identities) if suffix else coding.plain(), None, as_of)
+        found.foreign = foreign
+        for key in foreign:
+            found.note(f"{key} is not of this copy, which is not encrypted: somebody else put it there")
         await found._read_record()
         found._find_manifests()
         if not (selectors and await found._read_chosen(selectors)):
@@ -464,16 +469,35 @@ def _named(one: Stored) -> str:
     return one.key if one.is_latest else f"{one.key} of {one.modified:%Y-%m-%d %H:%M} UTC"
 
 
-def _suffix(objects: Objects) -> str | None:
-    """The end of the keys of a copy; None where there is no manifest. A copy that has any encrypted manifest
-    is read as an encrypted one: else a stranger's plain manifests would be believed."""
-    found = None
-    for key in objects.keys(f"{MANIFESTS}/"):
-        if key.endswith(f".json{ENCRYPTED_SUFFIX}"):
-            return ENCRYPTED_SUFFIX
-        if key.endswith(".json"):
-            found = ""
-    return found
+async def _suffix(bucket: Bucket, objects: Objects, *, has_key: bool) -> tuple[str | None, list[str]]:
+    """The end of the keys of a copy, and the keys of manifests that are not of it; None where there is no
+    manifest.
+
+    A copy that has any encrypted manifest is read as an encrypted one: else a stranger's plain manifests
+    would be believed. Only for who gives no key, where the first store.json says that it is plain and the
+    oldest manifest is, an encrypted one is the stranger's.
+    """
+    keys = list(objects.keys(f"{MANIFESTS}/"))
+    encrypted = sorted(key for key in keys if key.endswith(f".json{ENCRYPTED_SUFFIX}"))
+    plain = [key for key in keys if key.endswith(".json")]
+    if not encrypted:
+        return ("" if plain else None), []
+    first = min((*plain, *encrypted), key=lambda key: min(one.modified for one in objects.of(key)))
+    if has_key or first not in plain or not await _was_begun_plain(bucket, objects):
+        return ENCRYPTED_SUFFIX, []
+    return "", encrypted
+
+
+async def _was_begun_plain(bucket: Bucket, objects: Objects) -> bool:
+    """Whether the oldest store.json that holds says that the copy is not encrypted."""
+    for one in sorted(objects.of(COPY_FILE), key=lambda one: one.modified):
+        try:
+            data = await bucket.get(one.key, version=one.version, limit=1 << 20)
+            record_store_id(data)
+        except (ValueError, Absent):
+            continue
+        return loads(data).get("encrypted") is False
+    return False
 
 
 def _nothing(bucket: Bucket, objects: Objects, as_of: datetime | None) -> NoStore:

@@ -134,7 +134,7 @@ class _CopyRun:
         now = self.clock.now()
         runs = lost_runs = about.runs if about is not None else frozenset()
         if about is None or not about.is_trusted(now):
-            session.listing = await read_listing(session.bucket)
+            session.listing = await read_listing(session.bucket, session.coding.suffix)
             runs = frozenset(session.listing.runs)
             if about is not None and not self.dry_run:
                 # What went up is remembered until what of it is lost was sent again, and told.

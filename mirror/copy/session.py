@@ -134,7 +134,7 @@ class Session:
     async def lacking(self) -> set[str]:
         """Of the blobs that were relied on, those that stand there no more."""
         if self.listing is not None:
-            return self.relied - (await read_listing(self.bucket)).blobs.keys()
+            return self.relied - (await read_listing(self.bucket, self.coding.suffix)).blobs.keys()
         return {
             name for name in self.relied if await self.bucket.size(blob_key(name, self.coding.suffix)) is None
         }
@@ -159,27 +159,29 @@ class Session:
         prefix, newest = f"{MANIFESTS}/{folder}", 0
         after = f"{prefix}/{known - 1:0{NUMBER_DIGITS}}~" if known else ""
         async for one in self.bucket.list(prefix, after=after):
-            number = number_of(one.key)
-            if number is None or "/" in one.key.removeprefix(f"{prefix}/"):
+            if "/" in one.key.removeprefix(f"{prefix}/"):
                 break  # the folders of repositories, which come after all numbers
-            newest = max(newest, number)
+            newest = max(newest, number_of(one.key, self.coding.suffix) or 0)
         return newest
 
 
-def number_of(key: str) -> int | None:
-    """The number of a manifest by its key; None for other keys."""
-    digits = key.rpartition("/")[2].partition(".")[0]
+def number_of(key: str, suffix: str) -> int | None:
+    """The number of a manifest by its key, which ends with `suffix`; None for other keys."""
+    digits = key.rpartition("/")[2].removesuffix(f".json{suffix}")
     is_number = len(digits) == NUMBER_DIGITS and digits.isascii() and digits.isdigit()
     return int(digits) if is_number else None
 
 
-async def read_listing(bucket: Bucket) -> Listing:
-    """Ask for everything that stands there: a request for each 1000 objects."""
+async def read_listing(bucket: Bucket, suffix: str) -> Listing:
+    """Ask for everything that stands there: a request for each 1000 objects. What does not end as the keys of
+    this copy do (`suffix`) is not of it."""
     found = Listing()
     async for one in bucket.list(BLOBS):
-        found.blobs[one.key.rpartition("/")[2].partition(".")[0]] = one.size
+        name = one.key.rpartition("/")[2].removesuffix(suffix)
+        if one.key == blob_key(name, suffix):
+            found.blobs[name] = one.size
     async for one in bucket.list(MANIFESTS):
-        folder, number = one.key.removeprefix(f"{MANIFESTS}/").rpartition("/")[0], number_of(one.key)
+        folder, number = one.key.removeprefix(f"{MANIFESTS}/").rpartition("/")[0], number_of(one.key, suffix)
         if number is not None:
             found.numbers[folder] = max(number, found.numbers.get(folder, 0))
     async for one in bucket.list(RUNS):

@@ -223,6 +223,29 @@ async def test_a_forged_number_does_not_end_the_copy_in_silence(
     await copies.sound(tmp_path / "a")
 
 
+async def test_a_strangers_encrypted_objects_are_not_of_a_plain_copy(
+    copies: Copies, stores: Stores, tmp_path: Path
+) -> None:
+    await copies.make()
+    objects = objects_of(copies.server, copies.bucket)
+    client = copies.server.client()
+    for key in [key for key in objects if key.startswith(("manifests/", "blobs/"))]:
+        forged = key.replace(f"{1:012}.json", f"{7:012}.json") + ".age"
+        client.put_object(Bucket=copies.bucket, Key=f"{PREFIX}/{forged}", Body=b"forged")
+    stores.put(stores.later, copies.store)
+    run = await copies.make()
+    assert run.exit_code == 0
+    assert f"manifests/{run_place(copies)}/{2:012}.json" in objects_of(copies.server, copies.bucket)
+    copies.clock.elapsed += LISTED_TRUSTED.total_seconds()
+    assert (await copies.make()).exit_code == 0
+
+
+def run_place(copies: Copies) -> str:
+    """The place of the repository that has a push."""
+    folder = next(copies.store.glob("workspaces/*/repositories/website~*"))
+    return folder.relative_to(copies.store).as_posix()
+
+
 async def test_a_copy_that_none_of_the_recipients_reads_is_refused(copies: Copies, tmp_path: Path) -> None:
     """What went up for a key that is lost is never encrypted again: with a new one, nobody reads it all."""
     copies.encrypt(tmp_path)

@@ -52,6 +52,13 @@ def test_copies_of_the_configuration_and_of_the_environment(
     assert main(["copy", "--to", f"s3://{two}/{PREFIX}"]) == 0
     assert "0 folders copied, 5 unchanged" in capsys.readouterr().out
     assert main(["copy", "--to", "s3://user:secret@b/p"]) == 2
+    # A slip of the hand sends nothing in plain text to another place, unless that is said.
+    capsys.readouterr()
+    slip = ["copy", "--to", f"s3://{two}/slip"]
+    assert main(slip) == 2 and "--plain" in capsys.readouterr().err
+    assert objects_of(seaweed, two, "slip") == {}
+    assert main([*slip, "--plain", "--dry-run"]) == 0
+    assert main(["copy", "--plain"]) == 2
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a wrong secret, of some length")
     assert main(["copy", "--to", f"s3://{two}/{PREFIX}"]) == 12
     said = capsys.readouterr()

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from mirror import verify
 from mirror.auth.secrets import Secret
 from mirror.copy.bringing import UNFINISHED, Brought, bring
+from mirror.copy.checking import check
 from mirror.copy.coding import Coding, WrongIdentity, encrypting, plain
 from mirror.copy.format import STORE, Manifest, manifest_key
 from mirror.copy.reading import Copy, CopyDamaged
@@ -173,6 +174,28 @@ async def test_what_a_thief_forges_counts_for_nothing_as_of_the_time_before(
     done, copy = await brought(seaweed, bucket, tmp_path / "back", identities, as_of=before)
     assert (done.lost, copy.notes) == ({}, [])
     assert content(tmp_path / "back") == content(store)
+
+
+async def test_an_encrypted_manifest_in_a_plain_copy_is_a_strangers(
+    store: Path, seaweed: ObjectServer, tmp_path: Path
+) -> None:
+    bucket = seaweed.make_bucket()
+    written = WrittenCopy(seaweed, bucket).write(store)
+    place = places_of(store)[-1]
+    key = f"{manifest_key(place, 9, '')}.age"
+    written.overwrite(key, b"age-encryption.org/v1\nnoise")
+    done, copy = await brought(seaweed, bucket, tmp_path / "back")
+    assert done.lost == {} and content(tmp_path / "back") == content(store)
+    assert [note for note in copy.notes if key in note and "somebody else" in note]
+    async with seaweed.open(bucket) as opened:
+        found = await check(await Copy.open(opened), read=False)
+    assert [fault.key for fault in found.faults] == [key]
+    # An encrypted copy is none the less one for a forged store.json and plain manifests.
+    age, bucket = Age(), seaweed.make_bucket()
+    WrittenCopy(seaweed, bucket, age.coding).write(store)
+    WrittenCopy(seaweed, bucket, keys=UPLOADER).write(store)
+    with pytest.raises(UsageError, match="is encrypted"):
+        await brought(seaweed, bucket, tmp_path / "forged")
 
 
 @pytest.mark.parametrize("case", ["missing", "changed", "cut"])

@@ -65,13 +65,31 @@ def _copies(context: Context, config: Config) -> list[CopyConfig]:
     if to is not None and not isinstance(to, Address):
         raise UsageError(f"{to} is no address of a copy", hint="write it as s3://bucket/prefix")
     if to is not None:
-        return [copy_of(config, to, context.environment)]
+        one = copy_of(config, to, context.environment)
+        _check_plain(context, config, one)
+        return [one]
+    if context.options.plain:
+        raise UsageError("--plain is for an address that --to names", hint="leave it out")
     if not config.copies:
         raise UsageError(
             "no copy is configured",
             hint='add `copies: [{to: "s3://bucket/prefix"}]` to the configuration, or give --to ADDRESS',
         )
     return list(config.copies)
+
+
+def _check_plain(context: Context, config: Config, copy: CopyConfig) -> None:
+    """Raise UsageError where the store would go in plain text to an address that nobody configured, beside
+    others that somebody did: a slip of the hand."""
+    addresses = [one.to for one in config.copies]
+    if copy.to in addresses and context.options.plain and copy.recipients:
+        raise UsageError(f"the copy to {copy.to} is encrypted, and --plain says not so", hint="leave it out")
+    if not addresses or copy.to in addresses or context.options.plain:
+        return
+    raise UsageError(
+        f"{copy.to} is none of the configured copies, and what is sent there would not be encrypted",
+        hint=f"name one of {', '.join(addresses)}; add it to `copies`; or say --plain",
+    )
 
 
 async def _copy_all(context: Context, config: Config, copies: Sequence[CopyConfig]) -> list[Run]:

@@ -294,7 +294,7 @@ def _show_pruned(context: Context, done: Pruned) -> None:
     if done.marked:
         out.line(
             f"  {done.marked} objects have a delete marker now: the bucket keeps versions, and their bytes"
-            " stay until these go, too (with mirror[lock] installed, they are deleted here).",
+            " stay until these go, too (where the extra `lock` is installed, they are deleted here).",
             style="yellow",
         )
     if done.refused:
