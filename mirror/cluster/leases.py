@@ -52,6 +52,11 @@ class _Known:
     blocked_until: float = float("-inf")
 
 
+def hashed(salt: bytes, identity: str) -> str:
+    """What the database calls an identity."""
+    return hashlib.sha256(salt + identity.encode()).hexdigest()
+
+
 class ClusterLeases:
     """Lends requests of the hour to this host (the port `Leases`)."""
 
@@ -134,7 +139,7 @@ class ClusterLeases:
         if self._salt is None:
             rows = await connection.execute("SELECT salt FROM cluster")
             self._salt = bytes((await _one(rows))[0])
-        key = hashlib.sha256(self._salt + identity.encode()).hexdigest(), group
+        key = hashed(self._salt, identity), group
         await connection.execute(
             "INSERT INTO budgets (identity, resources) VALUES (%s, %s) ON CONFLICT DO NOTHING", key
         )

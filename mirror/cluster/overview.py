@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from mirror.cluster.brakes import INTERVAL_SECONDS, INTERVALS
 from mirror.cluster.database import Connection
+from mirror.cluster.leases import hashed
 from mirror.cluster.shards import SILENCE_SECONDS, SKEW_MAX, Shard, shards
 from mirror.errors import Result
 from mirror.model import JsonObject, time_text
@@ -81,14 +83,17 @@ class ShardState:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """The requests of one identity (a hash) and group in the last hour, as far as they were lent."""
+class Spent:
+    """The requests of one identity (a hash) and group in the last hour, as far as they were lent.
+    `credential` is where this host's configuration has it; None: nowhere, as far as its secrets could be
+    read."""
 
     identity: str
     group: str
     used: int
     limit: int | None
     blocked_until: datetime | None
+    credential: str | None = None
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
@@ -102,7 +107,7 @@ class Overview(Result):
     on their way or belong to no shard; `brakes` are the losses that tripped one, by the workspace's uuid."""
 
     shards: Sequence[ShardState]
-    budgets: Sequence[Budget]
+    budgets: Sequence[Spent]
     brakes: Sequence[tuple[str, str, str]]
     conflicts: Mapping[str, Sequence[str]]
     homeless: int
@@ -152,8 +157,11 @@ class Overview(Result):
         }
 
 
-async def overview(connection: Connection) -> Overview:
-    """The state of the cluster. Raises what the database raises."""
+async def overview(connection: Connection, places: Mapping[str, str] = MappingProxyType({})) -> Overview:
+    """The state of the cluster. `places` says where credentials stand, by identity. Raises what the database
+    raises."""
+    [(salt,)] = await _all(connection, "SELECT salt FROM cluster")
+    names = {hashed(bytes(salt), identity): place for identity, place in places.items()}
     held = dict(await _all(connection, _HELD))
     jobs = {(queue, status): count for queue, status, count in await _all(connection, _JOBS)}
     return Overview(
@@ -164,7 +172,7 @@ async def overview(connection: Connection) -> Overview:
             )
             for one in await shards(connection)
         ],
-        budgets=[Budget(*row) for row in await _all(connection, _BUDGETS)],
+        budgets=[Spent(*row, credential=names.get(row[0])) for row in await _all(connection, _BUDGETS)],
         brakes=[
             (workspace, str(loss_from_json(loss)), shard)
             for workspace, loss, shard in await _all(connection, _BRAKES)

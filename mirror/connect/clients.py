@@ -79,6 +79,23 @@ def place_of(config: Config, credential: Credential) -> str:
     return ""
 
 
+async def places_of(
+    config: Config, *, environment: Mapping[str, str], clock: Clock
+) -> tuple[dict[str, str], list[str]]:
+    """By identity, as the rate limit counts, where its first credential stands in the configuration; and of
+    which credentials that is not known, with the reason: their secrets cannot be read."""
+    found: dict[str, str] = {}
+    unread: list[str] = []
+    for one in (*config.credentials, *(each for entry in config.workspaces for each in entry.credentials)):
+        try:
+            [signed] = await sign_ins_of(config, [one], environment=environment, clock=clock)
+        except MirrorError as error:
+            unread.append(f"{place_of(config, one)}: {error.message}")
+        else:
+            found.setdefault(signed.identity, signed.place)
+    return found, list(dict.fromkeys(unread))
+
+
 def client_with(
     config: Config,
     sign_ins: Sequence[SignIn],

@@ -81,6 +81,17 @@ async def test_every_command_borrows_each_request_that_it_sends(
         assert now.total() > before.total(), words
         assert await lent(cluster) == dict(now), (words, out, errors)
         before = now
+    code, out, errors = run(place, cluster_url, ("cluster", "status", "--json"))
+    spent = {one["group"]: one for one in json.loads(out)["budgets"]}
+    assert {one["credential"] for one in spent.values()} == {"workspaces[0].credential"}
+    assert {group: one["used"] for group, one in spent.items()} == dict(before)
+    token = place.folder / "token"
+    secret = token.read_text()
+    token.rename(place.folder / "away")
+    code, unread, errors = run(place, cluster_url, ("cluster", "status"))
+    (place.folder / "away").rename(token)
+    assert f"a credential of other hosts ({spent['api']['identity'][:8]})" in unread
+    assert "warning: workspaces[0].credential: " in unread and secret not in out + unread + errors
     # Where the database is away, a restore goes on, and the doctor says so.
     code, out, errors = run(place, NOWHERE, (*RESTORE, "--dry-run"))
     assert code == 0, (out, errors)

@@ -58,17 +58,22 @@ async def _status(context: Context) -> int:
     from mirror.cluster.overview import overview
     from mirror.cluster.returned import returned
     from mirror.cluster.schema import check
+    from mirror.connect import places_of
 
-    database = Database.of(context.config(), context.environment)
+    config = context.config()
+    database = Database.of(config, context.environment)
+    places, unread = await places_of(config, environment=context.environment, clock=context.clock)
     try:
         async with database.session() as connection:
             await check(connection)
-            found = await overview(connection)
+            found = await overview(connection, places)
             back = await returned(connection)
     finally:
         await database.close()
-    context.out.document({**found.to_json(), "returned": [one.to_json() for one in back]})
+    told = {"returned": [one.to_json() for one in back], "credentials_unread": unread}
+    context.out.document({**found.to_json(), **told})
     _show(context, found, back)
+    context.out.warnings(f"{one}; its requests are shown under a hash" for one in unread)
     return found.exit_code
 
 
@@ -89,9 +94,8 @@ def _show(context: Context, found: Overview, back: Sequence[Returned]) -> None:
         out.line(f"{found.homeless} repositories are on their way from one shard to another.")
     for budget in found.budgets:
         limit = "an unknown limit" if budget.limit is None else f"{budget.limit:,}"
-        out.line(
-            f"requests ({budget.group}) of {budget.identity[:8]}: {budget.used:,} of {limit} in this hour"
-        )
+        whose = budget.credential or f"a credential of other hosts ({budget.identity[:8]})"
+        out.line(f"requests ({budget.group}) of {whose}: {budget.used:,} of {limit} in this hour")
     for text in (*found.concerns, *(one.text for one in back)):
         out.line(f"  {text}", style="yellow")
     waiting = [one for one in found.moves if one["state"] != "failed"]
