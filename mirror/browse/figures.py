@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mirror import __version__
+from mirror.browse.cluster import with_others
 from mirror.browse.copied import CopyStatus
 from mirror.browse.freshness import copies_in
 from mirror.browse.lateness import counted_from
@@ -28,6 +29,8 @@ def figures(store: Path, config: Config | None) -> Iterator[Sample]:
     """Every sample of a store; with its configuration, if it has one, of each of its jobs and copies, and of
     credentials that expire. Raises NoStore."""
     found = status(store)
+    if config is not None and config.cluster is not None:
+        found = with_others(found, ())
     copies = copies_in(found, config)
     yield Sample(definitions.VERSION, 1, (__version__,))
     yield from _of_runs(found, copies, config)

@@ -110,9 +110,12 @@ def bars(several: Sequence[RepositoryStatus], too_old: dict[str, str], now: date
     """Counts of repositories by how long ago they were last confirmed, those that still change only."""
     counts = [0] * (len(_STEPS) + 1)
     late_counts = [0] * (len(_STEPS) + 1)
-    never = 0
+    never = unknown = 0
     for one in several:
         if one.is_settled:
+            continue
+        if one.is_unknown:
+            unknown += 1
             continue
         if one.last_confirmed is None:
             never += 1
@@ -130,4 +133,5 @@ def bars(several: Sequence[RepositoryStatus], too_old: dict[str, str], now: date
             found.append(Bar(name, good))
         if bad:
             found.append(Bar(name, bad, is_late=True))
-    return [*found, Bar("never", never, is_late=True)] if never else found
+    found += [Bar("never", never, is_late=True)] if never else []
+    return [*found, Bar("unknown", unknown, is_late=True)] if unknown else found

@@ -61,6 +61,8 @@ def _chosen(found: Status) -> Iterator[RepositoryStatus | WorkspaceStatus]:
 
 
 def _last(one: RepositoryStatus | WorkspaceStatus) -> str:
+    if isinstance(one, RepositoryStatus) and one.is_unknown:
+        return f"is {one.state}: its shard was not heard of"
     if one.last_confirmed is None:
         return "was never complete, as far as run records show"
     return f"was last complete at {time_text(one.last_confirmed)}"

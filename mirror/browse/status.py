@@ -20,6 +20,8 @@ from mirror.store.reading.snapshots import Overview
 from mirror.store.reading.troubles import FailureStreak, LostRefs
 
 _HEADS = "pull_request_heads"
+# Begins the state of what another shard has, where that shard was not heard of for too long.
+UNKNOWN = "unknown since "
 # Outcomes of a backup after which no further snapshots are expected.
 SETTLED = ("erased", "excluded")
 
@@ -55,6 +57,11 @@ class RepositoryStatus:
     absent_since: datetime | None = None
     # The addresses of the copies that lack it as it is now.
     not_copied_to: tuple[str, ...] = ()
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the shard that has it was not heard of for too long."""
+        return self.state.startswith(UNKNOWN)
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
@@ -95,6 +102,8 @@ class WorkspaceStatus:
     last_complete: str | None = None
     # As for a repository.
     is_first_export: bool = False
+    # Whether any run of this store tried to back it up: in a cluster, one shard alone does.
+    is_tried: bool = True
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
@@ -248,6 +257,7 @@ def _workspace(
         is_selected=not selectors or any(one.repository is None for one in selectors),
         last_complete=taken.complete,
         is_first_export=_is_first_export(taken, known),
+        is_tried=known is not None or last is not None,
     )
 
 

@@ -116,13 +116,17 @@ class Overview(Result):
     @property
     def concerns(self) -> list[str]:
         """What somebody should look at, the most urgent first."""
+        tripped = [f"{loss}: nothing of it is pruned; see mirror accept-loss" for _, loss, _ in self.brakes]
+        return [*self.own_concerns, *tripped, *(text for one in self.shards for text in one.concerns)]
+
+    @property
+    def own_concerns(self) -> list[str]:
+        """Those of no shard, and of no brake, which the stores have as well."""
         found = [
             f"{name} is in several stores ({', '.join(several)}): nothing is written to it until one is moved"
             " away"
             for name, several in self.conflicts.items()
         ]
-        found += [f"{loss}: nothing of it is pruned; see mirror accept-loss" for _, loss, _ in self.brakes]
-        found += [text for one in self.shards for text in one.concerns]
         found += [
             f"{one['full_name']} could not be moved from {one['source']} to {one['target']}: {one['problem']}"
             for one in self.moves
@@ -172,7 +176,10 @@ async def overview(connection: Connection, places: Mapping[str, str] = MappingPr
             )
             for one in await shards(connection)
         ],
-        budgets=[Spent(*row, credential=names.get(row[0])) for row in await _all(connection, _BUDGETS)],
+        budgets=[
+            Spent(identity, group, used, limit, blocked, names.get(identity))
+            for identity, group, used, limit, blocked in await _all(connection, _BUDGETS)
+        ],
         brakes=[
             (workspace, str(loss_from_json(loss)), shard)
             for workspace, loss, shard in await _all(connection, _BRAKES)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mirror.browse import RepositoryStatus
+from mirror.browse.status import UNKNOWN
 from mirror.cluster.database import Connection
 from mirror.cluster.overview import unknown_since
 from mirror.cluster.shards import shards
@@ -34,9 +35,7 @@ async def other_rows(connection: Connection, shard: str) -> tuple[list[Repositor
         if homes.get(row.name, name) != name:
             continue  # it has moved since
         if since is not None:
-            row = replace(
-                row, state=f"unknown since {time_text(since)}", last_confirmed=None, last_complete=None
-            )
+            row = replace(row, state=UNKNOWN + time_text(since), last_confirmed=None, last_complete=None)
         found.append(row)
     return found, said
 

@@ -1,5 +1,5 @@
 """Every metric, with its labels. A label has as many values as there are workspaces, repositories, kinds of
-runs, copies or credentials."""
+runs, copies, shards or credentials."""
 
 from __future__ import annotations
 
@@ -138,10 +138,29 @@ UNANNOUNCED = Metric(
     "mirror_unannounced_changes_total", "Changes that backups found and no webhook announced.", kind="counter"
 )
 
+# Every host of a cluster tells the same of it: take the maximum, and no sum.
+_SHARD = ("shard",)
+CLUSTER_KNOWN = Metric(
+    "mirror_cluster_known", "1 where the cluster's database could be asked, else 0: then the rest is missing."
+)
+SHARD_SEEN = Metric(
+    "mirror_shard_seen_timestamp_seconds", "When a shard of the cluster last reported.", _SHARD
+)
+SHARD_REPOSITORIES = Metric(
+    "mirror_shard_repositories", "How many repositories belong to a shard of the cluster.", _SHARD
+)
+SHARD_WAITING = Metric("mirror_shard_jobs_waiting", "How many jobs wait for a shard of the cluster.", _SHARD)
+DISCOVERED = Metric(
+    "mirror_cluster_discovery_timestamp_seconds", "When a host of the cluster last listed what there is."
+)
+
+# What the page of a host of a cluster tells.
+CLUSTER_METRICS = (CLUSTER_KNOWN, SHARD_SEEN, SHARD_REPOSITORIES, SHARD_WAITING, DISCOVERED)
+
 # What a running service tells.
 LIVE_METRICS = (
     READY, JOB_RUNNING, JOB_NEXT, JOB_OVERDUE, REQUESTS_USED, REQUESTS_LIMIT, HOOKS_RECEIVED, HOOKS_REFUSED,
     HOOKS_ANNOUNCED, HOOK_LAST, HOOKS_TRUSTED, UNANNOUNCED,
 )  # fmt: skip
 
-METRICS = (*STORE_METRICS, *LIVE_METRICS)
+METRICS = (*STORE_METRICS, *CLUSTER_METRICS, *LIVE_METRICS)

@@ -13,14 +13,20 @@ from mirror.model import Clock
 from mirror.model.live import Live
 from mirror.web import errors, routes
 from mirror.web.access import Access
-from mirror.web.context import Page
+from mirror.web.context import LookAtCluster, Page
 from mirror.web.guard import Guard
 from mirror.web.headers import SecurityHeaders
 from mirror.web.metrics import figures_for
 
 
 def make_app(
-    store: Path, *, clock: Clock, access: Access, config: Config | None = None, live: Live | None = None
+    store: Path,
+    *,
+    clock: Clock,
+    access: Access,
+    config: Config | None = None,
+    live: Live | None = None,
+    cluster: LookAtCluster | None = None,
 ) -> Starlette:
     """The page over the store at `store`. It need not exist yet: a page says so."""
     app = Starlette(
@@ -32,6 +38,6 @@ def make_app(
         ],
         exception_handlers=errors.HANDLERS,
     )
-    page = Page(store, clock, access, Watch(store), config, live)
+    page = Page(store, clock, access, Watch(store), config, live, cluster)
     app.state.page, app.state.figures = page, figures_for(page)
     return app

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mirror.browse.cluster import cluster_figures
 from mirror.browse.figures import figures
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
@@ -78,9 +79,12 @@ def figures_for(page: Page) -> StoreFigures:
 def _metrics(request: Request) -> Response:
     figures = request.app.state.figures
     assert isinstance(figures, StoreFigures)
-    live = page_of(request).live
-    of_service = exposition(service.samples(live)) if live is not None else b""
-    return Response(of_service + figures.text(), media_type=None, headers={"Content-Type": CONTENT_TYPE})
+    page = page_of(request)
+    of_service = exposition(service.samples(page.live)) if page.live is not None else b""
+    of_cluster = exposition(cluster_figures(page.cluster())) if page.cluster is not None else b""
+    return Response(
+        of_service + of_cluster + figures.text(), media_type=None, headers={"Content-Type": CONTENT_TYPE}
+    )
 
 
 ROUTES = (Route("/metrics", _metrics, name="metrics"),)

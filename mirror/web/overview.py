@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mirror.browse import Concern, Status, Urgency, concerns, verdict
+from mirror.browse.cluster import with_others
 from mirror.browse.freshness import bars, copies_in, overdue
 from mirror.browse.runs import calendar
 from mirror.config import expiring
@@ -54,11 +55,18 @@ def _overview(request: Request) -> Response:
     now = page.clock.now()
     seen = page.watch.look()
     found = seen.status
-    if not found.repositories and not found.damage and found.last_backup is None:
+    is_empty = not found.repositories and not found.damage and found.last_backup is None
+    if is_empty and page.cluster is None:
         return render(request, "empty.html", live=page.live)
-    too_old = overdue(found, page.config, now)
     copies = copies_in(found, page.config, now)
+    cluster = page.cluster() if page.cluster is not None else None
+    here = len(found.repositories)
+    if cluster is not None:
+        found = with_others(found, cluster.rows)
+    too_old = overdue(found, page.config, now)
     several = concerns(found, too_old, copies)
+    if cluster is not None:
+        several = sorted([*cluster.all_concerns(), *several], key=lambda one: one.urgency)
     grouped = subjects(found, several)
     urgency = {one.name: int(one.urgency) for one in reversed(grouped)}
     days = calendar(page.watch.runs(CALENDAR_RUNS), now=now, weeks=CALENDAR_WEEKS)
@@ -67,6 +75,8 @@ def _overview(request: Request) -> Response:
         request,
         "overview.html",
         found=found,
+        cluster=cluster,
+        here=here,
         copies=copies,
         verdict=verdict(found, several),
         subjects=grouped,

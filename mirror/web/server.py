@@ -22,6 +22,7 @@ from mirror.model.live import Live
 from mirror.web.access import Access
 from mirror.web.app import make_app
 from mirror.web.connections import BACKLOG, Connection
+from mirror.web.context import LookAtCluster
 from mirror.web.render import prepare
 
 # How long responses that were begun may take when the server stops, in seconds.
@@ -115,6 +116,7 @@ async def open_page(
     clock: Clock,
     environment: Mapping[str, str],
     live: Live | None = None,
+    cluster: LookAtCluster | None = None,
     key: str = "web.listen",
 ) -> AsyncIterator[Address]:
     """Serve the page over `store` as `web` says, inside this block; yields the address.
@@ -125,7 +127,7 @@ async def open_page(
     assert web.listen is not None
     token = await read_secret(web.token, environment=environment) if web.token is not None else None
     access = Access(clock=clock, listen=web.listen, token=token, proxies=web.trusted_proxies)
-    app = make_app(store, clock=clock, access=access, config=config, live=live)
+    app = make_app(store, clock=clock, access=access, config=config, live=live, cluster=cluster)
     async with serving(app, web.listen, key=key) as address:
         _log.info("web.listening", address=address.text)
         # What the first visitor would wait for, before anybody asks. Nobody waits for this thread at the end.

@@ -52,7 +52,8 @@ WINGS = {
         {"people", "refs", "report", "server"}, {"lfs"},
     ),
     "browse": (
-        {"attention", "export", "figures", "repository", "run_page", "upstream", "watch"}, {"freshness"},
+        {"export", "figures", "repository", "run_page", "upstream", "watch"}, {"cluster"},
+        {"attention", "freshness"},
         {"documents", "find", "lateness", "overlay", "runs"}, {"status"},
         {"copied", "folder_facts"}, {"usage"},
     ),
@@ -68,7 +69,8 @@ WINGS = {
         {"coding", "format", "objects", "together"},
     ),
     "cluster": (
-        {"operations", "soundness"}, {"mover", "returned"}, {"moving", "rows"}, {"carrying", "overview"},
+        {"operations", "soundness", "view"}, {"mover", "returned"}, {"moving", "rows"},
+        {"carrying", "overview"},
         {"by_hand", "host"}, {"queue"}, {"discovery"}, {"borrowing", "parts", "stores", "worker"}, {"reaper"},
         {"brakes", "connector", "jobs", "leases", "placement", "schema", "shards"}, {"database"},
     ),

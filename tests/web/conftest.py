@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.web.large_world import make_world
 from tests.web.served import Served, serve
-from tests.web.standing import CONFIG, LiveForTests
+from tests.web.standing import CLUSTERED, LiveForTests, cluster_for_tests
 from tests.web.world import Lived, live
 
 CHROMIUM = "/usr/bin/chromium"
@@ -31,8 +31,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def served(world: Path) -> Iterator[Served]:
-    """The page over those 500 repositories, beside a service."""
-    with serve(world, config=CONFIG, live=LiveForTests()) as found:
+    """The page over those 500 repositories, beside a service that is a host of a cluster."""
+    with serve(world, config=CLUSTERED, live=LiveForTests(), cluster=cluster_for_tests) as found:
         yield found
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from mirror.auth.secrets import SecretSource
+from mirror.browse import RepositoryStatus
+from mirror.browse.cluster import ClusterSeen, ShardSeen
 from mirror.config import load_text
+from mirror.config.cluster import ClusterConfig
+from mirror.config.copies import CopyConfig
 from mirror.model.live import Activity, BudgetLeft, HooksState, NextJob, Picture, RunningJob
 from tests.web.large_world import HOSTILE, NOW
 
@@ -17,6 +23,39 @@ CONFIG = load_text(
     "config.yaml",
     folder=Path("/etc/mirror"),
 )
+
+
+COPIES = ("s3://acme-offsite-backups/mirror/production/shard-a", "s3://second-region/mirror/shard-a")
+# The same, as the shard a of a cluster, with two copies.
+CLUSTERED = replace(
+    CONFIG, copies=tuple(CopyConfig(to=one) for one in COPIES),
+    cluster=ClusterConfig(SecretSource("env", "DATABASE"), "a"),
+)  # fmt: skip
+
+
+def cluster_for_tests() -> ClusterSeen:
+    """Two shards beside this one: one is well, one is not heard of any more."""
+    well = RepositoryStatus(
+        "acme/tools", "tools~1a2b3c4d", "confirmed", "20261123T020000Z", "20261123T020000Z",
+        NOW - timedelta(minutes=20), 12, 48_000_000,
+    )  # fmt: skip
+    lost = replace(
+        well, name="acme/ledger", state="unknown since 2026-11-20T02:00:00Z", last_confirmed=None,
+        last_complete=None,
+    )  # fmt: skip
+    shards = (
+        ShardSeen("a", "here", "backup-1.acme.example", NOW - timedelta(seconds=4), 500, 0, 1, 2, COPIES),
+        ShardSeen(
+            "b", "here", "backup-2.acme.example", NOW - timedelta(seconds=7), 14, 13, 0, 3,
+            ("s3://acme-offsite-backups/mirror/production/shard-b",),
+        ),
+        ShardSeen(
+            "c", "unknown", "backup-3.acme.example", NOW - timedelta(days=3), 1, 0, 0, 9, (),
+            ("the shard c is unknown since 2026-11-20T02:00:00Z (3 days ago)",),
+        ),
+    )  # fmt: skip
+    homes = {"acme/tools": "b", "acme/ledger": "c", "acme/told-of-nothing": "b"}
+    return ClusterSeen("a", None, shards, (well, lost), homes, NOW - timedelta(minutes=25))
 
 
 class LiveForTests:

@@ -17,7 +17,16 @@ from tests.web.served import Served, serve
 
 # Screens: width and colour scheme.
 SCREENS = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (320, "light"), "night": (320, "dark")}
-PAGES = {"overview": "/", "runs": "/runs", "running": "/running", "nothing": "/nothing"}
+PAGES = {
+    "overview": "/", "runs": "/runs", "running": "/running", "nothing": "/nothing",
+    "elsewhere": "/repositories/acme/tools",
+}  # fmt: skip
+# The parts of addresses that are not on one line although they are not wider than it.
+BROKEN_ADDRESSES = """[...document.querySelectorAll('.part')].filter(one => {
+  const range = document.createRange();
+  range.selectNodeContents(one);
+  return range.getClientRects().length > 1 && one.offsetWidth < one.parentElement.offsetWidth;
+}).map(one => one.innerText)"""
 # CI keeps what it finds here.
 ARTEFACTS = os.environ.get("MIRROR_ARTIFACTS")
 
@@ -61,6 +70,7 @@ def look(page: Page, name: str) -> None:
         ".filter(one => one.offsetHeight > one.offsetWidth).map(one => one.innerText)"
     )
     assert captions == [], "a caption with a letter on each line"
+    assert page.evaluate(BROKEN_ADDRESSES) == [], "an address is broken inside a word"
 
 
 @pytest.mark.parametrize("screen", SCREENS)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 async def run_daemon(context: Context) -> int:
     """`mirror daemon`."""
     from mirror import daemon
+    from mirror.cli.commands.elsewhere import view_of
     from mirror.cli.owner import become_owner, secret_files
 
     loaded = context.config()
@@ -32,7 +33,7 @@ async def run_daemon(context: Context) -> int:
 
                 page = open_page(
                     config, config.web, store=config.store, clock=context.clock,
-                    environment=context.environment, live=live,
+                    environment=context.environment, live=live, cluster=view_of(context, config),
                 )  # fmt: skip
                 await opened.enter_async_context(page)
             if config.hooks is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mirror import browse
 from mirror.browse import RepositoryStatus, Status
+from mirror.browse.cluster import with_others
 from mirror.cli.context import Context
 from mirror.errors import MirrorError, UsageError
 
@@ -29,10 +30,7 @@ async def status_of(context: Context) -> tuple[Status, list[str]]:
             raise
         everything = await asyncio.to_thread(browse.status, context.store())
         found = replace(everything, repositories=(), workspaces=())
-    names = {one.name for one in found.repositories}
-    return replace(
-        found, repositories=(*found.repositories, *(one for one in rows if one.name not in names))
-    ), unknown
+    return with_others(found, rows), unknown
 
 
 async def _others(context: Context, config: Config) -> tuple[list[RepositoryStatus], list[str]]:

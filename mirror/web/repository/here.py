@@ -155,6 +155,8 @@ def _answer(request: Request, show: Callable[[Here], Response]) -> Response:
     reading = reading_of(page.store)
     with Store.open(page.store) as store:
         found = reading.directory.find(store, *words)
+        if not found.names and (elsewhere := _elsewhere(request, "/".join(words))) is not None:
+            return elsewhere
         if not found.names:
             raise UsageError(
                 f"This store has no {'/'.join(words)[:200]}", hint="The overview lists all that it has."
@@ -169,6 +171,24 @@ def _answer(request: Request, show: Callable[[Here], Response]) -> Response:
         folder = open_folder(store, name)
         here = Here(request, store, reading, name, folder, _address(kind, "/".join(words)))
         return read_consistently(folder, lambda: show(here))
+
+
+def _elsewhere(request: Request, name: str) -> Response | None:
+    """The page of a repository that is in another shard's store; None where no other one has it."""
+    page = page_of(request)
+    seen = page.cluster() if page.cluster is not None else None
+    if seen is None:
+        return None
+    shard = seen.shard_of(name)
+    if shard is None:
+        if seen.trouble is None:
+            return None
+        raise UsageError(
+            f"The store of this shard has no {name[:200]}",
+            hint=f"Whether another shard has it is not known: {seen.trouble}.",
+        )
+    row = next((one for one in seen.rows if one.name == name), None)
+    return render(request, "elsewhere.html", name=name, shard=shard, row=row, seen=seen)
 
 
 def _at(here: Here, show: Callable[[At], Response]) -> Response:
