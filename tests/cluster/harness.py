@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 
@@ -46,9 +47,11 @@ class Trial:
         reserve: int = 100,
         ahead: Sequence[float] = (),
         more: str = "",
+        ports: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder, self.postgres, self.database, self._more = folder, postgres, database, more
-        self._reserve = reserve
+        self._reserve, self._ports, self._environment = reserve, ports, dict(environment or {})
         self._ahead = [*ahead, *[0.0] * hosts][:hosts]
         self._stack = ExitStack()
         self.world = World(folder / "upstream", limit=limit)
@@ -98,6 +101,7 @@ class Trial:
             int(url.rpartition(":")[2].partition("/")[0])
             for url in (self.simulator.api_url, self.simulator.storage_url)
         ]
+        ports += self._ports
         host = Host(
             self.folder / name,
             name,
@@ -106,6 +110,7 @@ class Trial:
             namespace=Namespace(number) if why_no_namespaces() is None else None,
             ahead=ahead,
         )
+        host.environment = self._environment
         secret = self.world.add_api_token(self.user, EVERY_SCOPE)
         signed = base64.b64encode(f"{EMAIL}:{secret}".encode()).decode()
         for_git = base64.b64encode(f"x-bitbucket-api-token-auth:{secret}".encode()).decode()
@@ -162,13 +167,16 @@ class Trial:
                 found[folder.uuid].append(host.name)
         return found
 
-    def check_no_repository_has_two_homes(self) -> None:
-        """Each repository is in one store, and one host alone has asked about it."""
+    def check_no_repository_has_two_homes(self, moved: Mapping[str, str] | None = None) -> None:
+        """Each repository is in one store, and one host alone has asked about it. About those that `moved`,
+        by slug, these hosts have, one after the other."""
         twice = {uuid: names for uuid, names in self.owners().items() if len(names) > 1}
         assert not twice, f"in several stores: {twice}"
         for slug, requests in self.asked().items():
-            names = {name for name, _ in requests}
-            assert len(names) == 1, f"{slug} was asked about by {sorted(names)}"
+            names = [name for name, _ in groupby(requests, key=lambda one: one[0])]
+            expected = (moved or {}).get(slug)
+            is_right = len(names) == 1 if expected is None else "".join(names) == expected
+            assert is_right, f"{slug} was asked about by {names}"
 
     def most_in_an_hour(self) -> Counter[tuple[str, str]]:
         """By identity and group of resources: the most requests in any hour, with those refused."""

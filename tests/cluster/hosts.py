@@ -59,6 +59,8 @@ class Host:
         self.clock = {"ahead": ahead, "speed": 1.0, "began": time.monotonic()}
         # Constants of the program, by module and name, that its processes have otherwise.
         self.replaced: dict[str, Any] = {}
+        # What its processes have in their environment beside the usual.
+        self.environment: dict[str, str] = {}
         self._program: Program | None = None
         self._relays: list[Relay] = []
         create_or_open(self.store_folder, now=MADE).close()
@@ -104,6 +106,7 @@ class Host:
             "tests": os.getpid(),
         }
         environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", TRIAL: json.dumps(told)}
+        environment |= self.environment
         null = os.open(os.devnull, os.O_RDWR)
         try:
             streams = [null, out, errors]

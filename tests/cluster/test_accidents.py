@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mirror.simulator import Fault
+from tests.bucket.servers import ObjectServer
 from tests.cluster.harness import Trial
-from tests.cluster.hosts import wait_for
+from tests.cluster.hosts import Host, wait_for
 from tests.cluster.postgres import Postgres
 
 # By how many seconds each host's clock is ahead.
@@ -152,3 +154,118 @@ def test_all_hosts_together_stay_within_the_limit(clusters: Clusters) -> None:
         for host in trial.hosts:
             assert host.stop() == 0
         trial.check_no_repository_has_two_homes()
+
+
+MOVES = (
+    CLUSTER
+    + "brake: {{share: 30%, at_least: 3}}\ncopies: [{{to: '{bucket}/{shard}', endpoint: '{endpoint}'}}]\n"
+)
+
+
+def test_small_losses_add_up_and_repositories_move_though_hosts_are_killed(
+    clusters: Clusters, seaweed: ObjectServer
+) -> None:
+    more = MOVES.replace("{bucket}", f"s3://{seaweed.make_bucket()}").replace("{endpoint}", seaweed.endpoint)
+    ports = [int(seaweed.endpoint.rpartition(":")[2])]
+    with clusters(repositories=9, more=more, ports=ports, environment=seaweed.environment()) as trial:
+        wait_until_whole(trial)
+        vanish_and_accept(trial)
+        moved = dict.fromkeys(move_and_kill(trial), "ab")
+        moved |= {slug: "c" + name for slug, name in die_and_come_back(trial).items()}
+        for host in trial.hosts[:2]:
+            assert host.stop() == 0
+        trial.check_no_repository_has_two_homes(moved)
+        trial.check_budget()
+        trial.check_nothing_is_lost()
+
+
+def there(trial: Trial, host: Host) -> list[str]:
+    """The slugs of what a host holds and upstream has."""
+    return [one.slug for one in host.store().repositories() if one.slug in trial.acme.repositories]
+
+
+def vanish_and_accept(trial: Trial) -> None:
+    """Each shard loses less than the limit. The sum is more, and is accepted on one of them."""
+
+    def losses() -> list[list[str]]:
+        return [
+            [one.what for home in host.store().workspaces() for one in home.brake().losses]
+            for host in trial.hosts
+        ]
+
+    for host in trial.hosts:
+        del trial.acme.repositories[there(trial, host)[0]]
+    trial.discover_now()
+    wait_for(lambda: losses() == [["repositories"]] * 3, lambda: f"{losses()}; {told(trial)}")
+    for host in trial.hosts:
+        done = host.run("prune")
+        assert done.returncode == 5 and "repositories fell from" in done.stdout, done.stdout + done.stderr
+    done = trial.hosts[1].run("accept-loss", "acme")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_for(lambda: losses() == [[], [], []], lambda: f"{losses()}; {told(trial)}")
+    for host in trial.hosts:
+        done = host.run("prune")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def move_and_kill(trial: Trial) -> list[str]:
+    """What a run has on its list moves meanwhile, and both sides are killed, in the midst and later."""
+    source, target, _ = trial.hosts
+    slugs = there(trial, source)
+    assert len(slugs) == 2
+
+    def moves() -> dict[str, str]:
+        query = "SELECT full_name, coalesce(shard, ''), state FROM mirror.moves JOIN mirror.repositories"
+        rows = trial.postgres.query(query + " USING (uuid, full_name)", trial.database)
+        return {name: f"{shard} {state}" for name, shard, state in rows}
+
+    def is_beyond(before: str) -> bool:
+        return any(one != before for one in moves().values())
+
+    for slug in slugs:
+        slow(trial, slug, 2.0)
+        trial.push(slug, "Before it moves")
+    trial.discover_now()
+    wait_for(lambda: is_busy(trial, "a"), lambda: told(trial))
+    for slug in slugs:
+        done = source.run("cluster", "move", f"acme/{slug}", "--to", "b", "--no-wait")
+        assert done.returncode == 0, done.stdout + done.stderr
+    for host, state in ((source, "a wanted"), (target, " wanted"), (target, " sent")):
+        # It is killed once the first of them has got further than that.
+        wait_for(partial(is_beyond, state), lambda: told(trial))
+        joined = len(list(host.events("cluster.joined")))
+        host.kill()
+        host.start()
+        host.wait_for_event("cluster.joined", times=joined + 1)
+    wait_for(
+        lambda: set(moves().values()) == {"b arrived"} and not trial.missing(),
+        lambda: f"{moves()}; {trial.missing()}; {told(trial)}",
+    )
+    return slugs
+
+
+def die_and_come_back(trial: Trial) -> dict[str, str]:
+    """A host dies, others go on from its copy, and it comes back: its folders are put aside."""
+    *_, dead = trial.hosts
+    slugs = there(trial, dead)
+    vanished = len(dead.store().repositories()) - len(slugs)
+    done = dead.run("copy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    dead.kill()
+    trial.postgres.query(
+        "UPDATE mirror.shards SET seen = seen - interval '1 hour' WHERE name = 'c'", trial.database
+    )
+    done = trial.hosts[0].run("cluster", "move", "--from", "c", "-y")
+    assert done.returncode == 0, done.stdout + done.stderr
+    homes = {one.slug: host.name for host in trial.hosts[:2] for one in host.store().repositories()}
+    dead.start()
+    wait_for(lambda: not dead.is_running, dead.told)
+    assert (
+        dead.store().repositories() == []
+        and len(list(dead.events("cluster.put_aside"))) == len(slugs) + vanished
+    )
+    done = trial.hosts[0].run("cluster", "status")
+    assert f"{len(slugs) + vanished} folders that others have now lie in quarantine/" in done.stdout, (
+        done.stdout
+    )
+    return {slug: homes[slug] for slug in slugs}
