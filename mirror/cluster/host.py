@@ -131,7 +131,7 @@ class Host:
             await schema.check(connection)
         if not self._membership.is_held:
             try:
-                await (self._membership.join() if wait is None else self._membership.join(wait=wait))
+                await self._membership.join(wait=wait)
             except CalledDead:
                 await self._doings.put_aside()
                 raise

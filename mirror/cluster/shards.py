@@ -134,10 +134,12 @@ class Membership:
         """Whether this process was the daemon of its shard when it last reported."""
         return self._connection is not None and not self._connection.closed
 
-    async def join(self, *, wait: float = LOCK_SECONDS) -> None:
-        """Register, and take the lock of the shard, which somebody dead may hold for `wait` seconds. Raises
-        Locked where another daemon lives under the name, and what `register` and `Database.connect` raise."""
+    async def join(self, *, wait: float | None = None) -> None:
+        """Register, and take the lock of the shard, which somebody dead may hold for `wait` seconds; None:
+        LOCK_SECONDS. Raises Locked where another daemon lives under the name, and what `register` and
+        `Database.connect` raise."""
         await self.leave()
+        wait = LOCK_SECONDS if wait is None else wait
         until = self._clock.monotonic() + wait
         connection = await self._database.connect()
         try:

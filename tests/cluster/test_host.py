@@ -122,11 +122,20 @@ def config_of(place: Place, name: str) -> Config:
 
 @asynccontextmanager
 async def joined(*members: Member) -> AsyncIterator[None]:
+    """Members that take part. What is new is shared out among those that have joined: nothing is before all
+    have."""
+    all_joined = asyncio.Event()
+
+    async def wait_for_all() -> None:
+        await all_joined.wait()
+
     async with AsyncExitStack() as stack:
         for one in members:
+            one.before_list = one.before_list or wait_for_all
             stack.push_async_callback(one.host.stop)
             stack.push_async_callback(one.queue.stop)
             await one.host.start()
+        all_joined.set()
         yield
 
 
@@ -203,12 +212,6 @@ async def test_two_hosts_share_the_work_and_a_new_database_learns_it_from_them(
     copy_folder(one.config.store, other.config.store, uuid)
     place.acme.repositories[name.partition("/")[2]].commit("main", {"new": b"new\n"}, "New")
     one, other = Member(place, "a", database), Member(place, "b", database)
-
-    async def both_joined() -> None:
-        while await rows(database, "SELECT count(DISTINCT shard) FROM holdings") != [(2,)]:
-            await asyncio.sleep(0.02)
-
-    one.before_list = other.before_list = both_joined
     async with joined(one, other):
         await until(lambda: len(one.runs) == 1 and len(other.runs) == 1)
     again: dict[str, str] = dict(await rows(database, "SELECT uuid, shard FROM repositories"))
