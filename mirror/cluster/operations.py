@@ -11,8 +11,9 @@ from psycopg.types.json import Jsonb
 from mirror import browse
 from mirror.browse.folder_facts import FolderFacts
 from mirror.cluster.brakes import merge_brakes
-from mirror.cluster.database import Database
+from mirror.cluster.database import Connection, Database
 from mirror.cluster.mover import Mover
+from mirror.cluster.rows import rows_of
 from mirror.config import Config
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
@@ -56,12 +57,10 @@ class Contact:
         if last is None or last.id == self._told_at:
             return
         rows = await asyncio.to_thread(self._rows, config)
-        marks = {key: hashlib.sha256(dumps(row)).hexdigest() for key, row in rows.items()}
-        told = self._told or {}
-        changed = [key for key, mark in marks.items() if told.get(key) != mark]
+        marks = {key: _mark(row) for key, row in rows.items()}
         async with self._database.transaction(seconds=120) as connection:
-            if self._told is None:
-                await connection.execute("DELETE FROM status_rows WHERE shard = %s", [self._shard])
+            told = self._told if self._told is not None else await self._told_before(connection)
+            changed = [key for key, mark in marks.items() if told.get(key) != mark]
             async with connection.cursor() as cursor:
                 await cursor.executemany(
                     "DELETE FROM status_rows WHERE shard = %s AND kind = %s AND place = %s",
@@ -76,9 +75,15 @@ class Contact:
 
     def _rows(self, config: Config) -> dict[_Key, JsonObject]:
         """The rows of this store's status, by kind and folder."""
-        found = browse.status(config.store, (), self._facts)
-        rows: dict[_Key, JsonObject] = {
-            ("repository", one.folder): one.to_json() for one in found.repositories
-        }
-        rows.update({("workspace", one.name): one.to_json() for one in found.workspaces})
-        return rows
+        return rows_of(browse.status(config.store, (), self._facts))
+
+    async def _told_before(self, connection: Connection) -> dict[_Key, str]:
+        """The marks of what an earlier process told."""
+        rows = await connection.execute(
+            "SELECT kind, place, content FROM status_rows WHERE shard = %s", [self._shard]
+        )
+        return {(kind, place): _mark(content) for kind, place, content in await rows.fetchall()}
+
+
+def _mark(row: JsonObject) -> str:
+    return hashlib.sha256(dumps(row)).hexdigest()

@@ -1,16 +1,36 @@
-"""The rows of `mirror status` that other shards told: never good where nobody heard of them lately."""
+"""The rows of `mirror status` that shards tell: never good where nobody heard of them lately.
+
+When a repository was last confirmed changes with each run, and mostly nothing else does. So each shard has
+one more row, which says that of all its repositories: a run that found nothing new writes this one alone."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mirror.browse import RepositoryStatus
+from mirror.browse import RepositoryStatus, Status
 from mirror.browse.status import UNKNOWN
 from mirror.cluster.database import Connection
 from mirror.cluster.overview import unknown_since
 from mirror.cluster.shards import shards
-from mirror.model import Selector, time_text
+from mirror.model import JsonObject, Selector, time_text
+
+# The key of the row that says when repositories were confirmed: `at`, but for those in `but`, by folder.
+CONFIRMED = ("confirmed", "")
+
+
+def rows_of(found: Status) -> dict[tuple[str, str], JsonObject]:
+    """The rows of a store's status, by kind and place."""
+    rows = {("repository", one.folder): one.to_json() for one in found.repositories}
+    times = {place: row.pop("last_confirmed") for (_, place), row in rows.items()}
+    for row in rows.values():
+        if row["last_snapshot"] is not None:  # then nobody asks, and each run writes something
+            row["written"] = None
+    [(at, _)] = Counter(times.values()).most_common(1) or [(None, 0)]
+    rows[CONFIRMED] = {"at": at, "but": {place: time for place, time in times.items() if time != at}}
+    rows.update({("workspace", one.name): one.to_json() for one in found.workspaces})
+    return rows
 
 
 async def other_rows(connection: Connection, shard: str) -> tuple[list[RepositoryStatus], list[str]]:
@@ -20,7 +40,8 @@ async def other_rows(connection: Connection, shard: str) -> tuple[list[Repositor
     """
     known = {one.name: one for one in await shards(connection) if one.name != shard}
     rows = await connection.execute(
-        "SELECT shard, content FROM status_rows WHERE shard <> %s AND kind = 'repository' ORDER BY 1, place",
+        "SELECT shard, kind, place, content FROM status_rows WHERE shard <> %s"
+        " AND kind IN ('repository', 'confirmed') ORDER BY 1, 2, 3",
         [shard],
     )
     placed = await connection.execute("SELECT full_name, shard FROM repositories WHERE shard IS NOT NULL")
@@ -30,8 +51,14 @@ async def other_rows(connection: Connection, shard: str) -> tuple[list[Repositor
         since = one.retired or unknown_since(one)
         if since is not None and name in homes.values():
             said.append(f"the shard {name} is unknown since {time_text(since)}")
-    for name, content in await rows.fetchall():
-        row, since = RepositoryStatus.from_json(content), known[name].retired or unknown_since(known[name])
+    confirmed: defaultdict[str, JsonObject] = defaultdict(lambda: {"at": None, "but": {}})
+    for name, kind, place, content in await rows.fetchall():
+        if kind == "confirmed":  # it comes first of its shard
+            confirmed[name] = content
+            continue
+        time = confirmed[name]["but"].get(place, confirmed[name]["at"])
+        row = RepositoryStatus.from_json({"last_confirmed": time, **content})
+        since = known[name].retired or unknown_since(known[name])
         if homes.get(row.name, name) != name:
             continue  # it has moved since
         if since is not None:

@@ -18,8 +18,9 @@ from mirror.errors import MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock
 
-# What was seen is believed for so many seconds, and asking takes at most so many.
-BELIEVED_SECONDS, PATIENCE_SECONDS = 10.0, 5.0
+# What was seen is believed for so many seconds. So many it takes at most to be connected and to read what
+# shards there are, and so many more to read the rows of all repositories.
+BELIEVED_SECONDS, PATIENCE_SECONDS, ROWS_SECONDS = 10.0, 5.0, 25.0
 
 _log = get_logger("cluster")
 
@@ -53,8 +54,12 @@ class View:
     async def _ask(self) -> ClusterSeen:
         database = Database.of(self._config, self._environment)
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), database.session() as connection:
+            async with (
+                asyncio.timeout(PATIENCE_SECONDS) as patience,
+                database.session(seconds=PATIENCE_SECONDS + ROWS_SECONDS) as connection,
+            ):
                 found = await overview(connection)
+                patience.reschedule(asyncio.get_running_loop().time() + ROWS_SECONDS)
                 rows, _ = await other_rows(connection, self._shard)
                 homes = await _homes(connection, self._shard)
                 return ClusterSeen(

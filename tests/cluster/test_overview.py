@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from psycopg.types.json import Jsonb
@@ -81,6 +83,13 @@ async def test_the_rows_of_an_unknown_shard_are_unknown(cluster: Database) -> No
             [Jsonb(row.to_json())],
         )
         assert await other_rows(connection, "a") == ([row], [])
+        await connection.execute(
+            "UPDATE status_rows SET content = content - 'last_confirmed';"
+            " INSERT INTO status_rows (shard, kind, place, content) VALUES ('b', 'confirmed', '',"
+            """ '{"at": "2026-01-01T00:00:00Z", "but": {"b": "2026-01-02T00:00:00Z"}}')"""
+        )
+        [[shown], _] = await other_rows(connection, "a")
+        assert shown == replace(row, last_confirmed=datetime(2026, 1, 2, tzinfo=UTC))
         assert await other_rows(connection, "b") == ([], [])
         await connection.execute("UPDATE shards SET seen = now() - interval '3 hours'")
         [[shown], [said]] = await other_rows(connection, "a")

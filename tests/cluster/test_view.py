@@ -40,6 +40,13 @@ def values(text: str, metric: str) -> dict[str, float]:
     return {line.rpartition(" ")[0].removeprefix(metric): float(line.rpartition(" ")[2]) for line in lines}
 
 
+async def written(cluster: Database) -> dict[tuple[str, str, str], str]:
+    """By the key of each row of a status, which transaction wrote it."""
+    async with cluster.session() as connection:
+        rows = await connection.execute("SELECT shard, kind, place, xmin::text FROM status_rows")
+        return {(shard, kind, place): by for shard, kind, place, by in await rows.fetchall()}
+
+
 async def test_every_host_shows_the_whole_cluster(place: Place, cluster_url: str, cluster: Database) -> None:
     environment = {**os.environ, "DATABASE": cluster_url}
     one, other = (config_of(place, name) for name in "ab")
@@ -64,6 +71,16 @@ async def test_every_host_shows_the_whole_cluster(place: Place, cluster_url: str
     assert f"{count} repositories" in text and "not told yet" not in text
     for slug in (*held(one), *held(other)):
         assert f'href="/repositories/acme/{slug}"' in text
+    # A run that finds nothing new writes one row at most, and a start none.
+    await run(other, environment)  # what was saved is confirmed
+    await Contact(cluster, "b", RealClock(), environment)._push_rows(other)
+    before = await written(cluster)
+    await run(other, environment)
+    await Contact(cluster, "b", RealClock(), environment)._push_rows(other)
+    after = await written(cluster)
+    assert {key for key in after if after[key] != before.get(key)} <= {("b", "confirmed", "")}
+    await Contact(cluster, "b", RealClock(), environment)._push_rows(other)
+    assert await written(cluster) == after and after.keys() == before.keys()
     # What is elsewhere is no 404.
     text = await ask(page, "/repositories/acme/new-1")
     assert 'in the store of the shard <b>b</b>, on the host <b dir="auto">here</b>' in text
