@@ -32,7 +32,11 @@ _KEEPALIVES = {
     "keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
     "tcp_user_timeout": 11_000,
 }  # fmt: skip
+# What is lent and placed is read behind the lock of a row, where an older snapshot would not see it. What was
+# answered must outlive a crash of the server.
 _SETTINGS = f"""
+SET default_transaction_isolation = 'read committed';
+SET synchronous_commit = on;
 SET search_path = {OURS}, {THEIRS};
 SET timezone = 'UTC';
 SET statement_timeout = '25s';

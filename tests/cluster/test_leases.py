@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 
 import pytest
 
@@ -200,3 +201,87 @@ async def test_a_database_whose_clock_was_set_back_stops_nobody_for_long(cluster
     await pass_time(cluster, 3600 + LEASE_SECONDS + MARGIN_SECONDS + 1)
     last = lender(cluster, "d", limit=10)
     assert (await last.lease(ME, "api", 10, spares=False)).requests == 10
+
+
+class Borrower:
+    """A host that borrows. Its rights are sent at any moment before their leases end, however late the answer
+    came that lent them."""
+
+    def __init__(self, database: Database, name: str, clock: FakeClock, chance: random.Random) -> None:
+        self._leases = ClusterLeases(database, name, clock, limit=LIMIT)
+        self._clock, self._chance = clock, chance
+        self._lease, self._unsent = Lease(0), 0
+        # Until when each right that was taken may be sent.
+        self._rights: list[float] = []
+
+    async def borrow(self) -> Lease:
+        """As `Budget` does it: what is left of the last lease goes back first."""
+        await self.give_back()
+        self._lease = await self._leases.lease(ME, "api", self._chance.randint(5, 40), spares=False)
+        self._unsent = self._lease.requests
+        return self._lease
+
+    def take(self) -> None:
+        """Give some of the lease to callers, who send later."""
+        if self._clock.monotonic() < self._lease.until:
+            count = self._chance.randint(self._unsent // 2, self._unsent)
+            self._unsent -= count
+            self._rights += [self._lease.until] * count
+
+    async def give_back(self) -> None:
+        if self._unsent:
+            await self._leases.give_back(ME, "api", self._lease, self._unsent)
+            self._unsent = 0
+
+    def send(self, share: float) -> int:
+        """Send some of the rights that have not run out; returns how many."""
+        self._rights = [until for until in self._rights if self._clock.monotonic() < until]
+        chosen = [until for until in self._rights if self._chance.random() < share]
+        for one in chosen:
+            self._rights.remove(one)
+        return len(chosen)
+
+    def next_end(self) -> float | None:
+        """When the first right runs out."""
+        return min((until for until in self._rights if until > self._clock.monotonic()), default=None)
+
+    def die(self) -> None:
+        """It forgets what it was lent."""
+        self._lease, self._unsent, self._rights = Lease(0), 0, []
+
+
+LIMIT = 60
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_borrowers_do_no_hour_has_more_than_the_limit(cluster: Database, seed: int) -> None:
+    chance, clock = random.Random(seed), FakeClock()
+    hosts = [Borrower(cluster, name, clock, chance) for name in "abc"]
+    sent: list[float] = []
+
+    async def pass_by(seconds: float) -> None:
+        clock.elapsed += seconds
+        await pass_time(cluster, seconds)
+
+    for _ in range(240):
+        host = chance.choice(hosts)
+        what = chance.choice(("borrow", "borrow", "borrow", "give back", "wait", "last"))
+        if what == "borrow":
+            lease = await host.borrow()
+            host.take()
+            if not lease.requests:  # the next one is lent as early as can be
+                sent += [clock.monotonic()] * sum(one.send(0.5) for one in hosts)
+                ends = [end for one in hosts if (end := one.next_end()) is not None]
+                await pass_by(min([lease.again + 0.01, *(end - clock.monotonic() - 0.1 for end in ends)]))
+        elif what == "give back":
+            await host.give_back()
+        elif what == "wait":
+            await pass_by(chance.choice((1.0, 5.0, 20.0)))
+        elif (end := host.next_end()) is not None:
+            await pass_by(end - clock.monotonic() - 0.1)
+            sent += [clock.monotonic()] * sum(one.send(1.0) for one in hosts)
+        if chance.random() < 0.02:
+            host.die()
+    assert len(sent) > 2 * LIMIT
+    spans = [late - early for early, late in zip(sent, sent[LIMIT:], strict=False)]
+    assert min(spans) >= 3600, f"{LIMIT + 1} requests within {min(spans)} s"
