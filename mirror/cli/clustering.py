@@ -20,7 +20,11 @@ def add_cluster(commands: Commands) -> None:
     )
     actions = cluster.add_subparsers(dest="action", metavar="ACTION", required=True)
     common = [commands.common]
-    actions.add_parser("init", parents=common, help="make the schema in the database, or bring it up to date")
+    actions.add_parser(
+        "init",
+        parents=common,
+        help="make the schema in the database, or bring it up to date, and register this host's shard",
+    )
     actions.add_parser(
         "status",
         parents=common,

@@ -45,7 +45,7 @@ async def run(
     leases = ClusterLeases(database, shard, clock)
     budget = budget_of(config, clock, leases=leases)
     try:
-        await _join(database, config, host, program)
+        await join(database, config, host, program)
         listing = await list_scope(
             config, EVERYTHING, clock=clock, environment=environment, budget=budget,
             known=await known_names(database),
@@ -111,7 +111,9 @@ async def _would_place(
     return await place_all(connection, [Named(one.uuid.lower(), "", one.full_name) for one in entries])
 
 
-async def _join(database: Database, config: Config, host: str, program: str) -> None:
+async def join(database: Database, config: Config, host: str, program: str) -> None:
+    """Register this host's shard, and report what its store has. From now on new repositories are placed
+    there too, whether its daemon runs or not. Raises NoStore, and as `register`."""
     me = me_of(config, host, program, None)
     held = await asyncio.to_thread(held_by, config)
     async with database.session() as connection:

@@ -21,6 +21,11 @@ from tests.bucket.servers import ObjectServer
 from tests.cluster.postgres import PATIENCE, Postgres
 from tests.docs.test_recipes import DOCS, recipes
 
+# Daemons report, and look for moves, every second.
+_PROGRAM = (
+    "import sys, mirror.cli, mirror.cluster.host as h; h.BEAT_SECONDS = 1.0; sys.exit(mirror.cli.main())"
+)
+
 
 class Reader:
     """Somebody who follows the page in a folder of his own."""
@@ -30,7 +35,7 @@ class Reader:
         self._environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": str(folder), **environment}
         program = folder / "bin" / "mirror"
         program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mirror "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{_PROGRAM}" "$@"\n')
         program.chmod(0o755)
 
     def run(self, code: str, *codes: int) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mirror import __version__
 from mirror.cli.context import Context
 from mirror.cli.owner import become_owner
 from mirror.cli.terminal.confirm import confirm
 from mirror.cli.terminal.table import Column, Fit
 from mirror.config import Config
-from mirror.errors import UsageError
+from mirror.errors import NoStore, UsageError
 from mirror.model import Selector, time_text
 from mirror.model.words import age, meaning_of
 
@@ -34,22 +36,40 @@ async def run_cluster(context: Context) -> int:
 
 
 async def _init(context: Context) -> int:
-    """Make the schema in the database, or bring it up to date."""
+    """Make the schema in the database, or bring it up to date, and register this host's shard."""
+    from mirror.cluster.by_hand import join
     from mirror.cluster.database import Database
     from mirror.cluster.schema import migrate
 
-    database = Database.of(context.config(), context.environment)
+    config = context.config()
+    database, has_store = Database.of(config, context.environment), True
+    assert config.cluster is not None
     try:
         done = await migrate(database)
+        try:
+            await join(database, config, socket.gethostname(), __version__)
+        except NoStore:
+            has_store = False
     finally:
         await database.close()
     context.out.document(
-        {"schema": 1, "cluster": done.cluster, "applied": list(done.applied), "exit_code": 0}
-    )
+        {
+            "schema": 1, "cluster": done.cluster, "applied": list(done.applied), "registered": has_store,
+            "exit_code": 0,
+        }
+    )  # fmt: skip
     if done.applied:
         context.out.line(f"The cluster's database is ready: {done.cluster}.", style="green")
     else:
         context.out.line(f"The cluster's database was ready: {done.cluster}.")
+    if has_store:
+        context.out.line(f"This host is its shard {config.cluster.shard}.")
+    else:
+        context.out.line(
+            f"{config.store} is no store yet: run mirror init, then mirror cluster init again, before the"
+            " first daemon starts",
+            style="yellow",
+        )
     return 0
 
 
