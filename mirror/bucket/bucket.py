@@ -7,19 +7,21 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from mirror.bucket.access import Access
 from mirror.bucket.address import SCHEMES, Address
-from mirror.bucket.failures import Absent, error_of
+from mirror.bucket.failures import Absent, error_of, unreachable
 from mirror.bucket.pace import Pace
 from mirror.bucket.stored import Stored
 from mirror.bucket.stores import open_stores
 from mirror.bucket.versions import LockState, Versions
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import MirrorError, TryLater, UsageError
+from mirror.http.transports import NetworkTransport
 from mirror.model import Clock
 
 # Objects up to so many bytes go up in one request, larger ones in parts. Memory of an upload: a part for each
@@ -226,6 +228,26 @@ class Bucket:
         self.requests += 1
         async with self._failures(f"deleting {key}", key):
             await obstore.delete_async(self._stores.parts, self._full(key))
+
+    async def server_time(self) -> datetime:
+        """The time by the server's clock, from its answer to a request of nobody. Raises TryLater where there
+        is no answer, and MirrorError where it tells no time."""
+        import httpx
+
+        url = self._access.url(self.address.scheme)
+        transport = NetworkTransport(self._access.network, httpx.Limits())
+        self.requests += 1
+        try:
+            async with httpx.AsyncClient(transport=transport, timeout=self._access.silence) as client:
+                answer = await client.head(url)
+        except httpx.HTTPError as error:
+            hint = unreachable(self._access, self.address.scheme)
+            raise TryLater(f"{self.address}: asking for the time failed: {error}", hint=hint) from None
+        try:
+            found = parsedate_to_datetime(answer.headers["date"])
+        except (KeyError, TypeError, ValueError):
+            raise MirrorError(f"{self.address}: the server does not tell its time") from None
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
     async def try_put(self, key: str) -> None:
         """See whether this credential may put objects: an upload is begun and aborted. Raises Denied; and

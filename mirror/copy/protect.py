@@ -3,6 +3,10 @@
 The bucket's default retention runs from when an object went up, and a pack of years ago may still be needed.
 So all that the newest manifests name, they themselves and the run records are retained anew, in a pass of its
 own at most every third of the time: one request for each object. A pass that was killed goes on where it was.
+
+Who reads takes what stands at a key, and where that is not what was sent, an older version. So the version
+that stands there is retained, and where somebody wrote over it the oldest one of the right size, too: nothing
+is ever written over by who sends. Those in between are noise, of which a thief can make any number.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror.copy.format import COPY_FILE, STORE, blob_key, manifest_key
+from mirror.copy.objects import Objects
 from mirror.copy.session import UPLOADS, Session, do_all
 from mirror.fs.durable import write_file
 from mirror.logs import get_logger
@@ -27,6 +32,8 @@ from mirror.store.reading.contents import places
 # A pass is due once this part of the time is over since the last one.
 _PART = 3
 _SUBJECT = "retention"
+# The number of keys that a record names of what cannot be retained, because it is not there.
+LOST_MAX = 50
 _log = get_logger("copy")
 
 
@@ -68,45 +75,81 @@ async def protect(session: Session, time: timedelta, runs: Iterable[str]) -> dic
         session.memory.protecting_path.unlink(missing_ok=True)
         journal = _Journal(session.memory.protected_path, now, now + time, is_done=False)
         journal.write()
-    keys = await asyncio.to_thread(lambda: sorted(set(_keys(session, runs))))
+    sizes = await asyncio.to_thread(lambda: dict(_needed(session, runs)))
+    objects = await Objects.listed(session.bucket)
+    targets, lost = _targets(objects, sizes)
     done = _lines(session.memory.protecting_path)
-    left = [key for key in keys if key not in done]
-    session.progress.report(_SUBJECT, "retaining", len(done), len(keys))
-    await _extend(session, journal, left, len(keys))
+    left = [one for one in targets if str(one) not in done]
+    session.progress.report(_SUBJECT, "retaining", len(done), len(targets))
+    await _extend(session, journal, left, len(targets))
     _Journal(journal.path, journal.begun, journal.until, is_done=True).write()
     session.memory.protecting_path.unlink(missing_ok=True)
     session.progress.report(_SUBJECT, DONE)
-    _log.info("copy.protected", objects=len(left), until=time_text(journal.until))
-    return {"protected": {"until": time_text(journal.until), "objects": len(left)}}
+    _log.info("copy.protected", objects=len(left), until=time_text(journal.until), lost=len(lost))
+    told: dict[str, Any] = {"until": time_text(journal.until), "objects": len(left)}
+    if not objects.with_versions:
+        told["newest_only"] = objects.why_not
+    if lost:
+        told["lost"] = lost[:LOST_MAX]
+    return {"protected": told}
 
 
-async def _extend(session: Session, journal: _Journal, keys: list[str], total: int) -> None:
+@dataclass(frozen=True)
+class _Target:
+    """A version of an object; of one without versions, what stands there."""
+
+    key: str
+    version: str | None
+
+    def __str__(self) -> str:
+        return self.key if self.version is None else f"{self.key} {self.version}"
+
+
+def _targets(objects: Objects, sizes: Mapping[str, int | None]) -> tuple[list[_Target], list[str]]:
+    """What is to be retained, and the keys of what is needed and not there in any version."""
+    found: list[_Target] = []
+    lost = []
+    for key, size in sorted(sizes.items()):
+        now = objects.now(key)
+        right = objects.of(key) if size is None else objects.sized(key, size)
+        if not right:
+            lost.append(key)
+        if not objects.with_versions:
+            found += [_Target(key, None)] if now is not None else []
+            continue
+        versions = [one.version for one in (now, *right[-1:]) if one is not None]
+        found += [_Target(key, version) for version in dict.fromkeys(versions)]
+    return found, lost
+
+
+async def _extend(session: Session, journal: _Journal, left: list[_Target], total: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     descriptor = os.open(session.memory.protecting_path, flags, 0o600)
 
-    async def extend(key: str) -> None:
-        await session.bucket.extend(key, None, journal.until)
-        os.write(descriptor, f"{key}\n".encode())
+    async def extend(one: _Target) -> None:
+        await session.bucket.extend(one.key, one.version, journal.until)
+        os.write(descriptor, f"{one}\n".encode())
 
     def told(done: int) -> None:
-        session.progress.report(_SUBJECT, "retaining", total - len(keys) + done, total)
+        session.progress.report(_SUBJECT, "retaining", total - len(left) + done, total)
 
     try:
-        await do_all([partial(extend, key) for key in keys], UPLOADS, told)
+        await do_all([partial(extend, one) for one in left], UPLOADS, told)
     finally:
         os.close(descriptor)
 
 
-def _keys(session: Session, runs: Iterable[str]) -> Iterator[str]:
-    """Everything that the newest manifests need, and they themselves."""
+def _needed(session: Session, runs: Iterable[str]) -> Iterator[tuple[str, int | None]]:
+    """The keys of everything that the newest manifests need, and of they themselves, each with its size as
+    it was sent, where that is known."""
     suffix = session.coding.suffix
-    yield COPY_FILE
-    yield from runs
+    yield COPY_FILE, None
+    yield from ((key, None) for key in runs)
     for place in (STORE, *places(session.root)):
         known = session.memory.folder(place)
         if known is not None:
-            yield manifest_key(session.coding.folder_name(place), known.manifest.number, suffix)
-            yield from (blob_key(name, suffix) for name in known.manifest.blobs)
+            yield manifest_key(session.coding.folder_name(place), known.manifest.number, suffix), None
+            yield from ((blob_key(name, suffix), size) for name, size in known.manifest.blobs.items())
 
 
 def _lines(path: Path) -> set[str]:

@@ -19,14 +19,16 @@ from mirror.bucket.failures import Absent, Denied
 from mirror.copy.format import BLOBS, manifest_key
 from mirror.copy.objects import Objects
 from mirror.copy.reading import WIDTH, CopiedFolder, Copy, checked_manifest
-from mirror.errors import DamageFound, Result, UsageError
+from mirror.errors import DamageFound, MirrorError, Result, UsageError
 from mirror.logs import get_logger
-from mirror.model import JsonObject, NoProgress, Progress
+from mirror.model import JsonObject, NoProgress, Progress, time_text
 
 # Nothing younger is touched: a copy that is under way has blobs that no manifest names yet.
 LEAST_AGE = timedelta(days=7)
 # Manifests younger than this are kept, and so are the states that they hold.
 KEEP = timedelta(days=30)
+# What is young is judged by times of the server: this machine's clock may differ by so much.
+CLOCKS_DIFFER = timedelta(days=1)
 _BLOB = re.compile(rf"{BLOBS}/([0-9a-f]{{2}})/([0-9a-f]{{64}})")
 _log = get_logger("copy")
 
@@ -96,6 +98,18 @@ class Pruned(Result):
             "object_lock": self.is_locked,
             **self.codes_to_json(),
         }
+
+
+async def check_clock(bucket: Bucket, now: datetime) -> None:
+    """Raise MirrorError where this machine's clock and the server's differ so much that what is young here is
+    not young there. Raises as asking for the server's time does, too."""
+    theirs = await bucket.server_time()
+    if abs(now - theirs) > CLOCKS_DIFFER:
+        raise MirrorError(
+            f"nothing is removed from {bucket.address}: this machine's clock says {time_text(now)}, and the"
+            f" server's {time_text(theirs)}",
+            hint="set the clock (NTP): what is younger than some days must stay",
+        )
 
 
 async def plan(copy: Copy, *, now: datetime, keep: timedelta = KEEP) -> Plan:

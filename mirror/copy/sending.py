@@ -160,7 +160,15 @@ class _CopyRun:
         if self.last.is_whole:
             memory.forget_sent()
             if self.copy.protect is not None:
-                self.facts |= await protect(session, self.copy.protect, runs)
+                self._note_protected(await protect(session, self.copy.protect, runs))
+
+    def _note_protected(self, found: dict[str, Any]) -> None:
+        self.facts |= found
+        if lost := found["protected"].get("lost"):
+            text = f"what the copy needs cannot be protected, because it is not there: {', '.join(lost[:5])}"
+            self.problems.append(Problem(3, text, hint="run mirror copy --check, then mirror copy"))
+            # The next run compares everything with a listing, and sends it again.
+            memory_of(self.config.store, self.copy.address).doubt()
 
     async def _about(self, session: Session) -> About | None:
         """What is remembered of this very copy; with `dry_run` None where there is nothing."""

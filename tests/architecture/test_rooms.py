@@ -339,6 +339,7 @@ def test_apscheduler_httpx_and_yaml_each_have_their_rooms() -> None:
             "http",
             "auth",
             "bitbucket",
+            "bucket",
             "forgejo",
             "connect",
             "backup",

@@ -15,7 +15,7 @@ from mirror.copy import pruning
 from mirror.copy.checking import Checked, check
 from mirror.copy.format import STORE, manifest_key
 from mirror.copy.reading import Copy
-from mirror.errors import DamageFound
+from mirror.errors import DamageFound, MirrorError
 from tests.bucket.servers import UPLOADER, ObjectServer
 from tests.copy.test_commands import Sent
 from tests.copy.test_reading import content
@@ -150,6 +150,18 @@ async def test_prune_touches_no_copy_that_is_in_doubt(sent: Sent) -> None:
     with pytest.raises(DamageFound, match="not made after"):
         await pruned(sent)
     assert set(sent.written.stored()) == before
+
+
+async def test_prune_trusts_no_clock_that_differs_from_the_servers(
+    seaweed: ObjectServer, moto_server: ObjectServer
+) -> None:
+    for server in (seaweed, moto_server):
+        async with server.open(server.make_bucket()) as opened:
+            theirs = await opened.server_time()
+            await pruning.check_clock(opened, theirs + timedelta(hours=20))
+            for wrong in (timedelta(days=3), timedelta(days=-3)):
+                with pytest.raises(MirrorError, match="this machine's clock says"):
+                    await pruning.check_clock(opened, theirs + wrong)
 
 
 async def test_what_object_lock_retains_is_counted_and_stays(seaweed: ObjectServer, sent: Sent) -> None:

@@ -32,6 +32,46 @@ def retained(copies: Copies) -> dict[str, datetime]:
     return found
 
 
+async def test_the_version_that_a_restore_takes_after_an_attack_is_retained(copies: Copies) -> None:
+    """A thief wrote over what was sent, and deleted it: what stands there now is not what is needed."""
+    client = copies.server.client()
+    del copies.more["protect"]
+    assert (await copies.make()).exit_code == 0
+    sent = {key: version_of(copies, key) for key in objects_of(copies.server, copies.bucket)}
+    blobs = [key for key in sent if key.startswith("blobs/")]
+    for key, body in [*((key, b"noise") for key in sent), *((key, b"noise again") for key in blobs)]:
+        if key != "store.json":
+            client.put_object(Bucket=copies.bucket, Key=f"{PREFIX}/{key}", Body=body)
+    for key in blobs[::2]:
+        client.delete_object(Bucket=copies.bucket, Key=f"{PREFIX}/{key}")
+    copies.more["protect"] = "90d"
+    run = await copies.make()
+    assert run.exit_code == 0 and "lost" not in run.facts["protected"]
+    for key, version in sent.items():
+        head = client.head_object(Bucket=copies.bucket, Key=f"{PREFIX}/{key}", VersionId=version)
+        assert "ObjectLockRetainUntilDate" in head, key
+
+
+def version_of(copies: Copies, key: str) -> str:
+    head = copies.server.client().head_object(Bucket=copies.bucket, Key=f"{PREFIX}/{key}")
+    return str(head["VersionId"])
+
+
+async def test_what_is_not_there_cannot_be_retained_and_is_told(copies: Copies) -> None:
+    copies.bucket = copies.server.make_bucket(locked=True)
+    del copies.more["protect"]
+    await copies.make()
+    client = copies.server.client()
+    blob = next(key for key in objects_of(copies.server, copies.bucket) if key.startswith("blobs/"))
+    client.delete_object(Bucket=copies.bucket, Key=f"{PREFIX}/{blob}", VersionId=version_of(copies, blob))
+    copies.more["protect"] = "90d"
+    run = await copies.make()
+    assert run.exit_code == 3 and blob in run.problems[0].text
+    run = await copies.make()
+    assert run.exit_code == 3 and run.problems[0].text.endswith("it was sent again")
+    assert (await copies.make()).exit_code == 0
+
+
 async def test_all_that_is_in_use_is_retained(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
     extend, count = Bucket.extend, 0
 

@@ -170,6 +170,11 @@ def _summary(run: Run) -> str:
     )
     if facts.get("protected", {}).get("objects"):
         parts.append(f"{facts['protected']['objects']} objects retained until {facts['protected']['until']}")
+    if facts.get("protected", {}).get("newest_only"):
+        why = facts["protected"]["newest_only"]
+        parts.append(
+            f"of what was overwritten only the newest was retained; older versions are unknown: {why}"
+        )
     if facts.get("vanished"):
         parts.append(f"{facts['vanished']} folders that this store no longer has stay in the copy")
     return ", ".join(parts)

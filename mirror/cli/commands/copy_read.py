@@ -205,6 +205,7 @@ async def run_prune(context: Context) -> int:
     now, keep = context.clock.now(), timedelta(seconds=options.keep) if options.keep else pruning.KEEP
     for address in _addresses(context):
         async with _with_credentials(context, address) as copy:
+            await pruning.check_clock(copy.bucket, now)
             planned = await pruning.plan(copy, now=now, keep=keep)
             _show_plan(context, address, planned)
             done = pruning.Pruned(str(address), planned)
