@@ -13,11 +13,13 @@ from mirror.browse.lateness import CLOCKS_DIFFER, late
 from mirror.browse.status import RepositoryStatus, Status
 from mirror.config import After, Config, Every, Schedule
 from mirror.config.crontab import parse
-from mirror.model import time_text
+from mirror.model import time_from_text, time_text
 
 # Where no schedule is known, nothing is too old; ages are counted all the same.
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _STEPS = (_HOUR, 6 * _HOUR, _DAY, 2 * _DAY, 7 * _DAY, 30 * _DAY)
+# An address to which no copy was ever good is told for so long.
+FORGOTTEN = timedelta(days=30)
 # How many times of a crontab line are looked at for its longest gap, from a day that never changes.
 _TIMES, _ANY_DAY = 60, datetime(2026, 1, 1, tzinfo=UTC)
 _NAMES = ("1 h", "6 h", "1 day", "2 days", "7 days", "30 days")
@@ -64,17 +66,29 @@ def _two_of(schedule: Schedule, kind: str) -> timedelta | None:
 
 
 def copies_in(found: Status, config: Config | None, now: datetime | None = None) -> list[CopyStatus]:
-    """The copies that are configured, made or not, then those that only run records know. Each that at `now`
-    was not good for two intervals of its schedule is late; without a schedule, or without `now`, none is."""
+    """The copies that are configured, made or not, then those that only run records know and that were good
+    once, or tried within FORGOTTEN before the last run: a mistyped address is told no longer. Each that at
+    `now` was not good for two intervals of its schedule is late; without a schedule, or without `now`, none
+    is."""
+    last = max((time_from_text(run["ended"]) for run in found.jobs.values()), default=None)
+    others = {one.to: one for one in found.copies if not _is_forgotten(one, last)}
     if config is None:
-        return list(found.copies)
+        return list(others.values())
     made = {one.to: one for one in found.copies}
     limit = _two_copies(config)
     several = []
     for address in dict.fromkeys(one.to for one in config.copies):
-        one = made.pop(address, None) or CopyStatus(address, folders=found.folders, behind=found.folders)
+        others.pop(address, None)
+        one = made.get(address) or CopyStatus(address, folders=found.folders, behind=found.folders)
         several.append(replace(one, is_configured=True, late=_too_old(one.last_good, limit, now)))
-    return several + [replace(one, is_configured=False) for one in made.values()]
+    return several + [replace(one, is_configured=False) for one in others.values()]
+
+
+def _is_forgotten(one: CopyStatus, last: datetime | None) -> bool:
+    """Whether a copy was never good, and not tried for long when the store's `last` run ended."""
+    if one.last_good is not None or one.last is None or last is None:
+        return False
+    return last - time_from_text(one.last["ended"]) > FORGOTTEN
 
 
 def _too_old(good: datetime | None, limit: timedelta | None, now: datetime | None) -> str:

@@ -103,6 +103,21 @@ def test_a_stopped_one_and_one_that_is_no_longer_configured_are_no_concern() -> 
     assert [one.is_configured for one in copies_in(of(GOOD, old), config, NOW)] == [True, False]
 
 
+def test_an_address_that_was_mistyped_is_forgotten_after_some_weeks() -> None:
+    config = config_of("backup: every 4h, copy: after backup")
+    slip = replace(GOOD, to=TWO, last=last(10, "no such bucket"), last_good=None)
+    for days, is_told in ((29, True), (31, False)):
+        ended = f"{datetime(2026, 11, 29, 11, tzinfo=UTC) + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
+        found = replace(of(GOOD, slip), jobs={"backup": {**last(0), "ended": ended}})
+        for judged in (copies_in(found, config, NOW), copies_in(found, None)):
+            assert (TWO in [one.to for one in judged]) == is_told
+        # One that is configured is told for ever, and so is one that was good once.
+        config_of_it = replace(config, copies=(replace(config.copies[0], to=TWO),))
+        assert TWO in [one.to for one in copies_in(found, config_of_it, NOW)]
+        good = replace(found, copies=(replace(slip, last_good=NOW),))
+        assert TWO in [one.to for one in copies_in(good, config, NOW)]
+
+
 def test_a_wrong_clock_makes_none_good() -> None:
     config = config_of("backup: every 4h, copy: after backup")
     [(urgency, text)] = told(of(replace(GOOD, last_good=NOW + timedelta(days=900))), config)
