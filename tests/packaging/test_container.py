@@ -32,11 +32,19 @@ def instructions(name: str) -> list[str]:
     return re.findall(rf"^\s*{name} (.+)$", joined, re.MULTILINE)
 
 
-def manifests() -> dict[str, dict[str, Any]]:
+def read(path: str, *, with_examples: bool = False) -> str:
+    """A file of `deploy`; with its examples as somebody has them who wants them: a # that stands right before
+    a key is one of these."""
+    text = (ROOT / "deploy" / path).read_text()
+    return re.sub(r"^( *)#(?=\S)", r"\1", text, flags=re.MULTILINE) if with_examples else text
+
+
+def manifests(*, with_examples: bool = False) -> dict[str, dict[str, Any]]:
     """The Kubernetes objects, by kind."""
     found: dict[str, dict[str, Any]] = {}
     for path in (ROOT / "deploy/kubernetes").glob("*.yaml"):
-        for document in yaml.safe_load_all(path.read_text()):
+        text = read(f"kubernetes/{path.name}", with_examples=with_examples)
+        for document in yaml.safe_load_all(text):
             assert document["kind"] not in found, "one of a kind"
             assert document["metadata"]["namespace"] == "mirror"
             found[document["kind"]] = document
@@ -48,9 +56,9 @@ def pod_of(kind: str) -> dict[str, Any]:
     return pod
 
 
-def composed() -> dict[str, Any]:
+def composed(*, with_examples: bool = False) -> dict[str, Any]:
     """The file of compose."""
-    found: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load(read("compose/compose.yaml", with_examples=with_examples))
     return found
 
 
@@ -111,10 +119,12 @@ def test_compose_may_do_no_more() -> None:
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
-def test_kubernetes_has_the_files_and_ports_that_its_configuration_names() -> None:
-    found = manifests()
+@pytest.mark.parametrize("with_examples", [False, True])
+def test_kubernetes_has_the_files_and_ports_that_its_configuration_names(with_examples: bool) -> None:
+    found = manifests(with_examples=with_examples)
     config = load_text(found["ConfigMap"]["data"]["config.yaml"], "config.yaml", folder=Path("/config"))
     assert secret_files(config) == {f"/secrets/{name}" for name in found["Secret"]["stringData"]}
+    assert len(config.copies) == with_examples
     pod = pod_of("Deployment")
     [container] = pod["containers"]
     assert config.web is not None and config.web.listen is not None
@@ -134,12 +144,14 @@ def test_kubernetes_has_the_files_and_ports_that_its_configuration_names() -> No
     assert "MIRROR_CONFIG=/config/config.yaml" in instructions("ENV")[0]
 
 
-def test_compose_has_the_files_and_ports_that_its_configuration_names() -> None:
-    made = composed()
+@pytest.mark.parametrize("with_examples", [False, True])
+def test_compose_has_the_files_and_ports_that_its_configuration_names(with_examples: bool) -> None:
+    made = composed(with_examples=with_examples)
     service = made["services"]["mirror"]
-    text = (ROOT / "deploy/compose/config/config.yaml").read_text()
+    text = read("compose/config/config.yaml", with_examples=with_examples)
     config = load_text(text, "config.yaml", folder=Path("/config"))
     assert secret_files(config) == {f"/run/secrets/{name}" for name in made["secrets"]}
+    assert (len(config.copies), config.schedule.copy is not None) == (with_examples, with_examples)
     assert set(service["secrets"]) == set(made["secrets"])
     assert config.web is not None and config.web.listen is not None
     assert service["ports"] == [f"127.0.0.1:9321:{config.web.listen.port}"]
