@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -84,10 +85,18 @@ class Access:
                 "proxy_url": proxy_url(proxy),
                 "proxy_excludes": ",".join([*self.network.no_proxy, *_METADATA]),
             }
-        # With keys at hand no other host has to be reached, and so no redirect leads to one. Google's key is
-        # exchanged for tokens, elsewhere.
-        is_alone = self.key is not None and scheme != "gs"
-        return {"proxy_url": _NOWHERE, "proxy_excludes": host if is_alone else _ANYWHERE}
+        return {"proxy_url": _NOWHERE, "proxy_excludes": self._reachable(scheme, host)}
+
+    def _reachable(self, scheme: str, host: str) -> str:
+        """The hosts that obstore's client may reach without a proxy. It follows redirects, and takes the
+        header Authorization off them, but no session token: so only the endpoint, where that will do."""
+        if self.key is not None and scheme != "gs":
+            return host
+        if scheme != "s3":
+            return _ANYWHERE  # tokens come from elsewhere, and are in that header
+        if importlib.util.find_spec("boto3") is not None:
+            return host  # it finds the keys, by connections of its own
+        return ",".join([host, *_METADATA, "sts.amazonaws.com", f"sts.{self.region}.amazonaws.com"])
 
     def retry_config(self) -> Any:
         """How obstore repeats requests that failed for the network's or the server's sake."""

@@ -161,6 +161,21 @@ async def test_a_redirect_leads_to_no_other_host(strict: StrictStore, status: in
         assert other.asked == [] and strict.asked
 
 
+async def test_nor_does_one_with_keys_of_the_providers_chain(
+    strict: StrictStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their session token is in a header that the client would not take off."""
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+        monkeypatch.setenv(f"AWS_{name}", f"{name}-00000000")
+    with StrictStore() as other:
+        strict.faults = [Answer(307, headers={"location": f"http://localhost:{other.port}/b/p/x"})] * 100
+        async with opened(replace(access_to(strict.endpoint), key=None, secret=None)) as bucket:
+            with pytest.raises(MirrorError):
+                await bucket.get("x", limit=1)
+        assert [asked.headers["x-amz-security-token"] for asked in strict.asked[:1]]
+        assert other.asked == []
+
+
 async def test_a_source_that_breaks_off_stores_nothing(strict: StrictStore) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
