@@ -53,17 +53,36 @@ async def bring(copy: Copy, target: Path, *, now: datetime, progress: Progress |
     make_folder(target)
     with _unfinished(target) as folder:
         folders = list(copy.folders.values())
+        if (target / layout.STORE_FILE).exists():
+            return await asyncio.to_thread(_end, folders, folder, target, now)
         there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         check_room(target, room_for(folders) - there, hint="name a folder on a larger disk with --to")
         brought = await _folders(copy, folders, folder, progress)
         await make_store(copy, folder, is_durable=True)
         await asyncio.to_thread(_publish, folder, target)
-    with open_store(target, command="mirror copy") as writer:
-        writer.rebuild_index(now)
+    _rebuild_index(target, now)
     for name, why in copy.broken.items():
         brought.lost.setdefault(name, why)
     _log.info("copy.brought", copy=str(copy.bucket.address), store=str(target), folders=brought.folders)
     return brought
+
+
+def _end(folders: Sequence[CopiedFolder], unfinished: Path, target: Path, now: datetime) -> Brought:
+    """Where a kill came when the store was whole, in its place, and perhaps in use since: touch nothing of
+    it. What is not there could not be had then."""
+    unfinished.rmdir()
+    sync_folder(target)
+    _rebuild_index(target, now)
+    others = [one for one in folders if one.place != STORE]
+    there = [one for one in others if (target / one.place).is_dir()]
+    text = "it could not be had when the store was made: make it anew in another folder"
+    lost = {one.place: text for one in others if one not in there}
+    return Brought(len(there), sum(one.size for one in there), lost)
+
+
+def _rebuild_index(target: Path, now: datetime) -> None:
+    with open_store(target, command="mirror copy") as writer:
+        writer.rebuild_index(now)
 
 
 def _check_empty(target: Path) -> None:
@@ -88,7 +107,8 @@ def _unfinished(target: Path) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Locked(f"another process makes a store in {target}", hint="wait until it ends") from None
-        _take_back(folder, target)
+        if not (target / layout.STORE_FILE).exists():
+            _take_back(folder, target)
         yield folder
     finally:
         os.close(descriptor)

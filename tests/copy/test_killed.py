@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from mirror.copy.bringing import UNFINISHED
 from mirror.copy.coding import plain
 from mirror.copy.session import UPLOADS
+from mirror.errors import NoStore
+from mirror.store.reading.reader import Store, StoreDamaged
 from tests.bucket.servers import UPLOADER, ObjectServer
 from tests.copy.conftest import Stores
 from tests.copy.copies import Copies
-from tests.copy.killing import run_until
+from tests.copy.killing import bring_until, run_until
 from tests.copy.remote import tree
+from tests.copy.test_reading import content
 from tests.crash.points import SOAK
 
 # Forked from a process that has imported everything and has no threads.
@@ -76,6 +80,43 @@ async def test_killed_at_any_step(
         here = {path: data for path, data in tree(copies.store).items() if not path.startswith("runs/")}
         there_now = tree(tmp_path / f"sound-{begin}")
         assert {path: data for path, data in there_now.items() if not path.startswith("runs/")} == here
+
+
+async def test_a_store_that_is_made_from_a_copy_is_whole_or_none(
+    stores: Stores, seaweed: ObjectServer, tmp_path: Path
+) -> None:
+    copies = Copies(tmp_path / "store", seaweed, seaweed.make_bucket(), UPLOADER)
+    shutil.copytree(stores.now, copies.store)
+    assert (await copies.make()).exit_code == 0
+    target, whole = tmp_path / "back", content(copies.store)
+
+    def bring(event: str) -> int:
+        process = PROCESSES.Process(target=bring_until, args=(seaweed, copies.bucket, target, event))
+        process.start()
+        process.join()
+        assert process.exitcode is not None
+        return process.exitcode
+
+    for event in (
+        "lay 2",
+        "publish workspaces",
+        "take back runs",
+        "publish store.json",
+    ):
+        assert bring(event) == -signal.SIGKILL, event
+        with pytest.raises((NoStore, StoreDamaged)):
+            Store.open(target)
+    assert bring("end") == -signal.SIGKILL
+    Store.open(target).close()
+    lacking = {path for path in whole.keys() - content(target).keys() if not path.startswith("runs/")}
+    assert {path.rpartition("/")[2] for path in lacking} <= {"unfinished", "looked"}
+    # It is in use since: what came into it stays.
+    new = next(target.glob("workspaces/*/repositories/*")) / "files" / "ab" / ("ab" * 32)
+    new.parent.mkdir(parents=True)
+    new.write_bytes(b"new")
+    assert bring("") == 0
+    assert new.exists() and not (target / UNFINISHED).exists()
+    assert bring("") == 1, "it is a store, and no empty folder"
 
 
 def blobs_of(copies: Copies) -> set[str]:
