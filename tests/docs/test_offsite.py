@@ -125,7 +125,9 @@ def test_a_copy_is_made_read_and_brought_back(machine: Machine) -> None:
         for code in found[title]:
             told = machine.run(code, machine.elsewhere() if title in LAST else None)
             if title == "When it is made":
-                assert re.search(r"Copy at s3://offsite/acme: last good .* ago$", told, re.MULTILINE), told
+                assert re.search(
+                    r"Copy at s3://offsite/acme: last good .* ago; checked .*: sound$", told, re.MULTILINE
+                )
                 assert re.search(r"s3://offsite/acme: last good \S+, 0 of \d+ behind", told), told
 
 
