@@ -25,6 +25,7 @@ from mirror.git.mirrors.maintenance import (
 )
 from mirror.git.pack import merge
 from mirror.git.refs import read_refs
+from mirror.git.workers.job import OnProgress
 from tests.git.backend import git, need_git
 from tests.git.fetched import History, objects, packs
 
@@ -257,6 +258,20 @@ def test_the_graph_of_commits_is_written_checked_and_written_again(
     monkeypatch.setenv("PATH", "")
     graph.unlink()
     assert run_maintenance(job(history.mirror, graph=1)).graph is False
+
+
+@pytest.mark.git
+def test_a_check_goes_on_where_a_pack_was_removed_before_it_came_to_it(history: History) -> None:
+    history.fetches(4)
+    waiting = [lambda: run_maintenance(job(history.mirror, packs=1, grace=0))]
+
+    def told(text: str, *_: int | None) -> None:
+        if text == "checking packs" and waiting:
+            waiting.pop()()
+
+    named = tuple(read_refs(history.mirror).refs.values())
+    assert check(CheckJob(str(history.mirror), named), progress=OnProgress(told)).problems == ()
+    assert waiting == []
 
 
 @pytest.mark.git

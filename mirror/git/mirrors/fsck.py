@@ -116,7 +116,7 @@ def _check(job: CheckJob, progress: OnProgress) -> CheckResult:
         ]
         for number, (pack, index) in enumerate(packs):
             progress("checking packs", number, len(packs))
-            size = pack.stat().st_size if pack.exists() else 0
+            size = _size_of(pack)
             checked = _check_pack(pack, index, links, problems)
             objects += checked
             progress.received(checked, size)
@@ -243,10 +243,22 @@ def _check_pack(pack: Path, index: PackIndex, links: LinkChecker, problems: list
         return 0
 
 
+def _size_of(pack: Path) -> int:
+    """The bytes of a pack; 0 where maintenance has just removed it."""
+    try:
+        return pack.stat().st_size
+    except OSError:
+        return 0
+
+
 def _loose(objects: Path) -> Iterator[tuple[str, Path]]:
     """Object id and file of the loose objects."""
     for folder in sorted(objects.glob("[0-9a-f][0-9a-f]")):
-        for file in sorted(folder.iterdir()):
+        try:
+            files = sorted(folder.iterdir())
+        except FileNotFoundError:
+            continue  # another program has just packed its objects
+        for file in files:
             if is_hash(name := folder.name + file.name):
                 yield name, file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -114,14 +115,21 @@ class Folder:
 
     def files(self, on_damage: OnDamage | None = None) -> Iterator[StoredFile]:
         """The stored files, sorted. Other entries are damage that goes to `on_damage`."""
-        top = self.root / self.place / layout.FILES
-        for folder in sorted(top.iterdir()) if top.is_dir() else []:
-            for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
+        for folder in _entries(self.root / self.place / layout.FILES):
+            for path in _entries(folder) if folder.is_dir() else [folder]:
                 digest = path.name.removesuffix(".gz")
                 if layout.is_sha256(digest) and folder.name == digest[:2] and path.is_file():
                     yield StoredFile(digest, self.relative(path), path, path.name != digest)
-                elif on_damage is not None:
+                elif on_damage is not None and os.path.lexists(path):  # else prune has just removed it
                     on_damage(StoreDamaged(self.relative(path), "it is not a stored file"))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing where it is not there, or is no folder."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 @dataclass(frozen=True)
