@@ -112,13 +112,16 @@ async def come_back(store_path: Path, uuid: str, *, origin: str, clock: Clock) -
     """Take the folder of the repository `uuid`, which left and never arrived at `origin`, out of the
     quarantine again, as it was when it left; returns the run.
 
-    None where the folder never left, or is back. Raises MirrorError where it is not in the quarantine.
+    None where the folder never left, is back, or never was (`never_had`). Raises MirrorError where it is not
+    in the quarantine.
     """
     with open_store(store_path, command="mirror cluster move") as store:
         started = clock.now()
         known = store.reader.folder_of_repository(uuid)
         left = _departure(store.reader, uuid)
         if known is not None and (left is None or store.reader.history().find("repository", known.uuid)):
+            return None
+        if left is None and _never_had(store.reader, uuid):
             return None
         if left is None:
             raise MirrorError(f"no run record says that {uuid} left", hint=_BRING)
@@ -132,6 +135,23 @@ async def come_back(store_path: Path, uuid: str, *, origin: str, clock: Clock) -
         run = _record_arrival(store, known, origin, left["facts"].get("history"), started, clock)
         _log.info("cluster.arrived", repository=known.full_name, folder=known.place, origin=origin)
         return run
+
+
+def never_had(store_path: Path, uuid: str) -> bool:
+    """Whether a store has nothing of the repository `uuid`, and never had: no backup of it ended well here.
+
+    Raises what reading the store raises."""
+    with Store.open(store_path) as store:
+        return _never_had(store, uuid)
+
+
+def _never_had(store: Store, uuid: str) -> bool:
+    if store.folder_of_repository(uuid) is not None or _departure(store, uuid) is not None:
+        return False
+    if any(found.lower() == uuid.lower() for found, _ in quarantined(store)):
+        return False
+    known = [one for one in store.history().folders.values() if one.key[1].lower() == uuid.lower()]
+    return all(one.snapshot is None for one in known)
 
 
 _BRING = "bring its folder, from quarantine/ of a store or elsewhere: mirror cluster adopt FOLDER"

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mirror.bucket.address import Address
-from mirror.cluster.carrying import arrive, come_back, depart
+from mirror.cluster.carrying import arrive, come_back, depart, never_had
 from mirror.cluster.connector import manager_of
 from mirror.cluster.database import Connection, Database
 from mirror.cluster.jobs import BACKUP, backup_lock, defer
@@ -68,9 +68,8 @@ class Mover:
             await work
         except (MirrorError, OSError) as error:
             text = error.message if isinstance(error, MirrorError) else str(error)
-            passes = isinstance(error, TryLater | Locked) or _needs_identity(error)
-            # What is in the store already may not go back: the rest of the step is done again.
-            passes = passes or (move.state == "sent" and self._may_be_here(move.uuid))
+            is_half_done = self._is_half_done(move, error)
+            passes = is_half_done or isinstance(error, TryLater | Locked) or _needs_identity(error)
             hint = error.hint if isinstance(error, MirrorError) and error.hint else ""
             if _needs_identity(error):
                 command = f"mirror cluster move {move.full_name} --to {move.target} --identity FILE"
@@ -78,9 +77,9 @@ class Mover:
             problem = f"{text}; {hint}" if hint else text
             if problem != move.problem:
                 _log.warning("cluster.move_failed", repository=move.full_name, reason=text, passes=passes)
-            await self._note(move, problem, is_over=not passes)
+            await self._note(move, problem, is_over=not passes, is_half_done=is_half_done)
 
-    async def _note(self, move: Move, problem: str, *, is_over: bool) -> None:
+    async def _note(self, move: Move, problem: str, *, is_over: bool, is_half_done: bool) -> None:
         """Note what is in the way of a step. A move that is over goes back to a source that lives."""
         following = move.state
         if is_over:
@@ -90,7 +89,7 @@ class Mover:
                 shutil.rmtree(waiting_place(self.config.store, move.uuid), ignore_errors=True)
         async with self.database.transaction() as connection:
             is_ours = await _step(connection, move, following, problem=problem)
-            if is_ours and move.state == "wanted":  # the folder is there still
+            if is_ours and move.state == "wanted" and not is_half_done:  # the folder is there still
                 await _belong(connection, move.uuid, self.shard)
 
     async def _send(self, move: Move) -> None:
@@ -101,15 +100,25 @@ class Mover:
             await connection.execute(
                 "UPDATE repositories SET shard = NULL WHERE uuid = %s AND shard = %s", [move.uuid, self.shard]
             )
-        await depart(
+        left = await depart(
             self.config.store, move.uuid, to=move.target, send=self._send_all(move.copy_to), clock=self.clock,
             lock_wait=LOCK_SECONDS,
         )  # fmt: skip
+        if left is None and never_had(self.config.store, move.uuid):
+            await self._hand_over(move)
+            return
         async with self.database.transaction() as connection:
             if await _step(connection, move, "sent"):
                 await connection.execute(
                     "DELETE FROM holdings WHERE shard = %s AND uuid = %s", [self.shard, move.uuid]
                 )
+
+    async def _hand_over(self, move: Move) -> None:
+        """This shard is the source, and has not backed it up yet: there is nothing to carry."""
+        async with self.database.transaction() as connection:
+            if await _step(connection, move, "arrived"):
+                await _belong(connection, move.uuid, move.target)
+                await self._back_up(connection, move.uuid, move.target)
 
     async def _take_back(self, move: Move) -> None:
         """This shard is the source of what did not arrive: take its folder out of the quarantine."""
@@ -120,8 +129,7 @@ class Mover:
         _log.warning("cluster.came_back", repository=move.full_name, reason=move.problem)
 
     async def _begin_again(self, connection: Connection, uuid: str) -> None:
-        """From now on the repository is this shard's, which backs it up at once: meanwhile no discovery and
-        no hook found it at home."""
+        """From now on the repository is this shard's, which has it."""
         await _belong(connection, uuid, self.shard)
         await connection.execute(
             "INSERT INTO holdings (shard, uuid, workspace_uuid, full_name)"
@@ -129,8 +137,12 @@ class Mover:
             " ON CONFLICT DO NOTHING",
             [self.shard, uuid],
         )
+        await self._back_up(connection, uuid, self.shard)
+
+    async def _back_up(self, connection: Connection, uuid: str, shard: str) -> None:
+        """Have a shard back up a repository at once: meanwhile no discovery and no hook found it at home."""
         await defer(
-            manager_of(self.database), connection, queue=self.shard, task=BACKUP, lock=backup_lock(uuid),
+            manager_of(self.database), connection, queue=shard, task=BACKUP, lock=backup_lock(uuid),
             arguments={"uuid": uuid, "git_only": False, "is_news": False, "host": ""},
         )  # fmt: skip
 
@@ -198,11 +210,19 @@ class Mover:
         with Store.open(self.config.store) as store:
             return store.folder_of_repository(uuid) is not None
 
-    def _may_be_here(self, uuid: str) -> bool:
+    def _is_half_done(self, move: Move, error: MirrorError | OSError) -> bool:
+        """Whether a step failed when the folder was through the door already, or may have been: there is no
+        way back, and the rest of the step is done again."""
         try:
-            return self._is_here(uuid)
-        except (MirrorError, OSError):
+            is_here = self._is_here(move.uuid)
+        except MirrorError:  # a folder that may be the one is damaged, and in its place
+            is_here = True
+        except OSError:
             return True
+        if move.state == "wanted":
+            return not is_here
+        # Nobody but this shard can take back what did not arrive.
+        return is_here or (move.state == "returning" and isinstance(error, OSError))
 
 
 async def _step(

@@ -171,10 +171,10 @@ async def _leave_under_way(connection: Connection, dead: str, *, afresh: bool) -
         " WHERE target = %s AND NOT is_dead AND state IN ('wanted', 'sent')",
         [f"the shard {dead} was called dead", dead],
     )
+    # What comes from a dead one needs a target that lives, also where another one died before.
     rows = await connection.execute(
-        "SELECT uuid, full_name, source FROM moves"
-        " WHERE target = %s AND is_dead AND state IN ('sent', 'failed') ORDER BY full_name",
-        [dead],
+        "SELECT m.uuid, m.full_name, m.source FROM moves AS m JOIN shards AS s ON s.name = m.target"
+        " WHERE s.retired IS NOT NULL AND m.is_dead AND m.state IN ('sent', 'failed') ORDER BY m.full_name"
     )
     return [Placed(*row) for row in await rows.fetchall()]
 

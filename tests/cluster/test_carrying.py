@@ -279,8 +279,13 @@ async def test_only_what_lies_in_the_quarantine_as_it_left_comes_back(hosts: Hos
         await come_back()
     ledger.write_bytes(text)
     assert await come_back() is not None
+    found = hosts.held(hosts.a)
+    assert found is not None
+    shutil.rmtree(hosts.a / found.place)
     with pytest.raises(MirrorError, match="no run record says that"):
-        await carrying.come_back(hosts.b, hosts.uuid, origin="shard a", clock=hosts.clock)
+        await come_back()
+    # Where it never was, nothing is missing.
+    assert await carrying.come_back(hosts.b, hosts.uuid, origin="shard a", clock=hosts.clock) is None
 
 
 STEPS = ("write_run", "put_away", "bring_in", "rebuild_index", "sync_tree", "rmtree")

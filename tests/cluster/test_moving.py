@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES
 from mirror.store.format import layout
 from mirror.store.reading.reader import Store
+from mirror.store.writing.moving import bring_back, put_away
 from tests.bucket.servers import NOBODY, ObjectServer
 from tests.clock import FakeClock
 from tests.crash.actions import again, changes, small
@@ -281,6 +283,55 @@ async def test_what_the_target_cannot_take_goes_back_and_may_be_moved_again(host
     assert await hosts.findings("a") == [] and await hosts.findings("b") == []
 
 
+async def test_what_was_never_backed_up_moves_without_a_folder(hosts: Hosts) -> None:
+    hosts.uuid = "new"
+    async with hosts.database.session() as connection:
+        await connection.execute("UPDATE repositories SET uuid = 'new'; DELETE FROM holdings")
+    await hosts.ask()
+    await hosts.tend("a")
+    assert await hosts.state() == ("arrived", "b")
+    assert await hosts.rows("SELECT queue_name FROM procrastinate_jobs") == [("b",)]
+    # One that is on its way already goes back to whom it belongs.
+    async with hosts.database.session() as connection:
+        await connection.execute(
+            "UPDATE moves SET state = 'sent'; UPDATE repositories SET shard = NULL;"
+            " DELETE FROM procrastinate_jobs"
+        )
+    await hosts.copy("a")
+    await hosts.tend("b", "a")
+    state, shard = await hosts.state()
+    assert state.startswith("failed: the copy of a has nothing of acme/website") and shard == "a"
+
+
+async def test_a_disk_that_is_full_once_the_folder_has_left_loses_nothing(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def then_full(work: Callable[..., object]) -> Callable[..., object]:
+        def fill(*given: object) -> None:
+            work(*given)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        return fill
+
+    await hosts.ask()
+    with monkeypatch.context() as full:
+        full.setattr("mirror.cluster.carrying.put_away", then_full(put_away))
+        await hosts.tend("a")
+    assert hosts.snapshots("a") is None and hosts.quarantine("a") == 1
+    state, shard = await hosts.state()
+    assert state.startswith("wanted: ") and shard is None  # else a would mirror it anew
+    await hosts.tend("a")
+    hosts.refused["b"] = NOBODY.environment
+    await hosts.tend("b")
+    with monkeypatch.context() as full:
+        full.setattr("mirror.cluster.carrying.bring_back", then_full(bring_back))
+        await hosts.tend("a")
+    assert hosts.snapshots("a") == 2
+    await hosts.tend("a")
+    state, shard = await hosts.state()
+    assert state.startswith("failed: ") and shard == "a" and hosts.snapshots("a") == 2
+
+
 async def concerns(hosts: Hosts) -> list[str]:
     async with hosts.database.session() as connection:
         return (await overview(connection)).concerns
@@ -316,6 +367,14 @@ async def test_a_move_goes_on_without_a_host_that_is_called_dead(hosts: Hosts) -
     assert await hosts.rows("SELECT state, target FROM moves") == [("sent", "c")]
     with pytest.raises(UsageError, match="the shard b was called dead"):
         await hosts.give_up("a", "b")
+    # Both die, the target first: what was to go back goes to the third host as well.
+    async with hosts.database.session() as connection:
+        await connection.execute(
+            "UPDATE moves SET state = 'returning', target = 'b', is_dead = false;"
+            " UPDATE shards SET retired = NULL WHERE name = 'a'"
+        )
+    await hosts.give_up("a")
+    assert await hosts.rows("SELECT state, target FROM moves") == [("sent", "c")]
 
 
 async def test_a_source_that_was_called_dead_while_it_sent_changes_nothing(
