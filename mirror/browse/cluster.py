@@ -64,7 +64,8 @@ class ClusterSeen:
         command = "cluster status"
         found = [Concern(CLUSTER, Urgency.FAILING, text, command) for text in self.concerns]
         for one in self.shards:
-            urgency = Urgency.NOTED if one.state == "here" else Urgency.FAILING
+            is_well = one.state == "here" or (one.state == "called dead" and not one.repositories)
+            urgency = Urgency.NOTED if is_well else Urgency.FAILING
             found += [Concern(CLUSTER, urgency, text, command) for text in one.concerns]
         return sorted(found, key=lambda one: one.urgency)
 

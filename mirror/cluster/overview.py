@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from mirror.cluster.leases import hashed
 from mirror.cluster.shards import SILENCE_SECONDS, SKEW_MAX, Shard, shards
 from mirror.errors import Result
 from mirror.model import JsonObject, time_text
-from mirror.model.words import age
+from mirror.model.words import age, counted
 from mirror.store.format.brake import loss_from_json
 
 
@@ -59,6 +59,25 @@ class ShardState:
             found.append(f"the clock of {one.name} is {abs(one.skew):.0f} s {way} the database's: use NTP")
         if one.retired is None and one.copy_to is None:
             found.append(f"the shard {one.name} has no copy: what it holds is lost with its disk")
+        return found + ([self._return] if self.has_returned else [])
+
+    @property
+    def has_returned(self) -> bool:
+        """Whether it came back after it was called dead."""
+        return self.shard.retired is not None and self.shard.returned is not None
+
+    @property
+    def _return(self) -> str:
+        one = self.shard
+        assert one.returned is not None
+        found = f"the shard {one.name}, called dead, came back on {one.host} at {time_text(one.returned)}"
+        if one.aside:
+            found += f": {counted(one.aside, 'folders')} that others have now lie in quarantine/ of its store"
+        if one.alone:
+            found += (
+                f"; {counted(one.alone, 'repositories')} of it no other shard has: bring the folders to one,"
+                " and run mirror cluster adopt FOLDER"
+            )
         return found
 
     def to_json(self) -> JsonObject:
@@ -127,21 +146,16 @@ class Overview(Result):
             " away"
             for name, several in self.conflicts.items()
         ]
-        found += [
-            f"{one['full_name']} could not be moved from {one['source']} to {one['target']}: {one['problem']}"
-            for one in self.moves
-            if one["state"] == "failed"
-        ]
-        return found
+        dead = {one.shard.name for one in self.shards if one.shard.retired is not None}
+        return [*found, *(text for one in self.moves if (text := _hindrance(one, dead)) is not None)]
 
     @property
     def exit_codes(self) -> tuple[int, ...]:
-        """5 where a brake is tripped, 3 where a shard is not there or a repository has no home."""
+        """5 where a brake is tripped, 3 where a shard is not there, or something is in the way of a move."""
         away = any(one.state in ("unknown", "silent") for one in self.shards)
         dead = any(one.state == "called dead" and one.repositories for one in self.shards)
-        failed = any(one["state"] == "failed" for one in self.moves)
         codes = [5] if self.brakes else []
-        return tuple([*codes, 3] if away or dead or failed or self.conflicts else codes)
+        return tuple([*codes, 3] if away or dead or self.own_concerns else codes)
 
     def to_json(self) -> JsonObject:
         """The JSON that `--json` prints."""
@@ -156,6 +170,17 @@ class Overview(Result):
             "conflicts": {name: list(several) for name, several in self.conflicts.items()},
             "without_shard": self.homeless,
             "moves": list(self.moves),
+            "returned": [
+                {
+                    "name": one.shard.name,
+                    "host": one.shard.host,
+                    "at": time_text(one.shard.returned),
+                    "aside": one.shard.aside,
+                    "alone": one.shard.alone,
+                }
+                for one in self.shards
+                if one.has_returned and one.shard.returned is not None
+            ],
             "concerns": self.concerns,
             **self.codes_to_json(),
         }
@@ -191,6 +216,17 @@ async def overview(connection: Connection, places: Mapping[str, str] = MappingPr
             for name, source, target, state, problem in await _all(connection, _MOVES)
         ],
     )  # fmt: skip
+
+
+def _hindrance(move: JsonObject, dead: Collection[str]) -> str | None:
+    """What is in the way of a move that has not arrived; None where it goes on by itself."""
+    name, state, target, problem = (move[key] for key in ("full_name", "state", "target", "problem"))
+    way = f"from {move['source']} to {target}"
+    if state == "failed":
+        return f"{name} could not be moved {way}: {problem}"
+    if state != "returning" and target in dead:
+        return f"{name} is on its way {way}, which was called dead: mirror cluster move --from {target}"
+    return f"{name} is held up on its way {way} ({state}): {problem}" if problem else None
 
 
 def unknown_since(shard: Shard) -> datetime | None:

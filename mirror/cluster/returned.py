@@ -8,63 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from mirror.cluster.carrying import put_aside as put_folder_aside
 from mirror.cluster.database import Connection, Database
 from mirror.errors import MirrorError
 from mirror.logs import get_logger
-from mirror.model import Clock, JsonObject, time_text
-from mirror.model.words import counted
+from mirror.model import Clock
 from mirror.store.reading.reader import RepositoryFolder, Store
 from mirror.store.writing.moving import quarantined
 
 _log = get_logger("cluster")
-
-
-@dataclass(frozen=True)
-class Returned:
-    """A shard that came back after it was called dead.
-
-    `aside` folders are in its quarantine that other shards have as well; `alone` repositories are in its
-    store and in no other.
-    """
-
-    name: str
-    host: str
-    at: datetime
-    aside: int
-    alone: int
-
-    @property
-    def text(self) -> str:
-        """What somebody should know of it."""
-        found = f"the shard {self.name}, called dead, came back on {self.host} at {time_text(self.at)}"
-        if self.aside:
-            found += (
-                f": {counted(self.aside, 'folders')} that others have now lie in quarantine/ of its store"
-            )
-        if self.alone:
-            found += (
-                f"; {counted(self.alone, 'repositories')} of it no other shard has: bring the folders to one,"
-                " and run mirror cluster adopt FOLDER"
-            )
-        return found
-
-    def to_json(self) -> JsonObject:
-        """The JSON that `--json` prints."""
-        return {**self.__dict__, "at": time_text(self.at)}
-
-
-async def returned(connection: Connection) -> list[Returned]:
-    """The shards that came back after they were called dead."""
-    rows = await connection.execute(
-        "SELECT name, host, returned, aside, alone FROM shards"
-        " WHERE retired IS NOT NULL AND returned IS NOT NULL ORDER BY name"
-    )
-    return [Returned(*row) for row in await rows.fetchall()]
 
 
 async def put_aside(database: Database, store_path: Path, shard: str, clock: Clock) -> None:

@@ -46,7 +46,8 @@ class Me:
 @dataclass(frozen=True)
 class Shard:
     """A shard as the database knows it. `age` is how many seconds ago it reported; `skew`, by how many its
-    clock is ahead of the database's."""
+    clock is ahead of the database's. `returned`, `aside` and `alone`: when it came back after it was called
+    dead, with how many folders that others have too, and how many that they have not."""
 
     name: str
     weight: int
@@ -61,6 +62,9 @@ class Shard:
     age: float
     retired: datetime | None
     worker: int | None
+    returned: datetime | None = None
+    aside: int = 0
+    alone: int = 0
 
 
 class CalledDead(UsageError):
@@ -72,7 +76,8 @@ async def shards(connection: Connection) -> Sequence[Shard]:
     async with connection.cursor(row_factory=class_row(Shard)) as cursor:
         await cursor.execute(
             "SELECT name, weight, store_id, host, program, copy_to, copies, interval_seconds, skew, seen,"
-            " extract(epoch FROM now() - seen)::float8 AS age, retired, worker FROM shards ORDER BY name"
+            " extract(epoch FROM now() - seen)::float8 AS age, retired, worker, returned, aside, alone"
+            " FROM shards ORDER BY name"
         )
         return await cursor.fetchall()
 

@@ -17,8 +17,8 @@ from mirror.cluster import carrying, mover, moving
 from mirror.cluster.brakes import ClusterBrake
 from mirror.cluster.database import Database
 from mirror.cluster.mover import Mover
-from mirror.cluster.overview import overview
-from mirror.cluster.returned import Returned, put_aside, returned
+from mirror.cluster.overview import ShardState, overview
+from mirror.cluster.returned import put_aside
 from mirror.config import Config, load
 from mirror.copy import sending
 from mirror.errors import UsageError
@@ -251,6 +251,10 @@ async def test_a_copy_that_cannot_be_reached_leaves_the_repository_where_it_is(h
     assert hosts.snapshots("a") == 2
     state, shard = await hosts.state()
     assert shard == "a" and state.startswith("wanted: the copy could not be brought up to date")
+    async with hosts.database.session() as connection:
+        found = await overview(connection)
+    assert found.exit_code == 3
+    assert "acme/website is held up on its way from a to b (wanted): the copy could" in found.concerns[0]
     hosts.configs["a"] = config
     await hosts.tend("a", "b")
     assert await hosts.state() == ("arrived", "b")
@@ -403,22 +407,24 @@ async def test_a_shard_that_comes_back_from_the_dead_puts_its_folders_aside(host
     await hosts.give_up("a")
     store = hosts.configs["a"].store
 
-    async def come_back() -> Returned:
+    async def come_back() -> ShardState:
         await put_aside(hosts.database, store, "a", hosts.clock)
         async with hosts.database.session() as connection:
-            [found] = await returned(connection)
-            return found
+            found = await overview(connection)
+        told = found.to_json()["returned"]
+        assert [(one["name"], one["host"]) for one in told] == [("a", "host-a")]
+        return found.shards[0]
 
     # As long as nobody has it, it stays.
     found = await come_back()
-    assert (found.aside, found.alone, hosts.snapshots("a")) == (0, 1, 3)
-    assert "1 repository of it no other shard has" in found.text
+    assert (found.shard.aside, found.shard.alone, hosts.snapshots("a")) == (0, 1, 3)
+    assert "1 repository of it no other shard has" in found.concerns[-1]
     await hosts.tend("b")
     assert hosts.snapshots("b") == 2
     for _ in range(2):
         found = await come_back()
-        assert (found.aside, found.alone, hosts.snapshots("a")) == (1, 0, None)
-    assert "1 folder that others have now lie" in found.text
+        assert (found.shard.aside, found.shard.alone, hosts.snapshots("a")) == (1, 0, None)
+    assert "1 folder that others have now lie" in found.concerns[-1]
     [aside] = (store / layout.QUARANTINE).iterdir()
     assert (aside / layout.LEDGER_FILE).is_file()
     assert await hosts.findings("a") == [] and await hosts.findings("b") == []

@@ -68,7 +68,18 @@ async def test_a_tripped_brake_and_two_homes_are_told(cluster: Database) -> None
             [Jsonb(loss)],
         )
         found = await overview(connection)
-    assert found.exit_code == 5 and found.concerns[0].startswith("acme: refs fell from 9 to 1")
+        assert found.exit_code == 5 and found.concerns[0].startswith("acme: refs fell from 9 to 1")
+        # A move to a shard that was called dead meanwhile goes on for nobody.
+        await connection.execute(
+            "INSERT INTO moves (uuid, full_name, source, target, state, copy_to)"
+            " VALUES ('u', 'acme/x', 'a', 'b', 'sent', 's3://x/y');"
+            "INSERT INTO shards (name, weight, store_id, host, program, retired)"
+            " VALUES ('b', 1, 'b', 'b', '1', now())"
+        )
+        found = await overview(connection)
+    assert found.exit_codes == (5, 3) and found.concerns[0] == (
+        "acme/x is on its way from a to b, which was called dead: mirror cluster move --from b"
+    )
 
 
 async def test_the_rows_of_an_unknown_shard_are_unknown(cluster: Database) -> None:
@@ -76,7 +87,8 @@ async def test_the_rows_of_an_unknown_shard_are_unknown(cluster: Database) -> No
         "acme/b", "b~1a2b3c4d", "confirmed", "20261123T020000Z", "20261123T020000Z",
         FakeClock().now(), 1, 100, failing=FailureStreak(3, "2026-11-23T02:00:00Z", "no"),
     )  # fmt: skip
-    await _shard(cluster, "b")
+    for name in "ab":
+        await _shard(cluster, name)
     async with cluster.session() as connection:
         await connection.execute(
             "INSERT INTO status_rows (shard, kind, place, content) VALUES ('b', 'repository', 'b', %s)",
@@ -91,7 +103,7 @@ async def test_the_rows_of_an_unknown_shard_are_unknown(cluster: Database) -> No
         [[shown], _] = await other_rows(connection, "a")
         assert shown == replace(row, last_confirmed=datetime(2026, 1, 2, tzinfo=UTC))
         assert await other_rows(connection, "b") == ([], [])
-        await connection.execute("UPDATE shards SET seen = now() - interval '3 hours'")
+        await connection.execute("UPDATE shards SET seen = now() - interval '3 hours' WHERE name = 'b'")
         [[shown], [said]] = await other_rows(connection, "a")
         assert shown.state.startswith("unknown since 20") and shown.last_confirmed is None
         assert said.startswith("the shard b is unknown since 20")

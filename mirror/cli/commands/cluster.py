@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from mirror.cluster.database import Database
     from mirror.cluster.mover import Mover
     from mirror.cluster.overview import Overview
-    from mirror.cluster.returned import Returned
 
 _SHARDS = (
     Column("SHARD"), Column("STATE"), Column("SEEN"), Column("REPOSITORIES", is_number=True),
@@ -76,7 +74,6 @@ async def _init(context: Context) -> int:
 async def _status(context: Context) -> int:
     from mirror.cluster.database import Database
     from mirror.cluster.overview import overview
-    from mirror.cluster.returned import returned
     from mirror.cluster.schema import check
     from mirror.connect import places_of
 
@@ -87,17 +84,15 @@ async def _status(context: Context) -> int:
         async with database.session() as connection:
             await check(connection)
             found = await overview(connection, places)
-            back = await returned(connection)
     finally:
         await database.close()
-    told = {"returned": [one.to_json() for one in back], "credentials_unread": unread}
-    context.out.document({**found.to_json(), **told})
-    _show(context, found, back)
+    context.out.document({**found.to_json(), "credentials_unread": unread})
+    _show(context, found)
     context.out.warnings(f"{one}; its requests are shown under a hash" for one in unread)
     return found.exit_code
 
 
-def _show(context: Context, found: Overview, back: Sequence[Returned]) -> None:
+def _show(context: Context, found: Overview) -> None:
     out = context.out
     out.table(
         _SHARDS,
@@ -116,12 +111,11 @@ def _show(context: Context, found: Overview, back: Sequence[Returned]) -> None:
         limit = "an unknown limit" if budget.limit is None else f"{budget.limit:,}"
         whose = budget.credential or f"a credential of other hosts ({budget.identity[:8]})"
         out.line(f"requests ({budget.group}) of {whose}: {budget.used:,} of {limit} in this hour")
-    for text in (*found.concerns, *(one.text for one in back)):
+    for text in found.concerns:
         out.line(f"  {text}", style="yellow")
-    waiting = [one for one in found.moves if one["state"] != "failed"]
-    for move in waiting:
-        problem = f": {move['problem']}" if move["problem"] else ""
-        out.line(f"  {move['full_name']}: {move['source']} → {move['target']}, {move['state']}{problem}")
+    for move in found.moves:
+        if not move["problem"]:
+            out.line(f"  {move['full_name']}: {move['source']} → {move['target']}, {move['state']}")
     out.line(
         f"The cluster: {meaning_of(found.exit_code)}.", style="green" if found.exit_code == 0 else "yellow"
     )
