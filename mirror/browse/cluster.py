@@ -73,8 +73,9 @@ class ClusterSeen:
 def with_others(found: Status, rows: Sequence[RepositoryStatus]) -> Status:
     """The status of a shard's store, with the rows of other shards. What the store has itself counts. Left
     out are the workspaces whose own documents another shard backs up."""
-    names = {one.name for one in found.repositories}
-    others = (one for one in rows if one.name not in names)
+    # One that was made anew has the name of a deleted one.
+    own = {(one.name, one.folder) for one in found.repositories}
+    others = (one for one in rows if (one.name, one.folder) not in own)
     workspaces = tuple(one for one in found.workspaces if one.is_tried)
     return replace(found, repositories=(*found.repositories, *others), workspaces=workspaces)
 

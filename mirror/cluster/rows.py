@@ -13,6 +13,7 @@ from mirror.browse import RepositoryStatus, Status
 from mirror.browse.status import UNKNOWN
 from mirror.cluster.database import Connection
 from mirror.cluster.overview import unknown_since
+from mirror.cluster.schema import check
 from mirror.cluster.shards import shards
 from mirror.model import JsonObject, Selector, time_text
 
@@ -36,8 +37,10 @@ def rows_of(found: Status) -> dict[tuple[str, str], JsonObject]:
 async def other_rows(connection: Connection, shard: str) -> tuple[list[RepositoryStatus], list[str]]:
     """The rows of all repositories of other shards, and what there is to say of shards that are unknown.
 
-    Of a shard that is unknown, or was called dead, it is not known either how its repositories are.
+    Of a shard that is unknown, or was called dead, it is not known either how its repositories are. Raises
+    UsageError where the database is of another version: its rows may mean something else.
     """
+    await check(connection)
     known = {one.name: one for one in await shards(connection) if one.name != shard}
     rows = await connection.execute(
         "SELECT shard, kind, place, content FROM status_rows WHERE shard <> %s"
@@ -45,11 +48,14 @@ async def other_rows(connection: Connection, shard: str) -> tuple[list[Repositor
         [shard],
     )
     placed = await connection.execute("SELECT full_name, shard FROM repositories WHERE shard IS NOT NULL")
-    homes = dict(await placed.fetchall())
+    homes: defaultdict[str, set[str]] = defaultdict(set)  # one made anew has the name of a deleted one
+    for full_name, home in await placed.fetchall():
+        homes[full_name].add(home)
+    having = set().union(*homes.values())
     found, said = [], []
     for name, one in known.items():
         since = one.retired or unknown_since(one)
-        if since is not None and name in homes.values():
+        if since is not None and name in having:
             said.append(f"the shard {name} is unknown since {time_text(since)}")
     confirmed: defaultdict[str, JsonObject] = defaultdict(lambda: {"at": None, "but": {}})
     for name, kind, place, content in await rows.fetchall():
@@ -59,7 +65,7 @@ async def other_rows(connection: Connection, shard: str) -> tuple[list[Repositor
         time = confirmed[name]["but"].get(place, confirmed[name]["at"])
         row = RepositoryStatus.from_json({"last_confirmed": time, **content})
         since = known[name].retired or unknown_since(known[name])
-        if homes.get(row.name, name) != name:
+        if name not in homes.get(row.name, {name}):
             continue  # it has moved since
         if since is not None:
             row = replace(row, state=UNKNOWN + time_text(since), last_confirmed=None, last_complete=None)

@@ -7,16 +7,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from psycopg.types.json import Jsonb
 
+from mirror import browse
 from mirror.auth.secrets import SecretSource
 from mirror.browse import RepositoryStatus
+from mirror.browse.cluster import with_others
 from mirror.cluster.database import Database
 from mirror.cluster.overview import overview
 from mirror.cluster.rows import other_rows
 from mirror.cluster.soundness import look
 from mirror.config import load
 from mirror.config.cluster import ClusterConfig
+from mirror.errors import UsageError
 from mirror.store.reading.troubles import FailureStreak
 from mirror.store.writing.writer import create_or_open
 from tests.clock import FakeClock
@@ -82,7 +86,8 @@ async def test_a_tripped_brake_and_two_homes_are_told(cluster: Database) -> None
     )
 
 
-async def test_the_rows_of_an_unknown_shard_are_unknown(cluster: Database) -> None:
+async def test_the_rows_of_an_unknown_shard_are_unknown(cluster: Database, tmp_path: Path) -> None:
+    create_or_open(tmp_path, now=FakeClock().now()).close()
     row = RepositoryStatus(
         "acme/b", "b~1a2b3c4d", "confirmed", "20261123T020000Z", "20261123T020000Z",
         FakeClock().now(), 1, 100, failing=FailureStreak(3, "2026-11-23T02:00:00Z", "no"),
@@ -107,10 +112,25 @@ async def test_the_rows_of_an_unknown_shard_are_unknown(cluster: Database) -> No
         [[shown], [said]] = await other_rows(connection, "a")
         assert shown.state.startswith("unknown since 20") and shown.last_confirmed is None
         assert said.startswith("the shard b is unknown since 20")
+        # One that was made anew has the name of a deleted one, which this shard has.
+        await connection.execute(
+            "INSERT INTO repositories (uuid, workspace_uuid, full_name, shard)"
+            " VALUES ('old', 'w', 'acme/b', 'a')"
+        )
+        [[shown], _] = await other_rows(connection, "a")
+        found = browse.status(tmp_path)
+        deleted = replace(row, folder="b~5e6f7a8b", is_settled=True)
+        found = with_others(replace(found, repositories=(deleted,)), [shown, replace(deleted, state="told")])
+        assert found.repositories == (deleted, shown)
+        await connection.execute("DELETE FROM repositories WHERE uuid = 'old'")
         # Where it moved away, the row of its former shard counts for nothing.
         await _shard(cluster, "c")
         await connection.execute("UPDATE repositories SET shard = 'c' WHERE full_name = 'acme/b'")
         assert await other_rows(connection, "a") == ([], [])
+        # What a newer version wrote is not read.
+        await connection.execute("INSERT INTO mirror.migrations (name) VALUES ('9999_new.sql')")
+        with pytest.raises(UsageError, match="is of a newer version"):
+            await other_rows(connection, "a")
 
 
 async def test_doctor_names_what_is_wrong_with_the_cluster(
