@@ -26,7 +26,7 @@ from mirror.cluster.shards import CalledDead, Me, Membership
 from mirror.cluster.stores import held_by
 from mirror.cluster.worker import Lane, Worker
 from mirror.config import Config
-from mirror.errors import MirrorError
+from mirror.errors import CredentialRefused, MirrorError
 from mirror.logs import get_logger
 from mirror.model import Clock, Run, Scope
 from mirror.model.queue import Queue, Work
@@ -199,6 +199,14 @@ class Host:
                 _log.error("cluster.two_folders", repository=name, uuid=uuid, shards=shards, hint=hint)
         self._conflicts = found
 
+    async def _report_if_readable(self) -> None:
+        try:
+            await self._report()
+        except DatabaseDown:
+            raise
+        except (MirrorError, OSError) as error:
+            _log.error("cluster.not_reported", reason=str(error))
+
     async def _work(self, job: Job) -> None:
         if job.task_name == PART:
             await self._part(str(job.task_kwargs["job"]))
@@ -223,13 +231,17 @@ class Host:
         listing = Listing.from_json(part.listed)
         # It may have waited for long behind another.
         listing = replace(listing, younger=part.younger, contested={**listing.contested, **contested_now})
-        run = await self._doings.run_part(Scope.of_job(job)[1], listing)
+        await self._end(part, await self._doings.run_part(Scope.of_job(job)[1], listing))
+
+    async def _end(self, part: parts.Part, run: Run | None) -> None:
+        """Tell that a part has ended, once the database takes it, and what this store holds now. Others wait
+        for that end, so it is told also where the store cannot be read."""
         while True:
             try:
-                await self._report()
+                await self._report_if_readable()
                 async with self._database.transaction() as connection:
                     await parts.end(connection, part, run)
-            except DatabaseDown:
+            except (DatabaseDown, CredentialRefused):  # whose password may be changed meanwhile
                 await self._clock.sleep(RETRY_LAST)
             else:
                 return

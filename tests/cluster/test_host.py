@@ -25,8 +25,9 @@ from mirror.cluster.database import Database, DatabaseDown
 from mirror.cluster.discovery import Due
 from mirror.cluster.host import Doings, Host
 from mirror.cluster.leases import ClusterLeases
+from mirror.cluster.placement import Named
 from mirror.cluster.schema import migrate
-from mirror.cluster.stores import me_of
+from mirror.cluster.stores import held_by, me_of
 from mirror.config import Config
 from mirror.config.cluster import ClusterConfig
 from mirror.errors import Locked
@@ -359,6 +360,24 @@ async def test_a_part_that_waited_for_days_is_asked_for_anew(place: Place, clust
     async with joined(again):
         await until(lambda: len(again.runs) == 1)
     assert again.lists == 1
+
+
+async def test_a_part_ends_where_the_store_cannot_be_read(
+    place: Place, cluster_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Member(place, "a", cluster_url)
+
+    def read(config: Config) -> list[Named]:
+        if one.runs:
+            raise OSError("Input/output error")
+        return held_by(config)
+
+    monkeypatch.setattr("mirror.cluster.host.held_by", read)
+    async with joined(one):
+        await until(lambda: len(one.runs) == 1)
+        await until(lambda: not one.host._worker.running)
+    # Else the others would prune nothing.
+    assert await rows(cluster_url, "SELECT count(*) FROM parts WHERE ended IS NULL") == [(0,)]
 
 
 async def test_a_part_knows_what_was_placed_since_it_was_asked_for(cluster: Database) -> None:
