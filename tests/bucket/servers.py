@@ -152,7 +152,7 @@ def need(program: str, found: object) -> None:
         pytest.skip(f"{program} is not installed: no object storage")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports of loopback where nobody listens, below those that the system gives to clients."""
     with ExitStack() as stack:
         found: list[int] = []
@@ -165,6 +165,18 @@ def _free_ports(count: int) -> list[int]:
                 continue
             found.append(port)
         return found
+
+
+def other_ports(folder: Path, free: Sequence[int]) -> dict[str, str]:
+    """What to write for what in the docs' commands, so that their `weed` listens at eight `free` ports."""
+    master, master_rpc, volume, volume_rpc, filer, filer_rpc, s3, s3_rpc = free
+    ports = (
+        f"-s3.port={s3} -s3.port.grpc={s3_rpc} -master.port={master} -master.port.grpc={master_rpc}"
+        f" -volume.port={volume} -volume.port.grpc={volume_rpc} -filer -filer.port={filer}"
+        f" -filer.port.grpc={filer_rpc} -filer.localSocket={folder}/f.sock -s3.localSocket={folder}/s.sock"
+        " -s3.port.iceberg=0 -s3.port.lance=0"
+    )
+    return {"-s3.port=8333": ports, "127.0.0.1:8333": f"127.0.0.1:{s3}"}
 
 
 def find_weed() -> str | None:
@@ -186,7 +198,7 @@ def _start(weed: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     (folder / "data").mkdir()
     identities = folder / "identities.json"
     identities.write_text(json.dumps(_IDENTITIES))
-    master, master_rpc, volume, volume_rpc, filer, filer_rpc, s3, s3_rpc = _free_ports(8)
+    master, master_rpc, volume, volume_rpc, filer, filer_rpc, s3, s3_rpc = free_ports(8)
     words = [
         weed, "server", f"-dir={folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-master.port={master}", f"-master.port.grpc={master_rpc}", "-master.volumeSizeLimitMB=1024",

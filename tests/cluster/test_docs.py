@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import pytest
 
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
-from tests.bucket.servers import ObjectServer
+from tests.bucket.servers import find_weed, free_ports, need, other_ports
 from tests.cluster.postgres import PATIENCE, Postgres
 from tests.docs.test_recipes import DOCS, recipes
 
@@ -30,9 +33,10 @@ _PROGRAM = (
 class Reader:
     """Somebody who follows the page in a folder of his own."""
 
-    def __init__(self, folder: Path, changes: dict[str, str], environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, changes: dict[str, str], weed: str) -> None:
         self.folder, self._changes = folder, changes
-        self._environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "HOME": str(folder), **environment}
+        path = f"{folder}/bin:{Path(weed).parent}:{os.environ['PATH']}"
+        self._environment = {"PATH": path, "HOME": str(folder)}
         program = folder / "bin" / "mirror"
         program.parent.mkdir()
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{_PROGRAM}" "$@"\n')
@@ -71,7 +75,7 @@ class Reader:
         return "".join(f"\n{one.name}: {one.read_text()[-3000:]}" for one in self.folder.glob("*.log"))
 
     def close(self) -> None:
-        """End the daemons."""
+        """End the daemons and the object store."""
         pids = [int(one) for one in (self.folder / "pids").read_text().split()]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -79,7 +83,12 @@ class Reader:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, postgres: Postgres, seaweed: ObjectServer) -> Iterator[Reader]:
+def reader(tmp_path: Path, postgres: Postgres) -> Iterator[Reader]:
+    weed = find_weed()
+    need("weed", weed)
+    for tool in ("curl", "openssl"):
+        need(tool, shutil.which(tool))
+    assert weed is not None
     world = World(tmp_path / "upstream")
     populate(world)
     token = world.add_workspace_access_token("acme", SCOPES)
@@ -89,6 +98,8 @@ def reader(tmp_path: Path, postgres: Postgres, seaweed: ObjectServer) -> Iterato
     (folder / "acme.token").write_text(token)
     (folder / "pids").touch()
     name = postgres.make_database()
+    free = free_ports(20)
+    pages = next(one for one, other in itertools.pairwise(free[8:]) if other == one + 1)
     with Simulator(world) as simulator:
         urls = (
             f"bitbucket: {{api_url: '{simulator.api_url}', git_url: '{simulator.git_url}',"
@@ -96,14 +107,13 @@ def reader(tmp_path: Path, postgres: Postgres, seaweed: ObjectServer) -> Iterato
         )
         changes = {
             "workspaces:\n": urls,
-            "postgresql://mirror:secret@127.0.0.1/mirror": postgres.url(name),
-            "/mnt/": f"{folder}/mnt/",
-            "s3://mirror/": f"s3://{seaweed.make_bucket()}/",
-            "http://127.0.0.1:8333": seaweed.endpoint,
+            "postgresql://mirror:on-trial@127.0.0.1/mirror": postgres.url(name),
             "every 4h": "every 1m",
             "2>&1 &": "2>&1 & echo $! >> pids",
+            "port=9320": f"port={pages - 1}",
+            **other_ports(tmp_path, free[:8]),
         }
-        found = Reader(folder, changes, seaweed.environment())
+        found = Reader(folder, changes, weed)
         try:
             yield found
         finally:
@@ -136,11 +146,20 @@ def test_the_page_brings_two_daemons_that_share_the_work_and_move_a_repository(r
         return sorted(one["name"] for one in shown["repositories"]) == sorted(everything)
 
     reader.wait(is_merged)
+    text = (reader.folder / "a.yaml").read_text()
+    address = text.partition("listen: ")[2].partition("}")[0]
+
+    def is_shown(_: dict[str, Any]) -> bool:
+        with urllib.request.urlopen(f"http://{address}/", timeout=PATIENCE) as answer:
+            page = answer.read().decode()
+        return all(f">{name}</a>" in page for name in everything)
+
+    reader.wait(is_shown)
 
 
 def names_in(reader: Reader, shard: str) -> list[str]:
     """The repositories in a shard's store."""
-    found = json.loads(reader.run(f"mirror status --store /mnt/cluster/{shard} --json", 0, 1, 3))
+    found = json.loads(reader.run(f"mirror status --store stores/{shard} --json", 0, 1, 3))
     return [one["name"] for one in found["repositories"]]
 
 

@@ -19,7 +19,7 @@ import pytest
 from mirror.config import load
 from mirror.simulator import Simulator, World
 from mirror.simulator.world.sample import SCOPES, populate
-from tests.bucket.servers import _free_ports, find_weed, need
+from tests.bucket.servers import find_weed, free_ports, need, other_ports
 from tests.docs.test_recipes import DOCS, OBJECT_STORAGE
 from tests.docs.test_recipes import recipes as blocks_of
 from tests.e2e.helpers import write_config
@@ -52,15 +52,7 @@ class Machine:
         asyncio.run(Place(folder, simulator, config).run())
         (folder / "mnt").mkdir()
         (folder / "mnt" / "backup").symlink_to(config.store)
-        master, master_rpc, volume, volume_rpc, filer, filer_rpc, s3, s3_rpc = _free_ports(8)
-        ports = (
-            f"-s3.port={s3} -s3.port.grpc={s3_rpc} -master.port={master} -master.port.grpc={master_rpc}"
-            f" -volume.port={volume} -volume.port.grpc={volume_rpc} -filer -filer.port={filer}"
-            f" -filer.port.grpc={filer_rpc} -filer.localSocket={folder}/f.sock"
-            f" -s3.localSocket={folder}/s.sock"
-            " -s3.port.iceberg=0 -s3.port.lance=0"
-        )
-        self.changes |= {"-s3.port=8333": ports, "127.0.0.1:8333": f"127.0.0.1:{s3}"}
+        self.changes |= other_ports(folder, free_ports(8))
 
     def elsewhere(self) -> Path:
         """The folder of another machine, which has the keys of who reads, and no configuration."""
