@@ -53,7 +53,10 @@ class ShardState:
         elif one.retired is None and self.unknown_since is not None:
             found.append(f"the shard {one.name} is unknown since {time_text(self.unknown_since)} ({seen})")
         elif one.retired is None and one.age > SILENCE_SECONDS:
-            found.append(f"the shard {one.name} was last seen {seen}")
+            found.append(
+                f"the shard {one.name} was last seen {seen}: start its daemon, or, if its host is dead for"
+                f" good: mirror cluster move --from {one.name}"
+            )
         if one.retired is None and one.skew is not None and abs(one.skew) > SKEW_MAX.total_seconds():
             way = "ahead of" if one.skew > 0 else "behind"
             found.append(f"the clock of {one.name} is {abs(one.skew):.0f} s {way} the database's: use NTP")

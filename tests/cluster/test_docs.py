@@ -122,8 +122,9 @@ def reader(tmp_path: Path, postgres: Postgres) -> Iterator[Reader]:
 
 
 def test_the_page_brings_two_daemons_that_share_the_work_and_move_a_repository(reader: Reader) -> None:
-    for code in recipes("cluster.md"):
-        reader.run(code, 0, 3)
+    told = "".join(reader.run(code, 0, 3) for code in recipes("cluster.md"))
+    for words in ("  mirror cluster init -c b.yaml\n", "on every host: mirror daemon -c b.yaml\n"):
+        assert words in told
 
     def is_shared(found: dict[str, Any]) -> bool:
         held = [one["repositories"] for one in found["shards"] if one["state"] == "here"]
@@ -135,6 +136,8 @@ def test_the_page_brings_two_daemons_that_share_the_work_and_move_a_repository(r
     source = held["acme/website"]
     target = {"a": "b", "b": "a"}[source]
     reader.run(f"mirror cluster move acme/website --to {target} -c {source}.yaml")
+    again = reader.run(f"mirror cluster move acme/website --to {target} -c {source}.yaml")
+    assert again == f"acme/website: {target} has it already\n"
     assert "acme/website" in names_in(reader, target)
     assert "acme/website" not in names_in(reader, source)
     for shard in ("a", "b"):

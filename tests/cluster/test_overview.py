@@ -51,6 +51,7 @@ async def test_shards_are_here_silent_or_unknown(cluster: Database) -> None:
     assert [text.partition(" (")[0][:30] for text in found.concerns] == [
         "the shard b was last seen 5 mi", "the shard c is unknown since 2",
     ]  # fmt: skip
+    assert found.concerns[0].endswith("mirror cluster move --from b")
 
 
 async def test_a_tripped_brake_and_two_homes_are_told(cluster: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from mirror.cli.terminal.table import Column, Fit
 from mirror.config import Config
 from mirror.errors import NoStore, UsageError
 from mirror.model import Selector, time_text
-from mirror.model.words import age, meaning_of
+from mirror.model.words import age, counted, meaning_of
 
 if TYPE_CHECKING:
     from mirror.cluster.database import Database
@@ -61,7 +62,9 @@ async def _init(context: Context) -> int:
     else:
         context.out.line(f"The cluster's database was ready: {done.cluster}.")
     if has_store:
+        daemon = shlex.join(["mirror", "daemon", "-c", str(context.config_path()), *context.store_words()])
         context.out.line(f"This host is its shard {config.cluster.shard}.")
+        context.out.command(f"Next, when this has run on every host: {daemon}")
     else:
         context.out.line(
             f"{config.store} is no store yet: run mirror init, then mirror cluster init again, before the"
@@ -106,7 +109,8 @@ def _show(context: Context, found: Overview) -> None:
         ],
     )  # fmt: skip
     if found.homeless:
-        out.line(f"{found.homeless} repositories are on their way from one shard to another.")
+        noun = "repository is on its" if found.homeless == 1 else "repositories are on their"
+        out.line(f"{found.homeless} {noun} way from one shard to another.")
     for budget in found.budgets:
         limit = "an unknown limit" if budget.limit is None else f"{budget.limit:,}"
         whose = budget.credential or f"a credential of other hosts ({budget.identity[:8]})"
@@ -116,9 +120,8 @@ def _show(context: Context, found: Overview) -> None:
     for move in found.moves:
         if not move["problem"]:
             out.line(f"  {move['full_name']}: {move['source']} → {move['target']}, {move['state']}")
-    out.line(
-        f"The cluster: {meaning_of(found.exit_code)}.", style="green" if found.exit_code == 0 else "yellow"
-    )
+    result = "something stands in the way: see above" if found.exit_code == 3 else meaning_of(found.exit_code)
+    out.line(f"The cluster: {result}.", style="green" if found.exit_code == 0 else "yellow")
 
 
 async def _move(context: Context) -> int:
@@ -156,6 +159,10 @@ async def _move_selected(context: Context, config: Config, database: Database) -
             raise UsageError(f"no shard has a repository that {str(selector)!r} matches")
         asked = await moving.ask(connection, chosen, target)
     uuids = [*(one.uuid for one in asked), *(one.uuid for one in going)]
+    if not uuids:
+        context.out.document({"schema": 1, "moves": [], "exit_code": 0})
+        context.out.line(f"{selector}: {options.to} has it already")
+        return 0
     mover = None
     if options.identity:
         from mirror.copy.coding import read_identities
@@ -202,10 +209,10 @@ async def _give_up(context: Context, database: Database) -> int:
         held = await moving.placed(connection, shard=source.name)
     if not options.yes:
         seen = age(timedelta(seconds=source.age))
-        how = "as its copy has them" if source.copy_to else "of which there is no copy"
+        how = "as its copy has it" if source.copy_to else "though there is no copy of it"
         confirm(
-            f"Is the host of {source.name} dead for good? It was last seen {seen} ago. Its {len(held)}"
-            f" repositories, {how}, go to other shards, and it takes no part any more."
+            f"Is the host of {source.name} dead for good? It was last seen {seen} ago. It takes no part any"
+            f" more, and what it has goes to other shards, {how}: {counted(len(held), 'repositories')}."
         )
     async with database.transaction() as connection:
         if options.to is not None:

@@ -62,10 +62,14 @@ def _next_steps(context: Context, path: Path) -> list[str]:
             "or write a config.yaml that names this store (see config.example.yaml), then: mirror doctor",
         ]
     words = f"-c {shlex.quote(str(config))}"
+    register: list[str] = []
     if context.options.store is not None:  # the configuration may name another store
         words += f" --store {store}"
+    elif context.config().cluster is not None:
+        register = [f"  mirror cluster init {words}"]
     return [
         "Next:",
+        *register,
         f"  mirror doctor {words}   # what will be backed up, and what will not",
         f"  mirror backup {words}",
     ]
