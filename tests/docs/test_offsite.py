@@ -93,12 +93,12 @@ class Machine:
                 time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
     need("weed", find_weed())
     for tool in TOOLS:
         need(tool, shutil.which(tool))
-    folder = tmp_path_factory.mktemp("offsite")
+    folder = tmp_path
     world = World(folder / "upstream")
     populate(world)
     token = world.add_workspace_access_token("acme", SCOPES)
@@ -110,26 +110,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             made.stop_server()
 
 
-def test_a_copy_is_made_read_and_brought_back(machine: Machine) -> None:
-    found = sections(PAGE)
-    assert all(found[title] for title in LAST)
-    for title in (*(one for one in found if one not in LAST), *LAST):
-        for code in found[title]:
-            told = machine.run(code, machine.elsewhere() if title in LAST else None)
-            if title == "When it is made":
-                assert re.search(
-                    r"Copy at s3://offsite/acme: last good .* ago; checked .*: sound$", told, re.MULTILINE
-                )
-                assert re.search(r"s3://offsite/acme: last good \S+, 0 of \d+ behind", told), told
-
-
 KEY = """umask 077
 printf 'user = "reader:%s"\\naws-sigv4 = "aws:amz:us-east-1:s3"\\n' "$(cat reader.secret)" > reader.curl
 """
 
 
-def test_a_repository_comes_back_by_hand(machine: Machine) -> None:
-    """With curl, jq, age and git alone: from the copy that the test before made, and from a plain one."""
+def bring_back_by_hand(machine: Machine) -> None:
+    """With curl, jq, age and git alone: from the copy that was made, and from a plain one."""
     [code] = [one for one in blocks_of("store-format.md") if OBJECT_STORAGE in one]
     machine.run(KEY + code)
     [stored] = (machine.folder / "store").glob("workspaces/acme~*/repositories/website~*/code.git")
@@ -148,3 +135,17 @@ def test_a_repository_comes_back_by_hand(machine: Machine) -> None:
     machine.run(KEY + code.replace("prefix=acme", "prefix=plain"))
     [back] = (machine.folder / "by-hand").glob("workspaces/acme~*/repositories/website~*")
     assert git("for-each-ref", cwd=back / "code.git") == expected
+
+
+def test_a_copy_is_made_read_and_brought_back(machine: Machine) -> None:
+    found = sections(PAGE)
+    assert all(found[title] for title in LAST)
+    for title in (*(one for one in found if one not in LAST), *LAST):
+        for code in found[title]:
+            told = machine.run(code, machine.elsewhere() if title in LAST else None)
+            if title == "When it is made":
+                assert re.search(
+                    r"Copy at s3://offsite/acme: last good .* ago; checked .*: sound$", told, re.MULTILINE
+                )
+                assert re.search(r"s3://offsite/acme: last good \S+, 0 of \d+ behind", told), told
+    bring_back_by_hand(machine)
