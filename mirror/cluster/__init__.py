@@ -6,8 +6,8 @@ rooms import it inside functions, where the configuration has a cluster.
 
 import importlib.util
 
-from mirror.errors import UsageError
+from mirror.errors import missing_extra
 
 for _name in ("procrastinate", "psycopg", "psycopg_pool"):
     if importlib.util.find_spec(_name) is None:
-        raise UsageError("a cluster needs more of Python", hint="pip install 'mirror[cluster]'")
+        raise missing_extra("cluster", f"a cluster needs {_name}")

@@ -13,7 +13,7 @@ from mirror.config.types import RULES, Secret
 
 @section(frozen=True, config=RULES)
 class ClusterConfig:
-    """The cluster that this host's store belongs to; needs PostgreSQL, and the extra `mirror[cluster]`."""
+    """The cluster that this host's store belongs to; needs PostgreSQL, and the extra `cluster`."""
 
     database: Secret = Field(
         description="The source of the address of the PostgreSQL database that all hosts share, as libpq "
