@@ -8,8 +8,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	@$(VENV)/bin/mirror demo
 
+# Three workers keep two cores busy: much of the time the tests wait for servers and daemons.
 test: check
-	$(VENV)/bin/pytest -n 2 --dist worksteal
+	$(VENV)/bin/pytest -n 3 --dist worksteal
 
 # The crash and history suites at every step, and others longer: takes hours. Prints how much it tried, and
 # appends it to soak.jsonl.
