@@ -1,3 +1,3 @@
 """Mirror: backs up a whole Bitbucket Cloud workspace, and brings it back."""
 
-__version__ = "0.9.0"
+__version__ = "0.9.1"

@@ -24,7 +24,7 @@ class Named:
 
 def names_in(facts: Mapping[str, Any]) -> tuple[dict[str, str], list[Named]] | None:
     """What the store's own manifest says of all folders: by place the name of the folder of its manifests,
-    and their names. None where it does not say that of each: no version before 0.9 wrote names."""
+    and their names. None where it does not say that of each: no version before 0.9.1 wrote names."""
     folders, names = facts.get("folders"), facts.get("names")
     if not isinstance(folders, dict) or not isinstance(names, dict) or folders.keys() != names.keys():
         return None

@@ -20,7 +20,8 @@ from mirror.backup.announcements import Announcements
 from mirror.bitbucket.client.budget import Budget
 from mirror.config import Config, Retention, load
 from mirror.config.copies import CopyConfig
-from mirror.copy import sending
+from mirror.copy import checking, sending
+from mirror.copy.reading import Copy
 from mirror.model import Selector
 from mirror.model.scope import Scope
 from mirror.retention import Policy
@@ -39,8 +40,8 @@ HERE = Path(__file__).parent
 async def make(version: str) -> None:
     """Make two backups with an accident between them, and record what upstream had before it, including an
     LFS object, a wiki and snippets. Then prune snapshots of another repository, erase one of its documents,
-    back up what a hook announces between two runs of a workspace's own schedule, rehearse a restore, and copy
-    all of it to object storage."""
+    back up what a hook announces between two runs of a workspace's own schedule, rehearse a restore, copy all
+    of it to object storage, and check the copy."""
     folder = Path(tempfile.mkdtemp())
     clock = FakeClock()
     world = World(folder / "upstream", clock=clock.now)
@@ -76,10 +77,17 @@ async def make(version: str) -> None:
     with open_store(config.store, command="mirror drill") as writer:
         writer.write_run(rehearsed.run)
     with moto() as server:
-        to = CopyConfig(f"s3://{server.make_bucket()}/acme", endpoint=server.endpoint)
+        name = server.make_bucket()
+        to = CopyConfig(f"s3://{name}/acme", endpoint=server.endpoint)
         environment = {**os.environ, **server.environment()}
         copied = await sending.run(config, to, clock=clock, environment=environment)
         assert copied.exit_code == 0, copied.problems
+        begun = clock.now()
+        async with server.open(name, prefix="acme") as bucket:
+            found = await checking.check(await Copy.open(bucket), read=True, store=config.store)
+        assert not found.faults
+    clock.elapsed += 60
+    checking.remember(config.store, [checking.Answer(to.to, begun, clock.now(), found)])
     (HERE / f"{version}.json").write_text(json.dumps(before, indent=2, sort_keys=True) + "\n")
     with tarfile.open(HERE / f"{version}.tar.gz", "w:gz") as archive:
         archive.add(folder / "store", "store")
