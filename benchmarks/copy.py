@@ -132,7 +132,7 @@ def read(server: ObjectServer, folder: Path, count: int, *, is_encrypted: bool) 
     if run.exit_code:
         sys.exit(str(run.all_problems[0]))
     print(f"{count} repositories: sent in {time.monotonic() - begun:.0f}s, {run.facts['requests']} requests")
-    print(f"{'':<28} {'':>8}  {'requests':>9} {'MiB':>5}")
+    print(f"{'':<28} {'time':>9} {'processor':>9} {'requests':>9} {'MiB':>5}")
     several = [str(one) for one in identities]
     for name in MEASURES:
         # A process of its own has a memory of its own.
@@ -150,10 +150,11 @@ def measure(endpoint: str, bucket: str, identities: list[str], name: str, folder
 
     async def work() -> None:
         async with ObjectServer(endpoint).open(bucket) as there:
-            begun = time.monotonic()
+            begun, used = time.monotonic(), time.process_time()
             await then(await Copy.open(there, keys, selectors=selectors), {**os.environ, "TMPDIR": folder})
-            took, peak = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"{name:<28} {took:>8.2f}s {there.requests:>9} {peak:>5.0f}", flush=True)
+            took, used = time.monotonic() - begun, time.process_time() - used
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"{name:<28} {took:>8.2f}s {used:>8.2f}s {there.requests:>9} {peak:>5.0f}", flush=True)
 
     asyncio.run(work())
 
