@@ -18,7 +18,9 @@ if TYPE_CHECKING:  # rich is imported for terminals only: it costs more than mos
 
 def plain(text: object) -> str:
     """Text that is safe on a terminal: control characters replaced, secrets redacted."""
-    clean = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in str(text))
+    clean = str(text)
+    if not clean.isprintable():
+        clean = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in clean)
     return logs.redact(clean)
 
 
