@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -105,6 +106,12 @@ def processor_seconds(pids: Sequence[int]) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         total += sum(int(one) for one in fields[11:15])
     return total / _TICKS
+
+
+def most_memory(pids: Sequence[int]) -> int:
+    """The most memory that one of these processes had so far, in MiB."""
+    states = [Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in pids]
+    return max(int(found[1]) for one in states if (found := re.search(r"VmHWM:\s+(\d+)", one))) // 1024
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.measured import most_memory
 from mirror.logs import configure
 from tests.web.large_world import make_world
 
@@ -37,12 +37,6 @@ def asked(port: int, path: str) -> tuple[float, float, int]:
     assert answer.status == 200, answer.status
     connection.close()
     return first, time.perf_counter() - begun, size
-
-
-def memory(process: int) -> int:
-    """The most memory of a process so far, in MiB."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
-    return int(found[1]) // 1024 if found else 0
 
 
 def measure(store: Path) -> None:
@@ -64,7 +58,7 @@ def measure(store: Path) -> None:
                     f"{statistics.median(wholes) * 1000:.0f}), {size / 1000:.0f} kB",
                     flush=True,
                 )
-            print(f"memory of the server: {memory(server.pid)} MiB", flush=True)
+            print(f"memory of the server: {most_memory([server.pid])} MiB", flush=True)
         finally:
             server.terminate()
 

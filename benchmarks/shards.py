@@ -20,7 +20,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.measured import processor_seconds
+from benchmarks.measured import most_memory, processor_seconds
 from benchmarks.queued import Spent
 from benchmarks.simulated import NO_LIMIT, Upstream, serve, small_repositories, upstream
 from mirror.cluster.schema import migrate
@@ -123,7 +123,8 @@ def measure(folder: Path, server: Postgres, there: Upstream, count: int, runs: i
             name = "first" if number == 0 else f"nothing changed, {number}"
             print(
                 f"{count} shards, {name}: {took:.1f} s; {api} requests of the API, {git} of git; daemons"
-                f" {processor_seconds(pids) - used:.1f} s of processor; {spent.since(before)}",
+                f" {processor_seconds(pids) - used:.1f} s of processor, {most_memory(pids)} MiB at most;"
+                f" {spent.since(before)}",
                 flush=True,
             )
             before = spent
